@@ -1,0 +1,28 @@
+"""What at least three systems share."""
+
+from mmlearn.layers.attention import Attention, attention, attention_weights, record_attention
+from mmlearn.layers.config import Config
+from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, sinusoidal_positions
+from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
+from mmlearn.layers.pooling import AttentionPooling, select_tokens
+from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "AttentionPooling",
+    "Config",
+    "ImageEmbedding",
+    "ImageEncoder",
+    "ImageEncoderConfig",
+    "TextEmbedding",
+    "TextEncoder",
+    "TextEncoderConfig",
+    "Transformer",
+    "TransformerBlock",
+    "attention",
+    "attention_weights",
+    "record_attention",
+    "select_tokens",
+    "sinusoidal_positions",
+]

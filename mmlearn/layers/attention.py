@@ -1,0 +1,172 @@
+"""Attention: the one function and the one module from which every transformer here is built.
+
+Masks are boolean, and ``True`` means *real, may be attended*. Source: Vaswani et al. 2017, "Attention Is All You Need",
+sections 3.2.1 and 3.2.2.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+# What a mask may look like, and how it broadcasts to (b, h, q, n).
+MASK_PATTERNS = {
+    2: "b n -> b 1 1 n",  # which keys are real
+    3: "b q n -> b 1 q n",  # which keys each query may see
+    4: "b h q n -> b h q n",  # the same, told apart by head
+}
+
+
+def attention(
+    query: Float[Tensor, "b h q k"],
+    key: Float[Tensor, "b h n k"],
+    value: Float[Tensor, "b h n value_width"],
+    mask: Bool[Tensor, "..."] | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b h q value_width"]:
+    r"""Each query takes a weighted mean of the values, by PyTorch's fused kernel.
+
+    .. math:: \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}}\right) V
+
+    ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the last query stands at the last key, and no query
+    sees a later key. A query that may attend nothing gets zeros. ``dropout`` is the probability of dropping a weight.
+
+    Raises ``ValueError`` for a mask of another type or shape.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    aligned = query.shape[-2] == key.shape[-2]
+    if mask is None and (aligned or not causal):
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal)
+    allowed = _allowed(query, key, mask, causal)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+
+
+def attention_weights(
+    query: Float[Tensor, "b h q k"],
+    key: Float[Tensor, "b h n k"],
+    mask: Bool[Tensor, "..."] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "b h q n"]:
+    r"""The weights that :func:`attention` uses and never shows, :math:`\mathrm{softmax}(Q K^\top / \sqrt{k})`.
+
+    Rows sum to 1, or to 0 where a query may attend nothing. Masks and errors as in :func:`attention`.
+    """
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    allowed = _allowed(query, key, mask, causal)
+    if allowed is None:
+        return scores.softmax(-1)
+    # The lowest finite number, not -inf: a row without any key must give zeros, not NaN, forward and backward.
+    return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
+
+
+def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:
+    """One mask that broadcasts to (b, h, q, n), or None where every key may be attended."""
+    (b, h, q, _), n = query.shape, key.shape[-2]
+    allowed = None
+    if mask is not None:
+        expected = {2: (b, n), 3: (b, q, n), 4: (b, h, q, n)}
+        if mask.dtype != torch.bool:
+            raise ValueError(
+                f"A mask is boolean, True where a token is real; this one is {mask.dtype}. Use mask.bool()."
+            )
+        if mask.ndim not in expected or any(got not in (1, want) for got, want in zip(mask.shape, expected[mask.ndim])):
+            raise ValueError(
+                f"A mask has shape (b, n), (b, q, n) or (b, h, q, n); with b={b}, h={h}, q={q}, n={n} "
+                f"this one has {tuple(mask.shape)}."
+            )
+        allowed = rearrange(mask, MASK_PATTERNS[mask.ndim])
+    if causal:
+        past = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
+        allowed = past if allowed is None else allowed & past
+    return allowed
+
+
+class Attention(nn.Module):
+    r"""Multi-head attention: every head projects, attends and hands back its own ``head_width`` features.
+
+    .. math:: \mathrm{MultiHead}(Q, K, V) = \mathrm{Concat}(\mathrm{head}_1, \dots, \mathrm{head}_h)\, W^O, \quad
+       \mathrm{head}_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
+
+    Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
+    ``head_width`` is ``width / num_heads`` unless it is set.
+
+    Raises ``ValueError`` where ``width`` is no multiple of ``num_heads`` and no ``head_width`` is given.
+    Source: Vaswani et al. 2017, section 3.2.2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        head_width: int | None = None,
+        context_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if head_width is None and width % num_heads:
+            raise ValueError(f"width {width} is no multiple of num_heads {num_heads}; change one or give head_width.")
+        inner = num_heads * (head_width or width // num_heads)
+        context_width = context_width or width
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, inner, bias=bias)
+        self.key = nn.Linear(context_width, inner, bias=bias)
+        self.value = nn.Linear(context_width, inner, bias=bias)
+        self.output = nn.Linear(inner, width, bias=bias)
+        self.recorder: Callable[[Tensor], None] | None = None  # set by record_attention
+
+    def forward(
+        self,
+        x: Float[Tensor, "b q d"],
+        context: Float[Tensor, "b n context_width"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "b q d"]:
+        context = x if context is None else context
+        query, key, value = (
+            rearrange(projected, "b n (h k) -> b h n k", h=self.num_heads)
+            for projected in (self.query(x), self.key(context), self.value(context))
+        )
+        if self.recorder is not None:
+            self.recorder(attention_weights(query, key, mask, causal))
+        dropout = self.dropout if self.training else 0.0
+        heads = attention(query, key, value, mask, causal, dropout)
+        return self.output(rearrange(heads, "b h q k -> b q (h k)"))
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "b h q n"]]]:
+    """Within this block every :class:`Attention` of ``model`` also stores its weights.
+
+    ``with record_attention(model) as maps: model(...)`` fills ``maps`` with one (b, h, q, n) per layer, under the
+    layer's dotted name, in the order in which layers ran. The maps keep their graph, so gradients can be taken with
+    respect to them. A layer that runs again, shared or called twice, adds ``name#2``, ``name#3``, ...
+
+    Raises ``ValueError`` for a model without attention.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, Attention)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no mmlearn Attention layer to record.")
+    maps: dict[str, Tensor] = {}
+    calls = dict.fromkeys(layers, 0)
+
+    def store(name: str, weights: Tensor) -> None:
+        calls[name] += 1
+        maps[name if calls[name] == 1 else f"{name}#{calls[name]}"] = weights
+
+    before = {name: layer.recorder for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.recorder = partial(store, name)
+    try:
+        yield maps
+    finally:
+        for name, layer in layers.items():
+            layer.recorder = before[name]

@@ -1,0 +1,96 @@
+"""How pictures and words become tokens with a place: patch, token and position embeddings."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class ImageEmbedding(nn.Module):
+    r"""Cut a picture into patches, project each, put a class token before them, and add learned positions.
+
+    .. math:: z_0 = [x_\mathrm{class};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}
+
+    ``image_size`` is (height, width), or one number for a square; pixels beyond the last whole patch are left out. A
+    picture of another size gets its positions by bicubic interpolation of the learned grid.
+
+    Raises ``ValueError`` for a picture that is not float (b, 3, height, width) or is smaller than a patch.
+    Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
+    """
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        patch_size: int,
+        width: int,
+        *,
+        class_token: bool = True,
+        bias: bool = True,
+    ):
+        super().__init__()
+        height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.patch_size = patch_size
+        self.grid = (height // patch_size, image_width // patch_size)
+        self.patches = nn.Linear(3 * patch_size**2, width, bias=bias)
+        self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
+        self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"Pictures are float tensors of shape (b, 3, height, width); got {image.dtype} {tuple(image.shape)}."
+            )
+        size = self.patch_size
+        rows, columns = image.shape[2] // size, image.shape[3] // size
+        if not rows or not columns:
+            raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {size}-pixel patch.")
+        image = image[:, :, : rows * size, : columns * size]
+        x = self.patches(rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size))
+        if self.class_token is not None:
+            x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
+        return x + self._positions((rows, columns))
+
+    def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
+        if grid == self.grid:
+            return self.positions
+        patches = math.prod(self.grid)
+        first, learned = self.positions[:-patches], self.positions[-patches:]
+        learned = rearrange(learned, "(row column) d -> 1 d row column", row=self.grid[0])
+        resized = F.interpolate(learned, size=grid, mode="bicubic", align_corners=False)
+        return torch.cat([first, rearrange(resized, "1 d row column -> (row column) d")])
+
+
+class TextEmbedding(nn.Module):
+    """Look up each token and add the learned embedding of its position.
+
+    Raises ``ValueError`` for more tokens than ``max_length`` positions.
+    Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
+    """
+
+    def __init__(self, vocab_size: int, width: int, max_length: int):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.positions = nn.Parameter(torch.randn(max_length, width) * 0.01)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        length, most = tokens.shape[1], len(self.positions)
+        if length > most:
+            raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
+        return self.tokens(tokens) + self.positions[:length]
+
+
+def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:
+    r"""Positions that need no learning: a clock hand for every pair of features.
+
+    .. math:: PE_{(pos, 2i)} = \sin(pos / 10000^{2i/d}), \quad PE_{(pos, 2i+1)} = \cos(pos / 10000^{2i/d})
+
+    Raises ``ValueError`` for an odd width. Source: Vaswani et al. 2017, section 3.5.
+    """
+    if width % 2:
+        raise ValueError(f"Sines and cosines come in pairs: width must be even, got {width}.")
+    angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+    return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")

@@ -1,0 +1,100 @@
+"""The two towers that dual encoders are made of: a picture as tokens, a text as tokens.
+
+ViT, CLIP, SigLIP, FILIP and LiT differ in what they do with the tokens, not in how they get them.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers.config import Config
+from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding
+from mmlearn.layers.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig(Config):
+    image_size: int | tuple[int, int] = 224  # pixels; (height, width) where they differ
+    patch_size: int = 16  # pixels
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-5
+    dropout: float = 0.0
+    class_token: bool = True  # SigLIP has none and pools by attention
+    embedding_norm: bool = False  # CLIP normalises before the first block, and so leaves out the patch bias
+
+
+class ImageEncoder(nn.Module):
+    """Patches → class token → positions → (norm) → transformer → norm. Returns (b, n, d), the class token first.
+
+    Source: Dosovitskiy et al. 2021 (ViT), equations 1 to 4; Radford et al. 2021 (CLIP), section 2.4 for the extra norm.
+    """
+
+    def __init__(self, config: ImageEncoderConfig):
+        super().__init__()
+        self.embedding = ImageEmbedding(
+            config.image_size,
+            config.patch_size,
+            config.width,
+            class_token=config.class_token,
+            bias=not config.embedding_norm,
+        )
+        self.embedding_norm = (
+            nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.embedding_norm else nn.Identity()
+        )
+        self.transformer = Transformer(
+            config.width,
+            config.depth,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+        return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig(Config):
+    vocab_size: int = 49408
+    max_length: int = 77  # tokens
+    width: int = 512
+    depth: int = 12
+    num_heads: int = 8
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-5
+    dropout: float = 0.0
+    causal: bool = True  # SigLIP reads both ways
+
+
+class TextEncoder(nn.Module):
+    """Tokens → positions → transformer → norm. Returns (b, t, d).
+
+    Source: Radford et al. 2021 (CLIP), section 2.4.
+    """
+
+    def __init__(self, config: TextEncoderConfig):
+        super().__init__()
+        self.causal = config.causal
+        self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
+        self.transformer = Transformer(
+            config.width,
+            config.depth,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        return self.norm(self.transformer(self.embedding(tokens), mask, self.causal))

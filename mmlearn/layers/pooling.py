@@ -1,0 +1,32 @@
+"""From many tokens to few: attention pooling, and picking one token per row."""
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers.attention import Attention
+
+
+class AttentionPooling(nn.Module):
+    r"""Learned queries read the tokens: :math:`y = \mathrm{MultiHead}(Q, X, X)`, with Q a parameter.
+
+    Returns (b, num_queries, d). Source: Lee et al. 2019 (Set Transformer), equation 11; Zhai et al. 2022 (Scaling
+    Vision Transformers), section 3.1.
+    """
+
+    def __init__(self, width: int, num_heads: int, *, num_queries: int = 1):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(num_queries, width) * width**-0.5)
+        self.attention = Attention(width, num_heads)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b queries d"]:
+        queries = repeat(self.queries, "queries d -> b queries d", b=len(x))
+        return self.attention(queries, x, mask=mask)
+
+
+def select_tokens(x: Float[Tensor, "b n d"], position: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
+    """The token at ``position`` of each row."""
+    return x[torch.arange(len(x), device=x.device), position]

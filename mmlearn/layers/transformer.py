@@ -1,0 +1,137 @@
+"""Transformer blocks, pre- and post-norm, with or without a context to attend to.
+
+Source: Vaswani et al. 2017, section 3 (post-norm); Xiong et al. 2020, "On Layer Normalization in the Transformer
+Architecture", figure 1 (pre-norm).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.layers.attention import Attention
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    r"""A cheap GELU, :math:`x\, \sigma(1.702 x)`, in OpenAI's CLIP weights. Source: Hendrycks & Gimpel 2016, section 2."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    r"""GELU by its tanh approximation, in SigLIP's and GPT-2's weights. Source: Hendrycks & Gimpel 2016, section 2."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "relu": F.relu, "silu": F.silu}
+
+
+class MLP(nn.Module):
+    r"""The position-wise network of a block, :math:`W_2\, \phi(W_1 x + b_1) + b_2`.
+
+    ``mlp_width`` is ``4 * width`` unless it is set. Raises ``ValueError`` for an unknown activation.
+    Source: Vaswani et al. 2017, equation 2.
+    """
+
+    def __init__(self, width: int, mlp_width: int | None = None, activation: str = "gelu"):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"Unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}.")
+        self.expand = nn.Linear(width, mlp_width or 4 * width)
+        self.activation = ACTIVATIONS[activation]
+        self.contract = nn.Linear(mlp_width or 4 * width, width)
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return self.contract(self.activation(self.expand(x)))
+
+
+class TransformerBlock(nn.Module):
+    r"""Attention and an MLP, each on a residual path: an encoder block, or a decoder block if ``context_width`` is set.
+
+    .. math:: x \leftarrow x + f(\mathrm{LN}(x)) \;\text{(pre-norm)} \qquad x \leftarrow \mathrm{LN}(x + f(x)) \;\text{(post-norm)}
+
+    for f in turn self-attention, attention to the context (decoder blocks only), and the MLP.
+    ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention
+    weights and on each residual branch.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        mlp_width: int | None = None,
+        context_width: int | None = None,
+        activation: str = "gelu",
+        norm_first: bool = True,
+        norm_epsilon: float = 1e-5,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention = Attention(width, num_heads, dropout=dropout)
+        self.attention_norm = nn.LayerNorm(width, eps=norm_epsilon)
+        self.cross_attention = None
+        if context_width is not None:
+            self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=dropout)
+            self.cross_attention_norm = nn.LayerNorm(width, eps=norm_epsilon)
+        self.mlp = MLP(width, mlp_width, activation)
+        self.mlp_norm = nn.LayerNorm(width, eps=norm_epsilon)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b q d"],
+        mask: Bool[Tensor, "..."] | None = None,
+        causal: bool = False,
+        context: Float[Tensor, "b n context_width"] | None = None,
+        context_mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "b q d"]:
+        if (context is None) != (self.cross_attention is None):
+            raise ValueError("A block takes a context exactly if it was built with context_width.")
+        x = self._residual(x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal))
+        if context is not None:
+            x = self._residual(
+                x, self.cross_attention_norm, lambda x: self.cross_attention(x, context, mask=context_mask)
+            )
+        return self._residual(x, self.mlp_norm, self.mlp)
+
+    def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.norm_first:
+            return x + self.dropout(branch(norm(x)))
+        return norm(x + self.dropout(branch(x)))
+
+
+class Transformer(nn.Module):
+    """``depth`` blocks, one after the other; the arguments are those of :class:`TransformerBlock`.
+
+    No norm follows the last block: pre-norm systems add their own. Weights start as in GPT-2 and CLIP, scaled by width
+    and depth so that activations keep their size (Radford et al. 2021, section 2.5 and official code).
+    """
+
+    def __init__(self, width: int, depth: int, num_heads: int, **block):
+        super().__init__()
+        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads, **block) for _ in range(depth))
+        self.reset_parameters(width, depth)
+
+    def reset_parameters(self, width: int, depth: int) -> None:
+        branch_std = width**-0.5 * (2 * depth) ** -0.5  # 2 · depth branches add up on the residual path
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                ends_branch = name.endswith((".output", ".contract"))
+                nn.init.normal_(module.weight, std=branch_std if ends_branch else module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b q d"],
+        mask: Bool[Tensor, "..."] | None = None,
+        causal: bool = False,
+        context: Float[Tensor, "b n context_width"] | None = None,
+        context_mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "b q d"]:
+        for block in self.blocks:
+            x = block(x, mask, causal, context, context_mask)
+        return x

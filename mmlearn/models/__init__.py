@@ -1,0 +1,28 @@
+"""One file per system; the paper's own idea is in its file.
+
+:func:`system` finds a class by the name that the command line and checkpoints use.
+"""
+
+from importlib import import_module
+
+from torch import nn
+
+from mmlearn.layers import Config
+
+# name → (module, class, configuration)
+SYSTEMS = {
+    "bert": ("mmlearn.models.bert", "BERT", "BERTConfig"),
+    "clip": ("mmlearn.models.clip", "CLIP", "CLIPConfig"),
+    "filip": ("mmlearn.models.filip", "FILIP", "FILIPConfig"),
+    "lit": ("mmlearn.models.lit", "LiT", "LiTConfig"),
+    "siglip": ("mmlearn.models.siglip", "SigLIP", "SigLIPConfig"),
+    "vit": ("mmlearn.models.vit", "ViT", "ViTConfig"),
+}
+
+
+def system(name: str) -> tuple[type[nn.Module], type[Config]]:
+    """The class of a system and the class of its configuration. ``ValueError`` for an unknown name."""
+    if name not in SYSTEMS:
+        raise ValueError(f"There is no system {name!r}; choose from {', '.join(SYSTEMS)}.")
+    module, model, config = SYSTEMS[name]
+    return getattr(import_module(module), model), getattr(import_module(module), config)

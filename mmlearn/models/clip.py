@@ -1,0 +1,102 @@
+"""CLIP: two towers and one space, trained by telling pairs apart.
+
+Paper: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
+Official code: https://github.com/openai/CLIP.
+
+Deviations: ``tiny`` is ours; of the image towers of the paper only the vision transformer is here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
+from mmlearn.objectives import gather, info_nce, same_caption
+
+
+@dataclass(frozen=True)
+class CLIPConfig(Config):
+    image: ImageEncoderConfig = ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=32)
+    text: TextEncoderConfig = TextEncoderConfig(activation="quick_gelu")
+    embedding_width: int = 512
+    temperature: float = 0.07  # at the start; the model learns its own
+    end_token: int | None = None  # the text is read off here; None: at the highest token id, as in OpenAI's code
+
+    PRESETS = {
+        "tiny": dict(
+            image=ImageEncoderConfig(image_size=64, patch_size=8, width=64, depth=3, num_heads=4, embedding_norm=True),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4),
+            embedding_width=64,
+        ),
+        "ViT-B/32": dict(),
+        "ViT-B/16": dict(image=ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=16)),
+        "ViT-L/14": dict(
+            image=ImageEncoderConfig(
+                embedding_norm=True, activation="quick_gelu", patch_size=14, width=1024, depth=24, num_heads=16
+            ),
+            text=TextEncoderConfig(activation="quick_gelu", width=768, num_heads=12),
+            embedding_width=768,
+        ),
+    }
+
+
+class CLIPOutput(NamedTuple):
+    image_embedding: Float[Tensor, "b d"]  # unit length
+    text_embedding: Float[Tensor, "b d"]  # unit length
+    logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+
+
+class CLIP(nn.Module):
+    """An image tower read at its class token, a causal text tower read at its end token, both projected and normalised.
+
+    ``mask`` is True where a token is real; it may be left out, for a causal tower never looks past the end token. A
+    text without its end token is read at its first token, as in the published code.
+    """
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.config = config
+        self.image_encoder = ImageEncoder(config.image)
+        self.text_encoder = TextEncoder(config.text)
+        self.image_projection = nn.Linear(config.image.width, config.embedding_width, bias=False)
+        self.text_projection = nn.Linear(config.text.width, config.embedding_width, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
+        nn.init.normal_(self.image_projection.weight, std=config.image.width**-0.5)
+        nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        class_token = self.image_encoder(image)[:, 0]
+        return F.normalize(self.image_projection(class_token), dim=-1)
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        end = self.config.end_token
+        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
+        return F.normalize(self.text_projection(select_tokens(self.text_encoder(tokens, mask), position)), dim=-1)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> CLIPOutput:
+        return CLIPOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
+        output = self(batch["image"], batch["tokens"], batch.get("mask"))
+        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
+        return {
+            "itc": info_nce(
+                gather(output.image_embedding), gather(output.text_embedding), output.logit_scale, positives
+            )
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep logits at most a hundredfold cosine, for stability. Source: section 2.5."""
+        self.logit_scale.clamp_(max=math.log(100))

@@ -1,0 +1,91 @@
+"""LiT: lock the image tower, and let only the text tower learn what its features are called.
+
+Paper: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning".
+Official code: https://github.com/google-research/big_vision (``proj/image_text``).
+
+Deviations: the text tower is CLIP's, one of those that the paper tries; ``tiny`` is ours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config, TextEncoder, TextEncoderConfig, select_tokens
+from mmlearn.objectives import gather, info_nce, same_caption
+
+
+@dataclass(frozen=True)
+class LiTConfig(Config):
+    image_width: int = 768  # features of the locked tower; the text is projected to as many
+    text: TextEncoderConfig = TextEncoderConfig(max_length=16, width=768, num_heads=12)
+    temperature: float = 0.1  # at the start; the model learns its own
+    end_token: int | None = None  # the text is read off here; None: at the highest token id
+
+    PRESETS = {
+        "tiny": dict(
+            image_width=1280,  # MobileNetV2's
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=128, depth=2, num_heads=4),
+        ),
+        "B16B": dict(),
+    }
+
+
+class LiTOutput(NamedTuple):
+    image_embedding: Float[Tensor, "b d"]  # unit length
+    text_embedding: Float[Tensor, "b d"]  # unit length
+    logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+
+
+class LiT(nn.Module):
+    """``image_tower`` maps pictures to features (b, image_width) and never learns, nor does it leave evaluation mode.
+
+    Where features were computed beforehand, ``image_tower=nn.Identity()`` takes them in place of pictures.
+    """
+
+    def __init__(self, config: LiTConfig, image_tower: nn.Module):
+        super().__init__()
+        self.config = config
+        self.image_tower = image_tower.requires_grad_(False).eval()
+        self.text_encoder = TextEncoder(config.text)
+        self.text_projection = nn.Linear(config.text.width, config.image_width)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.image_tower.eval()  # batch norms keep the statistics that they were trained with
+        return self
+
+    @torch.no_grad()
+    def _features(self, image: Tensor) -> Tensor:
+        return self.image_tower(image)
+
+    def encode_image(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
+        return F.normalize(self._features(image), dim=-1)
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        end = self.config.end_token
+        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
+        return F.normalize(self.text_projection(select_tokens(self.text_encoder(tokens, mask), position)), dim=-1)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b ..."],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> LiTOutput:
+        return LiTOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
+        output = self(batch["image"], batch["tokens"], batch.get("mask"))
+        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
+        return {
+            "itc": info_nce(
+                gather(output.image_embedding), gather(output.text_embedding), output.logit_scale, positives
+            )
+        }

@@ -1,0 +1,156 @@
+"""Contrastive objectives: matching pairs in a batch are pulled together, all others pushed apart.
+
+Embeddings have unit length, ``logit_scale`` is 1/τ, already exponentiated, and row i of one modality belongs to row i
+of the other. Where a caption occurs twice in the batch, ``positives`` says so: its entry (i, j) is True if text j
+fits image i. Processes share one batch by :func:`mmlearn.objectives.gather` first.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def info_nce(
+    image_embedding: Float[Tensor, "b d"],
+    text_embedding: Float[Tensor, "b d"],
+    logit_scale: Float[Tensor, ""],
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Each image picks its text among the b in the batch, and each text its image.
+
+    .. math:: \ell = -\frac{1}{2b} \sum_i \left[\log \mathrm{softmax}_j (s\, u_i^\top v_j)\big|_{j=i}
+       + \log \mathrm{softmax}_j (s\, v_i^\top u_j)\big|_{j=i}\right]
+
+    Embeddings that know nothing give ln b. With ``positives`` as in :func:`pair_cross_entropy`.
+    Source: Radford et al. 2021 (CLIP), figure 3; van den Oord et al. 2018 (CPC), equation 4.
+    """
+    logits = logit_scale * image_embedding @ text_embedding.T  # (b images, b texts)
+    return pair_cross_entropy(logits, logits.T, positives)
+
+
+def pair_cross_entropy(
+    image_to_text: Float[Tensor, "b b"],
+    text_to_image: Float[Tensor, "b b"],
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""The mean cross-entropy of both directions: row i of either matrix of logits should pick column i.
+
+    With ``positives`` a row spreads its target evenly over all columns that fit,
+
+    .. math:: -\frac{1}{|P_i|} \sum_{j \in P_i} \log \mathrm{softmax}_j(z_i)
+
+    Source: Radford et al. 2021 (CLIP), figure 3; Yang et al. 2022 (UniCL), equations 2 to 4, for several positives.
+    """
+    if positives is None:
+        matching = torch.arange(len(image_to_text), device=image_to_text.device)
+        return (F.cross_entropy(image_to_text, matching) + F.cross_entropy(text_to_image, matching)) / 2
+    target = positives.to(image_to_text.dtype)
+    by_image, by_text = target / target.sum(1, keepdim=True), target.T / target.T.sum(1, keepdim=True)
+    return (F.cross_entropy(image_to_text, by_image) + F.cross_entropy(text_to_image, by_text)) / 2
+
+
+def pairwise_sigmoid(
+    image_embedding: Float[Tensor, "b d"],
+    text_embedding: Float[Tensor, "b d"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    positives: Bool[Tensor, "b b"] | None = None,
+    chunk_size: int | None = None,
+) -> Float[Tensor, ""]:
+    r"""Each of the b² pairs is a yes/no question of its own, so the loss can be summed in chunks.
+
+    .. math:: \ell = -\frac{1}{b} \sum_{ij} \log \sigma\big(z_{ij} (s\, u_i^\top v_j + \beta)\big), \quad
+       z_{ij} = 1 \text{ if they match, else } -1
+
+    With ``chunk_size`` only that many images at a time meet all texts, forward and backward: the same number in
+    ``chunk_size · b`` memory instead of b². Raises ``ValueError`` for a chunk size below 1.
+    Source: Zhai et al. 2023 (SigLIP), equation 1 and section 3.3.
+    """
+    b = len(image_embedding)
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
+    if positives is None:
+        positives = torch.eye(b, dtype=torch.bool, device=image_embedding.device)
+
+    def negative_log_likelihood(image_embedding: Tensor, positives: Tensor) -> Tensor:
+        logits = logit_scale * image_embedding @ text_embedding.T + logit_bias
+        return -F.logsigmoid(torch.where(positives, logits, -logits)).sum()
+
+    if chunk_size is None:
+        return negative_log_likelihood(image_embedding, positives) / b
+    chunks = zip(image_embedding.split(chunk_size), positives.split(chunk_size))
+    return sum(checkpoint(negative_log_likelihood, *chunk, use_reentrant=False) for chunk in chunks) / b
+
+
+def late_interaction(
+    image_tokens: Float[Tensor, "images p d"],
+    text_tokens: Float[Tensor, "texts t d"],
+    text_mask: Bool[Tensor, "texts t"] | None = None,
+) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
+    r"""Similarity by tokens: every patch finds its best word, every word its best patch.
+
+    .. math:: s^I_{ij} = \frac{1}{p} \sum_k \max_r u_{ik}^\top v_{jr}, \qquad
+       s^T_{ji} = \frac{1}{|t_j|} \sum_{r} \max_k u_{ik}^\top v_{jr}
+
+    Padding is never a maximum and never counts in a mean; a text without tokens has similarity 0.
+    Source: Yao et al. 2022 (FILIP), equations 3 to 5.
+    """
+    if text_mask is None:
+        text_mask = torch.ones(text_tokens.shape[:2], dtype=torch.bool, device=text_tokens.device)
+    pairs = einsum(image_tokens, text_tokens, "i p d, j t d -> i j p t")
+    best_word = pairs.masked_fill(~text_mask[:, None], -torch.inf).amax(-1)  # (images, texts, p)
+    best_word = best_word.masked_fill(~text_mask.any(-1)[:, None], 0)
+    best_patch = pairs.amax(-2) * text_mask  # (images, texts, t)
+    image_to_text = reduce(best_word, "i j p -> i j", "mean")
+    text_to_image = reduce(best_patch, "i j t -> j i", "sum") / text_mask.sum(-1, keepdim=True).clamp(min=1)
+    return image_to_text, text_to_image
+
+
+def late_interaction_info_nce(
+    image_tokens: Float[Tensor, "b p d"],
+    text_tokens: Float[Tensor, "b t d"],
+    logit_scale: Float[Tensor, ""],
+    text_mask: Bool[Tensor, "b t"] | None = None,
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    """InfoNCE on the similarities of :func:`late_interaction`, which differ between the two directions.
+
+    Source: Yao et al. 2022 (FILIP), equations 1, 2 and 5.
+    """
+    image_to_text, text_to_image = late_interaction(image_tokens, text_tokens, text_mask)
+    return pair_cross_entropy(logit_scale * image_to_text, logit_scale * text_to_image, positives)
+
+
+def ranking_hinge(
+    image_embedding: Float[Tensor, "b d"],
+    text_embedding: Float[Tensor, "b d"],
+    margin: float = 0.2,
+    hardest: bool = False,
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""A matching pair should beat every other pair of its row and of its column by ``margin``.
+
+    .. math:: \ell = \frac{1}{b} \sum_i \Big(\sum_{j \neq i} [\alpha + s_{ij} - s_{ii}]_+
+       + \sum_{j \neq i} [\alpha + s_{ji} - s_{ii}]_+\Big)
+
+    ``hardest`` keeps the largest term of each inner sum only. Texts that ``positives`` marks are no negatives.
+    Source: Faghri et al. 2018 (VSE++), equation 5 and, for ``hardest``, equation 6.
+    """
+    similarity = image_embedding @ text_embedding.T
+    if positives is None:
+        positives = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    matching = similarity.diagonal()
+    over = [
+        (margin + s - matching[:, None]).clamp(min=0).masked_fill(fits, 0)
+        for s, fits in ((similarity, positives), (similarity.T, positives.T))
+    ]
+    rows = [violation.amax(1) if hardest else violation.sum(1) for violation in over]
+    return torch.stack(rows).sum(0).mean()
+
+
+def same_caption(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
+    """The ``positives`` of a batch whose captions carry these ids: True where two captions are one."""
+    return caption_id[:, None] == caption_id

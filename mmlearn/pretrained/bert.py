@@ -1,0 +1,61 @@
+"""Published BERT checkpoints, such as google-bert/bert-base-uncased. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.models.bert import BERT, BERTConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+
+def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
+    """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
+    whole = Settings(published, "config.json")
+    whole.refuse("is_decoder", True)
+    for relative in ("relative_key", "relative_key_query"):
+        whole.refuse("position_embedding_type", relative)
+    return BERTConfig(
+        vocab_size=whole.get("vocab_size", 30_522),
+        max_length=whole.get("max_position_embeddings", 512),
+        token_types=whole.get("type_vocab_size", 2),
+        pad_token=whole.get("pad_token_id", 0),
+        width=whole.get("hidden_size", 768),
+        depth=whole.get("num_hidden_layers", 12),
+        num_heads=whole.get("num_attention_heads", 12),
+        mlp_width=whole.get("intermediate_size", 3072),
+        activation=whole.activation("gelu"),
+        norm_epsilon=whole.get("layer_norm_eps", 1e-12),
+        dropout=whole.get("hidden_dropout_prob", 0.1),
+        pooler=any("pooler." in name for name in names),
+        masked_language_head=any("cls.predictions." in name for name in names),
+        next_sentence_head=any("cls.seq_relationship." in name for name in names),
+    )
+
+
+FAMILY = Family(
+    build=BERT,
+    config=config,
+    renames=(
+        (r"^bert\.", ""),
+        (r"\.gamma$", ".weight"),  # the names that norms had in TensorFlow
+        (r"\.beta$", ".bias"),
+        (r"^embeddings\.word_embeddings", "embedding.tokens"),
+        (r"^embeddings\.position_embeddings\.weight", "embedding.positions"),
+        (r"^embeddings\.token_type_embeddings", "token_types"),
+        (r"^embeddings\.LayerNorm", "embedding_norm"),
+        (r"^encoder\.layer", "transformer.blocks"),
+        (r"\.attention\.self", ".attention"),
+        (r"\.attention\.output\.dense", ".attention.output"),
+        (r"\.attention\.output\.LayerNorm", ".attention_norm"),
+        (r"\.intermediate\.dense", ".mlp.expand"),
+        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+        (r"(blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+        (r"^pooler\.dense", "pooler.0"),
+        (r"^cls\.predictions\.transform\.dense", "masked_language_head.dense"),
+        (r"^cls\.predictions\.transform\.LayerNorm", "masked_language_head.norm"),
+        (r"^cls\.predictions\.bias", "masked_language_head.bias"),
+        (r"^cls\.seq_relationship", "next_sentence_head"),
+    ),
+    packed={},
+    # The decoder is the token table, and its bias the head's, stored twice.
+    ignored=(r"\.position_ids$", r"^cls\.predictions\.decoder\."),
+)

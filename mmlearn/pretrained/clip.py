@@ -1,0 +1,71 @@
+"""Published CLIP checkpoints, such as openai/clip-vit-base-patch32. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+from mmlearn.models.clip import CLIP, CLIPConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+
+def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
+    """Our configuration for a published ``config.json``."""
+    whole = Settings(published, "config.json")
+    image, text = whole.part("vision_config"), whole.part("text_config")
+    end_token = text.get("eos_token_id", 49407)
+    return CLIPConfig(
+        image=ImageEncoderConfig(
+            image_size=image.size("image_size", 224),
+            patch_size=image.get("patch_size", 32),
+            width=image.get("hidden_size", 768),
+            depth=image.get("num_hidden_layers", 12),
+            num_heads=image.get("num_attention_heads", 12),
+            mlp_width=image.get("intermediate_size", 3072),
+            activation=image.activation("quick_gelu"),
+            norm_epsilon=image.get("layer_norm_eps", 1e-5),
+            dropout=image.get("attention_dropout", 0.0),
+            embedding_norm=True,
+        ),
+        text=TextEncoderConfig(
+            vocab_size=text.get("vocab_size", 49408),
+            max_length=text.get("max_position_embeddings", 77),
+            width=text.get("hidden_size", 512),
+            depth=text.get("num_hidden_layers", 12),
+            num_heads=text.get("num_attention_heads", 8),
+            mlp_width=text.get("intermediate_size", 2048),
+            activation=text.activation("quick_gelu"),
+            norm_epsilon=text.get("layer_norm_eps", 1e-5),
+            dropout=text.get("attention_dropout", 0.0),
+        ),
+        embedding_width=whole.get("projection_dim", 512),
+        end_token=None if end_token == 2 else end_token,  # 2 stands in old files; they mean the highest id
+    )
+
+
+FAMILY = Family(
+    build=CLIP,
+    config=config,
+    renames=(
+        (r"^vision_model\.embeddings\.class_embedding", "image_encoder.embedding.class_token"),
+        (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
+        (r"^vision_model\.embeddings\.position_embedding\.weight", "image_encoder.embedding.positions"),
+        (r"^vision_model\.pre_layrnorm", "image_encoder.embedding_norm"),
+        (r"^vision_model\.post_layernorm", "image_encoder.norm"),
+        (r"^vision_model\.encoder\.layers", "image_encoder.transformer.blocks"),
+        (r"^visual_projection", "image_projection"),
+        (r"^text_model\.embeddings\.token_embedding", "text_encoder.embedding.tokens"),
+        (r"^text_model\.embeddings\.position_embedding\.weight", "text_encoder.embedding.positions"),
+        (r"^text_model\.final_layer_norm", "text_encoder.norm"),
+        (r"^text_model\.encoder\.layers", "text_encoder.transformer.blocks"),
+        (r"\.self_attn\.q_proj", ".attention.query"),
+        (r"\.self_attn\.k_proj", ".attention.key"),
+        (r"\.self_attn\.v_proj", ".attention.value"),
+        (r"\.self_attn\.out_proj", ".attention.output"),
+        (r"\.layer_norm1", ".attention_norm"),
+        (r"\.layer_norm2", ".mlp_norm"),
+        (r"\.mlp\.fc1", ".mlp.expand"),
+        (r"\.mlp\.fc2", ".mlp.contract"),
+    ),
+    packed={},
+    ignored=(r"\.position_ids$",),
+)

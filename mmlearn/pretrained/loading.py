@@ -1,0 +1,193 @@
+"""From a folder or a hub id in the published layout to one of our systems.
+
+The published layout is that of Transformers: ``config.json`` and ``*.safetensors``, sharded or not.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+
+FAMILIES = ("bert", "clip", "siglip", "vit")
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one published family maps to ours.
+
+    ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
+    names tensors that hold several of ours, stacked along their first axis. ``ignored`` are tensors that can be derived
+    from others.
+    """
+
+    build: Callable[[Config], nn.Module]
+    config: Callable[[dict[str, Any], set[str]], Config]
+    renames: tuple[tuple[str, str], ...]
+    packed: dict[str, tuple[str, ...]]
+    ignored: tuple[str, ...]
+
+
+def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
+    """The published model at this folder, or with this id on the Hugging Face hub, as one of our systems.
+
+    Returns it in evaluation mode and in float32. Every tensor must be used and every parameter filled.
+
+    Raises ``FileNotFoundError`` where a folder or file is missing; ``ValueError`` for pickled or damaged weights, an
+    unknown family, a configuration that we do not build, and tensors that are left over, missing or of another shape:
+    the message names them.
+    """
+    folder = _folder(path_or_hub_id)
+    published = _read_json(folder / "config.json")
+    kind = published.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"{folder / 'config.json'} is of model_type {kind!r}; mmlearn loads {', '.join(FAMILIES)}.")
+    family: Family = import_module(f"mmlearn.pretrained.{kind}").FAMILY
+    tensors = _read_tensors(folder)
+    config = family.config(published, set(tensors))
+    with torch.device("meta"):
+        model = family.build(config)
+    _fill(model, _rename(family, tensors), folder)
+    return model.eval()
+
+
+def _folder(path_or_hub_id: str | Path) -> Path:
+    folder = Path(path_or_hub_id).expanduser()
+    if folder.is_dir():
+        return folder
+    hub_id = str(path_or_hub_id)
+    if isinstance(path_or_hub_id, Path) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", hub_id):
+        raise FileNotFoundError(
+            f"There is no folder {folder}. Give a folder that holds config.json and *.safetensors, or a hub id such as "
+            "openai/clip-vit-base-patch32."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(hub_id, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{hub_id!r} is no folder here, and the hub did not give it ({type(error).__name__}). Check the name and "
+            "the network, or download it elsewhere and give its folder."
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; a published checkpoint has it beside its weights.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}. Download it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} should hold a JSON object, not a {type(content).__name__}.")
+    return content
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        placed = _read_json(index).get("weight_map")
+        if not isinstance(placed, dict) or not placed:
+            raise ValueError(f"{index} has no weight_map; download it again.")
+        shards = sorted(set(map(str, placed.values())))
+        if outside := [name for name in shards if len(PurePosixPath(name).parts) != 1 or "\\" in name or name == ".."]:
+            raise ValueError(f"{index} points outside its folder, at {outside[0]!r}; do not trust it.")
+        tensors = {}
+        for shard in shards:
+            tensors |= _read_safetensors(folder / shard)
+        if absent := sorted(set(placed) - set(tensors)):
+            raise ValueError(f"{_names(absent)} of {index} in none of its files; download them again.")
+        return tensors
+    if single.is_file():
+        return _read_safetensors(single)
+    if pickles := sorted(
+        path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)
+    ):
+        raise ValueError(
+            f"{folder} holds only pickled weights ({', '.join(pickles)}). Opening a pickle runs whatever code its author "
+            "put in, so mmlearn does not. Use the model's safetensors revision, or convert it where you trust it: "
+            "load it with Transformers and save_pretrained(folder)."
+        )
+    raise FileNotFoundError(f"{folder} holds no model.safetensors and no model.safetensors.index.json.")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, though the index names it; download it again.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}); download it again.") from error
+
+
+def _rename(family: Family, tensors: dict[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
+    """Our name → (published name, tensor)."""
+    renamed = {}
+    for published, tensor in tensors.items():
+        if any(re.search(pattern, published) for pattern in family.ignored):
+            continue
+        name = published
+        for pattern, replacement in family.renames:
+            name = re.sub(pattern, replacement, name)
+        stem = next((stem for stem in family.packed if name.startswith(stem)), None)
+        if stem is None:
+            parts = [(name, tensor)]
+        else:
+            targets = [ours + name.removeprefix(stem) for ours in family.packed[stem]]
+            parts = list(zip(targets, tensor.chunk(len(targets))))
+        for ours, part in parts:
+            if ours in renamed:
+                raise ValueError(
+                    f"{published} and {renamed[ours][0]} are both {ours}; the checkpoint contradicts itself."
+                )
+            renamed[ours] = (published, part)
+    return renamed
+
+
+def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path) -> None:
+    wanted = model.state_dict()
+    problems = []
+    if unused := sorted(published for ours, (published, _) in tensors.items() if ours not in wanted):
+        problems.append(f"{_names(unused)} in the file but not in {type(model).__name__}")
+    if unfilled := sorted(set(wanted) - set(tensors)):
+        problems.append(f"{_names(unfilled)} in {type(model).__name__} but not in the file")
+    state = {}
+    for ours, (published, tensor) in tensors.items():
+        if ours not in wanted:
+            continue
+        shape = wanted[ours].shape
+        # Published tables carry leading axes of 1, and patch projections are convolutions.
+        if not any(candidate == shape for candidate in _shapes(tensor)):
+            problems.append(f"{published} has shape {tuple(tensor.shape)}, {ours} has {tuple(shape)}")
+            continue
+        state[ours] = tensor.reshape(shape).to(torch.float32).clone()
+    if problems:
+        raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
+    model.load_state_dict(state, assign=True)
+
+
+def _shapes(tensor: Tensor) -> Iterable[torch.Size]:
+    yield tensor.shape
+    if tensor.ndim > 2:
+        yield tensor.flatten(1).shape
+    while tensor.ndim and len(tensor) == 1:
+        tensor = tensor[0]
+        yield tensor.shape
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"

@@ -1,0 +1,58 @@
+"""Reading a published configuration, with the defaults that its format leaves unwritten."""
+
+from typing import Any, Self
+
+# Published name → ours.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+class Settings:
+    """One object of a ``config.json``; ``where`` says which, for messages. All raise ``ValueError``."""
+
+    def __init__(self, values: dict[str, Any], where: str):
+        if not isinstance(values, dict):
+            raise ValueError(f"{where} should be a JSON object, not {values!r}.")
+        self.values, self.where = values, where
+
+    def get(self, name: str, default: Any) -> Any:
+        """The value, or the format's default. It must be of the default's type."""
+        value = self.values.get(name)
+        value = default if value is None else value
+        wanted = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
+            raise ValueError(f"{name} in {self.where} should be like {default!r}, not {value!r}.")
+        return value
+
+    def part(self, name: str) -> Self:
+        return type(self)(self.values.get(name) or {}, f"{name} of {self.where}")
+
+    def size(self, name: str, default: int) -> int | tuple[int, int]:
+        """One number for a square, or [height, width]."""
+        value = self.values.get(name)
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value):
+            return value[0], value[1]
+        return self.get(name, default)
+
+    def activation(self, default: str) -> str:
+        name = self.get("hidden_act", default)
+        if name not in ACTIVATIONS:
+            raise ValueError(
+                f"hidden_act {name!r} in {self.where} is not built here; known are {', '.join(ACTIVATIONS)}."
+            )
+        return ACTIVATIONS[name]
+
+    def refuse(self, name: str, value: Any) -> None:
+        if self.values.get(name) == value:
+            raise ValueError(f"{name} = {value!r} in {self.where} is not built here.")
+
+    def require(self, name: str, value: Any) -> None:
+        if self.values.get(name, value) not in (value, None):
+            raise ValueError(f"{name} = {self.values[name]!r} in {self.where} is not built here, only {value!r}.")

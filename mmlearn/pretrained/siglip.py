@@ -1,0 +1,78 @@
+"""Published SigLIP checkpoints, such as google/siglip-base-patch16-224. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+from mmlearn.models.siglip import SigLIP, SigLIPConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+
+def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
+    """Our configuration for a published ``config.json``."""
+    whole = Settings(published, "config.json")
+    image, text = whole.part("vision_config"), whole.part("text_config")
+    image.refuse("vision_use_head", False)
+    return SigLIPConfig(
+        image=ImageEncoderConfig(
+            image_size=image.size("image_size", 224),
+            patch_size=image.get("patch_size", 16),
+            width=image.get("hidden_size", 768),
+            depth=image.get("num_hidden_layers", 12),
+            num_heads=image.get("num_attention_heads", 12),
+            mlp_width=image.get("intermediate_size", 3072),
+            activation=image.activation("gelu_pytorch_tanh"),
+            norm_epsilon=image.get("layer_norm_eps", 1e-6),
+            dropout=image.get("attention_dropout", 0.0),
+            class_token=False,
+        ),
+        text=TextEncoderConfig(
+            vocab_size=text.get("vocab_size", 32_000),
+            max_length=text.get("max_position_embeddings", 64),
+            width=text.get("hidden_size", 768),
+            depth=text.get("num_hidden_layers", 12),
+            num_heads=text.get("num_attention_heads", 12),
+            mlp_width=text.get("intermediate_size", 3072),
+            activation=text.activation("gelu_pytorch_tanh"),
+            norm_epsilon=text.get("layer_norm_eps", 1e-6),
+            dropout=text.get("attention_dropout", 0.0),
+            causal=False,
+        ),
+        pad_token=text.get("pad_token_id", 1),
+    )
+
+
+FAMILY = Family(
+    build=SigLIP,
+    config=config,
+    renames=(
+        (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
+        (r"^vision_model\.embeddings\.position_embedding\.weight", "image_encoder.embedding.positions"),
+        (r"^vision_model\.post_layernorm", "image_encoder.norm"),
+        (r"^vision_model\.encoder\.layers", "image_encoder.transformer.blocks"),
+        (r"^vision_model\.head\.probe", "image_head.pooling.queries"),
+        (r"^vision_model\.head\.attention\.in_proj_", "image_head.pooling.attention.in_proj."),
+        (r"^vision_model\.head\.attention\.out_proj", "image_head.pooling.attention.output"),
+        (r"^vision_model\.head\.layernorm", "image_head.norm"),
+        (r"^vision_model\.head\.mlp", "image_head.mlp"),
+        (r"^text_model\.embeddings\.token_embedding", "text_encoder.embedding.tokens"),
+        (r"^text_model\.embeddings\.position_embedding\.weight", "text_encoder.embedding.positions"),
+        (r"^text_model\.final_layer_norm", "text_encoder.norm"),
+        (r"^text_model\.encoder\.layers", "text_encoder.transformer.blocks"),
+        (r"^text_model\.head", "text_head"),
+        (r"\.self_attn\.q_proj", ".attention.query"),
+        (r"\.self_attn\.k_proj", ".attention.key"),
+        (r"\.self_attn\.v_proj", ".attention.value"),
+        (r"\.self_attn\.out_proj", ".attention.output"),
+        (r"\.layer_norm1", ".attention_norm"),
+        (r"\.layer_norm2", ".mlp_norm"),
+        (r"\.fc1", ".expand"),
+        (r"\.fc2", ".contract"),
+    ),
+    packed={
+        "image_head.pooling.attention.in_proj": tuple(
+            f"image_head.pooling.attention.{part}" for part in ("query", "key", "value")
+        )
+    },
+    ignored=(r"\.position_ids$",),
+)

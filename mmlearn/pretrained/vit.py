@@ -1,0 +1,57 @@
+"""Published ViT checkpoints, such as google/vit-base-patch16-224. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.layers import ImageEncoderConfig
+from mmlearn.models.vit import ViT, ViTConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+
+def config(published: dict[str, Any], names: set[str]) -> ViTConfig:
+    """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
+    whole = Settings(published, "config.json")
+    whole.refuse("qkv_bias", False)
+    hidden_head = any("pooler." in name for name in names)
+    if hidden_head:
+        whole.require("pooler_act", "tanh")
+        whole.require("pooler_output_size", whole.get("hidden_size", 768))
+    classes = len(whole.get("id2label", {})) or 2
+    return ViTConfig(
+        image=ImageEncoderConfig(
+            image_size=whole.size("image_size", 224),
+            patch_size=whole.get("patch_size", 16),
+            width=whole.get("hidden_size", 768),
+            depth=whole.get("num_hidden_layers", 12),
+            num_heads=whole.get("num_attention_heads", 12),
+            mlp_width=whole.get("intermediate_size", 3072),
+            activation=whole.activation("gelu"),
+            norm_epsilon=whole.get("layer_norm_eps", 1e-12),
+            dropout=whole.get("hidden_dropout_prob", 0.0),
+        ),
+        hidden_head=hidden_head,
+        num_classes=classes if any(name.startswith("classifier.") for name in names) else 0,
+    )
+
+
+FAMILY = Family(
+    build=ViT,
+    config=config,
+    renames=(
+        (r"^vit\.", ""),
+        (r"^embeddings\.cls_token", "image_encoder.embedding.class_token"),
+        (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
+        (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
+        (r"^encoder\.layer", "image_encoder.transformer.blocks"),
+        (r"\.attention\.attention", ".attention"),
+        (r"\.attention\.output\.dense", ".attention.output"),
+        (r"\.intermediate\.dense", ".mlp.expand"),
+        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+        (r"\.layernorm_before", ".attention_norm"),
+        (r"\.layernorm_after", ".mlp_norm"),
+        (r"^layernorm", "image_encoder.norm"),
+        (r"^pooler\.dense", "head.0"),
+    ),
+    packed={},
+    ignored=(),
+)

@@ -1,0 +1,92 @@
+"""BERT equals Transformers' BertModel and BertForPreTraining: tokens, heads, losses, gradients."""
+
+import pytest
+import torch
+from conftest import close
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
+
+CASES = {
+    "odd": dict(
+        vocab_size=99,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=50,
+        max_position_embeddings=11,
+        batch=3,
+    ),
+    "relu": dict(
+        vocab_size=64,
+        hidden_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        intermediate_size=33,
+        max_position_embeddings=16,
+        hidden_act="relu",
+        type_vocab_size=3,
+        batch=4,
+    ),
+    "batch of one": dict(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=24,
+        max_position_embeddings=6,
+        layer_norm_eps=1e-5,
+        batch=1,
+    ),
+}
+
+
+def inputs(case):
+    case = dict(CASES[case])
+    batch, length = case.pop("batch"), case["max_position_embeddings"]
+    tokens = torch.randint(case["vocab_size"], (batch, length))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    token_type = torch.randint(2, (batch, length))
+    return BertConfig(**case), tokens, mask, token_type
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_pretraining(case, padded, twins, assert_same_gradients):
+    torch.manual_seed(1)
+    config, tokens, mask, token_type = inputs(case)
+    mask = mask if padded else None
+    published, ours = twins(BertForPreTraining(config))
+    label = torch.where(torch.rand(tokens.shape) < 0.4, tokens, -100)
+    label[0, 0] = tokens[0, 0]
+    next_label = torch.randint(2, (len(tokens),))
+    expected = published(
+        input_ids=tokens,
+        attention_mask=None if mask is None else mask.long(),
+        token_type_ids=token_type,
+        labels=label,
+        next_sentence_label=next_label,
+    )
+    output = ours(tokens, mask, token_type)
+    close(output.token_logits, expected.prediction_logits)
+    close(output.next_logits, expected.seq_relationship_logits)
+    batch = dict(tokens=tokens, token_type=token_type, token_label=label, next_label=next_label)
+    losses = ours.loss(batch if mask is None else batch | dict(mask=mask))
+    loss = losses["mlm"] + losses["nsp"]
+    close(loss, expected.loss)
+    loss.backward()
+    expected.loss.backward()
+    assert_same_gradients(published, ours)
+
+
+def test_encoder_alone(twins):
+    config, tokens, mask, _ = inputs("odd")
+    published, ours = twins(BertModel(config))
+    expected, output = published(input_ids=tokens, attention_mask=mask.long()), ours(tokens, mask)
+    close(output.tokens, expected.last_hidden_state)
+    close(output.pooled, expected.pooler_output)
+    assert output.token_logits is None
+
+
+def test_masked_language_model(twins):
+    config, tokens, mask, _ = inputs("odd")
+    published, ours = twins(BertForMaskedLM(config))
+    close(ours(tokens, mask).token_logits, published(input_ids=tokens, attention_mask=mask.long()).logits)

@@ -1,0 +1,83 @@
+"""ViT equals Transformers' ViTModel and ViTForImageClassification: tokens, heads, loss, gradients, other picture sizes."""
+
+import pytest
+import torch
+from conftest import close
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
+
+CASES = {
+    "odd": dict(
+        image_size=31,
+        patch_size=7,
+        hidden_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=5,
+        intermediate_size=33,
+        num_labels=3,
+        batch=3,
+    ),
+    "wide": dict(
+        image_size=[24, 40],
+        patch_size=8,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        intermediate_size=96,
+        num_labels=7,
+        hidden_act="relu",
+        batch=4,
+    ),
+    "batch of one": dict(
+        image_size=20,
+        patch_size=5,
+        hidden_size=28,
+        num_hidden_layers=1,
+        num_attention_heads=7,
+        intermediate_size=56,
+        num_labels=5,
+        layer_norm_eps=1e-6,
+        batch=1,
+    ),
+}
+
+
+def inputs(case):
+    case = dict(CASES[case])
+    batch, size = case.pop("batch"), case["image_size"]
+    return ViTConfig(**case), torch.randn(batch, 3, *(size if isinstance(size, list) else (size, size)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_classifier(case, twins, assert_same_gradients):
+    torch.manual_seed(1)
+    config, image = inputs(case)
+    published, ours = twins(ViTForImageClassification(config))
+    label = torch.arange(len(image)) % config.num_labels
+    expected = published(pixel_values=image, labels=label)
+    close(ours(image).logits, expected.logits)
+    loss = ours.loss(dict(image=image, label=label))["classification"]
+    close(loss, expected.loss)
+    loss.backward()
+    expected.loss.backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_encoder_with_hidden_head(case, twins, assert_same_gradients):
+    torch.manual_seed(1)
+    config, image = inputs(case)
+    published, ours = twins(ViTModel(config))
+    expected, output = published(pixel_values=image), ours(image)
+    close(output.tokens, expected.last_hidden_state)
+    close(output.representation, expected.pooler_output)
+    (output.tokens.square().mean() + output.representation.sum()).backward()
+    (expected.last_hidden_state.square().mean() + expected.pooler_output.sum()).backward()
+    assert_same_gradients(published, ours)
+
+
+def test_larger_picture_interpolates_positions(twins):
+    config, image = inputs("odd")
+    published, ours = twins(ViTModel(config, add_pooling_layer=False))
+    image = torch.randn(2, 3, 42, 63)
+    expected = published(pixel_values=image, interpolate_pos_encoding=True)
+    close(ours(image).tokens, expected.last_hidden_state)
