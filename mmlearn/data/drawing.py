@@ -1,0 +1,104 @@
+"""What ``scenes`` are drawn from: sprites of shapes, textures and grounds, made once for each picture size."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from mmlearn.data.hashing import stream, uniform
+
+CANVAS = 64  # the picture's side in the units of SIZES and JITTER
+GRID = 4  # rows and columns
+JITTER = 1  # how far an object may be from the middle of its cell, each way
+SUPERSAMPLING = 8  # per side, for smooth edges
+
+COLOURS = {
+    "red": (0.88, 0.08, 0.10),
+    "orange": (1.00, 0.50, 0.05),
+    "yellow": (1.00, 0.92, 0.20),
+    "lime": (0.62, 0.95, 0.15),
+    "green": (0.08, 0.58, 0.20),
+    "cyan": (0.30, 0.90, 0.92),
+    "blue": (0.12, 0.28, 0.95),
+    "purple": (0.55, 0.15, 0.85),
+    "magenta": (0.95, 0.15, 0.75),
+    "pink": (1.00, 0.68, 0.78),
+    "brown": (0.55, 0.32, 0.14),
+    "white": (0.96, 0.96, 0.94),
+}
+
+SIZES = {"small": 5.5, "large": 7.0}  # radius
+
+
+def _star(x, y):
+    spike = 2 * np.pi / 5
+    from_tip = abs((np.arctan2(x, -y) + spike / 2) % spike - spike / 2) / (spike / 2)  # 0 at a tip, 1 at a notch
+    return np.hypot(x, y) * (1 + 1.3 * from_tip) < 1
+
+
+# Which points of the square [-1, 1]² a shape covers; y points down.
+SHAPES = {
+    "circle": lambda x, y: x**2 + y**2 < 0.92,
+    "square": lambda x, y: np.maximum(abs(x), abs(y)) < 0.84,
+    "triangle": lambda x, y: (y < 0.8) & (abs(x) < (y + 1) * 0.55),
+    "diamond": lambda x, y: abs(x) / 0.72 + abs(y) < 1,
+    "star": _star,
+    "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95),
+    "ring": lambda x, y: abs(np.hypot(x, y) - 0.75) < 0.22,
+    "moon": lambda x, y: (np.hypot(x + 0.1, y) < 0.95) & (np.hypot(x - 0.45, y) > 0.8),
+    "arrow": lambda x, y: np.where(y < 0, abs(x) < y + 0.95, abs(x) < 0.3) & (y < 0.9),
+    "hourglass": lambda x, y: (abs(x) < abs(y) + 0.08) & (np.maximum(abs(x), abs(y)) < 0.85),
+    "bar": lambda x, y: (abs(y) < 0.36) & (abs(x) < 0.97),
+    "heart": lambda x, y: ((1.15 * x) ** 2 + (1.15 * y - 0.1) ** 2 - 0.7) ** 3 < -1.9 * x**2 * (y - 0.1) ** 3,
+}
+
+# How bright a point is, from 0 to 1.
+TEXTURES = {
+    "solid": lambda x, y: np.ones_like(x),
+    "striped": lambda x, y: np.where(np.sin(4.4 * np.pi / 2 * (x + y)) > 0, 1.0, 0.45),
+    "dotted": lambda x, y: np.where(np.cos(7.5 * x) * np.cos(7.5 * y) > 0.25, 0.35, 1.0),
+}
+
+
+@lru_cache(maxsize=4)
+def sprites(size: int) -> np.ndarray:
+    """How much of each pixel of its cell an object covers: (shapes, sizes, x, y, cell, cell).
+
+    ``size`` is the picture's side in pixels; x and y number the jitter from its lowest.
+    """
+    return _every_place(list(SHAPES.values()), size)
+
+
+@lru_cache(maxsize=4)
+def painted(size: int) -> np.ndarray:
+    """The same times how bright its texture is there: (shapes, textures, sizes, x, y, cell, cell)."""
+    both = [[lambda x, y, s=s, t=t: s(x, y) * t(x, y) for t in TEXTURES.values()] for s in SHAPES.values()]
+    return np.stack([_every_place(row, size) for row in both])
+
+
+def _every_place(patterns: list, size: int) -> np.ndarray:
+    jitter = range(-JITTER, JITTER + 1)
+    cell, unit = size // GRID, size / CANVAS
+    points = (np.arange(cell * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - cell / 2  # pixels from the middle
+
+    def average(pattern, radius: float, right: int, down: int) -> np.ndarray:
+        x, y = np.meshgrid((points - right * unit) / (radius * unit), (points - down * unit) / (radius * unit))
+        return pattern(x, y).reshape(cell, SUPERSAMPLING, cell, SUPERSAMPLING).mean((1, 3))
+
+    return np.array(
+        [
+            [
+                [[average(pattern, radius, right, down) for down in jitter] for right in jitter]
+                for radius in SIZES.values()
+            ]
+            for pattern in patterns
+        ],
+        np.float32,
+    )
+
+
+@lru_cache(maxsize=4)
+def grounds(size: int, count: int = 64) -> np.ndarray:
+    """Dark, slightly noisy grounds: (count, 3, size, size)."""
+    noise = uniform(stream("grounds", size), np.arange(count), 3 * size * size).reshape(count, 3, size, size)
+    level = np.linspace(0.04, 0.22, count, dtype=np.float32)[:, None, None, None]
+    return level + 0.06 * (noise - 0.5)

@@ -1,0 +1,98 @@
+"""Questions about a scene, and their answers."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mmlearn.data.scenes import SceneObject
+
+NUMBERS = ("one", "two", "three", "four")
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+class Question(NamedTuple):
+    """A question, its kind (one of ``KINDS``) and its answer, one word or a number."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+def ask(objects: "Sequence[SceneObject]", graph: Sequence[tuple[int, str, int]], bits: int) -> Question:
+    """The question that ``bits`` picks. Every kind is as likely as any other, and so are yes and no."""
+    bits, number = divmod(bits, len(KINDS))
+    kind = list(KINDS)[number]
+    text, answer = KINDS[kind](objects, graph, bits)
+    return Question(kind, text, answer)
+
+
+def _unmistakable(objects):
+    """The objects whose colour and shape no other has."""
+    pairs = [(item.colour, item.shape) for item in objects]
+    return [i for i, pair in enumerate(pairs) if pairs.count(pair) == 1]
+
+
+def _exist(objects, graph, bits):
+    """Half the questions are about what is not there, though its colour and its shape are."""
+    bits, yes = divmod(bits, 2)
+    there = [(item.colour, item.shape) for item in objects]
+    colours, shapes = zip(*there)
+    absent = sorted(set(product(colours, shapes)) - set(there))
+    choices = there if yes else absent
+    colour, shape = choices[bits % len(choices)]
+    article = "an" if colour == "orange" else "a"
+    return f"is there {article} {colour} {shape}?", "yes" if yes else "no"
+
+
+def _count(objects, graph, bits):
+    bits, number = divmod(bits, 4)
+    attribute = ("colour", "shape", "size", "texture")[number]
+    values = [getattr(item, attribute) for item in objects]
+    value = values[bits % len(values)]
+    noun = f"{value}es" if value == "cross" else f"{value}s" if attribute == "shape" else f"{value} objects"
+    return f"how many {noun} are there?", str(values.count(value))
+
+
+def _attribute_of_pair(attribute):
+    def question(objects, graph, bits):
+        choices = [objects[i] for i in _unmistakable(objects)]
+        one = choices[bits % len(choices)]
+        return f"what {attribute} is the {one.colour} {one.shape}?", getattr(one, attribute)
+
+    return question
+
+
+def _attribute_at_place(attribute):
+    def question(objects, graph, bits):
+        one = objects[bits % len(objects)]
+        row, column = divmod(one.cell, len(NUMBERS))
+        where = f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
+        return f"what {attribute} is the object {where}?", getattr(one, attribute)
+
+    return question
+
+
+def _relation(objects, graph, bits):
+    bits, yes = divmod(bits, 2)
+    known = _unmistakable(objects)
+    edges = [(i, predicate, j) for i, predicate, j in graph if i in known and j in known]
+    subject, predicate, other = edges[bits % len(edges)]
+    one, two = (f"the {objects[i].colour} {objects[i].shape}" for i in (subject, other))
+    return f"is {one} {predicate if yes else OPPOSITE[predicate]} {two}?", "yes" if yes else "no"
+
+
+KINDS = {
+    "exist": _exist,
+    "count": _count,
+    "size": _attribute_of_pair("size"),
+    "texture": _attribute_of_pair("texture"),
+    "colour": _attribute_at_place("colour"),
+    "shape": _attribute_at_place("shape"),
+    "relation": _relation,
+}
+ANSWERS = (
+    *("yes", "no", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "small", "large", "solid", "striped", "dotted"),
+    *("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"),
+    *("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart"),
+)

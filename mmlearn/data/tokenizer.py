@@ -1,0 +1,108 @@
+"""A byte-level BPE tokenizer, trained in code on whatever captions there are, so no script and no symbol is unknown."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+PAD, START, END, MASK = SPECIAL = ("<pad>", "<start>", "<end>", "<mask>")  # ids 0 to 3
+
+
+class Tokenizer:
+    """Texts to tokens of one fixed length: ``<start> … <end> <pad> …``, in lower case.
+
+    Source: Sennrich et al. 2016 (byte-pair encoding); Radford et al. 2019 (GPT-2), section 2.2, for bytes.
+    """
+
+    pad_token, start_token, end_token, mask_token = range(4)
+
+    def __init__(self, engine: Engine, max_length: int):
+        if max_length < 3:
+            raise ValueError(
+                f"max_length must leave room for <start>, a token and <end>: at least 3, got {max_length}."
+            )
+        self.engine, self.max_length = engine, max_length
+        engine.encode_special_tokens = True  # "<pad>" in a caption is text like any other
+        engine.enable_truncation(max_length)
+        engine.enable_padding(length=max_length, pad_id=self.pad_token, pad_token=PAD)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, vocab_size: int = 512, max_length: int = 32) -> "Tokenizer":
+        """Merge the most frequent pairs of these texts until there are ``vocab_size`` tokens, or no pair is left.
+
+        Raises ``ValueError`` for fewer than the 256 bytes and 4 special tokens, or no text at all.
+        """
+        if vocab_size < 256 + len(SPECIAL):
+            raise ValueError(f"vocab_size must hold 256 bytes and {len(SPECIAL)} special tokens, got {vocab_size}.")
+        texts = list(texts)
+        if not texts:
+            raise ValueError("There is no text to train a tokenizer on.")
+        engine = Engine(models.BPE())
+        engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        engine.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        engine.train_from_iterator(texts, trainer)
+        template = processors.TemplateProcessing(
+            single=f"{START} $A {END}", special_tokens=[(START, cls.start_token), (END, cls.end_token)]
+        )
+        engine.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
+        return cls(engine, max_length)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.engine.get_vocab_size()
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """Tokens and mask of these texts; what is longer than ``max_length`` is cut, and still ends with ``<end>``."""
+        encoded = self.engine.encode_batch_fast(list(texts))
+        tokens = torch.tensor([item.ids for item in encoded], dtype=torch.long).reshape(len(encoded), self.max_length)
+        return tokens, tokens != self.pad_token
+
+    def positions(self, text: str, start: int, end: int) -> list[int]:
+        """Which tokens hold characters of ``text[start:end]``. None that were cut."""
+        offsets = self.engine.encode(text).offsets
+        return [i for i, (first, last) in enumerate(offsets) if first < end and last > start]
+
+    def words(self, text: str) -> list[tuple[str, list[int]]]:
+        """Each word of ``text``, as white space divides it, with its tokens."""
+        words, at = [], 0
+        for word in text.split():
+            start = text.index(word, at)
+            at = start + len(word)
+            words.append((word, self.positions(text, start, at)))
+        return words
+
+    def decode(self, tokens: Int[Tensor, "t"] | Sequence[int]) -> str:
+        """The text of these tokens, without the special ones."""
+        ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+        return self.engine.decode(ids, skip_special_tokens=True).strip()
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``, in the format of the ``tokenizers`` library."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.engine.save(str(Path(folder) / "tokenizer.json"))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """Read what :meth:`save` wrote. ``FileNotFoundError`` or ``ValueError`` where it is not there or not whole."""
+        path = Path(folder) / "tokenizer.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; a trained folder has it beside model.safetensors.")
+        try:
+            engine = Engine.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error
+        ids = [engine.token_to_id(token) for token in SPECIAL]
+        if ids != list(range(len(SPECIAL))) or engine.truncation is None:
+            raise ValueError(f"{path} was not written by mmlearn: {', '.join(SPECIAL)} have ids {ids}.")
+        return cls(engine, engine.truncation["max_length"])
