@@ -15,7 +15,7 @@ from mmlearn.layers.attention import Attention
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    r"""A cheap GELU, :math:`x\, \sigma(1.702 x)`, in OpenAI's CLIP weights. Source: Hendrycks & Gimpel 2016, section 2."""
+    r"""A cheap GELU, :math:`x\, \sigma(1.702 x)`, as in OpenAI's CLIP. Source: Hendrycks & Gimpel 2016."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -49,7 +49,8 @@ class MLP(nn.Module):
 class TransformerBlock(nn.Module):
     r"""Attention and an MLP, each on a residual path: an encoder block, or a decoder block if ``context_width`` is set.
 
-    .. math:: x \leftarrow x + f(\mathrm{LN}(x)) \;\text{(pre-norm)} \qquad x \leftarrow \mathrm{LN}(x + f(x)) \;\text{(post-norm)}
+    .. math:: x \leftarrow x + f(\mathrm{LN}(x)) \;\text{(pre-norm)}, \qquad
+       x \leftarrow \mathrm{LN}(x + f(x)) \;\text{(post-norm)}
 
     for f in turn self-attention, attention to the context (decoder blocks only), and the MLP.
     ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention

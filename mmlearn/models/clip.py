@@ -3,7 +3,9 @@
 Paper: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 Official code: https://github.com/openai/CLIP.
 
-Deviations: ``tiny`` is ours; of the image towers of the paper only the vision transformer is here.
+Deviations: of the image towers of the paper only the vision transformer is here. ``tiny`` is ours: it has no class
+token and takes each feature's maximum over the patches, because a class token needs several times as many steps to
+learn where to look, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`).
 """
 
 import math
@@ -24,14 +26,24 @@ class CLIPConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=32)
     text: TextEncoderConfig = TextEncoderConfig(activation="quick_gelu")
     embedding_width: int = 512
+    pooling: str = "class"  # the picture is its class token, or the "max" over its patches
     temperature: float = 0.07  # at the start; the model learns its own
     end_token: int | None = None  # the text is read off here; None: at the highest token id, as in OpenAI's code
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(image_size=64, patch_size=8, width=64, depth=3, num_heads=4, embedding_norm=True),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4),
-            embedding_width=64,
+            image=ImageEncoderConfig(
+                image_size=64,
+                patch_size=16,
+                width=64,
+                depth=3,
+                num_heads=2,
+                class_token=False,
+                embedding_norm=True,
+            ),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),
+            embedding_width=128,
+            pooling="max",
         ),
         "ViT-B/32": dict(),
         "ViT-B/16": dict(image=ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=16)),
@@ -55,11 +67,14 @@ class CLIP(nn.Module):
     """An image tower read at its class token, a causal text tower read at its end token, both projected and normalised.
 
     ``mask`` is True where a token is real; it may be left out, for a causal tower never looks past the end token. A
-    text without its end token is read at its first token, as in the published code.
+    text without its end token is read at its first token, as in the published code. Raises ``ValueError`` for an
+    unknown pooling, or one that does not go with ``class_token``.
     """
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
+        if config.pooling not in ("class", "max") or config.image.class_token != (config.pooling == "class"):
+            raise ValueError(f"pooling is 'class' with a class token or 'max' without, not {config.pooling!r}.")
         self.config = config
         self.image_encoder = ImageEncoder(config.image)
         self.text_encoder = TextEncoder(config.text)
@@ -70,8 +85,10 @@ class CLIP(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        class_token = self.image_encoder(image)[:, 0]
-        return F.normalize(self.image_projection(class_token), dim=-1)
+        tokens = self.image_encoder(image)
+        if self.config.pooling == "class":
+            return F.normalize(self.image_projection(tokens[:, 0]), dim=-1)
+        return F.normalize(self.image_projection(tokens).amax(1), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
@@ -85,6 +102,24 @@ class CLIP(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> CLIPOutput:
         return CLIPOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
+
+    def contributions(
+        self, image: Float[Tensor, "b 3 height width"], text_embedding: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b p"]:
+        r"""What each patch adds to the cosine of picture and text, under max pooling.
+
+        Every feature comes from the one patch where it is largest, so the cosine is the sum of these over patches:
+
+        .. math:: u^\top v = \sum_p \sum_{k:\, p = \arg\max_q x_{qk}} \frac{x_{pk} v_k}{\lVert \max_q x_q \rVert}
+
+        Raises ``ValueError`` where the picture is its class token.
+        """
+        if self.config.pooling != "max":
+            raise ValueError("Only max pooling divides the similarity among patches.")
+        features = self.image_projection(self.image_encoder(image))  # (b, p, d)
+        largest, place = features.max(1)
+        share = F.normalize(largest, dim=-1) * text_embedding
+        return torch.zeros_like(features[..., 0]).scatter_add(1, place, share)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""

@@ -30,9 +30,9 @@ class FILIPConfig(Config):
     PRESETS = {
         "tiny": dict(
             image=ImageEncoderConfig(
-                image_size=64, patch_size=8, width=64, depth=3, num_heads=4, class_token=False, embedding_norm=True
+                image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False, embedding_norm=True
             ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=2, num_heads=2),
             embedding_width=64,
         ),
         "base": dict(),  # table 7 of the paper

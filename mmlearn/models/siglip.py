@@ -44,9 +44,9 @@ class SigLIPConfig(Config):
     PRESETS = {
         "tiny": dict(
             image=ImageEncoderConfig(
-                image_size=64, patch_size=8, width=64, depth=3, num_heads=4, class_token=False, **GELU
+                image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False, **GELU
             ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, causal=False, **GELU),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=2, num_heads=2, causal=False, **GELU),
         ),
         "base-patch16-224": dict(),
         "large-patch16-256": dict(

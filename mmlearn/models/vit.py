@@ -9,7 +9,6 @@ Deviations: ``tiny`` is ours.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,0 +1,117 @@
+"""Alignment as a number: does a word point at its region, and do the two modalities share one space?
+
+Maps are (n, p): n words, each with a weight a patch. Regions are (n, p) too: the share of each patch that belongs to
+what the word names.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+COVERED = 0.1  # a patch belongs to a region that fills at least this share of it
+
+
+def on_grid(masks: Bool[Tensor, "n height width"], grid: tuple[int, int]) -> Float[Tensor, "n p"]:
+    """The share of each patch of a (rows, columns) grid that a mask covers, in reading order."""
+    return rearrange(F.adaptive_avg_pool2d(masks.float()[:, None], grid), "n 1 row column -> n (row column)")
+
+
+def pointing_accuracy(maps: Float[Tensor, "n p"], regions: Float[Tensor, "n p"]) -> float:
+    """How often the highest weight lies on the region; where several are highest, the share of them that do.
+
+    Source: Zhang et al. 2018, "Top-down Neural Attention by Excitation Backprop", section 4.2 (the pointing game).
+    """
+    highest = maps == maps.amax(-1, keepdim=True)
+    return float(((highest & (regions >= COVERED)).sum(-1) / highest.sum(-1)).mean())
+
+
+def pointing_chance(regions: Float[Tensor, "n p"]) -> float:
+    """The pointing accuracy of a map that knows nothing: the mean share of patches that belong to the region."""
+    return float((regions >= COVERED).float().mean())
+
+
+def mass_ratio(maps: Float[Tensor, "n p"], regions: Float[Tensor, "n p"]) -> float:
+    """The weight on the region over the region's area: 1 for a map that knows nothing. Maps are not negative."""
+    inside = (regions >= COVERED).float()
+    weights = maps / maps.sum(-1, keepdim=True).clamp(min=1e-12)
+    return float(((weights * inside).sum(-1) / inside.mean(-1).clamp(min=1e-12)).mean())
+
+
+def entropy(maps: Float[Tensor, "n p"]) -> float:
+    """How spread a map is, from 0 (one patch) to 1 (all alike): its entropy over ln p. Maps are not negative."""
+    weights = maps / maps.sum(-1, keepdim=True).clamp(min=1e-12)
+    return float((torch.special.entr(weights).sum(-1) / torch.tensor(maps.shape[-1]).log()).mean())
+
+
+def choose_head(
+    maps: dict[str, Float[Tensor, "n h p"]], regions: Float[Tensor, "n p"]
+) -> tuple[str, int, Float[Tensor, "layers h"]]:
+    """The layer and head that point best, and the accuracy of every one. Report them on another split than this."""
+    table = torch.tensor(
+        [
+            [pointing_accuracy(weights[:, head], regions) for head in range(weights.shape[1])]
+            for weights in maps.values()
+        ]
+    )
+    layer, head = divmod(int(table.argmax()), table.shape[1])
+    return list(maps)[layer], head, table
+
+
+def occlude(
+    image: Float[Tensor, "b 3 height width"], mask: Bool[Tensor, "b height width"]
+) -> Float[Tensor, "b 3 height width"]:
+    """Paint the masked pixels of each picture in the picture's median colour, which in scenes is the ground."""
+    ground = image.flatten(2).median(-1).values[..., None, None]
+    return torch.where(mask[:, None], ground, image)
+
+
+def occlusion_check(
+    score: Callable[[Float[Tensor, "b 3 height width"]], Float[Tensor, "b"]],
+    image: Float[Tensor, "b 3 height width"],
+    masks: dict[str, Bool[Tensor, "b height width"]],
+) -> dict[str, float]:
+    """How much ``score`` falls, on average, when each kind of place is painted over.
+
+    ``score`` is one number a picture, such as its similarity to its caption. If a map shows what the model uses, then
+    covering what the caption names costs more than covering another object, a random patch or the ground; give all of
+    them as ``masks``.
+    """
+    with torch.no_grad():
+        whole = score(image)
+        return {name: float((whole - score(occlude(image, mask))).mean()) for name, mask in masks.items()}
+
+
+def random_patches(
+    count: int, size: tuple[int, int], patch: int, generator: torch.Generator
+) -> Bool[Tensor, "b height width"]:
+    """One random square of ``patch`` pixels for each of ``count`` pictures, as a control for :func:`occlusion_check`."""
+    masks = torch.zeros(count, *size, dtype=torch.bool)
+    for mask in masks:
+        top, left = (int(torch.randint(0, side - patch + 1, (), generator=generator)) for side in size)
+        mask[top : top + patch, left : left + patch] = True
+    return masks
+
+
+def modality_gap(image_embedding: Float[Tensor, "n d"], text_embedding: Float[Tensor, "n d"]) -> float:
+    """The distance between the mean picture and the mean text: 0 where both fill the same place, at most 2.
+
+    Source: Liang et al. 2022, "Mind the Gap", section 2.
+    """
+    return float((image_embedding.mean(0) - text_embedding.mean(0)).norm())
+
+
+def pair_alignment(image_embedding: Float[Tensor, "n d"], text_embedding: Float[Tensor, "n d"]) -> float:
+    """The mean squared distance of matching pairs: 0 is best. Source: Wang & Isola 2020, equation 1 with α = 2."""
+    return float((image_embedding - text_embedding).square().sum(-1).mean())
+
+
+def uniformity(embedding: Float[Tensor, "n d"]) -> float:
+    """The log of the mean Gaussian potential over pairs; the lower, the more evenly spread.
+
+    Source: Wang & Isola 2020, equation 2 with t = 2.
+    """
+    return float(F.pdist(embedding).square().mul(-2).exp().mean().log())

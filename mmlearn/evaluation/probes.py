@@ -1,0 +1,68 @@
+"""What a representation knows: zero-shot, nearest-neighbour and linear classification."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def zero_shot(
+    image_embedding: Float[Tensor, "n d"], class_embedding: Float[Tensor, "classes d"], label: Int[Tensor, "n"]
+) -> float:
+    """The share of pictures whose nearest class name is right. Average the prompts of a class beforehand.
+
+    Source: Radford et al. 2021 (CLIP), section 3.1.
+    """
+    return float(((image_embedding @ class_embedding.T).argmax(-1) == label).float().mean())
+
+
+def nearest_neighbours(
+    train: Float[Tensor, "n d"],
+    train_label: Int[Tensor, "n"],
+    test: Float[Tensor, "m d"],
+    test_label: Int[Tensor, "m"],
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    r"""The accuracy of a vote of the k nearest training samples, each counting :math:`e^{\cos/\tau}`.
+
+    Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
+    """
+    cosine = F.normalize(test, dim=-1) @ F.normalize(train, dim=-1).T
+    near, index = cosine.topk(min(k, len(train)), dim=-1)
+    votes = torch.zeros(len(test), int(train_label.max()) + 1)
+    votes.scatter_add_(1, train_label[index], ((near - 1) / temperature).exp())
+    return float((votes.argmax(-1) == test_label).float().mean())
+
+
+def linear_probe(
+    train: Float[Tensor, "n d"],
+    train_label: Int[Tensor, "n"],
+    test: Float[Tensor, "m d"],
+    test_label: Int[Tensor, "m"],
+    *,
+    penalty: float = 1e-3,
+    iterations: int = 100,
+) -> float:
+    """The accuracy of a logistic regression on frozen, standardised features, fitted by L-BFGS from zero.
+
+    ``penalty`` weighs half the squared norm of the weights. Source: Radford et al. 2021 (CLIP), appendix A.3.
+    """
+    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
+    train, test = (train - mean) / std, (test - mean) / std
+    classes = int(max(train_label.max(), test_label.max())) + 1
+    linear = nn.Linear(train.shape[1], classes)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(linear(train), train_label) + penalty / 2 * linear.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        return float((linear(test).argmax(-1) == test_label).float().mean())

@@ -1,0 +1,5 @@
+"""The training loop, its checkpoints and its schedules."""
+
+from mmlearn.training.loop import fit
+
+__all__ = ["fit"]

@@ -1,0 +1,178 @@
+"""Checkpoints that survive being killed: written beside, synced, renamed, and checked before they are believed.
+
+A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256. Nothing is
+pickled.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+KEPT = 2
+
+
+def save_model(system: nn.Module, path: Path) -> None:
+    """Write all parameters and buffers to one safetensors file, whole or not at all."""
+    _replace(path, lambda temporary: save_file(_contiguous(system.state_dict()), temporary))
+
+
+def save_checkpoint(
+    folder: Path, step: int, system: nn.Module, optimizers: list[Optimizer], *, rank: int = 0, world: int = 1
+) -> None:
+    """Write everything that training needs to go on after ``step`` steps, then drop all but the newest two.
+
+    Every process calls this, for its random state; the first one writes the rest.
+    """
+    temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
+    temporary.mkdir(parents=True, exist_ok=True)
+    save_file(_random_state(), temporary / f"random-{rank}.safetensors")
+    if world > 1:
+        torch.distributed.barrier()
+    if rank == 0:
+        save_file(_contiguous(system.state_dict()), temporary / "model.safetensors")
+        tensors, settings = {}, []
+        for number, optimizer in enumerate(optimizers):
+            state = optimizer.state_dict()
+            settings.append(state["param_groups"])
+            for index, values in state["state"].items():
+                tensors |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        save_file(_contiguous(tensors), temporary / "optimizer.safetensors")
+        manifest = {
+            "step": step,
+            "world": world,
+            "optimizers": settings,
+            "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for path in temporary.iterdir():
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+        _sync(folder)
+        for old in checkpoints(folder)[KEPT:]:
+            shutil.rmtree(old)
+    if world > 1:
+        torch.distributed.barrier()
+
+
+def load_checkpoint(
+    folder: Path, system: nn.Module, optimizers: list[Optimizer], *, rank: int = 0, world: int = 1
+) -> int:
+    """Restore the newest checkpoint that is whole, and return its step. A damaged one is passed over, with a warning.
+
+    Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model or to another
+    number of processes.
+    """
+    for path in checkpoints(folder):
+        problem = _problem(path)
+        if problem:
+            warnings.warn(f"Passing over {path}: {problem}.", stacklevel=2)
+            continue
+        manifest = json.loads((path / "manifest.json").read_text())
+        if manifest["world"] != world:
+            raise ValueError(f"{path} was written by {manifest['world']} processes, and this run has {world}.")
+        try:
+            system.load_state_dict(load_file(path / "model.safetensors"))
+        except RuntimeError as error:
+            raise ValueError(f"{path} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
+        _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
+        _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+        return manifest["step"]
+    raise FileNotFoundError(f"{folder} holds no whole checkpoint to go on from; start without resuming.")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints in a folder, newest first."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]
+    return sorted(found, reverse=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path)
+
+
+def _problem(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        files = json.loads((path / "manifest.json").read_text())["files"]
+        for name, digest in files.items():
+            if _digest(path / name) != digest:
+                return f"{name} is damaged"
+    except (OSError, ValueError, KeyError) as error:
+        return f"it is not whole ({type(error).__name__}: {error})"
+    return None
+
+
+def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: dict[str, Tensor]) -> None:
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            owner, index, name = key.split(".", 2)
+            if int(owner) == number:
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": settings[number]})
+
+
+def _random_state() -> dict[str, Tensor]:
+    """PyTorch's, CUDA's, NumPy's and Python's generators."""
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    version, words, gauss = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_rest": torch.tensor([position, has_gauss, cached], dtype=torch.float64),
+        "python": torch.tensor([version, *words]),
+        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["torch"])
+    position, has_gauss, cached = state["numpy_rest"].tolist()
+    np.random.set_state(("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), cached))
+    version, *words = state["python"].tolist()
+    random.setstate((version, tuple(words), *(state["python_gauss"].tolist() or [None])))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replace(path: Path, write) -> None:
+    temporary = path.with_name(f".writing-{path.name}")
+    write(temporary)
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
