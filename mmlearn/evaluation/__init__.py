@@ -14,14 +14,17 @@ from mmlearn.evaluation.alignment import (
     random_patches,
     uniformity,
 )
+from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
 from mmlearn.evaluation.retrieval import Embeddings, embed, median_rank, recall_at, retrieval, similarity
 
 __all__ = [
     "Embeddings",
+    "Mentions",
     "choose_head",
     "embed",
     "entropy",
+    "find_mentions",
     "linear_probe",
     "mass_ratio",
     "median_rank",

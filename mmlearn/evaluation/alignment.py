@@ -88,7 +88,7 @@ def occlusion_check(
 def random_patches(
     count: int, size: tuple[int, int], patch: int, generator: torch.Generator
 ) -> Bool[Tensor, "b height width"]:
-    """One random square of ``patch`` pixels for each of ``count`` pictures, as a control for :func:`occlusion_check`."""
+    """A random square of ``patch`` pixels for each of ``count`` pictures: a control for :func:`occlusion_check`."""
     masks = torch.zeros(count, *size, dtype=torch.bool)
     for mask in masks:
         top, left = (int(torch.randint(0, side - patch + 1, (), generator=generator)) for side in size)

@@ -12,26 +12,46 @@ from mmlearn.objectives import late_interaction
 
 
 class Embeddings(NamedTuple):
-    """What a dual encoder makes of n pairs: one vector each (n, d), or one a token (n, p, d) and (n, t, d)."""
+    """What a dual encoder makes of n pictures and m different texts: one vector each, or one a token."""
 
-    image: Float[Tensor, "n ..."]
-    text: Float[Tensor, "n ..."]
-    text_mask: Bool[Tensor, "n t"]
+    image: Float[Tensor, "n ..."]  # (n, d) or (n, p, d)
+    text: Float[Tensor, "m ..."]  # (m, d) or (m, t, d)
+    text_mask: Bool[Tensor, "m t"]
+    positives: Bool[Tensor, "n m"]  # which text is whose caption
+    captions: list[str]  # the m texts
 
 
 @torch.no_grad()
 def embed(system: nn.Module, samples: Sequence[Any], collate: Collate, *, batch_size: int = 256) -> Embeddings:
-    """``encode_image`` and ``encode_text`` of all samples, in evaluation mode, on the system's own device."""
-    device = next(system.parameters()).device
-    training = system.training
+    """``encode_image`` of all samples and ``encode_text`` of all their captions, a repeated one once.
+
+    In evaluation mode and on the system's own device; the result is on the CPU.
+    """
+    device, training = next(system.parameters()).device, system.training
     system.eval()
-    parts = []
+    captions = list(dict.fromkeys(sample.caption for sample in samples))
+    number = {caption: i for i, caption in enumerate(captions)}
+    images, texts, masks = [], {}, {}
     for start in range(0, len(samples), batch_size):
-        batch = collate([samples[i] for i in range(start, min(start + batch_size, len(samples)))])
-        image, tokens, mask = (batch[name].to(device) for name in ("image", "tokens", "mask"))
-        parts.append((system.encode_image(image).cpu(), system.encode_text(tokens, mask).cpu(), mask.cpu()))
+        part = samples[start : start + batch_size]
+        batch = {name: value.to(device) for name, value in collate(part).items()}
+        images.append(system.encode_image(batch["image"]).cpu())
+        for sample, text, mask in zip(
+            part, system.encode_text(batch["tokens"], batch["mask"]).cpu(), batch["mask"].cpu()
+        ):
+            texts.setdefault(number[sample.caption], text)
+            masks.setdefault(number[sample.caption], mask)
     system.train(training)
-    return Embeddings(*(torch.cat(column) for column in zip(*parts)))
+    positives = torch.zeros(len(samples), len(captions), dtype=torch.bool)
+    positives[torch.arange(len(samples)), [number[sample.caption] for sample in samples]] = True
+    order = range(len(captions))
+    return Embeddings(
+        torch.cat(images),
+        torch.stack([texts[i] for i in order]),
+        torch.stack([masks[i] for i in order]),
+        positives,
+        captions,
+    )
 
 
 def similarity(embeddings: Embeddings) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:

@@ -117,7 +117,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)
     ):
         raise ValueError(
-            f"{folder} holds only pickled weights ({', '.join(pickles)}). Opening a pickle runs whatever code its author "
+            f"{folder} holds only pickled weights ({', '.join(pickles)}). Opening a pickle runs whatever its author "
             "put in, so mmlearn does not. Use the model's safetensors revision, or convert it where you trust it: "
             "load it with Transformers and save_pretrained(folder)."
         )

@@ -1,0 +1,262 @@
+"""Chapters: notebooks that state what they expect, are run by papermill, and whose results are kept."""
+
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCALES = ("smoke", "laptop", "gpu")
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of a chapter's table; ``at_least`` and ``at_most`` are what a run is held to."""
+
+    name: str
+    obtained: float
+    at_least: float | None = None
+    at_most: float | None = None
+    chance: float | None = None
+    goal: str = ""  # what was hoped for, where that is more than what a run is held to
+
+    @property
+    def holds(self) -> bool:
+        """Whether the obtained number is within its bounds; NaN never is."""
+        low = -float("inf") if self.at_least is None else self.at_least
+        high = float("inf") if self.at_most is None else self.at_most
+        return low <= self.obtained <= high
+
+    @property
+    def expected(self) -> str:
+        """The bounds in words."""
+        bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
+        bounds += [f"≤ {self.at_most:g}"] if self.at_most is not None else []
+        return self.goal or " and ".join(bounds) or "reported"
+
+
+class Chapter:
+    """What a chapter notebook writes its figures and results through.
+
+    ``Chapter("07_contrastive", scale=SCALE, seed=SEED)`` at the top; :meth:`figure` for every picture worth keeping,
+    :meth:`result` for every number, :meth:`finish` in the last code cell, which shows the table *expected / obtained /
+    chance*, writes ``metrics.json`` and fails where a number is out of its bounds. At ``smoke`` scale numbers mean
+    nothing and nothing is held to them. Files go to ``runs/NAME/``, or to where ``MMLEARN_RUN`` points.
+    """
+
+    def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0):
+        if scale not in SCALES:
+            raise ValueError(f"There is no scale {scale!r}; choose from {', '.join(SCALES)}.")
+        self.name, self.scale, self.seed = name, scale, seed
+        self.folder = Path(os.environ.get("MMLEARN_RUN") or Path("runs") / name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.results: list[Result] = []
+        self.details: dict[str, Any] = {}
+        self.started = time.perf_counter()
+
+    def pick(self, *, smoke: Any, laptop: Any, gpu: Any) -> Any:
+        """The value for this run's scale."""
+        return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[self.scale]
+
+    def figure(self, name: str, figure: "Figure") -> "Figure":
+        """Save a figure as ``NAME.png`` and hand it back for display."""
+        figure.savefig(self.folder / f"{name}.png", dpi=110)
+        return figure
+
+    def result(
+        self,
+        name: str,
+        obtained: float,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        chance: float | None = None,
+        goal: str = "",
+    ) -> None:
+        """Add a line to the table."""
+        self.results.append(Result(name, float(obtained), at_least, at_most, chance, goal))
+
+    def finish(self) -> "Table":
+        """The table of results; raises ``AssertionError`` naming those that do not hold, except at ``smoke`` scale."""
+        record = {
+            "chapter": self.name,
+            "scale": self.scale,
+            "seed": self.seed,
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _rss_unit()),
+            **_machine(),
+            "results": [asdict(result) | {"holds": result.holds} for result in self.results],
+            "details": self.details,
+        }
+        (self.folder / "metrics.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        failed = [
+            f"{item.name}: {item.obtained:.3f}, expected {item.expected}" for item in self.results if not item.holds
+        ]
+        if failed and self.scale != "smoke":
+            raise AssertionError("; ".join(failed))
+        return Table(self.results, self.scale)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results as a notebook and a terminal show them."""
+
+    results: list[Result]
+    scale: str
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Name, expected, obtained, chance."""
+        return [
+            (item.name, item.expected, f"{item.obtained:.3f}", "–" if item.chance is None else f"{item.chance:.3g}")
+            for item in self.results
+        ]
+
+    def __str__(self) -> str:
+        rows = [("result", "expected", "obtained", "chance"), *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+    def _repr_markdown_(self) -> str:
+        head = f"| result ({self.scale}) | expected | obtained | chance |\n|---|---|---|---|\n"
+        return head + "\n".join(f"| {' | '.join(row)} |" for row in self.rows())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _rss_unit() -> int:
+    return 2**20 if sys.platform == "darwin" else 2**10
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    import mmlearn
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "device": device,
+        "versions": {"mmlearn": mmlearn.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+# Finding and running them.
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A chapter on disk; its title is the first heading, its minutes stand in the notebook's metadata."""
+
+    number: str
+    name: str
+    title: str
+    minutes: float
+    path: Path
+
+
+def notebooks_folder() -> Path:
+    """The notebooks of this checkout, or those that came with the installed package."""
+    for folder in (PACKAGE.parent / "notebooks", PACKAGE / "_shipped" / "notebooks"):
+        if any(folder.glob("*.ipynb")):
+            return folder
+    raise FileNotFoundError(
+        "No notebooks came with this installation of mmlearn; install it from a checkout or a wheel."
+    )
+
+
+def chapters() -> list[Notebook]:
+    """All chapters, in order."""
+    found = []
+    for path in sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        heading = next(
+            line.removeprefix("# ").strip()
+            for cell in notebook["cells"]
+            if cell["cell_type"] == "markdown"
+            for line in "".join(cell["source"]).splitlines()
+            if line.startswith("# ")
+        )
+        minutes = notebook["metadata"].get("mmlearn", {}).get("minutes", 1)
+        title = re.sub(r"^(Chapter )?\d+[.:·—– ]*", "", heading)
+        found.append(Notebook(path.stem[:2], path.stem, title, minutes, path))
+    return found
+
+
+def find(number: str) -> Notebook:
+    """The chapter with this number or name. ``ValueError`` lists what there is."""
+    known = chapters()
+    for chapter in known:
+        if number in (chapter.number, chapter.name, chapter.number.lstrip("0") or "0"):
+            return chapter
+    raise ValueError(f"There is no chapter {number!r}; there are {', '.join(chapter.number for chapter in known)}.")
+
+
+def run(
+    chapter: Notebook, output: Path, *, scale: str = "laptop", seed: int = 0, progress: bool = True
+) -> dict[str, Any]:
+    """Execute a chapter with papermill into ``output``: the notebook, a page of it, figures, ``metrics.json``.
+
+    Returns what ``metrics.json`` holds. Raises ``ValueError`` for an unknown scale, missing notebook tools, or a cell
+    that fails, with the cell's own error in one line.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"There is no scale {scale!r}; choose from {', '.join(SCALES)}.")
+    try:
+        import papermill
+        from nbconvert import HTMLExporter
+        from papermill.exceptions import PapermillExecutionError
+    except ModuleNotFoundError as error:
+        raise ValueError("Running chapters needs notebook tools: pip install 'mmlearn[notebooks]'.") from error
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "metrics.json").unlink(missing_ok=True)
+    executed = output / chapter.path.name
+    os.environ["MMLEARN_RUN"] = str(output)
+    try:
+        papermill.execute_notebook(
+            str(chapter.path),
+            str(executed),
+            parameters={"SCALE": scale, "SEED": seed},
+            kernel_name="python3",
+            progress_bar={"desc": chapter.name, "unit": "cell"} if progress else False,
+            cwd=str(output),
+        )
+    except PapermillExecutionError as error:
+        raise ValueError(f"{chapter.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
+    finally:
+        del os.environ["MMLEARN_RUN"]
+    page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    (output / "index.html").write_text(page, encoding="utf-8")
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+
+
+def record(chapter: Notebook, runs: list[dict[str, Any]], folder: Path) -> Path:
+    """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, whence book and README read them."""
+    path = folder / chapter.number / f"{runs[0]['scale']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"chapter": chapter.name, "runs": runs}, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def start(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Copy notebooks and exercises to ``folder``: those copied, and those left as they are because they exist."""
+    source = notebooks_folder().parent
+    copied, kept = [], []
+    for path in sorted([*source.glob("notebooks/*.ipynb"), *source.glob("exercises/*/*")]):
+        if path.is_file():
+            target = folder / path.relative_to(source)
+            (kept if target.exists() else copied).append(target)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+    return copied, kept

@@ -1,0 +1,348 @@
+"""The ``mmlearn`` command. Results go to stdout, progress and errors to stderr; the exit code is 0, 1 or 2."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Multimodal representation learning, built from scratch and measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(rows: list[dict], as_json: bool) -> None:
+    """A table on stdout, or the rows as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = [list(rows[0]), *[[_cell(value) for value in row.values()] for row in rows]] if rows else []
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def chapters(as_json: Json = False) -> None:
+    """List the chapters."""
+    from mmlearn.chapters import chapters as known
+
+    show(
+        [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()],
+        as_json,
+    )
+
+
+@app.command()
+def run(
+    chapter: Annotated[str, typer.Argument(help="Number or name of a chapter, such as 00.")],
+    scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, or gpu.")] = "laptop",
+    seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Run with this many seeds, from --seed on.")] = 1,
+    keep: Annotated[bool, typer.Option("--record", help="Keep the results in book/results for the book.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
+) -> None:
+    """Run a chapter: execute its notebook, keep its figures and numbers, print its results."""
+    from mmlearn.chapters import Result, Table, find, record
+    from mmlearn.chapters import run as execute
+
+    notebook = find(chapter)
+    folder = output or Path("runs") / notebook.name
+    runs = []
+    for number in range(seed, seed + seeds):
+        say(f"{notebook.name}, {scale} scale, seed {number}")
+        runs.append(execute(notebook, folder if seeds == 1 else folder / f"seed-{number}", scale=scale, seed=number))
+    for results in runs:
+        fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]
+        print(Table([Result(**row) for row in fields], scale))
+        print(f"{results['seconds']:.0f} s, {results['peak_memory_mb']} MB, {results['device']}\n")
+    if keep:
+        say(f"recorded in {record(notebook, runs, Path('book') / 'results')}")
+    say(f"Look at {folder / 'index.html'} in a browser; pictures and numbers lie beside it.")
+    later = (
+        "mmlearn lab opens the notebook to change it; mmlearn chapters lists the others; mmlearn exercises has tasks."
+    )
+    say(f"Next: {later}")
+
+
+@app.command()
+def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -> None:
+    """Copy notebooks and exercises to a folder of yours. Files that exist there are left as they are."""
+    from mmlearn.chapters import start as copy
+
+    copied, kept = copy(folder)
+    for path in copied:
+        print(path)
+    if kept:
+        say(f"{len(kept)} files exist already and were left as they are.")
+    say(f"{len(copied)} files copied. Go on with: mmlearn lab {folder}")
+
+
+@app.command()
+def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlearn start filled.")] = None) -> None:
+    """Open JupyterLab at the first chapter."""
+    import subprocess
+
+    from mmlearn.chapters import chapters as known
+
+    first = known()[0].path
+    path = folder / "notebooks" / first.name if folder else first
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; fill the folder with: mmlearn start {folder}")
+    code = subprocess.call([sys.executable, "-m", "jupyter", "lab", str(path)])
+    if code:
+        raise ValueError("JupyterLab did not start; install it with: pip install 'mmlearn[notebooks]'")
+
+
+@app.command()
+def train(
+    system: Annotated[str, typer.Argument(help="clip, siglip, filip or lit.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
+    preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
+    steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a batch, over all processes.")] = 128,
+    seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    learning_rate: Annotated[float, typer.Option(help="The highest of the schedule.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
+    image_size: Annotated[int, typer.Option(min=8, help="Pixels of a side.")] = 64,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
+    vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
+    mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+) -> None:
+    """Train a dual encoder on pictures and captions.
+
+    With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
+    """
+    from mmlearn.data import load
+    from mmlearn.training import fit
+    from mmlearn.training.runs import new_run, save_run
+
+    first = int(os.environ.get("RANK", 0)) == 0
+    options = {"size": image_size} | ({"language": language} if language else {})
+    samples = load(data, "train", **options, **({"skip_bad": True} if skip_bad else {}))
+    if skipped := getattr(samples, "skipped", []):
+        say(f"left out {len(skipped)} pictures, such as: {skipped[0]}")
+    made = new_run(system, samples, preset=preset, vocab_size=vocab_size, seed=seed)
+    settings = made.to_dict() | {
+        "training": {
+            "data": data,
+            "seed": seed,
+            "steps": steps,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "learning_rate": learning_rate,
+            "optimizer": optimizer,
+            "precision": precision,
+        }
+    }
+    if first:
+        _prepare_output(output, settings, resume)
+        save_run(made, output)
+        (output / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+        parameters = sum(p.numel() for p in made.system.parameters() if p.requires_grad)
+        say(
+            f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {made.tokenizer.vocab_size} tokens"
+        )
+    history = fit(
+        made.system,
+        samples,
+        made.collate(mark_repeats=mark_repeats),
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        accumulate=accumulate,
+        precision=precision,
+        seed=seed,
+        workers=workers,
+        compile=compile,
+        output=output,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        tensorboard=tensorboard,
+    )
+    if first:
+        last = f"loss {history[-1]['loss']:.3f}; " if history else ""
+        print(f"{last}{output / 'model.safetensors'}")
+        say(f"Next: mmlearn evaluate {output} --data {data}")
+
+
+def _prepare_output(output: Path, settings: dict, resume: bool) -> None:
+    """Refuse to overwrite a run, and to go on with other settings than it was started with."""
+    path = output / "config.json"
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; give a folder.")
+    if not path.exists():
+        if resume:
+            raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
+        return
+    if not resume:
+        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
+    before = json.loads(path.read_text())
+    changed = [
+        f"{name} was {before.get('training', {}).get(name)!r}, now {value!r}"
+        for name, value in settings["training"].items()
+        if before.get("training", {}).get(name) != value
+    ]
+    if before.get("config") != settings["config"] or before.get("system") != settings["system"]:
+        changed.append("the model is another one")
+    if changed:
+        raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Pairs at most.")] = 5000,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print how well pictures and texts find each other, and how well phrases point at what they name."""
+    from mmlearn.training.measure import measure
+    from mmlearn.training.runs import load_run
+
+    made = load_run(folder)
+    results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad)
+    show([{"measure": name, **row} for name, row in results.items()], as_json)
+
+
+@data_app.callback()
+def data(context: typer.Context, as_json: Json = False) -> None:
+    """List the data sets: licence, size, counts, an example."""
+    if context.invoked_subcommand:
+        return
+    from mmlearn.data import CARDS, load
+
+    rows = []
+    for name, card in CARDS.items():
+        samples = {split: load(name, split) for split in card.splits}
+        first = samples[card.splits[0]]
+        rows.append(
+            {
+                "name": name,
+                "licence": card.licence,
+                "size": card.size,
+                "pairs": ", ".join(f"{split} {len(part):,}" for split, part in samples.items()),
+                "shows": card.shows,
+                "example": first[0].caption,
+            }
+        )
+    if as_json:
+        show(rows, True)
+        return
+    for row in rows:
+        print(row.pop("name"))
+        for field, value in row.items():
+            print(f"  {field:8} {value}")
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The PNG to write; runs/data/NAME-SPLIT.png if not given.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
+) -> None:
+    """Write a contact sheet of a data set as a PNG."""
+    import torch
+
+    from mmlearn.data import CARDS, fetch, load
+    from mmlearn.visualization import contact_sheet
+
+    split = split or (CARDS[name].splits[0] if name in CARDS else "train")
+    samples = load(name, split)
+    chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
+    sheet = contact_sheet(
+        [sample.image for sample in chosen], [sample.caption for sample in chosen], title=f"{name}, {split}"
+    )
+    path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.savefig(path)
+    print(path)
+
+
+@app.command()
+def exercises(as_json: Json = False) -> None:
+    """List the exercises: difficulty, minutes, and which you have solved."""
+    from mmlearn.exercises import exercises_folder, solved, tasks
+
+    done = solved()
+    rows = [
+        {
+            "solved": "✔" if f"{task.exercise}/{task.name}" in done else "·",
+            "exercise": task.exercise,
+            "task": task.name,
+            "difficulty": "★" * task.difficulty,
+            "minutes": task.minutes,
+        }
+        for folder in sorted(exercises_folder().glob("[0-9][0-9]_*"))
+        for task in tasks(folder)
+    ]
+    show(rows, as_json)
+    say(f"{sum(row['solved'] == '✔' for row in rows)} of {len(rows)} solved; open one in {exercises_folder()}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at this installation and say what is missing or slow."""
+    from mmlearn.doctor import examine
+
+    rows = examine()
+    show(rows, as_json)
+    if any(row["state"] == "wrong" for row in rows):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command, and tell what goes wrong in one line."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        say("mmlearn: stopped; a training run goes on from its newest checkpoint with --resume.")
+        sys.exit(130)
+    except (ValueError, OSError, FloatingPointError) as error:
+        say(f"mmlearn: {' '.join(str(error).split())}")
+        sys.exit(1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
+            raise
+        say(f"mmlearn: {error.format_message()} See mmlearn --help.")
+        sys.exit(2)

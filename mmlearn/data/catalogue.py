@@ -1,0 +1,68 @@
+"""The data sets by name, and what a reader should know of each before using it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``mmlearn data`` and the book say of a data set."""
+
+    licence: str
+    size: str  # on disk
+    splits: tuple[str, ...]
+    shows: str
+    module: str
+    loader: str
+
+
+CARDS = {
+    "scenes": Card(
+        licence="Apache-2.0 (drawn by this package)",
+        size="none: drawn on the fly",
+        splits=("train", "val", "test", "composition"),
+        shows="8 or 9 shapes on a grid, of which the caption names two; masks, boxes, links, graph, questions",
+        module="mmlearn.data.scenes",
+        loader="Scenes",
+    ),
+    "emoji": Card(
+        licence="Apache-2.0, CC-BY-4.0, MIT, Unicode-3.0 (by style)",
+        size="8 MB",
+        splits=("train", "unseen-style", "unseen-concept", "unseen-both"),
+        shows="1,644 concepts in 5 drawing styles, with names and keywords in 30 languages",
+        module="mmlearn.data.emoji",
+        loader="Emoji",
+    ),
+    "emoji-openmoji": Card(
+        licence="CC-BY-SA-4.0",
+        size="1 MB",
+        splits=("unseen-style", "unseen-both"),
+        shows="the same concepts as line art: the hardest style",
+        module="mmlearn.data.emoji",
+        loader="OpenMoji",
+    ),
+}
+
+
+def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
+    """A packaged data set by its name, or a folder of pictures with captions by its path.
+
+    ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
+    and whatever the data set says of its own options.
+    """
+    if str(name) in CARDS:
+        return _loader(CARDS[str(name)])(split, **options)
+    if Path(name).is_dir():
+        from mmlearn.data.folder import Folder
+
+        return Folder(name, split, **options)
+    raise ValueError(f"There is no data set and no folder {str(name)!r}; packaged are {', '.join(CARDS)}.")
+
+
+def _loader(card: Card) -> Callable[..., Dataset]:
+    return getattr(import_module(card.module), card.loader)

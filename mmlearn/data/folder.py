@@ -1,0 +1,133 @@
+"""A folder of the user's own: pictures, and ``captions.csv`` or ``captions.jsonl`` that say what they show."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from mmlearn.data.hashing import stream
+from mmlearn.data.pictures import ImageText, read_picture
+
+SPLITS = ("train", "val", "test", "all")
+IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
+CAPTION_COLUMNS = ("caption", "text", "description")
+
+
+class Folder(Dataset):
+    """Pictures with captions from a folder.
+
+    ``captions.csv`` has a header with ``image`` (a path inside the folder) and ``caption``; ``captions.jsonl`` has one
+    such object a line. A picture may have several lines. Where there is a column ``split`` with train, val or test, it
+    decides; otherwise 80, 10 and 10 % go to each, by the caption, so a repeated caption never stands in two splits.
+
+    With ``skip_bad``, pictures that cannot be read are left out, and ``skipped`` lists why; without it, reading one
+    raises ``ValueError`` naming it. ``FileNotFoundError`` and ``ValueError`` name the file and line of what is wrong.
+    """
+
+    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64, skip_bad: bool = False):
+        self.folder, self.size = Path(folder), size
+        if split not in SPLITS:
+            raise ValueError(f"A folder has no split {split!r}; choose from {', '.join(SPLITS)}.")
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"There is no folder {self.folder}.")
+        pairs = [(image, caption) for image, caption, where in _pairs(self.folder) if split in (where, "all")]
+        self.skipped: list[str] = []
+        if skip_bad:
+            pairs = [pair for pair in pairs if self._readable(pair[0])]
+        elif missing := next((image for image, _ in pairs if not (self.folder / image).is_file()), None):
+            raise FileNotFoundError(f"There is no picture {self.folder / missing}, though the captions name it.")
+        if not pairs:
+            raise ValueError(f"{self.folder} has no {split} pictures{' that can be read' if self.skipped else ''}.")
+        self.pairs = pairs
+
+    def _readable(self, image: str) -> bool:
+        try:
+            read_picture(self.folder / image, self.size)
+        except (OSError, ValueError) as error:
+            self.skipped.append(str(error))
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def caption(self, index: int) -> str:
+        """A caption without its picture."""
+        return self.pairs[index][1]
+
+    def __getitem__(self, index: int) -> ImageText:
+        image, caption = self.pairs[index]
+        return ImageText(read_picture(self.folder / image, self.size), caption, image)
+
+
+def _pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Image, caption and split of every line."""
+    lines, path = _lines(folder)
+    root = folder.resolve()
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        image, caption = (_column(line, names, where) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
+        if not (folder / image).resolve().is_relative_to(root):
+            raise ValueError(f"{where}: {image!r} is outside the folder.")
+        split = (line.get("split") or _split(caption)).strip()
+        if split not in SPLITS[:3]:
+            raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
+        yield image, caption, split
+
+
+def _lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
+    csv_path, jsonl_path = folder / "captions.csv", folder / "captions.jsonl"
+    if csv_path.is_file():
+        return _csv(csv_path), csv_path
+    if jsonl_path.is_file():
+        return _jsonl(jsonl_path), jsonl_path
+    raise FileNotFoundError(
+        f"{folder} has neither captions.csv nor captions.jsonl. Write one with a line a picture: image, caption."
+    )
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict]]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True)
+    for row in reader:
+        if None in row:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: more columns than the header; quote captions with commas."
+            )
+        yield reader.line_num, {name.strip().lower(): value for name, value in row.items()}
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: expected an object with image and caption.")
+        yield number, row
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets like to put a byte-order mark first
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+
+
+def _column(row: dict, names: tuple[str, ...], where: str) -> str:
+    value = next((row[name] for name in names if name in row), None)
+    if value is None:
+        raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}.")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: {names[0]} is empty.")
+    return value.strip()
+
+
+def _split(caption: str) -> str:
+    tenth = int(stream("folder", caption.lower())) % 10
+    return {0: "val", 1: "test"}.get(tenth, "train")

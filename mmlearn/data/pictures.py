@@ -1,0 +1,49 @@
+"""Reading the user's own pictures, whatever they are, or saying which one cannot be read and why."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+GREY = (204, 204, 204)  # under transparent pictures
+
+
+@dataclass(frozen=True)
+class ImageText:
+    """A picture, float32 (3, size, size) in [0, 1], its caption, and where the picture came from."""
+
+    image: Float[Tensor, "3 size size"]
+    caption: str
+    source: str
+
+
+def read_picture(source: Path | bytes, size: int, *, name: str | None = None) -> Float[Tensor, "3 size size"]:
+    """The middle square of a picture, at ``size`` pixels, upright and in colour.
+
+    Transparency is laid over light grey; of an animation the first frame is taken. Raises ``FileNotFoundError`` for a
+    missing file, and ``ValueError`` naming a file that is no picture, is cut off, or is too large to be meant.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    name = name or str(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"There is no picture {name}.")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode in ("I", "I;16", "F"):  # 16 bits a pixel and more
+                picture = picture.point(lambda value: value / 256).convert("L")
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*GREY, 255)), picture)
+            picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is no picture that can be read.") from error
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read as a picture: {error}.") from error
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    return pixels.permute(2, 0, 1).float() / 255

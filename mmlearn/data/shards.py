@@ -1,0 +1,85 @@
+"""WebDataset shards on disk: tar files in which ``000001.jpg`` and ``000001.txt`` are one sample.
+
+The shards are indexed once and read at random, so that an epoch has an order of its own and a stopped run can go on
+with the very next batch, which a stream cannot promise.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+from torch.utils.data import Dataset
+
+from mmlearn.data.pictures import SUFFIXES, ImageText, read_picture
+
+TEXTS = ("txt", "text", "caption", "json")
+
+
+class _Part(NamedTuple):
+    shard: Path
+    offset: int
+    size: int
+    suffix: str
+
+
+class Shards(Dataset):
+    """Pictures with captions from WebDataset shards.
+
+    ``pattern`` is a path with braces, such as ``shards/{00000..00009}.tar``, or a list of such. A caption is a ``.txt``
+    file, or ``caption`` or ``text`` in a ``.json``. Needs the ``scale`` extra. Raises ``FileNotFoundError`` for a
+    missing shard and ``ValueError`` for a damaged one, or for none that holds a picture with a caption.
+    """
+
+    def __init__(self, pattern: str | Path | list[str], *, size: int = 64):
+        try:
+            from webdataset.shardlists import expand_urls
+            from webdataset.tariterators import base_plus_ext
+        except ModuleNotFoundError as error:
+            raise ValueError("WebDataset shards need webdataset: pip install 'mmlearn[scale]'.") from error
+        self.size = size
+        patterns = pattern if isinstance(pattern, list) else [str(pattern)]
+        found: dict[tuple[Path, str], dict[str, _Part]] = {}
+        for shard in (Path(url) for item in patterns for url in expand_urls(item)):
+            for name, offset, length in _members(shard):
+                key, suffix = base_plus_ext(name)
+                if key is not None:
+                    kind = "image" if f".{suffix.lower()}" in SUFFIXES else "text" if suffix.lower() in TEXTS else ""
+                    found.setdefault((shard, key), {})[kind] = _Part(shard, offset, length, suffix.lower())
+        self.samples = [(key, parts) for key, parts in found.items() if "image" in parts and "text" in parts]
+        if not self.samples:
+            raise ValueError(f"No picture with a caption in {pattern}; a sample is NAME.jpg and NAME.txt or NAME.json.")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> ImageText:
+        (shard, key), parts = self.samples[index]
+        name = f"{key} in {shard}"
+        text = _read(parts["text"]).decode("utf-8", errors="replace")
+        if parts["text"].suffix == "json":
+            values = json.loads(text)
+            text = values.get("caption") or values.get("text") or ""
+        if not text.strip():
+            raise ValueError(f"{name} has an empty caption.")
+        return ImageText(read_picture(_read(parts["image"]), self.size, name=name), text.strip(), name)
+
+
+def _members(shard: Path) -> list[tuple[str, int, int]]:
+    """Name, offset and size of each file in a tar."""
+    if not shard.is_file():
+        raise FileNotFoundError(f"There is no shard {shard}.")
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            members = [(item.name, item.offset_data, item.size) for item in archive if item.isfile()]
+    except tarfile.TarError as error:
+        raise ValueError(f"{shard} is no whole, uncompressed tar file ({error}).") from error
+    if members and members[-1][1] + members[-1][2] > shard.stat().st_size:
+        raise ValueError(f"{shard} is cut off: {members[-1][0]} ends after the file does.")
+    return members
+
+
+def _read(part: _Part) -> bytes:
+    with part.shard.open("rb") as file:
+        file.seek(part.offset)
+        return file.read(part.size)

@@ -1,0 +1,70 @@
+"""What an installation has, lacks, and how fast it is."""
+
+import importlib
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import mmlearn
+
+EXTRAS = {"notebooks": ("papermill", "jupyterlab", "nbval"), "book": ("sphinx", "myst_nb"), "scale": ("webdataset",)}
+
+
+def examine() -> list[dict[str, str]]:
+    """One row a thing: its name, its state (ok, missing or wrong), and what it is."""
+    rows = [
+        _row("mmlearn", "ok", f"{mmlearn.__version__}, in {Path(mmlearn.__file__).parent}"),
+        _row("Python", "ok" if platform.python_version_tuple() >= ("3", "11") else "wrong", platform.python_version()),
+    ]
+    for name in ("torch", "torchvision", "torchaudio"):
+        try:
+            importlib.import_module(name)
+            rows.append(_row(name, "ok", version(name)))
+        except (ImportError, OSError, RuntimeError) as error:
+            rows.append(
+                _row(name, "wrong", f"does not import ({str(error).splitlines()[0]}); reinstall all three together")
+            )
+    for extra, modules in EXTRAS.items():
+        absent = [module for module in modules if importlib.util.find_spec(module) is None]
+        rows.append(
+            _row(extra, "missing" if absent else "ok", f"pip install 'mmlearn[{extra}]'" if absent else "installed")
+        )
+    rows += [*_archives(), _disk(), _speed()]
+    return rows
+
+
+def _row(name: str, state: str, detail: str) -> dict[str, str]:
+    return {"name": name, "state": state, "detail": detail}
+
+
+def _archives() -> list[dict[str, str]]:
+    from mmlearn.data import CARDS, load
+
+    rows = []
+    for name, card in CARDS.items():
+        try:
+            rows.append(_row(name, "ok", f"reads: “{load(name, card.splits[0])[0].caption}”"))
+        except (OSError, ValueError) as error:
+            rows.append(_row(name, "wrong", str(error)))
+    return rows
+
+
+def _disk() -> dict[str, str]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return _row("disk", "ok" if free > 1 else "wrong", f"{free:.1f} GiB free here")
+
+
+def _speed() -> dict[str, str]:
+    a = torch.randn(1024, 1024)
+    a @ a
+    started = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    rate = 10 * 2 * 1024**3 / (time.perf_counter() - started) / 1e9
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    slow = "" if rate > 60 else "; the times in the chapters are for about 85 GFLOP/s"
+    return _row("speed", "ok", f"{device}; matrix products on the CPU at {rate:.0f} GFLOP/s{slow}")

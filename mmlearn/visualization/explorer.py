@@ -1,0 +1,132 @@
+"""Hover a word, see where it looks: one HTML element without a script and without anything from outside."""
+
+import base64
+import html
+import io
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmlearn.evaluation.alignment import COVERED
+
+STYLE = """
+#{id} {{ font: 15px/1.5 system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 1.2em; color: inherit; }}
+#{id} figure {{ margin: 0; width: {width}px; }}
+#{id} .picture {{ position: relative; width: {width}px; height: {height}px; }}
+#{id} .picture img {{ width: 100%; height: 100%; display: block; image-rendering: pixelated; }}
+#{id} .map {{ position: absolute; inset: 0; display: grid; opacity: 0; transition: opacity .12s; }}
+#{id} .map i {{ box-sizing: border-box; }}
+#{id} .map i.region {{ outline: 2px dashed #fff; outline-offset: -2px; }}
+#{id} .words {{ margin: .5em 0 .2em; }}
+#{id} .words label {{ cursor: pointer; padding: 1px 3px; border-radius: 4px; border-bottom: 2px solid transparent; }}
+#{id} .words label.named {{ border-bottom-color: #888; }}
+#{id} .words input {{ position: absolute; opacity: 0; width: 1px; height: 1px; }}
+#{id} .words label:hover, #{id} .words label:has(:checked), #{id} .words label:has(:focus-visible) {{
+  background: #ffd33d; color: #1f2328; }}
+#{id} .note {{ display: none; font-size: 12.5px; min-height: 1.5em; opacity: .85; }}
+#{id} .hint {{ font-size: 12.5px; min-height: 1.5em; opacity: .6; }}
+#{id} figure:has(label:hover) .hint, #{id} figure:has(:checked) .hint {{ display: none; }}
+#{id} .total {{ width: 100%; font-size: 13px; opacity: .8; }}
+"""
+# A hovered word wins over the one that was clicked.
+RULES = """
+#{id} figure:has(.w{k}:checked):not(:has(label:hover)) .m{k},
+#{id} figure:has(label.l{k}:hover) .m{k} {{ opacity: 1; }}
+#{id} figure:has(.w{k}:checked):not(:has(label:hover)) .n{k},
+#{id} figure:has(label.l{k}:hover) .n{k} {{ display: block; }}
+"""
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """An HTML element; a notebook shows it, and :meth:`save` writes it as a page."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def save(self, path: str | Path) -> None:
+        """Write a page that holds this element and nothing else."""
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>alignment</title>{self.html}</html>'
+        Path(path).write_text(page, encoding="utf-8")
+
+
+def alignment_explorer(
+    images: Float[Tensor, "n 3 height width"],
+    words: Sequence[Sequence[str]],
+    maps: Sequence[Float[Tensor, "words p"]],
+    grid: tuple[int, int],
+    *,
+    regions: Sequence[Sequence[Float[Tensor, "p"] | None]] | None = None,
+    total: str = "",
+    width: int = 240,
+) -> Explorer:
+    """Pictures with their captions, word by word; a hovered, clicked or focused word shows its weights.
+
+    ``maps[i][k]`` are the weights of word k over the patches of picture i; ``regions[i][k]`` is the share of each patch
+    that the named object covers, or None for a word that names nothing. ``total`` is a line below, such as the pointing
+    accuracy over the whole split. All text is escaped. Raises ``ValueError`` where words and maps do not match.
+    """
+    for i, (row, weights) in enumerate(zip(words, maps, strict=True)):
+        if len(row) != len(weights) or weights.shape[-1] != grid[0] * grid[1]:
+            raise ValueError(
+                f"Picture {i} has {len(row)} words on a grid of {grid[0]} × {grid[1]}; its maps have shape "
+                f"{tuple(weights.shape)}."
+            )
+    name = f"align-{uuid.uuid4().hex[:12]}"
+    height = round(width * images.shape[-2] / images.shape[-1])
+    style = STYLE.format(id=name, width=width, height=height)
+    style += "".join(RULES.format(id=name, k=k) for k in range(max(map(len, words), default=0)))
+    figures = [
+        _figure(f"{name}-{i}", image, row, weights, grid, regions[i] if regions else [None] * len(row))
+        for i, (image, row, weights) in enumerate(zip(images, words, maps))
+    ]
+    note = f'<div class="total">{html.escape(total)}</div>' if total else ""
+    return Explorer(f'<div id="{name}" class="alignment-explorer"><style>{style}</style>{"".join(figures)}{note}</div>')
+
+
+def _figure(name: str, image: Tensor, words, maps, grid: tuple[int, int], regions) -> str:
+    layers, labels, notes = [], [], []
+    for k, (word, weights, region) in enumerate(zip(words, maps, regions)):
+        inside = [] if region is None else (region >= COVERED).tolist()
+        strength = ((weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)).tolist()
+        cells = "".join(
+            f'<i{" class=region" if inside and inside[p] else ""} title="{weight:.3f}" '
+            f'style="background:rgba(255,60,0,{0.8 * share:.2f})"></i>'
+            for p, (weight, share) in enumerate(zip(weights.tolist(), strength))
+        )
+        layers.append(
+            f'<div class="map m{k}" style="grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)">{cells}</div>'
+        )
+        named = " named" if inside else ""
+        labels.append(
+            f'<label class="l{k}{named}"><input type="radio" class="w{k}" name="{name}">{html.escape(word)}</label>'
+        )
+        notes.append(f'<div class="note n{k}">{html.escape(_note(word, weights, inside))}</div>')
+    return (
+        f'<figure><div class="picture"><img alt="" src="{_data_uri(image)}">{"".join(layers)}</div>'
+        f'<div class="words">{" ".join(labels)}</div><div class="hint">hover or click a word</div>'
+        f"{''.join(notes)}</figure>"
+    )
+
+
+def _note(word: str, weights: Tensor, inside: list[bool]) -> str:
+    where = int(weights.argmax())
+    if not inside:
+        return f"“{word}” names no object; strongest patch {where}"
+    return f"“{word}”: the strongest patch is {'on' if inside[where] else 'not on'} its object"
+
+
+def _data_uri(image: Float[Tensor, "3 height width"]) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

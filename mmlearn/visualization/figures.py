@@ -1,0 +1,218 @@
+"""Figures that carry their numbers. Each returns a matplotlib figure, and draws nothing by itself."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mmlearn.evaluation.alignment import COVERED, pointing_accuracy, pointing_chance
+
+HEAT = "inferno"
+RIGHT, WRONG, MUTED = "#1a7f37", "#c4321c", "#57606a"
+
+
+def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), dpi=110, squeeze=False, layout="constrained"
+    )
+    plt.close(figure)  # shown where it is returned, and not a second time at the end of the cell
+    return figure, axes
+
+
+def _show(axis: Any, image: Float[Tensor, "3 height width"]) -> None:
+    axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _frame(axis: Any, colour: str, width: float = 2.5) -> None:
+    for spine in axis.spines.values():
+        spine.set(edgecolor=colour, linewidth=width, visible=True)
+
+
+def loss_curve(
+    history: Sequence[dict[str, float]] | dict[str, Sequence[dict[str, float]]],
+    *,
+    chance: float | None = None,
+    name: str = "loss",
+) -> Figure:
+    """A metric of every step, and its running mean; several runs by name. ``chance`` is a line to be below."""
+    runs = history if isinstance(history, dict) else {"": history}
+    figure, ((axis,),) = _figure(1, 1, 6.4, 3.0)
+    for label, run in runs.items():
+        steps, values = [item["step"] for item in run], np.array([item[name] for item in run])
+        window = max(1, len(values) // 40)
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        (line,) = axis.plot(steps[window - 1 :], smooth, label=f"{label}  (last {smooth[-1]:.3f})".strip())
+        axis.plot(steps, values, color=line.get_color(), alpha=0.2, linewidth=0.8)
+    if chance is not None:
+        axis.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"knows nothing: {chance:.3f}")
+    axis.set(xlabel="step", ylabel=name.replace("_", " "))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return figure
+
+
+def similarity_matrix(
+    similarity: Float[Tensor, "images texts"],
+    captions: Sequence[str] = (),
+    images: Sequence[Float[Tensor, "3 height width"]] = (),
+    *,
+    title: str = "",
+) -> Figure:
+    """Every picture against every text; the diagonal are the pairs. The title says how often it is the largest."""
+    n = len(similarity)
+    figure, ((axis,),) = _figure(1, 1, max(4.5, 0.55 * n + (3 if captions else 1)), max(3.4, 0.5 * n + 0.8))
+    shown = axis.imshow(similarity.numpy(), cmap=HEAT)
+    right = similarity.argmax(1) == torch.arange(n)
+    axis.set_title(f"{title}\nthe pair is the largest of its row in {int(right.sum())} of {n}".strip(), fontsize=10)
+    axis.set_xlabel("texts")
+    axis.set_ylabel("pictures")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if captions:
+        labels = [textwrap.shorten(caption, 34, placeholder="…") for caption in captions]
+        axis.set_xticks(range(n), labels, rotation=35, ha="right", fontsize=7)
+    for row, image in enumerate(images):
+        inset = axis.inset_axes([-1.25, row - 0.45, 0.7, 0.9], transform=axis.transData)
+        _show(inset, image)
+    for i in range(n):
+        axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1))
+    if images:
+        axis.set_ylabel("pictures", labelpad=45)
+    figure.colorbar(shown, ax=axis, label="similarity", shrink=0.8)
+    return figure
+
+
+def retrieval_gallery(
+    queries: Sequence[str],
+    images: Sequence[Float[Tensor, "3 height width"]],
+    text_to_image: Float[Tensor, "texts images"],
+    right: Sequence[int],
+    *,
+    top: int = 5,
+    title: str = "",
+) -> Figure:
+    """The pictures nearest to each text, the right one framed in green. ``right[i]`` is the picture of query i."""
+    order = text_to_image.argsort(dim=1, descending=True)
+    figure, axes = _figure(len(queries), top + 1, 1.15, 1.3)
+    found = 0
+    for row, (query, answer) in enumerate(zip(queries, right)):
+        axes[row, 0].axis("off")
+        text = "\n".join(textwrap.wrap(query, 19))
+        axes[row, 0].text(1, 0.5, text, ha="right", va="center", fontsize=7.5, transform=axes[row, 0].transAxes)
+        found += answer in order[row, :top].tolist()
+        for column, index in enumerate(order[row, :top].tolist()):
+            axis = axes[row, column + 1]
+            _show(axis, images[index])
+            axis.set_title(f"{text_to_image[row, index]:.2f}", fontsize=7, pad=2)
+            _frame(axis, RIGHT if index == answer else "#d0d7de", 3 if index == answer else 1)
+    figure.suptitle(f"{title}\nright picture among the first {top}: {found} of {len(queries)}".strip(), fontsize=10)
+    return figure
+
+
+def heat_maps(
+    images: Float[Tensor, "n 3 height width"],
+    words: Sequence[str],
+    maps: Float[Tensor, "n p"],
+    regions: Float[Tensor, "n p"],
+    grid: tuple[int, int],
+    *,
+    source: str,
+    accuracy: float | None = None,
+    total: int | None = None,
+    columns: int = 6,
+) -> Figure:
+    """One picture a word, with the weight of each patch over it, framed in green where the highest is on the region.
+
+    ``source`` says where the weights come from (layer and head, or which similarity). The title gives the pointing
+    accuracy: of these words, unless ``accuracy`` and the ``total`` it was measured on are given.
+    """
+    if accuracy is None:
+        accuracy, total = pointing_accuracy(maps, regions), len(maps)
+    rows = -(-len(words) // columns)
+    columns = min(columns, len(words))
+    figure, axes = _figure(rows, columns, 1.6, 1.95)
+    height, width = images.shape[-2:]
+    for axis in axes.flat[len(words) :]:
+        axis.axis("off")
+    for axis, image, word, weights, region in zip(axes.flat, images, words, maps, regions):
+        _show(axis, image)
+        heat = weights.reshape(grid)
+        axis.imshow(
+            heat.numpy(), cmap=HEAT, alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
+        )
+        axis.contour(
+            np.kron((region.reshape(grid) >= COVERED).numpy(), np.ones((height // grid[0], width // grid[1]))),
+            levels=[0.5],
+            colors="white",
+            linewidths=1.2,
+        )
+        hit = bool(region[weights.argmax()] >= COVERED)
+        axis.set_title("\n".join(textwrap.wrap(word, 16)), fontsize=8, color=RIGHT if hit else WRONG)
+        _frame(axis, RIGHT if hit else WRONG)
+    figure.suptitle(
+        f"{source}\npoints at the named object in {accuracy:.2f} of {total} words "
+        f"(chance {pointing_chance(regions):.2f}); white: where it is",
+        fontsize=10,
+    )
+    return figure
+
+
+def head_table(table: Float[Tensor, "layers heads"], layers: Sequence[str], *, chance: float) -> Figure:
+    """The pointing accuracy of every layer and head."""
+    figure, ((axis,),) = _figure(1, 1, 1.6 + 0.75 * table.shape[1] + 1.2, 1.1 + 0.5 * len(layers))
+    shown = axis.imshow(table.numpy(), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(table.numpy()):
+        axis.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color="black" if value > 0.6 else "white"
+        )
+    axis.set_yticks(range(len(layers)), layers, fontsize=8)
+    axis.set_xticks(range(table.shape[1]), [f"head {head}" for head in range(table.shape[1])], fontsize=8)
+    figure.colorbar(shown, ax=axis)
+    axis.set_title(f"pointing accuracy (chance {chance:.2f})", fontsize=10)
+    return figure
+
+
+def bars(
+    values: dict[str, float | Sequence[float]], *, label: str, chance: float | None = None, title: str = ""
+) -> Figure:
+    """One bar a name, with its number; for several seeds the mean, and each seed as a dot."""
+    figure, ((axis,),) = _figure(1, 1, 6.4, 0.9 + 0.36 * len(values))
+    for row, value in enumerate(values.values()):
+        seeds = np.atleast_1d(np.asarray(value, float))
+        axis.barh(row, seeds.mean(), color="#4c78a8")
+        axis.text(seeds.mean(), row, f" {seeds.mean():.3f}", va="center", fontsize=9)
+        if len(seeds) > 1:
+            axis.plot(seeds, np.full(len(seeds), row), "o", color="black", markersize=3)
+    axis.set_yticks(range(len(values)), list(values), fontsize=9)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    if chance is not None:
+        axis.axvline(chance, color=WRONG, linestyle="--", linewidth=1.2, label=f"chance {chance:.3g}")
+        axis.legend(frameon=False, fontsize=8)
+    axis.set_title(title, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(x=0.12)
+    return figure
+
+
+def contact_sheet(
+    images: Sequence[Float[Tensor, "3 height width"]], captions: Sequence[str], *, columns: int = 6, title: str = ""
+) -> Figure:
+    """Pictures with their captions below."""
+    rows = -(-len(images) // columns)
+    figure, axes = _figure(rows, columns, 1.6, 2.0)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    for axis, image, caption in zip(axes.flat, images, captions):
+        _show(axis, image)
+        axis.set_xlabel("\n".join(textwrap.wrap(caption, 24)[:3]), fontsize=6.5)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,35 @@
+"""A loss curve that grows while a notebook trains."""
+
+from typing import Any
+
+from mmlearn.visualization.figures import loss_curve
+
+
+class LiveCurve:
+    """Pass as ``on_step`` to ``fit``: redraws one display in place every ``every`` steps.
+
+    ``chance`` is drawn as a line; outside a notebook it does nothing.
+    """
+
+    def __init__(self, *, every: int = 100, chance: float | None = None):
+        self.every, self.chance = every, chance
+        self.history: list[dict[str, float]] = []
+        self.handle: Any = None
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        self.history.append(metrics)
+        if step % self.every == 0:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw what there is so far."""
+        from IPython import get_ipython
+        from IPython.display import display
+
+        if get_ipython() is None:
+            return
+        figure = loss_curve(self.history, chance=self.chance)
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
