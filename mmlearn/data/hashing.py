@@ -22,7 +22,7 @@ def random_bits(key: np.uint64, index: np.ndarray, count: int) -> np.ndarray:
         return _mix(z)
 
 
-def _mix(z: np.ndarray | np.uint64) -> np.ndarray:
+def _mix(z: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
     with np.errstate(over="ignore"):
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

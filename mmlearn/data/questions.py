@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
+from mmlearn.data.drawing import COLOURS, SHAPES, SIZES, TEXTURES
+
 if TYPE_CHECKING:
     from mmlearn.data.scenes import SceneObject
 
@@ -50,7 +52,7 @@ def _count(objects, graph, bits):
     attribute = ("colour", "shape", "size", "texture")[number]
     values = [getattr(item, attribute) for item in objects]
     value = values[bits % len(values)]
-    noun = f"{value}es" if value == "cross" else f"{value}s" if attribute == "shape" else f"{value} objects"
+    noun = f"{value}es" if value.endswith("s") else f"{value}s" if attribute == "shape" else f"{value} objects"
     return f"how many {noun} are there?", str(values.count(value))
 
 
@@ -91,8 +93,4 @@ KINDS = {
     "shape": _attribute_at_place("shape"),
     "relation": _relation,
 }
-ANSWERS = (
-    *("yes", "no", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "small", "large", "solid", "striped", "dotted"),
-    *("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"),
-    *("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart"),
-)
+ANSWERS = ("yes", "no", *map(str, range(10)), *SIZES, *TEXTURES, *COLOURS, *SHAPES)

@@ -164,7 +164,7 @@ class SceneSample:
 
     @cached_property
     def _names(self) -> tuple[str, str]:
-        return tuple(" ".join(_attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row])
+        return tuple(" ".join(_attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
 
     @cached_property
     def caption(self) -> str:

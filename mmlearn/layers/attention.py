@@ -135,10 +135,13 @@ class Attention(nn.Module):
             rearrange(projected, "b n (h k) -> b h n k", h=self.num_heads)
             for projected in (self.query(x), self.key(context), self.value(context))
         )
-        if self.recorder is not None:
-            self.recorder(attention_weights(query, key, mask, causal))
         dropout = self.dropout if self.training else 0.0
-        heads = attention(query, key, value, mask, causal, dropout)
+        if self.recorder is None:
+            heads = attention(query, key, value, mask, causal, dropout)
+        else:
+            weights = attention_weights(query, key, mask, causal)
+            self.recorder(weights)
+            heads = F.dropout(weights, dropout) @ value  # by the recorded weights, so that it has a gradient to them
         return self.output(rearrange(heads, "b h q k -> b q (h k)"))
 
 

@@ -67,11 +67,14 @@ class BERT(nn.Module):
     """Token + position + sentence embeddings through a post-norm transformer.
 
     ``mask`` is True where a token is real; ``token_type`` says to which of two sentences it belongs, by default to the
-    first. Heads are built where the configuration asks for them. Source: section 3 and figure 2.
+    first. Heads are built where the configuration asks for them. Raises ``ValueError`` for a next-sentence head without
+    the pooler that it reads. Source: section 3 and figure 2.
     """
 
     def __init__(self, config: BERTConfig):
         super().__init__()
+        if config.next_sentence_head and not config.pooler:
+            raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
         width = config.width
         self.embedding = TextEmbedding(config.vocab_size, width, config.max_length)

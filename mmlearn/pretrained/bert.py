@@ -11,8 +11,10 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
     whole = Settings(published, "config.json")
     whole.refuse("is_decoder", True)
-    for relative in ("relative_key", "relative_key_query"):
-        whole.refuse("position_embedding_type", relative)
+    whole.require("position_embedding_type", "absolute")
+    masked_language_head = any("cls.predictions." in name for name in names)
+    if masked_language_head:
+        whole.refuse("tie_word_embeddings", False)
     return BERTConfig(
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
@@ -26,7 +28,7 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
         norm_epsilon=whole.get("layer_norm_eps", 1e-12),
         dropout=whole.get("hidden_dropout_prob", 0.1),
         pooler=any("pooler." in name for name in names),
-        masked_language_head=any("cls.predictions." in name for name in names),
+        masked_language_head=masked_language_head,
         next_sentence_head=any("cls.seq_relationship." in name for name in names),
     )
 

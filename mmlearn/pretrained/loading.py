@@ -4,6 +4,7 @@ The published layout is that of Transformers: ``config.json`` and ``*.safetensor
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
 
 
 def _folder(path_or_hub_id: str | Path) -> Path:
-    folder = Path(path_or_hub_id).expanduser()
+    folder = Path(os.path.expanduser(path_or_hub_id))  # a user that does not exist is a folder that does not
     if folder.is_dir():
         return folder
     hub_id = str(path_or_hub_id)
@@ -71,13 +72,13 @@ def _folder(path_or_hub_id: str | Path) -> Path:
             "openai/clip-vit-base-patch32."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(
             snapshot_download(hub_id, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"])
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is no folder here, and the hub did not give it ({type(error).__name__}). Check the name and "
             "the network, or download it elsewhere and give its folder."
@@ -89,7 +90,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing; a published checkpoint has it beside its weights.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}. Download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} should hold a JSON object, not a {type(content).__name__}.")
@@ -172,6 +173,9 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
         # Published tables carry leading axes of 1, and patch projections are convolutions.
         if not any(candidate == shape for candidate in _shapes(tensor)):
             problems.append(f"{published} has shape {tuple(tensor.shape)}, {ours} has {tuple(shape)}")
+            continue
+        if not tensor.is_floating_point():
+            problems.append(f"{published} is {tensor.dtype}, and weights are floating-point numbers")
             continue
         state[ours] = tensor.reshape(shape).to(torch.float32).clone()
     if problems:

@@ -23,13 +23,20 @@ class Settings:
         self.values, self.where = values, where
 
     def get(self, name: str, default: Any) -> Any:
-        """The value, or the format's default. It must be of the default's type."""
+        """The value, or the format's default. It must be of the default's type, and numbers be such as can be built."""
         value = self.values.get(name)
-        value = default if value is None else value
+        return self._checked(name, default if value is None else value, default)
+
+    def _checked(self, name: str, value: Any, default: Any) -> Any:
         wanted = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
             raise ValueError(f"{name} in {self.where} should be like {default!r}, not {value!r}.")
-        return value
+        least = 0 if isinstance(default, float) or name.endswith("token_id") else 1
+        if isinstance(value, int | float) and not least <= value < 2**31:  # neither is NaN
+            raise ValueError(
+                f"{name} in {self.where} should be a number from {least}, like {default!r}, not {value!r}."
+            )
+        return float(value) if isinstance(default, float) else value
 
     def part(self, name: str) -> Self:
         return type(self)(self.values.get(name) or {}, f"{name} of {self.where}")
@@ -37,8 +44,8 @@ class Settings:
     def size(self, name: str, default: int) -> int | tuple[int, int]:
         """One number for a square, or [height, width]."""
         value = self.values.get(name)
-        if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value):
-            return value[0], value[1]
+        if isinstance(value, list) and len(value) == 2:
+            return self._checked(name, value[0], default), self._checked(name, value[1], default)
         return self.get(name, default)
 
     def activation(self, default: str) -> str:

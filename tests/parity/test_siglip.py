@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import close
+from testing_tools import close
 from transformers import SiglipConfig, SiglipModel
 
 from mmlearn.objectives import pairwise_sigmoid

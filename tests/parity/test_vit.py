@@ -1,8 +1,8 @@
-"""ViT equals Transformers' ViTModel and ViTForImageClassification: tokens, heads, loss, gradients, other picture sizes."""
+"""ViT equals Transformers' ViTModel and ViTForImageClassification: tokens, heads, loss, gradients, picture sizes."""
 
 import pytest
 import torch
-from conftest import close
+from testing_tools import close
 from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 CASES = {

@@ -1,0 +1,221 @@
+"""Speed beside others, on this machine: ``make bench`` prints the tables and keeps them in ``results/``.
+
+Every row compares implementations of one model at one size, in one process, in turn, so that a machine that slows down
+slows all of them; medians and ratios are what to read. Peak memory is measured in a process of its own each.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+VOCAB, LENGTH = 512, 16
+# width, depth, heads, picture, patch, pairs, steps; the smaller one is what chapters train, the larger what a GPU would
+SIZES = {
+    "64 wide, 3 layers, 32 px": dict(width=64, depth=3, heads=4, size=32, patch=8, pairs=256, steps=15),
+    "256 wide, 6 layers, 64 px": dict(width=256, depth=6, heads=4, size=64, patch=8, pairs=32, steps=7),
+}
+
+
+def ours(width, depth, heads, size, patch, **_):
+    """mmlearn's CLIP."""
+    from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+    from mmlearn.models.clip import CLIP, CLIPConfig
+
+    model = CLIP(
+        CLIPConfig(
+            image=ImageEncoderConfig(size, patch, width, depth, heads, activation="quick_gelu", embedding_norm=True),
+            text=TextEncoderConfig(VOCAB, LENGTH, width, depth, heads, activation="quick_gelu"),
+            embedding_width=width,
+        )
+    )
+    return model, lambda image, tokens: sum(model.loss({"image": image, "tokens": tokens}).values())
+
+
+def transformers(width, depth, heads, size, patch, **_):
+    """Transformers' CLIPModel."""
+    from transformers import CLIPConfig, CLIPModel
+
+    shared = dict(hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width)
+    text = dict(
+        vocab_size=VOCAB, max_position_embeddings=LENGTH, bos_token_id=0, eos_token_id=VOCAB - 1, pad_token_id=1
+    )
+    model = CLIPModel(
+        CLIPConfig(
+            text_config=shared | text,
+            vision_config=shared | dict(image_size=size, patch_size=patch),
+            projection_dim=width,
+        )
+    )
+    return model, lambda image, tokens: model(input_ids=tokens, pixel_values=image, return_loss=True).loss
+
+
+def open_clip(width, depth, heads, size, patch, **_):
+    """open_clip's CLIP and ClipLoss."""
+    from open_clip.loss import ClipLoss
+    from open_clip.model import CLIP
+
+    model = CLIP(
+        embed_dim=width,
+        vision_cfg=dict(image_size=size, patch_size=patch, width=width, layers=depth, head_width=width // heads),
+        text_cfg=dict(context_length=LENGTH, vocab_size=VOCAB, width=width, heads=heads, layers=depth),
+        quick_gelu=True,
+    )
+    loss = ClipLoss()
+    return model, lambda image, tokens: loss(*model(image, tokens)[:3])
+
+
+IMPLEMENTATIONS = {"mmlearn": ours, "Transformers": transformers, "open_clip": open_clip}
+
+
+def prepare(name, case):
+    """A function that takes one training step."""
+    torch.manual_seed(0)
+    model, loss = IMPLEMENTATIONS[name](**case)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    image = torch.randn(case["pairs"], 3, case["size"], case["size"])
+    tokens = torch.randint(3, VOCAB - 1, (case["pairs"], LENGTH))
+    tokens[:, -1] = VOCAB - 1
+
+    def step():
+        optimizer.zero_grad()
+        loss(image, tokens).backward()
+        optimizer.step()
+
+    return step, sum(p.numel() for p in model.parameters())
+
+
+def step_times(case, threads):
+    """Median seconds of a training step by implementation, taken in turn."""
+    torch.set_num_threads(threads)
+    steps, parameters = {}, {}
+    for name in IMPLEMENTATIONS:
+        steps[name], parameters[name] = prepare(name, case)
+    times = {name: [] for name in steps}
+    for _ in range(case["steps"] + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[2:]) for name, values in times.items()}, parameters
+
+
+def _peak(name, case, queue):
+    torch.set_num_threads(1)
+    step, _ = prepare(name, case)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step()
+    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def peak_memory(name, case):
+    """MiB that three training steps add to what a process with the model holds."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_peak, args=(name, case, queue))
+    process.start()
+    peak = queue.get(timeout=600)
+    process.join()
+    return peak
+
+
+def matrix_rate(threads):
+    """GFLOP/s of this machine's own large matrix product."""
+    torch.set_num_threads(threads)
+    a = torch.randn(1024, 1024)
+    for _ in range(3):
+        a @ a
+    rates = []
+    for _ in range(7):
+        started = time.perf_counter()
+        for _ in range(5):
+            a @ a
+        rates.append(5 * 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
+    return statistics.median(rates)
+
+
+def step_flops(case):
+    """Floating-point operations of a training step: three times those of the forward matrix products.
+
+    A block has 12 width² weights, used once a token, and 2 · width multiplications a pair of tokens for attention.
+    """
+    width, depth, pairs = case["width"], case["depth"], case["pairs"]
+    patches = (case["size"] // case["patch"]) ** 2
+    forward = patches * 3 * case["patch"] ** 2 * width
+    for tokens in (patches + 1, LENGTH):
+        forward += depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
+    return 3 * 2 * pairs * forward
+
+
+def scenes_rate():
+    """Scenes a second on one thread, at 64 pixels, in batches of 256, pictures and captions."""
+    from mmlearn.data.scenes import Scenes
+
+    torch.set_num_threads(1)
+    scenes = Scenes()
+    rates = []
+    for k in range(8):
+        started = time.perf_counter()
+        for sample in scenes.__getitems__(range(256 * k, 256 * (k + 1))):
+            sample.caption  # noqa: B018
+        rates.append(256 / (time.perf_counter() - started))
+    return statistics.median(rates[1:])
+
+
+def main():
+    """Measure everything, print tables, keep them."""
+    record = {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+    }
+    rows = []
+    for label, case in SIZES.items():
+        memory = {name: peak_memory(name, case) for name in IMPLEMENTATIONS}
+        for threads in (1, 2):
+            times, parameters = step_times(case, threads)
+            rate = matrix_rate(threads)
+            for name, seconds in times.items():
+                rows.append(
+                    {
+                        "size": label,
+                        "threads": threads,
+                        "implementation": name,
+                        "parameters": parameters[name],
+                        "step_ms": round(seconds * 1e3, 1),
+                        "ratio": round(seconds / times["Transformers"], 3),
+                        "share_of_matrix_rate": round(step_flops(case) / seconds / 1e9 / rate, 3),
+                        "peak_mib": round(memory[name]),
+                    }
+                )
+            print_rows(rows[-len(times) :])
+    record |= {"steps": rows, "matrix_gflops": {str(t): round(matrix_rate(t), 1) for t in (1, 2)}}
+    record["scenes_per_second"] = round(scenes_rate())
+    print(f"\nmatrix products: {record['matrix_gflops']} GFLOP/s by threads")
+    print(f"scenes: {record['scenes_per_second']:,} a second and core at 64 px (to reach: 2,000)")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "clip.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def print_rows(rows):
+    """One line an implementation."""
+    for row in rows:
+        print(
+            f"{row['size']:26} {row['threads']} thread(s)  {row['implementation']:13} {row['step_ms']:8.1f} ms  "
+            f"{row['ratio']:5.2f} × Transformers  {row['share_of_matrix_rate']:5.0%} of the matrix rate  "
+            f"{row['peak_mib']:5} MiB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.exit(main())

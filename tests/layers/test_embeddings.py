@@ -1,0 +1,161 @@
+"""Patches in reading order, positions where they belong, words at theirs."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from testing_tools import close
+
+from mmlearn.layers import ImageEmbedding, TextEmbedding, sinusoidal_positions
+
+
+def as_is(height, width, patch, **settings):
+    """An embedding that returns the pixels of each patch: identity projection, no positions."""
+    embedding = ImageEmbedding((height, width), patch, 3 * patch**2, **settings)
+    with torch.no_grad():
+        embedding.patches.weight.copy_(torch.eye(3 * patch**2))
+        embedding.patches.bias.zero_()
+        embedding.positions.zero_()
+    return embedding
+
+
+def numbered(height, width):
+    """Every pixel says where it is: 100 · channel + 10 · row + column."""
+    channel, row, column = torch.meshgrid(torch.arange(3), torch.arange(height), torch.arange(width), indexing="ij")
+    return (100 * channel + 10 * row + column).float()[None]
+
+
+def test_patches_come_row_by_row_each_channel_by_channel():
+    """A picture of 4 × 6 pixels in patches of 2: three columns in two rows."""
+    patches = as_is(4, 6, 2, class_token=False)(numbered(4, 6))[0]
+    assert patches.shape == (6, 12)
+    assert patches[0].tolist() == [0, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211]
+    assert patches[:, 0].tolist() == [0, 2, 4, 20, 22, 24]
+    assert patches[5].tolist() == [24, 25, 34, 35, 124, 125, 134, 135, 224, 225, 234, 235]
+
+
+def test_pixels_beyond_the_last_whole_patch_are_left_out():
+    embedding = as_is(5, 7, 2, class_token=False)
+    assert embedding.grid == (2, 3)
+    close(embedding(numbered(5, 7)), as_is(4, 6, 2, class_token=False)(numbered(4, 6)), 0)
+
+
+@pytest.mark.parametrize(("height", "width", "patch"), [(6, 6, 2), (6, 9, 3), (8, 4, 4), (5, 5, 5)])
+def test_projection_is_the_convolution_of_published_weights(height, width, patch):
+    embedding = ImageEmbedding((height, width), patch, 11, class_token=False)
+    image = torch.randn(2, 3, height, width)
+    kernel = embedding.patches.weight.view(11, 3, patch, patch)
+    expected = F.conv2d(image, kernel, embedding.patches.bias, stride=patch).flatten(2).mT
+    close(embedding(image), expected + embedding.positions)
+
+
+def test_the_class_token_stands_first_and_every_token_gets_its_own_position():
+    embedding, plain = ImageEmbedding((4, 6), 2, 10), ImageEmbedding((4, 6), 2, 10, class_token=False)
+    plain.patches.load_state_dict(embedding.patches.state_dict())
+    plain.positions.data.zero_()
+    image = torch.randn(2, 3, 4, 6)
+    tokens = embedding(image)
+    assert tokens.shape == (2, 7, 10)
+    for row in tokens:
+        close(row[0], embedding.class_token + embedding.positions[0], 1e-6)
+    close(tokens[:, 1:], plain(image) + embedding.positions[1:], 1e-6)
+    assert plain.class_token is None
+    assert plain.positions.shape == (6, 10)
+    assert ImageEmbedding(8, 2, 10, bias=False).patches.bias is None
+    assert ImageEmbedding(8, 2, 10).grid == (4, 4)
+
+
+def bicubic(learned, rows, columns):
+    """Interpolation of a grid (row, column) of vectors, one feature at a time."""
+    planes = [
+        F.interpolate(learned[None, None, ..., i], (rows, columns), mode="bicubic", align_corners=False)[0, 0]
+        for i in range(learned.shape[-1])
+    ]
+    return torch.stack(planes, -1)
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (4, 6), (2, 2), (6, 4), (2, 12)])
+def test_positions_are_interpolated_off_size_only(height, width, class_token):
+    """Also where another grid has as many patches: 3 × 2 and 1 × 6 are not 2 × 3. The class token keeps its own."""
+    embedding = as_is(4, 6, 2, class_token=class_token)
+    with torch.no_grad():
+        embedding.positions.normal_()
+    rows, columns = height // 2, width // 2
+    image = torch.zeros(1, 3, height, width)
+    patches = embedding(image)[0, int(class_token) :]
+    learned = embedding.positions[int(class_token) :].view(2, 3, -1)
+    if (rows, columns) == (2, 3):
+        assert torch.equal(patches, learned.flatten(0, 1))
+    else:
+        close(patches, bicubic(learned, rows, columns).flatten(0, 1), 1e-6)
+    if class_token:
+        close(embedding(image)[0, 0], embedding.class_token + embedding.positions[0], 1e-6)
+
+
+def test_interpolation_keeps_directions():
+    """Positions that grow to the right still do in a larger picture, and stay the same downwards."""
+    embedding = as_is(4, 6, 2, class_token=False)
+    with torch.no_grad():
+        embedding.positions.copy_(torch.arange(3.0).repeat(2)[:, None].expand(6, 12))
+    grown = embedding(torch.zeros(1, 3, 8, 20))[0, :, 0].view(4, 10)
+    assert (grown.diff(dim=1) >= -0.1).all()
+    assert grown[:, -1].min() - grown[:, 0].max() > 1.5
+    close(grown, grown[:1].expand(4, 10), 1e-6)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"float tensors .*; got torch.uint8 \(2, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8), r"\(b, 3, height, width\); got torch.float32 \(3, 8, 8\)"),
+        (torch.zeros(2, 8, 8, 3), r"\(b, 3, height, width\); got torch.float32 \(2, 8, 8, 3\)"),
+        (torch.zeros(2, 1, 8, 8), r"got torch.float32 \(2, 1, 8, 8\)"),
+        (torch.zeros(2, 3, 8, 3), r"\(8, 3\) pixels is smaller than one 4-pixel patch"),
+        (torch.zeros(2, 3, 0, 8), r"\(0, 8\) pixels is smaller than one 4-pixel patch"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        ImageEmbedding(8, 4, 6)(image)
+
+
+def test_an_empty_batch_stays_empty():
+    assert ImageEmbedding(8, 4, 6)(torch.zeros(0, 3, 8, 8)).shape == (0, 5, 6)
+
+
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_text_is_token_plus_position(length):
+    embedding, tokens = TextEmbedding(20, 6, 7), torch.randint(20, (3, length))
+    got = embedding(tokens)
+    for b, row in enumerate(tokens.tolist()):
+        for t, token in enumerate(row):
+            close(got[b, t], embedding.tokens.weight[token] + embedding.positions[t], 1e-6)
+
+
+def test_a_text_that_is_too_long_is_refused():
+    with pytest.raises(ValueError, match="8 tokens are more than the 7 positions"):
+        TextEmbedding(20, 6, 7)(torch.zeros(1, 8, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("length", "width"), [(1, 2), (7, 6), (50, 16)])
+def test_sinusoidal_positions_equal_the_formula(length, width):
+    expected = [
+        [(math.sin if i % 2 == 0 else math.cos)(pos / 10_000 ** ((i - i % 2) / width)) for i in range(width)]
+        for pos in range(length)
+    ]
+    close(sinusoidal_positions(length, width), torch.tensor(expected))
+
+
+def test_sinusoidal_similarity_depends_on_the_distance_only():
+    positions = sinusoidal_positions(30, 12)
+    for distance in (0, 1, 7):
+        pairs = (positions[distance:] * positions[: 30 - distance]).sum(-1)
+        close(pairs, pairs[:1].expand(30 - distance))
+
+
+def test_sines_and_cosines_come_in_pairs():
+    with pytest.raises(ValueError, match="width must be even, got 5"):
+        sinusoidal_positions(3, 5)

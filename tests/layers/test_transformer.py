@@ -1,0 +1,185 @@
+"""Blocks equal PyTorch's encoder and decoder layers at the same weights; depth, starts and activations."""
+
+import math
+
+import pytest
+import torch
+from testing_tools import close
+from torch import nn
+
+from mmlearn.layers import MLP, Transformer, TransformerBlock, record_attention
+from mmlearn.layers.transformer import ACTIVATIONS
+
+B, T, N, D, H = 3, 5, 7, 12, 4
+
+
+def copy_attention(theirs, ours):
+    with torch.no_grad():
+        for part, weight, bias in zip(
+            (ours.query, ours.key, ours.value), theirs.in_proj_weight.chunk(3), theirs.in_proj_bias.chunk(3)
+        ):
+            part.weight.copy_(weight)
+            part.bias.copy_(bias)
+    ours.output.load_state_dict(theirs.out_proj.state_dict())
+
+
+def twins(norm_first, activation, decoder=False):
+    """PyTorch's layer with noise on every parameter, norms included, and ours with the same weights."""
+    build = nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer
+    theirs = build(D, H, 20, 0.0, activation, layer_norm_eps=1e-3, batch_first=True, norm_first=norm_first)
+    ours = TransformerBlock(
+        D,
+        H,
+        mlp_width=20,
+        activation=activation,
+        norm_first=norm_first,
+        norm_epsilon=1e-3,
+        context_width=D if decoder else None,
+    )
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    copy_attention(theirs.self_attn, ours.attention)
+    norms = [ours.attention_norm, ours.mlp_norm]
+    if decoder:
+        copy_attention(theirs.multihead_attn, ours.cross_attention)
+        norms.insert(1, ours.cross_attention_norm)
+    for i, norm in enumerate(norms, start=1):
+        norm.load_state_dict(getattr(theirs, f"norm{i}").state_dict())
+    ours.mlp.expand.load_state_dict(theirs.linear1.state_dict())
+    ours.mlp.contract.load_state_dict(theirs.linear2.state_dict())
+    return theirs, ours
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_encoder_block_equals_pytorch(norm_first, activation, causal, masked):
+    theirs, ours = twins(norm_first, activation)
+    x = torch.randn(B, T, D, requires_grad=True)
+    mask = torch.arange(T) < torch.tensor([[2], [4], [T]]) if masked else None
+    expected = theirs(
+        x,
+        src_mask=nn.Transformer.generate_square_subsequent_mask(T) < 0 if causal else None,
+        src_key_padding_mask=None if mask is None else ~mask,
+    )
+    output = ours(x, mask, causal)
+    close(output, expected)
+    close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (output, expected)), 1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_decoder_block_equals_pytorch(norm_first, masked):
+    theirs, ours = twins(norm_first, "gelu", decoder=True)
+    x, context = torch.randn(B, T, D, requires_grad=True), torch.randn(B, N, D, requires_grad=True)
+    mask = torch.arange(T) < torch.tensor([[2], [4], [T]]) if masked else None
+    context_mask = torch.arange(N) < torch.tensor([[N], [1], [3]]) if masked else None
+    expected = theirs(
+        x,
+        context,
+        tgt_mask=nn.Transformer.generate_square_subsequent_mask(T) < 0,
+        tgt_key_padding_mask=None if mask is None else ~mask,
+        memory_key_padding_mask=None if mask is None else ~context_mask,
+    )
+    output = ours(x, mask, True, context, context_mask)
+    close(output, expected)
+    for got, want in zip(*(torch.autograd.grad(y.square().sum(), (x, context)) for y in (output, expected))):
+        close(got, want, 1e-4)
+
+
+def test_a_context_comes_exactly_where_it_was_planned():
+    x, context = torch.randn(B, T, D), torch.randn(B, N, 9)
+    assert TransformerBlock(D, H, context_width=9)(x, context=context).shape == x.shape
+    for block, argument in ((TransformerBlock(D, H), context), (TransformerBlock(D, H, context_width=9), None)):
+        with pytest.raises(ValueError, match="a context exactly if it was built with context_width"):
+            block(x, context=argument)
+
+
+@pytest.mark.parametrize("context_width", [None, 9])
+def test_transformer_is_its_blocks_in_order_with_all_their_arguments(context_width):
+    x, context = torch.randn(B, T, D), None if context_width is None else torch.randn(B, N, 9)
+    mask, context_mask = torch.arange(T) < torch.tensor([[2], [4], [T]]), torch.arange(N)[None].expand(B, N) < 5
+    transformer = Transformer(D, 3, H, context_width=context_width, mlp_width=10, norm_first=False)
+    expected = x
+    for block in transformer.blocks:
+        expected = block(expected, mask, True, context, context_mask)
+    assert len(transformer.blocks) == 3
+    close(transformer(x, mask, True, context, context_mask), expected, 1e-6)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_without_positions_a_transformer_does_not_know_the_order(norm_first):
+    """Permuting the tokens permutes the output; a causal mask breaks this, for it is a notion of order."""
+    x, transformer = torch.randn(B, T, D), Transformer(D, 2, H, norm_first=norm_first)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    close(transformer(x[:, order]), transformer(x)[:, order])
+    assert not torch.allclose(transformer(x[:, order], causal=True), transformer(x, causal=True)[:, order], atol=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_future_and_the_padding_change_nothing(seed):
+    torch.manual_seed(seed)
+    x, transformer = torch.randn(B, T, D), Transformer(D, 2, H)
+    changed = x.clone()
+    changed[:, 3:] = 100 * torch.randn(B, T - 3, D)
+    assert torch.equal(transformer(changed, causal=True)[:, :3], transformer(x, causal=True)[:, :3])
+    real = (torch.arange(T) < 3).expand(B, T)
+    assert torch.equal(transformer(changed, real)[:, :3], transformer(x, real)[:, :3])
+    assert not torch.allclose(transformer(changed)[:, :3], transformer(x)[:, :3], atol=1e-2)
+
+
+def test_weights_start_scaled_by_width_and_depth():
+    """Standard deviations to 5 %, of 200 · 200 draws and more; so activations neither die nor explode with depth."""
+    width, depth = 200, 8
+    transformer = Transformer(width, depth, 4, mlp_width=300, context_width=100)
+    for name, parameter in transformer.named_parameters():
+        if parameter.ndim == 2:
+            ends_branch = name.endswith(("output.weight", "contract.weight"))
+            std = (2 * depth * width) ** -0.5 if ends_branch else parameter.shape[1] ** -0.5
+            assert parameter.std().item() == pytest.approx(std, rel=0.05), name
+            assert abs(parameter.mean().item()) < 0.05 * std, name
+        elif "norm" not in name:
+            assert (parameter == 0).all(), name
+    x = torch.randn(2, 30, width)
+    assert transformer(x, context=torch.randn(2, 30, 100)).std().item() < 3
+
+
+FORMULAS = {
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    "quick_gelu": lambda x: x / (1 + math.exp(-1.702 * x)),
+    "relu": lambda x: max(x, 0),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_and_mlp_equal_their_formulas(name):
+    x = torch.linspace(-4, 4, 33)
+    close(ACTIVATIONS[name](x), torch.tensor([float(FORMULAS[name](value)) for value in x.tolist()]), 1e-6)
+    mlp = MLP(6, 10, name)
+    x = torch.randn(B, T, 6)
+    hidden = x @ mlp.expand.weight.T + mlp.expand.bias
+    hidden = torch.tensor([FORMULAS[name](value) for value in hidden.flatten().tolist()]).view_as(hidden)
+    close(mlp(x), hidden @ mlp.contract.weight.T + mlp.contract.bias)
+
+
+def test_mlp_is_four_times_as_wide_unless_set_and_names_known_activations():
+    assert MLP(6).expand.weight.shape == (24, 6)
+    assert MLP(6, 7).contract.weight.shape == (6, 7)
+    with pytest.raises(ValueError, match=r"Unknown activation 'gleu'; choose from gelu, .*silu"):
+        MLP(6, activation="gleu")
+
+
+def test_dropout_acts_on_every_branch_and_on_attention_weights_in_training_only():
+    x = torch.randn(B, T, D)
+    block = TransformerBlock(D, H, dropout=1 - 1e-12)  # drops all: only the residual path is left
+    assert torch.equal(block(x), x)
+    assert not torch.allclose(block.eval()(x), x, atol=1e-2)
+    assert torch.equal(block(x), block(x))
+    half = TransformerBlock(D, H, dropout=0.5)
+    assert half.attention.dropout == 0.5
+    with record_attention(half):
+        assert not torch.equal(half(x), half(x))

@@ -1,0 +1,43 @@
+"""Several processes with a part of the batch each learn exactly what one learns from the whole."""
+
+import data_parallel
+import pytest
+import torch
+
+from mmlearn.objectives import gather
+
+
+def test_one_process_keeps_its_rows():
+    x = torch.randn(3, 2)
+    assert gather(x) is x
+
+
+def test_processes_equal_one(tmp_path):
+    """Rows in order of rank, gradients summed over ranks; loss and gradients of each system to 1e-9 in float64."""
+    plan = {3: ["clip, captions"], 2: list(data_parallel.CASES)}
+    torch.multiprocessing.spawn(data_parallel.process, (tmp_path, plan), nprocs=3)
+    expected = {case: data_parallel.step(*data_parallel.build(case)) for case in data_parallel.CASES}
+    for world, cases in plan.items():
+        everyone = sum(range(1, world + 1))  # process r weighs the rows (r + 1) · (1, 2, 3, …)
+        for rank in range(world):
+            result = torch.load(tmp_path / f"{world}-{rank}.pt")
+            assert result["rows"].tolist() == [[10.0 * r + i, 1 + i] for r in range(world) for i in range(2)]
+            assert result["gradient"].tolist() == [[everyone * (2 * rank + i)] * 2 for i in (1, 2)]
+            assert result["flags"].tolist() == [flag for r in range(world) for flag in (r == 1, True)]
+            assert result["ids"].tolist() == [2**40 + r for r in range(world)]
+            assert result["strided"].tolist() == [[i + r, i + 3 + r] for r in range(world) for i in range(3)]
+            for case in cases:
+                assert list(result[case]) == list(expected[case])
+                for name, value in expected[case].items():
+                    where = f"{case}, process {rank} of {world}, {name}: "
+                    torch.testing.assert_close(
+                        result[case][name], value, atol=1e-9, rtol=1e-9, msg=lambda text, where=where: where + text
+                    )
+
+
+@pytest.mark.parametrize("case", ["clip", "siglip", "filip"])
+def test_the_whole_batch_is_not_the_mean_of_its_parts(case):
+    """The control: without negatives from the other process the numbers differ, so the test above proves something."""
+    model, batch = data_parallel.build(case)
+    parts = [model({name: rows.chunk(2)[rank] for name, rows in batch.items()}) for rank in range(2)]
+    assert abs(model(batch) - sum(parts) / 2).item() > 1e-2

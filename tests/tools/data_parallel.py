@@ -1,0 +1,86 @@
+"""What each process of a data-parallel test runs; in a file of its own, because processes import it anew."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmlearn.models import system
+from mmlearn.objectives import gather
+
+BATCH = 6  # over all processes
+CASES = {  # at SigLIP's own bias of -10 negatives would hardly count
+    "clip": ("clip", {}, False),
+    "clip, captions": ("clip", {}, True),
+    "siglip": ("siglip", {"bias": -1.0}, False),
+    "siglip, captions": ("siglip", {"bias": -1.0}, True),
+    "siglip in chunks": ("siglip", {"bias": -1.0, "chunk_size": 4}, True),
+    "filip": ("filip", {}, False),
+    "filip, captions": ("filip", {}, True),
+}
+
+
+class Loss(nn.Module):
+    """A loss as a forward pass, which is what data parallelism wraps."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return sum(self.model.loss(batch).values())
+
+
+def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The system in float64 and the whole batch, the same in every process. Captions repeat across processes."""
+    name, changes, captions = CASES[case]
+    model, config = system(name)
+    torch.manual_seed(0)
+    model = Loss(model(dataclasses.replace(config.tiny(), **changes)).double())
+    length = torch.tensor([5, 3, 8, 4, 8, 6])
+    batch = {
+        "image": torch.randn(BATCH, 3, 64, 64, dtype=torch.float64),
+        "tokens": torch.randint(3, 512, (BATCH, 8)),
+        "mask": torch.arange(8) < length[:, None],
+    }
+    if captions:
+        batch["caption_id"] = torch.tensor([4, 1, 0, 4, 1, 4])
+    return model, batch
+
+
+def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The loss and the gradient of every parameter."""
+    loss = model(batch)
+    loss.backward()
+    gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
+    return {"loss": loss.detach(), **gradients}
+
+
+def process(rank: int, folder: Path, plan: dict[int, list[str]]) -> None:
+    """For each number of processes: save what this one gathers, and its loss and gradients in each case."""
+    torch.set_num_threads(1)
+    for world, cases in plan.items():
+        if rank < world:
+            meeting = f"file://{folder}/meeting-{world}"
+            dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+            torch.save(work(rank, world, cases), folder / f"{world}-{rank}.pt")
+            dist.destroy_process_group()
+
+
+def work(rank: int, world: int, cases: list[str]) -> dict[str, Any]:
+    rows = torch.tensor([[10.0 * rank, 1], [10 * rank + 1, 2]], dtype=torch.float64, requires_grad=True)
+    gathered = gather(rows)
+    (gathered * (rank + 1) * torch.arange(1.0, 2 * world + 1)[:, None]).sum().backward()
+    results = {"rows": gathered.detach(), "gradient": rows.grad}
+    results["flags"] = gather(torch.tensor([rank == 1, True]))
+    results["ids"] = gather(torch.tensor([2**40 + rank]))
+    results["strided"] = gather(torch.arange(6).reshape(2, 3).T + rank)
+    for case in cases:
+        model, batch = build(case)
+        batch = {name: rows.chunk(world)[rank] for name, rows in batch.items()}
+        results[case] = step(DistributedDataParallel(model), batch)
+    return results

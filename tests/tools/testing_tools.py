@@ -1,0 +1,75 @@
+"""What several tests share. Pytest puts this folder on the path, here and in the processes that tests start."""
+
+from typing import Any, Self
+
+import torch
+from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from torch import nn
+
+# Jaxtyping decorates methods one by one, where beartype cannot know what ``Self`` is.
+typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any})))
+
+END = 511  # the highest token id of the tiny presets, and the end of every text below
+
+
+def close(got, expected, tolerance=1e-5):
+    """Equal to an absolute and relative tolerance."""
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+
+
+def pairs(b=8, length=12, seed=0):
+    """Random pictures and texts for the tiny presets; each text ends with ``END`` and is padded with 0."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(b, 3, 64, 64, generator=generator)
+    tokens = torch.randint(3, END, (b, length), generator=generator)
+    end = 2 + torch.arange(b) % (length - 2)
+    mask = torch.arange(length) <= end[:, None]
+    tokens[torch.arange(b), end] = END
+    return {"image": image, "tokens": tokens.masked_fill(~mask, 0), "mask": mask}
+
+
+def other_padding(batch, seed=0):
+    """The texts of a batch with other numbers where the mask is False."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.where(
+        batch["mask"], batch["tokens"], torch.randint(1, END, batch["tokens"].shape, generator=generator)
+    )
+
+
+def assert_rows_are_independent(encode, *rows):
+    """Row 0 stays as it is, bit for bit, when all others change, and is the same alone; the others do change."""
+    whole = encode(*rows)
+    mixed = encode(*(torch.cat([x[:1], x[1:].flip(0)]) for x in rows))
+    assert torch.equal(mixed[0], whole[0])
+    assert not torch.allclose(mixed[1], whole[1], atol=1e-3)
+    close(encode(*(x[:1] for x in rows))[0], whole[0])
+
+
+def assert_unit_length(x):
+    close(x.square().sum(-1), torch.ones(x.shape[:-1]))
+
+
+def overfit(model: nn.Module, batch, steps, learning_rate=1e-3):
+    """The loss of one batch after so many steps of AdamW on nothing else."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(model.loss(batch).values()).backward()
+        optimizer.step()
+        if hasattr(model, "after_step"):
+            model.after_step()
+    return sum(model.loss(batch).values()).item()
+
+
+def mean_loss(build, batch, seeds=12):
+    """The loss at initialisation, averaged over seeds for weights and data."""
+    total = 0
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        total += sum(build().loss(batch(seed=seed)).values()).item()
+    return total / seeds
+
+
+def count_parameters(model, config):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model(config).parameters())
