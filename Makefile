@@ -1,0 +1,78 @@
+# Every target sets up what it needs in .venv, once. Another interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+WORKERS ?= logical
+BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help lesson test lab book bench style units chapters browser
+
+help:
+	@echo 'make lesson   train a small CLIP in front of you, measure it, and draw where words look (chapter 00)'
+	@echo 'make test     everything that CI runs: style, unit tests, chapters, book, browser'
+	@echo 'make lab      JupyterLab at the first chapter'
+	@echo 'make book     build the book into book/_build/html'
+	@echo 'make bench    step time and memory beside other implementations'
+	@echo
+	@echo 'Each sets itself up in .venv first. One part of make test alone: make style, units, chapters or browser.'
+
+lesson: .venv/notebooks.done
+	@$(BIN)/python -m mmlearn run 00
+
+lab: .venv/notebooks.done
+	@$(BIN)/python -m mmlearn lab
+
+bench: .venv/dev.done
+	@$(BIN)/python tests/benchmarks/bench.py
+
+# The parts of make test, in order; the first that fails is named and stops it.
+heading = @printf '\n== %s ==\n' '$(1)'
+stopped = { printf '\nmake: stopped, %s failed\n' '$(1)' >&2; exit 1; }
+
+test: style units chapters book browser
+	@printf '\nAll parts passed.\n'
+
+style: .venv/dev.done
+	$(call heading,style)
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . || $(call stopped,style)
+
+units: .venv/dev.done
+	$(call heading,unit tests: parity$(comma) exercises$(comma) README)
+	@$(PYTEST) -n $(WORKERS) --maxprocesses 8 tests --ignore tests/browser || $(call stopped,unit tests)
+
+chapters: .venv/dev.done
+	$(call heading,chapters)
+	@$(PYTEST) -n $(WORKERS) --maxprocesses 8 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout 900 notebooks || $(call stopped,chapters)
+
+book: .venv/dev.done
+	$(call heading,book)
+	@$(BIN)/python -m sphinx -W --keep-going -q book book/_build/html || $(call stopped,book)
+	@echo 'book/_build/html/index.html'
+
+browser: book
+	$(call heading,browser)
+	@$(PYTEST) tests/browser || $(call stopped,browser)
+
+comma := ,
+
+# Set-up. A stamp is as new as its installation; what is for developers includes what is for notebooks.
+.venv/notebooks.done: pyproject.toml constraints.txt | .venv/python.done
+	@echo 'Installing into .venv, once; PyTorch is large, so this can take minutes.'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
+	@touch $@
+
+.venv/dev.done: pyproject.toml constraints.txt | .venv/python.done
+	@echo 'Installing into .venv, once; PyTorch is large, so this can take minutes.'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/notebooks.done
+
+.venv/python.done:
+	@command -v '$(PYTHON)' >/dev/null || \
+		{ echo 'mmlearn needs Python 3.11 or later, and there is no $(PYTHON): make lesson PYTHON=…' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+		"mmlearn needs Python 3.11 or later, and $(PYTHON) is $$('$(PYTHON)' -V): make lesson PYTHON=…" >&2; exit 1; }
+	'$(PYTHON)' -m venv .venv
+	@touch $@
