@@ -54,16 +54,20 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         raise ValueError(f"{folder / 'config.json'} is of model_type {kind!r}; mmlearn loads {', '.join(FAMILIES)}.")
     family: Family = import_module(f"mmlearn.pretrained.{kind}").FAMILY
     tensors = _read_tensors(folder)
-    config = family.config(published, set(tensors))
-    with torch.device("meta"):
-        model = family.build(config)
-    _fill(model, _rename(family, tensors), folder)
+    try:
+        with torch.device("meta"):
+            model = family.build(family.config(published, set(tensors)))
+    except (ValueError, RuntimeError) as error:  # the latter for numbers that overflow
+        raise ValueError(
+            f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
+        ) from error
+    _fill(model, _rename(family, tensors, folder), folder)
     return model.eval()
 
 
 def _folder(path_or_hub_id: str | Path) -> Path:
     folder = Path(os.path.expanduser(path_or_hub_id))  # a user that does not exist is a folder that does not
-    if folder.is_dir():
+    if os.path.isdir(folder):  # not folder.is_dir(), to which a name that is too long is an error
         return folder
     hub_id = str(path_or_hub_id)
     if isinstance(path_or_hub_id, Path) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", hub_id):
@@ -134,7 +138,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no whole safetensors file ({error}); download it again.") from error
 
 
-def _rename(family: Family, tensors: dict[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
+def _rename(family: Family, tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[str, Tensor]]:
     """Our name → (published name, tensor)."""
     renamed = {}
     for published, tensor in tensors.items():
@@ -151,9 +155,7 @@ def _rename(family: Family, tensors: dict[str, Tensor]) -> dict[str, tuple[str, 
             parts = list(zip(targets, tensor.chunk(len(targets))))
         for ours, part in parts:
             if ours in renamed:
-                raise ValueError(
-                    f"{published} and {renamed[ours][0]} are both {ours}; the checkpoint contradicts itself."
-                )
+                raise ValueError(f"{folder} contradicts itself: {published} and {renamed[ours][0]} are both {ours}.")
             renamed[ours] = (published, part)
     return renamed
 
@@ -165,19 +167,20 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
         problems.append(f"{_names(unused)} in the file but not in {type(model).__name__}")
     if unfilled := sorted(set(wanted) - set(tensors)):
         problems.append(f"{_names(unfilled)} in {type(model).__name__} but not in the file")
-    state = {}
+    state, unfit = {}, []
     for ours, (published, tensor) in tensors.items():
         if ours not in wanted:
             continue
         shape = wanted[ours].shape
         # Published tables carry leading axes of 1, and patch projections are convolutions.
         if not any(candidate == shape for candidate in _shapes(tensor)):
-            problems.append(f"{published} has shape {tuple(tensor.shape)}, {ours} has {tuple(shape)}")
+            unfit.append(f"{published} has shape {tuple(tensor.shape)}, {ours} has {tuple(shape)}")
             continue
         if not tensor.is_floating_point():
-            problems.append(f"{published} is {tensor.dtype}, and weights are floating-point numbers")
+            unfit.append(f"{published} is {tensor.dtype}, and weights are floating-point numbers")
             continue
         state[ours] = tensor.reshape(shape).to(torch.float32).clone()
+    problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
     model.load_state_dict(state, assign=True)

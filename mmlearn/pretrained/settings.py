@@ -17,7 +17,7 @@ ACTIVATIONS = {
 class Settings:
     """One object of a ``config.json``; ``where`` says which, for messages. All raise ``ValueError``."""
 
-    def __init__(self, values: dict[str, Any], where: str):
+    def __init__(self, values: Any, where: str):
         if not isinstance(values, dict):
             raise ValueError(f"{where} should be a JSON object, not {values!r}.")
         self.values, self.where = values, where
@@ -32,9 +32,10 @@ class Settings:
         if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
             raise ValueError(f"{name} in {self.where} should be like {default!r}, not {value!r}.")
         least = 0 if isinstance(default, float) or name.endswith("token_id") else 1
-        if isinstance(value, int | float) and not least <= value < 2**31:  # neither is NaN
+        most = 1000 if name == "num_hidden_layers" else 2**31 - 1  # layers take time to build even without memory
+        if isinstance(value, int | float) and not least <= value <= most:  # neither is NaN
             raise ValueError(
-                f"{name} in {self.where} should be a number from {least}, like {default!r}, not {value!r}."
+                f"{name} in {self.where} should be a number from {least} to {most}, like {default!r}, not {value!r}."
             )
         return float(value) if isinstance(default, float) else value
 
