@@ -3,9 +3,12 @@
 import functools
 import importlib.util
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlearn.chapters import notebooks_folder
+from mmlearn.chapters import PACKAGE
+from mmlearn.names import choices
 
 NOT_SOLVED = "not solved yet"
 
@@ -42,7 +46,7 @@ def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Cal
     """Turn ``check_NAME(function)`` into the check of task NAME, whose solution is ``reference``.
 
     The check gets the student's function so wrapped that whatever goes wrong inside becomes :class:`CheckFailed`: an
-    unfilled stub is "not solved yet", an error is told in one line, and so is a result that is None.
+    unfilled stub is "not solved yet"; an error, a forgotten return and a changed argument are told in one line.
     """
 
     def decorate(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
@@ -50,7 +54,15 @@ def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Cal
         def checked(function: Callable) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.seed()  # fresh inputs every time
-                check(_guard(function))
+                try:
+                    check(_guard(function))
+                except CheckFailed:
+                    raise
+                except Exception as error:  # such as a result whose shape is right once and wrong the next time
+                    raise CheckFailed(
+                        f"Its result cannot be compared ({_first_line(error)}).",
+                        "look at the type and shape of what it returns.",
+                    ) from error
 
         exercise = Path(check.__code__.co_filename).parent.name
         checked.task = Task(exercise, check.__name__.removeprefix("check_"), checked, reference, difficulty, minutes)
@@ -62,20 +74,31 @@ def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Cal
 def _guard(function: Callable) -> Callable:
     @functools.wraps(function)
     def guarded(*arguments, **named):
+        tensors = [value for value in (*arguments, *named.values()) if isinstance(value, Tensor)]
+        before = [tensor.detach().clone() for tensor in tensors]
         try:
             result = function(*arguments, **named)
         except NotImplementedError as error:
             raise CheckFailed(NOT_SOLVED) from error
         except Exception as error:
-            line = str(error).splitlines()[0] if str(error) else "no message"
+            inside = error.__traceback__.tb_next  # None where the call itself fails, as with a wrong signature
+            where = f" in line {inside.tb_lineno}" if inside else ""
             raise CheckFailed(
-                f"It stops with {type(error).__name__}: {line}.", "run it on a small input in a cell of its own."
+                f"It stops{where} with {_first_line(error)}.", "run it on a small input in a cell of its own."
             ) from error
-        if result is None:
-            raise CheckFailed(NOT_SOLVED)
+        expect(result is not None, "It must return its result; this returns None.", "end the function with return.")
+        expect(
+            all(map(torch.equal, tensors, before)),
+            "It must leave its arguments as they are; this changes one of them.",
+            "x = x + y makes a new tensor; x += y and methods that end in _ change the one you were given.",
+        )
         return result
 
     return guarded
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message').rstrip('.')}"
 
 
 def expect(holds: bool | Tensor, property: str, hint: str) -> None:
@@ -84,16 +107,58 @@ def expect(holds: bool | Tensor, property: str, hint: str) -> None:
         raise CheckFailed(property, hint)
 
 
-def expect_close(got: Any, wanted: Tensor, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
-    """Fail unless ``got`` is a tensor like ``wanted``: same shape, finite, equal to ``tolerance``."""
-    expect(isinstance(got, Tensor), f"It returns a tensor, not a {type(got).__name__}.", "return the tensor itself.")
+def expect_tensor(got: Any, shape: tuple[int, ...] | None = None, *, finite: bool = True) -> Tensor:
+    """Hand back ``got`` if it is a tensor, of this shape, and finite unless that is left to later; otherwise fail."""
+    expect(isinstance(got, Tensor), f"It must return a tensor, not a {type(got).__name__}.", "return the tensor.")
     expect(
-        got.shape == wanted.shape,
-        f"Its result has shape {tuple(got.shape)}, expected {tuple(wanted.shape)}.",
+        shape is None or got.shape == shape,
+        f"Its result must have shape {shape and tuple(shape)}; this one has {tuple(got.shape)}.",
         "write the shape beside each line and see where it goes wrong.",
     )
-    expect(got.isfinite().all(), "Its result is finite.", "somewhere 0 is divided by 0, or exp grows too large.")
-    expect(torch.allclose(got.to(wanted.dtype), wanted, atol=tolerance, rtol=tolerance), property, hint)
+    expect(
+        not finite or got.isfinite().all(),
+        "Its result must be finite; this one holds NaN or infinity.",
+        "somewhere 0 is divided by 0, a logarithm meets 0, or exp grows too large.",
+    )
+    return got
+
+
+def expect_close(got: Any, wanted: Tensor, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
+    """Fail unless ``got`` is a tensor like ``wanted``: same shape, finite, equal to ``tolerance``."""
+    got = expect_tensor(got, wanted.shape).to(wanted.dtype)
+    numbers = f" Expected {wanted:.4g}, got {got:.4g}." if wanted.ndim == 0 else ""
+    expect(torch.allclose(got, wanted, atol=tolerance, rtol=tolerance), property + numbers, hint)
+
+
+def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
+    """Fail unless ``got`` is one number, plain or in a tensor, equal to ``wanted`` to ``tolerance``."""
+    shape = f" of shape {tuple(got.shape)}" if isinstance(got, Tensor) else ""
+    expect(
+        isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0),
+        f"It must return one number, not a {type(got).__name__}{shape}.",
+        "take the mean over all rows at the end.",
+    )
+    expect(
+        math.isfinite(got),
+        f"Its result must be finite; this one is {float(got)}.",
+        "somewhere 0 is divided by 0, or a logarithm meets 0.",
+    )
+    expect(
+        math.isclose(got, wanted, abs_tol=tolerance, rel_tol=tolerance),
+        f"{property} Expected {wanted:.4g}, got {float(got):.4g}.",
+        hint,
+    )
+
+
+@contextmanager
+def case(words: str) -> Iterator[None]:
+    """Within this block a failure is told with these words before it, such as "With a mask"."""
+    try:
+        yield
+    except CheckFailed as failure:
+        if str(failure) == NOT_SOLVED:
+            raise
+        raise CheckFailed(f"{words}: {failure.property}", failure.hint) from failure
 
 
 def attempt(check: Callable[[Callable], None], function: Callable) -> None:
@@ -102,7 +167,9 @@ def attempt(check: Callable[[Callable], None], function: Callable) -> None:
     try:
         check(function)
     except CheckFailed as failure:
-        print(f"…  {name}: {NOT_SOLVED}" if str(failure) == NOT_SOLVED else f"✘  {name}: {failure}")
+        print(f"…  {name}: {NOT_SOLVED}" if str(failure) == NOT_SOLVED else f"✘  {name}: {failure.property}")
+        if failure.hint:
+            print(f"   Hint: {failure.hint}")
         return
     print(f"✔  {name}: solved")
     _remember(f"{check.task.exercise}/{name}")
@@ -112,8 +179,21 @@ def attempt(check: Callable[[Callable], None], function: Callable) -> None:
 
 
 def exercises_folder() -> Path:
-    """The exercises beside the notebooks."""
-    return notebooks_folder().parent / "exercises"
+    """The exercises of this checkout, or those that came with the installed package."""
+    for folder in (PACKAGE.parent / "exercises", PACKAGE / "_shipped" / "exercises"):
+        if any(folder.glob("*/checks.py")):
+            return folder
+    raise FileNotFoundError(
+        "No exercises came with this installation of mmlearn; install it from a checkout or a wheel."
+    )
+
+
+def load_checks(name: str) -> ModuleType:
+    """The checks of an exercise, wherever its notebook was copied. ``ValueError`` lists what there is."""
+    known = sorted(path.parent.name for path in exercises_folder().glob("*/checks.py"))
+    if name not in known:
+        raise ValueError(f"There is no exercise {name!r}; {choices(name, known)}.")
+    return load_part(exercises_folder() / name, "checks")
 
 
 def load_part(exercise: Path, part: str) -> ModuleType:

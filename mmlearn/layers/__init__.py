@@ -2,7 +2,7 @@
 
 from mmlearn.layers.attention import Attention, attention, attention_weights, record_attention
 from mmlearn.layers.config import Config
-from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, sinusoidal_positions
+from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, patchify, sinusoidal_positions
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.pooling import AttentionPooling, select_tokens
 from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock
@@ -22,6 +22,7 @@ __all__ = [
     "TransformerBlock",
     "attention",
     "attention_weights",
+    "patchify",
     "record_attention",
     "select_tokens",
     "sinusoidal_positions",

@@ -9,6 +9,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
+def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tensor, "b p pixels"]:
+    r"""Cut a picture into squares of ``size`` pixels, row by row; each lists its pixels channel by channel, row by row.
+
+    .. math:: x \in \mathbb{R}^{c \times H \times W} \to x_p \in \mathbb{R}^{p \times c\,s^2}, \quad
+       p = \lfloor H/s \rfloor \lfloor W/s \rfloor
+
+    Pixels beyond the last whole patch are left out. Source: Dosovitskiy et al. 2021 (ViT), section 3.1.
+    """
+    rows, columns = image.shape[2] // size, image.shape[3] // size
+    image = image[:, :, : rows * size, : columns * size]
+    return rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size)
+
+
 class ImageEmbedding(nn.Module):
     r"""Cut a picture into patches, project each, put a class token before them, and add learned positions.
 
@@ -47,8 +60,7 @@ class ImageEmbedding(nn.Module):
         rows, columns = image.shape[2] // size, image.shape[3] // size
         if not rows or not columns:
             raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {size}-pixel patch.")
-        image = image[:, :, : rows * size, : columns * size]
-        x = self.patches(rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size))
+        x = self.patches(patchify(image, size))
         if self.class_token is not None:
             x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
         return x + self._positions((rows, columns))

@@ -1,0 +1,456 @@
+"""Tokens, attention and its measures: what each function must do, told one property at a time."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mmlearn.evaluation import entropy, mass_ratio, on_grid, pointing_accuracy
+from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, task
+from mmlearn.layers import attention, attention_weights, patchify, select_tokens, sinusoidal_positions
+
+
+def near(got: Tensor, wanted: Tensor | float) -> bool:
+    """Equal to 1e-5, and never so where ``got`` is NaN."""
+    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
+
+
+# Tokens.
+
+
+@task(patchify, difficulty=2, minutes=10)
+def check_patchify(function: Callable) -> None:
+    """Patches in reading order; channel first, then row, then column within each."""
+    image, size = torch.rand(2, 3, 6, 9), 3  # two rows of three patches
+    got = expect_tensor(function(image, size))
+    expect(
+        got.shape != (2, 27, 6),
+        "Patches must come before their pixels: (b, p, c·size²).",
+        "F.unfold puts the pixels first; transpose its last two axes.",
+    )
+    expect_tensor(got, (2, 6, 27))
+    first, second = image[..., :3, :3].flatten(1), image[..., :3, 3:6].flatten(1)
+    expect(
+        near(got[:, 0].sort().values, first.sort().values),
+        "The first patch must hold the pixels of the top left square, of all channels.",
+        "a reshape alone cuts a list of pixels; split height into (row y), width into (column x), and put y, x last.",
+    )
+    expect(
+        near(got[:, 1].sort().values, second.sort().values),
+        "Patches must come row by row, as one reads: the second lies right of the first.",
+        "the order of the patches is (row column), row outside.",
+    )
+    expect(
+        near(got[:, 0, :9].sort().values, first[:, :9].sort().values),
+        "Within a patch, all pixels of one channel must come before the next channel.",
+        "the order within a patch is (c y x), c outside.",
+    )
+    expect(
+        near(got[:, 0], first),
+        "Within a channel, pixels must come row by row.",
+        "the order within a patch is (c y x), x inside.",
+    )
+    expect_close(
+        got, patchify(image, size), "All patches must be cut as the first is.", "try a picture of 4 × 6 pixels."
+    )
+    with case("A picture of 7 × 11 pixels in patches of 3"):
+        image = torch.rand(2, 1, 7, 11)
+        property = "Pixels beyond the last whole patch must be left out."
+        hint = "keep rows·size × columns·size pixels, from the top left corner."
+        expect(expect_tensor(function(image, size)).shape == (2, 6, 9), property, hint)
+        expect_close(function(image, size), patchify(image, size), property, hint)
+
+
+@task(sinusoidal_positions, difficulty=2, minutes=10)
+def check_sinusoidal_positions(function: Callable) -> None:
+    """Sine and cosine in turn, the same angle for a pair, later pairs slower."""
+    length, width = 20, int(torch.randint(3, 9, ())) * 2
+    got = expect_tensor(function(length, width), (length, width))
+    start = got[0]
+    expect(
+        near(start.sort().values, torch.arange(width) >= width // 2),
+        "Position 0 must have angle 0: each sine 0, each cosine 1.",
+        "positions count from 0: torch.arange(length).",
+    )
+    expect(not near(start, (torch.arange(width) + 1) % 2), "The sine must come first in each pair.", "2i is the sine.")
+    expect(
+        near(start, torch.arange(width) % 2),
+        "Sines and cosines must take turns: sine at feature 2i, cosine at 2i + 1.",
+        "torch.cat puts all sines first; interleave instead: rearrange([sin, cos], 'pair l half -> l (half pair)').",
+    )
+    expect(
+        near(got[:, 0::2].square() + got[:, 1::2].square(), 1.0),
+        "The sine and the cosine of a pair must have the same angle, so that their squares sum to 1.",
+        "i counts pairs: features 2i and 2i + 1 share the exponent 2i/d.",
+    )
+    expect(
+        near(got[:, 0], torch.arange(length).sin()),
+        "The first pair must turn by one radian a position.",
+        "the exponent of pair 0 is 0, and 10000⁰ = 1.",
+    )
+    turned = torch.atan2(got[1, 0::2], got[1, 1::2])  # each pair's angle at position 1
+    expect(
+        (turned > 0).all() and (turned.diff() < 0).all(),
+        "The later the pair, the slower it must turn.",
+        "divide the position by 10000^(2i/d), do not multiply.",
+    )
+    expect_close(
+        got,
+        sinusoidal_positions(length, width),
+        "Pair i must turn by 10000^(-2i/d) radians a position, d being the width.",
+        "torch.arange(0, d, 2) is 2i already.",
+    )
+
+
+@task(select_tokens, difficulty=1, minutes=5)
+def check_select_tokens(function: Callable) -> None:
+    """One token a row, each at its own position."""
+    b, n, d = 4, 6, 5
+    x, position = torch.randn(b, n, d), torch.randperm(n)[:b]
+    x[..., 0], x[..., 1] = torch.arange(b)[:, None], torch.arange(n)  # each token says where it is
+    got = expect_tensor(function(x, position))
+    expect(
+        got.shape != (b, b, d),
+        "Row i must give its token at position[i] only, not the tokens at all b positions.",
+        "x[:, position] pairs every row with every position; index the rows too: x[torch.arange(b), position].",
+    )
+    expect_tensor(got, (b, d))
+    expect(
+        near(got[:, 0], torch.arange(b)),
+        f"Row i must come from row i; these come from rows {got[:, 0].round(decimals=2).tolist()}.",
+        "the first index is the row: torch.arange(b).",
+    )
+    expect(
+        near(got[:, 1], position),
+        f"At positions {position.tolist()} it must take those tokens; it took {got[:, 1].round(decimals=2).tolist()}.",
+        "positions count from 0, and each row has its own.",
+    )
+    expect_close(got, select_tokens(x, position), "The whole token must come back.", "all d features of it.")
+
+
+# Attention.
+
+
+def expect_scaled(weights: Tensor, query: Tensor, key: Tensor) -> None:
+    """Read off the weights by what their scores were divided, and fail unless it is √k."""
+    scores = query @ key.mT
+    scores, logs = (x - x.mean(-1, keepdim=True) for x in (scores, weights.log()))
+    divisor, root = scores.square().sum() / (scores * logs).sum(), query.shape[-1] ** 0.5
+    explained = torch.allclose(scores / divisor, logs, atol=1e-3)
+    expect(
+        not explained or abs(divisor - root) < 1e-3 * root,
+        f"Scores must be divided by √k = {root:.2f}; these are divided by {divisor:.2f}.",
+        "k is the width of a head, query.shape[-1], and it goes under a root.",
+    )
+
+
+@task(attention_weights, difficulty=3, minutes=20)
+def check_attention_weights(function: Callable) -> None:
+    """A softmax of scaled scores over the keys that may be attended."""
+    b, h, q, n, k = 2, 3, 5, 7, 4
+    query, key = torch.randn(b, h, q, k) / 2, torch.randn(b, h, n, k) / 2
+    weights = expect_tensor(function(query, key), (b, h, q, n))
+    expect((weights > 0).all(), "Weights must be positive.", "scores become weights by a softmax.")
+    over_keys = "The weights of a query must sum to 1 over its keys"
+    expect(
+        not near(weights.sum(-2), 1.0), f"{over_keys}; these sum to 1 over the queries.", "the last axis is the keys."
+    )
+    expect(not near(weights.sum(1), 1.0), f"{over_keys}; these sum to 1 over the heads.", "the last axis is the keys.")
+    expect(near(weights.sum(-1), 1.0), f"{over_keys}.", "softmax over the last axis.")
+    expect_scaled(weights, query, key)
+    expect_close(
+        weights,
+        attention_weights(query, key),
+        "The weights must be softmax(Q Kᵀ / √k).",
+        "query @ key.transpose(-2, -1) has a score for each query and key.",
+    )
+    with case("Scores of many hundreds"):
+        expect_tensor(function(1000 * query, key), (b, h, q, n))
+    _check_mask(function, query, torch.randn(b, h, q, k) / 2)
+    _check_causal(function, query, torch.randn(b, h, q, k) / 2)
+    with case("A mask and causal together"):
+        mask = torch.rand(b, n) < 0.6
+        expect_close(
+            function(query, key, mask, True),
+            attention_weights(query, key, mask, True),
+            "Only keys that both allow may get weight.",
+            "join them with &.",
+        )
+
+
+def _check_mask(function: Callable, query: Tensor, key: Tensor) -> None:
+    b, h, n, _ = key.shape
+    mask = torch.rand(b, n).argsort(-1) < 3  # three real tokens a row
+    with case("With a mask (b, n)"):
+        weights = expect_tensor(function(query, key, mask), (b, h, n, n))
+    visible = mask[:, None, None].expand_as(weights)
+    expect(
+        not near(weights[visible], 0.0),
+        "True must mean that a key may be attended; here the keys marked True get nothing.",
+        "fill the scores where the mask is False: masked_fill(~mask, …).",
+    )
+    expect(
+        not near(weights.sum(-1)[~mask[:, None].expand(b, h, n)], 0.0),
+        "A mask (b, n) must hide keys; this one hides queries.",
+        "scores are (b, h, q, n): mask[:, None, None, :] lies along the keys.",
+    )
+    expect(
+        near(weights[~visible], 0.0),
+        "A masked key must get weight 0.",
+        "a score of 0 still has weight e⁰; put a very negative score there before the softmax.",
+    )
+    expect(
+        near(weights.sum(-1), 1.0),
+        "With a mask, the real keys must share the whole weight.",
+        "mask the scores before the softmax, not only the weights after it.",
+    )
+    mask[0] = False
+    weights = expect_tensor(function(query, key, mask), (b, h, n, n), finite=False)
+    expect(
+        near(weights[0], 0.0),
+        "A query that may attend nothing must get zeros, not NaN and not equal shares.",
+        "fill with the lowest finite number instead of -inf, and multiply by the mask after the softmax.",
+    )
+    expect_close(weights, attention_weights(query, key, mask), "Other rows must not change.", "mask row by row.")
+
+
+def _check_causal(function: Callable, query: Tensor, key: Tensor) -> None:
+    b, h, n, _ = key.shape
+    with case("With causal"):
+        weights = expect_tensor(function(query, key, causal=True), (b, h, n, n), finite=False).nan_to_num()
+        earlier = torch.ones(n, n, dtype=torch.bool).tril(-1)
+        expect(
+            not near(weights[..., earlier], 0.0),
+            "A query must see earlier keys; this one sees later ones only.",
+            "tril keeps the lower triangle, where the key comes before the query.",
+        )
+        expect(near(weights[..., earlier.T], 0.0), "No query may see a later key.", "hide the upper triangle.")
+        expect(
+            (weights.diagonal(dim1=-2, dim2=-1) > 0).all(),
+            "A query must see its own place.",
+            "keep the diagonal: tril(), not tril(-1).",
+        )
+        expect_close(function(query, key, causal=True), attention_weights(query, key, causal=True), *_LAST)
+    with case(f"With causal, 2 queries and {n} keys"):
+        got = function(query[:, :, -2:], key, causal=True)
+        expect_close(got, attention_weights(query[:, :, -2:], key, causal=True), *_LAST)
+
+
+_LAST = (
+    "The last query must stand at the last key and see them all.",
+    "a triangle starts at the first key; with q queries and n keys shift it by n - q: tril(n - q).",
+)
+
+
+@task(attention, difficulty=3, minutes=15)
+def check_attention(function: Callable) -> None:
+    """A weighted mean of values; every form of mask; nothing to attend; queries that come last."""
+    b, h, q, n, k, width = 2, 3, 4, 6, 9, 5
+    query, key, value = torch.randn(b, h, q, k) / 2, torch.randn(b, h, n, k) / 2, torch.randn(b, h, n, width)
+    expect_tensor(function(query, key, value), (b, h, q, width))
+    alike = value[:, :, :1].expand(b, h, n, width)
+    expect(
+        near(function(query, key, alike), alike[:, :, :q]),
+        "Where all values are alike, every query must get that value: the result is a weighted mean.",
+        "weights of a query sum to 1 over the keys.",
+    )
+    numbered = torch.eye(n).expand(b, h, n, n)  # value j is 1 at feature j only: the result is the weights themselves
+    expect_scaled(expect_tensor(function(query, key, numbered), (b, h, q, n)), query, key)
+    expect_close(
+        function(query, key, value),
+        attention(query, key, value),
+        "It must be softmax(Q Kᵀ / √k) V.",
+        "your attention_weights, times the values.",
+    )
+    for form, shape in (("(b, n)", (b, n)), ("(b, q, n)", (b, q, n)), ("(b, h, q, n)", (b, h, q, n))):
+        mask = torch.rand(shape).argsort(-1) < 4  # some of each
+        with case(f"With a mask {form}"):
+            got = expect_tensor(function(query, key, value, mask), (b, h, q, width))
+            expect(
+                not near(got, attention(query, key, value, ~mask)),
+                "True must mean that a key may be attended; here it means the opposite.",
+                "F.scaled_dot_product_attention takes True as may attend, nn.MultiheadAttention as hidden.",
+            )
+            wanted = attention(query, key, value, mask)
+            expect_close(got, wanted, "Each query must read exactly the keys that its mask allows.", _AXES[form])
+    _check_nothing(function, query, key, value)
+    _check_queries_last(function, query, key, value)
+
+
+_AXES = {
+    "(b, n)": "mask[:, None, None, :] gives it axes of length 1 for heads and queries.",
+    "(b, q, n)": "mask[:, None] gives it an axis of length 1 for heads.",
+    "(b, h, q, n)": "it has all axes already.",
+}
+
+
+def _check_nothing(function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
+    mask = torch.ones(query.shape[0], key.shape[2], dtype=torch.bool)
+    mask[0] = False
+    query = query.clone().requires_grad_()
+    got = expect_tensor(function(query, key, value, mask), (*query.shape[:-1], value.shape[-1]), finite=False)
+    property = "A query that may attend nothing must get zeros, not NaN and not the mean of all values."
+    expect(near(got[0], 0.0), property, "multiply the weights by the mask after the softmax.")
+    expect(got.requires_grad, "A gradient must flow back to the query.", "stay in torch: no detach, item or numpy.")
+    expect(
+        torch.autograd.grad(got.sum(), query)[0].isfinite().all(),
+        "Where a query may attend nothing, its gradient must be finite too.",
+        "nan_to_num mends the result, not the gradient: use torch.finfo(dtype).min instead of -inf.",
+    )
+
+
+def _check_queries_last(function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
+    q, n = query.shape[2], key.shape[2]
+    with case("With causal"):
+        got = expect_tensor(function(query, key[:, :, :q], value[:, :, :q], causal=True))
+        expect_close(got[:, :, 0], value[:, :, 0], "The first query may see the first key only.", "hide later keys.")
+        expect_close(
+            got,
+            attention(query, key[:, :, :q], value[:, :, :q], causal=True),
+            "Each query must see its own key and all before it.",
+            "tril() keeps the diagonal and what lies below.",
+        )
+    with case(f"With causal, {q} queries and {n} keys"):
+        expect_close(function(query, key, value, causal=True), attention(query, key, value, causal=True), *_LAST)
+    with case("With a mask and causal together"):
+        mask = torch.rand(len(key), n).argsort(-1) < 3
+        wanted = attention(query, key, value, mask, True)
+        expect_close(function(query, key, value, mask, True), wanted, "Both must hold.", "join them with &.")
+
+
+# Is the map right?
+
+
+@task(on_grid, difficulty=2, minutes=10)
+def check_on_grid(function: Callable) -> None:
+    """The share of each patch that a mask covers, in reading order."""
+    rows, columns = 2, 3
+    full = torch.ones(1, 8, 12, dtype=torch.bool)
+    got = expect_tensor(function(full, (rows, columns)), (1, 6))
+    expect((got <= 1).all(), "A share is at most 1.", "take the mean over the pixels of a patch, not their sum.")
+    expect(near(got, 1.0), "A mask that covers everything must cover each patch with share 1.", "a mean of ones is 1.")
+    masks = torch.zeros(6, 8, 12, dtype=torch.bool)
+    for patch, mask in enumerate(masks):  # one patch of each mask, in reading order
+        top, left = patch // columns * 4, patch % columns * 4
+        mask[top : top + 4, left : left + 4] = True
+    expect(
+        near(expect_tensor(function(masks, (rows, columns)), (6, 6)), torch.eye(6)),
+        "Patches must come in reading order, and grid is (rows, columns).",
+        "mask i here covers just the i-th patch of two rows of three.",
+    )
+    half = full.clone()
+    half[:, 2:4] = half[:, 6:8] = False  # the lower half of each patch
+    expect(
+        near(function(half, (rows, columns)), 0.5),
+        "A patch of which half is covered must have share 0.5.",
+        "a maximum, or one pixel in place of all, only says whether it is covered.",
+    )
+    masks = torch.rand(5, 8, 12) < 0.4
+    expect_close(
+        function(masks, (rows, columns)),
+        on_grid(masks, (rows, columns)),
+        "Every pixel of a patch must count alike.",
+        "a plain mean over the patch; interpolation samples a few pixels, rounding forgets the share.",
+    )
+    for grid in ((4, 2), (1, 6)):
+        with case(f"A grid of {grid}"):
+            expect_close(
+                function(masks, grid), on_grid(masks, grid), "It must work too.", "patches need not be square."
+            )
+
+
+@task(pointing_accuracy, difficulty=2, minutes=10)
+def check_pointing_accuracy(function: Callable) -> None:
+    """The highest weight lies on the region; ties count by their share."""
+    n, p = 40, 9
+    regions = torch.zeros(n, p)
+    regions[:, :3] = torch.tensor([0.9, 0.5, 0.3])  # on the region
+    on, off = 0.5 * torch.rand(n, p), 0.5 * torch.rand(n, p)
+    on[:, 2], off[:, 5] = 1, 1
+    expect_number(
+        function(off, regions), 0, "A map whose highest weight lies beside the region must count 0.", "take its argmax."
+    )
+    expect_number(
+        function(on, regions),
+        1,
+        "A map whose highest weight lies on any patch of the region must count 1.",
+        "a patch belongs to the region if at least 0.1 of it is covered, not only where most is covered.",
+    )
+    both = torch.cat([on, off[: n // 2]]), torch.cat([regions, regions[: n // 2]])
+    expect_number(function(*both), 2 / 3, "It must be the share of maps that point right.", "the mean over rows.")
+    grazed = regions.clone()
+    grazed[:, 5] = 0.05
+    expect_number(
+        function(off, grazed),
+        0,
+        "A patch of which only 0.05 is covered must not count as the region.",
+        "a patch belongs to the region if at least 0.1 of it is covered.",
+    )
+    expect_number(
+        function(torch.full((n, p), 1 / p), regions),
+        3 / 9,
+        "A flat map knows nothing and must count as a guess does: 3 of 9 patches are right.",
+        "where several weights are highest, count the share of them on the region; argmax takes the first only.",
+    )
+    maps, regions = torch.randint(0, 3, (n, p)).float(), torch.rand(n, p).square()
+    expect_number(function(maps, regions), pointing_accuracy(maps, regions), "Ties count by share.", "row by row.")
+
+
+@task(entropy, difficulty=1, minutes=10)
+def check_entropy(function: Callable) -> None:
+    """0 for one patch, 1 for all alike, whatever the size of weights."""
+    n, p = 6, int(torch.randint(8, 30, ()))
+    maps = torch.rand(n, p) + 0.01
+    maps /= maps.sum(-1, keepdim=True)
+    flat = torch.full((n, p), 1 / p)
+    expect_number(
+        function(
+            flat,
+        ),
+        1,
+        f"A flat map over {p} patches must have entropy 1, whatever their number.",
+        "-Σ w ln w is ln p there: divide by it, and mind the sign and the base of the logarithm.",
+    )
+    with case("A map with one patch, zeros elsewhere"):
+        one = torch.eye(p)[:n]
+        expect_number(
+            function(one), 0, "Its entropy must be 0.", "0 ln 0 counts as 0: torch.special.entr, torch.xlogy."
+        )
+    expect_number(
+        function(5 * maps),
+        entropy(maps),
+        "Five times a map must have the same entropy.",
+        "first divide each map by its sum; no softmax, for these are weights and not scores.",
+    )
+    expect_number(function(maps), entropy(maps), "It must be the mean over maps of -Σ w ln w / ln p.", "one per row.")
+
+
+@task(mass_ratio, difficulty=2, minutes=10)
+def check_mass_ratio(function: Callable) -> None:
+    """The weight on the region over the share of the picture that the region has."""
+    n, p = 30, 12
+    regions = torch.where(torch.rand(n, p) < 0.3, 0.1 + 0.9 * torch.rand(n, p), 0.09 * torch.rand(n, p))
+    regions[:, 0], regions[:, 1] = 0.6, 0.05
+    inside = regions >= 0.1
+    expect_number(
+        function(torch.full((n, p), 1 / p), regions),
+        1,
+        "A flat map must have ratio 1, however large the region.",
+        "divide the weight inside by the region's share of all patches; a patch is in or out, at 0.1 of it covered.",
+    )
+    right = inside / inside.sum(-1, keepdim=True)
+    expect_number(
+        function(right, regions),
+        float((p / inside.sum(-1)).mean()),
+        "A map with all its weight on the region must have p over the number of its patches, on average.",
+        "each map has its own ratio, and then the mean; a patch is in or out, whatever share of it is covered.",
+    )
+    maps = torch.rand(n, p)
+    maps[:, 0] += torch.rand(n)
+    expect_number(
+        function(7 * maps, regions),
+        mass_ratio(maps, regions),
+        "Seven times a map must have the same ratio.",
+        "first divide each map by its sum; no softmax, for these are weights and not scores.",
+    )
+    expect_number(function(maps, regions), mass_ratio(maps, regions), "It must be the mean ratio.", "one per row.")
