@@ -49,6 +49,7 @@ chapters: .venv/dev.done
 
 book: .venv/dev.done
 	$(call heading,book)
+	@rm -rf book/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q book book/_build/html || $(call stopped,book)
 	@echo 'book/_build/html/index.html'
 

@@ -213,6 +213,7 @@ def contact_sheet(
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, images, captions):
         _show(axis, image)
-        axis.set_xlabel("\n".join(textwrap.wrap(caption, 24)[:3]), fontsize=6.5)
+        lines = textwrap.wrap(caption, 24, max_lines=4, placeholder=" …")
+        axis.set_xlabel("\n".join(lines), fontsize=6.5)
     figure.suptitle(title, fontsize=10)
     return figure

@@ -1,0 +1,355 @@
+"""The pages of the book that are not written by hand: chapters, exercises, results, data cards, the library.
+
+Each function returns the text of a page; :func:`write_all` puts them in ``generated/``, the notebooks in ``chapters/``.
+"""
+
+import io
+import json
+import math
+import shutil
+import statistics
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+import mmlearn
+from mmlearn.chapters import Notebook, Result, chapters
+from mmlearn.data import CARDS, fetch, load
+from mmlearn.exercises import Task, tasks
+
+RECORDED = ("laptop", "gpu")  # at smoke scale numbers mean nothing
+NOT_SHOWN = ("mmlearn.data.build", "mmlearn.data.sources")  # for whoever builds the archives anew
+ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
+
+
+def write_all(book: Path) -> None:
+    """Write every generated page of the book in this folder, in place of those of an earlier build."""
+    for folder in ("generated", "chapters"):
+        shutil.rmtree(book / folder, ignore_errors=True)
+    known = known_chapters()
+    folders = [path.parent for path in sorted((book.parent / "exercises").glob("[0-9][0-9]_*/checks.py"))]
+    exercises = {folder.name: tasks(folder) for folder in folders}
+    pages = {f"chapters/{chapter.path.name}": shown_notebook(chapter.path) for chapter in known}
+    pages |= {
+        "generated/lesson.md": lesson_page(book),
+        "generated/contents.md": contents(known),
+        "generated/chapters.md": chapters_page(known, exercises),
+        "generated/exercises.md": exercises_page(exercises),
+        "generated/results.md": results_page(known, book / "results"),
+        "generated/data.md": data_page(),
+        "generated/commands.md": commands_page(),
+    }
+    pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
+    for name, page in pages.items():
+        (book / name).parent.mkdir(parents=True, exist_ok=True)
+        (book / name).write_text(page, encoding="utf-8")
+    for name in CARDS:
+        (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
+
+
+def known_chapters() -> list[Notebook]:
+    """All chapters; none where there is no notebook yet."""
+    try:
+        return chapters()
+    except FileNotFoundError:
+        return []
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; what a cell holds is text, unless it is a link or code that we wrote ourselves."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def text(value: str) -> str:
+    """A string as Markdown that shows it unchanged."""
+    return "".join(f"\\{character}" if character in r"\`*_{}[]<>#$~" else character for character in value)
+
+
+# Chapters and exercises.
+
+
+def shown_notebook(path: Path) -> str:
+    """A notebook without its progress bars, which are for whoever runs it."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _is_progress(output: dict) -> bool:
+    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def lesson_page(book: Path) -> str:
+    """The picture that the first lesson ends with, where it has been kept."""
+    if not (book / "_static" / "lesson.png").is_file():
+        return "\n"
+    return (
+        "```{figure} /_static/lesson.png\n:alt: pictures, a word above each, and the patches that the word looks at\n\n"
+        "What `make lesson` draws: where each word looks, and how often that is its object.\n```\n"
+    )
+
+
+def contents(known: Sequence[Notebook]) -> str:
+    """The table of contents at the side."""
+    parts = {
+        "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
+        "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
+        "Reference": ["generated/api/index", "generated/commands", "references"],
+    }
+    return "\n".join(
+        f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"
+        for caption, pages in parts.items()
+    )
+
+
+def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -> str:
+    """All chapters, with the minutes they take and the tasks that go with them."""
+    rows = [
+        (
+            chapter.number,
+            f"[{text(chapter.title)}](/chapters/{chapter.name}.ipynb)",
+            f"{chapter.minutes:g}",
+            str(len(exercises[chapter.name])) if chapter.name in exercises else "–",
+        )
+        for chapter in known
+    ]
+    return (
+        "# All chapters\n\n"
+        "A chapter is a notebook that runs from top to bottom on a laptop: it builds an idea from plain "
+        "tensors, checks it against the library, trains it, draws it, and ends in a table of results that the test run "
+        "holds it to. `mmlearn run NN` runs one; `make lab` opens them.\n\n"
+        + (table(("", "chapter", "minutes", "exercises"), rows) if rows else "There are none yet.\n")
+    )
+
+
+def exercises_page(exercises: dict[str, list[Task]]) -> str:
+    """Every task, with its difficulty and minutes."""
+    parts = [
+        "# Exercises\n\nEach notebook under `exercises/` states its tasks and calls a check below each stub. A check "
+        "compares your function with the library's on fresh random input and names the property that fails. The "
+        "solution is the library's own function. `mmlearn exercises` keeps your progress.\n"
+    ]
+    for folder, found in exercises.items():
+        rows = [(f"`{task.name}`", "★" * task.difficulty, str(task.minutes), _solution(task)) for task in found]
+        minutes = sum(task.minutes for task in found)
+        parts.append(
+            f"## {text(folder)}\n\n`exercises/{folder}/exercise.ipynb`, {len(found)} tasks, about {minutes} minutes\n\n"
+            + table(("task", "difficulty", "minutes", "solution"), rows)
+        )
+    return "\n".join(parts) if exercises else parts[0] + "\nThere are none yet.\n"
+
+
+def _solution(task: Task) -> str:
+    module, name = task.reference.__module__, getattr(task.reference, "__qualname__", task.name)
+    return f"`{module}.{name}`" if module.startswith("mmlearn.") and "<" not in name else "in the check"
+
+
+# Results.
+
+
+def results_page(known: Sequence[Notebook], folder: Path) -> str:
+    """Expected and obtained, of every chapter and scale that was recorded; the others say that they were not run."""
+    titles = {chapter.name: chapter.title for chapter in known}
+    records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))}
+    titles |= {record["chapter"]: "" for record in records.values() if record["chapter"] not in titles}
+    parts = [
+        "# Results\n\n"
+        "Recorded by `mmlearn run NN --seeds 3 --record`, which runs a chapter once a seed and keeps all of "
+        "them. *Expected* was written down before; *obtained* is the mean over the seeds ± their standard deviation; "
+        "*chance* is what knowing nothing gives; *holds* counts the seeds that are within the bounds. A number that "
+        "disappoints stands here as it is.\n"
+    ]
+    for name, title in sorted(titles.items()):
+        number = name[:2]
+        parts.append(f"## {number} · {text(title or name)}\n")
+        for scale in RECORDED:
+            path = folder / number / f"{scale}.json"
+            parts.append(
+                f"### {number}, {scale} scale\n\n" + (record_text(records[path]) if path in records else "not run\n")
+            )
+    return "\n".join(parts)
+
+
+def record_text(record: dict) -> str:
+    """One record: its table, and what it was obtained on."""
+    runs = record["runs"]
+    names = list(dict.fromkeys(row["name"] for run in runs for row in run["results"]))
+    rows = [
+        _result(name, [row for run in runs for row in run["results"] if row["name"] == name], len(runs))
+        for name in names
+    ]
+    machines = sorted({run["device"] for run in runs})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs})
+    seconds, memory = ([run[field] for run in runs] for field in ("seconds", "peak_memory_mb"))
+    return table(("result", "expected", "obtained", "chance", "holds"), rows) + (
+        f"\n{len(runs)} {'seed' if len(runs) == 1 else 'seeds'} ({', '.join(str(run['seed']) for run in runs)}); "
+        f"{_range(seconds)} s and at most {max(memory):,.0f} MB each; {text('; '.join(machines))}; "
+        f"{text('; '.join(versions))}\n"
+    )
+
+
+def _result(name: str, rows: Sequence[dict], runs: int) -> tuple[str, ...]:
+    result = Result(**{field: value for field, value in rows[0].items() if field != "holds"})
+    bounds = Result(result.name, result.obtained, result.at_least, result.at_most).expected
+    expected = result.expected if not result.goal or bounds == "reported" else f"{result.goal} (held to {bounds})"
+    holds = sum(row["holds"] for row in rows)
+    verdict = "–" if bounds == "reported" else "yes" if holds == runs else f"**{holds} of {runs}**"
+    return (
+        text(name),
+        text(expected),
+        spread([row["obtained"] for row in rows]),
+        "–" if result.chance is None else f"{result.chance:.3g}",
+        verdict,
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; of one value, the value; NaN and infinity are shown, never averaged away."""
+    if not all(map(math.isfinite, values)):
+        return ", ".join(f"{value:.3f}" for value in values)
+    mean = f"{statistics.fmean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
+# Data cards.
+
+
+def data_page() -> str:
+    """A card for each packaged data set."""
+    parts = [
+        "# Data\n\nWhat comes with the package. Nothing is downloaded. `mmlearn data show NAME` draws a contact sheet, "
+        "`mmlearn.data.load(NAME, split)` reads a split.\n"
+    ]
+    for name, card in CARDS.items():
+        counts = [
+            (f"`{split}`", f"{len(load(name, split)):,}", text(load(name, split)[0].caption)) for split in card.splits
+        ]
+        parts.append(
+            f"## {name}\n\n{text(card.shows[0].upper() + card.shows[1:])}.\n\n"
+            f"```{{image}} {name}.png\n:alt: pictures of {name} with their captions\n```\n\n"
+            f"- licence: {text(card.licence)}\n- on disk: {text(card.size)}\n\n"
+            + table(("split", "pairs", "first caption"), counts)
+            + credits(ARCHIVES / name / "CREDITS.md")
+        )
+    parts.append(
+        "## Weights\n\nThe frozen picture tower of LiT reads with weights that also come with the package.\n"
+        + credits(ARCHIVES / "backbone" / "CREDITS.md")
+    )
+    return "\n".join(parts)
+
+
+def credits(path: Path) -> str:
+    """Who made what is in an archive, folded up; nothing for data that has no archive."""
+    if not path.is_file():
+        return ""
+    body = path.read_text(encoding="utf-8").split("\n", 1)[1].replace("\n## ", "\n**").strip()
+    lines = [f"{line}**" if line.startswith("**") else line for line in body.splitlines()]
+    if lines and lines[0].startswith("## "):
+        lines[0] = f"**{lines[0][3:]}**"
+    return "\n:::{dropdown} Credits and licences\n" + "\n".join(lines) + "\n:::\n"
+
+
+def contact_sheet_png(name: str, count: int = 8) -> bytes:
+    """A contact sheet of the first split."""
+    import torch
+
+    from mmlearn.visualization import contact_sheet
+
+    samples = load(name, CARDS[name].splits[0])
+    chosen = fetch(samples, torch.linspace(0, len(samples) - 1, count).long().tolist())
+    sheet = contact_sheet([sample.image for sample in chosen], [sample.caption for sample in chosen], columns=4)
+    png = io.BytesIO()
+    sheet.savefig(png, metadata={"Software": None})
+    return png.getvalue()
+
+
+# The library.
+
+
+def api_pages() -> dict[str, str]:
+    """A page for each part of the library, with a section for each of its modules."""
+    parts = [name for name in _modules(mmlearn) if name != "cli"]
+    pages, rows = {}, []
+    for part in parts:
+        package = import_module(f"mmlearn.{part}")
+        inner = [f"mmlearn.{part}.{name}" for name in _modules(package)]
+        pages[f"{part}.rst"] = api_page([package.__name__, *(name for name in inner if name not in NOT_SHOWN)])
+        rows.append((f"[mmlearn.{part}]({part}.rst)", first_sentence(package.__doc__ or "")))
+    toctree = "```{toctree}\n:hidden:\n\n" + "\n".join(parts) + "\n```\n"
+    intro = (
+        "# Library\n\n"
+        "Arrows point one way: layers ← models → objectives; data, evaluation and visualization know tensors "
+        "and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, `q` queries, "
+        "`h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is real.\n\n"
+    )
+    pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
+    return pages
+
+
+def _modules(package: ModuleType) -> list[str]:
+    names = (module.name for module in iter_modules(getattr(package, "__path__", [])))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def api_page(modules: Sequence[str]) -> str:
+    """The text of one part: its own docstring, then its modules."""
+    lines = [modules[0], "=" * len(modules[0]), "", f".. automodule:: {modules[0]}"]
+    if hasattr(import_module(modules[0]), "__all__"):  # what a package hands on is shown where it is written
+        lines.append("   :no-members:")
+    for name in modules[1:]:
+        title = name.removeprefix("mmlearn.")
+        lines += ["", title, "-" * len(title), "", f".. automodule:: {name}"]
+    return "\n".join([*lines, ""])
+
+
+def first_sentence(docstring: str) -> str:
+    """The first line of a docstring, as Markdown."""
+    return docstring.strip().split("\n")[0].replace("``", "`")
+
+
+# The command line.
+
+
+def commands_page() -> str:
+    """Every command with its arguments and options, from what ``--help`` is made of."""
+    from typer.main import get_command
+
+    from mmlearn.cli import app
+
+    parts = [
+        "# Command line\n\nResults go to standard output, progress and errors to standard error; the exit code is 0, "
+        "1 where something failed, or 2 where the command was not understood.\n"
+    ]
+    return "\n".join([*parts, *_commands("mmlearn", get_command(app))])
+
+
+def _commands(name: str, command: Any) -> list[str]:
+    help_text = "\n\n".join(part.replace("\n", " ") for part in (command.help or "").split("\n\n"))
+    parameters = [
+        (
+            ", ".join(f"`{option}`" for option in parameter.opts)
+            if parameter.opts[0][0] == "-"
+            else f"`{parameter.name.upper()}`",
+            text(getattr(parameter, "help", None) or ""),
+            "–" if parameter.default in (None, "") or parameter.default is False else f"`{parameter.default}`",
+        )
+        for parameter in command.params
+        if parameter.name != "help"
+    ]
+    rows = table(("argument", "", "default"), parameters) if parameters else ""
+    shown = [f"## {name}\n\n{text(help_text)}\n\n{rows}"] if name != "mmlearn" else []
+    for sub, inner in getattr(command, "commands", {}).items():
+        shown += _commands(f"{name} {sub}", inner)
+    return shown
