@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,15 +36,21 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             picture = ImageOps.exif_transpose(picture)
-            if picture.mode in ("I", "I;16", "F"):  # 16 bits a pixel and more
-                picture = picture.point(lambda value: value / 256).convert("L")
+            if picture.mode == "F" or picture.mode.startswith("I"):  # 16 bits a pixel and more
+                picture = Image.fromarray(_eight_bits(np.asarray(picture, np.float32)))
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*GREY, 255)), picture)
             picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is no picture that can be read.") from error
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read as a picture: {error}.") from error
+    except Exception as error:  # each format's reader raises its own
+        raise ValueError(f"{name} cannot be read as a picture: {str(error).rstrip('.')}.") from error
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, 3)
     return pixels.permute(2, 0, 1).float() / 255
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey values as bytes: of numbers from 0 to 1 where none is larger than 1, and of 16 bits otherwise."""
+    values = np.nan_to_num(values)
+    return (values * (255 if values.max() <= 1 else 1 / 256)).clip(0, 255).astype(np.uint8)
