@@ -1,0 +1,164 @@
+"""The built book in a real browser: every page, the search, and the alignment explorer."""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parents[2] / "book" / "_build" / "html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+SECONDS = 20_000  # in milliseconds: how long to wait for something that should be there at once
+
+
+def pages():
+    """Every page, as its path below the book."""
+    return sorted(str(path.relative_to(BOOK)) for path in BOOK.rglob("*.html") if "_static" not in path.parts)
+
+
+def with_explorer():
+    return [page for page in pages() if 'class="alignment-explorer"' in (BOOK / page).read_text(encoding="utf-8")]
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Where a plain file server shows the book."""
+    if not (BOOK / "index.html").is_file():
+        pytest.skip("the book is not built: make book")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"there is no browser on this machine; looked for {', '.join(BROWSERS)}")
+    with sync.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser, address):
+    """A page that writes down what goes wrong, and lets no request leave this machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.problems = []
+    page.on("console", lambda message: message.type == "error" and page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("response", lambda got: got.status >= 400 and page.problems.append(f"{got.status} {got.url}"))
+
+    def guard(route):
+        if route.request.url.startswith(f"{address}/"):
+            route.continue_()
+        else:
+            page.problems.append(f"asks {route.request.url}")
+            route.abort()
+
+    page.route(lambda url: not url.startswith(("data:", "blob:")), guard)
+    yield page
+    context.close()
+
+
+def test_every_page_loads_without_an_error_and_asks_nobody_else(tab, address):
+    assert {"index.html", "references.html", "generated/results.html", "search.html"} <= set(pages())
+    found = {}
+    for page in pages():
+        tab.problems.clear()
+        tab.goto(f"{address}/{page}", wait_until="load")
+        tab.wait_for_function(
+            "[...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container'))", timeout=SECONDS
+        )
+        if bad := tab.locator("mjx-merror").count():
+            tab.problems.append(f"{bad} equations that MathJax does not understand")
+        if not tab.title() or not tab.locator("h1").count():
+            tab.problems.append("no title")
+        for image in tab.locator("article img").all():
+            if not image.evaluate("e => e.decode().then(() => e.naturalWidth > 0, () => false)"):
+                tab.problems.append(f"{(image.get_attribute('src') or '')[:80]} is no picture")
+        if tab.problems:
+            found[page] = list(tab.problems)
+    assert found == {}
+
+
+def test_pages_fit_the_screen_of_a_phone(tab, address):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    wide = []
+    for page in pages():
+        tab.goto(f"{address}/{page}", wait_until="load")
+        if tab.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1"):
+            wide.append(page)
+    assert wide == []
+
+
+def test_search_finds_info_nce(tab, address):
+    tab.goto(f"{address}/index.html", wait_until="load")
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type("InfoNCE")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/search.html?q=InfoNCE*", timeout=SECONDS)
+    results = tab.locator("#search-results li a")
+    results.first.wait_for(timeout=SECONDS)
+    tab.wait_for_function("document.querySelector('.search-summary')?.innerText.includes('found')", timeout=SECONDS)
+    links = [link.get_attribute("href") for link in results.all()]
+    assert any("api/objectives.html" in link for link in links)
+    results.first.click()
+    tab.wait_for_load_state("load")
+    assert "InfoNCE" in tab.locator("article").inner_text()
+    assert tab.problems == []
+
+
+def test_search_says_when_nothing_is_found(tab, address):
+    tab.goto(f"{address}/search.html?q=xyzzyplugh", wait_until="load")
+    tab.wait_for_function(
+        "document.querySelector('.search-summary, #search-results p')?.innerText.includes('did not match')",
+        timeout=SECONDS,
+    )
+    assert tab.locator("#search-results li").count() == 0
+
+
+def test_a_hovered_word_shows_where_it_looks(tab, address):
+    if not (found := with_explorer()):
+        pytest.skip("no chapter has an alignment explorer yet")
+    for page in found:
+        tab.goto(f"{address}/{page}", wait_until="load")
+        figure = tab.locator(".alignment-explorer figure").first
+        words = figure.locator("label")
+        count = words.count()
+        assert count >= 2
+
+        def shown(figure=figure, count=count):
+            return [float(figure.locator(f".m{k}").evaluate("e => getComputedStyle(e).opacity")) for k in range(count)]
+
+        def settles(expected, shown=shown, page=page):
+            for _ in range(100):  # it fades in
+                if shown() == expected:
+                    return
+                tab.wait_for_timeout(50)
+            assert shown() == expected, page
+
+        assert shown() == [0.0] * count
+        for k in (count - 1, 0):
+            words.nth(k).hover()
+            settles([float(i == k) for i in range(count)])
+            cells = figure.locator(f".m{k} i")
+            strengths = {cell.evaluate("e => getComputedStyle(e).backgroundColor") for cell in cells.all()}
+            assert len(strengths) > 1, f"{page}: the map of word {k} is one flat colour"
+        tab.mouse.move(2, 2)
+        settles([0.0] * count)
+        words.nth(1).click()  # and what was clicked stays
+        tab.mouse.move(2, 2)
+        settles([float(i == 1) for i in range(count)])
+        assert tab.problems == []
