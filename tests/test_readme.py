@@ -1,0 +1,109 @@
+"""What the README says works: its commands are there, its links lead somewhere, its snippets run."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = [match.groups() for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [line.split("#")[0].strip() for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+HUB_ID = "openai/clip-vit-base-patch32"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder as a reader has it: pictures of his own, and the published model by its name."""
+    folder = tmp_path_factory.mktemp("desk")
+    pictures = folder / "my_pictures"
+    pictures.mkdir()
+    with open(pictures / "captions.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["image", "caption", "split"])
+        for k in range(80):
+            Image.new("RGB", (70, 50), (3 * k, 255 - 3 * k, k)).save(pictures / f"{k}.png")
+            lines.writerow([f"{k}.png", f"colour {k}, plain", "train" if k < 70 else "test"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(desk):
+    """A CLIP with the published layout, picture size and vocabulary, but narrow and at random weights."""
+    from transformers import CLIPConfig, CLIPModel
+
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPModel(CLIPConfig(text_config=size, vision_config=size, projection_dim=8)).save_pretrained(desk / HUB_ID)
+
+
+def run(command, folder):
+    """What a command says; it must succeed."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_two_commands_come_first():
+    assert COMMANDS[:2] == ["make lesson", "make test"]
+
+
+def test_every_make_target_that_is_named_exists():
+    named = set(re.findall(r"\bmake ([a-z]+)", "\n".join([*re.findall(r"`(.*?)`", README), *COMMANDS])))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"lesson", "test", "lab", "book"} <= named <= targets
+
+
+def test_make_help_names_what_a_reader_needs():
+    shown = run(["make", "help"], ROOT)
+    for target in ("lesson", "test", "lab", "book", "bench"):
+        assert re.search(rf"^make {target} ", shown, re.MULTILINE)
+    assert run(["make"], ROOT) == shown
+
+
+def test_links_to_files_lead_to_files():
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", README) if "://" not in link]
+    assert len(links) > 3
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_chapter_is_in_the_table():
+    for notebook in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        assert f"| {notebook.name[:2]} | [" in README, notebook.name
+        assert f"(notebooks/{notebook.name})" in README, notebook.name
+
+
+def test_every_archive_is_credited():
+    for archive in (ROOT / "mmlearn" / "data" / "archives").iterdir():
+        assert f"(mmlearn/data/archives/{archive.name}/CREDITS.md)" in README
+
+
+def test_there_is_a_snippet_of_each_kind():
+    snippets = "\n".join(PYTHON)
+    assert all(word in snippets for word in ("CLIP(", "info_nce(", "load_pretrained(", 'load("my_pictures"'))
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_python_snippets_run_and_print(number, desk, request):
+    if HUB_ID in PYTHON[number]:
+        request.getfixturevalue("published")
+    assert run([sys.executable, "-c", PYTHON[number]], desk).strip()
+
+
+def test_commands_of_mmlearn_run_in_order(desk):
+    commands = [line for line in COMMANDS if line.startswith("mmlearn ")]
+    assert [line.split()[1] for line in commands] == ["data", "train", "evaluate"]
+    for line in commands:
+        said = run(re.sub(r"--steps \d+", "--steps 2", line).split(), desk)  # fewer steps, else as it stands
+        assert said.strip()
+    assert (desk / "runs/mine/model.safetensors").is_file()
+    assert (desk / "runs/data/my_pictures-train.png").is_file()
+    assert "R@1" in said or "recall" in said
+    others = [line for line in COMMANDS if line and not line.startswith(("mmlearn ", "make "))]
+    assert others == []  # nothing else is shown as runnable that is not run here
