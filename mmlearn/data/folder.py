@@ -21,7 +21,8 @@ class Folder(Dataset):
 
     ``captions.csv`` has a header with ``image`` (a path inside the folder) and ``caption``; ``captions.jsonl`` has one
     such object a line. A picture may have several lines. Where there is a column ``split`` with train, val or test, it
-    decides; otherwise 80, 10 and 10 % go to each, by the caption, so a repeated caption never stands in two splits.
+    decides; otherwise 80, 10 and 10 % go to each, by the first caption of a picture: no picture stands in two splits,
+    and no caption does where each picture has one.
 
     With ``skip_bad``, pictures that cannot be read are left out, and ``skipped`` lists why; without it, reading one
     raises ``ValueError`` naming it. ``FileNotFoundError`` and ``ValueError`` name the file and line of what is wrong.
@@ -36,7 +37,8 @@ class Folder(Dataset):
         pairs = [(image, caption) for image, caption, where in _pairs(self.folder) if split in (where, "all")]
         self.skipped: list[str] = []
         if skip_bad:
-            pairs = [pair for pair in pairs if self._readable(pair[0])]
+            good = {image: self._readable(image) for image in dict.fromkeys(image for image, _ in pairs)}
+            pairs = [pair for pair in pairs if good[pair[0]]]
         elif missing := next((image for image, _ in pairs if not (self.folder / image).is_file()), None):
             raise FileNotFoundError(f"There is no picture {self.folder / missing}, though the captions name it.")
         if not pairs:
@@ -67,12 +69,17 @@ def _pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Image, caption and split of every line."""
     lines, path = _lines(folder)
     root = folder.resolve()
+    first: dict[Path, str] = {}  # the first caption of each picture
     for number, line in lines:
         where = f"{path}, line {number}"
         image, caption = (_column(line, names, where) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
-        if not (folder / image).resolve().is_relative_to(root):
+        try:
+            file = (folder / image).resolve()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{where}: {image[:60]!r} cannot be a path ({error}).") from error
+        if not file.is_relative_to(root):
             raise ValueError(f"{where}: {image!r} is outside the folder.")
-        split = (line.get("split") or _split(caption)).strip()
+        split = str(line.get("split") or _split(first.setdefault(file, caption))).strip()
         if split not in SPLITS[:3]:
             raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
         yield image, caption, split
@@ -90,8 +97,14 @@ def _lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True)
-    for row in reader:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num + 1}: {error}; is there a quote too many?") from error
         if None in row:
             raise ValueError(
                 f"{path}, line {reader.line_num}: more columns than the header; quote captions with commas."
@@ -100,12 +113,12 @@ def _csv(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: expected an object with image and caption.")
@@ -120,11 +133,16 @@ def _text(path: Path) -> str:
 
 
 def _column(row: dict, names: tuple[str, ...], where: str) -> str:
-    value = next((row[name] for name in names if name in row), None)
-    if value is None:
+    name = next((name for name in names if name in row), None)
+    if name is None:
         raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}.")
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {names[0]} is empty.")
+    value = row[name] or ""
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {name} is a text, not {value!r:.60}.")
+    if not value.strip():
+        raise ValueError(f"{where}: {name} is empty.")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{where}: {name} holds half a character (a lone surrogate, as in \\ud800).")
     return value.strip()
 
 
