@@ -79,6 +79,10 @@ def test_every_chapter_is_in_the_table():
         assert f"(notebooks/{notebook.name})" in README, notebook.name
 
 
+def test_the_picture_of_the_lesson_is_shown_once_it_is_there():
+    assert ("(book/_static/lesson.png)" in README) == (ROOT / "book" / "_static" / "lesson.png").is_file()
+
+
 def test_every_archive_is_credited():
     for archive in (ROOT / "mmlearn" / "data" / "archives").iterdir():
         assert f"(mmlearn/data/archives/{archive.name}/CREDITS.md)" in README
