@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +61,7 @@ def chapters(as_json: Json = False) -> None:
 def run(
     chapter: Annotated[str, typer.Argument(help="Number or name of a chapter, such as 00.")],
     scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, or gpu.")] = "laptop",
-    seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     seeds: Annotated[int, typer.Option(help="Run with this many seeds, from --seed on.")] = 1,
     keep: Annotated[bool, typer.Option("--record", help="Keep the results in book/results for the book.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
@@ -123,7 +126,7 @@ def train(
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a batch, over all processes.")] = 128,
-    seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     learning_rate: Annotated[float, typer.Option(help="The highest of the schedule.")] = 1e-3,
@@ -145,6 +148,7 @@ def train(
     """
     from mmlearn.data import load
     from mmlearn.training import fit
+    from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.runs import new_run, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
@@ -153,51 +157,50 @@ def train(
     if skipped := getattr(samples, "skipped", []):
         say(f"left out {len(skipped)} pictures, such as: {skipped[0]}")
     made = new_run(system, samples, preset=preset, vocab_size=vocab_size, seed=seed)
-    settings = made.to_dict() | {
-        "training": {
-            "data": data,
-            "seed": seed,
-            "steps": steps,
-            "batch_size": batch_size,
-            "accumulate": accumulate,
-            "learning_rate": learning_rate,
-            "optimizer": optimizer,
-            "precision": precision,
-        }
+    training = {
+        "data": data,
+        "seed": seed,
+        "steps": steps,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "precision": precision,
     }
     if first:
-        _prepare_output(output, settings, resume)
-        save_run(made, output)
-        (output / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
-        parameters = sum(p.numel() for p in made.system.parameters() if p.requires_grad)
-        say(
-            f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {made.tokenizer.vocab_size} tokens"
+        _check_output(output, made.to_dict() | {"training": training}, resume)
+    going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
+    with _nothing_half_written(output) if first else nullcontext():
+        if first and not going_on:
+            save_run(made, output, training=training)
+            parameters = sum(p.numel() for p in made.system.parameters() if p.requires_grad)
+            tokens = made.tokenizer.vocab_size
+            say(f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {tokens} tokens")
+        history = fit(
+            made.system,
+            samples,
+            made.collate(mark_repeats=mark_repeats),
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            accumulate=accumulate,
+            precision=precision,
+            seed=seed,
+            workers=workers,
+            compile=compile,
+            output=output,
+            checkpoint_every=checkpoint_every,
+            resume=going_on,
+            tensorboard=tensorboard,
         )
-    history = fit(
-        made.system,
-        samples,
-        made.collate(mark_repeats=mark_repeats),
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        accumulate=accumulate,
-        precision=precision,
-        seed=seed,
-        workers=workers,
-        compile=compile,
-        output=output,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        tensorboard=tensorboard,
-    )
     if first:
         last = f"loss {history[-1]['loss']:.3f}; " if history else ""
         print(f"{last}{output / 'model.safetensors'}")
         say(f"Next: mmlearn evaluate {output} --data {data}")
 
 
-def _prepare_output(output: Path, settings: dict, resume: bool) -> None:
+def _check_output(output: Path, settings: dict, resume: bool) -> None:
     """Refuse to overwrite a run, and to go on with other settings than it was started with."""
     path = output / "config.json"
     if output.exists() and not output.is_dir():
@@ -205,19 +208,41 @@ def _prepare_output(output: Path, settings: dict, resume: bool) -> None:
     if not path.exists():
         if resume:
             raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
+        if (output / "model.safetensors").exists():
+            raise ValueError(f"{output} holds a model already; give another folder.")
         return
     if not resume:
         raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
-    before = json.loads(path.read_text())
-    changed = [
-        f"{name} was {before.get('training', {}).get(name)!r}, now {value!r}"
-        for name, value in settings["training"].items()
-        if before.get("training", {}).get(name) != value
-    ]
-    if before.get("config") != settings["config"] or before.get("system") != settings["system"]:
+    try:
+        before = json.loads(path.read_text())
+        started = {**before["training"], "system": before["system"], "model": before["config"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    settings = json.loads(json.dumps(settings))  # tuples are lists there
+    now = {**settings["training"], "system": settings["system"]}
+    changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in now.items() if started.get(k) != value]
+    if started["model"] != settings["config"]:
         changed.append("the model is another one")
     if changed:
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+@contextmanager
+def _nothing_half_written(output: Path) -> Iterator[None]:
+    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
+    from mmlearn.training.checkpoint import checkpoints
+
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    before = set(output.glob("*"))
+    try:
+        yield
+    except BaseException:
+        if not checkpoints(output / "checkpoints"):
+            for path in set(output.glob("*")) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in made:
+                path.rmdir()
+        raise
 
 
 @app.command()
@@ -282,6 +307,7 @@ def data_show(
     import torch
 
     from mmlearn.data import CARDS, fetch, load
+    from mmlearn.training.checkpoint import removed_on_failure
     from mmlearn.visualization import contact_sheet
 
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
@@ -292,7 +318,10 @@ def data_show(
     )
     path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.savefig(path)
+    temporary = path.with_name(f".writing-{path.name}")
+    with removed_on_failure(temporary):
+        sheet.savefig(temporary)
+        os.replace(temporary, path)
     print(path)
 
 
@@ -338,11 +367,21 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         say("mmlearn: stopped; a training run goes on from its newest checkpoint with --resume.")
         sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, FloatingPointError) as error:
-        say(f"mmlearn: {' '.join(str(error).split())}")
+        say(f"mmlearn: {_one_line(error)}")
         sys.exit(1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
             raise
-        say(f"mmlearn: {error.format_message()} See mmlearn --help.")
+        say(f"mmlearn: {_one_line(error.format_message())} See mmlearn --help.")
         sys.exit(2)
+
+
+def _one_line(error: object) -> str:
+    text = str(error)
+    if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())

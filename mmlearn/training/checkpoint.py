@@ -11,12 +11,14 @@ import random
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,7 +27,12 @@ KEPT = 2
 
 def save_model(system: nn.Module, path: Path) -> None:
     """Write all parameters and buffers to one safetensors file, whole or not at all."""
-    _replace(path, lambda temporary: save_file(_contiguous(system.state_dict()), temporary))
+    temporary = path.with_name(f".writing-{path.name}")
+    with removed_on_failure(temporary):
+        _write(temporary, system.state_dict())
+        _sync(temporary)
+        os.replace(temporary, path)
+    _sync(path.parent)
 
 
 def save_checkpoint(
@@ -36,33 +43,33 @@ def save_checkpoint(
     Every process calls this, for its random state; the first one writes the rest.
     """
     temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
-    temporary.mkdir(parents=True, exist_ok=True)
-    save_file(_random_state(), temporary / f"random-{rank}.safetensors")
-    if world > 1:
-        torch.distributed.barrier()
-    if rank == 0:
-        save_file(_contiguous(system.state_dict()), temporary / "model.safetensors")
-        tensors, settings = {}, []
-        for number, optimizer in enumerate(optimizers):
-            state = optimizer.state_dict()
-            settings.append(state["param_groups"])
-            for index, values in state["state"].items():
-                tensors |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-        save_file(_contiguous(tensors), temporary / "optimizer.safetensors")
-        manifest = {
-            "step": step,
-            "world": world,
-            "optimizers": settings,
-            "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in temporary.iterdir():
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        _sync(folder)
-        for old in checkpoints(folder)[KEPT:]:
-            shutil.rmtree(old)
+    with removed_on_failure(temporary):
+        temporary.mkdir(parents=True, exist_ok=True)
+        _write(temporary / f"random-{rank}.safetensors", _random_state())
+        if world > 1:
+            torch.distributed.barrier()
+        if rank == 0:
+            _write(temporary / "model.safetensors", system.state_dict())
+            tensors, settings = {}, []
+            for number, optimizer in enumerate(optimizers):
+                state = optimizer.state_dict()
+                settings.append(state["param_groups"])
+                for index, values in state["state"].items():
+                    tensors |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+            _write(temporary / "optimizer.safetensors", tensors)
+            manifest = {
+                "step": step,
+                "world": world,
+                "optimizers": settings,
+                "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
+            }
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            for path in temporary.iterdir():
+                _sync(path)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+            _sync(folder)
+            _drop_old(folder, step)
     if world > 1:
         torch.distributed.barrier()
 
@@ -72,8 +79,8 @@ def load_checkpoint(
 ) -> int:
     """Restore the newest checkpoint that is whole, and return its step. A damaged one is passed over, with a warning.
 
-    Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model or to another
-    number of processes.
+    Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model, to other
+    optimisers or to another number of processes.
     """
     for path in checkpoints(folder):
         problem = _problem(path)
@@ -87,7 +94,10 @@ def load_checkpoint(
             system.load_state_dict(load_file(path / "model.safetensors"))
         except RuntimeError as error:
             raise ValueError(f"{path} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
-        _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
+        try:
+            _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
+        except ValueError as error:
+            raise ValueError(f"{path} was written with other optimisers: {error}") from error
         _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
         return manifest["step"]
     raise FileNotFoundError(f"{folder} holds no whole checkpoint to go on from; start without resuming.")
@@ -99,25 +109,36 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for path in folder.glob(".writing-*"):
-        shutil.rmtree(path)
+def clear_unfinished(output: Path, step: int) -> None:
+    """Remove what a killed process left half-written or half-removed, in a run's folder that goes on from ``step``."""
+    for path in [*output.glob(".writing-*"), *output.glob("checkpoints/.writing-*")]:
+        _remove(path)
+    _drop_old(output / "checkpoints", step)
+
+
+def _drop_old(folder: Path, step: int) -> None:
+    for old in [path for path in checkpoints(folder) if path.name <= f"step-{step:08d}"][KEPT:]:
+        shutil.rmtree(old)
 
 
 def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        files = json.loads((path / "manifest.json").read_text())["files"]
-        for name, digest in files.items():
-            if _digest(path / name) != digest:
+        manifest = json.loads((path / "manifest.json").read_text())
+        if path.name != f"step-{manifest['step']:08d}":
+            return f"its manifest is of step {manifest['step']}"
+        random_states = [f"random-{rank}.safetensors" for rank in range(manifest["world"])]
+        for name in ("model.safetensors", "optimizer.safetensors", *random_states):
+            if _digest(path / name) != manifest["files"][name]:
                 return f"{name} is damaged"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it is not whole ({type(error).__name__}: {error})"
     return None
 
 
 def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: dict[str, Tensor]) -> None:
+    if len(settings) != len(optimizers):
+        raise ValueError(f"it has {len(settings)} of them, and this run {len(optimizers)}.")
     for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -153,21 +174,31 @@ def _restore_random_state(state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    # Not save_file, whose errors are no OSError and whose temporary files nobody removes after a kill.
+    path.write_bytes(save({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}))
+
+
+@contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """What is half-written at ``path`` does not stay there."""
+    try:
+        yield
+    except BaseException:
+        _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(path: Path, write) -> None:
-    temporary = path.with_name(f".writing-{path.name}")
-    write(temporary)
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

@@ -1,8 +1,10 @@
 """The training loop, on Accelerate for device, precision and distribution."""
 
 import json
+import math
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, Collate
-from mmlearn.training.checkpoint import clear_unfinished, load_checkpoint, save_checkpoint, save_model
+from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
 
 
@@ -64,60 +66,74 @@ def fit(
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
-    if steps < 1 or accumulate < 1 or checkpoint_every < 1:
-        raise ValueError(
-            f"steps, accumulate and checkpoint_every are at least 1, got {steps, accumulate, checkpoint_every}."
-        )
+    if min(steps, accumulate, checkpoint_every) < 1 or warmup < 0:
+        got = f"{steps}, {accumulate}, {checkpoint_every} and {warmup}"
+        raise ValueError(f"steps, accumulate and checkpoint_every are at least 1 and warmup at least 0, got {got}.")
+    rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
+    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world)
     torch.manual_seed(seed + rank)
     system.to(accelerator.device).train()
     optimizers = build_optimizers(system, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
+    start, log = _open(output, resume, tensorboard, accelerator, system, optimizers)
 
-    log = _Log(Path(output) if output else None, accelerator.is_main_process, tensorboard)
-    start = 0
-    if output:
-        folder = Path(output) / "checkpoints"
-        if accelerator.is_main_process:
-            clear_unfinished(folder)
-        start = load_checkpoint(folder, system, optimizers, rank=rank, world=world) if resume else 0
-        log.start(start)
-
-    model = accelerator.prepare(_Loss(torch.compile(system) if compile else system))
+    model = accelerator.prepare(torch.compile(_Loss(system)) if compile else _Loss(system))
     optimizers = [accelerator.prepare(item) for item in optimizers]
-    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world)
     order = range(start * accumulate, steps * accumulate)
-    loader = iter(DataLoader(batches, batch_size=None, sampler=order, num_workers=workers))
-    bar = tqdm(total=steps, initial=start, disable=not (progress and accelerator.is_main_process), unit="step")
+    own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
+    loader = iter(DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, generator=own))
     history = []
-    for step in range(start, steps):
-        rate = learning_rate * schedule(step, steps, warmup=warmup, decay=decay)
-        for item in optimizers:
-            for group in item.param_groups:
-                group["lr"] = rate
-        metrics = _step(accelerator, model, optimizers, loader, accumulate, max_norm)
-        if hasattr(system, "after_step"):
-            system.after_step()
-        metrics = {"step": step + 1, **metrics, "learning_rate": rate}
-        if not metrics["loss"] < float("inf"):
-            raise FloatingPointError(
-                f"The loss is {metrics['loss']} at step {step + 1}. Lower the learning rate, or look for pictures or "
-                "captions that are empty or not finite."
-            )
-        history.append(metrics)
-        log.write(metrics)
-        bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{rate:.1e}", refresh=False)
-        bar.update()
-        if on_step:
-            on_step(step + 1, metrics)
-        if output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-            save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, rank=rank, world=world)
-    bar.close()
-    log.close()
+    hidden = not (progress and accelerator.is_main_process)
+    with closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
+        for step in range(start, steps):
+            for group in (group for item in optimizers for group in item.param_groups):
+                group["lr"] = rates[step]
+            metrics = _step(accelerator, model, optimizers, loader, accumulate, max_norm)
+            if hasattr(system, "after_step"):
+                system.after_step()
+            metrics = {"step": step + 1, **metrics, "learning_rate": rates[step]}
+            _check_finite(metrics, precision)
+            history.append(metrics)
+            log.write(metrics)
+            bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{rates[step]:.1e}", refresh=False)
+            bar.update()
+            if on_step:
+                on_step(step + 1, metrics)
+            if output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+                save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, rank=rank, world=world)
     system.eval()
     if output and accelerator.is_main_process:
         save_model(system, Path(output) / "model.safetensors")
     return history
+
+
+def _open(output, resume: bool, tensorboard: bool, accelerator, system, optimizers) -> tuple[int, "_Log"]:
+    """Where to start, with everything restored, and the log of the steps from there."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    log = _Log(Path(output) if output else None, accelerator.is_main_process, tensorboard)
+    if not output:
+        return 0, log
+    folder = Path(output) / "checkpoints"
+    if checkpoints(folder) and not resume:
+        raise ValueError(f"{folder} holds a run already; resume it, or give another folder.")
+    start = load_checkpoint(folder, system, optimizers, rank=rank, world=world) if resume else 0
+    if accelerator.is_main_process:
+        clear_unfinished(Path(output), start)
+    log.start(start)
+    accelerator.wait_for_everyone()
+    return start, log
+
+
+def _check_finite(metrics: dict[str, float], precision: str) -> None:
+    # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
+    watched = ("loss",) if precision == "fp16" else ("loss", "gradient_norm")
+    for name in watched:
+        if not math.isfinite(metrics[name]):
+            raise FloatingPointError(
+                f"The {name.replace('_', ' ')} is {metrics[name]} at step {metrics['step']}. Lower the learning rate, "
+                "or look for pictures or captions that are empty or not finite."
+            )
 
 
 def _step(accelerator, model, optimizers, loader, accumulate: int, max_norm: float) -> dict[str, float]:
@@ -152,20 +168,17 @@ class _Log:
     """``metrics.jsonl`` and, if asked, TensorBoard; of a resumed run only the lines before its start are kept."""
 
     def __init__(self, folder: Path | None, active: bool, tensorboard: bool):
-        self.path = folder / "metrics.jsonl" if folder and active else None
-        self.file = self.board = None
         if tensorboard and not folder:
             raise ValueError("tensorboard needs an output folder.")
-        if tensorboard and active:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ValueError("TensorBoard is not installed: pip install 'mmlearn[scale]'.") from error
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.path = folder / "metrics.jsonl" if folder and active else None
+        self.file = self.board = None
+        self.writer = _summary_writer() if tensorboard and active else None
 
     def start(self, step: int) -> None:
         if self.path is None:
             return
+        if self.writer:
+            self.board = self.writer(str(self.path.parent / "tensorboard"), purge_step=step + 1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if step and self.path.exists():
@@ -188,3 +201,11 @@ class _Log:
         for item in (self.file, self.board):
             if item:
                 item.close()
+
+
+def _summary_writer() -> type:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("TensorBoard is not installed: pip install 'mmlearn[scale]'.") from error
+    return SummaryWriter

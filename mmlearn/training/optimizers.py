@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from mmlearn.names import choices
+
 OPTIMIZERS = ("adamw", "muon")
 
 
@@ -17,7 +19,7 @@ def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weig
     moves a matrix as far as AdamW would. Raises ``ValueError`` for another name, or where nothing is to be trained.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"There is no optimiser {name!r}; choose from {', '.join(OPTIMIZERS)}.")
+        raise ValueError(f"There is no optimiser {name!r}; {choices(name, OPTIMIZERS)}.")
     trained = {key: parameter for key, parameter in system.named_parameters() if parameter.requires_grad}
     if not trained:
         raise ValueError(f"No parameter of {type(system).__name__} is to be trained: all are frozen.")
@@ -28,7 +30,9 @@ def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weig
         {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    optimizers: list[Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))] if groups else []
+    optimizers: list[Optimizer] = []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True))
     if hidden:
         matrices = [trained[key] for key in trained if key in hidden]
         optimizers.append(
@@ -45,5 +49,5 @@ def schedule(step: int, steps: int, *, warmup: int, decay: str = "cosine") -> fl
     """
     shapes = {"cosine": (1 + math.cos(math.pi * step / steps)) / 2, "linear": min(1.0, 2.5 * (steps - step) / steps)}
     if decay not in shapes:
-        raise ValueError(f"There is no decay {decay!r}; choose from {', '.join(shapes)}.")
+        raise ValueError(f"There is no decay {decay!r}; {choices(decay, shapes)}.")
     return min((step + 1) / (warmup + 1), shapes[decay])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import mmlearn
 from mmlearn.data.batches import PairCollate, fetch, image_statistics
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import system as find_system
+from mmlearn.names import choices
 
 PAIRED = ("clip", "filip", "lit", "siglip")  # systems that learn from pictures with captions
 
@@ -54,7 +57,7 @@ def new_run(
     does not learn from pairs, an unknown preset, or a picture size that does not fit the patches.
     """
     if name not in PAIRED:
-        raise ValueError(f"{name!r} does not train on pictures with captions; choose from {', '.join(PAIRED)}.")
+        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(name, PAIRED)}.")
     captions = _captions(data, torch.linspace(0, len(data) - 1, min(len(data), 5000)).long().tolist())
     tokenizer = Tokenizer.train(captions, vocab_size=vocab_size, max_length=max_length)
     longest = int(tokenizer(captions)[1].sum(1).max())
@@ -93,12 +96,14 @@ def _build(name: str, model: type[nn.Module], config: Any) -> nn.Module:
     return model(config, load_backbone())
 
 
-def save_run(run: Run, folder: str | Path) -> None:
-    """Write ``config.json`` and ``tokenizer.json``; ``fit`` writes ``model.safetensors`` beside them."""
+def save_run(run: Run, folder: str | Path, **more: Any) -> None:
+    """Write ``tokenizer.json`` and ``config.json``, with ``more`` entries; ``fit`` adds ``model.safetensors``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(run.to_dict(), indent=1) + "\n")
     run.tokenizer.save(folder)
+    temporary = folder / ".writing-config.json"
+    temporary.write_text(json.dumps(run.to_dict() | more, indent=1) + "\n")
+    os.replace(temporary, folder / "config.json")  # last and at once: with it the folder is a run
 
 
 def load_run(folder: str | Path) -> Run:
@@ -108,26 +113,40 @@ def load_run(folder: str | Path) -> Run:
     belong together.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; give the output folder of a finished mmlearn train.")
-    try:
-        values = json.loads((folder / "config.json").read_text())
-        model, configuration = find_system(values["system"])
-        config = configuration.from_dict(values["config"])
-        mean, std = [float(x) for x in values["mean"]], [float(x) for x in values["std"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} was not written by mmlearn train, or is damaged: {error}"
-        ) from error
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {path.name}; give the output folder of a finished mmlearn train."
+            )
     tokenizer = Tokenizer.load(folder)
-    system = _build(values["system"], model, config)
     try:
-        system.load_state_dict(load_file(folder / "model.safetensors"))
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} is no whole safetensors file ({error}).") from error
-    except RuntimeError as error:
+        run = _read(json.loads(config.read_text()), tokenizer)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{config} was not written by mmlearn train, or is damaged: {error}") from error
+    text = run.system.config.text
+    if (tokenizer.vocab_size, tokenizer.max_length) != (text.vocab_size, text.max_length):
         raise ValueError(
-            f"{folder / 'model.safetensors'} does not fit its config.json: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    return Run(values["system"], system.eval(), tokenizer, mean, std)
+            f"{folder / 'tokenizer.json'} does not belong to its config.json: it has {tokenizer.vocab_size} tokens and "
+            f"texts of {tokenizer.max_length}, the model {text.vocab_size} and {text.max_length}."
+        )
+    try:
+        run.system.load_state_dict(load_file(weights))
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is no whole safetensors file ({error}).") from error
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not fit its config.json: {str(error).splitlines()[-1].strip()}") from error
+    return run
+
+
+def _read(values: dict[str, Any], tokenizer: Tokenizer) -> Run:
+    """The run that a ``config.json`` describes, with weights as they are at the start."""
+    name = values["system"]
+    if name not in PAIRED:
+        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(str(name), PAIRED)}.")
+    model, configuration = find_system(name)
+    mean, std = [float(x) for x in values["mean"]], [float(x) for x in values["std"]]
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean)) or not all(0 < x < math.inf for x in std):
+        raise ValueError(f"mean and std are three numbers each, and std above 0, not {mean} and {std}.")
+    config = configuration.from_dict(values["config"])
+    return Run(name, _build(name, model, config).eval(), tokenizer, mean, std)

@@ -6,8 +6,8 @@ import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from torch import nn
 
-# Jaxtyping decorates methods one by one, where beartype cannot know what ``Self`` is.
-typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any})))
+# Jaxtyping decorates methods one by one, where beartype cannot know what ``Self`` is. An int is a float, as in PEP 484.
+typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any}), is_pep484_tower=True))
 
 END = 511  # the highest token id of the tiny presets, and the end of every text below
 
