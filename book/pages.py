@@ -148,7 +148,7 @@ def exercises_page(exercises: dict[str, list[Task]]) -> str:
 
 def _solution(task: Task) -> str:
     module, name = task.reference.__module__, getattr(task.reference, "__qualname__", task.name)
-    return f"`{module}.{name}`" if module.startswith("mmlearn.") and "<" not in name else "in the check"
+    return f"{{py:obj}}`~{module}.{name}`" if module.startswith("mmlearn.") and "<" not in name else "in the check"
 
 
 # Results.

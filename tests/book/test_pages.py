@@ -166,7 +166,7 @@ def test_exercises_are_listed_with_difficulty_minutes_and_solution():
         Task("07_contrastive", "own", lambda f: None, lambda: None, 1, 5),
     ]
     page = pages.exercises_page({"07_contrastive": found})
-    assert cells(page, "`info_nce`")[1:] == ["★★", "10", "`mmlearn.objectives.contrastive.info_nce`"]
+    assert cells(page, "`info_nce`")[1:] == ["★★", "10", "{py:obj}`~mmlearn.objectives.contrastive.info_nce`"]
     assert cells(page, "`own`")[3] == "in the check"
     assert "2 tasks, about 15 minutes" in page
     assert "none yet" in pages.exercises_page({})
