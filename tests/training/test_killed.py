@@ -116,6 +116,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("unchecked")  # the checker draws from Python's generator
 def test_killed_in_every_operation_on_files(tmp_path):
     """Each write (half done), sync, rename and removal of a run with three checkpoints is the last one of some run."""
     folder, copies = tmp_path / "run", tmp_path / "copies"
