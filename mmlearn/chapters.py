@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmlearn.names import choices
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -186,7 +188,7 @@ def chapters() -> list[Notebook]:
             for line in "".join(cell["source"]).splitlines()
             if line.startswith("# ")
         )
-        minutes = notebook["metadata"].get("mmlearn", {}).get("minutes", 1)
+        minutes = float(notebook["metadata"].get("mmlearn", {}).get("minutes", 1))
         title = re.sub(r"^(Chapter )?\d+[.:·—– ]*", "", heading)
         found.append(Notebook(path.stem[:2], path.stem, title, minutes, path))
     return found
@@ -198,7 +200,8 @@ def find(number: str) -> Notebook:
     for chapter in known:
         if number in (chapter.number, chapter.name, chapter.number.lstrip("0") or "0"):
             return chapter
-    raise ValueError(f"There is no chapter {number!r}; there are {', '.join(chapter.number for chapter in known)}.")
+    names = [name for chapter in known for name in (chapter.number, chapter.name)]
+    raise ValueError(f"There is no chapter {number!r}; {choices(number, names)}.")
 
 
 def run(

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from mmlearn.names import choices
+
 
 @dataclass(frozen=True)
 class Card:
@@ -61,7 +63,7 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
         from mmlearn.data.folder import Folder
 
         return Folder(name, split, **options)
-    raise ValueError(f"There is no data set and no folder {str(name)!r}; packaged are {', '.join(CARDS)}.")
+    raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), CARDS)}.")
 
 
 def _loader(card: Card) -> Callable[..., Dataset]:

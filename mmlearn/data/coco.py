@@ -1,5 +1,7 @@
 """COCO-style captions (COCO, Flickr8k and Flickr30k in Karpathy's JSON once converted), read by torchvision."""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -22,16 +24,17 @@ class CocoCaptions(Dataset):
         try:
             from torchvision.datasets import CocoCaptions as Published
 
-            published = Published(str(images), str(annotations))
+            with redirect_stdout(sys.stderr):  # pycocotools tells its progress
+                published = Published(str(images), str(annotations))
+            self.samples = [
+                (number, published.coco.imgs[picture]["file_name"], caption["caption"].strip())
+                for number, picture in enumerate(published.ids)
+                for caption in published.coco.loadAnns(published.coco.getAnnIds(picture))
+            ]
         except ModuleNotFoundError as error:
             raise ValueError("COCO captions need pycocotools: pip install 'mmlearn[scale]'.") from error
-        except (ValueError, KeyError, AssertionError, TypeError) as error:
+        except (ValueError, KeyError, AssertionError, TypeError, AttributeError) as error:
             raise ValueError(f"{annotations} is no COCO captions file ({type(error).__name__}: {error}).") from error
-        self.samples = [
-            (number, published.coco.imgs[picture]["file_name"], caption["caption"].strip())
-            for number, picture in enumerate(published.ids)
-            for caption in published.coco.loadAnns(published.coco.getAnnIds(picture))
-        ]
         if not self.samples:
             raise ValueError(f"{annotations} holds no caption.")
         self.numbers = [number for number, _, _ in self.samples]

@@ -58,8 +58,11 @@ class Shards(Dataset):
         name = f"{key} in {shard}"
         text = _read(parts["text"]).decode("utf-8", errors="replace")
         if parts["text"].suffix == "json":
-            values = json.loads(text)
-            text = values.get("caption") or values.get("text") or ""
+            try:
+                values = json.loads(text)
+                text = str(values.get("caption") or values.get("text") or "")
+            except (ValueError, AttributeError) as error:
+                raise ValueError(f"{name} has no caption: its .json is no JSON object ({error}).") from error
         if not text.strip():
             raise ValueError(f"{name} has an empty caption.")
         return ImageText(read_picture(_read(parts["image"]), self.size, name=name), text.strip(), name)
@@ -72,10 +75,14 @@ def _members(shard: Path) -> list[tuple[str, int, int]]:
     try:
         with tarfile.open(shard, "r:") as archive:
             members = [(item.name, item.offset_data, item.size) for item in archive if item.isfile()]
-    except tarfile.TarError as error:
+            end = archive.offset  # of the last member, where tarfile also stops at a header that it cannot read
+    except (tarfile.TarError, ValueError) as error:
         raise ValueError(f"{shard} is no whole, uncompressed tar file ({error}).") from error
-    if members and members[-1][1] + members[-1][2] > shard.stat().st_size:
-        raise ValueError(f"{shard} is cut off: {members[-1][0]} ends after the file does.")
+    with shard.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            last = f" after {members[-1][0]}" if members else ""
+            raise ValueError(f"{shard} is damaged or cut off{last}: its end is not marked.")
     return members
 
 

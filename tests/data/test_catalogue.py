@@ -1,0 +1,84 @@
+"""The data sets by name: each card is true, each name loads, and an unknown one is answered with the nearest."""
+
+import inspect
+
+import pytest
+
+from mmlearn.data import CARDS, load
+from mmlearn.data.emoji import Emoji, OpenMoji
+from mmlearn.data.scenes import Scenes
+from mmlearn.names import choices
+
+CLASSES = {"scenes": Scenes, "emoji": Emoji, "emoji-openmoji": OpenMoji}
+
+
+def test_there_is_a_card_for_each_packaged_set():
+    assert set(CARDS) == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_split_of_a_card_loads_and_no_other(name):
+    for split in CARDS[name].splits:
+        data = load(name, split, size=32)
+        assert type(data) is CLASSES[name]
+        assert data[0].image.shape == (3, 32, 32)
+        assert isinstance(data[0].caption, str)
+    with pytest.raises(ValueError, match=", ".join(CARDS[name].splits)):  # the data set names the same splits
+        load(name, "no such split")
+
+
+def test_cards_say_what_a_reader_must_know():
+    for name, card in CARDS.items():
+        assert all((card.licence, card.size, card.shows)), name
+    assert CARDS["emoji-openmoji"].licence == "CC-BY-SA-4.0"
+
+
+def test_options_go_to_the_data_set():
+    data = load("emoji", "unseen-style", language="de", size=16)
+    assert (data.language, data.size, data.split) == ("de", 16, "unseen-style")
+    assert load("scenes", seed=5, length=7).seed == 5
+    assert len(load("scenes", length=7)) == 7
+
+
+def test_openmoji_has_nothing_to_train_on():
+    with pytest.raises(ValueError, match="no split 'train'; choose from unseen-style, unseen-both"):
+        load("emoji-openmoji")
+    assert {sample.style for sample in load("emoji-openmoji", "unseen-both", size=8).__getitems__(range(5))} == {
+        "openmoji"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("scene", "scenes"),
+        ("Scenes", "scenes"),
+        ("emojis", "emoji"),
+        ("openmoji", "emoji-openmoji"),
+        ("emoji_openmoji", "emoji-openmoji"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"no folder '{name}'; did you mean '{nearest}'\? choose from scenes, emoji,"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "../nowhere/at/all"])
+def test_a_name_like_no_other_is_answered_with_all(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no data set and no folder") as caught:
+        load(name)
+    assert "did you mean" not in str(caught.value)
+    assert str(caught.value).endswith("choose from scenes, emoji, emoji-openmoji.")
+
+
+def test_nearest_of_names_in_capitals():
+    assert choices("VIT_B", ["ViT-B", "ViT-L"]) == "did you mean 'ViT-B'? choose from ViT-B, ViT-L"
+    assert choices("xyz", ["ViT-B", "ViT-L"]) == "choose from ViT-B, ViT-L"
+    assert choices("xyz", iter(["a"])) == "choose from a"
+
+
+def test_default_split_is_to_train_on():
+    assert inspect.signature(load).parameters["split"].default == "train"
+    assert (load("scenes").split, load("emoji", size=8).split) == ("train", "train")
