@@ -18,7 +18,7 @@ STYLE = """
 #{id} {{ font: 15px/1.5 system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 1.2em; color: inherit; }}
 #{id} figure {{ margin: 0; width: {width}px; }}
 #{id} .picture {{ position: relative; width: {width}px; height: {height}px; }}
-#{id} .picture img {{ width: 100%; height: 100%; display: block; image-rendering: pixelated; }}
+#{id} .picture img {{ width: 100%; height: 100%; margin: 0; padding: 0; display: block; image-rendering: pixelated; }}
 #{id} .map {{ position: absolute; inset: 0; display: grid; opacity: 0; transition: opacity .12s; }}
 #{id} .map i {{ box-sizing: border-box; }}
 #{id} .map i.region {{ outline: 2px dashed #fff; outline-offset: -2px; }}

@@ -129,6 +129,19 @@ def test_search_says_when_nothing_is_found(tab, address):
     assert tab.locator("#search-results li").count() == 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_map_lies_exactly_on_its_picture(tab, address, scheme):
+    if not (found := with_explorer()):
+        pytest.skip("no chapter has an alignment explorer yet")
+    tab.emulate_media(color_scheme=scheme)  # in the dark, themes like to frame pictures
+    for page in found:
+        tab.goto(f"{address}/{page}", wait_until="load")
+        for picture in tab.locator(".alignment-explorer .picture").all():
+            image, first = picture.locator("img"), picture.locator(".map").first
+            assert image.evaluate("e => getComputedStyle(e).padding") == "0px"
+            assert image.bounding_box() == first.bounding_box()
+
+
 def test_a_hovered_word_shows_where_it_looks(tab, address):
     if not (found := with_explorer()):
         pytest.skip("no chapter has an alignment explorer yet")
