@@ -98,7 +98,8 @@ def _guard(function: Callable) -> Callable:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message').rstrip('.')}"
+    line = next(iter(str(error).strip().splitlines()), "no message")
+    return f"{type(error).__name__}: {line.rstrip('.')}"
 
 
 def expect(holds: bool | Tensor, property: str, hint: str) -> None:
