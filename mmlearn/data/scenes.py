@@ -3,7 +3,8 @@
 Eight or nine objects stand on a jittered 4 × 4 grid; the caption mentions two of them and how they stand to each other.
 A scene is a conjunction search: each mentioned object shares its colour with one other object and its shape with
 another, so neither word alone finds it, and both together do. The rest is a crowd of a third colour and a third shape.
-Scene i of a split is a function of (split, i, seed) and nothing else.
+With ``objects=n`` there are n instead, no two alike in colour or in shape; of two, the caption mentions all. Scene i of
+a split is a function of (split, i, seed, objects) and nothing else.
 
 Four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
 ``composition`` the caption mentions one of them. A picture of one split cannot occur in another, for each split has
@@ -26,6 +27,7 @@ from mmlearn.data import drawing
 from mmlearn.data.drawing import CANVAS, GRID, JITTER
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.questions import Question, ask
+from mmlearn.names import choices
 
 SPLITS = ("train", "val", "test", "composition")
 COLOURS, SHAPES = tuple(drawing.COLOURS), tuple(drawing.SHAPES)
@@ -81,14 +83,15 @@ class Layout:
     question_bits: np.ndarray  # (n,)
 
 
-def lay_out(split: str, index: np.ndarray, seed: int) -> Layout:
+def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None) -> Layout:
     """Decide everything about these scenes."""
     widths = len(COLOURS), len(SHAPES), GRID**2, OBJECTS, OBJECTS, 2 * OBJECTS, 6
     numbers = uniform(stream("scenes", split, seed), index, sum(widths))
     colour, shape, place, size, texture, jitter, rest = np.split(numbers, np.cumsum(widths)[:-1], axis=1)
     count, swap, axis, template, ground, question = rest.T
 
-    colour, shape = _choose_pairs(colour, shape, composition=split == "composition")
+    choose = _search if objects is None else _all_different
+    colour, shape = choose(colour, shape, composition=split == "composition")
     cell = place.argsort(1)[:, :OBJECTS]
     mentioned = np.where(swap[:, None] < 0.5, [0, 1], [1, 0])
     subject, other = np.take_along_axis(cell, mentioned, 1).T
@@ -102,7 +105,7 @@ def lay_out(split: str, index: np.ndarray, seed: int) -> Layout:
         texture=(texture * len(TEXTURES)).astype(int),
         cell=cell,
         jitter=(jitter * (2 * JITTER + 1)).astype(int).reshape(-1, OBJECTS, 2),
-        count=OBJECTS - (count < 0.5),
+        count=OBJECTS - (count < 0.5) if objects is None else np.full(len(index), objects),
         mentioned=mentioned,
         relation=np.where(across, columns_apart > 0, 2 + (rows_apart > 0)),
         template=(template * len(TEMPLATES)).astype(int),
@@ -111,27 +114,37 @@ def lay_out(split: str, index: np.ndarray, seed: int) -> Layout:
     )
 
 
-def _choose_pairs(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
+def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
     """Colour and shape of nine objects for each row of random numbers, (n, 12) each; the first two are mentioned."""
-    rows = np.arange(len(colour_key))
     colours = colour_key.argsort(1)[:, :3]  # of the two mentioned objects, and of the crowd
     unseen = np.array([shape for _, shape in HELD_OUT])[colours]  # the shapes that these colours never have
     one, two, crowd = 0, 1, 2
-
-    def choose(*forbidden: np.ndarray) -> np.ndarray:
-        key = shape_key.copy()
-        for shape in forbidden:
-            key[rows, shape] = -1
-        return key.argmax(1)
-
-    first = unseen[:, one] if composition else choose(unseen[:, one], unseen[:, crowd])
-    second = choose(unseen[:, two], unseen[:, crowd], first)
-    third = choose(*unseen.T, first, second)
+    first = unseen[:, one] if composition else _best(shape_key, unseen[:, one], unseen[:, crowd])
+    second = _best(shape_key, unseen[:, two], unseen[:, crowd], first)
+    third = _best(shape_key, *unseen.T, first, second)
     shapes = np.stack([first, second, third], 1)
     return (
         colours[:, [one, two, one, two, crowd, crowd, crowd, crowd, crowd]],
         shapes[:, [one, two, crowd, crowd, one, two, crowd, crowd, crowd]],
     )
+
+
+def _all_different(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same for nine objects that share neither colours nor shapes."""
+    colours = colour_key.argsort(1)[:, :OBJECTS]
+    unseen = np.array([shape for _, shape in HELD_OUT])[colours]
+    shapes = [unseen[:, 0]] if composition else []
+    while len(shapes) < OBJECTS:
+        shapes.append(_best(shape_key, unseen[:, len(shapes)], *shapes))
+    return colours, np.stack(shapes, 1)
+
+
+def _best(key: np.ndarray, *forbidden: np.ndarray) -> np.ndarray:
+    """For each row of keys the shape with the highest, without the forbidden ones."""
+    key, rows = key.copy(), np.arange(len(key))
+    for shape in forbidden:
+        key[rows, shape] = -1
+    return key.argmax(1)
 
 
 def draw(layout: Layout, size: int) -> Float[np.ndarray, "n 3 size size"]:
@@ -255,17 +268,30 @@ def _attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
 class Scenes(Dataset):
     """Scene i of ``split``, for any i ≥ 0; ``length`` only says how many an epoch has.
 
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, or a length below 1.
+    ``objects`` is None for a search among eight or nine, or how many objects, all different, there are.
+
+    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, a length below 1, or
+    fewer than 2 or more than 9 objects.
     """
 
-    def __init__(self, split: str = "train", *, size: int = 64, seed: int = 0, length: int = 1_000_000):
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        size: int = 64,
+        seed: int = 0,
+        length: int = 1_000_000,
+        objects: int | None = None,
+    ):
         if split not in SPLITS:
-            raise ValueError(f"scenes has no split {split!r}; choose from {', '.join(SPLITS)}.")
+            raise ValueError(f"scenes has no split {split!r}; {choices(split, SPLITS)}.")
         if size < 24 or size % GRID:
             raise ValueError(f"A scene's size is a multiple of {GRID} and at least 24 pixels, got {size}.")
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}.")
-        self.split, self.size, self.seed, self.length = split, size, seed, length
+        if objects is not None and not 2 <= objects <= OBJECTS:
+            raise ValueError(f"A scene has 2 to {OBJECTS} objects, got {objects}.")
+        self.split, self.size, self.seed, self.length, self.objects = split, size, seed, length, objects
 
     def __len__(self) -> int:
         return self.length
@@ -280,6 +306,6 @@ class Scenes(Dataset):
         """Many scenes at once, which is far faster than one by one. ``DataLoader`` calls this."""
         if len(indices) and min(indices) < 0:
             raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        layout = lay_out(self.split, np.asarray(indices), self.seed)
+        layout = lay_out(self.split, np.asarray(indices), self.seed, self.objects)
         images = torch.from_numpy(draw(layout, self.size))
         return [SceneSample(image, layout, i) for i, image in enumerate(images)]
