@@ -58,7 +58,7 @@ class Chapter:
 
     def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0):
         if scale not in SCALES:
-            raise ValueError(f"There is no scale {scale!r}; choose from {', '.join(SCALES)}.")
+            raise ValueError(f"There is no scale {scale!r}; {choices(scale, SCALES)}.")
         self.name, self.scale, self.seed = name, scale, seed
         self.folder = Path(os.environ.get("MMLEARN_RUN") or Path("runs") / name)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def run(
     that fails, with the cell's own error in one line.
     """
     if scale not in SCALES:
-        raise ValueError(f"There is no scale {scale!r}; choose from {', '.join(SCALES)}.")
+        raise ValueError(f"There is no scale {scale!r}; {choices(scale, SCALES)}.")
     try:
         import papermill
         from nbconvert import HTMLExporter

@@ -1,5 +1,7 @@
 """The data sets by name, and what a reader should know of each before using it."""
 
+import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -58,12 +60,17 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
     and whatever the data set says of its own options.
     """
     if str(name) in CARDS:
-        return _loader(CARDS[str(name)])(split, **options)
-    if Path(name).is_dir():
+        loader, first = _loader(CARDS[str(name)]), (split,)
+    elif os.path.isdir(name):
         from mmlearn.data.folder import Folder
 
-        return Folder(name, split, **options)
-    raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), CARDS)}.")
+        loader, first = Folder, (name, split)
+    else:
+        raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), CARDS)}.")
+    known = list(inspect.signature(loader).parameters)[len(first) :]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], known)}.")
+    return loader(*first, **options)
 
 
 def _loader(card: Card) -> Callable[..., Dataset]:

@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 from mmlearn.data.hashing import stream
 from mmlearn.data.packaged import reading
 from mmlearn.data.pictures import read_picture
+from mmlearn.names import choices
 
 KNOWN, FLUENT, OPENMOJI = ("noto", "noto-v1", "twemoji"), ("fluent-flat", "fluent-3d"), ("openmoji",)
 HELD_OUT = 200  # concepts
@@ -75,9 +76,9 @@ class Emoji(Dataset):
         self, split: str = "train", *, language: str = "en", size: int = STORED, styles: Sequence[str] | None = None
     ):
         if split not in self.splits:
-            raise ValueError(f"{self.archive} has no split {split!r}; choose from {', '.join(self.splits)}.")
+            raise ValueError(f"{self.archive} has no split {split!r}; {choices(split, self.splits)}.")
         if language not in _names():
-            raise ValueError(f"{self.archive} has no names in {language!r}; choose from {', '.join(_names())}.")
+            raise ValueError(f"{self.archive} has no names in {language!r}; {choices(language, _names())}.")
         if size < 1:
             raise ValueError(f"A picture is at least 1 pixel wide, got size {size}.")
         choice, unseen = self.splits[split]

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
 from mmlearn.data.pictures import ImageText, read_picture
+from mmlearn.names import choices
 
 SPLITS = ("train", "val", "test", "all")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
@@ -31,7 +32,7 @@ class Folder(Dataset):
     def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64, skip_bad: bool = False):
         self.folder, self.size = Path(folder), size
         if split not in SPLITS:
-            raise ValueError(f"A folder has no split {split!r}; choose from {', '.join(SPLITS)}.")
+            raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"There is no folder {self.folder}.")
         pairs = [(image, caption) for image, caption, where in _pairs(self.folder) if split in (where, "all")]

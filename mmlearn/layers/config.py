@@ -5,6 +5,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from mmlearn.names import choices
+
 
 @dataclass(frozen=True)
 class Config:
@@ -16,7 +18,7 @@ class Config:
     def preset(cls, name: str) -> Self:
         """The configuration of this published name, or ``"tiny"`` for two CPU cores. ``ValueError`` if unknown."""
         if name not in cls.PRESETS:
-            raise ValueError(f"{cls.__name__} has no preset {name!r}; choose from {', '.join(cls.PRESETS)}.")
+            raise ValueError(f"{cls.__name__} has no preset {name!r}; {choices(name, cls.PRESETS)}.")
         return cls(**cls.PRESETS[name])
 
     @classmethod

@@ -8,6 +8,7 @@ from importlib import import_module
 from torch import nn
 
 from mmlearn.layers import Config
+from mmlearn.names import choices
 
 # name → (module, class, configuration)
 SYSTEMS = {
@@ -23,6 +24,6 @@ SYSTEMS = {
 def system(name: str) -> tuple[type[nn.Module], type[Config]]:
     """The class of a system and the class of its configuration. ``ValueError`` for an unknown name."""
     if name not in SYSTEMS:
-        raise ValueError(f"There is no system {name!r}; choose from {', '.join(SYSTEMS)}.")
+        raise ValueError(f"There is no system {name!r}; {choices(name, SYSTEMS)}.")
     module, model, config = SYSTEMS[name]
     return getattr(import_module(module), model), getattr(import_module(module), config)

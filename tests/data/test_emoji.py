@@ -221,7 +221,7 @@ def test_the_catalogue_knows_both():
     [
         (lambda: Emoji("test"), "no split 'test'; choose from train, unseen-style, unseen-concept, unseen-both"),
         (lambda: OpenMoji("train"), "no split 'train'; choose from unseen-style, unseen-both"),
-        (lambda: Emoji(language="tlh"), "no names in 'tlh'; choose from en, ar, "),
+        (lambda: Emoji(language="tlh"), "no names in 'tlh'; did you mean 'th'[?] choose from en, ar, "),
         (
             lambda: Emoji(styles=["fluent-3d"]),
             r"'train' of emoji has the styles noto, noto-v1, twemoji, not \['fluent-3d'\]",
