@@ -1,0 +1,330 @@
+"""Solutions pass, stubs say so, every mistake is told what is wrong with it, and notebooks run solved and unsolved."""
+
+import inspect
+import json
+import logging
+
+import nbformat
+import pytest
+import torch
+from nbclient import NotebookClient
+
+from mmlearn import evaluation, layers, objectives
+from mmlearn.evaluation.retrieval import ranks
+from mmlearn.exercises import (
+    NOT_SOLVED,
+    CheckFailed,
+    attempt,
+    exercises_folder,
+    load_checks,
+    load_part,
+    progress_file,
+    solved,
+    tasks,
+)
+
+FOLDERS = sorted(path.parent for path in exercises_folder().glob("*/checks.py"))
+TASKS = [task for folder in FOLDERS for task in tasks(folder)]
+MISTAKES = {folder.name: load_part(folder, "mistakes").MISTAKES for folder in FOLDERS}
+WRONG = [
+    pytest.param(task, *wrong, id=f"{task.name}: {name}")
+    for task in TASKS
+    for name, wrong in MISTAKES[task.exercise].get(task.name, {}).items()
+]
+
+
+def each(argument):
+    return pytest.mark.parametrize(argument, TASKS if argument == "task" else FOLDERS, ids=lambda it: it.name)
+
+
+def told(task, function):
+    """What the check says of a function; it must fail."""
+    with pytest.raises(CheckFailed) as failure:
+        task.check(function)
+    return str(failure.value)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
+
+
+# Checks.
+
+
+def test_there_is_enough_to_do():
+    assert [folder.name for folder in FOLDERS] == ["05_attention", "07_contrastive"]
+    assert len(TASKS) >= 12
+    for folder in FOLDERS:
+        assert list(MISTAKES[folder.name]) == [task.name for task in tasks(folder)]
+
+
+@each("task")
+def test_a_task_says_what_it_is(task):
+    assert 1 <= task.difficulty <= 5
+    assert 1 <= task.minutes <= 30
+    assert task.reference.__name__ == task.name  # so that "import it" solves it
+    assert len(MISTAKES[task.exercise][task.name]) >= 4
+
+
+@each("task")
+def test_the_solution_passes_on_fresh_inputs(task):
+    before = torch.random.get_rng_state()
+    seen = []
+
+    def remembers(*arguments, **named):
+        seen[-1] += [value.detach().sum().item() if isinstance(value, torch.Tensor) else value for value in arguments]
+        return task.reference(*arguments, **named)
+
+    for _ in range(4):
+        seen.append([])
+        task.check(remembers)
+    assert seen[0] != seen[1] or seen[0] != seen[2] or seen[0] != seen[3]
+    assert torch.equal(torch.random.get_rng_state(), before)  # the student's own seed is left alone
+
+
+@pytest.mark.parametrize(("task", "function", "fragment"), WRONG)
+def test_a_mistake_is_told_what_is_wrong_with_it(task, function, fragment):
+    for _ in range(2):
+        message = told(task, function)
+        assert fragment in message
+        assert "Hint: " in message
+        assert "\n" not in message
+
+
+@each("task")
+def test_different_mistakes_are_told_different_things(task):
+    fragments = {fragment for _, fragment in MISTAKES[task.exercise][task.name].values()}
+    messages = {told(task, function) for function, _ in MISTAKES[task.exercise][task.name].values()}
+    assert len(fragments) >= 4
+    assert len(messages) >= 4
+
+
+@each("task")
+def test_whatever_comes_back_is_told_in_one_line(task):
+    def stub(*arguments, **named):
+        raise NotImplementedError
+
+    def forgets_to_return(*arguments, **named):
+        task.reference(*arguments, **named)
+
+    def divides_by_zero(*arguments, **named):
+        return 1 / 0
+
+    def changes(*arguments, **named):
+        result = task.reference(*arguments, **named)
+        for value in arguments:
+            if isinstance(value, torch.Tensor):
+                value.copy_(~value if value.dtype == torch.bool else value + 1)
+        return result
+
+    def spoil(make):
+        def spoiled(*arguments, **named):
+            result = task.reference(*arguments, **named)
+            return tuple(map(make, result)) if isinstance(result, tuple) else make(result)
+
+        return spoiled
+
+    assert told(task, stub) == NOT_SOLVED
+    assert "It must return its result; this returns None." in told(task, forgets_to_return)
+    message = told(task, divides_by_zero)
+    assert "It stops in line " in message
+    assert "with ZeroDivisionError: division by zero." in message
+    if task.name != "sinusoidal_positions":
+        with torch.no_grad():
+            assert "must leave its arguments as they are" in told(task, changes)
+    assert "It must return " in told(task, spoil(lambda it: "a text"))
+    is_number, is_boolean = task.reference.__annotations__["return"] is float, task.name == "same_caption"
+    told_shape = told(task, spoil(lambda it: torch.zeros(3, 1, 2, dtype=torch.bool if is_boolean else None)))
+    assert ("one number, not a Tensor of shape (3, 1, 2)" if is_number else "this one has (3, 1, 2)") in told_shape
+    if not is_boolean:
+        assert "must be finite" in told(task, spoil(lambda it: it * torch.nan))
+
+
+def test_an_input_that_is_right_once_and_of_another_shape_later_is_no_stack_trace():
+    calls = []
+
+    def fickle(*arguments, **named):
+        calls.append(None)
+        return layers.attention(*arguments, **named) if len(calls) < 2 else torch.zeros(7, 1, 2, 1)
+
+    task = next(task for task in TASKS if task.name == "attention")
+    assert "cannot be compared" in told(task, fickle)
+
+
+def test_a_wrong_signature_is_told_without_a_line():
+    message = told(TASKS[0], lambda image: image)
+    assert message.startswith("It stops with TypeError: ")
+    assert "takes 1 positional argument but 2 were given" in message
+
+
+def test_attempt_prints_and_remembers(capsys):
+    task = next(task for task in TASKS if task.name == "same_caption")
+
+    def stub(caption_id):
+        raise NotImplementedError
+
+    attempt(task.check, stub)
+    assert capsys.readouterr().out == "…  same_caption: not solved yet\n"
+    attempt(task.check, lambda ids: ids[:, None] != ids)
+    assert capsys.readouterr().out == (
+        "✘  same_caption: A caption must fit its own picture: the diagonal is True.\n   Hint: each id equals itself.\n"
+    )
+    assert solved() == set()
+    attempt(task.check, task.reference)
+    assert capsys.readouterr().out == "✔  same_caption: solved\n"
+    assert solved() == {"07_contrastive/same_caption"}
+    progress_file().write_text("{damaged")
+    assert solved() == set()
+    attempt(task.check, task.reference)
+    assert solved() == {"07_contrastive/same_caption"}
+
+
+def test_progress_that_cannot_be_saved_stops_nothing(tmp_path, monkeypatch, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("MMLEARN_HOME", str(blocked))
+    task = next(task for task in TASKS if task.name == "same_caption")
+    attempt(task.check, task.reference)
+    out = capsys.readouterr().out
+    assert out.startswith("✔  same_caption: solved\n")
+    assert "progress was not saved" in out
+
+
+def test_an_unknown_exercise_is_answered_with_what_there_is():
+    with pytest.raises(ValueError, match=r"no exercise '05_atention'.*did you mean '05_attention'.*07_contrastive"):
+        load_checks("05_atention")
+
+
+# What the statements work out by hand is what the library says.
+
+
+def rows(*values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def test_worked_examples_of_exercise_05():
+    picture = torch.arange(8.0).view(1, 1, 2, 4)
+    assert layers.patchify(picture, 2).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
+    positions = layers.sinusoidal_positions(2, 4)
+    assert positions.round(decimals=3).tolist() == rows([0, 1, 0, 1], [0.841, 0.54, 0.01, 1]).tolist()
+    x = torch.randn(2, 3, 5)
+    assert torch.equal(layers.select_tokens(x, torch.tensor([2, 0])), torch.stack([x[0, 2], x[1, 0]]))
+    query, key = torch.ones(1, 1, 1, 1), torch.tensor([0, 0, 2]).clamp(min=1).log().view(1, 1, 3, 1)
+    mask = torch.tensor([[True, True, False]])
+    torch.testing.assert_close(layers.attention_weights(query, key), rows(0.25, 0.25, 0.5).view(1, 1, 1, 3))
+    torch.testing.assert_close(layers.attention_weights(query, key, mask), rows(0.5, 0.5, 0).view(1, 1, 1, 3))
+    value = rows([4, 0], [0, 4], [2, 2]).view(1, 1, 3, 2)
+    torch.testing.assert_close(layers.attention(query, key, value), rows(2, 2).view(1, 1, 1, 2))
+    masks = torch.tensor([[[1, 1, 1, 0], [0, 1, 0, 0]]]).bool()
+    assert evaluation.on_grid(masks, (1, 2)).tolist() == [[0.75, 0.25]]
+    region = rows([0.9, 0.05, 0, 0.2])
+    for row, wanted in (([0.1, 0.7, 0.1, 0.1], 0), ([0.1, 0.2, 0.3, 0.4], 1), ([0.4, 0.4, 0.1, 0.1], 0.5)):
+        assert evaluation.pointing_accuracy(rows(row), region) == wanted
+    assert evaluation.entropy(rows([2, 2, 0, 0])) == pytest.approx(0.5)
+    assert evaluation.mass_ratio(rows([3, 1, 1, 1]), rows([0.3, 0, 0, 0])) == pytest.approx(2)
+
+
+def test_worked_examples_of_exercise_07():
+    alike = rows([1, 0], [1, 0])
+    assert objectives.info_nce(alike, alike, torch.tensor(5.0)).item() == pytest.approx(0.693, abs=5e-4)
+    ids = torch.tensor([7, 3, 7])
+    assert objectives.same_caption(ids).tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+    flat, positives = torch.zeros(4, 4), torch.eye(4).bool()
+    positives[0, 1] = True
+    assert objectives.pair_cross_entropy(flat, flat, positives).item() == pytest.approx(torch.tensor(4.0).log().item())
+    nothing = torch.tensor(0.0)
+    assert objectives.pairwise_sigmoid(alike, alike, nothing, nothing).item() == pytest.approx(1.386, abs=5e-4)
+    by_image, by_text = objectives.late_interaction(rows([[1, 0]]), rows([[1, 0], [0, 1]]))
+    assert (by_image.item(), by_text.item()) == (1, 0.5)
+    similarity = rows([0.9, 0.8], [0.1, 0.5])
+    assert objectives.ranking_hinge(similarity, torch.eye(2)).item() == pytest.approx(0.3)
+    assert evaluation.modality_gap(torch.eye(2), torch.eye(2).flip(0)) == 0
+    images = torch.eye(3)[[0, 2, 2]]
+    assert evaluation.zero_shot(images, torch.eye(3), torch.tensor([0, 1, 2])) == pytest.approx(2 / 3)
+    right = torch.tensor([[False, True, True, False]])
+    assert [part.item() for part in ranks(rows([5, 3, 3, 9]), right)] == [2, 0, 2]
+    assert evaluation.recall_at(1, torch.zeros(1, 4)) == 0.25
+    assert evaluation.recall_at(2, torch.zeros(1, 4)) == pytest.approx(0.5)
+    below = torch.arange(50) < torch.tensor([0, 1, 4, 39])[:, None]  # so many items are above the right one, the last
+    right = torch.zeros(4, 50).bool()
+    right[:, -1] = True
+    assert evaluation.median_rank(below.float().masked_fill(right, 0.5), right) == 3.5
+
+
+# Notebooks.
+
+
+def run(notebook, folder):
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return notebook
+
+
+def printed(notebook):
+    """What the code cells print, each cell in one piece; anything but print is a failure."""
+    outputs = [list(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+    assert {output.output_type for cell in outputs for output in cell} <= {"stream"}
+    assert {output.name for cell in outputs for output in cell} <= {"stdout"}
+    return [text for cell in outputs if (text := "".join(output.text for output in cell))]
+
+
+def read(folder):
+    return nbformat.read(folder / "exercise.ipynb", as_version=4)
+
+
+@each("folder")
+def test_a_notebook_is_committed_unsolved_and_complete(folder):
+    raw = json.loads((folder / "exercise.ipynb").read_text(encoding="utf-8"))
+    assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+    assert raw["metadata"]["kernelspec"]["name"] == "python3"
+    assert raw["metadata"]["language_info"]["name"] == "python"
+    notebook = read(folder)
+    nbformat.validate(notebook)
+    assert printed(notebook) == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert raw["metadata"]["mmlearn"]["minutes"] == sum(task.minutes for task in tasks(folder))
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for number, task in enumerate(tasks(folder), 1):
+        assert f"| {number} | `{task.name}` | {'★' * task.difficulty} | {task.minutes} |" in text
+        assert f"`{task.name}` · {'★' * task.difficulty} · {task.minutes} minutes" in text
+        assert f"{task.reference.__module__}.{task.name}" in text
+
+
+@each("folder")
+def test_stubs_have_the_arguments_of_the_library(folder):
+    """A stub may leave out trailing arguments, but neither rename nor reorder them, nor change a default."""
+    cells = {cell.id: cell.source for cell in read(folder).cells if cell.cell_type == "code"}
+    for task in tasks(folder):
+        scope = {}
+        exec(cells["imports"].split("from mmlearn")[0] + cells[f"{task.name.replace('_', '-')}-stub"], scope)
+        stub = inspect.signature(scope[task.name])
+        library = inspect.signature(task.reference)
+        described = [[(p.name, p.default) for p in signature.parameters.values()] for signature in (stub, library)]
+        assert described[0] == described[1][: len(described[0])], task.name
+        left_out = list(library.parameters.values())[len(described[0]) :]
+        assert all(p.default is not p.empty for p in left_out)
+        assert scope[task.name].__doc__
+
+
+@each("folder")
+def test_unsolved_notebook_runs_through(folder, tmp_path):
+    notebook = run(read(folder), tmp_path)
+    assert printed(notebook) == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    assert solved() == set()
+
+
+@each("folder")
+def test_solved_notebook_passes_every_check(folder, tmp_path):
+    notebook = read(folder)
+    stubs = {cell.id: cell for cell in notebook.cells if cell.id.endswith("-stub")}
+    for task in tasks(folder):
+        stub = stubs.pop(f"{task.name.replace('_', '-')}-stub")
+        assert "raise NotImplementedError" in stub.source
+        stub.source = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
+    assert not stubs
+    assert printed(run(notebook, tmp_path)) == [f"✔  {task.name}: solved\n" for task in tasks(folder)]
+    assert solved() == {f"{folder.name}/{task.name}" for task in tasks(folder)}
