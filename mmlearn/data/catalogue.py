@@ -67,7 +67,8 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
         loader, first = Folder, (name, split)
     else:
         raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), CARDS)}.")
-    known = list(inspect.signature(loader).parameters)[len(first) :]
+    signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
+    known = sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], known)}.")
     return loader(*first, **options)

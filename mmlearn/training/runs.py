@@ -139,7 +139,7 @@ def load_run(folder: str | Path) -> Run:
     return run
 
 
-def _read(values: dict[str, Any], tokenizer: Tokenizer) -> Run:
+def _read(values: Any, tokenizer: Tokenizer) -> Run:
     """The run that a ``config.json`` describes, with weights as they are at the start."""
     name = values["system"]
     if name not in PAIRED:

@@ -89,5 +89,7 @@ def test_preset_has_the_published_size():
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"no preset 'base'; choose from tiny, base-patch16-224, "):
+    with pytest.raises(
+        ValueError, match=r"no preset 'base'; did you mean 'base-patch16-224'\? choose from tiny, base-patch16-224, "
+    ):
         SigLIPConfig.preset("base")

@@ -77,5 +77,5 @@ def test_presets_have_the_published_size(preset, count):
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"no preset 'S/16'; did you mean 'B/16'\? choose from tiny, B/16, "):
+    with pytest.raises(ValueError, match=r"no preset 'S/16'; did you mean 'L/16'\? choose from tiny, B/16, "):
         ViTConfig.preset("S/16")
