@@ -60,7 +60,7 @@ def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Cal
                     raise
                 except Exception as error:  # such as a result whose shape is right once and wrong the next time
                     raise CheckFailed(
-                        f"Its result cannot be compared ({_first_line(error)}).",
+                        f"Its result cannot be compared ({_in_one_line(error)}).",
                         "look at the type and shape of what it returns.",
                     ) from error
 
@@ -84,7 +84,7 @@ def _guard(function: Callable) -> Callable:
             inside = error.__traceback__.tb_next  # None where the call itself fails, as with a wrong signature
             where = f" in line {inside.tb_lineno}" if inside else ""
             raise CheckFailed(
-                f"It stops{where} with {_first_line(error)}.", "run it on a small input in a cell of its own."
+                f"It stops{where} with {_in_one_line(error)}.", "run it on a small input in a cell of its own."
             ) from error
         expect(result is not None, "It must return its result; this returns None.", "end the function with return.")
         expect(
@@ -97,9 +97,10 @@ def _guard(function: Callable) -> Callable:
     return guarded
 
 
-def _first_line(error: Exception) -> str:
-    line = next(iter(str(error).strip().splitlines()), "no message")
-    return f"{type(error).__name__}: {line.rstrip('.')}"
+def _in_one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    said = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"  # einops gives the reason last
+    return f"{type(error).__name__}: {said.rstrip('.')}"
 
 
 def expect(holds: bool | Tensor, property: str, hint: str) -> None:

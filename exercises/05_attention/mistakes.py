@@ -177,7 +177,7 @@ MISTAKES = {
         ),
         "pads instead of cropping": (_pad_to_whole_patches, "beyond the last whole patch must be left out"),
         "crops the wrong side": (_crop_bottom_right, "beyond the last whole patch must be left out"),
-        "does not crop": (_no_crop, "A picture of 7 × 11 pixels in patches of 3: It stops in line"),
+        "does not crop": (_no_crop, "can't divide axis of length 7 in chunks of 3"),
     },
     "sinusoidal_positions": {
         "all sines, then all cosines": (_sines_then_cosines, "must take turns"),
