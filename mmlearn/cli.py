@@ -136,6 +136,7 @@ def train(
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
+    augment: Annotated[bool, typer.Option("--augment", help="Move, turn, resize and tint pictures.")] = False,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
@@ -166,6 +167,7 @@ def train(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "precision": precision,
+        "augment": augment,
     }
     if first:
         _check_output(output, made.to_dict() | {"training": training}, resume)
@@ -179,7 +181,7 @@ def train(
         history = fit(
             made.system,
             samples,
-            made.collate(mark_repeats=mark_repeats),
+            made.collate(mark_repeats=mark_repeats, augmented=augment),
             steps=steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -361,6 +363,8 @@ def main() -> None:
     """Run the command, and tell what goes wrong in one line."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == 130:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as done:
         sys.exit(done.exit_code)

@@ -3,6 +3,7 @@
 import importlib
 import platform
 import shutil
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ def examine() -> list[dict[str, str]]:
     """One row a thing: its name, its state (ok, missing or wrong), and what it is."""
     rows = [
         _row("mmlearn", "ok", f"{mmlearn.__version__}, in {Path(mmlearn.__file__).parent}"),
-        _row("Python", "ok" if platform.python_version_tuple() >= ("3", "11") else "wrong", platform.python_version()),
+        _row("Python", "ok" if sys.version_info >= (3, 11) else "wrong", platform.python_version()),
     ]
     for name in ("torch", "torchvision", "torchaudio"):
         try:

@@ -90,7 +90,8 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json``, in the format of the ``tokenizers`` library."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.engine.save(str(Path(folder) / "tokenizer.json"))
+        text = self.engine.to_str(pretty=True)  # not engine.save, whose errors are no OSError
+        (Path(folder) / "tokenizer.json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":

@@ -1,0 +1,258 @@
+"""Every command does what its help says: results on stdout, progress on stderr, exit code 0."""
+
+import json
+
+import pytest
+import torch
+import typer
+from PIL import Image
+from safetensors.torch import load_file
+
+from mmlearn import cli
+from mmlearn.data import CARDS, load
+from mmlearn.training.runs import PAIRED
+
+
+def commands(group, path=()):
+    """Every command and group with its words."""
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help(mmlearn, words):
+    said = mmlearn(*words, "--help")
+    assert said.code == 0
+    assert said.err == ""
+    assert said.out.startswith("Usage: ")
+    command = COMMANDS[words]
+    assert command.help.strip().splitlines()[0] in " ".join(said.out.split())
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{' '.join(words)} {parameter.name} is not explained"
+
+
+def test_the_commands_are_those_of_the_design():
+    top = {words[0] for words in COMMANDS if words}
+    assert top == {"chapters", "run", "start", "lab", "train", "evaluate", "data", "exercises", "doctor"}
+
+
+def test_without_words_it_helps(mmlearn):
+    assert mmlearn() == mmlearn("--help")
+
+
+# Data.
+
+
+def test_data(mmlearn):
+    said = mmlearn("data")
+    assert (said.code, said.err) == (0, "")
+    for name, card in CARDS.items():
+        assert name in said.out.splitlines()
+        assert f"licence  {card.licence}" in said.out
+    rows = json.loads(mmlearn("data", "--json").out)
+    assert [row["name"] for row in rows] == list(CARDS)
+    for row in rows:
+        assert set(row) == {"name", "licence", "size", "pairs", "shows", "example"}
+        assert row["example"]
+        for split in CARDS[row["name"]].splits:
+            assert f"{split} {len(load(row['name'], split)):,}" in row["pairs"]
+
+
+@pytest.mark.parametrize(("name", "split"), [(name, split) for name, card in CARDS.items() for split in card.splits])
+def test_data_show(mmlearn, tmp_path, name, split):
+    path = tmp_path / "made" / "sheet.png"
+    said = mmlearn("data", "show", name, "--split", split, "--output", path, "--count", 4)
+    assert (said.code, said.out, said.err) == (0, f"{path}\n", "")
+    with Image.open(path) as picture:
+        picture.verify()
+        assert picture.width > 300
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("name", "split"), [("scenes", "train"), ("emoji-openmoji", "unseen-style")])
+def test_data_show_chooses_where_to_write(mmlearn, tmp_path, name, split):
+    said = mmlearn("data", "show", name, "--count", 1)
+    assert said.out == f"runs/data/{name}-{split}.png\n"
+    assert (tmp_path / "here" / said.out.strip()).is_file()
+
+
+def test_data_show_a_folder_of_ones_own(mmlearn, pictures, tmp_path):
+    said = mmlearn("data", "show", pictures, "--output", tmp_path / "sheet.pdf")
+    assert said == (0, f"{tmp_path / 'sheet.pdf'}\n", "")
+    assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
+
+
+# Training and evaluation.
+
+
+def trained(folder):
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def evaluated(mmlearn, folder, data):
+    """The rows of ``mmlearn evaluate``, which stand in its table as well."""
+    said = mmlearn("evaluate", folder, "--data", data, "--limit", 16, "--json")
+    assert said.code == 0, said.err
+    rows = json.loads(said.out)
+    assert all(set(row) == {"measure", "obtained", "chance"} for row in rows)
+    table = mmlearn("evaluate", folder, "--data", data, "--limit", 16).out.splitlines()
+    assert table[0].split() == ["measure", "obtained", "chance"]
+    assert len(table) == len(rows) + 1
+    for row, line in zip(rows, table[1:]):
+        assert line.startswith(row["measure"])
+        assert f"{row['obtained']:.4g}" in line
+    return {row["measure"]: row for row in rows}
+
+
+@pytest.mark.parametrize("system", PAIRED)
+def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, system):
+    folder = tmp_path / "runs" / "one"
+    said = mmlearn("train", system, *short, "--output", folder)
+    assert said.code == 0, said.err
+    rows = trained(folder)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert said.out == f"loss {rows[-1]['loss']:.3f}; {folder / 'model.safetensors'}\n"
+    first, *_, last = said.err.splitlines()
+    assert first.startswith(f"{system}: ")
+    assert "16 pairs" in first
+    assert last == f"Next: mmlearn evaluate {folder} --data {pictures}"
+    assert "3/3" in said.err
+    measures = evaluated(mmlearn, folder, pictures)
+    assert "image to text R@1 of 8" in measures
+
+
+def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 280, "--precision", "bf16"]
+    said = mmlearn("train", "clip", "--data", "scenes", *options, "--output", folder, "--accumulate", 2)
+    assert said.code == 0, said.err
+    assert len(trained(folder)) == 2
+    measures = evaluated(mmlearn, folder, "scenes")
+    assert {"pointing accuracy", "modality gap", "text to image median rank"} <= set(measures)
+    assert "the ground" in " ".join(measures)
+    composition = mmlearn("evaluate", folder, "--data", "scenes", "--split", "composition", "--limit", 4, "--json")
+    assert composition.code == 0
+
+
+def test_language_and_tensorboard(mmlearn, tmp_path):
+    options = ["--steps", 1, "--batch-size", 4, "--image-size", 32, "--language", "de", "--tensorboard"]
+    said = mmlearn("train", "siglip", "--data", "emoji", *options, "--output", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    said = mmlearn("evaluate", tmp_path / "run", "--data", "emoji", "--language", "de", "--limit", 8)
+    assert said.code == 0, said.err
+
+
+def test_a_seed_decides_and_resuming_changes_nothing(mmlearn, short, tmp_path):
+    """The same command twice, and once stopped in between: the same weights; another seed: others."""
+    weights = {}
+    for name, more in (("a", []), ("b", []), ("other", ["--seed", 1])):
+        assert mmlearn("train", "clip", *short, "--output", tmp_path / name, *more).code == 0
+        weights[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert weights["a"] == weights["b"] != weights["other"]
+    said = mmlearn("train", "clip", *short, "--output", tmp_path / "a", "--resume")  # already finished
+    assert said.code == 0
+    assert said.out == f"{tmp_path / 'a' / 'model.safetensors'}\n"
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == weights["a"]
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_resuming(mmlearn, short, tmp_path, monkeypatch, stop):
+    """After a stop beyond the first checkpoint, and after one before it, when there is nothing to go on from."""
+    from mmlearn.training import loop
+
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    words = ["train", "filip", *short, "--checkpoint-every", 2]
+    assert mmlearn(*words, "--output", whole).code == 0
+
+    class Killed(SystemExit):
+        pass
+
+    with monkeypatch.context() as patch:
+        real, left = loop._step, [stop]
+
+        def step(*arguments):
+            if not left[0]:
+                raise Killed(9)
+            left[0] -= 1
+            return real(*arguments)
+
+        patch.setattr(loop, "_step", step)
+        patch.setattr(cli, "_nothing_half_written", lambda _: cli.nullcontext())  # as if killed
+        assert mmlearn(*words, "--output", folder).code == 9
+    assert (folder / "config.json").exists()
+    assert not (folder / "model.safetensors").exists()
+    said = mmlearn(*words, "--output", folder, "--resume")
+    assert said.code == 0, said.err
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert len(trained(folder)) == 3
+
+
+def test_bad_pictures_can_be_left_out(mmlearn, short, pictures, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in pictures.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes()[: 40 if path.name == "3.png" else None])
+    words = [broken if word == pictures else word for word in short]
+    said = mmlearn("train", "clip", *words, "--output", tmp_path / "run", "--skip-bad")
+    assert said.code == 0, said.err
+    assert said.err.startswith("left out 1 pictures, such as: ")
+    assert "3.png" in said.err.splitlines()[0]
+    assert "15 pairs" in said.err
+
+
+def test_weights_are_plain_tensors(mmlearn, short, tmp_path):
+    mmlearn("train", "clip", *short, "--output", tmp_path / "run")
+    values = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values.values())
+
+
+# Chapters, exercises, doctor.
+
+
+def test_chapters(mmlearn, notebooks):
+    rows = json.loads(mmlearn("chapters", "--json").out)
+    assert rows == [
+        {"chapter": "00", "title": "The lesson", "minutes": 2, "notebook": "00_first_lesson.ipynb"},
+        {"chapter": "07", "title": "Pairs", "minutes": 2, "notebook": "07_contrastive.ipynb"},
+    ]
+    table = mmlearn("chapters").out.splitlines()
+    assert len(table) == 3
+    assert table[2].split() == ["07", "Pairs", "2", "07_contrastive.ipynb"]
+
+
+def test_start_copies_and_never_overwrites(mmlearn, notebooks, tmp_path):
+    said = mmlearn("start", tmp_path / "mine")
+    copied = [tmp_path / "mine" / "notebooks" / path.name for path in sorted(notebooks.iterdir())]
+    assert said.code == 0
+    assert said.out.splitlines() == list(map(str, copied))
+    copied[0].write_text("mine")
+    said = mmlearn("start", tmp_path / "mine")
+    assert (said.code, said.out) == (0, "")
+    assert said.err.startswith("2 files exist already")
+    assert copied[0].read_text() == "mine"
+
+
+def test_exercises(mmlearn, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rows = json.loads(mmlearn("exercises", "--json").out)
+    assert rows
+    assert all(set(row) == {"solved", "exercise", "task", "difficulty", "minutes"} for row in rows)
+
+
+def test_doctor(mmlearn):
+    said = mmlearn("doctor", "--json")
+    rows = {row["name"]: row["state"] for row in json.loads(said.out)}
+    assert {"mmlearn", "Python", "torch", "emoji", "disk", "speed"} <= set(rows)
+    assert said.code == ("wrong" in rows.values())

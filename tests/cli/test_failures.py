@@ -1,0 +1,432 @@
+"""What goes wrong is told in one line on stderr, with exit code 1 or 2, and leaves nothing half-written."""
+
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from mmlearn import cli
+from mmlearn.training import checkpoint, loop
+
+# Words that the command does not understand: exit code 2.
+
+
+TRAIN = ["train", "clip", "--data", "scenes", "--output", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "trian"),
+        (["train"], "system"),
+        (TRAIN[:4], "--output"),
+        ([*TRAIN, "--stps", "3"], "--stps"),
+        ([*TRAIN, "--steps", "many"], "--steps"),
+        ([*TRAIN, "--steps", "0"], "--steps"),
+        ([*TRAIN, "--batch-size", "0"], "--batch-size"),
+        ([*TRAIN, "--batch-size", "2.5"], "--batch-size"),
+        ([*TRAIN, "--accumulate", "0"], "--accumulate"),
+        ([*TRAIN, "--checkpoint-every", "0"], "--checkpoint-every"),
+        ([*TRAIN, "--workers", "-1"], "--workers"),
+        ([*TRAIN, "--image-size", "0"], "--image-size"),
+        ([*TRAIN, "--seed", "-1"], "--seed"),
+        ([*TRAIN, "--seed", str(2**70)], "--seed"),
+        ([*TRAIN, "--learning-rate", "fast"], "--learning-rate"),
+        (["evaluate"], "folder"),
+        (["evaluate", "x", "--data", "scenes", "--limit", "1"], "--limit"),
+        (["data", "sow"], "sow"),
+        (["data", "show"], "name"),
+        (["data", "show", "scenes", "--count", "0"], "--count"),
+        (["run"], "chapter"),
+        (["chapters", "surplus"], "surplus"),
+        (["--jsn"], "--jsn"),
+    ],
+)
+def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
+    """What is wrong with them is typer's to say; it differs between its versions."""
+    said = mmlearn(*words)
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith("mmlearn: ")
+    assert line.endswith("See mmlearn --help.")
+    assert says in line.lower()
+    assert not list((tmp_path / "here").iterdir())
+
+
+# Names that do not exist: exit code 1, and the nearest one.
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "clp"], "'clp' is no system that trains on pictures with captions; did you mean 'clip'? choose"),
+        (["train", "bert"], "'bert' is no system that trains"),
+        (["train", "clip", "--data", "scene"], "no data set and no folder 'scene'; did you mean 'scenes'?"),
+        (["train", "clip", "--preset", "tinny"], "CLIPConfig has no preset 'tinny'; did you mean 'tiny'?"),
+        (["train", "clip", "--precision", "bf61"], "precision is 'no', 'bf16' or 'fp16', got 'bf61'"),
+        (["train", "clip", "--optimizer", "moun"], "no optimiser 'moun'; did you mean 'muon'?"),
+        (["train", "clip", "--vocab-size", "7"], "vocab_size must hold 256 bytes"),
+        (["train", "clip", "--language", "de"], "has no option 'language'"),
+        (["train", "clip", "--batch-size", "17"], "A batch of 17 cannot be drawn from 16 samples"),
+        (["train", "clip", "--image-size", "8"], "Pictures of 8 pixels are smaller than a patch of 16"),
+        (["train", "clip", "--learning-rate", "nan"], "learning rate"),
+        (["train", "clip", "--learning-rate", "-1"], "learning rate"),
+        (["train", "clip", "--data", "scenes", "--skip-bad"], "scenes has no option 'skip_bad'"),
+        (["train", "clip", "--data", "emoji", "--language", "dee"], "no names in 'dee'; did you mean 'de'?"),
+    ],
+)
+def test_a_training_that_cannot_be(fails, short, tmp_path, words, says):
+    """Later options win over those of a short training that would work."""
+    command, system, *options = words
+    words = [command, system, *short, "--output", tmp_path / "run", *options]
+    fails(*words, says=says, after_progress=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["data", "show", "emojis"], "no data set and no folder 'emojis'; did you mean 'emoji'?"),
+        (["data", "show", "emoji", "--split", "unseen-stile"], "no split 'unseen-stile'; did you mean 'unseen-style'?"),
+        (["data", "show", "scenes", "--split", "tran"], "no split 'tran'; did you mean 'train'?"),
+        (["run", "08"], "There is no chapter '08'; choose from 00, 00_first_lesson, 07, 07_contrastive"),
+        (["run", "contrastiv"], "did you mean '07_contrastive'?"),
+        (["run", "07", "--scale", "labtop"], "There is no scale 'labtop'; did you mean 'laptop'?"),
+        (["lab", "nowhere"], "mmlearn start nowhere"),
+    ],
+)
+@pytest.mark.usefixtures("notebooks")
+def test_names_that_do_not_exist(fails, words, says):
+    fails(*words, says=says, after_progress=words[0] == "run")
+
+
+def test_no_chapters_at_all(fails, monkeypatch, tmp_path):
+    monkeypatch.setattr("mmlearn.chapters.PACKAGE", tmp_path / "mmlearn")
+    fails("chapters", says="No notebooks came with this installation")
+
+
+# Folders of the user's own.
+
+
+@pytest.mark.parametrize("command", ["train", "show", "evaluate"])
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("no captions", ["neither captions.csv nor captions.jsonl", "image, caption"]),
+        ("no column", ["captions.csv, line 2", "'caption'"]),
+        ("no picture", ["There is no picture", "gone.png"]),
+        ("text for a picture", ["3.png", "is no picture that can be read"]),
+    ],
+)
+def test_folders_with_faults(fails, mmlearn, short, pictures, run_folder, tmp_path, command, fault, says):
+    folder = tmp_path / "own"
+    shutil.copytree(pictures, folder)
+    captions = folder / "captions.csv"
+    text = captions.read_text()
+    if fault == "no captions":
+        captions.unlink()
+    elif fault == "no column":
+        captions.write_text(text.replace("caption", "words"))
+    elif fault == "no picture":
+        captions.write_text(f"{text}\ngone.png,a thing,train\ngone.png,a thing,test")
+    else:
+        for path in folder.glob("*.png"):
+            path.write_text("text") if path.name == "3.png" or int(path.stem) > 15 else None
+        says = says if command != "evaluate" else ["is no picture that can be read"]
+    words = {
+        "train": ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run"],
+        "show": ["data", "show", folder, "--output", tmp_path / "sheet.png"],
+        "evaluate": ["evaluate", run_folder, "--data", folder],
+    }[command]
+    fails(*words, says=says, after_progress=True)
+
+
+def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_path, monkeypatch):
+    """The error crosses processes with its whole history, of which the user wants the last line."""
+    folder = tmp_path / "own"
+    shutil.copytree(pictures, folder)
+    real = cli._nothing_half_written
+
+    def spoil(output):  # when all have been read once, for the mean of their colours
+        for path in folder.glob("*.png"):
+            path.write_text("text")
+        return real(output)
+
+    monkeypatch.setattr(cli, "_nothing_half_written", spoil)
+    words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", 1]
+    said = mmlearn(*words)
+    assert (said.code, said.out) == (1, "")
+    assert re.fullmatch(r"mmlearn: \S+/own/\d+\.png is no picture that can be read\.", said.err.splitlines()[-1])
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "run").exists()
+
+
+# The output folder.
+
+
+@pytest.fixture(scope="module")
+def made_once(pictures, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    words = ["--data", pictures, "--steps", 3, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mmlearn", "train", "clip", *map(str, words), "--output", str(folder)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+    assert done.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def run_folder(made_once, tmp_path):
+    shutil.copytree(made_once, tmp_path / "finished")
+    return tmp_path / "finished"
+
+
+def test_a_folder_that_holds_a_run(fails, short, run_folder):
+    fails("train", "clip", *short, "--output", run_folder, says=["holds a run already; add --resume", "another folder"])
+    (run_folder / "config.json").unlink()
+    fails("train", "clip", *short, "--output", run_folder, says="holds a model already; give another folder")
+
+
+def test_nothing_to_resume(fails, short, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "missing"):
+        words = ["train", "clip", *short, "--output", tmp_path / name, "--resume"]
+        fails(*words, says=[name, "holds no run to go on with; start it without --resume"])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--steps", 4], "started with other settings: steps was 3, now 4"),
+        (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
+        (["--image-size", 48], "the model is another one"),
+        (["--data", "emoji"], "now 'emoji'"),
+    ],
+)
+def test_resuming_with_other_settings(fails, short, run_folder, more, says):
+    fails("train", "clip", *short, "--output", run_folder, "--resume", *more, says=says)
+
+
+def test_resuming_another_system(fails, short, run_folder):
+    words = ["train", "filip", *short, "--output", run_folder, "--resume"]
+    fails(*words, says="system was 'clip', now 'filip'; the model is another one")
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"training": 3}', '{"model_type": "clip"}'])
+def test_resuming_from_a_config_of_something_else(fails, short, run_folder, content):
+    (run_folder / "config.json").write_text(content)
+    words = ["train", "clip", *short, "--output", run_folder, "--resume"]
+    fails(*words, says=["config.json was not written by mmlearn train, or is damaged"])
+
+
+def test_resuming_where_every_checkpoint_is_damaged(mmlearn, short, run_folder):
+    for path in run_folder.glob("checkpoints/*/model.safetensors"):
+        path.write_bytes(b"")
+    (run_folder / "model.safetensors").unlink()
+    with pytest.warns(UserWarning, match="Passing over"):
+        said = mmlearn("train", "clip", *short, "--output", run_folder, "--resume")
+    assert said.code == 1
+    assert "holds no whole checkpoint to go on from" in said.err.splitlines()[-1]
+    assert (run_folder / "config.json").exists()
+
+
+@pytest.mark.parametrize("where", ["file", "file/run", "/proc/nowhere/run", "/dev/null"])
+def test_an_output_that_cannot_be_written(fails, short, tmp_path, where):
+    (tmp_path / "file").write_text("precious")
+    output = where if where.startswith("/") else tmp_path / where
+    fails("train", "clip", *short, "--output", output, after_progress=True)
+
+
+def test_a_sheet_that_cannot_be_written(fails, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for path in (tmp_path / "file" / "sheet.png", "/proc/nowhere/sheet.png", tmp_path, tmp_path / "sheet.nothing"):
+        fails("data", "show", "scenes", "--count", 1, "--output", path)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """As on a full disk: more cannot be written to any file. (Python turns the signal for it off.)"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000, 50_000, 1_000_000])
+def test_files_that_grow_too_large(fails, short, tmp_path, size):
+    """From the tokenizer to the optimiser's state."""
+    with files_of_at_most(size):
+        words = ["train", "clip", *short, "--output", tmp_path / "deep" / "run"]
+        fails(*words, says="File too large", after_progress=True)
+        if size < 5_000:
+            fails("data", "show", "scenes", "--count", 1, "--output", tmp_path / "sheet.png", says="File too large")
+
+
+def test_no_space_left_after_the_first_checkpoint(mmlearn, short, tmp_path, monkeypatch):
+    """What was good stays, and the run goes on from there once there is space."""
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    words = ["train", "clip", *short, "--checkpoint-every", 1]
+    mmlearn(*words, "--output", whole)
+    real, left = checkpoint._write, [4]  # three files make a checkpoint
+
+    def write(path, tensors):
+        left[0] -= 1
+        if left[0] < 0:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write", write)
+        said = mmlearn(*words, "--output", folder)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[-1].startswith("mmlearn: [Errno 28] No space left on device")
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000001"]
+    assert mmlearn(*words, "--output", folder, "--resume").code == 0
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+# Trouble while training.
+
+
+def test_a_loss_that_is_not_finite(fails, short, tmp_path):
+    words = ["train", "clip", *short, "--output", tmp_path / "run", "--learning-rate", 1e38]
+    fails(*words, says=["is nan at step", "Lower the learning rate"], after_progress=True)
+
+
+def test_stopped_before_the_first_checkpoint(mmlearn, short, tmp_path, monkeypatch):
+    def step(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_step", step)
+    said = mmlearn("train", "clip", *short, "--output", tmp_path / "deep" / "run")
+    assert (said.code, said.out) == (130, "")
+    assert said.err.splitlines()[-1].startswith("mmlearn: stopped")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_files_that_were_there_before_stay(mmlearn, short, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_step", lambda *_: 1 / 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("precious")
+    with pytest.raises(ZeroDivisionError):  # a mistake in our code keeps its traceback
+        mmlearn("train", "clip", *short, "--output", tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_ctrl_c(short, tmp_path):
+    """In a process of its own: one line, exit code 130, the newest checkpoint stays."""
+    words = [*map(str, short), "--steps", "100000", "--checkpoint-every", "2", "--output", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmlearn", "train", "clip", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 90
+    while len(list(tmp_path.glob("run/checkpoints/step-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        "mmlearn: stopped; a training run goes on from its newest checkpoint with --resume."
+    )
+    assert len(list(tmp_path.glob("run/checkpoints/step-*"))) == 2
+    assert not list(tmp_path.glob("run/checkpoints/.writing-*"))
+
+
+# Evaluation.
+
+
+def test_a_folder_without_a_run(fails, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "missing"):
+        words = ["evaluate", tmp_path / name, "--data", "scenes"]
+        fails(*words, says=[name, "holds no config.json; give the output folder of a finished mmlearn train"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_run_with_a_damaged_file(fails, run_folder, name):
+    content = (run_folder / name).read_bytes()
+    (run_folder / name).write_bytes(content[: len(content) // 2])
+    fails("evaluate", run_folder, "--data", "scenes", says=name)
+    (run_folder / name).unlink()
+    fails("evaluate", run_folder, "--data", "scenes", says=name)
+
+
+def test_a_run_of_another_system(fails, run_folder):
+    settings = json.loads((run_folder / "config.json").read_text())
+    (run_folder / "config.json").write_text(json.dumps(settings | {"system": "clpi"}))
+    fails("evaluate", run_folder, "--data", "scenes", says=["config.json", "did you mean 'clip'?"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "scens"], "did you mean 'scenes'?"),
+        (["--data", "emoji", "--split", "unseen"], "emoji has no split 'unseen'"),
+        (["--data", "scenes", "--language", "de"], "scenes has no option 'language'"),
+    ],
+)
+def test_evaluating_on_what_does_not_exist(fails, run_folder, words, says):
+    fails("evaluate", run_folder, *words, says=says)
+
+
+# The process itself.
+
+
+def test_it_runs_as_a_module(tmp_path):
+    """Exit codes and streams of ``python -m mmlearn``, without this process's captures."""
+
+    def run(*words):
+        command = [sys.executable, "-m", "mmlearn", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("data", "show", "nothing-like-it")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    done = run("nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves(tmp_path):
+    """``mmlearn … | head`` ends without a word."""
+    script = f"{sys.executable} -m mmlearn train --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == ""
+    assert done.returncode in (0, 1)
+
+
+def test_two_processes_share_a_run(short, tmp_path):
+    """torchrun: one of them writes, one says the result, and the folder is as that of one process."""
+    words = [*map(str, short), "--output", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "mmlearn", "train", "clip", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.count("parameters to train on") == 1
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003" / "random-1.safetensors").exists()
