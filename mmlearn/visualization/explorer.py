@@ -71,21 +71,30 @@ def alignment_explorer(
 
     ``maps[i][k]`` are the weights of word k over the patches of picture i; ``regions[i][k]`` is the share of each patch
     that the named object covers, or None for a word that names nothing. ``total`` is a line below, such as the pointing
-    accuracy over the whole split. All text is escaped. Raises ``ValueError`` where words and maps do not match.
+    accuracy over the whole split. All text is escaped. Raises ``ValueError`` where they do not match.
     """
-    for i, (row, weights) in enumerate(zip(words, maps, strict=True)):
-        if len(row) != len(weights) or weights.shape[-1] != grid[0] * grid[1]:
+    patches = grid[0] * grid[1]
+    if regions is None:
+        regions = [[None] * len(row) for row in words]
+    if not len(images) == len(words) == len(maps) == len(regions):
+        raise ValueError(
+            f"Each picture has its words, maps and regions, but there are {len(images)} pictures and words, maps and "
+            f"regions of {len(words)}, {len(maps)} and {len(regions)}."
+        )
+    for i, (row, weights, known) in enumerate(zip(words, maps, regions)):
+        shapes = [(len(known), *region.shape) for region in known if region is not None] or [(len(known), patches)]
+        if {tuple(weights.shape), *shapes} != {(len(row), patches)}:
             raise ValueError(
                 f"Picture {i} has {len(row)} words on a grid of {grid[0]} × {grid[1]}; its maps have shape "
-                f"{tuple(weights.shape)}."
+                f"{tuple(weights.shape)} and its regions {', '.join(map(str, sorted(set(shapes))))}."
             )
     name = f"align-{uuid.uuid4().hex[:12]}"
     height = round(width * images.shape[-2] / images.shape[-1])
     style = STYLE.format(id=name, width=width, height=height)
     style += "".join(RULES.format(id=name, k=k) for k in range(max(map(len, words), default=0)))
     figures = [
-        _figure(f"{name}-{i}", image, row, weights, grid, regions[i] if regions else [None] * len(row))
-        for i, (image, row, weights) in enumerate(zip(images, words, maps))
+        _figure(f"{name}-{i}", image, row, weights, grid, known)
+        for i, (image, row, weights, known) in enumerate(zip(images, words, maps, regions))
     ]
     note = f'<div class="total">{html.escape(total)}</div>' if total else ""
     return Explorer(f'<div id="{name}" class="alignment-explorer"><style>{style}</style>{"".join(figures)}{note}</div>')
