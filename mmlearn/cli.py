@@ -363,6 +363,7 @@ def main() -> None:
     """Run the command, and tell what goes wrong in one line."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()  # here, where an error can still be told
         if code == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)

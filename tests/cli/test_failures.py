@@ -409,10 +409,12 @@ def test_it_runs_as_a_module(tmp_path):
 
 def test_a_reader_that_leaves(tmp_path):
     """``mmlearn … | head`` ends without a word."""
-    script = f"{sys.executable} -m mmlearn train --help | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stderr == ""
-    assert done.returncode in (0, 1)
+    script = f"{sys.executable} -m mmlearn data --json | true; exit ${{PIPESTATUS[0]}}"
+    for buffered in ("", "1"):  # so that the pipe is found broken at the end, or in the middle
+        environment = os.environ | {"PYTHONUNBUFFERED": buffered}
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.stderr == ""
+        assert done.returncode == 1
 
 
 def test_two_processes_share_a_run(short, tmp_path):
