@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def zero_shot(
@@ -52,17 +52,14 @@ def linear_probe(
     mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
     train, test = (train - mean) / std, (test - mean) / std
     classes = int(max(train_label.max(), test_label.max())) + 1
-    linear = nn.Linear(train.shape[1], classes)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+    weight, bias = torch.zeros(classes, train.shape[1], requires_grad=True), torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(linear(train), train_label) + penalty / 2 * linear.weight.square().sum()
+        loss = F.cross_entropy(F.linear(train, weight, bias), train_label) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    with torch.no_grad():
-        return float((linear(test).argmax(-1) == test_label).float().mean())
+    return float((F.linear(test, weight, bias).argmax(-1) == test_label).float().mean())

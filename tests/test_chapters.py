@@ -1,0 +1,324 @@
+"""Chapters: what a result is held to, what is written, and small notebooks run, found, recorded and copied."""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmlearn import chapters
+from mmlearn.chapters import Chapter, Notebook, Result, Table, find, record, run, start
+
+INF = math.inf
+
+
+def cell(source, kind="code", tags=()):
+    extra = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {
+        "cell_type": kind,
+        "id": f"c{abs(hash(str(source))) % 10**8}",
+        "metadata": {"tags": list(tags)},
+        "source": source,
+    } | extra
+
+
+def write(path, cells, **metadata):
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    content = {"cells": cells, "metadata": {"kernelspec": kernel} | metadata, "nbformat": 4, "nbformat_minor": 5}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A package with three chapters and two exercises."""
+    root = tmp_path / "package"
+    write(
+        root / "notebooks" / "07_contrastive.ipynb",
+        [cell("# 7 — Pulling pairs\ntext", "markdown")],
+        mmlearn={"minutes": 3},
+    )
+    write(root / "notebooks" / "00_first.ipynb", [cell("x = 1"), cell(["no\n", "# Chapter 00: First\n"], "markdown")])
+    write(root / "notebooks" / "05_attention.ipynb", [cell("## no\n# Attention", "markdown")], mmlearn={"minutes": 0.5})
+    write(root / "notebooks" / "draft.ipynb", [cell("# Draft", "markdown")])
+    for path in ("05_attention/exercise.ipynb", "05_attention/checks.py", "07_contrastive/checks.py"):
+        (root / "exercises" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "exercises" / path).write_text(path)
+    monkeypatch.setattr(chapters, "notebooks_folder", lambda: root / "notebooks")
+    return root
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch):
+    """A chapter that writes to a folder of its own."""
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "run"))
+
+    def build(scale="laptop", **options):
+        return Chapter("07_contrastive", scale=scale, **options)
+
+    return build
+
+
+def written(tmp_path):
+    return json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+
+
+# Results.
+
+
+@pytest.mark.parametrize(
+    ("obtained", "at_least", "at_most", "holds"),
+    [
+        (0.9, 0.9, None, True),
+        (math.nextafter(0.9, 0), 0.9, None, False),
+        (0.9, None, 0.9, True),
+        (math.nextafter(0.9, 1), None, 0.9, False),
+        (0.5, 0.4, 0.6, True),
+        (0.3, 0.4, 0.6, False),
+        (0.7, 0.4, 0.6, False),
+        (-5.0, None, None, True),
+        (0.0, 0.0, None, True),
+        (-1e-9, 0.0, None, False),
+        (1e-9, None, 0.0, False),
+        (INF, 0.4, None, True),
+        (INF, None, 1.0, False),
+        *((math.nan, low, high, False) for low in (None, 0.1) for high in (None, 0.9)),
+    ],
+)
+def test_bounds(obtained, at_least, at_most, holds):
+    assert Result("R@1", obtained, at_least, at_most).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"at_least": 0.9}, "≥ 0.9"),
+        ({"at_most": 0.125}, "≤ 0.125"),
+        ({"at_least": 0, "at_most": 1}, "≥ 0 and ≤ 1"),
+        ({}, "reported"),
+        ({"at_least": 0.7, "goal": "≥ 0.9, not reached yet"}, "≥ 0.9, not reached yet"),
+    ],
+)
+def test_what_was_expected_in_words(options, expected):
+    assert Result("R@1", 0.5, **options).expected == expected
+
+
+def test_a_table_in_a_terminal_and_in_a_notebook():
+    table = Table([Result("R@1", 0.98765, at_least=0.9, chance=1 / 256), Result("long name of it", 2.0)], "laptop")
+    assert (
+        str(table)
+        == repr(table)
+        == (
+            "result           expected  obtained  chance\n"
+            "R@1              ≥ 0.9     0.988     0.00391\n"
+            "long name of it  reported  2.000     –"
+        )
+    )
+    assert table._repr_markdown_() == (
+        "| result (laptop) | expected | obtained | chance |\n|---|---|---|---|\n"
+        "| R@1 | ≥ 0.9 | 0.988 | 0.00391 |\n| long name of it | reported | 2.000 | – |"
+    )
+    assert str(Table([], "smoke")) == "result  expected  obtained  chance"
+
+
+def test_a_chapter_that_holds_shows_its_table_and_writes_it(chapter, tmp_path):
+    one = chapter(seed=3)
+    one.result("R@1", 0.95, at_least=0.9, chance=0.004)
+    one.result("gap", 1, goal="small")
+    one.details["curve"] = [1, 2]
+    table = one.finish()
+    assert table.rows() == [("R@1", "≥ 0.9", "0.950", "0.004"), ("gap", "small", "1.000", "–")]
+    content = written(tmp_path)
+    assert (content["chapter"], content["scale"], content["seed"]) == ("07_contrastive", "laptop", 3)
+    assert content["details"] == {"curve": [1, 2]}
+    assert [row["holds"] for row in content["results"]] == [True, True]
+    assert content["results"][0]["obtained"] == pytest.approx(0.95)
+    assert content["results"][0]["at_least"] == 0.9
+    assert content["versions"]["torch"] == torch.__version__
+    assert content["peak_memory_mb"] > 50
+    assert 0 <= content["seconds"] < 60
+    assert "CPU" in content["device"] or torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("scale", ["laptop", "gpu"])
+def test_a_chapter_that_does_not_hold_fails_by_name_and_writes_all_the_same(chapter, tmp_path, scale):
+    one = chapter(scale)
+    one.result("R@1", 0.5, at_least=0.9)
+    one.result("pointing", 0.99, at_least=0.9)
+    one.result("gap", math.nan, at_most=1)
+    with pytest.raises(AssertionError) as caught:
+        one.finish()
+    assert str(caught.value) == "R@1: 0.500, expected ≥ 0.9; gap: nan, expected ≤ 1"
+    assert [row["holds"] for row in written(tmp_path)["results"]] == [False, True, False]
+
+
+def test_at_smoke_scale_nothing_is_held_to_anything(chapter, tmp_path):
+    one = chapter("smoke")
+    one.result("R@1", 0.0, at_least=0.9)
+    one.result("gap", math.nan, at_most=1)
+    assert len(one.finish().rows()) == 2
+    assert [row["holds"] for row in written(tmp_path)["results"]] == [False, False]
+
+
+def test_each_scale_has_its_value_and_others_are_unknown(chapter):
+    assert [chapter(scale).pick(smoke=1, laptop=2, gpu=3) for scale in ("smoke", "laptop", "gpu")] == [1, 2, 3]
+    with pytest.raises(ValueError, match="smoke, laptop, gpu"):
+        chapter("laptops")
+
+
+def test_figures_are_saved_and_handed_back(chapter, tmp_path):
+    from mmlearn.visualization import bars
+
+    figure = bars({"a": 1.0}, label="x")
+    assert chapter().figure("bars", figure) is figure
+    assert (tmp_path / "run" / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_go_to_runs_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.delenv("MMLEARN_RUN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert Chapter("00_first").folder == Path("runs") / "00_first"
+    assert (tmp_path / "runs" / "00_first").is_dir()
+
+
+# Finding.
+
+
+def test_chapters_in_order_with_title_and_minutes(shipped):
+    assert [(c.number, c.name, c.title, c.minutes) for c in chapters.chapters()] == [
+        ("00", "00_first", "First", 1),
+        ("05", "05_attention", "Attention", 0.5),
+        ("07", "07_contrastive", "Pulling pairs", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [("00", "00_first"), ("0", "00_first"), ("5", "05_attention"), ("07", "07_contrastive"), ("00_first", "00_first")],
+)
+def test_a_chapter_by_number_or_name(shipped, asked, name):
+    assert find(asked).name == name
+
+
+def test_an_unknown_chapter_is_answered_with_the_nearest(shipped):
+    with pytest.raises(ValueError, match="no chapter '05_atention'; did you mean '05_attention'"):
+        find("05_atention")
+    with pytest.raises(ValueError, match=r"no chapter '99'; .*00, .*05, .*07"):
+        find("99")
+
+
+def test_without_notebooks_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "site" / "mmlearn")
+    with pytest.raises(FileNotFoundError, match="No notebooks came with this installation"):
+        chapters.notebooks_folder()
+    write(tmp_path / "site" / "mmlearn" / "_shipped" / "notebooks" / "00_a.ipynb", [])
+    assert chapters.notebooks_folder() == tmp_path / "site" / "mmlearn" / "_shipped" / "notebooks"
+    write(tmp_path / "site" / "notebooks" / "00_a.ipynb", [])  # a checkout goes first
+    assert chapters.notebooks_folder() == tmp_path / "site" / "notebooks"
+
+
+# Running.
+
+PARAMETERS = cell('SCALE = "laptop"\nSEED = 0', tags=["parameters"])
+USE = """
+from mmlearn.chapters import Chapter
+chapter = Chapter("03_small", scale=SCALE, seed=SEED)
+chapter.result("a <number>", 0.25, at_least=0.1, chance=0.0)
+print("seen", SEED)
+chapter.finish()
+"""
+
+
+def small(tmp_path, *cells):
+    path = write(tmp_path / "03_small.ipynb", [cell("# Small", "markdown"), PARAMETERS, *cells])
+    return Notebook("03", "03_small", "Small", 1, path)
+
+
+def test_a_notebook_is_run_and_its_results_come_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    chapter = small(tmp_path, cell(USE))
+    before = chapter.path.read_bytes()
+    got = run(chapter, tmp_path / "out", scale="smoke", seed=7, progress=False)
+    assert (got["chapter"], got["scale"], got["seed"]) == ("03_small", "smoke", 7)
+    assert got["results"][0]["obtained"] == 0.25
+    assert got == json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "seen 7" in page
+    executed = json.loads((tmp_path / "out" / "03_small.ipynb").read_text(encoding="utf-8"))
+    assert any("seen 7" in str(item.get("outputs")) for item in executed["cells"])
+    assert chapter.path.read_bytes() == before
+    assert "MMLEARN_RUN" not in os.environ
+
+
+def test_a_cell_that_fails_is_told_in_one_line_and_leaves_no_old_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text('{"results": "of an earlier run"}')
+    with pytest.raises(
+        ValueError, match=r"^03_small failed in cell \d+: ZeroDivisionError: division by zero"
+    ) as caught:
+        run(small(tmp_path, cell("1 / 0")), tmp_path / "out", scale="smoke", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert (tmp_path / "out" / "03_small.ipynb").is_file()  # to look at
+    assert "MMLEARN_RUN" not in os.environ
+
+
+def test_an_unknown_scale_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="smoke, laptop, gpu"):
+        run(small(tmp_path), tmp_path / "out", scale="large")
+    assert not (tmp_path / "out").exists()
+
+
+# Keeping.
+
+
+def test_record_keeps_every_seed(tmp_path):
+    chapter = Notebook("07", "07_contrastive", "x", 1, tmp_path)
+    runs = [
+        {"scale": "laptop", "seed": seed, "results": [{"name": "größer", "obtained": seed / 10}]} for seed in range(3)
+    ]
+    path = record(chapter, runs, tmp_path / "results")
+    assert path == tmp_path / "results" / "07" / "laptop.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == {"chapter": "07_contrastive", "runs": runs}
+    assert "größer" in path.read_text(encoding="utf-8")
+    record(chapter, runs[:1], tmp_path / "results")
+    assert len(json.loads(path.read_text(encoding="utf-8"))["runs"]) == 1
+    gpu = record(chapter, [{"scale": "gpu"}], tmp_path / "results")
+    assert gpu.name == "gpu.json"
+    assert path.is_file()
+
+
+def test_start_copies_what_is_not_there_and_never_overwrites(shipped, tmp_path):
+    target = tmp_path / "mine"
+    copied, kept = start(target)
+    expected = {
+        *(f"notebooks/{name}.ipynb" for name in ("00_first", "05_attention", "07_contrastive", "draft")),
+        "exercises/05_attention/exercise.ipynb",
+        "exercises/05_attention/checks.py",
+        "exercises/07_contrastive/checks.py",
+    }
+    copied = {path.relative_to(target).as_posix() for path in copied}
+    assert {path for path in expected if not path.endswith("checks.py")} <= copied <= expected
+    assert kept == []
+    for name in copied:
+        assert (target / name).read_bytes() == (shipped / name).read_bytes()
+    (target / "notebooks" / "00_first.ipynb").write_text("my own work")
+    (target / "notebooks" / "draft.ipynb").unlink()
+    again, kept = start(target)
+    assert again == [target / "notebooks" / "draft.ipynb"]
+    assert len(kept) == len(copied) - 1
+    assert (target / "notebooks" / "00_first.ipynb").read_text() == "my own work"
+
+
+def test_titles_lose_their_number_in_every_form(tmp_path, monkeypatch):
+    titles = ["Chapter 05 — A", "05: A", "5. A", "A", "05 A"]
+    for i, title in enumerate(titles):
+        write(tmp_path / f"{i:02}_x.ipynb", [cell(f"# {title}", "markdown")])
+    monkeypatch.setattr(chapters, "notebooks_folder", lambda: tmp_path)
+    assert [chapter.title for chapter in chapters.chapters()] == ["A"] * 5
+    assert all(re.fullmatch(r"\d\d", chapter.number) for chapter in chapters.chapters())

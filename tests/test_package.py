@@ -1,0 +1,237 @@
+"""The library as a whole: what importing it costs, how large it may grow, what imports what, and what it explains."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmlearn
+
+ROOT = Path(mmlearn.__file__).parent
+FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py")) if "_shipped" not in path.parts}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+FUNCTIONS = [
+    (name, node)
+    for name, tree in TREES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+]
+
+# Imports.
+
+HEAVY = {
+    "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
+    "papermill", "pycocotools", "resvg_py", "scipy", "sklearn", "tensorboard", "torchaudio", "torchvision",
+    "transformers", "typer", "webdataset",
+}  # fmt: skip
+NEEDED = {
+    "accelerate",
+    "einops",
+    "jaxtyping",
+    "mmlearn",
+    "numpy",
+    "packaging",
+    "safetensors",
+    "tokenizers",
+    "tqdm",
+    "yaml",
+}
+
+
+def imported(program):
+    """The packages outside the standard library that a fresh Python has after ``import torch``, and after more."""
+    program = f"import sys, torch; print(*sys.modules)\n{program}\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    lines = subprocess.run(command, timeout=120, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [
+        {name.partition(".")[0] for name in line.split()} - set(sys.stdlib_module_names)
+        for line in (lines[0], lines[-1])
+    ]
+
+
+def test_import_mmlearn_adds_nothing_to_torch_but_itself():
+    before, after = imported("import mmlearn")
+    assert after - before == {"mmlearn"}
+
+
+def test_what_a_training_imports_is_no_plotting_notebook_or_hub():
+    parts = "layers, objectives, models, data, evaluation, pretrained, training"
+    before, after = imported(
+        "".join(f"import mmlearn.{part}\n" for part in parts.split(", "))
+        + "from mmlearn.models import SYSTEMS, system\nfor name in SYSTEMS: system(name)\n"
+        + "import mmlearn.training.loop, mmlearn.data.scenes, mmlearn.data.emoji, mmlearn.data.folder"
+    )
+    added = {name for name in after - before if not name.startswith("_")}
+    assert added & HEAVY == set()
+    assert {"mmlearn", "einops", "jaxtyping"} <= added
+    assert added <= NEEDED | {"google"}  # a namespace that other packages bring
+
+
+def test_the_command_line_imports_what_a_command_needs_and_no_more():
+    _, after = imported("import mmlearn.cli")
+    assert after & (HEAVY - {"typer"}) == set()
+
+
+# Size.
+
+
+def lines(name):
+    return len(FILES[name].read_text(encoding="utf-8").splitlines())
+
+
+def length(node):
+    return node.end_lineno - node.lineno + 1
+
+
+def test_files_are_short_enough_to_read():
+    too_long = {name: lines(name) for name in FILES if lines(name) > (300 if name.startswith("models/") else 400)}
+    assert too_long == {}
+
+
+def test_functions_are_short_enough_to_read():
+    lengths = sorted(length(node) for _, node in FUNCTIONS)
+    assert len(lengths) > 200
+    assert lengths[int(0.9 * len(lengths))] <= 40
+    assert {f"{name}: {node.name}": length(node) for name, node in FUNCTIONS if length(node) > 80} == {}
+
+
+# What imports what: layers ← models → objectives; data, evaluation and visualization know no model.
+
+MAY = {
+    "names": set(),
+    "layers": {"names"},
+    "objectives": set(),
+    "models": {"layers", "objectives", "names"},
+    "pretrained": {"models", "layers", "names"},
+    "data": {"names"},
+    "evaluation": {"data", "objectives"},
+    "visualization": {"evaluation", "data"},
+    "training": {"data", "evaluation", "models", "pretrained", "layers", "names"},
+    "chapters": {"names"},
+    "exercises": {"chapters", "names"},
+    "doctor": {"data"},
+}  # cli, __main__ and __init__ sit on top
+
+
+def imports(name):
+    """The modules of mmlearn that a file names in any import, also inside a function."""
+    package = ["mmlearn", *Path(name).parts[:-1]]
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("mmlearn."))
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "mmlearn":
+                yield from (f"mmlearn.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
+            elif module.startswith("mmlearn."):
+                yield module
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def part(name):
+    return Path(name).parts[0].removesuffix(".py")
+
+
+def test_every_part_of_the_library_has_its_place():
+    assert {part(name) for name in FILES} == {*MAY, "cli", "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("upper", MAY)
+def test_arrows_point_one_way(upper):
+    wrong = {
+        f"{name} imports {module}"
+        for name in FILES
+        if part(name) == upper
+        for module in imports(name)
+        if module.split(".")[1] not in MAY[upper] | {upper}
+    }
+    assert wrong == set()
+
+
+def test_no_system_imports_another():
+    systems = {Path(name).stem for name in FILES if name.startswith("models/")} - {"__init__"}
+    assert {"clip", "vit", "bert"} <= systems
+    wrong = {
+        f"{name} imports {module}"
+        for name in FILES
+        if name.startswith("models/") and not name.endswith("__init__.py")
+        for module in imports(name)
+        if module.startswith("mmlearn.models")
+    }
+    assert wrong == set()
+
+
+# Docstrings.
+
+
+def undocumented(name):
+    """Public functions and classes of a file, and public methods, without a docstring.
+
+    Configurations and outputs of systems explain themselves by their fields; a forward and what stands for it
+    (``encode_image``, in layers, models and pretrained) by its class, a property by its name.
+    """
+    for node in TREES[name].body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        fields = isinstance(node, ast.ClassDef) and node.name.endswith(("Config", "Output"))
+        if not ast.get_docstring(node) and not (fields and part(name) in ("models", "layers")):
+            yield node.name
+        for method in node.body if isinstance(node, ast.ClassDef) else []:
+            if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                named = any("property" in ast.unparse(decorator) for decorator in method.decorator_list)
+                by_class = part(name) in ("models", "layers", "pretrained")
+                if not ast.get_docstring(method) and not named and not by_class:
+                    yield f"{node.name}.{method.name}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_public_is_explained(name):
+    assert list(undocumented(name)) == []
+    assert ast.get_docstring(TREES[name]), "the file has no docstring"
+
+
+# Randomness is an argument.
+
+DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal", "rand_like", "randn_like"}
+IN_PLACE = {"uniform_", "normal_", "bernoulli_", "random_", "exponential_"}
+
+
+def drawn_from_global_state(tree):
+    """Calls that draw without a generator."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = ast.unparse(node.func.value), node.func.attr
+            given = any(keyword.arg == "generator" for keyword in node.keywords)
+            of_torch = ((owner == "torch" and name in DRAWS) or name in IN_PLACE) and not given
+            of_numpy = owner in ("np.random", "numpy.random") and name not in ("get_state", "set_state", "default_rng")
+            of_python = owner == "random" and name not in ("getstate", "setstate", "Random")
+            if of_torch or of_numpy or of_python:
+                yield f"{owner}.{name} in line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if part(name) not in ("layers", "models", "doctor")])
+def test_nothing_draws_from_global_state(name):
+    """New layers do for their weights, as in all of PyTorch, and so follow ``torch.manual_seed``; doctor only times."""
+    assert list(drawn_from_global_state(TREES[name])) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if part(name) in ("layers", "models")])
+def test_layers_draw_for_their_weights_alone(name):
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef) and node.name in ("forward", "loss", "encode_image", "encode_text"):
+            assert list(drawn_from_global_state(node)) == [], node.name
+
+
+def test_the_search_for_draws_finds_them():
+    lines = [
+        "torch.rand(3)",
+        "x.normal_()",
+        "np.random.rand()",
+        "random.choice(x)",
+        "torch.randperm(3, generator=None or g)",
+    ]
+    found = [bool(list(drawn_from_global_state(ast.parse(line)))) for line in lines]
+    assert found == [True, True, True, True, False]
