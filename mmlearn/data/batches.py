@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.augment import augment
 from mmlearn.data.hashing import stream
 from mmlearn.data.tokenizer import Tokenizer
 
@@ -67,7 +68,8 @@ class PairCollate:
     """Samples with ``image`` and ``caption`` → ``image`` (b, 3, height, width), ``tokens`` and ``mask`` (b, t).
 
     Pictures are normalised by ``mean`` and ``std`` (one number a channel). With ``mark_repeats`` the batch also holds
-    ``caption_id`` (b,), equal where captions are, so that a repeated caption is no false negative.
+    ``caption_id`` (b,), equal where captions are, so that a repeated caption is no false negative. With ``augmented``
+    pictures are changed by :func:`mmlearn.data.augment.augment`; the batch's own captions, in order, are the seed.
     """
 
     def __init__(
@@ -77,14 +79,17 @@ class PairCollate:
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         mark_repeats: bool = False,
+        augmented: bool = False,
     ):
-        self.tokenizer, self.mark_repeats = tokenizer, mark_repeats
+        self.tokenizer, self.mark_repeats, self.augmented = tokenizer, mark_repeats, augmented
         self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         captions = [sample.caption for sample in samples]
         tokens, mask = self.tokenizer(captions)
         image = torch.stack([sample.image for sample in samples]).sub_(self.mean).div_(self.std)
+        if self.augmented:
+            image = augment(image, torch.Generator().manual_seed(int(stream(*captions)) >> 1))
         batch = {"image": image, "tokens": tokens, "mask": mask}
         if self.mark_repeats:
             batch["caption_id"] = torch.tensor([int(stream(caption)) >> 1 for caption in captions])

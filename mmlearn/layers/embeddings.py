@@ -1,6 +1,7 @@
 """How pictures and words become tokens with a place: patch, token and position embeddings."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +23,35 @@ def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tenso
     return rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size)
 
 
+def convolutional_stem(patch_size: int, width: int) -> nn.Sequential:
+    """Convolutions of 3 × 3 with stride 2, each with twice the channels, that end in one token a patch.
+
+    (b, 3, height, width) → (b, d, height / patch_size, width / patch_size). Neighbouring pixels are compared before
+    they are summed up, which small data needs. Raises ``ValueError`` where ``patch_size`` is no power of two, or
+    ``width`` does not halve as often.
+    Source: Xiao et al. 2021, "Early Convolutions Help Transformers See Better", section 4.
+    """
+    halvings = patch_size.bit_length() - 1
+    if patch_size < 2 or patch_size != 2**halvings or width % 2 ** (halvings - 1):
+        raise ValueError(
+            f"A convolutional stem halves the picture: patch_size must be a power of two, got {patch_size}, and "
+            f"width a multiple of half of it, got {width}."
+        )
+    channels = [3, *(width // 2 ** (halvings - 1 - i) for i in range(halvings))]
+    layers = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+    return nn.Sequential(*layers[:-1])
+
+
 class ImageEmbedding(nn.Module):
     r"""Cut a picture into patches, project each, put a class token before them, and add learned positions.
 
     .. math:: z_0 = [x_\mathrm{class};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}
 
     ``image_size`` is (height, width), or one number for a square; pixels beyond the last whole patch are left out. A
-    picture of another size gets its positions by bicubic interpolation of the learned grid.
+    picture of another size gets its positions by bicubic interpolation of the learned grid. With ``convolutions`` the
+    patches are not projected but read by :func:`convolutional_stem`.
 
     Raises ``ValueError`` for a picture that is not float (b, 3, height, width) or is smaller than a patch.
     Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
@@ -42,12 +65,17 @@ class ImageEmbedding(nn.Module):
         *,
         class_token: bool = True,
         bias: bool = True,
+        convolutions: bool = False,
     ):
         super().__init__()
         height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.patch_size = patch_size
         self.grid = (height // patch_size, image_width // patch_size)
-        self.patches = nn.Linear(3 * patch_size**2, width, bias=bias)
+        if convolutions:
+            self.patches = convolutional_stem(patch_size, width)
+        else:
+            self.patches = nn.Linear(3 * patch_size**2, width, bias=bias)
+        self.convolutions = convolutions
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
 
@@ -60,7 +88,11 @@ class ImageEmbedding(nn.Module):
         rows, columns = image.shape[2] // size, image.shape[3] // size
         if not rows or not columns:
             raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {size}-pixel patch.")
-        x = self.patches(patchify(image, size))
+        if self.convolutions:
+            whole = image[:, :, : rows * size, : columns * size]
+            x = rearrange(self.patches(whole), "b d row column -> b (row column) d")
+        else:
+            x = self.patches(patchify(image, size))
         if self.class_token is not None:
             x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
         return x + self._positions((rows, columns))

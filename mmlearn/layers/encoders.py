@@ -25,6 +25,7 @@ class ImageEncoderConfig(Config):
     norm_epsilon: float = 1e-5
     dropout: float = 0.0
     class_token: bool = True  # SigLIP has none and pools by attention
+    convolutions: bool = False  # read patches by a few convolutions, for little data
     embedding_norm: bool = False  # CLIP normalises before the first block, and so leaves out the patch bias
 
 
@@ -42,6 +43,7 @@ class ImageEncoder(nn.Module):
             config.width,
             class_token=config.class_token,
             bias=not config.embedding_norm,
+            convolutions=config.convolutions,
         )
         self.embedding_norm = (
             nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.embedding_norm else nn.Identity()

@@ -5,7 +5,8 @@ Official code: https://github.com/openai/CLIP.
 
 Deviations: of the image towers of the paper only the vision transformer is here. ``tiny`` is ours: it has no class
 token and takes each feature's maximum over the patches, because a class token needs several times as many steps to
-learn where to look, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`).
+learn where to look, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`). ``tiny-conv``,
+for small pictures of real things, reads its patches by convolutions (Xiao et al. 2021).
 """
 
 import math
@@ -39,6 +40,21 @@ class CLIPConfig(Config):
                 depth=3,
                 num_heads=2,
                 class_token=False,
+                embedding_norm=True,
+            ),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),
+            embedding_width=128,
+            pooling="max",
+        ),
+        "tiny-conv": dict(
+            image=ImageEncoderConfig(
+                image_size=32,
+                patch_size=8,
+                width=64,
+                depth=3,
+                num_heads=2,
+                class_token=False,
+                convolutions=True,
                 embedding_norm=True,
             ),
             text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),

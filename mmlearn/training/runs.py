@@ -33,9 +33,9 @@ class Run:
     mean: list[float]
     std: list[float]
 
-    def collate(self, *, mark_repeats: bool = False) -> PairCollate:
+    def collate(self, *, mark_repeats: bool = False, augmented: bool = False) -> PairCollate:
         """The collation that this system expects."""
-        return PairCollate(self.tokenizer, mean=self.mean, std=self.std, mark_repeats=mark_repeats)
+        return PairCollate(self.tokenizer, mean=self.mean, std=self.std, mark_repeats=mark_repeats, augmented=augmented)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``config.json`` says."""

@@ -159,3 +159,25 @@ def test_sinusoidal_similarity_depends_on_the_distance_only():
 def test_sines_and_cosines_come_in_pairs():
     with pytest.raises(ValueError, match="width must be even, got 5"):
         sinusoidal_positions(3, 5)
+
+
+def test_a_convolutional_stem_gives_a_token_a_patch():
+    """With its positions, in reading order, and each from its own surroundings only."""
+    embedding = ImageEmbedding((32, 48), 8, 16, class_token=False, convolutions=True)
+    image = torch.randn(2, 3, 32, 48)
+    before = embedding(image)
+    assert before.shape == (2, 4 * 6, 16)
+    stem = embedding.patches(image)
+    close(before - embedding.positions, stem.flatten(2).transpose(1, 2))
+    image[:, :, :8, :8] = 0  # the first patch
+    moved = (embedding(image) - before).abs().amax((0, 2)).reshape(4, 6) > 0
+    assert moved[0, 0]
+    assert not moved[2:].any()
+    assert not moved[:, 2:].any()
+    assert [layer.stride for layer in embedding.patches if isinstance(layer, torch.nn.Conv2d)] == [(2, 2)] * 3
+
+
+@pytest.mark.parametrize(("patch_size", "width"), [(1, 16), (6, 16), (16, 12)])
+def test_a_stem_that_cannot_halve_is_refused(patch_size, width):
+    with pytest.raises(ValueError, match="power of two"):
+        ImageEmbedding(32, patch_size, width, convolutions=True)

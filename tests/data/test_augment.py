@@ -1,0 +1,62 @@
+"""Pictures are changed each by itself, reproducibly, and not at all by amounts of 0."""
+
+import torch
+from testing_tools import close
+
+from mmlearn.data import load
+from mmlearn.data.augment import augment
+from mmlearn.data.batches import PairCollate
+from mmlearn.data.tokenizer import Tokenizer
+
+NOTHING = dict(shift=0, scale=0, turn=0, tint=0)
+
+
+def pictures(b=6):
+    return torch.randn(b, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_nothing_changes_nothing():
+    close(augment(pictures(), torch.Generator().manual_seed(0), **NOTHING), pictures())
+
+
+def test_the_generator_decides():
+    first, again, other = (augment(pictures(), torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert (first - other).abs().mean() > 0.05
+    assert first.shape == pictures().shape
+
+
+def test_each_picture_is_changed_by_itself():
+    same = pictures(1).expand(5, -1, -1, -1)
+    changed = augment(same, torch.Generator().manual_seed(0))
+    assert all((changed[i] - changed[i + 1]).abs().mean() > 0.05 for i in range(4))
+
+
+def test_a_shift_moves_by_at_most_its_share():
+    """A bright column in the middle of 32 stays within 0.25 · 32 pixels of it, and does not stay where it is."""
+    image = torch.zeros(200, 3, 32, 32)
+    image[..., 15:17] = 1
+    moved = augment(image, torch.Generator().manual_seed(0), **NOTHING | {"shift": 0.25})
+    place = (moved.mean((1, 2)) * torch.arange(32)).sum(-1) / moved.mean((1, 2)).sum(-1)
+    assert (place - 15.5).abs().max() <= 8.01
+    assert (place - 15.5).std() > 3
+
+
+def test_a_tint_is_one_line_a_channel():
+    image = pictures()
+    changed = augment(image, torch.Generator().manual_seed(0), **NOTHING | {"tint": 0.25})
+    for before, after in zip(image.flatten(0, 1), changed.flatten(0, 1)):
+        gain = (after.max() - after.min()) / (before.max() - before.min())
+        close((after - after.mean()).abs(), gain * (before - before.mean()).abs(), 1e-4)
+
+
+def test_a_batch_is_its_own_seed():
+    """The same batch is changed in the same way, as a resumed run needs it; another batch in another way."""
+    emoji = load("emoji", "train", size=16)
+    tokenizer = Tokenizer.train(emoji.captions)
+    plain, collate = PairCollate(tokenizer), PairCollate(tokenizer, augmented=True)
+    one, two = emoji.__getitems__([1, 2, 3]), emoji.__getitems__([2, 1, 3])
+    assert torch.equal(collate(one)["image"], collate(one)["image"])
+    assert not torch.allclose(collate(one)["image"][2], collate(two)["image"][2], atol=1e-2)
+    assert not torch.allclose(collate(one)["image"], plain(one)["image"], atol=1e-2)
+    assert torch.equal(collate(one)["tokens"], plain(one)["tokens"])
