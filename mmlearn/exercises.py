@@ -219,7 +219,7 @@ def progress_file() -> Path:
 def solved() -> set[str]:
     """The solved tasks, as ``EXERCISE/TASK``. A damaged file counts as empty."""
     try:
-        return set(json.loads(progress_file().read_text()))
+        return {name for name in json.loads(progress_file().read_text()) if isinstance(name, str)}
     except (OSError, ValueError, TypeError):
         return set()
 

@@ -1,0 +1,336 @@
+"""The machinery of exercises on small ones made here: what a student is told, what is remembered, what is listed."""
+
+import json
+import math
+import textwrap
+
+import pytest
+import torch
+
+from mmlearn import exercises
+from mmlearn.exercises import (
+    NOT_SOLVED,
+    CheckFailed,
+    attempt,
+    case,
+    expect,
+    expect_close,
+    expect_number,
+    expect_tensor,
+    load_checks,
+    load_part,
+    progress_file,
+    solved,
+    task,
+    tasks,
+)
+
+
+def double(x):
+    return 2 * x
+
+
+@task(double, difficulty=2, minutes=5)
+def check_double(function):
+    """Twice as much."""
+    x = torch.randn(3)
+    expect_close(function(x), 2 * x, "It doubles.", "multiply by 2.")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Progress of its own for each test."""
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def failure(check, *arguments, **named):
+    with pytest.raises(CheckFailed) as caught:
+        check(*arguments, **named)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+# What goes wrong inside a student's function.
+
+
+def stub(x):
+    raise NotImplementedError
+
+
+def forgets_to_return(x):
+    2 * x
+
+
+def crashes(x):
+    raise RuntimeError("first line\nsecond line")
+
+
+def crashes_silently(x):
+    raise KeyError
+
+
+def changes_its_argument(x):
+    return x.mul_(2)
+
+
+def returns_a_list(x):
+    return (2 * x).tolist()
+
+
+def right_shape_wrong_numbers(x):
+    return 2 * x + 1e-3
+
+
+def wrong_shape(x):
+    return 2 * x[:2]
+
+
+def not_finite(x):
+    return 2 * x / 0
+
+
+@pytest.mark.parametrize(
+    ("function", "parts"),
+    [
+        (stub, [NOT_SOLVED]),
+        (crashes, ["RuntimeError: first line"]),
+        (crashes_silently, ["KeyError", "no message"]),
+        (changes_its_argument, ["arguments"]),
+        (returns_a_list, ["tensor", "list"]),
+        (right_shape_wrong_numbers, ["It doubles.", "multiply by 2."]),
+        (wrong_shape, ["(2,)", "(3,)"]),
+        (not_finite, ["finite"]),
+        (lambda: None, ["TypeError"]),
+    ],
+)
+def test_each_mistake_is_told_in_one_line(function, parts):
+    told = failure(check_double, function)
+    for fragment in parts:
+        assert fragment in str(told)
+
+
+def test_nothing_returned_is_no_success():
+    assert "None" in str(failure(check_double, forgets_to_return))
+
+
+def test_the_right_function_passes_and_the_check_returns_nothing():
+    assert check_double(double) is None
+    assert check_double(lambda x: x + x) is None
+
+
+def test_inputs_are_fresh_and_the_global_state_stays():
+    seen = []
+
+    def keeps(x):
+        seen.append(x)
+        return 2 * x
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    for _ in range(3):
+        check_double(keeps)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert len({tuple(x.tolist()) for x in seen}) == 3
+
+
+def test_an_interrupt_is_no_mistake():
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_double(interrupted)
+
+
+def test_a_task_knows_its_name_its_solution_and_what_it_asks():
+    made = check_double.task
+    assert (made.name, made.difficulty, made.minutes) == ("double", 2, 5)
+    assert made.exercise == "tests"  # the folder of its file
+    assert made.reference is double
+    assert made.check is check_double
+    assert check_double.__doc__ == "Twice as much."
+
+
+# Expectations.
+
+
+def test_a_failure_has_a_property_and_a_hint():
+    told = CheckFailed("It sums to 1.", "softmax over the last axis.")
+    assert (told.property, told.hint) == ("It sums to 1.", "softmax over the last axis.")
+    assert str(told) == "It sums to 1. Hint: softmax over the last axis."
+    assert str(CheckFailed("It sums to 1.")) == "It sums to 1."
+
+
+@pytest.mark.parametrize(
+    ("holds", "passes"), [(True, True), (torch.tensor(True), True), (False, False), (torch.tensor(0), False)]
+)
+def test_expect(holds, passes):
+    if passes:
+        expect(holds, "p", "h")
+    else:
+        assert str(failure(expect, holds, "It holds.", "look.")) == "It holds. Hint: look."
+
+
+def test_close_is_close_to_its_tolerance():
+    wanted = torch.tensor([1.0, 100.0])
+    expect_close(wanted + torch.tensor([1e-6, 1e-4]), wanted, "p", "h")
+    expect_close(wanted.double(), wanted, "p", "h")
+    expect_close(wanted + 0.04, wanted, "p", "h", tolerance=0.05)
+    for got in (wanted + 1e-3 * torch.tensor([1, 0]), -wanted, wanted + torch.tensor([0.0, 1e-2])):
+        assert failure(expect_close, got, wanted, "Equal.", "h").property.startswith("Equal.")
+    assert "finite" in str(failure(expect_close, torch.tensor([1.0, math.nan]), wanted, "Equal.", "h"))
+    assert "tensor" in str(failure(expect_close, [1.0, 100.0], wanted, "Equal.", "h"))
+    assert "(1, 2)" in str(failure(expect_close, wanted[None], wanted, "Equal.", "h"))
+
+
+def test_a_number_may_be_plain_or_in_a_tensor():
+    for got in (0.5, torch.tensor(0.5), 0.5 + 1e-7):
+        expect_number(got, 0.5, "p", "h")
+    assert "0.5" in str(failure(expect_number, 0.25, 0.5, "Half.", "h"))
+    for got in (torch.tensor([0.5]), [0.5], "0.5", None):
+        assert "one number" in str(failure(expect_number, got, 0.5, "Half.", "h"))
+    for got in (math.nan, math.inf, torch.tensor(math.nan)):
+        assert "finite" in str(failure(expect_number, got, 0.5, "Half.", "h"))
+
+
+def test_a_tensor_comes_back_if_it_is_one():
+    x = torch.zeros(2, 3)
+    assert expect_tensor(x) is x
+    assert expect_tensor(x, (2, 3)) is x
+    assert "(3, 2)" in str(failure(expect_tensor, x, (3, 2)))
+    assert "float" in str(failure(expect_tensor, 1.0))
+    bad = torch.tensor([math.inf])
+    assert "finite" in str(failure(expect_tensor, bad))
+    assert expect_tensor(bad, finite=False) is bad
+
+
+def test_a_case_is_told_before_what_fails_in_it():
+    def check(words, property, hint=""):
+        with case(words):
+            raise CheckFailed(property, hint)
+
+    told = failure(check, "With a mask", "it sums to 1.", "mask first.")
+    assert (told.property, told.hint) == ("With a mask: it sums to 1.", "mask first.")
+    assert str(failure(check, "With a mask", NOT_SOLVED)) == NOT_SOLVED
+    with case("fine"):
+        pass
+
+
+# In a notebook.
+
+
+def test_attempt_tells_and_remembers_only_what_is_solved(capsys, home):
+    attempt(check_double, stub)
+    attempt(check_double, wrong_shape)
+    assert solved() == set()
+    assert not progress_file().exists()
+    attempt(check_double, double)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"…  double: {NOT_SOLVED}"
+    assert lines[1].startswith("✘  double: ")
+    assert lines[-1] == "✔  double: solved"
+    assert "Traceback" not in "".join(lines)
+    assert progress_file() == home / "progress.json"
+    assert solved() == {"tests/double"}
+
+
+def test_progress_grows_and_is_never_lost(home):
+    for name in ("b/two", "a/one", "b/two"):
+        exercises._remember(name)
+    assert json.loads(progress_file().read_text()) == ["a/one", "b/two"]
+    attempt(check_double, stub)  # what fails now was solved all the same
+    assert solved() == {"a/one", "b/two"}
+    assert [path.name for path in home.iterdir()] == ["progress.json"]  # nothing half-written
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"5", b"\xff\xfe\x00", b'["a/one"', b"[[1]]", b"[1]", b'{"a/one": 1}'])
+def test_a_damaged_progress_file_counts_as_empty_and_is_written_anew(home, content, capsys):
+    home.mkdir()
+    progress_file().write_bytes(content)
+    assert solved() == set() or content == b'{"a/one": 1}'
+    attempt(check_double, double)
+    assert "tests/double" in solved()
+    assert capsys.readouterr().out == "✔  double: solved\n"
+
+
+def test_an_interrupted_write_leaves_the_old_progress(home, monkeypatch, capsys):
+    exercises._remember("a/one")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exercises.os, "replace", full)
+    attempt(check_double, double)
+    out = capsys.readouterr().out
+    assert "✔  double: solved" in out
+    assert "progress was not saved" in out
+    assert "No space left" in out
+    assert solved() == {"a/one"}
+
+
+def test_progress_lies_in_the_home_folder_unless_told_otherwise(monkeypatch, tmp_path):
+    for value in (None, ""):
+        monkeypatch.delenv("MMLEARN_HOME") if value is None else monkeypatch.setenv("MMLEARN_HOME", value)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert progress_file() == tmp_path / ".mmlearn" / "progress.json"
+        monkeypatch.setenv("MMLEARN_HOME", "x")
+
+
+# The list.
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A package with one exercise of two tasks."""
+    path = tmp_path / "package" / "exercises" / "05_small"
+    path.mkdir(parents=True)
+    (path / "checks.py").write_text(
+        textwrap.dedent('''
+        import torch
+        from mmlearn.exercises import expect, task
+
+        HELPER = 5
+
+        @task(torch.sin, difficulty=1, minutes=3)
+        def check_sine(function):
+            """The sine."""
+            expect(function(torch.zeros(())) == 0, "sin 0 is 0.", "hint")
+
+        @task(torch.cos, difficulty=4, minutes=10)
+        def check_cosine(function):
+            expect(function(torch.zeros(())) == 1, "cos 0 is 1.", "hint")
+        ''')
+    )
+    (path / "mistakes.py").write_text("MISTAKES = {'sine': {'cosine': (lambda x: x + 1, 'sin 0')}}")
+    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "package" / "mmlearn")
+    return path
+
+
+def test_the_tasks_of_a_folder_in_order(folder):
+    found = tasks(folder)
+    assert [(one.exercise, one.name, one.difficulty, one.minutes) for one in found] == [
+        ("05_small", "sine", 1, 3),
+        ("05_small", "cosine", 4, 10),
+    ]
+    for one in found:
+        one.check(one.reference)
+    assert "cos 0 is 1" in str(failure(found[1].check, found[0].reference))
+    attempt(found[0].check, found[0].reference)
+    assert solved() == {"05_small/sine"}
+
+
+def test_parts_of_a_folder_are_loaded_fresh(folder):
+    assert set(load_part(folder, "mistakes").MISTAKES) == {"sine"}
+    assert load_checks("05_small").HELPER == 5
+    assert exercises.exercises_folder() == folder.parent
+
+
+def test_an_unknown_exercise_is_answered_with_the_nearest(folder):
+    with pytest.raises(ValueError, match="no exercise '05_smal'; did you mean '05_small'"):
+        load_checks("05_smal")
+
+
+def test_without_exercises_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "mmlearn")
+    with pytest.raises(FileNotFoundError, match="No exercises came with this installation"):
+        exercises.exercises_folder()
