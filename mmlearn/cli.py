@@ -158,17 +158,8 @@ def train(
     if skipped := getattr(samples, "skipped", []):
         say(f"left out {len(skipped)} pictures, such as: {skipped[0]}")
     made = new_run(system, samples, preset=preset, vocab_size=vocab_size, seed=seed)
-    training = {
-        "data": data,
-        "seed": seed,
-        "steps": steps,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "precision": precision,
-        "augment": augment,
-    }
+    training = dict(data=data, seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
+    training |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, augment=augment)
     if first:
         _check_output(output, made.to_dict() | {"training": training}, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more

@@ -243,7 +243,9 @@ def test_progress_grows_and_is_never_lost(home):
     assert [path.name for path in home.iterdir()] == ["progress.json"]  # nothing half-written
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"5", b"\xff\xfe\x00", b'["a/one"', b"[[1]]", b"[1]", b'{"a/one": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"5", b"\xff\xfe\x00", b'["a/one"', b"[[1]]", b"[1]", b'{"a/one": 1}']
+)
 def test_a_damaged_progress_file_counts_as_empty_and_is_written_anew(home, content, capsys):
     home.mkdir()
     progress_file().write_bytes(content)
