@@ -82,7 +82,8 @@ def run(
         print(f"{results['seconds']:.0f} s, {results['peak_memory_mb']} MB, {results['device']}\n")
     if keep:
         say(f"recorded in {record(notebook, runs, Path('book') / 'results')}")
-    say(f"Look at {folder / 'index.html'} in a browser; pictures and numbers lie beside it.")
+    page = (folder if seeds == 1 else folder / f"seed-{seed}") / "index.html"
+    say(f"Look at {page} in a browser; pictures and numbers lie beside it.")
     later = (
         "mmlearn lab opens the notebook to change it; mmlearn chapters lists the others; mmlearn exercises has tasks."
     )

@@ -1,9 +1,12 @@
 """A frozen image tower that knows ImageNet: torchvision's MobileNetV2, packaged without its classifier."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmlearn.data.packaged import reading
 
@@ -56,4 +59,15 @@ def load_backbone(input_size: int = 128) -> Backbone:
     features = mobilenet_v2(weights=None).features
     with reading("backbone", "mobilenet_v2.safetensors") as path:
         features.load_state_dict(load_file(path))
-    return Backbone(features, input_size)
+    _fold_norms(features.eval())
+    return Backbone(features.to(memory_format=torch.channels_last), input_size)  # which is faster on a CPU
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Multiply each frozen batch norm into the convolution before it, which changes nothing but the time it takes."""
+    for child in module.children():
+        _fold_norms(child)
+    layers = list(module.children())
+    for i, (convolution, norm) in enumerate(pairwise(layers)):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            module[i], module[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()

@@ -92,10 +92,11 @@ def alignment_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, 
                 "obtained": pointing_accuracy(maps, mentions.region),
                 "chance": pointing_chance(mentions.region),
             }
-    return rows | _occlusion(run, samples)
+    return rows | occlusion(run, samples)
 
 
-def _occlusion(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def occlusion(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How much less similar picture and caption become when something is painted over, with controls."""
     batch = run.collate()(samples)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (run.mean, run.std))
     with torch.no_grad():

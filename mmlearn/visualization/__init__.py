@@ -4,6 +4,7 @@ from mmlearn.visualization.explorer import Explorer, alignment_explorer
 from mmlearn.visualization.figures import (
     bars,
     contact_sheet,
+    embedding_plane,
     head_table,
     heat_maps,
     loss_curve,
@@ -18,6 +19,7 @@ __all__ = [
     "alignment_explorer",
     "bars",
     "contact_sheet",
+    "embedding_plane",
     "head_table",
     "heat_maps",
     "loss_curve",

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmlearn.evaluation.alignment import COVERED, pointing_accuracy, pointing_chance
+from mmlearn.evaluation.alignment import COVERED, modality_gap, pointing_accuracy, pointing_chance
 
 HEAT = "inferno"
+GLOW = (1.0, 0.45, 0.0)  # of a heat map over a picture
 RIGHT, WRONG, MUTED = "#1a7f37", "#c4321c", "#57606a"
 
 
@@ -145,9 +146,10 @@ def heat_maps(
     for axis, image, word, weights, region in zip(axes.flat, images, words, maps, regions):
         _show(axis, image)
         heat = weights.reshape(grid)
-        axis.imshow(
-            heat.numpy(), cmap=HEAT, alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
-        )
+        share = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-9)
+        overlay = torch.tensor([*GLOW, 0.0]).expand(*grid, 4).clone()
+        overlay[..., 3] = 0.75 * share  # so that the picture stays visible where the weight is low
+        axis.imshow(overlay.numpy(), extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
         axis.contour(
             np.kron((region.reshape(grid) >= COVERED).numpy(), np.ones((height // grid[0], width // grid[1]))),
             levels=[0.5],
@@ -200,6 +202,28 @@ def bars(
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.12)
+    return figure
+
+
+def embedding_plane(clouds: dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]) -> Figure:
+    """Pictures and texts on the two directions along which they differ most (PCA), one panel a model, lines for pairs.
+
+    The title gives the modality gap, the distance of the two means in all dimensions, and the share of the variance
+    that the plane shows.
+    """
+    figure, axes = _figure(1, len(clouds), 3.6, 3.4)
+    for axis, (label, (image, text)) in zip(axes[0], clouds.items()):
+        both = torch.cat([image, text])
+        centred = both - both.mean(0)
+        _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
+        one, two = (centred @ directions[:2].T).chunk(2)
+        axis.plot(*torch.stack([one, two]).permute(2, 0, 1).numpy(), color=MUTED, alpha=0.12, linewidth=0.6)
+        axis.scatter(*one.T.numpy(), s=9, color="#4c78a8", label="pictures")
+        axis.scatter(*two.T.numpy(), s=9, color=GLOW, label="texts")
+        shown = float(spread[:2].square().sum() / spread.square().sum())
+        axis.set_title(f"{label}\ngap {modality_gap(image, text):.2f}, plane shows {shown:.0%}", fontsize=9)
+        axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -12,6 +12,7 @@ matplotlib.use("agg")
 from mmlearn.visualization import (
     bars,
     contact_sheet,
+    embedding_plane,
     head_table,
     heat_maps,
     loss_curve,
@@ -157,7 +158,10 @@ def test_heat_maps_carry_their_numbers_and_frames():
     for axis, image, word, weights, region, right in zip(axes, IMAGES, words, MAPS, REGIONS, (True, True, False)):
         below, above = axis.get_images()
         np.testing.assert_allclose(np.asarray(below.get_array()), pixels(image))
-        np.testing.assert_allclose(np.asarray(above.get_array()), weights.reshape(2, 2))
+        overlay = np.asarray(above.get_array())  # one colour, the more opaque the higher the weight
+        assert len({tuple(colour) for colour in overlay[..., :3].reshape(-1, 3)}) == 1
+        share = (weights - weights.min()) / (weights.max() - weights.min())
+        np.testing.assert_allclose(overlay[..., 3], 0.75 * share.reshape(2, 2), rtol=1e-5)
         assert above.get_extent() == [-0.5, 7.5, 7.5, -0.5]  # the map lies on the whole picture
         assert axis.get_title().replace("\n", " ") == word
         assert same_color(frame(axis), RIGHT if right else WRONG)
@@ -184,7 +188,7 @@ def test_heat_maps_on_a_grid_that_is_not_square():
     assert path[:, 0].min() > 2.9
     assert path[:, 0].max() < 6.1
     assert path[:, 1].min() > 2.9
-    assert np.asarray(figure.axes[0].get_images()[1].get_array()).shape == (2, 4)
+    assert np.asarray(figure.axes[0].get_images()[1].get_array()).shape == (2, 4, 4)
 
 
 def test_a_head_table_names_every_layer_and_head():
@@ -215,3 +219,22 @@ def test_a_contact_sheet_has_every_picture_with_its_caption(count):
 def test_pixels_outside_0_to_1_are_clipped():
     figure = draw(contact_sheet([torch.full((3, 4, 4), 1.5), torch.full((3, 4, 4), -1.0)], ["a", "b"], columns=2))
     assert [set(shown(axis)[0].flat) for axis in figure.axes] == [{1.0}, {0.0}]
+
+
+def test_the_plane_shows_both_clouds_their_pairs_and_the_gap():
+    """Two clouds one apart along an axis, in 16 dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    image = 0.01 * torch.randn(20, 16, generator=generator)
+    text = image.clone()
+    text[:, 3] += 1
+    figure = draw(embedding_plane({"a model": (image, text), "one cloud": (image, image)}))
+    for axis, gap in zip(figure.axes, ("1.00", "0.00")):
+        assert f"gap {gap}" in axis.get_title()
+        assert len(axis.lines) == 20
+        assert [len(points.get_offsets()) for points in axis.collections] == [20, 20]
+    one, two = (points.get_offsets().mean(0) for points in figure.axes[0].collections)
+    assert abs(np.linalg.norm(one - two) - 1) < 0.02
+    ends = figure.axes[0].lines[7].get_xydata()
+    places = [points.get_offsets()[7] for points in figure.axes[0].collections]
+    np.testing.assert_allclose(ends, places, atol=1e-6)
+    assert "plane shows 100%" in figure.axes[0].get_title()
