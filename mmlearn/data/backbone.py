@@ -17,7 +17,8 @@ class Backbone(nn.Module):
     """Pictures (b, 3, height, width) in [0, 1], of any size → features (b, 1280), the mean over all places.
 
     Resizing to ``input_size`` and normalising are part of it. Its parameters are frozen, and it stays in evaluation
-    mode even while a system that holds it is trained. Gradients reach the pictures.
+    mode even while a system that holds it is trained. Gradients reach the pictures. Raises ``ValueError`` for pictures
+    of another type or shape.
     """
 
     width = 1280
@@ -39,6 +40,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 1280"]:
         """Features of these pictures."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"Pictures are float tensors of shape (b, 3, height, width); got {images.dtype} {tuple(images.shape)}."
+            )
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)

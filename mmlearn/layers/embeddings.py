@@ -110,7 +110,7 @@ class ImageEmbedding(nn.Module):
 class TextEmbedding(nn.Module):
     """Look up each token and add the learned embedding of its position.
 
-    Raises ``ValueError`` for more tokens than ``max_length`` positions.
+    Raises ``ValueError`` for more tokens than ``max_length`` positions and, on a CPU, for one outside the vocabulary.
     Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
     """
 
@@ -124,7 +124,12 @@ class TextEmbedding(nn.Module):
         length, most = tokens.shape[1], len(self.positions)
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return self.tokens(tokens) + self.positions[:length]
+        try:
+            return self.tokens(tokens) + self.positions[:length]
+        except IndexError as error:  # looked at afterwards, for looking at every token of every batch takes time
+            count = self.tokens.num_embeddings
+            wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
+            raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
 
 
 def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:

@@ -126,8 +126,11 @@ class BERT(nn.Module):
         """Cross-entropy of what the heads predict.
 
         ``batch["token_label"]`` (b, t) is the true token where one was masked and -100 elsewhere;
-        ``batch["next_label"]`` (b,) is 1 where the second sentence does not follow. ``ValueError`` without a head.
+        ``batch["next_label"]`` (b,) is 1 where the second sentence does not follow. ``ValueError`` without a head
+        or a text.
         """
+        if not len(batch["tokens"]):
+            raise ValueError("A batch holds at least one text.")
         output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
         losses = {}
         if output.token_logits is not None:

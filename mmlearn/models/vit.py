@@ -63,7 +63,9 @@ class ViT(nn.Module):
         return ViTOutput(tokens, representation, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of ``batch["label"]`` (b,). ``ValueError`` without a classifier."""
+        """Cross-entropy of ``batch["label"]`` (b,). ``ValueError`` without a classifier or a picture."""
         if self.classifier is None:
             raise ValueError("This ViT has no classifier: set num_classes in its configuration.")
+        if not len(batch["image"]):
+            raise ValueError("A batch holds at least one picture.")
         return {"classification": F.cross_entropy(self(batch["image"]).logits, batch["label"])}

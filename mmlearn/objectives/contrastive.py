@@ -1,8 +1,9 @@
 """Contrastive objectives: matching pairs in a batch are pulled together, all others pushed apart.
 
 Embeddings have unit length, ``logit_scale`` is 1/τ, already exponentiated, and row i of one modality belongs to row i
-of the other. Where a caption occurs twice in the batch, ``positives`` says so: its entry (i, j) is True if text j
-fits image i. Processes share one batch by :func:`mmlearn.objectives.gather` first.
+of the other; ``ValueError`` where they are not as many, or none. Where a caption occurs twice in the batch,
+``positives`` says so: its entry (i, j) is True if text j fits image i. Processes share one batch by
+:func:`mmlearn.objectives.gather` first.
 """
 
 import torch
@@ -44,6 +45,7 @@ def pair_cross_entropy(
 
     Source: Radford et al. 2021 (CLIP), figure 3; Yang et al. 2022 (UniCL), equations 2 to 4, for several positives.
     """
+    _check_pairs(*image_to_text.shape)
     if positives is None:
         matching = torch.arange(len(image_to_text), device=image_to_text.device)
         return (F.cross_entropy(image_to_text, matching) + F.cross_entropy(text_to_image, matching)) / 2
@@ -70,6 +72,7 @@ def pairwise_sigmoid(
     Source: Zhai et al. 2023 (SigLIP), equation 1 and section 3.3.
     """
     b = len(image_embedding)
+    _check_pairs(b, len(text_embedding))
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
     if positives is None:
@@ -139,6 +142,7 @@ def ranking_hinge(
     ``hardest`` keeps the largest term of each inner sum only. Texts that ``positives`` marks are no negatives.
     Source: Faghri et al. 2018 (VSE++), equation 5 and, for ``hardest``, equation 6.
     """
+    _check_pairs(len(image_embedding), len(text_embedding))
     similarity = image_embedding @ text_embedding.T
     if positives is None:
         positives = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
@@ -154,3 +158,8 @@ def ranking_hinge(
 def same_caption(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
     """The ``positives`` of a batch whose captions carry these ids: True where two captions are one."""
     return caption_id[:, None] == caption_id
+
+
+def _check_pairs(images: int, texts: int) -> None:
+    if not 1 <= images == texts:
+        raise ValueError(f"Images and texts come in pairs, and at least one: got {images} images and {texts} texts.")

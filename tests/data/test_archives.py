@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from dataclasses import asdict
@@ -188,7 +189,7 @@ def test_the_backbone_is_frozen_and_stays_in_evaluation_mode(backbone):
     torch.nn.Sequential(backbone).train()
     assert not any(module.training for module in backbone.modules())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
-    assert sum(parameter.numel() for parameter in backbone.parameters()) == 2_223_872 - 17_056  # norms are folded into convolutions
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == 2_223_872 - 17_056  # folded norms
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     images = torch.rand(2, 3, 40, 56, requires_grad=True)
     backbone(images).sum().backward()
@@ -205,6 +206,17 @@ def test_the_backbone_resizes_and_normalises_by_itself(backbone):
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(backbone(resized), expected)
     assert load_backbone(96).features(torch.zeros(1, 3, 96, 96)).shape == (1, 1280, 3, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (2, 4, 64, 64), (2, 64, 64, 3), (3, 64, 64)])
+@pytest.mark.usefixtures("unchecked")
+def test_the_backbone_refuses_what_is_no_picture(backbone, shape):
+    """One channel would be normalised as if it were three."""
+    with pytest.raises(ValueError, match=re.escape(f"(b, 3, height, width); got torch.float32 {shape}")):
+        backbone(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"got torch\.uint8"):
+        backbone(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    assert backbone(torch.zeros(0, 3, 40, 40)).shape == (0, 1280)
 
 
 def test_the_backbone_sees_what_two_drawings_have_in_common(backbone):

@@ -140,6 +140,13 @@ def test_a_text_that_is_too_long_is_refused():
         TextEmbedding(20, 6, 7)(torch.zeros(1, 8, dtype=torch.long))
 
 
+@pytest.mark.parametrize("token", [20, 21, 2**40, -1])
+def test_a_token_outside_the_vocabulary_is_named(token):
+    tokens = torch.tensor([[3, 19, 0], [0, token, 5]])
+    with pytest.raises(ValueError, match=rf"^There is no token {token}: .* has 20, from 0\.$"):
+        TextEmbedding(20, 6, 7)(tokens)
+
+
 @pytest.mark.parametrize(("length", "width"), [(1, 2), (7, 6), (50, 16)])
 def test_sinusoidal_positions_equal_the_formula(length, width):
     expected = [

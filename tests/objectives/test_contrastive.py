@@ -353,3 +353,26 @@ def test_large_logits_do_not_overflow(repeated, scale):
         ):
             assert all(part.isfinite().all() for part in gradients(got, *low))
             assert got.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5 * scale**0.5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("given", [False, True])
+def test_a_batch_of_one_is_finite(name, given):
+    """Nothing is there to be confused with; only the sigmoid still asks whether the pair matches."""
+    u, v = unit(1).requires_grad_(), unit(1, seed=9)
+    loss = LOSSES[name](u, v, torch.ones(1, 1, dtype=torch.bool) if given else None)
+    loss.backward()
+    expected = math.log1p(math.exp(1.5 - 4 * float(u.detach() @ v.T))) if name == "sigmoid" else 0
+    assert loss.item() == pytest.approx(expected, abs=1e-9)
+    assert u.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "in chunks"])
+@pytest.mark.usefixtures("unchecked")
+def test_batches_that_are_no_pairs(name):
+    """A mean over none would be NaN, and rows without a partner would count as something."""
+    in_chunks = lambda u, v: pairwise_sigmoid(u, v, scalar(4.0), scalar(-1.5), chunk_size=2)  # noqa: E731
+    loss = LOSSES.get(name, in_chunks)
+    for images, texts in ((0, 0), (0, 2), (3, 2), (2, 3)):
+        with pytest.raises(ValueError, match=f"at least one: got {images} images and {texts} texts"):
+            loss(unit(images), unit(texts))
