@@ -97,7 +97,10 @@ class PairCollate:
 
 
 def image_statistics(data: Dataset, count: int = 512) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Mean and standard deviation of each channel over ``count`` samples, spread evenly through the data."""
+    """Mean and standard deviation of each channel over ``count`` samples, spread evenly through the data.
+
+    A channel that hardly changes has a deviation of 1/255, so that pictures can be divided by it.
+    """
     samples = fetch(data, torch.linspace(0, len(data) - 1, min(count, len(data))).long().tolist())
     pixels = torch.stack([sample.image for sample in samples])
-    return pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    return pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1 / 255)

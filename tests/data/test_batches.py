@@ -186,6 +186,18 @@ def test_statistics_are_those_of_numpy(count):
     np.testing.assert_allclose(std, pixels.std((0, 2, 3), ddof=1), rtol=1e-5)
 
 
+def test_a_channel_that_never_changes_can_be_divided_by(tokenizer):
+    """As in drawings without blue: 0 / 0 would be NaN from the first step on."""
+    data = pictures(6)
+    for sample in data:
+        sample.image[2] = 0.25
+    mean, std = image_statistics(Listed(data))
+    assert std[2].item() == pytest.approx(1 / 255)
+    batch = PairCollate(tokenizer, mean=mean.tolist(), std=std.tolist())(data)
+    assert (batch["image"][:, 2] == 0).all()
+    assert batch["image"].isfinite().all()
+
+
 def test_normalised_by_its_own_statistics_data_has_mean_0_and_deviation_1(tokenizer):
     data = load("scenes", size=24, length=64)
     mean, std = image_statistics(data)
