@@ -62,7 +62,7 @@ def run(
     chapter: Annotated[str, typer.Argument(help="Number or name of a chapter, such as 00.")],
     scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Run with this many seeds, from --seed on.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
     keep: Annotated[bool, typer.Option("--record", help="Keep the results in book/results for the book.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:

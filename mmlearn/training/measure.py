@@ -56,7 +56,12 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def retrieval_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """Recall and median rank both ways, and how the two modalities lie in their space."""
+    """Recall and median rank both ways, and how the two modalities lie in their space.
+
+    Raises ``ValueError`` for fewer than two different captions: there would be nothing to choose from.
+    """
+    if len({sample.caption for sample in samples}) < 2:
+        raise ValueError("Retrieval needs at least two different captions, and these pictures have one.")
     embeddings = embed(run.system, samples, run.collate())
     image_to_text, text_to_image = similarity(embeddings)
     rows = {}
@@ -67,7 +72,7 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, 
         for k in (1, 5, 10):
             chance = 1 - float((1 - right.float().mean(1)).pow(k).mean())
             rows[f"{name} R@{k} of {matrix.shape[1]}"] = {"obtained": recall_at(k, matrix, right), "chance": chance}
-        rows[f"{name} median rank"] = {"obtained": median_rank(matrix, right), "chance": matrix.shape[1] / 2}
+        rows[f"{name} median rank"] = {"obtained": median_rank(matrix, right), "chance": (matrix.shape[1] + 1) / 2}
     if embeddings.image.ndim == 2:
         text = embeddings.text[embeddings.positives.int().argmax(1)]
         rows["modality gap"] = {"obtained": modality_gap(embeddings.image, text), "chance": None}

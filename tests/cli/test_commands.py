@@ -145,6 +145,14 @@ def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
     assert composition.code == 0
 
 
+@pytest.mark.parametrize("system", PAIRED)
+def test_a_batch_of_one(mmlearn, short, tmp_path, system):
+    said = mmlearn("train", system, *short, "--batch-size", 1, "--output", tmp_path / "run")
+    assert said.code == 0, said.err
+    losses = [row["loss"] for row in trained(tmp_path / "run")]
+    assert all(loss > 0 for loss in losses) if system == "siglip" else losses == [0, 0, 0]
+
+
 def test_language_and_tensorboard(mmlearn, tmp_path):
     options = ["--steps", 1, "--batch-size", 4, "--image-size", 32, "--language", "de", "--tensorboard"]
     said = mmlearn("train", "siglip", "--data", "emoji", *options, "--output", tmp_path / "run")

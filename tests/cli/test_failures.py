@@ -1,20 +1,28 @@
 """What goes wrong is told in one line on stderr, with exit code 1 or 2, and leaves nothing half-written."""
 
 import errno
+import io
 import json
 import os
+import pickle
 import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import contextmanager
+from functools import lru_cache
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmlearn import cli
+from mmlearn.data import emoji, packaged
 from mmlearn.training import checkpoint, loop
 
 # Words that the command does not understand: exit code 2.
@@ -47,6 +55,7 @@ TRAIN = ["train", "clip", "--data", "scenes", "--output", "x"]
         (["data", "show"], "name"),
         (["data", "show", "scenes", "--count", "0"], "--count"),
         (["run"], "chapter"),
+        (["run", "00", "--seeds", "0"], "--seeds"),
         (["chapters", "surplus"], "surplus"),
         (["--jsn"], "--jsn"),
     ],
@@ -146,6 +155,96 @@ def test_folders_with_faults(fails, mmlearn, short, pictures, run_folder, tmp_pa
         "show": ["data", "show", folder, "--output", tmp_path / "sheet.png"],
         "evaluate": ["evaluate", run_folder, "--data", folder],
     }[command]
+    fails(*words, says=says, after_progress=True)
+
+
+def encoded(form, mode="RGB", **options):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def bomb():
+    """A PNG of 70 bytes that claims a billion pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 32_000, 32_000, 8, 2, 0, 0, 0)
+    whole = b"\x89PNG\r\n\x1a\n"
+    for chunk in (header, b"IDAT" + zlib.compress(b""), b"IEND"):
+        whole += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return whole
+
+
+@pytest.mark.parametrize("command", ["train", "show"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (encoded("JPEG")[:900], "3.png cannot be read as a picture: image file is truncated"),
+        (b"", "3.png is no picture that can be read"),
+        (bomb(), "3.png cannot be read as a picture: Image size (1024000000 pixels) exceeds limit"),
+    ],
+    ids=["cut", "empty", "bomb"],
+)
+def test_pictures_that_cannot_be_read(fails, short, pictures, tmp_path, command, content, says):
+    shutil.copytree(pictures, tmp_path / "own")
+    (tmp_path / "own" / "3.png").write_bytes(content)
+    words = {
+        "train": ["train", "clip", *short, "--data", tmp_path / "own", "--output", tmp_path / "run"],
+        "show": ["data", "show", tmp_path / "own", "--output", tmp_path / "sheet.png"],
+    }[command]
+    fails(*words, says=says, after_progress=True)
+
+
+def test_unusual_pictures_and_captions_are_read(mmlearn, short, pictures, tmp_path):
+    """CMYK, 16 bits, transparent, animated; and a caption far longer than any context."""
+    own = tmp_path / "own"
+    shutil.copytree(pictures, own)
+    frames = [Image.new("RGB", (20, 20), name) for name in ("red", "blue")]
+    frames[0].save(own / "0.png", "GIF", save_all=True, append_images=frames[1:])
+    (own / "1.png").write_bytes(encoded("JPEG", "CMYK"))
+    (own / "2.png").write_bytes(encoded("PNG", "RGBA"))
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40).save(own / "3.png")
+    captions = own / "captions.csv"
+    captions.write_text(captions.read_text().replace("a grey field", "a grey field" + " and on" * 3000))
+    words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
+    for command in (words, ["data", "show", own], ["evaluate", tmp_path / "run", "--data", own]):
+        said = mmlearn(*command)
+        assert said.code == 0, said.err
+        assert "warning" not in said.err.lower()
+
+
+# Packaged archives.
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    """A copy of the archives that a test may damage, and no memory of the good ones."""
+    shutil.copytree(packaged.ARCHIVES, tmp_path / "archives")
+    monkeypatch.setattr(packaged, "ARCHIVES", tmp_path / "archives")
+    for name in ("_names", "_categories", "_pictures", "held_out"):
+        monkeypatch.setattr(emoji, name, lru_cache(getattr(emoji, name).__wrapped__))
+    return tmp_path / "archives"
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "empty", "gone"])
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("emoji/pictures.zip", ["train", "clip", "--data", "emoji"]),
+        ("emoji/names.json.gz", ["data", "show", "emoji"]),
+        ("emoji-openmoji/pictures.zip", ["data"]),
+        ("backbone/mobilenet_v2.safetensors", ["train", "lit"]),
+    ],
+)
+def test_damaged_archives(fails, archives, short, tmp_path, file, words, damage):
+    path = archives / file
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes({"cut": content[:half], "overwritten": bytes(half) + content[half:]}.get(damage, b""))
+    if damage == "gone":
+        path.unlink()
+    if words[0] == "train":
+        words = [*words[:2], *short, *words[2:], "--output", tmp_path / "run"]
+    says = [f"{file} is missing" if damage == "gone" else f"{file} is damaged", "Reinstall mmlearn, or run `python -m"]
     fails(*words, says=says, after_progress=True)
 
 
@@ -375,6 +474,40 @@ def test_a_run_of_another_system(fails, run_folder):
     settings = json.loads((run_folder / "config.json").read_text())
     (run_folder / "config.json").write_text(json.dumps(settings | {"system": "clpi"}))
     fails("evaluate", run_folder, "--data", "scenes", says=["config.json", "did you mean 'clip'?"])
+    (run_folder / "config.json").write_text(json.dumps(settings | {"system": "siglip"}))
+    fails("evaluate", run_folder, "--data", "scenes", says=["config.json", "SigLIPConfig has no field"])
+
+
+def test_weights_and_a_config_that_disagree(fails, run_folder):
+    settings = json.loads((run_folder / "config.json").read_text())
+    settings["config"]["embedding_width"] = 96
+    (run_folder / "config.json").write_text(json.dumps(settings))
+    says = ["model.safetensors does not fit its config.json", "text_projection.weight", "96"]
+    fails("evaluate", run_folder, "--data", "scenes", says=says)
+
+
+class Trap:
+    """Opened as a pickle, it would leave a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_in_place_of_weights_is_never_opened(fails, mmlearn, short, run_folder, tmp_path):
+    trap = pickle.dumps(Trap(tmp_path / "sprung"))
+    (run_folder / "model.safetensors").write_bytes(trap)
+    fails("evaluate", run_folder, "--data", "scenes", says="model.safetensors is no whole safetensors file")
+    for path in run_folder.glob("checkpoints/*/*.safetensors"):
+        path.write_bytes(trap)
+    with pytest.warns(UserWarning, match="Passing over"):
+        said = mmlearn("train", "clip", *short, "--output", run_folder, "--resume")
+    assert said.code == 1
+    assert not (tmp_path / "sprung").exists()
+    pickle.loads(trap)  # the control
+    assert (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(
@@ -387,6 +520,15 @@ def test_a_run_of_another_system(fails, run_folder):
 )
 def test_evaluating_on_what_does_not_exist(fails, run_folder, words, says):
     fails("evaluate", run_folder, *words, says=says)
+
+
+@pytest.mark.parametrize("captions", [["a dog"], ["a dog", "a dog"]])
+def test_evaluating_where_there_is_nothing_to_choose_from(fails, run_folder, tmp_path, captions):
+    own = tmp_path / "own"
+    own.mkdir()
+    Image.new("RGB", (32, 32), "red").save(own / "a.png")
+    (own / "captions.csv").write_text("\n".join(["image,caption,split", *(f"a.png,{text},test" for text in captions)]))
+    fails("evaluate", run_folder, "--data", own, says="at least two different captions, and these pictures have one")
 
 
 # The process itself.
