@@ -154,6 +154,6 @@ def test_presets_have_the_published_size(preset, count):
 
 def test_unknown_preset():
     with pytest.raises(
-        ValueError, match=r"no preset 'ViT-B-32'; did you mean 'ViT-B/32'\? choose from tiny, ViT-B/32, "
+        ValueError, match=r"no preset 'ViT-B-32'; did you mean 'ViT-B/32'\? choose from tiny, tiny-conv, ViT-B/32, "
     ):
         CLIPConfig.preset("ViT-B-32")

@@ -84,8 +84,12 @@ def test_loss_counts_repeated_captions_as_matches(chunk_size):
     assert abs(expected - pairwise_sigmoid(*output)).item() > 1
 
 
-def test_preset_has_the_published_size():
-    assert count_parameters(SigLIP, SigLIPConfig.preset("base-patch16-224")) == 203_155_970
+@pytest.mark.parametrize(
+    ("preset", "count"),
+    [("base-patch16-224", 203_155_970), ("large-patch16-256", 652_150_786), ("so400m-patch14-384", 877_960_498)],
+)
+def test_presets_have_the_published_size(preset, count):
+    assert count_parameters(SigLIP, SigLIPConfig.preset(preset)) == count
 
 
 def test_unknown_preset():

@@ -21,6 +21,7 @@ CASES = {  # at SigLIP's own bias of -10 negatives would hardly count
     "siglip in chunks": ("siglip", {"bias": -1.0, "chunk_size": 4}, True),
     "filip": ("filip", {}, False),
     "filip, captions": ("filip", {}, True),
+    "lit": ("lit", {"image_width": 24}, False),
 }
 
 
@@ -40,7 +41,8 @@ def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
     name, changes, captions = CASES[case]
     model, config = system(name)
     torch.manual_seed(0)
-    model = Loss(model(dataclasses.replace(config.tiny(), **changes)).double())
+    tower = [nn.Sequential(nn.Conv2d(3, 24, 64), nn.Flatten())] if name == "lit" else []  # the locked one
+    model = Loss(model(dataclasses.replace(config.tiny(), **changes), *tower).double())
     length = torch.tensor([5, 3, 8, 4, 8, 6])
     batch = {
         "image": torch.randn(BATCH, 3, 64, 64, dtype=torch.float64),
@@ -57,6 +59,7 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     loss = model(batch)
     loss.backward()
     gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
+    gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}  # not of the locked
     return {"loss": loss.detach(), **gradients}
 
 
