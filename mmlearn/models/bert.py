@@ -134,7 +134,9 @@ class BERT(nn.Module):
         output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
         losses = {}
         if output.token_logits is not None:
-            losses["mlm"] = F.cross_entropy(output.token_logits.flatten(0, 1), batch["token_label"].flatten())
+            logits, label = output.token_logits.flatten(0, 1), batch["token_label"].flatten()
+            masked = (label != -100).sum().clamp(min=1)  # of few short texts none may be
+            losses["mlm"] = F.cross_entropy(logits, label, reduction="sum") / masked
         if output.next_logits is not None:
             losses["nsp"] = F.cross_entropy(output.next_logits, batch["next_label"])
         if not losses:

@@ -91,6 +91,14 @@ def test_loss_is_the_mean_over_masked_tokens_only():
     close(gradient, by_token.sum((0, 1)))
 
 
+def test_a_batch_without_masked_tokens_costs_nothing():
+    model, batch = BERT(HEADS), gaps()
+    loss = model.loss(batch | {"token_label": torch.full_like(batch["tokens"], -100)})["mlm"]
+    loss.backward()
+    assert loss.item() == 0
+    assert (model.masked_language_head.bias.grad == 0).all()
+
+
 def test_one_batch_is_learned_by_heart():
     model, batch = BERT(HEADS), gaps()
     assert overfit(model, batch, steps=120, learning_rate=3e-3) < 0.05
