@@ -238,6 +238,7 @@ def run(
             kernel_name="python3",
             progress_bar={"desc": chapter.name, "unit": "cell"} if progress else False,
             cwd=str(output),
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of how it was started
         )
     except PapermillExecutionError as error:
         raise ValueError(f"{chapter.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
@@ -267,5 +268,7 @@ def start(folder: Path) -> tuple[list[Path], list[Path]]:
             (kept if target.exists() else copied).append(target)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                unfinished = target.with_name(f".writing-{target.name}")
+                shutil.copyfile(path, unfinished)
+                os.replace(unfinished, target)  # on a full disk no half a notebook is left to be kept next time
     return copied, kept

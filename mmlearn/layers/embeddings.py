@@ -28,7 +28,7 @@ def convolutional_stem(patch_size: int, width: int) -> nn.Sequential:
 
     (b, 3, height, width) → (b, d, height / patch_size, width / patch_size). Neighbouring pixels are compared before
     they are summed up, which small data needs. Raises ``ValueError`` where ``patch_size`` is no power of two, or
-    ``width`` does not halve as often.
+    ``width`` does not halve as often. Unlike the paper's it has GELU, no batch norm and no last 1 × 1 convolution.
     Source: Xiao et al. 2021, "Early Convolutions Help Transformers See Better", section 4.
     """
     halvings = patch_size.bit_length() - 1

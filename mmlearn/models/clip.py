@@ -83,8 +83,8 @@ class CLIP(nn.Module):
     """An image tower read at its class token, a causal text tower read at its end token, both projected and normalised.
 
     ``mask`` is True where a token is real; it may be left out, for a causal tower never looks past the end token. A
-    text without its end token is read at its first token, as in the published code. Raises ``ValueError`` for an
-    unknown pooling, or one that does not go with ``class_token``.
+    text without the ``end_token`` that is set is read at its first token, as in the published code. Raises
+    ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
     """
 
     def __init__(self, config: CLIPConfig):

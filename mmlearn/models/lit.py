@@ -3,7 +3,8 @@
 Paper: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning".
 Official code: https://github.com/google-research/big_vision (``proj/image_text``).
 
-Deviations: the text tower is CLIP's, one of those that the paper tries; ``tiny`` is ours.
+Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's; ``tiny``
+is ours.
 """
 
 import math
