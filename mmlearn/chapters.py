@@ -1,5 +1,7 @@
 """Chapters: notebooks that state what they expect, are run by papermill, and whose results are kept."""
 
+import base64
+import io
 import json
 import os
 import platform
@@ -256,6 +258,45 @@ def record(chapter: Notebook, runs: list[dict[str, Any]], folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"chapter": chapter.name, "runs": runs}, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def keep_outputs(chapter: Notebook, executed: Path) -> None:
+    """Put the outputs of a run into the chapter itself, which readers see before they run anything.
+
+    Progress bars and warnings are left out; pictures are stored with 256 colours, so that notebooks stay small. Raises
+    ``ValueError`` where the run is of another text than the chapter now has.
+    """
+    notebook, run = (json.loads(path.read_text(encoding="utf-8")) for path in (chapter.path, executed))
+    cells = [cell for cell in run["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    if ["".join(cell["source"]) for cell in cells] != ["".join(cell["source"]) for cell in notebook["cells"]]:
+        raise ValueError(f"{executed} was not made from {chapter.path} as it is now; run the chapter again.")
+    count = 0
+    for cell, ran in zip(notebook["cells"], cells):
+        if cell["cell_type"] == "code":
+            count += 1
+            cell["execution_count"] = count
+            cell["outputs"] = [_kept(output, count) for output in ran["outputs"] if _lasts(output)]
+    unfinished = chapter.path.with_name(f".writing-{chapter.path.name}")
+    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, chapter.path)
+
+
+def _lasts(output: dict[str, Any]) -> bool:
+    """Neither what goes to stderr nor a widget, which is dead in a notebook that is only read."""
+    return output.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def _kept(output: dict[str, Any], count: int) -> dict[str, Any]:
+    if "execution_count" in output:
+        output["execution_count"] = count
+    if "image/png" in output.get("data", {}):
+        from PIL import Image
+
+        picture = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
+        small = io.BytesIO()
+        picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+        output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+    return output
 
 
 def start(folder: Path) -> tuple[list[Path], list[Path]]:

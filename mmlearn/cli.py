@@ -63,11 +63,13 @@ def run(
     scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
-    keep: Annotated[bool, typer.Option("--record", help="Keep the results in book/results for the book.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--record", help="Keep results in book/results, and outputs in the notebook.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:
     """Run a chapter: execute its notebook, keep its figures and numbers, print its results."""
-    from mmlearn.chapters import Result, Table, find, record
+    from mmlearn.chapters import Result, Table, find, keep_outputs, record
     from mmlearn.chapters import run as execute
 
     notebook = find(chapter)
@@ -80,10 +82,12 @@ def run(
         fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]
         print(Table([Result(**row) for row in fields], scale))
         print(f"{results['seconds']:.0f} s, {results['peak_memory_mb']} MB, {results['device']}\n")
+    first = folder if seeds == 1 else folder / f"seed-{seed}"
     if keep:
         say(f"recorded in {record(notebook, runs, Path('book') / 'results')}")
-    page = (folder if seeds == 1 else folder / f"seed-{seed}") / "index.html"
-    say(f"Look at {page} in a browser; pictures and numbers lie beside it.")
+        if scale == "laptop":
+            keep_outputs(notebook, first / notebook.path.name)
+    say(f"Look at {first / 'index.html'} in a browser; pictures and numbers lie beside it.")
     later = (
         "mmlearn lab opens the notebook to change it; mmlearn chapters lists the others; mmlearn exercises has tasks."
     )

@@ -1,5 +1,7 @@
 """Chapters: what a result is held to, what is written, and small notebooks run, found, recorded and copied."""
 
+import base64
+import io
 import json
 import math
 import os
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mmlearn import chapters
-from mmlearn.chapters import Chapter, Notebook, Result, Table, find, record, run, start
+from mmlearn.chapters import Chapter, Notebook, Result, Table, find, keep_outputs, record, run, start
 
 INF = math.inf
 
@@ -291,6 +294,68 @@ def test_record_keeps_every_seed(tmp_path):
     gpu = record(chapter, [{"scale": "gpu"}], tmp_path / "results")
     assert gpu.name == "gpu.json"
     assert path.is_file()
+
+
+def png(width):
+    picture, stream = Image.new("RGB", (width, width)), io.BytesIO()
+    picture.putdata([(x * 7 % 256, y * 5 % 256, (x + y) % 256) for y in range(width) for x in range(width)])
+    picture.save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_outputs_of_a_run_are_kept_in_the_chapter(tmp_path):
+    sources = ["x = 1\n", "y = 2\nshow(y)\n"]
+    path = write(tmp_path / "07_x.ipynb", [cell("# T", "markdown"), *(cell([part]) for part in sources)])
+    clean = json.loads(path.read_text())
+    ran = json.loads(path.read_text())
+    ran["cells"].insert(1, cell("SEED = 3", tags=["injected-parameters"]))
+    picture = png(64)
+    ran["cells"][3] |= {
+        "execution_count": 9,
+        "metadata": {"papermill": {"duration": 3}},
+        "outputs": [
+            {"output_type": "stream", "name": "stderr", "text": ["warning"]},
+            {"output_type": "stream", "name": "stdout", "text": ["größer\n"]},
+            {
+                "output_type": "display_data",
+                "metadata": {},
+                "data": {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "0%"},
+            },
+            {
+                "output_type": "execute_result",
+                "execution_count": 9,
+                "metadata": {},
+                "data": {"image/png": picture, "text/plain": "Figure"},
+            },
+        ],
+    }
+    executed = tmp_path / "run" / "07_x.ipynb"
+    executed.parent.mkdir()
+    executed.write_text(json.dumps(ran))
+    chapter = Notebook("07", "07_x", "T", 1, path)
+    keep_outputs(chapter, executed)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert "größer" in path.read_text(encoding="utf-8")
+    assert [c.get("execution_count") for c in kept["cells"]] == [None, 1, 2]
+    out = kept["cells"][2]["outputs"]
+    assert [o.get("name", o["output_type"]) for o in out] == ["stdout", "execute_result"]
+    assert out[1]["execution_count"] == 2
+    small = Image.open(io.BytesIO(base64.b64decode(out[1]["data"]["image/png"])))
+    assert small.size == (64, 64)
+    assert len(small.getcolors()) <= 256
+    for one in kept["cells"]:
+        if one["cell_type"] == "code":
+            one |= {"execution_count": None, "outputs": []}
+    assert kept == clean
+
+
+def test_outputs_of_another_text_are_refused(tmp_path):
+    path = write(tmp_path / "07_x.ipynb", [cell("# T", "markdown"), cell("x = 1")])
+    before = path.read_bytes()
+    executed = write(tmp_path / "run.ipynb", [cell("# T", "markdown"), cell("x = 2")])
+    with pytest.raises(ValueError, match="run the chapter again"):
+        keep_outputs(Notebook("07", "07_x", "T", 1, path), executed)
+    assert path.read_bytes() == before
 
 
 def test_start_copies_what_is_not_there_and_never_overwrites(shipped, tmp_path):

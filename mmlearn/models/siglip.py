@@ -46,7 +46,7 @@ class SigLIPConfig(Config):
             image=ImageEncoderConfig(
                 image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False, **GELU
             ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=2, num_heads=2, causal=False, **GELU),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2, causal=False, **GELU),
         ),
         "base-patch16-224": dict(),
         "large-patch16-256": dict(
