@@ -1,6 +1,7 @@
 """What the README says works: its commands are there, its links lead somewhere, its snippets run."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -52,6 +53,28 @@ def run(command, folder):
 
 def test_the_two_commands_come_first():
     assert COMMANDS[:2] == ["make lesson", "make test"]
+
+
+def test_its_numbers_are_the_recorded_ones():
+    """In order: the chapter, and the result of it."""
+    wanted = [
+        ("00", "scenes, picture → text: R@1 of 256"),
+        ("00", "scenes, unseen colour–shape pairs, picture → text: R@1"),
+        ("00", "emoji, unseen style: R@10 of 1,444 names"),
+        ("07", "lit, unseen style: R@10 of all names"),
+        ("07", "filip: pointing"),
+        ("07", "clip: prefers the truth, colour swapped"),
+        ("07", "filip: prefers the truth, colour swapped"),
+    ]
+    printed = re.findall(r"^\|.*\| (0\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
+    assert len(printed) == len(wanted)
+    for (obtained, chance), (chapter, name) in zip(printed, wanted):
+        runs = json.loads((ROOT / "book" / "results" / chapter / "laptop.json").read_text(encoding="utf-8"))["runs"]
+        results = [row for run in runs for row in run["results"] if row["name"] == name]
+        assert len(results) == len(runs) == 3
+        mean = sum(row["obtained"] for row in results) / 3
+        assert obtained == f"{mean:.2f}", f"{name}: {mean}"
+        assert float(chance) == pytest.approx(results[0]["chance"], abs=6e-4)
 
 
 def test_every_make_target_that_is_named_exists():
