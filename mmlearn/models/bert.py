@@ -9,13 +9,12 @@ Deviations: ``tiny`` is ours. The vector of the pad token gets no gradient from 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, TextEmbedding, Transformer
-from mmlearn.layers.transformer import ACTIVATIONS
+from mmlearn.layers import Config
+from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,6 @@ class BERTOutput(NamedTuple):
     next_logits: Float[Tensor, "b 2"] | None  # 0: follows, 1: does not
 
 
-class MaskedLanguageHead(nn.Module):
-    """A layer and the transposed token table, so that input and output share their vectors."""
-
-    def __init__(self, config: BERTConfig):
-        super().__init__()
-        self.dense = nn.Linear(config.width, config.width)
-        self.activation = ACTIVATIONS[config.activation]
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, x: Float[Tensor, "b t d"], token_table: Float[Tensor, "v d"]) -> Float[Tensor, "b t v"]:
-        return F.linear(self.norm(self.activation(self.dense(x))), token_table, self.bias)
-
-
 class BERT(nn.Module):
     """Token + position + sentence embeddings through a post-norm transformer.
 
@@ -77,32 +62,32 @@ class BERT(nn.Module):
             raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
         width = config.width
-        self.embedding = TextEmbedding(config.vocab_size, width, config.max_length)
-        self.embedding.tokens.padding_idx = config.pad_token
-        self.token_types = nn.Embedding(config.token_types, width)
-        self.embedding_norm = nn.LayerNorm(width, eps=config.norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout)
-        self.transformer = Transformer(
+        self.embedding = BERTEmbedding(
+            config.vocab_size,
+            width,
+            config.max_length,
+            token_types=config.token_types,
+            pad_token=config.pad_token,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.transformer = bert_transformer(
             width,
             config.depth,
             config.num_heads,
             mlp_width=config.mlp_width,
             activation=config.activation,
-            norm_first=False,
             norm_epsilon=config.norm_epsilon,
             dropout=config.dropout,
         )
-        self.pooler = nn.Sequential(nn.Linear(width, width), nn.Tanh()) if config.pooler else None
-        self.masked_language_head = MaskedLanguageHead(config) if config.masked_language_head else None
+        self.pooler = pooler(width) if config.pooler else None
+        self.masked_language_head = None
+        if config.masked_language_head:
+            self.masked_language_head = MaskedLanguageHead(
+                width, config.vocab_size, activation=config.activation, norm_epsilon=config.norm_epsilon
+            )
         self.next_sentence_head = nn.Linear(width, 2) if config.next_sentence_head else None
-        self.apply(self._initialise)
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)  # the official code's initialisation
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+        self.apply(initialise_as_bert)
 
     def forward(
         self,
@@ -110,9 +95,7 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> BERTOutput:
-        token_type = torch.zeros_like(tokens) if token_type is None else token_type
-        x = self.embedding(tokens) + self.token_types(token_type)
-        x = self.transformer(self.dropout(self.embedding_norm(x)), mask)
+        x = self.transformer(self.embedding(tokens, token_type), mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
         head, table = self.masked_language_head, self.embedding.tokens.weight
         return BERTOutput(

@@ -435,6 +435,8 @@ def test_ctrl_c(short, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # In the background of a shell Ctrl-C is ignored, and so it would be in all that is started there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 90
     while len(list(tmp_path.glob("run/checkpoints/step-*"))) < 2 and time.monotonic() < deadline:
