@@ -105,7 +105,7 @@ MAY = {
     "objectives": set(),
     "models": {"layers", "objectives", "names"},
     "pretrained": {"models", "layers", "names"},
-    "data": {"names"},
+    "data": {"names", "objectives"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data"},
     "training": {"data", "evaluation", "models", "pretrained", "layers", "names"},

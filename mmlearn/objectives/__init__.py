@@ -9,15 +9,42 @@ from mmlearn.objectives.contrastive import (
     ranking_hinge,
     same_caption,
 )
+from mmlearn.objectives.distillation import distilled_targets, enqueue, soft_cross_entropy, update_average
 from mmlearn.objectives.gather import gather
+from mmlearn.objectives.masked import (
+    mask_regions,
+    mask_tokens,
+    masked_cross_entropy,
+    masked_region_classification,
+    masked_region_kl,
+    masked_region_regression,
+)
+from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
+from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
+    "cosine_cost",
+    "distilled_targets",
+    "enqueue",
     "gather",
+    "hard_negatives",
+    "image_text_matching",
     "info_nce",
+    "ipot",
     "late_interaction",
     "late_interaction_info_nce",
+    "mask_regions",
+    "mask_tokens",
+    "masked_cross_entropy",
+    "masked_region_classification",
+    "masked_region_kl",
+    "masked_region_regression",
     "pair_cross_entropy",
     "pairwise_sigmoid",
+    "random_negatives",
     "ranking_hinge",
     "same_caption",
+    "soft_cross_entropy",
+    "update_average",
+    "word_region_alignment",
 ]

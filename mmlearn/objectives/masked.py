@@ -1,0 +1,136 @@
+r"""Masked prediction: hide some words or regions, and predict them from what is left.
+
+Sampling and loss are apart: :func:`mask_tokens` and :func:`mask_regions` choose what to hide, with a generator; the
+others compare what a system says at those places. Every loss is a mean over the hidden places alone; with none it is
+0, not NaN, and still has a gradient: 0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORED = -100  # the label of a place that is not predicted, as in PyTorch's cross-entropy
+
+
+def mask_tokens(
+    tokens: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    vocab_size: int,
+    mask_token: int,
+    special: Sequence[int],
+    generator: torch.Generator,
+    probability: float = 0.15,
+    words: Int[Tensor, "b t"] | None = None,
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """Hide about 15 % of the tokens: the tokens to read, and at each hidden place the token to predict (else -100).
+
+    A hidden place shows ``mask_token`` in 80 % of cases, a random token in 10 %, itself in 10 %. Padding and
+    ``special`` tokens are never hidden, and no random token is special. Places with the same number in ``words`` are
+    one word: all of it is hidden, or nothing. A row with anything to hide has something hidden, so short rows lose a
+    little more than ``probability``. Raises ``ValueError`` for no probability, or where every token is special.
+    Source: Devlin et al. 2019 (BERT), section 3.1; for whole words, Kim et al. 2021 (ViLT), section 3.3.
+    """
+    device = tokens.device
+    reserved = torch.tensor(sorted({*special, mask_token}), device=device)
+    ordinary = torch.arange(vocab_size, device=device)
+    ordinary = ordinary[~torch.isin(ordinary, reserved)]
+    if not len(ordinary):
+        raise ValueError(f"All {vocab_size} tokens of the vocabulary are special: pass a larger vocab_size.")
+    hidden = _choose(mask & ~torch.isin(tokens, reserved), probability, generator, words)
+    kind = _uniform(tokens.shape, generator, device)
+    drawn = torch.randint(len(ordinary), tokens.shape, generator=generator, device=generator.device).to(device)
+    corrupted = tokens.masked_fill(hidden & (kind < 0.8), mask_token)
+    corrupted = torch.where(hidden & (kind >= 0.9), ordinary[drawn].to(tokens.dtype), corrupted)
+    return corrupted, tokens.masked_fill(~hidden, IGNORED)
+
+
+def mask_regions(
+    region_mask: Bool[Tensor, "b p"], *, generator: torch.Generator, probability: float = 0.15
+) -> Bool[Tensor, "b p"]:
+    """Which regions to hide: about 15 % of the real ones, and at least one of each row that has any.
+
+    Raises ``ValueError`` for no probability. Source: Chen et al. 2020 (UNITER), section 3.2.
+    """
+    return _choose(region_mask, probability, generator)
+
+
+def masked_cross_entropy(logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"]) -> Float[Tensor, ""]:
+    r"""The cross-entropy of the hidden tokens, or of any labels where -100 means: not asked.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
+
+    Logits that know nothing give ln v. Source: Devlin et al. 2019 (BERT), section 3.1.
+    """
+    total = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), label.reshape(-1), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (label != IGNORED).sum().clamp(min=1)
+
+
+def masked_region_regression(
+    prediction: Float[Tensor, "b p f"], target: Float[Tensor, "b p f"], masked: Bool[Tensor, "b p"]
+) -> Float[Tensor, ""]:
+    r"""MRFR: predict the features of a hidden region, by the squared distance to them.
+
+    .. math:: \ell = \frac{1}{|m|} \sum_{i \in m} \lVert g(h_i) - r(v_i) \rVert_2^2
+
+    The sum runs over all f features, as the equation says: the official code divides by f as well.
+    Source: Chen et al. 2020 (UNITER), section 3.2, masked region feature regression.
+    """
+    return (prediction[masked] - target[masked]).square().sum() / masked.sum().clamp(min=1)
+
+
+def masked_region_classification(
+    logits: Float[Tensor, "b p c"], classes: Float[Tensor, "b p c"], masked: Bool[Tensor, "b p"]
+) -> Float[Tensor, ""]:
+    r"""MRC: predict the class that the detector finds most likely for a hidden region.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{k_i}, \quad k_i = \arg\max_k c_{ik}
+
+    ``classes`` is the detector's distribution; leave its background class out of it if it has one.
+    Source: Chen et al. 2020 (UNITER), section 3.2, masked region classification.
+    """
+    total = F.cross_entropy(logits[masked], classes[masked].argmax(-1), reduction="sum")
+    return total / masked.sum().clamp(min=1)
+
+
+def masked_region_kl(
+    logits: Float[Tensor, "b p c"], classes: Float[Tensor, "b p c"], masked: Bool[Tensor, "b p"]
+) -> Float[Tensor, ""]:
+    r"""MRC-kl: predict the detector's whole distribution over classes for a hidden region, which keeps its doubts.
+
+    .. math:: \ell = \frac{1}{|m|} \sum_{i \in m} \sum_k c_{ik} \log \frac{c_{ik}}{\mathrm{softmax}(z_i)_k}
+
+    Never negative where rows of ``classes`` sum to 1, and 0 only where both agree. For a detector without doubt
+    (one class has 1) it is :func:`masked_region_classification`.
+    Source: Chen et al. 2020 (UNITER), section 3.2, MRC-kl; Lu et al. 2019 (ViLBERT), section 2.2.
+    """
+    total = F.kl_div(F.log_softmax(logits[masked], -1), classes[masked], reduction="sum")
+    return total / masked.sum().clamp(min=1)
+
+
+def _choose(
+    possible: Bool[Tensor, "b n"],
+    probability: float,
+    generator: torch.Generator,
+    words: Int[Tensor, "b n"] | None = None,
+) -> Bool[Tensor, "b n"]:
+    """Each possible place by chance, and the place of the lowest chance anyway; a word has one chance."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"The share to mask must be from 0 to 1, got {probability}.")
+    if not possible.numel():
+        return possible
+    chance = _uniform(possible.shape, generator, possible.device)
+    if words is not None:
+        first = (words[:, :, None] == words[:, None]).int().argmax(-1)  # where the word of each place begins
+        chance = chance.gather(1, first)
+    lowest = chance.masked_fill(~possible, 1).amin(1, keepdim=True)
+    return possible & ((chance < probability) | (chance == lowest))
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)

@@ -1,0 +1,233 @@
+"""The average follows the network, the queue keeps the newest rows, and targets mix label and teacher."""
+
+import copy
+import math
+from collections import deque
+
+import pytest
+import torch
+import torch.nn.functional as F
+from testing_tools import close
+from torch import nn
+
+from mmlearn.objectives import (
+    distilled_targets,
+    enqueue,
+    info_nce,
+    pair_cross_entropy,
+    same_caption,
+    soft_cross_entropy,
+    update_average,
+)
+
+SEEDS = range(3)
+B, C = 5, 7
+
+
+def normal(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+# The average.
+
+
+def network(width=4):
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2)).double()
+
+
+def values(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.995, 1.0])
+def test_the_average_follows_its_equation(momentum):
+    average, online = network(), network()
+    before, now = values(average), values(online)
+    update_average(average, online, momentum)
+    for got, slow, fast, kept in zip(values(average), before, now, values(online)):
+        close(got, momentum * slow + (1 - momentum) * fast, 1e-14)
+        assert torch.equal(kept, fast)
+        if momentum in (0, 1):
+            assert torch.equal(got, slow if momentum else fast)
+
+
+def test_the_average_comes_after_the_optimisers_step():
+    """Three steps by hand: the average after step k holds the weights after step k with 1 - m."""
+    online = network()
+    average = copy.deepcopy(online).requires_grad_(False)
+    optimizer = torch.optim.SGD(online.parameters(), lr=0.1)
+    expected = values(online)
+    for step in range(3):
+        optimizer.zero_grad()
+        online(normal(6, 3, seed=step)).square().sum().backward()
+        optimizer.step()
+        update_average(average, online, 0.9)
+        expected = [0.9 * slow + 0.1 * fast for slow, fast in zip(expected, values(online))]
+    for got, slow in zip(values(average), expected):
+        close(got, slow, 1e-13)
+    assert not torch.allclose(average[2].weight, online[2].weight, atol=1e-2)
+
+
+def test_the_average_of_a_network_at_rest_arrives_at_it():
+    average, online = network(), network()
+    start, goal = values(average), values(online)
+    for _ in range(20):
+        update_average(average, online, 0.8)
+    for got, slow, fast in zip(values(average), start, goal):
+        close(got, fast + 0.8**20 * (slow - fast), 1e-13)
+
+
+def test_buffers_are_copied_and_gradients_stay_out():
+    average, online = network(), network()
+    online(normal(6, 3)).sum().backward()
+    update_average(average, online, 0.9)
+    for slow, fast in zip(average.buffers(), online.buffers()):
+        assert torch.equal(slow, fast)
+        assert slow is not fast
+    assert average[1].num_batches_tracked == 1
+    assert all(p.grad is None and p.is_leaf for p in average.parameters())
+    assert all(p.requires_grad for p in average.parameters())  # whether it learns is for its owner to say
+
+
+def test_the_average_needs_a_network_like_itself():
+    kept = network()
+    before = values(kept)
+    for other in (network(5), nn.Linear(3, 4).double(), nn.Sequential(network())):
+        with pytest.raises(ValueError, match="same configuration"):
+            update_average(kept, other, 0.9)
+    for momentum in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="momentum must be from 0 to 1"):
+            update_average(kept, network(), momentum)
+    assert all(torch.equal(x, y) for x, y in zip(values(kept), before))
+
+
+# The queue.
+
+
+@pytest.mark.parametrize(("size", "batches"), [(8, [4, 4, 4]), (7, [3, 3, 3, 5]), (5, [5, 1, 5]), (3, [1, 2, 0, 3])])
+def test_the_queue_keeps_the_newest_rows(size, batches):
+    queue, pointer = torch.zeros(size, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+    newest, place = deque(maxlen=size), queue.data_ptr()
+    total = 0
+    for n in batches:
+        rows = torch.arange(total, total + n).double()[:, None].expand(n, 2) + 1
+        enqueue(queue, pointer, rows)
+        newest.extend(rows[:, 0].tolist())
+        total += n
+        assert pointer.tolist() == [total % size]
+        oldest_first = queue.roll(-pointer.item(), 0)[:, 0].tolist()
+        assert oldest_first[size - len(newest) :] == list(newest)
+        assert oldest_first[: size - len(newest)] == [0.0] * (size - len(newest))
+    assert queue.data_ptr() == place
+
+
+def test_a_batch_larger_than_the_queue_changes_nothing():
+    queue, pointer = normal(4, 2), torch.tensor([3])
+    before = queue.clone()
+    with pytest.raises(ValueError, match="queue of 4 rows cannot take 5"):
+        enqueue(queue, pointer, normal(5, 2, seed=1))
+    assert torch.equal(queue, before)
+    assert pointer.tolist() == [3]
+
+
+def test_the_queue_has_no_gradient_and_a_clone_outlives_it():
+    queue, pointer = normal(6, 2), torch.tensor([5])
+    embedding = normal(3, 2, seed=1).requires_grad_()
+    loss = (embedding @ queue.clone().T).logsumexp(1).sum()
+    enqueue(queue, pointer, embedding)
+    assert not queue.requires_grad
+    loss.backward()
+    assert embedding.grad.abs().sum() > 0
+
+
+def test_the_queue_keeps_its_precision():
+    queue, pointer = torch.zeros(4, 2), torch.tensor([0])
+    enqueue(queue, pointer, torch.ones(2, 2, dtype=torch.bfloat16))
+    assert queue.dtype == torch.float32
+    assert queue.sum() == 4
+
+
+# Soft targets.
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_soft_cross_entropy_equals_loops(seed):
+    logits, target = normal(B, C, seed=seed), normal(B, C, seed=seed + 10).softmax(1)
+    total = 0
+    for z, y in zip(logits.tolist(), target.tolist()):
+        normaliser = math.log(sum(map(math.exp, z)))
+        total -= sum(p * (x - normaliser) for p, x in zip(y, z))
+    close(soft_cross_entropy(logits, target).item(), total / B, 1e-13)
+
+
+def test_soft_cross_entropy_of_a_certain_target_is_cross_entropy():
+    logits, label = normal(B, C), torch.tensor([0, 3, 6, 2, 2])
+    close(soft_cross_entropy(logits, F.one_hot(label, C).double()), F.cross_entropy(logits, label), 1e-14)
+    close(soft_cross_entropy(torch.zeros(B, C), torch.full((B, C), 1 / C)).item(), math.log(C))
+
+
+def test_soft_cross_entropy_is_lowest_at_the_target():
+    target = normal(B, C).softmax(1)
+    logits = target.log().requires_grad_()
+    lowest = soft_cross_entropy(logits, target)
+    lowest.backward()
+    close(lowest.item(), -(target * target.log()).sum(1).mean().item(), 1e-14)
+    assert logits.grad.abs().max() < 1e-15
+    assert soft_cross_entropy(logits + 0.1 * normal(B, C, seed=1), target) > lowest + 1e-4
+
+
+def test_soft_cross_entropy_needs_a_row():
+    with pytest.raises(ValueError, match="at least one"):
+        soft_cross_entropy(torch.zeros(0, C), torch.zeros(0, C))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_targets_mix_label_and_teacher(alpha):
+    teacher = normal(3, 4)
+    positives = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1]]).bool()
+    label = torch.tensor([[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0.25] * 4]).double()
+    weights = teacher.exp()
+    got = distilled_targets(teacher, positives, alpha)
+    close(got, alpha * weights / weights.sum(1, keepdim=True) + (1 - alpha) * label, 1e-14)
+    close(got.sum(1), torch.ones(3, dtype=torch.float64), 1e-14)
+    if alpha == 0:
+        assert torch.equal(got, label)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_a_teacher_it_is_plain_contrast(seed):
+    u, v = (F.normalize(normal(B, 4, seed=seed + k), dim=1) for k in (0, 50))
+    logits, teacher = 3.0 * u @ v.T, normal(B, B, seed=seed + 99)
+    for positives in (torch.eye(B, dtype=torch.bool), same_caption(torch.tensor([3, 7, 3, 3, 1]))):
+        target = distilled_targets(teacher, positives, 0.0)
+        both = (soft_cross_entropy(logits, target) + soft_cross_entropy(logits.T, target)) / 2
+        close(both, pair_cross_entropy(logits, logits.T, positives), 1e-14)
+        scale = torch.tensor(3.0, dtype=torch.float64)
+        close(both, info_nce(u, v, scale, positives), 1e-14)
+
+
+def test_the_gradient_is_that_of_the_papers_divergence():
+    """(1 - α) CE(label) + α KL(teacher || student), the form of equation 6, differs by a constant alone."""
+    alpha, teacher, label = 0.4, normal(B, C, seed=1), torch.tensor([0, 3, 6, 2, 2])
+    logits = normal(B, C).requires_grad_()
+    target = distilled_targets(teacher, F.one_hot(label, C).bool(), alpha)
+    (got,) = torch.autograd.grad(soft_cross_entropy(logits, target), logits)
+    divergence = F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+    paper = (1 - alpha) * F.cross_entropy(logits, label) + alpha * divergence
+    close(got, torch.autograd.grad(paper, logits)[0], 1e-14)
+
+
+def test_the_teacher_has_no_gradient():
+    teacher = normal(B, B).requires_grad_()
+    assert not distilled_targets(teacher, torch.eye(B, dtype=torch.bool), 0.4).requires_grad
+
+
+def test_targets_need_a_share_and_something_that_fits():
+    for alpha in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="alpha must be from 0 to 1"):
+            distilled_targets(normal(B, B), torch.eye(B, dtype=torch.bool), alpha)
+    positives = torch.eye(B, dtype=torch.bool)
+    positives[2] = False
+    with pytest.raises(ValueError, match="at least one candidate"):
+        distilled_targets(normal(B, B), positives, 0.4)
