@@ -1,4 +1,4 @@
-"""Retrieval, alignment as a number, and probes. Everything takes tensors; nothing knows a particular model."""
+"""Retrieval, alignment as a number, answers, and probes. All takes tensors; nothing knows a particular model."""
 
 from mmlearn.evaluation.alignment import (
     choose_head,
@@ -14,32 +14,87 @@ from mmlearn.evaluation.alignment import (
     random_patches,
     uniformity,
 )
+from mmlearn.evaluation.answers import (
+    Predictions,
+    compare_priors,
+    entailment_accuracy,
+    nlvr_accuracy,
+    official_scores,
+    picture_gain,
+    predict,
+    prior_guesses,
+    prior_shift,
+    soft_scores,
+    vqa_accuracy,
+)
+from mmlearn.evaluation.grounding import (
+    HeadReport,
+    best_region,
+    box_of_map,
+    box_scores,
+    grad_cam,
+    gradient_maps,
+    highest,
+    iou,
+    on_pixels,
+    phrase_maps,
+    referring_accuracy,
+    region_occlusion_check,
+    report_head,
+)
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation.reranking import rerank, reranked_retrieval
 from mmlearn.evaluation.retrieval import Embeddings, embed, median_rank, recall_at, retrieval, similarity
 
 __all__ = [
     "Embeddings",
+    "HeadReport",
     "Mentions",
+    "Predictions",
+    "best_region",
+    "box_of_map",
+    "box_scores",
     "choose_head",
+    "compare_priors",
     "embed",
+    "entailment_accuracy",
     "entropy",
     "find_mentions",
+    "grad_cam",
+    "gradient_maps",
+    "highest",
+    "iou",
     "linear_probe",
     "mass_ratio",
     "median_rank",
     "modality_gap",
     "nearest_neighbours",
+    "nlvr_accuracy",
     "occlude",
     "occlusion_check",
+    "official_scores",
     "on_grid",
+    "on_pixels",
     "pair_alignment",
+    "phrase_maps",
+    "picture_gain",
     "pointing_accuracy",
     "pointing_chance",
+    "predict",
+    "prior_guesses",
+    "prior_shift",
     "random_patches",
     "recall_at",
+    "referring_accuracy",
+    "region_occlusion_check",
+    "report_head",
+    "rerank",
+    "reranked_retrieval",
     "retrieval",
     "similarity",
+    "soft_scores",
     "uniformity",
+    "vqa_accuracy",
     "zero_shot",
 ]

@@ -23,6 +23,21 @@ def patchify(image: Float[Tensor, "b c height width"], size: int) -> Float[Tenso
     return rearrange(image, "b c (row y) (column x) -> b (row column) (c y x)", y=size, x=size)
 
 
+def check_image(image: Float[Tensor, "..."], patch_size: int) -> tuple[int, int]:
+    """How many rows and columns of whole patches these pictures have.
+
+    Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a patch.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise ValueError(
+            f"Pictures are float tensors of shape (b, 3, height, width); got {image.dtype} {tuple(image.shape)}."
+        )
+    rows, columns = image.shape[2] // patch_size, image.shape[3] // patch_size
+    if not rows or not columns:
+        raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {patch_size}-pixel patch.")
+    return rows, columns
+
+
 def convolutional_stem(patch_size: int, width: int) -> nn.Sequential:
     """Convolutions of 3 × 3 with stride 2, each with twice the channels, that end in one token a patch.
 
@@ -80,14 +95,8 @@ class ImageEmbedding(nn.Module):
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
-        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-            raise ValueError(
-                f"Pictures are float tensors of shape (b, 3, height, width); got {image.dtype} {tuple(image.shape)}."
-            )
         size = self.patch_size
-        rows, columns = image.shape[2] // size, image.shape[3] // size
-        if not rows or not columns:
-            raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {size}-pixel patch.")
+        rows, columns = check_image(image, size)
         if self.convolutions:
             whole = image[:, :, : rows * size, : columns * size]
             x = rearrange(self.patches(whole), "b d row column -> b (row column) d")

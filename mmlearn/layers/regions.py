@@ -22,6 +22,10 @@ def check_regions(
             f"Regions are (b, p, features) and their boxes (b, p, 4); got {tuple(regions.shape)} and "
             f"{tuple(boxes.shape)}. Pad pictures with fewer regions and say so in region_mask."
         )
+    if not regions.is_floating_point() or boxes.dtype != regions.dtype:
+        raise ValueError(
+            f"Regions and boxes are floats of one type; got {regions.dtype} and {boxes.dtype}. Use .float() on both."
+        )
     if region_mask is None:
         region_mask = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
     if region_mask.dtype != torch.bool or region_mask.shape != regions.shape[:2]:

@@ -12,12 +12,21 @@ from mmlearn.names import choices
 
 # name → (module, class, configuration)
 SYSTEMS = {
+    "albef": ("mmlearn.models.albef", "ALBEF", "ALBEFConfig"),
     "bert": ("mmlearn.models.bert", "BERT", "BERTConfig"),
+    "blip": ("mmlearn.models.blip", "BLIP", "BLIPConfig"),
     "clip": ("mmlearn.models.clip", "CLIP", "CLIPConfig"),
     "filip": ("mmlearn.models.filip", "FILIP", "FILIPConfig"),
     "lit": ("mmlearn.models.lit", "LiT", "LiTConfig"),
+    "lxmert": ("mmlearn.models.lxmert", "LXMERT", "LXMERTConfig"),
+    "pixel-bert": ("mmlearn.models.pixel_bert", "PixelBERT", "PixelBERTConfig"),
     "siglip": ("mmlearn.models.siglip", "SigLIP", "SigLIPConfig"),
+    "uniter": ("mmlearn.models.single_stream", "UNITER", "UNITERConfig"),
+    "vilbert": ("mmlearn.models.vilbert", "ViLBERT", "ViLBERTConfig"),
+    "vilt": ("mmlearn.models.vilt", "ViLT", "ViLTConfig"),
+    "visual-bert": ("mmlearn.models.single_stream", "VisualBERT", "VisualBERTConfig"),
     "vit": ("mmlearn.models.vit", "ViT", "ViTConfig"),
+    "vl-bert": ("mmlearn.models.single_stream", "VLBERT", "VLBERTConfig"),
 }
 
 

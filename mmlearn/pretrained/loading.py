@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 
-FAMILIES = ("bert", "clip", "siglip", "vit")
+FAMILIES = ("bert", "blip", "clip", "lxmert", "siglip", "vilt", "visual_bert", "vit")
 
 
 @dataclass(frozen=True)

@@ -65,5 +65,5 @@ def test_a_configuration_cannot_be_changed():
 
 
 def test_unknown_systems_are_named_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"no system 'blip'; did you mean 'clip'\? choose from bert, .*vit"):
-        system("blip")
+    with pytest.raises(ValueError, match=r"no system 'vlbert'; did you mean 'vl-bert'\? choose from albef, .*vl-bert"):
+        system("vlbert")

@@ -10,9 +10,15 @@ from torch import nn
 
 from mmlearn.models import SYSTEMS, system
 
+ALL_LABELS = ("token_label", "match_label")
+# A picture without its batch axis has as many rows as it has channels, which is no longer as many as texts.
+OTHER_SHAPE = r"got torch.float32 {}|got 3 (images|and 4)"
+REGION_INPUTS = ("regions", "boxes", "region_mask")
 pytestmark = pytest.mark.usefixtures("unchecked")
 TEXT = [name for name in SYSTEMS if name != "vit"]
-IMAGE = [name for name in SYSTEMS if name != "bert"]
+REGIONS = ("lxmert", "uniter", "vilbert", "visual-bert", "vl-bert")
+HARD_NEGATIVES = ("albef", "blip")  # which compare every pair of a batch
+IMAGE = [name for name in SYSTEMS if name not in ("bert", *REGIONS)]
 CHANGES = {"bert": dict(masked_language_head=True, next_sentence_head=True), "vit": dict(num_classes=5)}
 
 
@@ -30,11 +36,35 @@ def batch_of(name, b=4):
     if name == "bert":
         labels = {"token_label": batch["tokens"], "next_label": torch.arange(b) % 2}
         return {"tokens": batch["tokens"], "mask": batch["mask"]} | labels
-    return {"image": batch["image"], "label": torch.arange(b) % 5} if name == "vit" else batch
+    if name == "vit":
+        return {"image": batch["image"], "label": torch.arange(b) % 5}
+    if name in REGIONS:
+        return {"tokens": batch["tokens"], "mask": batch["mask"]} | regions_of(b) | labels_of(batch)
+    labels = {"albef": ("token_label",), "pixel-bert": ALL_LABELS, "vilt": ALL_LABELS}.get(name, ())
+    return batch | {label: labels_of(batch)[label] for label in labels}
+
+
+def regions_of(b, p=5):
+    """Regions for the tiny presets; the last of every second picture is padding."""
+    generator = torch.Generator().manual_seed(b)
+    corner = torch.rand(b, p, 2, generator=generator) * 0.6
+    return {
+        "regions": torch.randn(b, p, 192, generator=generator),
+        "boxes": torch.cat([corner, corner + 0.3], -1),
+        "region_mask": torch.arange(p) < p - torch.arange(b)[:, None] % 2,
+        "region_classes": torch.rand(b, p, 144, generator=generator).softmax(-1),
+    }
+
+
+def labels_of(batch):
+    """The second token of each text is to be guessed, and every second pair does not match."""
+    second = torch.arange(batch["tokens"].shape[1]) == 1
+    label = batch["tokens"].masked_fill(~second, -100)
+    return {"token_label": label, "match_label": 1 - torch.arange(len(label)) % 2}
 
 
 def outputs_of(model, batch):
-    inputs = {key: rows for key, rows in batch.items() if key in ("image", "tokens", "mask")}
+    inputs = {key: rows for key, rows in batch.items() if key in ("image", "tokens", "mask", *REGION_INPUTS)}
     return [value for value in model(**inputs) if value is not None]
 
 
@@ -59,7 +89,12 @@ def test_every_system_is_here():
     assert set(TEXT) & set(IMAGE) >= {"clip", "siglip", "filip", "lit"}
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", HARD_NEGATIVES)
+def test_a_batch_of_one_has_no_hard_negative(name):
+    refused(build(name), batch_of(name, 1), "^In a batch of 1 .* no negative exists")
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name not in HARD_NEGATIVES])
 def test_a_batch_of_one(name):
     loss = finite_loss(build(name), batch_of(name, 1))
     if name in ("clip", "filip", "lit"):
@@ -85,11 +120,12 @@ def test_a_mask_without_any_real_token(name, rows):
 
 
 @pytest.mark.parametrize("name", TEXT)
-@pytest.mark.parametrize("token", [512, 2**40, -1])
+@pytest.mark.parametrize("token", [514, 2**40, -1])
 def test_a_token_outside_the_vocabulary(name, token):
     model, batch = build(name), batch_of(name)
     batch["tokens"][1, 2] = token
-    refused(model, batch, rf"^There is no token {token}: the vocabulary of this model has 512, from 0\.$")
+    size = 514 if name == "blip" else 512  # with the two that say which role the text has
+    refused(model, batch, rf"^There is no token {token}: the vocabulary of this model has {size}, from 0\.$")
 
 
 @pytest.mark.parametrize("name", TEXT)
@@ -104,7 +140,7 @@ def test_a_text_longer_than_the_context(name):
 @pytest.mark.parametrize("name", [name for name in IMAGE if name != "lit"])  # whose tower is the user's own
 @pytest.mark.parametrize("shape", [(4, 1, 64, 64), (4, 4, 64, 64), (4, 64, 64, 3), (3, 64, 64)])
 def test_pictures_with_other_channels(name, shape):
-    refused(build(name), batch_of(name) | {"image": torch.zeros(shape)}, re.escape(f"got torch.float32 {shape}"))
+    refused(build(name), batch_of(name) | {"image": torch.zeros(shape)}, OTHER_SHAPE.format(re.escape(str(shape))))
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGE if name != "lit"])
@@ -120,3 +156,34 @@ def test_pictures_of_another_size(name):
 def test_more_texts_than_pictures(name):
     batch = batch_of(name)
     refused(build(name), batch | {"image": batch["image"][:3]}, "got 3 images and 4 texts")
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_regions_that_cannot_be(name):
+    model, batch = build(name), batch_of(name)
+    box = batch["boxes"].clone()
+    box[1, 0] = torch.tensor([0.5, 0.1, 0.4, 0.3])  # inverted
+    refused(model, batch | {"boxes": box}, r"^Box 0 of picture 1 is \(0.5, 0.1, 0.4, 0.3\); left < right")
+    box[1, 0] = torch.tensor([0.5, 0.1, 0.9, 1.2])  # outside
+    refused(model, batch | {"boxes": box}, "from 0 to 1 as shares of the picture")
+    refused(model, batch | {"boxes": batch["boxes"][:, :3]}, "Pad pictures with fewer regions")
+    none = batch["region_mask"].clone()
+    none[2] = False
+    refused(model, batch | {"region_mask": none}, "^Picture 2 of the batch has no region")
+    refused(model, batch | {name: batch[name][:, :0] for name in (*REGION_INPUTS, "region_classes")}, "has no region")
+    refused(model, batch | {"regions": batch["regions"][..., :7]}, "192")
+    refused(
+        model,
+        batch | {name: batch[name][:3] for name in REGION_INPUTS},
+        "[tT]o 4 texts belong|4 texts need as many pictures",
+    )
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_what_padded_regions_hold_is_not_looked_at(name):
+    model, batch = build(name).eval(), batch_of(name)
+    before = sum(model.loss(batch).values())
+    padding = ~batch["region_mask"]
+    batch["regions"][padding] = 9.0
+    batch["boxes"][padding] = torch.tensor([2.0, 2.0, 1.0, 1.0])
+    assert torch.equal(sum(model.loss(batch).values()), before)

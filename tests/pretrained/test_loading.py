@@ -14,10 +14,18 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForPreTraining,
+    BlipConfig,
+    BlipForImageTextRetrieval,
     CLIPConfig,
     CLIPModel,
+    LxmertConfig,
+    LxmertForPreTraining,
     SiglipConfig,
     SiglipModel,
+    ViltConfig,
+    ViltForMaskedLM,
+    VisualBertConfig,
+    VisualBertForPreTraining,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -27,7 +35,18 @@ from mmlearn import load_pretrained
 SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
 IMAGE = dict(image_size=8, patch_size=4, **SMALL)
-FAMILIES = {"bert": "BERT", "clip": "CLIP", "siglip": "SigLIP", "vit": "ViT"}
+FAMILIES = {
+    "bert": "BERT",
+    "blip": "BLIP",
+    "clip": "CLIP",
+    "lxmert": "LXMERT",
+    "siglip": "SigLIP",
+    "vilt": "ViLT",
+    "visual_bert": "VisualBERT",
+    "vit": "ViT",
+}
+LXMERT = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
+LXMERT |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FC1 = "text_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -42,6 +61,16 @@ def published(tmp_path_factory):
         "siglip": SiglipModel(SiglipConfig(text_config=TEXT, vision_config=IMAGE)),
         "bert": BertForPreTraining(BertConfig(**TEXT)),
         "vit": ViTForImageClassification(ViTConfig(**IMAGE, num_labels=3)),
+        "visual_bert": VisualBertForPreTraining(VisualBertConfig(visual_embedding_dim=12, **TEXT)),
+        "vilt": ViltForMaskedLM(ViltConfig(**TEXT | IMAGE)),
+        "lxmert": LxmertForPreTraining(LxmertConfig(**LXMERT)),
+        "blip": BlipForImageTextRetrieval(
+            BlipConfig(
+                text_config=TEXT | {"encoder_hidden_size": 16, "bos_token_id": 28},
+                vision_config=IMAGE,
+                image_text_hidden_size=12,
+            )
+        ),
     }
     for family, model in models.items():
         model.save_pretrained(folder / family)
@@ -284,7 +313,11 @@ def test_hostile_weights(folder, content):
 
 
 def test_an_architecture_that_is_not_built(folder):
-    refused(settings(folder(), model_type="gpt2"), "model_type 'gpt2'", "bert, clip, siglip, vit")
+    refused(
+        settings(folder(), model_type="gpt2"),
+        "model_type 'gpt2'",
+        "bert, blip, clip, lxmert, siglip, vilt, visual_bert, vit",
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -293,7 +326,10 @@ def test_the_weights_of_another_family(folder, family):
     others = [other for other in FAMILIES if other != family]
     for other in others:
         shutil.copyfile(folder(other) / WEIGHTS, path / WEIGHTS)
-        refused(path, "does not fit", "in the file but not in", "but not in the file", FAMILIES[family])
+        if family == "blip":  # which the tensors tell what of it to build
+            refused(path, "should hold a text_encoder for retrieval or a text_decoder for captions")
+        else:
+            refused(path, "does not fit", "in the file but not in", "but not in the file", FAMILIES[family])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Batches for fusion pretraining: what is masked, swapped or asked is a function of the samples and a seed alone.
+
+So a stopped run goes on with the same masks, bit for bit, and no worker or process needs a state.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mmlearn.data.hashing import stream, uniform
+from mmlearn.data.questions import ANSWERS
+from mmlearn.data.regions import SceneDetector, scene_keys
+from mmlearn.data.scenes import SceneSample, lay_out
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.names import choices
+from mmlearn.objectives.masked import mask_regions, mask_tokens
+from mmlearn.objectives.matching import random_negatives
+
+OBJECTIVES = ("mlm", "mrm", "itm", "vqa", "itc")
+
+
+class FusionCollate:
+    """Samples with ``image`` and ``caption`` → a batch with the labels of pretraining objectives.
+
+    Always ``image`` (b, 3, height, width), normalised by ``mean`` and ``std``, ``tokens`` and ``mask`` (b, t); with a
+    ``detector`` also what it finds. Each objective adds its labels:
+
+    - ``mlm``: some ``tokens`` are hidden, ``token_label`` (b, t) is the true one there and -100 elsewhere. With
+      ``whole_words`` all tokens of a word are hidden together.
+    - ``mrm``: some ``regions`` are 0, ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) is what all of
+      them were. Serves regression and both classifications.
+    - ``itm``: half the rows have another row's text, never an equal one; ``match_label`` (b,) is 0 there, else 1.
+    - ``vqa``: the text is the scene's question; ``answer`` (b,) counts in ``ANSWERS``.
+    - ``itc``: ``caption_id`` (b,), equal where captions are.
+
+    A batch serves one objective, drawn with equal odds as UNITER does. With ``together`` it serves all, as in ViLBERT
+    and LXMERT: a text is swapped first and then masked; where ``vqa`` is among others, half the batches have questions,
+    masked like captions and never swapped, and half captions. The text without masks is
+    ``tokens.where(token_label == -100, token_label)``.
+
+    ``wrong_captions`` is the share of scenes that carry another scene's caption for good, whatever the batch and the
+    epoch: noise as in pairs from the web. :meth:`is_wrong` tells which.
+
+    Raises ``ValueError`` for objectives that are unknown, none, or cannot go together (``itm`` swaps the texts that
+    ``itc`` compares: ALBEF and BLIP find negatives themselves), for ``mrm`` without a detector, a share outside 0 to 1,
+    an empty batch, for ``itm`` a batch with one caption only, and for samples without what an option needs.
+    Source: Chen et al. 2020 (UNITER), section 3.2; Tan & Bansal 2019 (LXMERT), section 3.1.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        objectives: Sequence[str] = ("mlm", "itm"),
+        *,
+        detector: SceneDetector | None = None,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        probability: float = 0.15,
+        whole_words: bool = False,
+        together: bool = False,
+        wrong_captions: float = 0.0,
+        seed: int = 0,
+    ):
+        if isinstance(objectives, str) or not objectives:
+            raise ValueError(f"objectives are a list with at least one of {', '.join(OBJECTIVES)}; got {objectives!r}.")
+        if unknown := next((name for name in objectives if name not in OBJECTIVES), None):
+            raise ValueError(f"There is no objective {unknown!r} for a batch; {choices(unknown, OBJECTIVES)}.")
+        if "mrm" in objectives and detector is None:
+            raise ValueError("mrm masks regions: pass a detector, such as SceneDetector().")
+        if together and {"itm", "itc"} <= set(objectives):
+            raise ValueError(
+                "itm swaps the texts that itc compares, so they cannot share a batch: leave itm out, or together."
+            )
+        for name, share in (("probability", probability), ("wrong_captions", wrong_captions)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {share}.")
+        self.tokenizer, self.objectives, self.detector = tokenizer, tuple(objectives), detector
+        self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
+        self.probability, self.whole_words, self.together = probability, whole_words, together
+        self.wrong_captions, self.seed = wrong_captions, seed
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        if not samples:
+            raise ValueError("A batch holds at least one text and picture, got no sample.")
+        texts = self.captions(samples)
+        generator = torch.Generator().manual_seed(int(stream("fusion", self.seed, *texts)) >> 1)
+        chosen = self._choose(generator)
+        batch = {"image": torch.stack([sample.image for sample in samples]).sub_(self.mean).div_(self.std)}
+        if self.detector is not None:
+            batch |= self.detector(samples)
+        if "vqa" in chosen:
+            if stranger := next((sample for sample in samples if not hasattr(sample, "question")), None):
+                raise ValueError(f"vqa needs samples with a question, such as scenes; got {type(stranger).__name__}.")
+            texts = [sample.question.text for sample in samples]
+            batch["answer"] = torch.tensor([ANSWERS.index(sample.question.answer) for sample in samples])
+        if "itc" in chosen:
+            batch["caption_id"] = _numbers(texts)
+        if "itm" in chosen:
+            texts, batch["match_label"] = _swap(texts, generator)
+        batch["tokens"], batch["mask"] = self.tokenizer(texts)
+        if "mlm" in chosen:
+            batch["tokens"], batch["token_label"] = mask_tokens(
+                batch["tokens"],
+                batch["mask"],
+                vocab_size=self.tokenizer.vocab_size,
+                mask_token=self.tokenizer.mask_token,
+                special=(self.tokenizer.pad_token, self.tokenizer.start_token, self.tokenizer.end_token),
+                generator=generator,
+                probability=self.probability,
+                words=self._words(texts) if self.whole_words else None,
+            )
+        if "mrm" in chosen:
+            masked = mask_regions(batch["region_mask"], generator=generator, probability=self.probability)
+            batch |= {"masked_regions": masked, "region_target": batch["regions"]}
+            batch["regions"] = batch["regions"].masked_fill(masked[..., None], 0)
+        return batch
+
+    def captions(self, samples: Sequence[Any]) -> list[str]:
+        """The caption that each sample has here: its own, or the wrong one that it always has."""
+        captions = [sample.caption for sample in samples]
+        wrong = self.is_wrong(samples).nonzero()[:, 0].tolist()
+        if wrong:
+            # The caption of another training scene, which depends on nothing but this scene and the seed.
+            other = uniform(stream("other caption", self.seed), scene_keys(samples[i] for i in wrong), 1)[:, 0]
+            layout = lay_out("train", (other * 2**24).astype(np.int64), self.seed)
+            for row, i in enumerate(wrong):
+                captions[i] = SceneSample(samples[i].image, layout, row).caption
+        return captions
+
+    def is_wrong(self, samples: Sequence[Any]) -> Bool[Tensor, "b"]:
+        """Which samples carry a wrong caption."""
+        if not self.wrong_captions:
+            return torch.zeros(len(samples), dtype=torch.bool)
+        chance = uniform(stream("wrong caption", self.seed), scene_keys(samples), 1)[:, 0]
+        return torch.from_numpy(chance < self.wrong_captions)
+
+    def _choose(self, generator: torch.Generator) -> set[str]:
+        """The objectives of this batch."""
+        draw = torch.rand((), generator=generator).item()
+        if not self.together:
+            return {self.objectives[int(draw * len(self.objectives))]}
+        others = set(self.objectives) - {"vqa"}
+        if "vqa" not in self.objectives or (others and draw < 0.5):
+            return others
+        return set(self.objectives) - {"itm", "itc"}
+
+    def _words(self, texts: Sequence[str]) -> Int[Tensor, "b t"]:
+        """The number of each token's word; -1 is no word."""
+        encoded = self.tokenizer.engine.encode_batch(list(texts))
+        return torch.tensor([[-1 if word is None else word for word in item.word_ids] for item in encoded])
+
+
+def _numbers(texts: Sequence[str]) -> Int[Tensor, "b"]:
+    """A number for each text, the same in every process."""
+    return torch.tensor([int(stream(text)) >> 1 for text in texts])
+
+
+def _swap(texts: Sequence[str], generator: torch.Generator) -> tuple[list[str], Int[Tensor, "b"]]:
+    """Half the rows, chosen by chance, get another row's text; and 0 for these, 1 for the others."""
+    other = random_negatives(_numbers(texts), generator)
+    swapped = torch.randperm(len(texts), generator=generator) < len(texts) // 2
+    source = torch.where(swapped, other, torch.arange(len(texts)))
+    return [texts[i] for i in source.tolist()], (~swapped).long()

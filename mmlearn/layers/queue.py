@@ -1,0 +1,39 @@
+"""A queue of embedded pairs from earlier batches, as further candidates for the next one."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class PairQueue(nn.Module):
+    """The last ``size`` pairs of picture and text embedding, and the numbers of their captions: all in a checkpoint.
+
+    It starts with random directions. Source: He et al. 2020 (MoCo), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
+    """
+
+    def __init__(self, size: int, width: int):
+        super().__init__()
+        self.register_buffer("image", F.normalize(torch.randn(size, width), dim=-1))
+        self.register_buffer("text", F.normalize(torch.randn(size, width), dim=-1))
+        self.register_buffer("caption_id", torch.full((size,), -1))  # no caption has this number
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))  # the oldest pair
+
+    def fits(self, caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b size"]:
+        """Which of the pairs here have the caption of which row."""
+        return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)
+
+    @torch.no_grad()
+    def push(self, image: Float[Tensor, "n d"], text: Float[Tensor, "n d"], caption_id: Int[Tensor, "n"]) -> None:
+        """Write pairs over the oldest ones, in place. Raises ``ValueError`` for more than the queue holds.
+
+        A negative number stands for a caption that is like no other. A loss that read the queue needs it unchanged
+        until its backward pass, and so a copy.
+        """
+        size, n = len(self.image), len(image)
+        if n > size:
+            raise ValueError(f"A queue of {size} pairs cannot take {n} at once; use a longer one or smaller batches.")
+        places = (self.pointer + torch.arange(n, device=image.device)) % size
+        self.image[places], self.text[places] = image.to(self.image.dtype), text.to(self.text.dtype)
+        self.caption_id[places] = caption_id
+        self.pointer.copy_((self.pointer + n) % size)

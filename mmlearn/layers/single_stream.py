@@ -1,0 +1,139 @@
+"""One BERT over the words and the regions of a picture: what UNITER, VL-BERT and VisualBERT share.
+
+Each of them adds how a region becomes a token. Source: Li et al. 2019 (VisualBERT), section 3.2; Su et al. 2020
+(VL-BERT), section 3.2; Chen et al. 2020 (UNITER), section 3.1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers.config import Config
+from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, pooler
+from mmlearn.layers.regions import check_regions
+
+
+@dataclass(frozen=True)
+class SingleStreamConfig(Config):
+    vocab_size: int = 30_522
+    max_length: int = 512  # tokens
+    token_types: int = 2
+    pad_token: int = 0  # its vector does not learn by being looked up
+    region_width: int = 2048  # features of a region
+    region_classes: int = 1601  # of the detector
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    pooler: bool = True
+    objectives: tuple[str, ...] = ("mlm", "itm")  # what is learned; their heads are built
+
+
+class SingleStreamOutput(NamedTuple):
+    tokens: Float[Tensor, "b t d"]
+    regions: Float[Tensor, "b p d"]
+    pooled: Float[Tensor, "b d"]  # the first token, through the pooler if there is one
+    match_logits: Float[Tensor, "b 2"] | None  # 1: words and picture belong together, 0: they do not
+
+
+class SingleStream(nn.Module):
+    """BERT's embedding of the words and the system's own of the regions (``embed``), one after the other through BERT.
+
+    ``boxes`` are shares of the picture: left, top, right, bottom. Masks are True where a token or region is real.
+    ``masked_regions`` are to be guessed: whatever ``regions`` holds there is not looked at. Modules bear the names that
+    they have in our BERT, from whose weights training may start: ``load_state_dict(bert.state_dict(), strict=False)``.
+
+    Raises ``ValueError`` for an objective that is not among the system's, too few token types, and texts and regions
+    that do not agree in number or are of another width.
+    """
+
+    OBJECTIVES: ClassVar[tuple[str, ...]] = ()
+    PICTURE: ClassVar[int] = 1  # the token type of regions
+
+    def __init__(self, config: SingleStreamConfig):
+        super().__init__()
+        if unknown := [name for name in config.objectives if name not in self.OBJECTIVES]:
+            raise ValueError(f"{type(self).__name__} learns {', '.join(self.OBJECTIVES)}, not {', '.join(unknown)}.")
+        if config.token_types <= self.PICTURE:
+            raise ValueError(
+                f"Regions are of token type {self.PICTURE}; token_types must be more, got {config.token_types}."
+            )
+        self.config = config
+        self.embedding = BERTEmbedding(
+            config.vocab_size,
+            config.width,
+            config.max_length,
+            token_types=config.token_types,
+            pad_token=config.pad_token,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.transformer = bert_transformer(
+            config.width,
+            config.depth,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.pooler = pooler(config.width) if config.pooler else None
+        self.masked_language_head = None
+        if "mlm" in config.objectives:
+            self.masked_language_head = MaskedLanguageHead(
+                config.width, config.vocab_size, activation=config.activation, norm_epsilon=config.norm_epsilon
+            )
+        self.matching_head = nn.Linear(config.width, 2) if "itm" in config.objectives else None
+
+    def embed(
+        self,
+        tokens: Int[Tensor, "b t"],
+        token_type: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"],
+        regions: Float[Tensor, "b p f"],
+        boxes: Float[Tensor, "b p 4"],
+        region_mask: Bool[Tensor, "b p"],
+        masked: Bool[Tensor, "b p"],
+    ) -> Float[Tensor, "b n d"]:
+        """Words, regions, and what else the system puts behind them; features are 0 where masked or padding."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        regions: Float[Tensor, "b p f"],
+        boxes: Float[Tensor, "b p 4"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        region_mask: Bool[Tensor, "b p"] | None = None,
+        masked_regions: Bool[Tensor, "b p"] | None = None,
+        token_type: Int[Tensor, "b t"] | None = None,
+    ) -> SingleStreamOutput:
+        region_mask = check_regions(regions, boxes, region_mask)
+        if len(tokens) != len(regions) or regions.shape[-1] != self.config.region_width:
+            raise ValueError(
+                f"{len(tokens)} texts need as many pictures, and regions {self.config.region_width} features (set "
+                f"region_width in the configuration); got regions of shape {tuple(regions.shape)}."
+            )
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        token_type = torch.zeros_like(tokens) if token_type is None else token_type
+        masked = torch.zeros_like(region_mask) if masked_regions is None else masked_regions
+        padding = ~region_mask[..., None]
+        seen = regions.masked_fill(padding | masked[..., None], 0)
+        x = self.embed(tokens, token_type, mask, seen, boxes.masked_fill(padding, 0), region_mask, masked)
+        t, p = tokens.shape[1], regions.shape[1]
+        real = F.pad(torch.cat([mask, region_mask], dim=1), (0, x.shape[1] - t - p), value=True)
+        x = self.transformer(x, real)
+        pooled = self.pooler(x[:, 0]) if self.pooler is not None else x[:, 0]
+        match_logits = self.matching_head(pooled) if self.matching_head is not None else None
+        return SingleStreamOutput(x[:, :t], x[:, t : t + p], pooled, match_logits)
+
+    def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        """Which token was here? Of states of any leading shape, for only the masked ones need be read."""
+        return self.masked_language_head(x, self.embedding.tokens.weight)

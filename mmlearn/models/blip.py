@@ -1,0 +1,300 @@
+"""BLIP: one text transformer that reads alone, reads beside a picture, and writes captions that it then filters.
+
+Paper: Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training for Unified Vision-Language Understanding and
+Generation". Official code: https://github.com/salesforce/BLIP.
+
+Deviations: weights start at random, the official code's as a ViT's and BERT's. Where the batch says which captions are
+equal, all of them fit; in the official code only for retrieval. The contrast is over the batch of all processes. Hard
+negatives are drawn by their softmax, to which the official code adds 1e-4. α rises over steps, not over two epochs.
+There is no stochastic depth. A checkpoint of Transformers is one half of this model, without temperature, average and
+queue, and trains on at a fixed temperature. ``tiny`` is ours. For the filter see :mod:`mmlearn.data.caption_filter`.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEmbedding
+from mmlearn.layers.decoding import greedy
+from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
+from mmlearn.layers.queue import PairQueue
+from mmlearn.objectives import gather, image_text_matching, same_caption, update_average
+from mmlearn.objectives.align import hard_triples, momentum_contrast
+
+
+@dataclass(frozen=True)
+class BLIPConfig(Config):
+    image: ImageEncoderConfig = ImageEncoderConfig(norm_epsilon=1e-6)
+    vocab_size: int = 30_522  # of texts; the table also has [Decode] and [Encode], the two numbers after them
+    max_length: int = 512  # tokens
+    pad_token: int = 0
+    end_token: int = 102  # where a written caption is complete
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    embedding_width: int = 256
+    encoder: bool = True  # contrast and matching
+    decoder: bool = True  # captions
+    label_smoothing: float = 0.1  # of captions
+    temperature: float = 0.07  # at the start; learned where there is an average
+    momentum: float = 0.995  # of the averaged encoders
+    queue_size: int = 57_600  # embeddings of earlier batches, as more negatives; 0: no average either
+    alpha: float = 0.4  # how much the averaged encoders are trusted
+    alpha_ramp: int = 10_000  # steps in which alpha rises from 0: two epochs of 14 M pairs in batches of 2,880
+
+    PRESETS = {
+        "tiny": dict(
+            image=ImageEncoderConfig(image_size=64, patch_size=16, width=64, depth=3, num_heads=2),
+            vocab_size=512,
+            max_length=32,
+            end_token=2,
+            width=64,
+            depth=3,
+            num_heads=2,
+            dropout=0.0,
+            embedding_width=64,
+            queue_size=1024,
+            alpha_ramp=100,
+        ),
+        "base": dict(),
+        "large": dict(image=ImageEncoderConfig(width=1024, depth=24, num_heads=16, norm_epsilon=1e-6)),
+    }
+
+
+class BLIPOutput(NamedTuple):
+    image_embedding: Float[Tensor, "b d"] | None  # unit length
+    text_embedding: Float[Tensor, "b d"] | None  # unit length
+    match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together
+    token_logits: Float[Tensor, "b t v"] | None  # at place i: what comes after token i
+
+
+class Mixture(nn.Module):
+    """The text transformer of all roles: BERT's, without token types, whose blocks may also attend to ``patches``.
+
+    The decoder is the same, but causal and with ``self_attention`` of its own: for each block an attention and its
+    norm. Source: section 3.1 and figure 2; table 3 for what is shared.
+    """
+
+    def __init__(self, config: BLIPConfig):
+        super().__init__()
+        self.embedding = TextEmbedding(config.vocab_size + 2, config.width, config.max_length)
+        self.embedding.tokens.padding_idx = config.pad_token
+        self.embedding_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.dropout = nn.Dropout(config.dropout)
+        block = dict(mlp_width=config.mlp_width, context_width=config.image.width, activation=config.activation)
+        block |= dict(norm_epsilon=config.norm_epsilon, dropout=config.dropout)
+        self.transformer = bert_transformer(config.width, config.depth, config.num_heads, **block)
+        self.apply(initialise_as_bert)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        patches: Float[Tensor, "b p image_width"] | None = None,
+        causal: bool = False,
+        self_attention: nn.ModuleList | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        x = self.dropout(self.embedding_norm(self.embedding(tokens)))
+        blocks = self.transformer.blocks
+        for block, own in zip(blocks, blocks if self_attention is None else self_attention):
+            x = own.attention_norm(x + block.dropout(own.attention(x, mask=mask, causal=causal)))
+            if patches is not None:
+                x = block.cross_attention_norm(x + block.dropout(block.cross_attention(x, patches)))
+            x = block.mlp_norm(x + block.dropout(block.mlp(x)))
+        return x
+
+
+class Towers(nn.Module):
+    """The picture encoder and the text transformer, and what reads embeddings off them: all that is averaged."""
+
+    def __init__(self, config: BLIPConfig):
+        super().__init__()
+        self.image_encoder = ImageEncoder(config.image)
+        self.text = Mixture(config)
+        if config.encoder:
+            self.image_projection = nn.Linear(config.image.width, config.embedding_width)
+            self.text_projection = nn.Linear(config.width, config.embedding_width)
+
+    def embed_image(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b embedding"]:
+        return F.normalize(self.image_projection(patches[:, 0]), dim=-1)
+
+    def embed_text(self, words: Float[Tensor, "b t width"]) -> Float[Tensor, "b embedding"]:
+        return F.normalize(self.text_projection(words[:, 0]), dim=-1)
+
+
+class BLIP(nn.Module):
+    """A picture encoder, and a text transformer in three roles.
+
+    A text alone is compared with a picture; beginning with [Encode] beside the picture, it is matched with it;
+    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to the token of the role; ``mask``
+    is True where a token is real. Raises ``ValueError`` where nothing is to be built, or what is asked for was not.
+    Source: sections 3.1 and 3.2, figure 2.
+    """
+
+    def __init__(self, config: BLIPConfig):
+        super().__init__()
+        if not (config.encoder or config.decoder):
+            raise ValueError("BLIP reads or writes: set encoder=True, decoder=True, or both.")
+        self.config = config
+        self.decode_token, self.encode_token = config.vocab_size, config.vocab_size + 1
+        self.online = Towers(config)
+        self.match_head = nn.Linear(config.width, 2).apply(initialise_as_bert) if config.encoder else None
+        self.language_head = self.decoder_attention = self.average = self.queue = None
+        if config.decoder:
+            shape = dict(activation=config.activation, norm_epsilon=config.norm_epsilon)
+            self.language_head = MaskedLanguageHead(config.width, config.vocab_size + 2, **shape)
+            self.language_head.apply(initialise_as_bert)
+        if config.encoder and config.decoder:  # without an encoder, the transformer's attention is the decoder's
+            own = copy.deepcopy([(one.attention, one.attention_norm) for one in self.online.text.transformer.blocks])
+            self.decoder_attention = nn.ModuleList(nn.ModuleDict(zip(("attention", "attention_norm"), x)) for x in own)
+        self.temperature = config.temperature
+        if config.encoder and config.queue_size:
+            self.temperature = nn.Parameter(torch.tensor(config.temperature))
+            self.average = copy.deepcopy(self.online).requires_grad_(False)
+            self.queue = PairQueue(config.queue_size, config.embedding_width)
+            self.register_buffer("steps", torch.tensor(0))
+
+    def _require(self, role: str) -> None:
+        if not getattr(self.config, role):
+            raise ValueError(f"This BLIP was built without {role}; set {role}=True in its configuration.")
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        self._require("encoder")
+        return self.online.embed_image(self.online.image_encoder(image))
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        self._require("encoder")
+        return self.online.embed_text(self.online.text(tokens, mask))
+
+    def match(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b 2"]:
+        """Logits of whether picture and text belong together, which they do at index 1."""
+        self._require("encoder")
+        return self._match(self.online.image_encoder(image), tokens, mask)
+
+    def _match(self, patches: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        return self.match_head(self.online.text(_begin(tokens, self.encode_token), mask, patches)[:, 0])
+
+    def _write(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:
+        return self.online.text(_begin(tokens, self.decode_token), mask, patches, True, self.decoder_attention)
+
+    def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        return self.language_head(states, self.online.text.embedding.tokens.weight)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        decode: Callable[..., Tensor] = greedy,
+        *,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b t"]:
+        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+
+        ``decode`` is a function of :mod:`mmlearn.layers.decoding`, in section 4.3 ``partial(nucleus, generator=...)``.
+        """
+        self._require("decoder")
+        patches = self.online.image_encoder(image)
+
+        def next_logits(tokens: Tensor) -> Tensor:
+            seen = patches.repeat_interleave(len(tokens) // len(patches), dim=0)  # once for each beam
+            return self._token_logits(self._write(seen, tokens)[:, -1])
+
+        start = torch.full((len(image), 1), self.decode_token, device=image.device)
+        start = start if prompt is None else torch.cat([start, prompt], dim=1)
+        ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
+        return decode(next_logits, start, max_length=max_length + 1, **ids)[:, 1:]
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> BLIPOutput:
+        patches, encoder = self.online.image_encoder(image), self.config.encoder
+        return BLIPOutput(
+            image_embedding=self.online.embed_image(patches) if encoder else None,
+            text_embedding=self.encode_text(tokens, mask) if encoder else None,
+            match_logits=self._match(patches, tokens, mask) if encoder else None,
+            token_logits=self._token_logits(self._write(patches, tokens, mask)) if self.config.decoder else None,
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Contrast and matching if there is an encoder, captions if there is a decoder.
+
+        Wrong pairs are made here, as a function of the batch, so pictures come with their texts. In training the queue
+        takes the batch in. ``ValueError`` for no pair, and for one caption alone if there is an encoder.
+        """
+        images, tokens = batch["image"], batch["tokens"]
+        if not 1 <= len(images) == len(tokens):
+            raise ValueError(f"Pictures and texts are as many, and at least one; got {len(images)} and {len(tokens)}.")
+        if not batch.get("match_label", torch.ones(1)).all():
+            raise ValueError("BLIP makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
+        mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
+        patches, losses = self.online.image_encoder(images), {}
+        if self.config.encoder:
+            fast = slow = self.online.embed_image(patches), self.encode_text(tokens, mask)
+            if self.average is not None:
+                with torch.no_grad():
+                    one, two = self.average.image_encoder(images), self.average.text(tokens, mask)
+                    slow = self.average.embed_image(one), self.average.embed_text(two)
+            losses["itc"] = self._contrast(fast, slow, batch.get("caption_id"))
+            fits = same_caption(_numbers(batch.get("caption_id"), tokens))
+            generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
+            picture, text, label = hard_triples(fast, slow, fits, 1 / self.temperature, generator)
+            losses["itm"] = image_text_matching(self._match(patches[picture], tokens[text], mask[text]), label)
+        if self.config.decoder:
+            losses["lm"] = self._captioning(patches, tokens, mask)
+        return losses
+
+    def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], caption_id: Tensor | None) -> Tensor:
+        """ITC: find the partner, among embeddings of the average where there is one. Source: section 3.2."""
+        fast, slow = tuple(gather(x) for x in fast), tuple(gather(x) for x in slow)
+        number = _numbers(caption_id if caption_id is None else gather(caption_id), fast[0])
+        if self.queue is None:
+            none = tuple(x[:0] for x in slow)
+            return momentum_contrast(fast, slow, none, same_caption(number), 1 / self.temperature, alpha=0.0)
+        fits = torch.cat([same_caption(number), self.queue.fits(number)], dim=1)
+        alpha = self.config.alpha * min(1.0, int(self.steps) / max(1, self.config.alpha_ramp))
+        loss = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, 1 / self.temperature, alpha)
+        if self.training:
+            self.queue.push(*slow, number)
+        return loss
+
+    def _captioning(self, patches: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
+        real, words = mask[:, 1:], tokens[:, 1:][mask[:, 1:]]
+        logits = self._token_logits(self._write(patches, tokens, mask)[:, :-1][real])
+        loss = F.cross_entropy(logits, words, reduction="sum", label_smoothing=self.config.label_smoothing)
+        return loss / max(1, len(words))  # of texts without a word it is 0
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the average, count the step, and keep τ within the official code's 0.001 to 0.5."""
+        if self.average is not None:
+            update_average(self.average, self.online, self.config.momentum)
+            self.steps += 1
+            self.temperature.clamp_(0.001, 0.5)
+
+
+def _begin(tokens: Int[Tensor, "b t"], token: int) -> Int[Tensor, "b t"]:
+    return torch.cat([torch.full_like(tokens[:, :1], token), tokens[:, 1:]], dim=1)
+
+
+def _numbers(caption_id: Tensor | None, rows: Tensor) -> Int[Tensor, "b"]:  # without, each is like no other
+    return -1 - torch.arange(len(rows), device=rows.device) if caption_id is None else caption_id

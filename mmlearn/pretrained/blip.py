@@ -1,0 +1,105 @@
+"""Published BLIP checkpoints for retrieval and for captioning, such as Salesforce/blip-itm-base-coco and
+Salesforce/blip-image-captioning-base. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.layers import ImageEncoderConfig
+from mmlearn.models.blip import BLIP, BLIPConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+LAYERS = 1000  # as many as a configuration may have
+
+
+def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
+    """Our configuration for a published ``config.json``, with the half of the model that the checkpoint has."""
+    whole = Settings(published, "config.json")
+    image, text = whole.part("vision_config"), whole.part("text_config")
+    encoder, decoder = (
+        any(name.startswith(part) for name in names) for part in ("text_encoder.", "text_decoder.bert.")
+    )
+    if encoder == decoder:
+        raise ValueError(
+            "the checkpoint should hold a text_encoder for retrieval or a text_decoder for captions, and holds "
+            f"{'both' if encoder else 'neither'}; question answering and the older BlipModel are not built here."
+        )
+    text.refuse("is_decoder", False)
+    if decoder:
+        whole.refuse("tie_word_embeddings", False)
+        text.refuse("tie_word_embeddings", False)
+    table = text.get("vocab_size", 30_524)
+    text.require("bos_token_id", table - 2)  # [Decode]; the last is [Encode]
+    return BLIPConfig(
+        image=ImageEncoderConfig(
+            image_size=image.size("image_size", 384),
+            patch_size=image.get("patch_size", 16),
+            width=image.get("hidden_size", 768),
+            depth=image.get("num_hidden_layers", 12),
+            num_heads=image.get("num_attention_heads", 12),
+            mlp_width=image.get("intermediate_size", 3072),
+            activation=image.activation("gelu"),
+            norm_epsilon=image.get("layer_norm_eps", 1e-5),
+            dropout=image.get("attention_dropout", 0.0),
+        ),
+        vocab_size=table - 2,
+        max_length=text.get("max_position_embeddings", 512),
+        pad_token=text.get("pad_token_id", 0),
+        end_token=text.get("sep_token_id", 102),
+        width=text.get("hidden_size", 768),
+        depth=text.get("num_hidden_layers", 12),
+        num_heads=text.get("num_attention_heads", 8),
+        mlp_width=text.get("intermediate_size", 3072),
+        activation=text.activation("gelu"),
+        norm_epsilon=text.get("layer_norm_eps", 1e-12),
+        dropout=text.get("hidden_dropout_prob", 0.0),
+        embedding_width=whole.get("image_text_hidden_size", 256),
+        encoder=encoder,
+        decoder=decoder,
+        label_smoothing=text.get("label_smoothing", 0.0),
+        queue_size=0,
+    )
+
+
+def _packed(layer: int) -> tuple[str, tuple[str, ...]]:
+    attention = f"online.image_encoder.transformer.blocks.{layer}.attention"
+    return f"{attention}.qkv", tuple(f"{attention}.{part}" for part in ("query", "key", "value"))
+
+
+FAMILY = Family(
+    build=BLIP,
+    config=config,
+    renames=(
+        (r"^vision_model\.embeddings\.class_embedding", "online.image_encoder.embedding.class_token"),
+        (r"^vision_model\.embeddings\.position_embedding", "online.image_encoder.embedding.positions"),
+        (r"^vision_model\.embeddings\.patch_embedding", "online.image_encoder.embedding.patches"),
+        (r"^vision_model\.encoder\.layers", "online.image_encoder.transformer.blocks"),
+        (r"^vision_model\.post_layernorm", "online.image_encoder.norm"),
+        (r"\.self_attn\.qkv", ".attention.qkv"),
+        (r"\.self_attn\.projection", ".attention.output"),
+        (r"\.layer_norm1", ".attention_norm"),
+        (r"\.layer_norm2", ".mlp_norm"),
+        (r"\.mlp\.fc1", ".mlp.expand"),
+        (r"\.mlp\.fc2", ".mlp.contract"),
+        (r"^vision_proj", "online.image_projection"),
+        (r"^text_proj", "online.text_projection"),
+        (r"^itm_head", "match_head"),
+        (r"^text_decoder\.cls\.predictions\.transform\.dense", "language_head.dense"),
+        (r"^text_decoder\.cls\.predictions\.transform\.LayerNorm", "language_head.norm"),
+        (r"^text_decoder\.cls\.predictions\.bias", "language_head.bias"),
+        (r"^(text_encoder|text_decoder\.bert)\.", "online.text."),
+        (r"\.embeddings\.word_embeddings", ".embedding.tokens"),
+        (r"\.embeddings\.position_embeddings\.weight", ".embedding.positions"),
+        (r"\.embeddings\.LayerNorm", ".embedding_norm"),
+        (r"\.encoder\.layer\.", ".transformer.blocks."),
+        (r"\.(attention|crossattention)\.self\.", r".\1."),
+        (r"\.(attention|crossattention)\.output\.dense", r".\1.output"),
+        (r"\.(attention|crossattention)\.output\.LayerNorm", r".\1_norm"),
+        (r"\.crossattention", ".cross_attention"),
+        (r"\.intermediate\.dense", ".mlp.expand"),
+        (r"(text\.transformer\.blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+        (r"(text\.transformer\.blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+    ),
+    packed=dict(map(_packed, range(LAYERS))),
+    # The decoder's last layer is the token table, and its bias the head's, stored twice.
+    ignored=(r"\.position_ids$", r"^text_decoder\.cls\.predictions\.decoder\."),
+)

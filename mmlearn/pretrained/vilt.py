@@ -1,0 +1,69 @@
+"""Published ViLT checkpoints, such as dandelin/vilt-b32-finetuned-vqa. The numbers are defaults of that format."""
+
+from typing import Any
+
+from mmlearn.models.vilt import ViLT, ViLTConfig
+from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.settings import Settings
+
+
+def config(published: dict[str, Any], names: set[str]) -> ViLTConfig:
+    """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
+    whole = Settings(published, "config.json")
+    whole.refuse("qkv_bias", False)
+    whole.require("num_channels", 3)
+    whole.require("modality_type_vocab_size", 2)  # 3 is for pairs of pictures
+    answers = len(whole.get("id2label", {})) or 2
+    return ViLTConfig(
+        vocab_size=whole.get("vocab_size", 30_522),
+        max_length=whole.get("max_position_embeddings", 40),
+        token_types=whole.get("type_vocab_size", 2),
+        pad_token=whole.get("pad_token_id", 0),
+        image_size=whole.size("image_size", 384),
+        patch_size=whole.get("patch_size", 32),
+        width=whole.get("hidden_size", 768),
+        depth=whole.get("num_hidden_layers", 12),
+        num_heads=whole.get("num_attention_heads", 12),
+        mlp_width=whole.get("intermediate_size", 3072),
+        activation=whole.activation("gelu"),
+        norm_epsilon=whole.get("layer_norm_eps", 1e-12),
+        dropout=whole.get("hidden_dropout_prob", 0.0),
+        masked_language_head=any(name.startswith("mlm_score.") for name in names),
+        tied="mlm_score.decoder.weight" not in names,
+        match_outputs=1 if any(name.startswith("rank_output.") for name in names) else 0,
+        answers=answers if any(name.startswith("classifier.") for name in names) else 0,
+    )
+
+
+FAMILY = Family(
+    build=ViLT,
+    config=config,
+    renames=(
+        (r"^vilt\.", ""),
+        (r"^embeddings\.text_embeddings\.word_embeddings", "text_embedding.tokens"),
+        (r"^embeddings\.text_embeddings\.position_embeddings\.weight", "text_embedding.positions"),
+        (r"^embeddings\.text_embeddings\.token_type_embeddings", "text_embedding.token_types"),
+        (r"^embeddings\.text_embeddings\.LayerNorm", "text_embedding.norm"),
+        (r"^embeddings\.cls_token", "image_embedding.class_token"),
+        (r"^embeddings\.position_embeddings", "image_embedding.positions"),
+        (r"^embeddings\.patch_embeddings\.projection", "image_embedding.patches"),
+        (r"^embeddings\.token_type_embeddings", "modalities"),
+        (r"^encoder\.layer", "transformer.blocks"),
+        (r"\.attention\.attention", ".attention"),
+        (r"\.attention\.output\.dense", ".attention.output"),
+        (r"\.intermediate\.dense", ".mlp.expand"),
+        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+        (r"\.layernorm_before", ".attention_norm"),
+        (r"\.layernorm_after", ".mlp_norm"),
+        (r"^layernorm", "norm"),
+        (r"^pooler\.dense", "pooler.0"),
+        (r"^mlm_score\.transform\.dense", "masked_language_head.dense"),
+        (r"^mlm_score\.transform\.LayerNorm", "masked_language_head.norm"),
+        (r"^mlm_score\.(decoder\.)?bias", "masked_language_head.bias"),
+        (r"^mlm_score\.decoder\.weight", "token_table.weight"),
+        (r"^rank_output", "matching_head"),
+        (r"^classifier", "answer_head.classifier"),
+    ),
+    packed={},
+    ignored=(r"\.position_ids$",),
+)

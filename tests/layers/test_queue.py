@@ -1,0 +1,43 @@
+"""A queue forgets its oldest pairs, and knows whose caption waits in it."""
+
+from collections import deque
+
+import pytest
+import torch
+from testing_tools import assert_unit_length
+
+from mmlearn.layers.queue import PairQueue
+
+
+def test_the_oldest_pairs_give_way():
+    """Against Python's own queue: as a set, and in order from the pointer on."""
+    queue, plain = PairQueue(7, 3), deque(maxlen=7)
+    plain.extend(zip(queue.image.tolist(), queue.text.tolist(), queue.caption_id.tolist()))
+    for step, n in enumerate((3, 4, 2, 7, 1, 5)):
+        rows = [torch.randn(n, 3), torch.randn(n, 3), torch.arange(n) + 10 * step]
+        queue.push(*rows)
+        plain.extend(zip(*(part.tolist() for part in rows)))
+        order = (int(queue.pointer) + torch.arange(7)) % 7
+        got = zip(queue.image[order].tolist(), queue.text[order].tolist(), queue.caption_id[order].tolist())
+        assert list(got) == list(plain)
+
+
+def test_a_caption_is_found_and_negative_numbers_never_are():
+    queue = PairQueue(4, 2)
+    queue.push(torch.zeros(3, 2), torch.zeros(3, 2), torch.tensor([5, -2, 5]))
+    assert queue.fits(torch.tensor([5, -2, -1, 6])).tolist() == [[True, False, True, False], *[[False] * 4] * 3]
+
+
+def test_it_starts_with_directions_and_is_saved_whole():
+    queue = PairQueue(6, 4)
+    assert_unit_length(queue.image)
+    assert_unit_length(queue.text)
+    assert not torch.equal(queue.image, queue.text)
+    assert list(queue.state_dict()) == ["image", "text", "caption_id", "pointer"]
+    assert list(queue.parameters()) == []
+
+
+def test_more_than_it_holds():
+    queue = PairQueue(4, 2)
+    with pytest.raises(ValueError, match="A queue of 4 pairs cannot take 5 at once"):
+        queue.push(torch.zeros(5, 2), torch.zeros(5, 2), torch.arange(5))

@@ -1,0 +1,200 @@
+"""BLIP equals Transformers' BlipForImageTextRetrieval and BlipForConditionalGeneration: both halves, with gradients."""
+
+import json
+
+import pytest
+import torch
+from testing_tools import close
+from transformers import BertConfig, BertModel, BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
+
+from mmlearn import load_pretrained
+
+CASES = {
+    "odd": dict(
+        text=dict(hidden_size=24, num_attention_heads=3, intermediate_size=50, num_hidden_layers=2),
+        image=dict(hidden_size=16, num_attention_heads=2, intermediate_size=36, num_hidden_layers=1),
+        size=(20, 5),
+        batch=3,
+        length=11,
+    ),
+    "relu": dict(
+        text=dict(hidden_size=40, num_attention_heads=5, intermediate_size=33, num_hidden_layers=1, hidden_act="relu"),
+        image=dict(
+            hidden_size=24, num_attention_heads=3, intermediate_size=20, num_hidden_layers=3, layer_norm_eps=1e-6
+        ),
+        size=(16, 8),
+        batch=4,
+        length=8,
+    ),
+    "batch of one": dict(
+        text=dict(
+            hidden_size=16, num_attention_heads=1, intermediate_size=24, num_hidden_layers=2, layer_norm_eps=1e-5
+        ),
+        image=dict(hidden_size=16, num_attention_heads=1, intermediate_size=24, num_hidden_layers=2, hidden_act="relu"),
+        size=(12, 4),
+        batch=1,
+        length=5,
+    ),
+}
+WORDS = 90  # then [Decode] = 90 and [Encode] = 91
+DECODE, ENCODE, END = WORDS, WORDS + 1, 3
+
+
+def inputs(name, label_smoothing=0.1):
+    case = CASES[name]
+    size, patch = case["size"]
+    special = dict(vocab_size=WORDS + 2, bos_token_id=DECODE, sep_token_id=END, max_position_embeddings=case["length"])
+    config = BlipConfig(
+        text_config=case["text"] | special | dict(label_smoothing=label_smoothing),
+        vision_config=case["image"] | dict(image_size=size, patch_size=patch),
+        image_text_hidden_size=12,
+    )
+    batch, length = case["batch"], case["length"]
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(4, WORDS, (batch, length), generator=generator)
+    image = torch.randn(batch, 3, size, size, generator=generator)
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    return config, image, tokens, mask
+
+
+def beginning(tokens, role):
+    """Transformers leaves this to the caller."""
+    return torch.cat([torch.full_like(tokens[:, :1], role), tokens[:, 1:]], dim=1)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_matching(case, padded, twins, assert_same_gradients):
+    config, image, tokens, mask = inputs(case)
+    mask = mask if padded else torch.ones_like(mask)
+    published, ours = twins(BlipForImageTextRetrieval(config))
+    given = dict(input_ids=beginning(tokens, ENCODE), attention_mask=mask.long())
+    expected = published(pixel_values=image, **given).itm_score
+    got = ours.match(image, tokens, mask)
+    close(got, expected)
+    close(ours(image, tokens, mask).match_logits, expected)
+    label = torch.arange(len(tokens)) % 2
+    torch.nn.functional.cross_entropy(got, label).backward()
+    torch.nn.functional.cross_entropy(expected, label).backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_similarity(case, padded, twins, assert_same_gradients):
+    config, image, tokens, mask = inputs(case)
+    mask = mask if padded else torch.ones_like(mask)
+    published, ours = twins(BlipForImageTextRetrieval(config))
+    given = dict(pixel_values=image, input_ids=tokens, attention_mask=mask.long())
+    expected = published(**given, use_itm_head=False).itm_score
+    got = ours.encode_image(image) @ ours.encode_text(tokens, mask).T
+    close(got, expected)
+    output = ours(image, tokens, mask)
+    close(output.image_embedding @ output.text_embedding.T, expected)
+    assert output.token_logits is None
+    weight = torch.randn(got.shape, generator=torch.Generator().manual_seed(2))
+    (got * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize(("padded", "label_smoothing"), [(False, 0.1), (True, 0.1), (True, 0.0)])
+@pytest.mark.parametrize("case", CASES)
+def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients):
+    config, image, tokens, mask = inputs(case, label_smoothing)
+    mask = mask if padded else torch.ones_like(mask)
+    published, ours = twins(BlipForConditionalGeneration(config))
+    expected = published(
+        pixel_values=image,
+        input_ids=beginning(tokens, DECODE),
+        attention_mask=mask.long(),
+        labels=tokens.masked_fill(~mask, -100),
+    )
+    output = ours(image, tokens, mask)
+    close(output.token_logits, expected.logits)
+    assert output.match_logits is output.image_embedding is output.text_embedding is None
+    losses = ours.loss(dict(image=image, tokens=tokens, mask=mask))
+    assert set(losses) == {"lm"}
+    close(losses["lm"], expected.loss)
+    losses["lm"].backward()
+    expected.loss.backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_greedy_captions(case, twins):
+    """Sharpened, so that the picture counts; without that all captions are one."""
+    config, image, tokens, _ = inputs(case)
+    published = BlipForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in published.parameters():
+            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
+    published, ours = twins(published)
+    length = CASES[case]["length"]
+    expected = published.generate(pixel_values=image, max_length=length)
+    assert torch.equal(ours.generate(image, max_length=length - 1), expected[:, 1:])
+    prompt = tokens[:, :2]
+    asked = torch.cat([torch.zeros_like(tokens[:, :1]), prompt, torch.full_like(tokens[:, :1], END)], dim=1)
+    expected = published.generate(pixel_values=image, input_ids=asked, max_length=length)
+    got = ours.generate(image, prompt=prompt, max_length=length - 1)
+    assert torch.equal(got, expected[:, 1:])
+    assert torch.equal(got[:, :2], prompt)
+    if len(image) > 1:
+        assert len(got.unique(dim=0)) > 1
+
+
+def test_captions_end_as_published(twins):
+    """The end token is the likeliest after a few words, at another place in each caption."""
+    config, image, _, _ = inputs("relu")
+    published = BlipForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in published.parameters():
+            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
+        published.text_decoder.cls.predictions.bias[END] += 2
+    published, ours = twins(published)
+    image = torch.randn(24, 3, 16, 16)
+    expected = published.generate(pixel_values=image, max_length=8)[:, 1:]
+    got = ours.generate(image, max_length=7)
+    assert torch.equal(got, expected)
+    ends = (got == END).sum(1)
+    assert 0 < ends.sum() < len(ends)  # some end, and are padded, and some do not
+    assert (got == 0).any()
+
+
+def test_the_text_encoder_is_bert(twins):
+    """Without a picture it is BERT with a single token type, which can be added to the positions."""
+    config, _, tokens, mask = inputs("odd")
+    published, ours = twins(BlipForImageTextRetrieval(config))
+    shape = CASES["odd"]["text"]
+    bert = BertModel(BertConfig(vocab_size=WORDS + 2, max_position_embeddings=11, **shape), add_pooling_layer=False)
+    state = {name: value for name, value in published.text_encoder.state_dict().items() if "cross" not in name}
+    state["embeddings.token_type_embeddings.weight"] = torch.zeros(2, 24)
+    bert.load_state_dict(state)
+    close(ours.online.text(tokens, mask), bert.eval()(tokens, mask.long()).last_hidden_state)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "says"),
+    [
+        ("text_config", dict(is_decoder=False), "is_decoder = False"),
+        ("text_config", dict(bos_token_id=5), "bos_token_id = 5"),
+        ("text_config", dict(tie_word_embeddings=False), "tie_word_embeddings = False"),
+    ],
+)
+def test_what_is_not_built_is_refused(part, changes, says, twins, tmp_path):
+    twins(BlipForConditionalGeneration(inputs("odd")[0]))
+    file = tmp_path / "weights" / "config.json"
+    values = json.loads(file.read_text())
+    values[part] |= changes
+    file.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=says):
+        load_pretrained(tmp_path / "weights")
+
+
+def test_other_layouts_are_refused(tmp_path):
+    from transformers import BlipForQuestionAnswering, BlipModel
+
+    for layout, holds in ((BlipForQuestionAnswering, "both"), (BlipModel, "neither")):
+        layout(inputs("odd")[0]).save_pretrained(tmp_path / holds)
+        with pytest.raises(ValueError, match=f"and holds {holds}"):
+            load_pretrained(tmp_path / holds)

@@ -1,0 +1,147 @@
+"""VisualBERT equals Transformers' VisualBertModel and VisualBertForPreTraining: states, heads, losses, gradients."""
+
+import pytest
+import torch
+from testing_tools import close, count_parameters
+from transformers import VisualBertConfig, VisualBertForPreTraining, VisualBertModel
+
+from mmlearn import load_pretrained
+from mmlearn.models.single_stream import VisualBERT
+from mmlearn.models.single_stream import VisualBERTConfig as OurConfig
+
+CASES = {
+    "odd": dict(
+        vocab_size=99,
+        hidden_size=24,
+        visual_embedding_dim=7,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=50,
+        max_position_embeddings=11,
+        batch=3,
+        regions=5,
+    ),
+    "relu": dict(
+        vocab_size=64,
+        hidden_size=40,
+        visual_embedding_dim=48,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        intermediate_size=33,
+        max_position_embeddings=16,
+        hidden_act="relu",
+        type_vocab_size=3,
+        pad_token_id=0,
+        special_visual_initialize=False,
+        batch=4,
+        regions=20,
+    ),
+    "batch of one": dict(
+        vocab_size=50,
+        hidden_size=16,
+        visual_embedding_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=24,
+        max_position_embeddings=6,
+        layer_norm_eps=1e-5,
+        batch=1,
+        regions=1,
+    ),
+}
+
+
+def inputs(case, padded=True):
+    """A published configuration, and the same batch in the published words and in ours."""
+    torch.manual_seed(1)
+    case = dict(CASES[case])
+    batch, p, t = case.pop("batch"), case.pop("regions"), case["max_position_embeddings"]
+    tokens = torch.randint(case["vocab_size"], (batch, t))
+    token_type = torch.randint(2, (batch, t))
+    regions = torch.randn(batch, p, case["visual_embedding_dim"])
+    published = dict(input_ids=tokens, token_type_ids=token_type, visual_embeds=regions)
+    published["attention_mask"] = torch.ones_like(tokens)  # its losses ask for masks
+    published["visual_attention_mask"] = torch.ones(batch, p).long()
+    ours = dict(tokens=tokens, token_type=token_type, regions=regions)
+    ours["boxes"] = torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(batch, p, 4)
+    if padded:
+        ours["mask"] = torch.arange(t) <= torch.arange(batch)[:, None] + 2
+        ours["region_mask"] = torch.arange(p) <= torch.arange(batch)[:, None] % p
+        published["attention_mask"] = ours["mask"].long()
+        published["visual_attention_mask"] = ours["region_mask"].long()
+        regions.masked_fill_(~ours["region_mask"][..., None], 0)  # ours does not look there, the published one may
+    return VisualBertConfig(**case), published, ours
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_pretraining(case, padded, twins, assert_same_gradients):
+    config, batch, our_batch = inputs(case, padded)
+    published, ours = twins(VisualBertForPreTraining(config))
+    assert type(ours) is VisualBERT
+    tokens = our_batch["tokens"]
+    label = torch.where(torch.rand(tokens.shape) < 0.4, tokens, -100)
+    label[:, 0] = tokens[:, 0]
+    match_label = torch.arange(len(tokens)) % 2
+    nowhere = torch.full(our_batch["regions"].shape[:2], -100)
+    expected = published(**batch, labels=torch.cat([label, nowhere], 1), sentence_image_labels=match_label)
+    output = ours(**our_batch)
+    states = torch.cat([output.tokens, output.regions], 1)
+    close(ours.token_logits(states), expected.prediction_logits)
+    close(output.match_logits, expected.seq_relationship_logits)
+    losses = ours.loss(our_batch | dict(token_label=label, match_label=match_label))
+    assert set(losses) == {"mlm", "itm"}
+    loss = losses["mlm"] + losses["itm"]
+    close(loss, expected.loss)
+    loss.backward()
+    expected.loss.backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_encoder_alone(case, padded, twins):
+    config, batch, our_batch = inputs(case, padded)
+    published, ours = twins(VisualBertModel(config))
+    expected, output = published(**batch), ours(**our_batch)
+    close(torch.cat([output.tokens, output.regions], 1), expected.last_hidden_state)
+    close(output.pooled, expected.pooler_output)
+    assert output.match_logits is ours.masked_language_head is None
+    assert ours.config.objectives == ()
+
+
+def test_encoder_without_pooler(twins):
+    config, batch, our_batch = inputs("odd")
+    published, ours = twins(VisualBertModel(config, add_pooling_layer=False))
+    output = ours(**our_batch)
+    close(torch.cat([output.tokens, output.regions], 1), published(**batch).last_hidden_state)
+    assert torch.equal(output.pooled, output.tokens[:, 0])
+
+
+def test_the_pad_token_is_the_published_one(twins):
+    config, _, our_batch = inputs("odd")
+    assert config.pad_token_id == 1
+    _, ours = twins(VisualBertModel(config))
+    our_batch["tokens"][0, :3] = torch.tensor([0, 1, 2])
+    ours(**our_batch).tokens.square().sum().backward()
+    gradient = ours.embedding.tokens.weight.grad
+    assert (gradient[1] == 0).all()
+    assert (gradient[[0, 2]] != 0).any(-1).all()
+
+
+@pytest.mark.parametrize("change", [dict(bypass_transformer=True), dict(tie_word_embeddings=False)])
+def test_variants_that_are_not_built(change, tmp_path):
+    config, _, _ = inputs("batch of one")
+    for name, value in change.items():
+        setattr(config, name, value)
+    VisualBertForPreTraining(config).save_pretrained(tmp_path)
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name} = {value} in config.json is not built here"):
+        load_pretrained(tmp_path)
+
+
+def test_base_has_the_published_size():
+    with torch.device("meta"):
+        published = VisualBertForPreTraining(VisualBertConfig(visual_embedding_dim=2048))
+    count = sum(parameter.numel() for parameter in published.parameters())
+    assert count_parameters(VisualBERT, OurConfig.preset("base")) == count == 112_074_812
