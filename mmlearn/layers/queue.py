@@ -37,3 +37,11 @@ class PairQueue(nn.Module):
         self.image[places], self.text[places] = image.to(self.image.dtype), text.to(self.text.dtype)
         self.caption_id[places] = caption_id
         self.pointer.copy_((self.pointer + n) % size)
+
+    def check_data(self, length: int) -> None:
+        """``ValueError`` where ``length`` samples are fewer than the queue holds: they would meet their own past."""
+        if length < len(self.image):
+            raise ValueError(
+                f"A queue of {len(self.image)} is larger than the data, so that pictures would be told apart from "
+                f"themselves; set queue_size to at most {length}."
+            )

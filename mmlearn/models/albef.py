@@ -278,14 +278,6 @@ class ALBEF(nn.Module):
         self.steps += 1
         self.logit_scale.clamp_(math.log(1 / 0.5), math.log(1 / 0.001))
 
-    def check_data(self, length: int) -> None:
-        """``ValueError`` where ``length`` samples are fewer than the queue holds: they would meet their own past."""
-        if length < self.config.queue_size:
-            raise ValueError(
-                f"A queue of {self.config.queue_size} is larger than the data, so that pictures would be told apart "
-                f"from themselves; set queue_size to at most {length}."
-            )
-
 
 def _fits(number: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
     """Which texts of a batch are as good as a row's own; a negative number is of a caption like no other."""

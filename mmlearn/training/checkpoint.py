@@ -90,10 +90,10 @@ def load_checkpoint(
         manifest = json.loads((path / "manifest.json").read_text())
         if manifest["world"] != world:
             raise ValueError(f"{path} was written by {manifest['world']} processes, and this run has {world}.")
-        try:
-            system.load_state_dict(load_file(path / "model.safetensors"))
-        except RuntimeError as error:
-            raise ValueError(f"{path} belongs to another model: {str(error).splitlines()[-1].strip()}") from error
+        tensors = load_file(path / "model.safetensors")
+        if difference := _difference(tensors, system.state_dict()):
+            raise ValueError(f"{path} belongs to another model: {difference}.")
+        system.load_state_dict(tensors)
         try:
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
@@ -134,6 +134,20 @@ def _problem(path: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it is not whole ({type(error).__name__}: {error})"
     return None
+
+
+def _difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """Which tensors only one of the two has, or what shapes differ; nothing where both agree."""
+    parts = []
+    for names, where in (
+        (sorted(set(saved) - set(wanted)), "only in the checkpoint"),
+        (sorted(set(wanted) - set(saved)), "missing from it"),
+        ([name for name in wanted if name in saved and saved[name].shape != wanted[name].shape], "of another shape"),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts.append(f"{', '.join(names[:3])}{more} {'is' if len(names) == 1 else 'are'} {where}")
+    return "; ".join(parts)
 
 
 def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: dict[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, Collate
+from mmlearn.layers.queue import PairQueue
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
 
@@ -64,7 +65,8 @@ def fit(
     was never stopped. ``on_step(step, metrics)`` is called after every step. A system may have ``after_step()``, called
     after each update: momentum encoders and clamps live there. ``precision`` is "no", "bf16" or "fp16".
 
-    Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
+    Raises ``ValueError`` for settings that cannot be and for a queue larger than the data, and ``FloatingPointError``
+    where the loss is no longer finite.
     """
     if min(steps, accumulate, checkpoint_every) < 1 or warmup < 0:
         got = f"{steps}, {accumulate}, {checkpoint_every} and {warmup}"
@@ -73,6 +75,8 @@ def fit(
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world)
+    for queue in (part for part in system.children() if isinstance(part, PairQueue)):
+        queue.check_data(len(data))
     torch.manual_seed(seed + rank)
     system.to(accelerator.device).train()
     optimizers = build_optimizers(system, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)

@@ -537,9 +537,9 @@ def test_matched_pairs_may_say_so():
 
 def test_a_queue_larger_than_the_data():
     model = ALBEF(TINY)
-    model.check_data(1024)
+    model.queue.check_data(1024)
     with pytest.raises(ValueError, match=r"A queue of 1024 is larger than the data.* at most 1023\.") as error:
-        model.check_data(1023)
+        model.queue.check_data(1023)
     assert "\n" not in str(error.value)
 
 
