@@ -33,21 +33,45 @@ def check_regions(
             f"region_mask is boolean (b, p) = {tuple(regions.shape[:2])}, True where a region is real; got "
             f"{region_mask.dtype} {tuple(region_mask.shape)}."
         )
-    if not region_mask.any(1).all():
-        picture = int((~region_mask.any(1)).nonzero()[0])
-        raise ValueError(
-            f"Picture {picture} of the batch has no region; give at least one, such as all of it: 0 0 1 1."
-        )
     left, top, right, bottom = boxes.unbind(-1)
     whole = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)
-    if (wrong := region_mask & ~whole).any():
-        picture, region = wrong.nonzero()[0].tolist()
-        numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
+    empty, wrong = ~region_mask.any(1), region_mask & ~whole
+    if not (empty.any() | wrong.any()):  # asked once, for on a GPU each question waits for all that went before
+        return region_mask
+    if empty.any():
         raise ValueError(
-            f"Box {region} of picture {picture} is ({numbers}); left < right and top < bottom, all from 0 to 1 as "
-            "shares of the picture, are expected."
+            f"Picture {int(empty.nonzero()[0])} of the batch has no region; give at least one, such as all of it: "
+            "0 0 1 1."
         )
-    return region_mask
+    picture, region = wrong.nonzero()[0].tolist()
+    numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
+    raise ValueError(
+        f"Box {region} of picture {picture} is ({numbers}); left < right and top < bottom, all from 0 to 1 as shares "
+        "of the picture, are expected."
+    )
+
+
+def read_regions(
+    regions: Float[Tensor, "..."],
+    boxes: Float[Tensor, "..."],
+    region_mask: Bool[Tensor, "..."] | None,
+    masked_regions: Bool[Tensor, "b p"] | None,
+    *,
+    texts: int,
+    width: int,
+) -> tuple[Float[Tensor, "b p f"], Bool[Tensor, "b p"]]:
+    """What an encoder may see of regions that are read beside so many ``texts``, 0 where masked; and which are real.
+
+    Raises ``ValueError`` as :func:`check_regions` does, and for other than one picture a text or ``width`` features.
+    """
+    region_mask = check_regions(regions, boxes, region_mask)
+    if (len(regions), regions.shape[-1]) != (texts, width):
+        raise ValueError(
+            f"To {texts} texts belong regions ({texts}, p, region_width = {width}); got {tuple(regions.shape)}."
+        )
+    if masked_regions is not None:
+        regions = regions.masked_fill(masked_regions[..., None], 0)
+    return regions, region_mask
 
 
 def box_sizes(boxes: Float[Tensor, "b p 4"]) -> Float[Tensor, "b p 3"]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, pooler
-from mmlearn.layers.regions import check_regions
+from mmlearn.layers.regions import read_regions
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,22 @@ class SingleStream(nn.Module):
         masked_regions: Bool[Tensor, "b p"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> SingleStreamOutput:
-        region_mask = check_regions(regions, boxes, region_mask)
-        if len(tokens) != len(regions) or regions.shape[-1] != self.config.region_width:
-            raise ValueError(
-                f"{len(tokens)} texts need as many pictures, and regions {self.config.region_width} features (set "
-                f"region_width in the configuration); got regions of shape {tuple(regions.shape)}."
-            )
+        regions, region_mask = read_regions(
+            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
+        )
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         token_type = torch.zeros_like(tokens) if token_type is None else token_type
         masked = torch.zeros_like(region_mask) if masked_regions is None else masked_regions
         padding = ~region_mask[..., None]
-        seen = regions.masked_fill(padding | masked[..., None], 0)
-        x = self.embed(tokens, token_type, mask, seen, boxes.masked_fill(padding, 0), region_mask, masked)
+        x = self.embed(
+            tokens,
+            token_type,
+            mask,
+            regions.masked_fill(padding, 0),
+            boxes.masked_fill(padding, 0),
+            region_mask,
+            masked,
+        )
         t, p = tokens.shape[1], regions.shape[1]
         real = F.pad(torch.cat([mask, region_mask], dim=1), (0, x.shape[1] - t - p), value=True)
         x = self.transformer(x, real)

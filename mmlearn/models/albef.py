@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.layers.queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy, same_caption
-from mmlearn.objectives.align import hard_triples, momentum_contrast
+from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
 
 
@@ -244,7 +244,7 @@ class ALBEF(nn.Module):
     def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
         """ITC: pick the partner among the average's embeddings of batch and queue. Source: equations 1, 2 and 6."""
         fast, slow, number = tuple(map(gather, fast)), tuple(map(gather, slow)), gather(number)
-        fits = torch.cat([_fits(number), self.queue.fits(number)], dim=1)
+        fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
         queues = self.queue.image, self.queue.text
         return momentum_contrast(fast, slow, queues, fits, self.logit_scale.exp(), self.alpha)
 
@@ -254,7 +254,7 @@ class ALBEF(nn.Module):
         seed = random.Random(f"{self.config.seed} {int(self.steps)} {int(self.queue.pointer)}").getrandbits(32)
         generator = torch.Generator().manual_seed(seed)
         scale = self.logit_scale.exp() if self.config.hard_negatives else 0.0
-        picture, words, label = hard_triples(fast, slow, _fits(number), scale, generator)
+        picture, words, label = hard_triples(fast, slow, fitting(number), scale, generator)
         states = self.online.fuse(image[picture], text[words], mask[words])
         return image_text_matching(self.match_head(states[:, 0]), label)
 
@@ -277,9 +277,3 @@ class ALBEF(nn.Module):
         update_average(self.average, self.online, self.config.momentum)
         self.steps += 1
         self.logit_scale.clamp_(math.log(1 / 0.5), math.log(1 / 0.001))
-
-
-def _fits(number: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
-    """Which texts of a batch are as good as a row's own; a negative number is of a caption like no other."""
-    own = torch.eye(len(number), dtype=torch.bool, device=number.device)
-    return own | (same_caption(number) & (number >= 0))

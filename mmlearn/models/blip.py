@@ -24,8 +24,8 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEmbeddi
 from mmlearn.layers.decoding import greedy
 from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.layers.queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, same_caption, update_average
-from mmlearn.objectives.align import hard_triples, momentum_contrast
+from mmlearn.objectives import gather, image_text_matching, update_average
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
 
 
 @dataclass(frozen=True)
@@ -253,23 +253,23 @@ class BLIP(nn.Module):
                 with torch.no_grad():
                     one, two = self.average.image_encoder(images), self.average.text(tokens, mask)
                     slow = self.average.embed_image(one), self.average.embed_text(two)
-            losses["itc"] = self._contrast(fast, slow, batch.get("caption_id"))
-            fits = same_caption(_numbers(batch.get("caption_id"), tokens))
+            number = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
+            losses["itc"] = self._contrast(fast, slow, number)
             generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
-            picture, text, label = hard_triples(fast, slow, fits, 1 / self.temperature, generator)
+            picture, text, label = hard_triples(fast, slow, fitting(number), 1 / self.temperature, generator)
             losses["itm"] = image_text_matching(self._match(patches[picture], tokens[text], mask[text]), label)
         if self.config.decoder:
             losses["lm"] = self._captioning(patches, tokens, mask)
         return losses
 
-    def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], caption_id: Tensor | None) -> Tensor:
+    def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
         """ITC: find the partner, among embeddings of the average where there is one. Source: section 3.2."""
         fast, slow = tuple(gather(x) for x in fast), tuple(gather(x) for x in slow)
-        number = _numbers(caption_id if caption_id is None else gather(caption_id), fast[0])
+        number = gather(number)
         if self.queue is None:
             none = tuple(x[:0] for x in slow)
-            return momentum_contrast(fast, slow, none, same_caption(number), 1 / self.temperature, alpha=0.0)
-        fits = torch.cat([same_caption(number), self.queue.fits(number)], dim=1)
+            return momentum_contrast(fast, slow, none, fitting(number), 1 / self.temperature, alpha=0.0)
+        fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
         alpha = self.config.alpha * min(1.0, int(self.steps) / max(1, self.config.alpha_ramp))
         loss = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, 1 / self.temperature, alpha)
         if self.training:
@@ -294,7 +294,3 @@ class BLIP(nn.Module):
 
 def _begin(tokens: Int[Tensor, "b t"], token: int) -> Int[Tensor, "b t"]:
     return torch.cat([torch.full_like(tokens[:, :1], token), tokens[:, 1:]], dim=1)
-
-
-def _numbers(caption_id: Tensor | None, rows: Tensor) -> Int[Tensor, "b"]:  # without, each is like no other
-    return -1 - torch.arange(len(rows), device=rows.device) if caption_id is None else caption_id

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmlearn.layers import Attention, Config, TransformerBlock
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
-from mmlearn.layers.regions import check_regions
+from mmlearn.layers.regions import read_regions
 from mmlearn.layers.transformer import ACTIVATIONS
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_classification
 from mmlearn.objectives.matching import image_text_matching
@@ -205,14 +205,9 @@ class LXMERT(nn.Module):
         masked_regions: Bool[Tensor, "..."] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> LXMERTOutput:
-        region_mask = check_regions(regions, boxes, region_mask)
-        b, features = len(tokens), self.config.region_width
-        if (len(regions), regions.shape[-1]) != (b, features):
-            raise ValueError(
-                f"To {b} texts belong regions ({b}, p, region_width = {features}); got {tuple(regions.shape)}."
-            )
-        if masked_regions is not None:
-            regions = regions.masked_fill(masked_regions[..., None], 0)
+        regions, region_mask = read_regions(
+            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
+        )
         words = self.language_encoder(self.embedding(tokens, token_type), mask)
         regions = self.region_encoder(self.region_embedding(regions, boxes), region_mask)
         for layer in self.cross_layers:

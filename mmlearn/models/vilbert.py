@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmlearn.layers import MLP, Attention, Config, TransformerBlock
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
-from mmlearn.layers.regions import box_sizes, check_regions
+from mmlearn.layers.regions import box_sizes, read_regions
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_kl
 from mmlearn.objectives.matching import image_text_matching
 
@@ -217,14 +217,9 @@ class ViLBERT(nn.Module):
         masked_regions: Bool[Tensor, "..."] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> ViLBERTOutput:
-        region_mask = check_regions(regions, boxes, region_mask)
-        b, features = len(tokens), self.config.region_width
-        if (len(regions), regions.shape[-1]) != (b, features):
-            raise ValueError(
-                f"To {b} texts belong regions ({b}, p, region_width = {features}); got {tuple(regions.shape)}."
-            )
-        if masked_regions is not None:
-            regions = regions.masked_fill(masked_regions[..., None], 0)
+        regions, region_mask = read_regions(
+            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
+        )
         text = self.embedding(tokens, token_type)
         visual = self.visual_embedding(regions, boxes, region_mask)
         visual_mask = torch.cat([region_mask.new_ones(len(region_mask), 1), region_mask], dim=1)

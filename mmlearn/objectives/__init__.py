@@ -1,5 +1,6 @@
 """One pure function per objective. No module state, no data loading."""
 
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
 from mmlearn.objectives.contrastive import (
     info_nce,
     late_interaction,
@@ -9,7 +10,7 @@ from mmlearn.objectives.contrastive import (
     ranking_hinge,
     same_caption,
 )
-from mmlearn.objectives.distillation import distilled_targets, enqueue, soft_cross_entropy, update_average
+from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
 from mmlearn.objectives.gather import gather
 from mmlearn.objectives.masked import (
     mask_regions,
@@ -25,9 +26,10 @@ from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignmen
 __all__ = [
     "cosine_cost",
     "distilled_targets",
-    "enqueue",
+    "fitting",
     "gather",
     "hard_negatives",
+    "hard_triples",
     "image_text_matching",
     "info_nce",
     "ipot",
@@ -39,6 +41,7 @@ __all__ = [
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
+    "momentum_contrast",
     "pair_cross_entropy",
     "pairwise_sigmoid",
     "random_negatives",

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.contrastive import same_caption
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
 
@@ -34,6 +35,12 @@ def momentum_contrast(
         target = distilled_targets(scale * teacher @ candidates.T, fits, alpha)
         losses.append(soft_cross_entropy(scale * query @ candidates.T, target))
     return sum(losses) / 2
+
+
+def fitting(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
+    """Which texts of a batch are as good as a row's own; a negative number is of a caption that is like no other."""
+    own = torch.eye(len(caption_id), dtype=torch.bool, device=caption_id.device)
+    return own | (same_caption(caption_id) & (caption_id >= 0))
 
 
 @torch.no_grad()

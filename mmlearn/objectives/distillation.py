@@ -1,12 +1,12 @@
 """Momentum distillation: a slow average of the network teaches the network itself, and labels become softer.
 
 Captions from the web are noisy, and another text of the batch may fit as well. The teacher, an average over past
-weights, gives part of the target. Its embeddings of earlier batches wait in a queue, as more negatives.
+weights, gives part of the target.
 """
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -31,21 +31,6 @@ def update_average(average: nn.Module, online: nn.Module, momentum: float) -> No
                 x.lerp_(fast[name], 1 - momentum)
             else:
                 x.copy_(fast[name])
-
-
-@torch.no_grad()
-def enqueue(queue: Float[Tensor, "size d"], pointer: Int[Tensor, "1"], rows: Float[Tensor, "n d"]) -> None:
-    """Write rows over the oldest ones of a queue, in place; the pointer moves on, and from the end to the start.
-
-    A loss that read the queue needs it unchanged until its backward pass: give it ``queue.clone()``.
-    Raises ``ValueError`` for more rows than the queue holds. Source: He et al. 2020 (MoCo), section 3.2.
-    """
-    size, n = len(queue), len(rows)
-    if n > size:
-        raise ValueError(f"A queue of {size} rows cannot take {n} at once: use a longer queue or a smaller batch.")
-    places = (pointer + torch.arange(n, device=pointer.device)) % size
-    queue[places] = rows.to(queue.dtype)
-    pointer.copy_((pointer + n) % size)
 
 
 def soft_cross_entropy(logits: Float[Tensor, "n c"], target: Float[Tensor, "n c"]) -> Float[Tensor, ""]:

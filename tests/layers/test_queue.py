@@ -39,5 +39,15 @@ def test_it_starts_with_directions_and_is_saved_whole():
 
 def test_more_than_it_holds():
     queue = PairQueue(4, 2)
+    before = {name: value.clone() for name, value in queue.state_dict().items()}
     with pytest.raises(ValueError, match="A queue of 4 pairs cannot take 5 at once"):
         queue.push(torch.zeros(5, 2), torch.zeros(5, 2), torch.arange(5))
+    assert all(torch.equal(value, before[name]) for name, value in queue.state_dict().items())
+
+
+def test_it_keeps_its_precision_and_no_gradient():
+    queue = PairQueue(4, 2)
+    queue.push(torch.ones(2, 2, dtype=torch.bfloat16), torch.ones(2, 2, requires_grad=True), torch.arange(2))
+    assert queue.image.dtype == queue.text.dtype == torch.float32
+    assert not queue.text.requires_grad
+    assert queue.image[:2].eq(1).all()

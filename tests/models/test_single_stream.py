@@ -473,9 +473,9 @@ def test_wrong_input_is_told_in_one_line(name, unchecked):
             model.loss(batch | changes)
         assert "\n" not in str(error.value)
 
-    refused("regions 192 features .*got regions of shape \\(8, 5, 191\\)", regions=batch["regions"][..., :191])
+    refused("region_width = 192\\); got \\(8, 5, 191\\)", regions=batch["regions"][..., :191])
     shorter = {key: batch[key][:3] for key in ("regions", "boxes", "region_mask", "masked_regions")}
-    refused("8 texts need as many pictures", **shorter)
+    refused(r"To 8 texts belong regions \(8, p, .*; got \(3, 5, 192\)", **shorter)
     refused("no region; give at least one", region_mask=torch.zeros_like(batch["region_mask"]))
     refused("left < right", boxes=batch["boxes"].flip(-1))
     refused("at least one text and picture", **{key: rows[:0] for key, rows in batch.items()})

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from testing_tools import close
 
 from mmlearn.objectives import info_nce, same_caption
-from mmlearn.objectives.align import hard_triples, momentum_contrast
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
 
 
 def unit(n, d=5):
@@ -76,3 +76,8 @@ def test_one_caption_alone_has_no_rival():
     pair = unit(3), unit(3)
     with pytest.raises(ValueError, match="no negative exists"):
         hard_triples(pair, pair, torch.ones(3, 3, dtype=torch.bool), 1.0, torch.Generator())
+
+
+def test_captions_that_fit_a_row():
+    fits = fitting(torch.tensor([5, -1, 5, -1, 7]))
+    assert fits.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3], [4, 4]]

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections import deque
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 
 from mmlearn.objectives import (
     distilled_targets,
-    enqueue,
     info_nce,
     pair_cross_entropy,
     same_caption,
@@ -100,52 +98,6 @@ def test_the_average_needs_a_network_like_itself():
         with pytest.raises(ValueError, match="momentum must be from 0 to 1"):
             update_average(kept, network(), momentum)
     assert all(torch.equal(x, y) for x, y in zip(values(kept), before))
-
-
-# The queue.
-
-
-@pytest.mark.parametrize(("size", "batches"), [(8, [4, 4, 4]), (7, [3, 3, 3, 5]), (5, [5, 1, 5]), (3, [1, 2, 0, 3])])
-def test_the_queue_keeps_the_newest_rows(size, batches):
-    queue, pointer = torch.zeros(size, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
-    newest, place = deque(maxlen=size), queue.data_ptr()
-    total = 0
-    for n in batches:
-        rows = torch.arange(total, total + n).double()[:, None].expand(n, 2) + 1
-        enqueue(queue, pointer, rows)
-        newest.extend(rows[:, 0].tolist())
-        total += n
-        assert pointer.tolist() == [total % size]
-        oldest_first = queue.roll(-pointer.item(), 0)[:, 0].tolist()
-        assert oldest_first[size - len(newest) :] == list(newest)
-        assert oldest_first[: size - len(newest)] == [0.0] * (size - len(newest))
-    assert queue.data_ptr() == place
-
-
-def test_a_batch_larger_than_the_queue_changes_nothing():
-    queue, pointer = normal(4, 2), torch.tensor([3])
-    before = queue.clone()
-    with pytest.raises(ValueError, match="queue of 4 rows cannot take 5"):
-        enqueue(queue, pointer, normal(5, 2, seed=1))
-    assert torch.equal(queue, before)
-    assert pointer.tolist() == [3]
-
-
-def test_the_queue_has_no_gradient_and_a_clone_outlives_it():
-    queue, pointer = normal(6, 2), torch.tensor([5])
-    embedding = normal(3, 2, seed=1).requires_grad_()
-    loss = (embedding @ queue.clone().T).logsumexp(1).sum()
-    enqueue(queue, pointer, embedding)
-    assert not queue.requires_grad
-    loss.backward()
-    assert embedding.grad.abs().sum() > 0
-
-
-def test_the_queue_keeps_its_precision():
-    queue, pointer = torch.zeros(4, 2), torch.tensor([0])
-    enqueue(queue, pointer, torch.ones(2, 2, dtype=torch.bfloat16))
-    assert queue.dtype == torch.float32
-    assert queue.sum() == 4
 
 
 # Soft targets.
