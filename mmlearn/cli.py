@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -125,7 +123,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(help="clip, siglip, filip or lit.")],
+    system: Annotated[str, typer.Argument(help="Such as clip, uniter or albef; a wrong name is answered with all.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
@@ -142,105 +140,63 @@ def train(
     vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Move, turn, resize and tint pictures.")] = False,
+    objectives: Annotated[
+        str | None, typer.Option(help="Such as mlm,itm or vqa; as in the paper if not given.")
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Each batch serves all objectives (UNITER: one).")
+    ] = False,
+    queue_size: Annotated[int | None, typer.Option(min=0, help="Earlier pairs to compare with (ALBEF, BLIP).")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
 ) -> None:
-    """Train a dual encoder on pictures and captions.
+    """Train a system on pictures and captions.
 
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
     from mmlearn.data import load
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
-    from mmlearn.training.runs import new_run, save_run
+    from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
     options = {"size": image_size} | ({"language": language} if language else {})
     samples = load(data, "train", **options, **({"skip_bad": True} if skip_bad else {}))
     if skipped := getattr(samples, "skipped", []):
         say(f"left out {len(skipped)} pictures, such as: {skipped[0]}")
-    made = new_run(system, samples, preset=preset, vocab_size=vocab_size, seed=seed)
-    training = dict(data=data, seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
-    training |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, augment=augment)
+    made = new_run(
+        system,
+        samples,
+        preset=preset,
+        vocab_size=vocab_size,
+        seed=seed,
+        objectives=None if objectives is None else objectives.replace(",", " ").split(),
+        together=together,
+        queue_size=queue_size,
+    )
+    made.check_processes(int(os.environ.get("WORLD_SIZE", 1)))
+    collate = made.collate(mark_repeats=mark_repeats, augmented=augment, seed=seed)
+    learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
+    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
+    running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, tensorboard=tensorboard)
+    training = {"data": data, **learning, "augment": augment}
     if first:
-        _check_output(output, made.to_dict() | {"training": training}, resume)
+        check_output(output, made.to_dict() | {"training": training}, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
-    with _nothing_half_written(output) if first else nullcontext():
+    with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
             parameters = sum(p.numel() for p in made.system.parameters() if p.requires_grad)
             tokens = made.tokenizer.vocab_size
             say(f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {tokens} tokens")
-        history = fit(
-            made.system,
-            samples,
-            made.collate(mark_repeats=mark_repeats, augmented=augment),
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            accumulate=accumulate,
-            precision=precision,
-            seed=seed,
-            workers=workers,
-            compile=compile,
-            output=output,
-            checkpoint_every=checkpoint_every,
-            resume=going_on,
-            tensorboard=tensorboard,
-        )
+        history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         last = f"loss {history[-1]['loss']:.3f}; " if history else ""
         print(f"{last}{output / 'model.safetensors'}")
         say(f"Next: mmlearn evaluate {output} --data {data}")
-
-
-def _check_output(output: Path, settings: dict, resume: bool) -> None:
-    """Refuse to overwrite a run, and to go on with other settings than it was started with."""
-    path = output / "config.json"
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file; give a folder.")
-    if not path.exists():
-        if resume:
-            raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
-        if (output / "model.safetensors").exists():
-            raise ValueError(f"{output} holds a model already; give another folder.")
-        return
-    if not resume:
-        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
-    try:
-        before = json.loads(path.read_text())
-        started = {**before["training"], "system": before["system"], "model": before["config"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    settings = json.loads(json.dumps(settings))  # tuples are lists there
-    now = {**settings["training"], "system": settings["system"]}
-    changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in now.items() if started.get(k) != value]
-    if started["model"] != settings["config"]:
-        changed.append("the model is another one")
-    if changed:
-        raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
-
-
-@contextmanager
-def _nothing_half_written(output: Path) -> Iterator[None]:
-    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
-    from mmlearn.training.checkpoint import checkpoints
-
-    made = [path for path in (output, *output.parents) if not path.exists()]
-    before = set(output.glob("*"))
-    try:
-        yield
-    except BaseException:
-        if not checkpoints(output / "checkpoints"):
-            for path in set(output.glob("*")) - before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path in made:
-                path.rmdir()
-        raise
 
 
 @app.command()
@@ -248,12 +204,12 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
-    limit: Annotated[int, typer.Option(min=2, help="Pairs at most.")] = 5000,
+    limit: Annotated[int, typer.Option(min=2, help="Pairs at most; 256 where both are read together.")] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print how well pictures and texts find each other, and how well phrases point at what they name."""
+    """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
     from mmlearn.training.measure import measure
     from mmlearn.training.runs import load_run
 
@@ -267,29 +223,28 @@ def data(context: typer.Context, as_json: Json = False) -> None:
     """List the data sets: licence, size, counts, an example."""
     if context.invoked_subcommand:
         return
-    from mmlearn.data import CARDS, load
+    from mmlearn.data import load
+    from mmlearn.data.catalogue import APART, CARDS
 
     rows = []
-    for name, card in CARDS.items():
-        samples = {split: load(name, split) for split in card.splits}
-        first = samples[card.splits[0]]
-        rows.append(
-            {
-                "name": name,
-                "licence": card.licence,
-                "size": card.size,
-                "pairs": ", ".join(f"{split} {len(part):,}" for split, part in samples.items()),
-                "shows": card.shows,
-                "example": first[0].caption,
-            }
-        )
+    for name, card in (CARDS | APART).items():
+        rows.append({"name": name, "licence": card.licence, "size": card.size})
+        try:
+            samples = {split: load(name, split) for split in card.splits}
+        except ValueError as error:
+            if name in CARDS:
+                raise
+            rows[-1] |= {"pairs": str(error), "shows": card.shows, "example": None}
+            continue
+        pairs = ", ".join(f"{split} {len(part):,}" for split, part in samples.items())
+        rows[-1] |= {"pairs": pairs, "shows": card.shows, "example": samples[card.splits[0]][0].caption}
     if as_json:
         show(rows, True)
         return
     for row in rows:
         print(row.pop("name"))
         for field, value in row.items():
-            print(f"  {field:8} {value}")
+            print(f"  {field:8} {_cell(value)}")
 
 
 @data_app.command("show")

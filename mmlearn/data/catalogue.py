@@ -51,26 +51,38 @@ CARDS = {
         loader="OpenMoji",
     ),
 }
+# Not part of this package: each says how to install it.
+APART = {
+    "easy-vqa": Card(
+        licence="MIT",
+        size="22 MB, installed apart: pip install easy-vqa",
+        splits=("train", "test"),
+        shows="5,000 pictures of one shape with 48,248 questions and their answers, of which the captions are made",
+        module="mmlearn.data.easy_vqa",
+        loader="EasyVQA",
+    ),
+}
 
 
 def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
-    """A packaged data set by its name, or a folder of pictures with captions by its path.
+    """A data set by its name, or a folder of pictures with captions by its path.
 
     ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
     and whatever the data set says of its own options.
     """
-    if str(name) in CARDS:
-        loader, first = _loader(CARDS[str(name)]), (split,)
+    known = CARDS | APART
+    if str(name) in known:
+        loader, first = _loader(known[str(name)]), (split,)
     elif os.path.isdir(name):
         from mmlearn.data.folder import Folder
 
         loader, first = Folder, (name, split)
     else:
-        raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), CARDS)}.")
+        raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
     signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
-    known = sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], known)}.")
+    has = sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
+    if unknown := [option for option in options if option not in has]:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], has)}.")
     return loader(*first, **options)
 
 

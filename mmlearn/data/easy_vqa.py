@@ -97,6 +97,11 @@ class EasyVQA(Dataset):
         question = Question(_kind(text, answer), text, answer)
         return EasyVQASample(read_picture(path, self.size), question, label, f"{self.split}/{picture}.png")
 
+    def caption(self, index: int) -> str:
+        """A question with its answer, without its picture."""
+        text, answer, *_ = self._rows[index]
+        return f"{text} {answer}"
+
     def texts(self) -> list[str]:
         """Every question, to train a tokenizer on."""
         return [text for text, *_ in self._rows]

@@ -3,7 +3,7 @@
 So a stopped run goes on with the same masks, bit for bit, and no worker or process needs a state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,19 @@ class FusionCollate:
     ``detector`` also what it finds. Each objective adds its labels:
 
     - ``mlm``: some ``tokens`` are hidden, ``token_label`` (b, t) is the true one there and -100 elsewhere. With
-      ``whole_words`` all tokens of a word are hidden together.
+      ``whole_words`` all tokens of a word are hidden together. Where ``masked_words`` are named, such as colours, no
+      other word is hidden.
     - ``mrm``: some ``regions`` are 0, ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) is what all of
       them were. Serves regression and both classifications.
     - ``itm``: half the rows have another row's text, never an equal one; ``match_label`` (b,) is 0 there, else 1.
     - ``vqa``: the text is the scene's question; ``answer`` (b,) counts in ``ANSWERS``.
     - ``itc``: ``caption_id`` (b,), equal where captions are.
 
-    A batch serves one objective, drawn with equal odds as UNITER does. With ``together`` it serves all, as in ViLBERT
-    and LXMERT: a text is swapped first and then masked; where ``vqa`` is among others, half the batches have questions,
-    masked like captions and never swapped, and half captions. The text without masks is
-    ``tokens.where(token_label == -100, token_label)``.
+    A batch serves one objective, drawn with equal odds as UNITER does. The draw depends on the captions, so processes
+    that share a batch may draw different ones: there use ``together``, and no ``vqa`` among others. With ``together`` a
+    batch serves all, as in ViLBERT and LXMERT: a text is swapped first and then masked; where ``vqa`` is among others,
+    half the batches have questions, masked like captions and never swapped, and half captions. The text without masks
+    is ``tokens.where(token_label == -100, token_label)``.
 
     ``wrong_captions`` is the share of scenes that carry another scene's caption for good, whatever the batch and the
     epoch: noise as in pairs from the web. :meth:`is_wrong` tells which.
@@ -60,7 +62,9 @@ class FusionCollate:
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         probability: float = 0.15,
+        region_probability: float = 0.15,
         whole_words: bool = False,
+        masked_words: Collection[str] | None = None,
         together: bool = False,
         wrong_captions: float = 0.0,
         seed: int = 0,
@@ -75,12 +79,17 @@ class FusionCollate:
             raise ValueError(
                 "itm swaps the texts that itc compares, so they cannot share a batch: leave itm out, or together."
             )
-        for name, share in (("probability", probability), ("wrong_captions", wrong_captions)):
+        shares = dict(probability=probability, region_probability=region_probability, wrong_captions=wrong_captions)
+        if isinstance(masked_words, str):
+            raise ValueError(f"masked_words is a collection of words, such as {{'red', 'blue'}}; got {masked_words!r}.")
+        for name, share in shares.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {share}.")
         self.tokenizer, self.objectives, self.detector = tokenizer, tuple(objectives), detector
         self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
-        self.probability, self.whole_words, self.together = probability, whole_words, together
+        self.probability, self.region_probability = probability, region_probability
+        self.whole_words, self.together = whole_words, together
+        self.masked_words = None if masked_words is None else {word.lower() for word in masked_words}
         self.wrong_captions, self.seed = wrong_captions, seed
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
@@ -103,18 +112,19 @@ class FusionCollate:
             texts, batch["match_label"] = _swap(texts, generator)
         batch["tokens"], batch["mask"] = self.tokenizer(texts)
         if "mlm" in chosen:
+            words, maskable = self._words(texts)
             batch["tokens"], batch["token_label"] = mask_tokens(
                 batch["tokens"],
-                batch["mask"],
+                batch["mask"] & maskable,
                 vocab_size=self.tokenizer.vocab_size,
                 mask_token=self.tokenizer.mask_token,
                 special=(self.tokenizer.pad_token, self.tokenizer.start_token, self.tokenizer.end_token),
                 generator=generator,
                 probability=self.probability,
-                words=self._words(texts) if self.whole_words else None,
+                words=words if self.whole_words else None,
             )
         if "mrm" in chosen:
-            masked = mask_regions(batch["region_mask"], generator=generator, probability=self.probability)
+            masked = mask_regions(batch["region_mask"], generator=generator, probability=self.region_probability)
             batch |= {"masked_regions": masked, "region_target": batch["regions"]}
             batch["regions"] = batch["regions"].masked_fill(masked[..., None], 0)
         return batch
@@ -148,10 +158,19 @@ class FusionCollate:
             return others
         return set(self.objectives) - {"itm", "itc"}
 
-    def _words(self, texts: Sequence[str]) -> Int[Tensor, "b t"]:
-        """The number of each token's word; -1 is no word."""
+    def _words(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """The number of each token's word, -1 for none, and whether the word may be masked."""
         encoded = self.tokenizer.engine.encode_batch(list(texts))
-        return torch.tensor([[-1 if word is None else word for word in item.word_ids] for item in encoded])
+        words = torch.tensor([[-1 if word is None else word for word in item.word_ids] for item in encoded])
+        if self.masked_words is None:
+            return words, torch.ones_like(words, dtype=torch.bool)
+        maskable = torch.zeros_like(words, dtype=torch.bool)
+        for row, (text, item) in enumerate(zip(texts, encoded)):
+            for word in set(item.word_ids) - {None}:
+                start, end = item.word_to_chars(word)
+                if text[start:end].lower() in self.masked_words:
+                    maskable[row, words[row] == word] = True
+        return words, maskable
 
 
 def _numbers(texts: Sequence[str]) -> Int[Tensor, "b"]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,10 +25,12 @@ RADII = np.array(list(drawing.SIZES.values()), np.float32)
 class SceneDetector:
     r"""The regions of each scene: one per object, in reading order, so that links' object numbers count regions.
 
-    ``regions`` (b, p, 3 · width²) are the pixels in each box, resized by RoIAlign to ``width`` × ``width`` and moved to
-    [-1, 1]; ``boxes`` (b, p, 4) are left, top, right and bottom as shares of the picture; ``region_mask`` (b, p) is
-    False where a picture has fewer objects than another; ``region_classes`` (b, p, 144) are probabilities of
-    :data:`CLASSES`. The detector doubts colour and shape apart from each other:
+    ``regions`` (b, p, 3 · width² + 24) are features as of a detector's last layer, from which its classes are read
+    linearly: the pixels in each box, resized by RoIAlign to ``width`` × ``width``, moved by -0.3, about their mean, and
+    divided by 4; behind them :math:`\frac{3}{2} (P - \frac{1}{12})` of each colour and of each shape. ``boxes``
+    (b, p, 4) are left, top, right and bottom as shares of the picture; ``region_mask`` (b, p) is False where a picture
+    has fewer objects than another; ``region_classes`` (b, p, 144) are probabilities of :data:`CLASSES`. The detector
+    doubts colour and shape apart:
 
     .. math:: P(\text{colour}, \text{shape}) = P(\text{colour})\, P(\text{shape})
 
@@ -55,18 +58,19 @@ class SceneDetector:
         radius = RADII[size][..., None] / CANVAS
         boxes = np.concatenate([middle - radius, middle + radius], -1).clip(0, 1) * real[..., None]
         boxes = torch.from_numpy(boxes.astype(np.float32))
-        classes = self._classes(scene_keys(samples), colour, shape) * real[..., None]
+        of_colour, of_shape = (torch.from_numpy(part) for part in self._beliefs(scene_keys(samples), colour, shape))
+        pixels = crop(torch.stack([sample.image for sample in samples]), boxes, self.width) - 0.3
+        regions = torch.cat([pixels.flatten(2), 6 * (of_colour - 1 / 12), 6 * (of_shape - 1 / 12)], dim=-1) / 4
         real = torch.from_numpy(real)
-        regions = crop(torch.stack([sample.image for sample in samples]), boxes, self.width) * 2 - 1
         return {
-            "regions": regions.flatten(2) * real[..., None],
+            "regions": regions * real[..., None],
             "boxes": boxes,
             "region_mask": real,
-            "region_classes": torch.from_numpy(classes),
+            "region_classes": einsum(of_colour, of_shape, "b p c, b p s -> b p c s").flatten(2) * real[..., None],
         }
 
-    def _classes(self, keys: np.ndarray, colour: np.ndarray, shape: np.ndarray) -> np.ndarray:
-        """The class distribution of each object, (b, p, 144)."""
+    def _beliefs(self, keys: np.ndarray, colour: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The distributions over colours and over shapes of each object, (b, p, 12) both."""
         b, p, c, s = *colour.shape, len(COLOURS), len(SHAPES)
         # Each object has its own numbers, however many there are beside it.
         where = (keys[:, None] + np.arange(p, dtype=np.uint64)).ravel()
@@ -77,7 +81,7 @@ class SceneDetector:
         believed = np.where(wrong < self.error_rate, mistaken, believed)
         of_colour = _peaked(np.eye(c, dtype=np.float32)[believed // s], sure[..., :1], doubt[..., :c])
         of_shape = _peaked(np.eye(s, dtype=np.float32)[believed % s], sure[..., 1:], doubt[..., c:])
-        return (of_colour[..., :, None] * of_shape[..., None, :]).reshape(b, p, c * s)
+        return of_colour, of_shape
 
 
 def _peaked(one_hot: np.ndarray, sure: np.ndarray, doubt: np.ndarray) -> np.ndarray:

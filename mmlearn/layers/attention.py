@@ -20,6 +20,7 @@ MASK_PATTERNS = {
     3: "b q n -> b 1 q n",  # which keys each query may see
     4: "b h q n -> b h q n",  # the same, told apart by head
 }
+SMALL = (48, 32)  # keys, and features of a head: up to here a CPU is faster without the fused kernel
 
 
 def attention(
@@ -30,7 +31,7 @@ def attention(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "b h q value_width"]:
-    r"""Each query takes a weighted mean of the values, by PyTorch's fused kernel.
+    r"""Each query takes a weighted mean of the values, by PyTorch's fused kernel, or written out where that is faster.
 
     .. math:: \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}}\right) V
 
@@ -40,6 +41,8 @@ def attention(
     Raises ``ValueError`` for a mask of another type or shape.
     Source: Vaswani et al. 2017, equation 1.
     """
+    if query.device.type == "cpu" and key.shape[-2] <= SMALL[0] and key.shape[-1] <= SMALL[1]:
+        return F.dropout(attention_weights(query, key, mask, causal), dropout) @ value
     aligned = query.shape[-2] == key.shape[-2]
     if mask is None and (aligned or not causal):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal)
@@ -57,12 +60,13 @@ def attention_weights(
 
     Rows sum to 1, or to 0 where a query may attend nothing. Masks and errors as in :func:`attention`.
     """
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     allowed = _allowed(query, key, mask, causal)
     if allowed is None:
         return scores.softmax(-1)
-    # The lowest finite number, not -inf: a row without any key must give zeros, not NaN, forward and backward.
-    return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
+    # Very low, not -inf: a row without any key must give zeros, not NaN, forward and backward.
+    low = torch.zeros_like(allowed, dtype=scores.dtype).masked_fill(~allowed, torch.finfo(scores.dtype).min / 2)
+    return (scores + low).softmax(-1) * allowed.any(-1, keepdim=True)
 
 
 def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:
@@ -85,6 +89,27 @@ def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> B
         past = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
         allowed = past if allowed is None else allowed & past
     return allowed
+
+
+Look = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, mask of the context) -> queries
+
+
+def co_attention(
+    text: Float[Tensor, "b t d"],
+    visual: Float[Tensor, "b n visual_width"],
+    mask: Bool[Tensor, "b t"] | None,
+    visual_mask: Bool[Tensor, "b n"] | None,
+    text_looks: Look,
+    visual_looks: Look,
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
+    r"""Two streams look at each other at the same time: queries of one, keys and values of the other, and its mask.
+
+    .. math:: x' = \mathrm{look}_x(x; y, m_y), \quad y' = \mathrm{look}_y(y; x, m_x)
+
+    Both see the other as it was before, so that neither comes first. A mask says what of its own stream is real, and so
+    goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
+    """
+    return text_looks(text, visual, visual_mask), visual_looks(visual, text, mask)
 
 
 class Attention(nn.Module):

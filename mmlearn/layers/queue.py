@@ -6,6 +6,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
+def queue_places(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "1"]]:
+    r"""Where the next n rows go in a queue of this size, over its oldest ones, and where its oldest row is then.
+
+    .. math:: \mathrm{place}_i = (\mathrm{pointer} + i) \bmod \mathrm{size}
+
+    ``pointer`` is the place of the oldest row now; after the last place comes the first.
+    Source: He et al. 2020 (MoCo), section 3.2.
+    """
+    return (pointer + torch.arange(n, device=pointer.device)) % size, (pointer + n) % size
+
+
 class PairQueue(nn.Module):
     """The last ``size`` pairs of picture and text embedding, and the numbers of their captions: all in a checkpoint.
 
@@ -33,10 +44,10 @@ class PairQueue(nn.Module):
         size, n = len(self.image), len(image)
         if n > size:
             raise ValueError(f"A queue of {size} pairs cannot take {n} at once; use a longer one or smaller batches.")
-        places = (self.pointer + torch.arange(n, device=image.device)) % size
+        places, pointer = queue_places(self.pointer, n, size)
         self.image[places], self.text[places] = image.to(self.image.dtype), text.to(self.text.dtype)
         self.caption_id[places] = caption_id
-        self.pointer.copy_((self.pointer + n) % size)
+        self.pointer.copy_(pointer)
 
     def check_data(self, length: int) -> None:
         """``ValueError`` where ``length`` samples are fewer than the queue holds: they would meet their own past."""

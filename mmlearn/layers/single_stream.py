@@ -32,6 +32,7 @@ class SingleStreamConfig(Config):
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
     pooler: bool = True
     objectives: tuple[str, ...] = ("mlm", "itm")  # what is learned; their heads are built
 

@@ -13,6 +13,7 @@ queue, and trains on at a fixed temperature. ``tiny`` is ours. For the filter se
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ class BLIPConfig(Config):
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
     embedding_width: int = 256
     encoder: bool = True  # contrast and matching
     decoder: bool = True  # captions
@@ -62,6 +64,7 @@ class BLIPConfig(Config):
             depth=3,
             num_heads=2,
             dropout=0.0,
+            initial_std=0.125,
             embedding_width=64,
             queue_size=1024,
             alpha_ramp=100,
@@ -74,6 +77,7 @@ class BLIPConfig(Config):
 class BLIPOutput(NamedTuple):
     image_embedding: Float[Tensor, "b d"] | None  # unit length
     text_embedding: Float[Tensor, "b d"] | None  # unit length
+    tokens: Float[Tensor, "b t width"] | None  # words that have seen the picture, to be matched with it
     match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together
     token_logits: Float[Tensor, "b t v"] | None  # at place i: what comes after token i
 
@@ -94,7 +98,7 @@ class Mixture(nn.Module):
         block = dict(mlp_width=config.mlp_width, context_width=config.image.width, activation=config.activation)
         block |= dict(norm_epsilon=config.norm_epsilon, dropout=config.dropout)
         self.transformer = bert_transformer(config.width, config.depth, config.num_heads, **block)
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(
         self,
@@ -148,12 +152,12 @@ class BLIP(nn.Module):
         self.config = config
         self.decode_token, self.encode_token = config.vocab_size, config.vocab_size + 1
         self.online = Towers(config)
-        self.match_head = nn.Linear(config.width, 2).apply(initialise_as_bert) if config.encoder else None
+        start = partial(initialise_as_bert, std=config.initial_std)
+        self.match_head = nn.Linear(config.width, 2).apply(start) if config.encoder else None
         self.language_head = self.decoder_attention = self.average = self.queue = None
         if config.decoder:
             shape = dict(activation=config.activation, norm_epsilon=config.norm_epsilon)
-            self.language_head = MaskedLanguageHead(config.width, config.vocab_size + 2, **shape)
-            self.language_head.apply(initialise_as_bert)
+            self.language_head = MaskedLanguageHead(config.width, config.vocab_size + 2, **shape).apply(start)
         if config.encoder and config.decoder:  # without an encoder, the transformer's attention is the decoder's
             own = copy.deepcopy([(one.attention, one.attention_norm) for one in self.online.text.transformer.blocks])
             self.decoder_attention = nn.ModuleList(nn.ModuleDict(zip(("attention", "attention_norm"), x)) for x in own)
@@ -227,10 +231,12 @@ class BLIP(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> BLIPOutput:
         patches, encoder = self.online.image_encoder(image), self.config.encoder
+        states = self.online.text(_begin(tokens, self.encode_token), mask, patches) if encoder else None
         return BLIPOutput(
             image_embedding=self.online.embed_image(patches) if encoder else None,
             text_embedding=self.encode_text(tokens, mask) if encoder else None,
-            match_logits=self._match(patches, tokens, mask) if encoder else None,
+            tokens=states,
+            match_logits=self.match_head(states[:, 0]) if encoder else None,
             token_logits=self._token_logits(self._write(patches, tokens, mask)) if self.config.decoder else None,
         )
 
@@ -264,11 +270,9 @@ class BLIP(nn.Module):
 
     def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
         """ITC: find the partner, among embeddings of the average where there is one. Source: section 3.2."""
-        fast, slow = tuple(gather(x) for x in fast), tuple(gather(x) for x in slow)
-        number = gather(number)
+        fast, slow, number = tuple(map(gather, fast)), tuple(map(gather, slow)), gather(number)
         if self.queue is None:
-            none = tuple(x[:0] for x in slow)
-            return momentum_contrast(fast, slow, none, fitting(number), 1 / self.temperature, alpha=0.0)
+            return momentum_contrast(fast, slow, tuple(x[:0] for x in slow), fitting(number), 1 / self.temperature, 0.0)
         fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
         alpha = self.config.alpha * min(1.0, int(self.steps) / max(1, self.config.alpha_ramp))
         loss = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, 1 / self.temperature, alpha)

@@ -90,7 +90,7 @@ class FineTuned(nn.Module):
 def _pooled(output: Any) -> Float[Tensor, "b d"]:
     if hasattr(output, "pooled"):
         return output.pooled
-    if hasattr(output, "tokens"):
+    if getattr(output, "tokens", None) is not None:  # BLIP's without an encoder are
         return output.tokens[:, 0]
     raise ValueError(f"A head reads pooled or tokens of an encoder, and {type(output).__name__} has neither.")
 

@@ -12,6 +12,7 @@ by soft scores with the binary cross-entropy of the official fine-tuning. Norms 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,8 @@ TINY = dict(
     cross_depth=1,
     num_heads=4,
     dropout=0.0,
-    region_width=192,
+    initial_std=0.125,
+    region_width=216,
     region_classes=144,
     region_attributes=0,
     answers=0,
@@ -57,6 +59,7 @@ class LXMERTConfig(Config):
     mlp_width: int | None = None  # 4 · width
     activation: str = "gelu"
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
     region_width: int = 2048  # features of a region
     pretraining_heads: bool = True  # masked words, and whether picture and text match
     feature_head: bool = True  # features of masked regions
@@ -177,7 +180,7 @@ class LXMERT(nn.Module):
         self.cross_layers = nn.ModuleList(CrossModalityLayer(width, heads, **block) for _ in range(config.cross_depth))
         self.pooler = pooler(width)
         self._build_heads(config)
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def _build_heads(self, config: LXMERTConfig) -> None:
         width = config.width

@@ -13,6 +13,7 @@ batch has are computed in one pass.
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -50,6 +51,7 @@ class PixelBERTConfig(Config):
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
     pretraining_heads: bool = True
     answers: int = 0  # 0: no head
 
@@ -66,6 +68,7 @@ class PixelBERTConfig(Config):
             depth=3,
             num_heads=4,
             dropout=0.0,
+            initial_std=0.125,
         ),
         "resnet-50": dict(),
         "x152": dict(backbone="x152"),
@@ -149,7 +152,7 @@ class PixelBERT(nn.Module):
             )
             self.matching_head = nn.Linear(width, 2)
         self.answer_head = VQAHead(width, config.answers) if config.answers else None
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
         self.backbone = _backbone(config) if backbone is None else backbone  # afterwards, for it starts its own way
         self.register_buffer("steps", torch.tensor(0))  # of training; a checkpoint holds it, and so the samples to come
 

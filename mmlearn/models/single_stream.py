@@ -24,6 +24,7 @@ VisualBERT: regions take no position from words aligned with them.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -59,12 +60,13 @@ OPTIONAL = ("mask", "region_mask", "masked_regions", "token_type")
 TINY = dict(
     vocab_size=512,
     max_length=32,
-    region_width=192,
+    region_width=216,
     region_classes=144,
     width=64,
     depth=3,
     num_heads=4,
     dropout=0.0,
+    initial_std=0.125,  # 1 / √64
 )
 LARGE = dict(width=1024, depth=24, num_heads=16)
 
@@ -153,7 +155,7 @@ class UNITER(Pretraining):
         if "mrfr" in config.objectives:
             self.region_regression = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=epsilon))
             self.region_regression_bias = nn.Parameter(torch.zeros(config.region_width))
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
         regions = regions + masked[..., None] * self.masked_region  # which are 0 where masked
@@ -234,7 +236,7 @@ class VLBERT(Pretraining):
             self.region_classifier = nn.Sequential(
                 nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.region_classes)
             )
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
         for norm in (self.word_visual_norm, self.region_visual_norm):
             nn.init.constant_(norm.weight, config.visual_scale)
 
@@ -278,7 +280,7 @@ class VisualBERT(Pretraining):
         # Whole tables, as published, of which regions read one row each.
         self.region_types = nn.Embedding(config.token_types, config.width)
         self.region_positions = nn.Parameter(torch.empty(config.max_length, config.width))
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
         with torch.no_grad():
             self.region_types.weight.copy_(self.embedding.token_types.weight)
             self.region_positions.copy_(self.embedding.positions)

@@ -11,6 +11,7 @@ masked is for whoever makes the batch; all of them become zeros here, where the 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import MLP, Attention, Config, TransformerBlock
+from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
 from mmlearn.layers.regions import box_sizes, read_regions
@@ -49,6 +51,7 @@ class ViLBERTConfig(Config):
     text_connections: tuple[int, ...] = (6, 7, 8, 9, 10, 11)  # so many blocks of a stream come before each meeting
     visual_connections: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
 
     PRESETS = {
         "tiny": dict(
@@ -57,7 +60,7 @@ class ViLBERTConfig(Config):
             width=64,
             depth=3,
             num_heads=4,
-            region_width=192,
+            region_width=216,
             region_classes=144,
             visual_width=48,
             visual_depth=2,
@@ -68,6 +71,7 @@ class ViLBERTConfig(Config):
             text_connections=(1, 2),
             visual_connections=(0, 1),
             dropout=0.0,
+            initial_std=0.125,
         ),
         "base": dict(),
     }
@@ -168,7 +172,7 @@ class CoAttentionLayer(nn.Module):
         mask: Bool[Tensor, "b t"] | None,
         visual_mask: Bool[Tensor, "b n"] | None,
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
-        return self.text(text, visual, visual_mask), self.visual(visual, text, mask)
+        return co_attention(text, visual, mask, visual_mask, self.text, self.visual)
 
 
 class ViLBERT(nn.Module):
@@ -205,7 +209,7 @@ class ViLBERT(nn.Module):
         self.masked_language_head = MaskedLanguageHead(config.width, config.vocab_size)
         self.region_head = classifier(config.visual_width, config.visual_width, config.region_classes)
         self.matching_head = nn.Linear(config.co_attention_width, 2)
-        self.apply(initialise_as_bert)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(
         self,

@@ -13,6 +13,7 @@ official code adds 1e-6 in the blocks. Whole words are masked where the data say
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,7 @@ class ViLTConfig(Config):
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
     masked_language_head: bool = True
     tied: bool = True  # that head and the text embedding share one token table
     match_outputs: int = 2  # no and yes; 1: one score, as fine-tuned for retrieval; 0: no head
@@ -61,6 +63,7 @@ class ViLTConfig(Config):
             depth=3,
             num_heads=4,
             dropout=0.0,
+            initial_std=0.125,
         ),
         "B/32": dict(),
     }
@@ -199,7 +202,7 @@ class ViLT(nn.Module):
         self.answer_head = ViLTAnswerHead(width, config.answers) if config.answers else None
         for name, part in self.named_children():
             if name not in ("image_embedding", "transformer"):
-                part.apply(initialise_as_bert)
+                part.apply(partial(initialise_as_bert, std=config.initial_std))
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -11,13 +11,26 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
+def moving_average(
+    average: Float[Tensor, "..."], online: Float[Tensor, "..."], momentum: float
+) -> Float[Tensor, "..."]:
+    r"""A slow average, moved a little toward what is learned now.
+
+    .. math:: \bar\theta' = m\, \bar\theta + (1 - m)\, \theta
+
+    With m = 1 it stays, with m = 0 it jumps. It has no gradient: it follows, it is not trained.
+    Source: He et al. 2020 (MoCo), equation 2.
+    """
+    return torch.lerp(average, online, 1 - momentum)
+
+
+@torch.no_grad()
 def update_average(average: nn.Module, online: nn.Module, momentum: float) -> None:
     r"""Move the averaged network a little toward the trained one; call it after the optimiser's step.
 
-    .. math:: \bar\theta \leftarrow m\, \bar\theta + (1 - m)\, \theta
-
-    Buffers, such as running statistics, are copied. Raises ``ValueError`` for a momentum outside [0, 1], and for two
-    networks whose parameters differ in names or shapes.
+    Each parameter becomes its :func:`moving_average`, in place. Buffers, such as running statistics, are copied.
+    Raises ``ValueError`` for a momentum outside [0, 1], and for two networks whose parameters differ in names or
+    shapes.
     Source: He et al. 2020 (MoCo), equation 2; Li et al. 2021 (ALBEF), section 3.3.
     """
     if not 0 <= momentum <= 1:
@@ -28,7 +41,7 @@ def update_average(average: nn.Module, online: nn.Module, momentum: float) -> No
             raise ValueError("The average and the online network differ: build both from the same configuration.")
         for name, x in slow.items():
             if kind == "named_parameters":
-                x.lerp_(fast[name], 1 - momentum)
+                x.copy_(moving_average(x, fast[name], momentum))
             else:
                 x.copy_(fast[name])
 

@@ -1,12 +1,14 @@
-"""What ``mmlearn evaluate`` prints: retrieval, and alignment as far as the data knows where things are."""
+"""What ``mmlearn evaluate`` prints of a system: how well it does whatever it learned, on pictures it has not seen."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from einops import einsum
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlearn.data import fetch, load
 from mmlearn.evaluation import (
@@ -18,15 +20,22 @@ from mmlearn.evaluation import (
     pair_alignment,
     pointing_accuracy,
     pointing_chance,
+    prior_guesses,
     random_patches,
     recall_at,
+    rerank,
     similarity,
     uniformity,
 )
+from mmlearn.training.feeding import check_data
 from mmlearn.training.runs import Run
 
 HELD_OUT = {"scenes": "test", "emoji": "unseen-style", "emoji-openmoji": "unseen-style"}
 SCENES = 256  # pairs, where a data set has no end
+FUSED = 256  # pairs, of systems that read picture and text together
+AGAIN = 16  # candidates of each query that these look at closely
+
+Rows = dict[str, dict[str, float | None]]
 
 
 def measure(
@@ -37,52 +46,94 @@ def measure(
     limit: int = 5000,
     language: str | None = None,
     skip_bad: bool = False,
-) -> dict[str, dict[str, float | None]]:
-    """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data.
+) -> Rows:
+    """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
-    A repeated caption is one text, and fits every picture that has it. Raises ``ValueError`` and ``FileNotFoundError``
-    for data that is not there.
+    A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
+    256 pairs at most. Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
+    system reads.
     """
-    size = run.system.config.image.image_size if hasattr(run.system.config, "image") else 64
-    options = {"size": size} | ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
+    config = getattr(run.system.config, "image", run.system.config)
+    options = {"size": getattr(config, "image_size", run.image_size)}
+    options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
+    limit = limit if run.learned == {"itc"} else min(limit, FUSED)
     count = min(limit, SCENES if data == "scenes" else len(samples))
     pairs = fetch(samples, range(count) if data == "scenes" else _spread(len(samples), count))
-    return retrieval_measures(run, pairs) | alignment_measures(run, pairs)
+    learned = run.learned if hasattr(pairs[0], "layout") else run.learned - {"vqa"} or run.learned
+    check_data(run.name, learned, pairs[0])
+    rows: Rows = {}
+    for objective, measures in MEASURES.items():
+        if objective in learned:
+            rows |= measures(run, pairs)
+    return rows
 
 
 def _spread(length: int, count: int) -> list[int]:
     return torch.linspace(0, length - 1, count).long().unique().tolist()
 
 
-def retrieval_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def _check_captions(samples: Sequence[Any], what: str) -> None:
+    if len({sample.caption for sample in samples}) < 2:
+        raise ValueError(f"{what} needs at least two different captions, and these pictures have one.")
+
+
+def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
     """Recall and median rank both ways, and how the two modalities lie in their space.
 
-    Raises ``ValueError`` for fewer than two different captions: there would be nothing to choose from.
+    Where the system can also ``match``, again after it looked closely at the likely ones. Raises ``ValueError`` for
+    fewer than two different captions: there would be nothing to choose from.
     """
-    if len({sample.caption for sample in samples}) < 2:
-        raise ValueError("Retrieval needs at least two different captions, and these pictures have one.")
-    embeddings = embed(run.system, samples, run.collate())
-    image_to_text, text_to_image = similarity(embeddings)
-    rows = {}
-    for name, matrix, right in (
-        ("image to text", image_to_text, embeddings.positives),
-        ("text to image", text_to_image, embeddings.positives.T),
-    ):
-        for k in (1, 5, 10):
-            chance = 1 - float((1 - right.float().mean(1)).pow(k).mean())
-            rows[f"{name} R@{k} of {matrix.shape[1]}"] = {"obtained": recall_at(k, matrix, right), "chance": chance}
-        rows[f"{name} median rank"] = {"obtained": median_rank(matrix, right), "chance": (matrix.shape[1] + 1) / 2}
+    _check_captions(samples, "Retrieval")
+    embeddings = embed(run.system, samples, run.pairs())
+    both_ways = similarity(embeddings)
+    rows = _ranking(*both_ways, embeddings.positives)
+    if hasattr(run.system, "match"):
+        score, draw = _match(run, samples, embeddings.captions), torch.Generator().manual_seed(0)
+        with _evaluating(run.system):
+            image_to_text = rerank(both_ways[0], score, AGAIN, generator=draw)
+            text_to_image = rerank(both_ways[1], lambda text, image: score(image, text), AGAIN, generator=draw)
+        rows |= _ranking(image_to_text, text_to_image, embeddings.positives, ", re-ranked")
     if embeddings.image.ndim == 2:
         text = embeddings.text[embeddings.positives.int().argmax(1)]
         rows["modality gap"] = {"obtained": modality_gap(embeddings.image, text), "chance": None}
         rows["alignment of pairs"] = {"obtained": pair_alignment(embeddings.image, text), "chance": 2.0}
         rows["uniformity of pictures"] = {"obtained": uniformity(embeddings.image), "chance": None}
         rows["uniformity of texts"] = {"obtained": uniformity(embeddings.text), "chance": None}
+    return rows | alignment_measures(run, samples)
+
+
+def _ranking(image_to_text: Tensor, text_to_image: Tensor, positives: Tensor, how: str = "") -> Rows:
+    rows: Rows = {}
+    for name, matrix, right in (
+        ("image to text", image_to_text, positives),
+        ("text to image", text_to_image, positives.T),
+    ):
+        for k in (1, 5, 10):
+            chance = 1 - float((1 - right.float().mean(1)).pow(k).mean())
+            rows[f"{name} R@{k} of {matrix.shape[1]}{how}"] = {
+                "obtained": recall_at(k, matrix, right),
+                "chance": chance,
+            }
+        rows[f"{name} median rank{how}"] = {
+            "obtained": median_rank(matrix, right),
+            "chance": (matrix.shape[1] + 1) / 2,
+        }
     return rows
 
 
-def alignment_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def _match(run: Run, samples: Sequence[Any], captions: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
+    """How much better each picture, by its number, fits each caption than it does not."""
+    images, (tokens, mask) = run.pairs()(samples)["image"], run.tokenizer(captions)
+
+    def score(image: Tensor, text: Tensor) -> Tensor:
+        logits = run.system.match(images[image], tokens[text], mask[text])
+        return logits[:, 1] - logits[:, 0]
+
+    return score
+
+
+def alignment_measures(run: Run, samples: Sequence[Any]) -> Rows:
     """Pointing and occlusion, where captions are linked to places; otherwise nothing."""
     if not getattr(samples[0], "links", ()):
         return {}
@@ -100,9 +151,9 @@ def alignment_measures(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, 
     return rows | occlusion(run, samples)
 
 
-def occlusion(run: Run, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def occlusion(run: Run, samples: Sequence[Any]) -> Rows:
     """How much less similar picture and caption become when something is painted over, with controls."""
-    batch = run.collate()(samples)
+    batch = run.pairs()(samples)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (run.mean, run.std))
     with torch.no_grad():
         text = run.system.encode_text(batch["tokens"], batch["mask"])
@@ -145,17 +196,126 @@ def _clip_maps(run: Run, samples: Sequence[Any], mentions) -> Float[Tensor, "n p
     """What each patch adds to the similarity with the phrase by itself, which max pooling divides among patches."""
     if run.system.config.pooling != "max":
         return None
-    images = run.collate()(samples)["image"]
+    images = run.pairs()(samples)["image"]
     tokens, mask = run.tokenizer([f"a {phrase}" for phrase in mentions.phrase])
     return run.system.contributions(images[mentions.sample], run.system.encode_text(tokens, mask))
 
 
 def _filip_maps(run: Run, samples: Sequence[Any], mentions) -> Float[Tensor, "n p"]:
     """The cosine of each patch with the last token of the phrase."""
-    batch = run.collate()(samples)
+    batch = run.pairs()(samples)
     patches = run.system.encode_image(batch["image"])
     words = run.system.encode_text(batch["tokens"], batch["mask"])
     return mentions.select(einsum(words, patches, "b t d, b p d -> b t p"))
 
 
 PHRASE_MAPS = {"clip": _clip_maps, "filip": _filip_maps}
+
+
+# Systems that read picture and text together.
+
+
+def matching_measures(run: Run, samples: Sequence[Any]) -> Rows:
+    """How many pairs are told from wrong ones: half the pictures have another one's caption.
+
+    Raises ``ValueError`` for fewer than two different captions: there would be no wrong one.
+    """
+    _check_captions(samples, "Matching")
+    batch = run.labelled("itm")(samples)
+    says = _read(run.system, batch, lambda output, rows: output.match_logits.argmax(-1))
+    label, right = batch["match_label"], says == batch["match_label"]
+    return {
+        "matching accuracy": {"obtained": float(right.float().mean()), "chance": 0.5},
+        "matching accuracy, true pairs": {"obtained": float(right[label == 1].float().mean()), "chance": 0.5},
+        "matching accuracy, wrong pairs": {"obtained": float(right[label == 0].float().mean()), "chance": 0.5},
+    }
+
+
+def masked_word_measures(run: Run, samples: Sequence[Any]) -> Rows:
+    """How many masked tokens are guessed beside their picture, and beside that of the next pair.
+
+    Chance is to guess the most common one each time.
+    """
+    batch = run.labelled("mlm")(samples)
+
+    def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+        masked = rows["token_label"] != -100
+        return _token_logits(run.system, output, masked).argmax(-1) == rows["token_label"][masked]
+
+    other = batch | {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}
+    found, blind = (float(_read(run.system, one, right).float().mean()) for one in (batch, other))
+    common = _most_common(batch["token_label"][batch["token_label"] != -100])
+    return {
+        "masked-word accuracy": {"obtained": found, "chance": common},
+        "masked-word accuracy, another picture": {"obtained": blind, "chance": common},
+    }
+
+
+def next_word_measures(run: Run, samples: Sequence[Any]) -> Rows:
+    """How many tokens of each caption are guessed from the picture and those before."""
+    batch = run.pairs()(samples)
+
+    def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+        real = rows["mask"][:, 1:]
+        return output.token_logits[:, :-1][real].argmax(-1) == rows["tokens"][:, 1:][real]
+
+    found = float(_read(run.system, batch, right).float().mean())
+    return {
+        "next-word accuracy": {"obtained": found, "chance": _most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])}
+    }
+
+
+def answer_measures(run: Run, samples: Sequence[Any]) -> Rows:
+    """How many questions are answered right. Chance is the most common answer to each kind of question."""
+    batch = run.labelled("vqa")(samples)
+    says = _read(run.system, batch, lambda output, rows: output.answer_logits.argmax(-1))
+    kinds = [sample.question.kind for sample in samples]
+    prior = prior_guesses(kinds, kinds, batch["answer"])
+    found, common = (float((guess == batch["answer"]).float().mean()) for guess in (says, prior))
+    return {"answer accuracy": {"obtained": found, "chance": common}}
+
+
+@contextmanager
+def _evaluating(system: nn.Module) -> Iterator[None]:
+    training = system.training
+    system.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        system.train(training)
+
+
+def _read(
+    system: nn.Module, batch: dict[str, Tensor], what: Callable[[Any, dict[str, Tensor]], Tensor], size: int = 64
+) -> Tensor:
+    """``what(output, rows)`` of so many rows of a batch at a time, in evaluation mode."""
+    names, found = inspect.signature(system.forward).parameters, []
+    with _evaluating(system):
+        for start in range(0, len(batch["tokens"]), size):
+            rows = {name: value[start : start + size] for name, value in batch.items()}
+            found.append(what(system(**{name: value for name, value in rows.items() if name in names}), rows))
+    return torch.cat(found)
+
+
+def _token_logits(system: nn.Module, output: Any, masked: Tensor) -> Tensor:
+    """Which token was at these places?"""
+    if hasattr(output, "token_logits"):
+        return output.token_logits[masked]
+    if hasattr(system, "token_logits"):
+        return system.token_logits(output.tokens[masked])
+    return system.masked_language_head(output.tokens[masked], system.embedding.tokens.weight)
+
+
+def _most_common(tokens: Tensor) -> float:
+    return float(tokens.bincount().max() / len(tokens))
+
+
+PICTURE = ("image", "regions", "boxes", "region_mask")
+MEASURES = {
+    "itc": retrieval_measures,
+    "itm": matching_measures,
+    "mlm": masked_word_measures,
+    "lm": next_word_measures,
+    "vqa": answer_measures,
+}

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,27 +18,74 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import mmlearn
-from mmlearn.data.batches import PairCollate, fetch, image_statistics
+from mmlearn.data.batches import Collate, PairCollate, fetch, image_statistics
+from mmlearn.data.fusion import FusionCollate
+from mmlearn.data.questions import ANSWERS
+from mmlearn.data.regions import SceneDetector
 from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.layers import Config
 from mmlearn.models import system as find_system
-from mmlearn.names import choices
-
-PAIRED = ("clip", "filip", "lit", "siglip")  # systems that learn from pictures with captions
+from mmlearn.training.checkpoint import checkpoints
+from mmlearn.training.feeding import FEEDS, Augmented, check_data, choose_objectives, find_feed
 
 
 @dataclass(frozen=True)
 class Run:
-    """A system with the tokenizer and the picture statistics that it was trained with."""
+    """A system with the tokenizer, the picture statistics and the objectives that it was trained with."""
 
     name: str
     system: nn.Module
     tokenizer: Tokenizer
     mean: list[float]
     std: list[float]
+    image_size: int = 64  # of the pictures, also where the system reads regions cut out of them
+    objectives: tuple[str, ...] = ()  # of those that may be chosen
+    together: bool = True  # all in one batch
 
-    def collate(self, *, mark_repeats: bool = False, augmented: bool = False) -> PairCollate:
-        """The collation that this system expects."""
+    @property
+    def learned(self) -> set[str]:
+        """All that the system was trained to do."""
+        return {*FEEDS[self.name].always, *self.objectives}
+
+    def collate(self, *, mark_repeats: bool = False, augmented: bool = False, seed: int = 0) -> Collate:
+        """The collation that this system trains with; ``seed`` is of what is masked and swapped.
+
+        Raises ``ValueError`` for regions that should be ``augmented``.
+        """
+        if not self.objectives:
+            return self.pairs(mark_repeats=mark_repeats, augmented=augmented)
+        if augmented and FEEDS[self.name].regions:
+            raise ValueError(f"{self.name} reads regions, and augmentation changes pictures: leave augment out.")
+        numbered = ("itc",) if mark_repeats and "itc" in FEEDS[self.name].always else ()
+        batches = self.labelled(*self.objectives, *numbered, seed=seed)
+        return Augmented(batches) if augmented else batches
+
+    def pairs(self, *, mark_repeats: bool = False, augmented: bool = False) -> PairCollate:
+        """Pictures with captions and nothing hidden, for a system that reads pixels."""
         return PairCollate(self.tokenizer, mean=self.mean, std=self.std, mark_repeats=mark_repeats, augmented=augmented)
+
+    def labelled(self, *objectives: str, seed: int = 0) -> FusionCollate:
+        """Batches with the labels of these objectives, and with regions if the system reads them."""
+        feed = FEEDS[self.name]
+        return FusionCollate(
+            self.tokenizer,
+            objectives,
+            detector=SceneDetector() if feed.regions else None,
+            mean=self.mean,
+            std=self.std,
+            whole_words=feed.whole_words,
+            together=self.together,
+            seed=seed,
+        )
+
+    def check_processes(self, count: int) -> None:
+        """``ValueError`` where each of so many processes would draw another objective, or leave a head untrained."""
+        wanted = FEEDS[self.name].objectives
+        if count > 1 and (self.objectives != wanted or not self.together):
+            raise ValueError(
+                f"In several processes {self.name} learns {', '.join(wanted)} in every batch: add --together, and "
+                "leave --objectives out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """What ``config.json`` says."""
@@ -45,47 +95,96 @@ class Run:
             "config": self.system.config.to_dict(),
             "mean": self.mean,
             "std": self.std,
+            "image_size": self.image_size,
+            "objectives": list(self.objectives),
+            "together": self.together,
         }
 
 
 def new_run(
-    name: str, data: Dataset, *, preset: str = "tiny", vocab_size: int = 1024, max_length: int = 32, seed: int = 0
+    name: str,
+    data: Dataset,
+    *,
+    preset: str = "tiny",
+    vocab_size: int = 1024,
+    max_length: int = 32,
+    seed: int = 0,
+    objectives: Sequence[str] | None = None,
+    together: bool = False,
+    queue_size: int | None = None,
 ) -> Run:
     """Build a system for this data: its preset, with the vocabulary, text length and picture size that the data has.
 
-    The tokenizer is trained on up to 5,000 captions spread through the data. Raises ``ValueError`` for a system that
-    does not learn from pairs, an unknown preset, or a picture size that does not fit the patches.
+    The tokenizer is trained on up to 5,000 captions spread through the data. ``objectives`` are those of the paper
+    unless given, and so is whether a batch serves one or all ``together``. ``queue_size`` of ALBEF and BLIP is the
+    preset's unless given. Raises ``ValueError`` for a system that does not learn from pairs, an unknown preset or
+    objective, data without what the system reads, or a picture size that does not fit the patches.
     """
-    if name not in PAIRED:
-        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(name, PAIRED)}.")
-    captions = _captions(data, torch.linspace(0, len(data) - 1, min(len(data), 5000)).long().tolist())
-    tokenizer = Tokenizer.train(captions, vocab_size=vocab_size, max_length=max_length)
-    longest = int(tokenizer(captions)[1].sum(1).max())
-    tokenizer = Tokenizer(tokenizer.engine, longest)
-    mean, std = ([0.0] * 3, [1.0] * 3) if name == "lit" else (part.tolist() for part in image_statistics(data))
+    feed = find_feed(name)
     model, configuration = find_system(name)
     config = configuration.preset(preset)
-    changes = {"text": dataclasses.replace(config.text, vocab_size=tokenizer.vocab_size, max_length=longest)}
-    if hasattr(config, "image"):
-        size = int(fetch(data, [0])[0].image.shape[-1])
-        if size < config.image.patch_size:
-            raise ValueError(f"Pictures of {size} pixels are smaller than a patch of {config.image.patch_size}.")
-        changes["image"] = dataclasses.replace(config.image, image_size=size)
-    if hasattr(config, "end_token"):
-        changes["end_token"] = tokenizer.end_token
-    if hasattr(config, "pad_token"):
-        changes["pad_token"] = tokenizer.pad_token
+    objectives = choose_objectives(name, config, objectives)
+    first = fetch(data, [0])[0]
+    check_data(name, objectives, first)
+    _check_size(config, int(first.image.shape[-1]))
+    spread = torch.linspace(0, len(data) - 1, min(len(data), 5000)).long().tolist()
+    texts = _texts(data, spread, questions="vqa" in objectives)
+    tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, max_length=max_length)
+    tokenizer = Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max()))
+    mean, std = [0.0] * 3, [1.0] * 3
+    if name != "lit" and not feed.regions:
+        mean, std = (part.tolist() for part in image_statistics(data))
+    config = _fit(config, tokenizer, first, objectives)
+    if feed.regions:
+        config = _fit_regions(config, first)
+    if queue_size is not None:
+        if not hasattr(config, "queue_size"):
+            raise ValueError(f"{name} has no queue: leave queue_size out.")
+        config = dataclasses.replace(config, queue_size=queue_size)
     torch.manual_seed(seed)
-    system = _build(name, model, dataclasses.replace(config, **changes))
-    return Run(name, system, tokenizer, mean, std)
+    system, size = _build(name, model, config), int(first.image.shape[-1])
+    return Run(name, system, tokenizer, mean, std, size, objectives, together or feed.together)
 
 
-def _captions(data: Dataset, indices: list[int]) -> list[str]:
-    """The captions of these samples, without their pictures where the data set has ``caption(index)``."""
-    if hasattr(data, "caption"):
+def _texts(data: Dataset, indices: list[int], questions: bool) -> list[str]:
+    """The captions of these samples, and questions; without pictures where the data set has ``caption(index)``."""
+    if hasattr(data, "caption") and not questions:
         return [data.caption(index) for index in indices]
     parts = (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
-    return [sample.caption for part in parts for sample in part]
+    pairs = [(sample.caption, sample.question.text if questions else "") for part in parts for sample in part]
+    return [text for pair in pairs for text in pair if text]
+
+
+def _check_size(config: Config, size: int) -> None:
+    config = getattr(config, "image", config)
+    patch = getattr(config, "patch_size", getattr(config, "stride", 1))
+    if size < patch:
+        raise ValueError(f"Pictures of {size} pixels are smaller than a patch of {patch}.")
+
+
+def _fit(config: Config, tokenizer: Tokenizer, sample: Any, objectives: Sequence[str]) -> Config:
+    """The configuration for texts and pictures as they are. Encoders of their own are ``text`` and ``image`` in it."""
+    text = dict(vocab_size=tokenizer.vocab_size, max_length=tokenizer.max_length)
+    changes = {"text": dataclasses.replace(config.text, **text)} if hasattr(config, "text") else text
+    size = dict(image_size=int(sample.image.shape[-1]))
+    if hasattr(config, "image"):
+        changes["image"] = dataclasses.replace(config.image, **size)
+    elif hasattr(config, "image_size"):
+        changes |= size
+    for name in ("end_token", "pad_token"):
+        if hasattr(config, name):
+            changes[name] = getattr(tokenizer, name)
+    if hasattr(config, "answers"):
+        changes["answers"] = len(ANSWERS) if "vqa" in objectives else 0
+    return dataclasses.replace(config, **changes)
+
+
+def _fit_regions(config: Config, sample: Any) -> Config:
+    """The configuration for regions as the detector finds them, with as many features and classes."""
+    found = SceneDetector()([sample])
+    changes = {"region_width": found["regions"].shape[-1], "region_classes": found["region_classes"].shape[-1]}
+    changes |= {"region_attributes": 0} if hasattr(config, "region_attributes") else {}
+    return dataclasses.replace(config, **changes)
 
 
 def _build(name: str, model: type[nn.Module], config: Any) -> nn.Module:
@@ -124,7 +223,7 @@ def load_run(folder: str | Path) -> Run:
         run = _read(json.loads(config.read_text()), tokenizer)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{config} was not written by mmlearn train, or is damaged: {error}") from error
-    text = run.system.config.text
+    text = getattr(run.system.config, "text", run.system.config)
     if (tokenizer.vocab_size, tokenizer.max_length) != (text.vocab_size, text.max_length):
         raise ValueError(
             f"{folder / 'tokenizer.json'} does not belong to its config.json: it has {tokenizer.vocab_size} tokens and "
@@ -142,11 +241,62 @@ def load_run(folder: str | Path) -> Run:
 def _read(values: Any, tokenizer: Tokenizer) -> Run:
     """The run that a ``config.json`` describes, with weights as they are at the start."""
     name = values["system"]
-    if name not in PAIRED:
-        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(str(name), PAIRED)}.")
+    find_feed(name)
     model, configuration = find_system(name)
     mean, std = [float(x) for x in values["mean"]], [float(x) for x in values["std"]]
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean)) or not all(0 < x < math.inf for x in std):
         raise ValueError(f"mean and std are three numbers each, and std above 0, not {mean} and {std}.")
+    size = int(values.get("image_size", 64))
+    if size < 1:
+        raise ValueError(f"image_size is at least 1, not {size}.")
     config = configuration.from_dict(values["config"])
-    return Run(name, _build(name, model, config).eval(), tokenizer, mean, std)
+    objectives = choose_objectives(name, config, values.get("objectives") or None)
+    system = _build(name, model, config).eval()
+    return Run(name, system, tokenizer, mean, std, size, objectives, bool(values.get("together", True)))
+
+
+def check_output(output: Path, settings: dict, resume: bool) -> None:
+    """Refuse to overwrite a run, and to go on with other settings than it was started with.
+
+    ``settings`` are :meth:`Run.to_dict` with ``training``. Raises ``ValueError``, and ``FileNotFoundError`` where there
+    is nothing to ``resume``.
+    """
+    path = output / "config.json"
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; give a folder.")
+    if not path.exists():
+        if resume:
+            raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
+        if (output / "model.safetensors").exists():
+            raise ValueError(f"{output} holds a model already; give another folder.")
+        return
+    if not resume:
+        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
+    try:
+        before = json.loads(path.read_text())
+        started = {**before, **before["training"], "system": before["system"], "model": before["config"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    settings = json.loads(json.dumps(settings))  # tuples are lists there
+    now = settings["training"] | {name: settings[name] for name in ("system", "image_size", "objectives", "together")}
+    changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in now.items() if started.get(k) != value]
+    if started["model"] != settings["config"]:
+        changed.append("the model is another one")
+    if changed:
+        raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+@contextmanager
+def nothing_half_written(output: Path) -> Iterator[None]:
+    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    before = set(output.glob("*"))
+    try:
+        yield
+    except BaseException:
+        if not checkpoints(output / "checkpoints"):
+            for path in set(output.glob("*")) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in made:
+                path.rmdir()
+        raise

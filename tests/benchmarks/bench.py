@@ -1,20 +1,20 @@
 """Speed beside others, on this machine: ``make bench`` prints the tables and keeps them in ``results/``.
 
-Every row compares implementations of one model at one size, in one process, in turn, so that a machine that slows down
-slows all of them; medians and ratios are what to read. Peak memory is measured in a process of its own each.
+CLIP is here, fusion systems in ``fusion.py``. Medians and ratios are what to read. ``make bench`` measures all;
+``bench.py clip`` or ``bench.py fusion`` one table.
 """
 
 import json
-import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
+import fusion
 import torch
+from timing import compare, matrix_rate
 
 RESULTS = Path(__file__).parent / "results"
 VOCAB, LENGTH = 512, 16
@@ -77,70 +77,12 @@ IMPLEMENTATIONS = {"mmlearn": ours, "Transformers": transformers, "open_clip": o
 
 
 def prepare(name, case):
-    """A function that takes one training step."""
-    torch.manual_seed(0)
+    """A model and a function that computes its loss."""
     model, loss = IMPLEMENTATIONS[name](**case)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     image = torch.randn(case["pairs"], 3, case["size"], case["size"])
     tokens = torch.randint(3, VOCAB - 1, (case["pairs"], LENGTH))
     tokens[:, -1] = VOCAB - 1
-
-    def step():
-        optimizer.zero_grad()
-        loss(image, tokens).backward()
-        optimizer.step()
-
-    return step, sum(p.numel() for p in model.parameters())
-
-
-def step_times(case, threads):
-    """Median seconds of a training step by implementation, taken in turn."""
-    torch.set_num_threads(threads)
-    steps, parameters = {}, {}
-    for name in IMPLEMENTATIONS:
-        steps[name], parameters[name] = prepare(name, case)
-    times = {name: [] for name in steps}
-    for _ in range(case["steps"] + 2):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values[2:]) for name, values in times.items()}, parameters
-
-
-def _peak(name, case, queue):
-    torch.set_num_threads(1)
-    step, _ = prepare(name, case)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3):
-        step()
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-
-
-def peak_memory(name, case):
-    """MiB that three training steps add to what a process with the model holds."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peak, args=(name, case, queue))
-    process.start()
-    peak = queue.get(timeout=600)
-    process.join()
-    return peak
-
-
-def matrix_rate(threads):
-    """GFLOP/s of this machine's own large matrix product."""
-    torch.set_num_threads(threads)
-    a = torch.randn(1024, 1024)
-    for _ in range(3):
-        a @ a
-    rates = []
-    for _ in range(7):
-        started = time.perf_counter()
-        for _ in range(5):
-            a @ a
-        rates.append(5 * 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
-    return statistics.median(rates)
+    return model, lambda: loss(image, tokens)
 
 
 def step_flops(case):
@@ -171,38 +113,45 @@ def scenes_rate():
     return statistics.median(rates[1:])
 
 
-def main():
-    """Measure everything, print tables, keep them."""
-    record = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "torch": torch.__version__,
-    }
+def measure_clip():
+    """One record for each size, number of threads and implementation; and what else the machine can do."""
     rows = []
     for label, case in SIZES.items():
-        memory = {name: peak_memory(name, case) for name in IMPLEMENTATIONS}
+        rates = {threads: matrix_rate(threads) for threads in (1, 2)}  # again, for the machine may have slowed down
+        results = compare({name: (prepare, name, case) for name in IMPLEMENTATIONS}, case["steps"])
         for threads in (1, 2):
-            times, parameters = step_times(case, threads)
-            rate = matrix_rate(threads)
-            for name, seconds in times.items():
+            for name, result in results.items():
+                seconds = result["seconds"][threads]
                 rows.append(
                     {
                         "size": label,
                         "threads": threads,
                         "implementation": name,
-                        "parameters": parameters[name],
+                        "parameters": result["parameters"],
                         "step_ms": round(seconds * 1e3, 1),
-                        "ratio": round(seconds / times["Transformers"], 3),
-                        "share_of_matrix_rate": round(step_flops(case) / seconds / 1e9 / rate, 3),
-                        "peak_mib": round(memory[name]),
+                        "ratio": round(seconds / results["Transformers"]["seconds"][threads], 3),
+                        "share_of_matrix_rate": round(step_flops(case) / seconds / 1e9 / rates[threads], 3),
+                        "peak_mib": result["peak_mib"],
                     }
                 )
-            print_rows(rows[-len(times) :])
-    record |= {"steps": rows, "matrix_gflops": {str(t): round(matrix_rate(t), 1) for t in (1, 2)}}
+            print_rows(rows[-len(results) :])
+    record = {"steps": rows, "matrix_gflops": {str(threads): round(rate, 1) for threads, rate in rates.items()}}
     record["scenes_per_second"] = round(scenes_rate())
     print(f"\nmatrix products: {record['matrix_gflops']} GFLOP/s by threads")
-    print(f"scenes: {record['scenes_per_second']:,} a second and core at 64 px (to reach: 2,000)")
+    print(f"scenes: {record['scenes_per_second']:,} a second and core at 64 px (to reach: 2,000)\n")
+    return record
+
+
+TABLES = {"clip": measure_clip, "fusion": fusion.measure}
+
+
+def main(*names):
+    """Measure the tables of these names, or all; print them, keep them."""
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "clip.json").write_text(json.dumps(record, indent=1) + "\n")
+    for name in names or TABLES:
+        record = {"machine": machine, "torch": torch.__version__} | TABLES[name]()
+        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def print_rows(rows):
@@ -218,4 +167,4 @@ def print_rows(rows):
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,8 @@
 """Every command does what its help says: results on stdout, progress on stderr, exit code 0."""
 
 import json
+from contextlib import nullcontext
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmlearn import cli
-from mmlearn.data import CARDS, load
-from mmlearn.training.runs import PAIRED
+from mmlearn.data import CARDS, easy_vqa, load
+from mmlearn.data.catalogue import APART
+from mmlearn.training import runs
+from mmlearn.training.feeding import FEEDS, PAIRED, PIXELS
 
 
 def commands(group, path=()):
@@ -54,12 +58,35 @@ def test_data(mmlearn):
         assert name in said.out.splitlines()
         assert f"licence  {card.licence}" in said.out
     rows = json.loads(mmlearn("data", "--json").out)
-    assert [row["name"] for row in rows] == list(CARDS)
+    assert [row["name"] for row in rows] == [*CARDS, *APART]
     for row in rows:
-        assert set(row) == {"name", "licence", "size", "pairs", "shows", "example"}
+        assert list(row) == ["name", "licence", "size", "pairs", "shows", "example"]
+        if row["name"] in APART:
+            continue
         assert row["example"]
         for split in CARDS[row["name"]].splits:
             assert f"{split} {len(load(row['name'], split)):,}" in row["pairs"]
+
+
+@pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install easy-vqa")
+def test_data_that_was_installed_apart(mmlearn, tmp_path):
+    row = json.loads(mmlearn("data", "--json").out)[-1]
+    assert row["pairs"] == "train 38,575, test 9,673"
+    assert row["example"].startswith(("what", "is", "does"))
+    said = mmlearn("data", "show", "easy-vqa", "--count", 2, "--output", tmp_path / "sheet.png")
+    assert said == (0, f"{tmp_path / 'sheet.png'}\n", "")
+
+
+def test_data_that_is_not_installed(mmlearn, monkeypatch):
+    """The others are listed all the same, and it is said how to get it."""
+    monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
+    *others, row = json.loads(mmlearn("data", "--json").out)
+    assert [other["name"] for other in others] == list(CARDS)
+    assert (row["name"], row["licence"], row["example"]) == ("easy-vqa", "MIT", None)
+    assert row["pairs"].endswith("pip install easy-vqa.")
+    said = mmlearn("data")
+    assert said.code == 0
+    assert said.out.splitlines()[-1] == "  example  –"
 
 
 @pytest.mark.parametrize(("name", "split"), [(name, split) for name, card in CARDS.items() for split in card.splits])
@@ -100,6 +127,9 @@ def trained(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+MORE = {"albef": ["--queue-size", 16], "blip": ["--queue-size", 16]}  # which the folder's 16 pictures fill
+
+
 def evaluated(mmlearn, folder, data):
     """The rows of ``mmlearn evaluate``, which stand in its table as well."""
     said = mmlearn("evaluate", folder, "--data", data, "--limit", 16, "--json")
@@ -115,10 +145,10 @@ def evaluated(mmlearn, folder, data):
     return {row["measure"]: row for row in rows}
 
 
-@pytest.mark.parametrize("system", PAIRED)
+@pytest.mark.parametrize("system", [*PAIRED, *PIXELS])
 def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, system):
     folder = tmp_path / "runs" / "one"
-    said = mmlearn("train", system, *short, "--output", folder)
+    said = mmlearn("train", system, *short, *MORE.get(system, []), "--output", folder)
     assert said.code == 0, said.err
     rows = trained(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -129,7 +159,8 @@ def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, syst
     assert last == f"Next: mmlearn evaluate {folder} --data {pictures}"
     assert "3/3" in said.err
     measures = evaluated(mmlearn, folder, pictures)
-    assert "image to text R@1 of 8" in measures
+    assert ("image to text R@1 of 8" in measures) == ("itc" in FEEDS[system].always)
+    assert ("matching accuracy" in measures) == (system in PIXELS)
 
 
 def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
@@ -143,6 +174,41 @@ def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
     assert "the ground" in " ".join(measures)
     composition = mmlearn("evaluate", folder, "--data", "scenes", "--split", "composition", "--limit", 4, "--json")
     assert composition.code == 0
+
+
+@pytest.mark.parametrize("system", [name for name, feed in FEEDS.items() if feed.regions])
+def test_train_and_evaluate_systems_of_regions(mmlearn, tmp_path, system):
+    folder = tmp_path / "run"
+    options = ["--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 280, "--precision", "bf16"]
+    said = mmlearn("train", system, "--data", "scenes", *options, "--output", folder)
+    assert said.code == 0, said.err
+    assert [row["step"] for row in trained(folder)] == [1, 2]
+    measures = evaluated(mmlearn, folder, "scenes")
+    assert "masked-word accuracy" in measures
+    assert ("matching accuracy" in measures) == (system != "vl-bert")
+
+
+def test_objectives_and_together(mmlearn, tmp_path):
+    """What a system learns may be chosen, is kept, and decides what is measured."""
+    words = ["--data", "scenes", "--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 400]
+    said = mmlearn("train", "uniter", *words, "--objectives", "mlm, mrm", "--together", "--output", tmp_path / "one")
+    assert said.code == 0, said.err
+    assert all({"mlm", "mrfr", "mrc_kl"} <= set(row) for row in trained(tmp_path / "one"))
+    settings = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert (settings["objectives"], settings["together"], settings["image_size"]) == (["mlm", "mrm"], True, 32)
+    assert not any("matching" in name for name in evaluated(mmlearn, tmp_path / "one", "scenes"))
+    said = mmlearn("train", "lxmert", *words, "--objectives", "vqa", "--output", tmp_path / "two")
+    assert said.code == 0, said.err
+    assert set(evaluated(mmlearn, tmp_path / "two", "scenes")) == {"answer accuracy"}
+
+
+def test_pictures_that_differ_each_time(mmlearn, short, tmp_path):
+    losses = []
+    for more in ([], ["--augment"]):
+        folder = tmp_path / f"run{len(more)}"
+        assert mmlearn("train", "vilt", *short, *more, "--output", folder).code == 0
+        losses.append(trained(folder)[0]["loss"])
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("system", PAIRED)
@@ -175,13 +241,15 @@ def test_a_seed_decides_and_resuming_changes_nothing(mmlearn, short, tmp_path):
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == weights["a"]
 
 
+@pytest.mark.parametrize("system", ["filip", "albef", "uniter"])
 @pytest.mark.parametrize("stop", [1, 2])
-def test_resuming(mmlearn, short, tmp_path, monkeypatch, stop):
+def test_resuming(mmlearn, short, tmp_path, monkeypatch, system, stop):
     """After a stop beyond the first checkpoint, and after one before it, when there is nothing to go on from."""
     from mmlearn.training import loop
 
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    words = ["train", "filip", *short, "--checkpoint-every", 2]
+    more = MORE.get(system, ["--data", "scenes"])
+    words = ["train", system, *short, "--checkpoint-every", 2, *more]
     assert mmlearn(*words, "--output", whole).code == 0
 
     class Killed(SystemExit):
@@ -197,7 +265,7 @@ def test_resuming(mmlearn, short, tmp_path, monkeypatch, stop):
             return real(*arguments)
 
         patch.setattr(loop, "_step", step)
-        patch.setattr(cli, "_nothing_half_written", lambda _: cli.nullcontext())  # as if killed
+        patch.setattr(runs, "nothing_half_written", lambda _: nullcontext())  # as if killed
         assert mmlearn(*words, "--output", folder).code == 9
     assert (folder / "config.json").exists()
     assert not (folder / "model.safetensors").exists()

@@ -22,8 +22,8 @@ import pytest
 from PIL import Image
 
 from mmlearn import cli
-from mmlearn.data import emoji, packaged
-from mmlearn.training import checkpoint, loop
+from mmlearn.data import easy_vqa, emoji, load, packaged
+from mmlearn.training import checkpoint, loop, runs
 
 # Words that the command does not understand: exit code 2.
 
@@ -49,6 +49,7 @@ TRAIN = ["train", "clip", "--data", "scenes", "--output", "x"]
         ([*TRAIN, "--seed", "-1"], "--seed"),
         ([*TRAIN, "--seed", str(2**70)], "--seed"),
         ([*TRAIN, "--learning-rate", "fast"], "--learning-rate"),
+        ([*TRAIN, "--queue-size", "-1"], "--queue-size"),
         (["evaluate"], "folder"),
         (["evaluate", "x", "--data", "scenes", "--limit", "1"], "--limit"),
         (["data", "sow"], "sow"),
@@ -79,6 +80,24 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
     [
         (["train", "clp"], "'clp' is no system that trains on pictures with captions; did you mean 'clip'? choose"),
         (["train", "bert"], "'bert' is no system that trains"),
+        (
+            ["train", "unitre"],
+            "did you mean 'uniter'? choose from albef, blip, clip, filip, lit, lxmert, pixel-bert, s",
+        ),
+        (["train", "uniter"], "uniter reads regions, which only scenes has: use --data scenes, or take albef, blip"),
+        (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes has"),
+        (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from questions, which only scenes has"),
+        (["train", "vilt", "--objectives", "mln"], "vilt cannot learn 'mln'; did you mean 'mlm'? choose from mlm, itm"),
+        (["train", "vilt", "--objectives", ""], "vilt cannot learn ''; choose from mlm, itm, vqa"),
+        (["train", "clip", "--objectives", "itc"], "clip learns itc, and there is nothing to choose"),
+        (["train", "uniter", "--data", "scenes", "--augment"], "uniter reads regions, and augmentation changes pic"),
+        (["train", "clip", "--queue-size", "8"], "clip has no queue: leave queue_size out"),
+        (["train", "albef"], ["A queue of 1024 is larger than the data", "set queue_size to at most 16"]),
+        (["train", "blip", "--queue-size", "4"], "A queue of 4 pairs cannot take 8 at once"),
+        (["train", "albef", "--queue-size", "0"], "queue_size at least 1"),
+        (["train", "vilt", "--batch-size", "1"], "at least two different captions"),
+        (["train", "vilt", "--image-size", "8"], "Pictures of 8 pixels are smaller than a patch of 16"),
+        (["train", "vl-bert", "--preset", "bse"], "VLBERTConfig has no preset 'bse'; did you mean 'base'?"),
         (["train", "clip", "--data", "scene"], "no data set and no folder 'scene'; did you mean 'scenes'?"),
         (["train", "clip", "--preset", "tinny"], "CLIPConfig has no preset 'tinny'; did you mean 'tiny'?"),
         (["train", "clip", "--precision", "bf61"], "precision is 'no', 'bf16' or 'fp16', got 'bf61'"),
@@ -98,6 +117,18 @@ def test_a_training_that_cannot_be(fails, short, tmp_path, words, says):
     command, system, *options = words
     words = [command, system, *short, "--output", tmp_path / "run", *options]
     fails(*words, says=says, after_progress=True)
+
+
+def test_processes_that_would_learn_different_things(fails, short, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["train", "uniter", *short, "--data", "scenes", "--output", tmp_path / "run"]
+    fails(*words, says=["In several processes uniter learns mlm, mrm, itm in every batch: add --together"])
+
+
+@pytest.mark.parametrize("command", [["data", "show"], ["train", "clip", "--output", "x", "--data"]])
+def test_data_that_is_not_installed(fails, monkeypatch, command):
+    monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
+    fails(*command, "easy-vqa", says="easy-vqa comes with its author's package: pip install easy-vqa.")
 
 
 @pytest.mark.parametrize(
@@ -252,14 +283,14 @@ def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_
     """The error crosses processes with its whole history, of which the user wants the last line."""
     folder = tmp_path / "own"
     shutil.copytree(pictures, folder)
-    real = cli._nothing_half_written
+    real = runs.nothing_half_written
 
     def spoil(output):  # when all have been read once, for the mean of their colours
         for path in folder.glob("*.png"):
             path.write_text("text")
         return real(output)
 
-    monkeypatch.setattr(cli, "_nothing_half_written", spoil)
+    monkeypatch.setattr(runs, "nothing_half_written", spoil)
     words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", 1]
     said = mmlearn(*words)
     assert (said.code, said.out) == (1, "")
@@ -310,6 +341,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--image-size", 48], "the model is another one"),
         (["--data", "emoji"], "now 'emoji'"),
+        (["--image-size", 48], "image_size was 32, now 48"),
     ],
 )
 def test_resuming_with_other_settings(fails, short, run_folder, more, says):
@@ -454,6 +486,31 @@ def test_ctrl_c(short, tmp_path):
 
 
 # Evaluation.
+
+
+@pytest.fixture(scope="module")
+def run_of_regions(tmp_path_factory):
+    """A finished run of UNITER."""
+    folder = tmp_path_factory.mktemp("regions") / "run"
+    made = runs.new_run("uniter", load("scenes", size=32, length=40), vocab_size=280)
+    runs.save_run(made, folder, training={"data": "scenes", "seed": 0})
+    checkpoint.save_model(made.system, folder / "model.safetensors")
+    return folder
+
+
+def test_regions_of_other_data(fails, pictures, run_of_regions):
+    for data in ("emoji", pictures):
+        fails("evaluate", run_of_regions, "--data", data, says="uniter reads regions, which only scenes has")
+
+
+def test_resuming_with_other_objectives(fails, run_of_regions):
+    words = ["train", "uniter", "--data", "scenes", "--output", run_of_regions, "--resume", "--image-size", 24]
+    says = [
+        "image_size was 32, now 24",
+        "objectives was ['mlm', 'mrm', 'itm'], now ['mlm']",
+        "together was False, now T",
+    ]
+    fails(*words, "--objectives", "mlm", "--together", says=says)
 
 
 def test_a_folder_without_a_run(fails, tmp_path):

@@ -1,10 +1,13 @@
 """The data sets by name: each card is true, each name loads, and an unknown one is answered with the nearest."""
 
 import inspect
+from importlib.util import find_spec
 
 import pytest
 
-from mmlearn.data import CARDS, load
+from mmlearn.data import CARDS, easy_vqa, load
+from mmlearn.data.catalogue import APART
+from mmlearn.data.easy_vqa import EasyVQA
 from mmlearn.data.emoji import Emoji, OpenMoji
 from mmlearn.data.scenes import Scenes
 from mmlearn.names import choices
@@ -16,20 +19,25 @@ def test_there_is_a_card_for_each_packaged_set():
     assert set(CARDS) == set(CLASSES)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", [*CLASSES, *APART])
 def test_every_split_of_a_card_loads_and_no_other(name):
-    for split in CARDS[name].splits:
+    if name in APART and find_spec(APART[name].module.rpartition(".")[2]) is None:
+        pytest.skip(APART[name].size)
+    cards = CARDS | APART
+    for split in cards[name].splits:
         data = load(name, split, size=32)
-        assert type(data) is CLASSES[name]
+        assert type(data) is (CLASSES | {"easy-vqa": EasyVQA})[name]
         assert data[0].image.shape == (3, 32, 32)
         assert isinstance(data[0].caption, str)
-    with pytest.raises(ValueError, match=", ".join(CARDS[name].splits)):  # the data set names the same splits
+    with pytest.raises(ValueError, match=", ".join(cards[name].splits)):  # the data set names the same splits
         load(name, "no such split")
 
 
 def test_cards_say_what_a_reader_must_know():
-    for name, card in CARDS.items():
+    for name, card in (CARDS | APART).items():
         assert all((card.licence, card.size, card.shows)), name
+    assert not set(CARDS) & set(APART)
+    assert "pip install easy-vqa" in APART["easy-vqa"].size
     assert CARDS["emoji-openmoji"].licence == "CC-BY-SA-4.0"
 
 
@@ -56,6 +64,7 @@ def test_openmoji_has_nothing_to_train_on():
         ("emojis", "emoji"),
         ("openmoji", "emoji-openmoji"),
         ("emoji_openmoji", "emoji-openmoji"),
+        ("easyvqa", "easy-vqa"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
@@ -70,7 +79,7 @@ def test_a_name_like_no_other_is_answered_with_all(name, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no data set and no folder") as caught:
         load(name)
     assert "did you mean" not in str(caught.value)
-    assert str(caught.value).endswith("choose from scenes, emoji, emoji-openmoji.")
+    assert str(caught.value).endswith("choose from scenes, emoji, emoji-openmoji, easy-vqa.")
 
 
 def test_nearest_of_names_in_capitals():
@@ -82,3 +91,10 @@ def test_nearest_of_names_in_capitals():
 def test_default_split_is_to_train_on():
     assert inspect.signature(load).parameters["split"].default == "train"
     assert (load("scenes").split, load("emoji", size=8).split) == ("train", "train")
+
+
+def test_what_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="easy-vqa comes with its author's package: pip install easy-vqa") as caught:
+        load("easy-vqa")
+    assert "\n" not in str(caught.value)

@@ -52,6 +52,7 @@ def test_rows_are_the_published_ones(package):
             assert sample.image.shape == (3, 16, 16)
             assert (sample.image[:, 3, 5] * 255).round().tolist() == list(COLOURS[picture])
             assert sample.caption == f"{text} {answer}"
+        assert [data.caption(i) for i in range(len(data))] == [f"{text} {answer}" for text, answer, _ in rows]
         assert data.texts() == [row[0] for row in rows]
 
 

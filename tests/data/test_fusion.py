@@ -12,7 +12,7 @@ from mmlearn.data import Batches, PairCollate, Tokenizer, load
 from mmlearn.data.fusion import FusionCollate
 from mmlearn.data.questions import ANSWERS
 from mmlearn.data.regions import SceneDetector
-from mmlearn.data.scenes import Scenes
+from mmlearn.data.scenes import COLOURS, SHAPES, Scenes
 
 ALL = ("mlm", "mrm", "itm", "vqa")
 
@@ -22,10 +22,19 @@ def scenes():
     return Scenes(size=32).__getitems__(range(200))
 
 
+def train(scenes, **size):
+    texts = [text for scene in scenes for text in (scene.caption, scene.question.text)]
+    return Tokenizer.train(texts, vocab_size=330, **size)  # so small that words have several tokens
+
+
 @pytest.fixture(scope="module")
 def tokenizer(scenes):
-    texts = [text for scene in scenes for text in (scene.caption, scene.question.text)]
-    return Tokenizer.train(texts, vocab_size=330)  # so small that words have several tokens
+    return train(scenes)
+
+
+@pytest.fixture(scope="module")
+def roomy(scenes):
+    return train(scenes, max_length=64)  # so long that no word is cut
 
 
 def same(one, other):
@@ -84,9 +93,77 @@ def test_whole_words_are_hidden_as_a_whole(scenes, tokenizer):
     assert broken(False) > 50
 
 
+def word_places(tokenizer, text, chosen):
+    """Which places of a text hold one of these words: a space before it is part of a word, as of its token."""
+    found = {place for word, places in tokenizer.words(text) if word.lower() in chosen for place in places}
+    return found | {place - 1 for place in found if is_space(tokenizer, text, place - 1)}
+
+
+def is_space(tokenizer, text, place):
+    return tokenizer.engine.encode(text).tokens[place] == "Ġ"
+
+
+def hidden_places(batch):
+    return [set(row.nonzero().flatten().tolist()) for row in batch["token_label"] != -100]
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+@pytest.mark.parametrize("chosen", [COLOURS, set(SHAPES), ["the", "a", "circle"]])
+def test_only_the_named_words_are_hidden(scenes, roomy, chosen, whole_words):
+    def hidden(probability):
+        arguments = dict(probability=probability, whole_words=whole_words, masked_words=chosen)
+        batch = FusionCollate(roomy, ("mlm",), **arguments)(scenes)
+        assert torch.equal(text_of(batch), roomy([scene.caption for scene in scenes])[0])
+        return hidden_places(batch)
+
+    expected = [word_places(roomy, scene.caption, chosen) for scene in scenes]
+    assert sum(len(places) for places in expected) > 300
+    assert hidden(1.0) == expected
+    some = hidden(0.4)
+    assert all(got and got <= places for got, places in zip(some, expected))  # at least one of each row
+    assert 0.4 < sum(map(len, some)) / sum(map(len, expected)) < 0.85
+
+
+def texts_of(*captions):
+    return [SimpleNamespace(image=torch.zeros(3, 24, 24), caption=caption) for caption in captions]
+
+
+def test_named_words_of_several_tokens_are_hidden_as_a_whole(scenes, tokenizer):
+    several = [word for word in COLOURS if len(tokenizer.words(f"a {word}")[1][1]) > 1]
+    samples = texts_of(*(f"a {word} {word} thing, {word}" for word in several))
+    assert len(several) > 3
+    collate = FusionCollate(tokenizer, ("mlm",), probability=0.5, whole_words=True, masked_words=COLOURS)
+    counts = Counter()
+    for _ in range(30):
+        for got, sample in zip(hidden_places(collate(samples)), samples, strict=True):
+            for word, places in tokenizer.words(sample.caption):
+                share = len(got & set(places)) / len(places)
+                assert share in ({0, 1} if word in several else {0}), word
+                counts[word in several, share] += 1
+        samples = samples[1:] + samples[:1]  # other texts, and so other masks
+    assert min(counts.values()) > 20
+
+
+def test_named_words_are_found_in_upper_case_and_beside_punctuation_and_never_within_others(tokenizer):
+    samples = texts_of("RED, a Red ring (red)", "redder tired r ed re d")
+    batch = FusionCollate(tokenizer, ("mlm",), probability=1.0, masked_words=["red"])(samples)
+    hidden = [place for start in (0, 7, 17) for place in tokenizer.positions(samples[0].caption, start, start + 3)]
+    spaces = [place - 1 for place in hidden if is_space(tokenizer, samples[0].caption, place - 1)]
+    assert hidden_places(batch) == [{*hidden, *spaces}, set()]
+    labels = [label for label in batch["token_label"][0].tolist() if label >= 0]
+    assert tokenizer.decode(labels) == "red redred"  # the bracket has the space before the last
+
+
+@pytest.mark.parametrize("absent", [["zebra"], []])
+def test_a_word_of_no_caption_hides_nothing(scenes, tokenizer, absent):
+    batch = FusionCollate(tokenizer, ("mlm",), probability=1.0, masked_words=absent)(scenes)
+    assert (batch["token_label"] == -100).all()
+    assert torch.equal(batch["tokens"], tokenizer([scene.caption for scene in scenes])[0])
+
+
 def test_hidden_regions_are_zero_and_the_target_is_what_they_were(scenes, tokenizer):
     detector = SceneDetector(0.2)
-    batch = FusionCollate(tokenizer, ("mrm",), detector=detector, probability=0.3)(scenes)
+    batch = FusionCollate(tokenizer, ("mrm",), detector=detector, region_probability=0.3)(scenes)
     found = detector(scenes)
     masked = batch["masked_regions"]
     assert torch.equal(batch["region_target"], found["regions"])
@@ -98,6 +175,15 @@ def test_hidden_regions_are_zero_and_the_target_is_what_they_were(scenes, tokeni
     for name in ("boxes", "region_mask", "region_classes"):
         assert torch.equal(batch[name], found[name])
     assert "token_label" not in batch
+
+
+@pytest.mark.parametrize(("words", "regions"), [(0.2, 0.6), (0.7, 0.3), (0.4, 1.0)])
+def test_words_and_regions_have_a_share_each(scenes, tokenizer, words, regions):
+    arguments = dict(probability=words, region_probability=regions, together=True)
+    batch = FusionCollate(tokenizer, ("mlm", "mrm"), detector=SceneDetector(), **arguments)(scenes)
+    hidden = (batch["token_label"] != -100).sum() / (text_of(batch) > 3).sum()
+    assert hidden.item() == pytest.approx(words, abs=0.03)
+    assert (batch["masked_regions"].sum() / batch["region_mask"].sum()).item() == pytest.approx(regions, abs=0.04)
 
 
 @pytest.mark.parametrize("count", [2, 7, 200])
@@ -247,7 +333,10 @@ def test_batches_go_on_where_they_stopped_and_differ_each_step(tokenizer):
         ({"objectives": ("mlm", "wra")}, "no objective 'wra'.*choose from mlm"),
         ({"objectives": ("mrm",)}, "pass a detector"),
         ({"objectives": ("itm", "itc"), "together": True}, "cannot share a batch: leave itm out"),
-        ({"probability": 1.5}, "probability is a share from 0 to 1, got 1.5"),
+        ({"probability": 1.5}, "^probability is a share from 0 to 1, got 1.5"),
+        ({"region_probability": 1.5}, "^region_probability is a share from 0 to 1, got 1.5"),
+        ({"region_probability": -0.1}, "^region_probability is a share from 0 to 1, got -0.1"),
+        ({"region_probability": float("nan")}, "^region_probability is a share from 0 to 1, got nan"),
         ({"wrong_captions": -0.1}, "wrong_captions is a share from 0 to 1, got -0.1"),
     ],
 )

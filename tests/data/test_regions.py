@@ -21,6 +21,16 @@ def found(scenes):
     return SceneDetector()(scenes)
 
 
+def pixels_of(regions, width=8):
+    """The features' first part, as shares of full brightness again."""
+    return regions[..., : 3 * width**2].unflatten(-1, (3, width, width)) * 4 + 0.3
+
+
+def beliefs_of(regions):
+    """The features' last part: how likely each colour and each shape is."""
+    return (regions[..., -24:] * 4 / 6 + 1 / 12).split(12, -1)
+
+
 def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
 
@@ -28,7 +38,7 @@ def same(one, other):
 def test_shapes_and_padding(scenes, found):
     counts = torch.tensor([len(scene.objects) for scene in scenes])
     assert {name: tuple(x.shape) for name, x in found.items()} == {
-        "regions": (300, 9, 192),
+        "regions": (300, 9, 216),
         "boxes": (300, 9, 4),
         "region_mask": (300, 9),
         "region_classes": (300, 9, 144),
@@ -59,7 +69,8 @@ def test_features_are_what_torchvisions_roi_align_cuts_out(size, width):
     boxes = torch.cat([number, found["boxes"].flatten(0, 1) * size], 1)
     ratio = int(np.ceil(size * 14 / 64 / width))
     expected = torchvision.ops.roi_align(image, boxes, width, sampling_ratio=ratio, aligned=True)
-    got = (found["regions"].view(12, 9, 3, width, width) + 1) / 2
+    got = pixels_of(found["regions"], width)
+    assert found["regions"].shape == (12, 9, 3 * width**2 + 24)
     real = found["region_mask"]
     close(got[real], expected.view(12, 9, 3, width, width)[real])
 
@@ -75,7 +86,7 @@ def test_features_show_the_objects_colour(scenes, found):
     for scene, region in zip(scenes[:50], found["regions"]):
         for i, (item, mask) in enumerate(zip(scene.objects, scene.masks)):
             if item.texture == "solid" and item.size == "large" and item.shape == "square":
-                middle = (region[i].view(3, 8, 8)[:, 3:5, 3:5].mean((1, 2)) + 1) / 2
+                middle = pixels_of(region[i])[:, 3:5, 3:5].mean((1, 2))
                 close(middle, scene.image[:, mask].median(1).values, 0.02)
 
 
@@ -102,6 +113,45 @@ def test_without_errors_the_likeliest_class_is_true_and_never_certain(scenes, fo
 def test_colour_and_shape_are_doubted_apart(found):
     table = found["region_classes"][found["region_mask"]].view(-1, 12, 12)
     close(table, table.sum(2, keepdim=True) * table.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize(("width", "rate"), [(8, 0.0), (8, 0.4), (3, 0.4)])
+def test_classes_are_read_linearly_from_the_features(scenes, width, rate):
+    """The class whose colour and shape have the most weight: a sum, as one linear layer can form it."""
+    found = SceneDetector(rate, width)(scenes)
+    regions, classes = (found[name][found["region_mask"]] for name in ("regions", "region_classes"))
+    layer = torch.zeros(144, 3 * width**2 + 24)
+    for i, name in enumerate(CLASSES):
+        colour, shape = name.split()
+        layer[i, 3 * width**2 + [name.split()[0] for name in CLASSES[::12]].index(colour)] = 1
+        layer[i, 3 * width**2 + 12 + [name.split()[1] for name in CLASSES[:12]].index(shape)] = 1
+    assert torch.equal((regions @ layer.T).argmax(-1), classes.argmax(-1))
+    colour, shape = beliefs_of(regions)
+    close((colour[:, :, None] * shape[:, None]).flatten(1), classes)
+
+
+def test_features_err_with_the_classes_and_boxes_never(scenes, found):
+    erring = SceneDetector(0.5)(scenes)
+    real = found["region_mask"]
+    assert torch.equal(erring["boxes"], found["boxes"])
+    assert torch.equal(erring["region_mask"], real)
+    assert torch.equal(pixels_of(erring["regions"]), pixels_of(found["regions"]))
+
+    def believed(regions):
+        colour, shape = beliefs_of(regions[real])
+        return 12 * colour.argmax(-1) + shape.argmax(-1)
+
+    wrong = erring["region_classes"][real].argmax(-1) != found["region_classes"][real].argmax(-1)
+    assert wrong.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(believed(erring["regions"]) != believed(found["regions"]), wrong)
+    assert torch.equal(believed(erring["regions"]), erring["region_classes"][real].argmax(-1))
+    assert torch.equal(erring["regions"][real][~wrong], found["regions"][real][~wrong])
+
+
+def test_features_are_moved_to_a_mean_of_about_0(found):
+    regions = found["regions"][found["region_mask"]]
+    assert regions[:, :192].mean().abs() < 0.01
+    assert regions[:, 192:].sum(-1).abs().max() < 1e-5  # shares sum to 1
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1.0])
@@ -151,7 +201,9 @@ def test_features_do_not_depend_on_the_objects_of_other_pictures():
 def test_another_seed_doubts_and_errs_elsewhere(scenes):
     one, same_seed, other = (SceneDetector(0.3, seed=seed)(scenes[:50]) for seed in (1, 1, 2))
     assert same(one, same_seed)
-    assert torch.equal(one["regions"], other["regions"])
+    assert torch.equal(one["boxes"], other["boxes"])
+    assert torch.equal(pixels_of(one["regions"]), pixels_of(other["regions"]))
+    assert not torch.equal(one["regions"], other["regions"])
     assert not torch.equal(one["region_classes"].argmax(-1), other["region_classes"].argmax(-1))
 
 

@@ -11,6 +11,7 @@ from testing_tools import close
 from torch import nn
 
 from mmlearn.layers import Attention, Transformer, attention, attention_weights, record_attention
+from mmlearn.layers.attention import co_attention
 
 B, H, Q, N, K = 2, 3, 4, 6, 5
 MASK_SHAPES = {None: None, 2: (B, N), 3: (B, Q, N), 4: (B, H, Q, N)}
@@ -323,6 +324,16 @@ def test_the_output_has_a_gradient_with_respect_to_recorded_maps():
     toward = rearrange(layer.output.weight.sum(0), "(h k) -> h k", h=H)
     values = rearrange(layer.value(x), "b n (h k) -> b h n k", h=H)
     close(gradient, torch.einsum("hk,bhnk->bhn", toward, values)[:, :, None].expand(B, H, N, N))
+
+
+def test_two_streams_look_at_each_other_as_they_were():
+    """Each with its own look, the other's tokens and the other's mask."""
+    text, visual = torch.randn(B, N, 12), torch.randn(B, Q, 8)
+    mask, visual_mask = random_mask((B, N)), random_mask((B, Q), seed=1)
+    text_looks, visual_looks = Attention(12, H, context_width=8), Attention(8, 2, context_width=12)
+    got = co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
+    assert torch.equal(got[0], text_looks(text, visual, visual_mask))
+    assert torch.equal(got[1], visual_looks(visual, text, mask))
 
 
 def test_recorded_maps_hold_no_dropout():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import assert_unit_length
 
-from mmlearn.layers.queue import PairQueue
+from mmlearn.layers.queue import PairQueue, queue_places
 
 
 def test_the_oldest_pairs_give_way():
@@ -20,6 +20,15 @@ def test_the_oldest_pairs_give_way():
         order = (int(queue.pointer) + torch.arange(7)) % 7
         got = zip(queue.image[order].tolist(), queue.text[order].tolist(), queue.caption_id[order].tolist())
         assert list(got) == list(plain)
+
+
+def test_places_go_round():
+    pointer = torch.tensor([3])
+    places, moved = queue_places(pointer, 4, 5)
+    assert (places.tolist(), moved.tolist()) == ([3, 4, 0, 1], [2])
+    places, moved = queue_places(moved, 3, 5)
+    assert (places.tolist(), moved.tolist()) == ([2, 3, 4], [0])
+    assert pointer.tolist() == [3]
 
 
 def test_a_caption_is_found_and_negative_numbers_never_are():

@@ -49,7 +49,7 @@ def regions_of(b, p=5):
     generator = torch.Generator().manual_seed(b)
     corner = torch.rand(b, p, 2, generator=generator) * 0.6
     return {
-        "regions": torch.randn(b, p, 192, generator=generator),
+        "regions": torch.randn(b, p, 216, generator=generator),
         "boxes": torch.cat([corner, corner + 0.3], -1),
         "region_mask": torch.arange(p) < p - torch.arange(b)[:, None] % 2,
         "region_classes": torch.rand(b, p, 144, generator=generator).softmax(-1),
@@ -171,7 +171,7 @@ def test_regions_that_cannot_be(name):
     none[2] = False
     refused(model, batch | {"region_mask": none}, "^Picture 2 of the batch has no region")
     refused(model, batch | {name: batch[name][:, :0] for name in (*REGION_INPUTS, "region_classes")}, "has no region")
-    refused(model, batch | {"regions": batch["regions"][..., :7]}, "192")
+    refused(model, batch | {"regions": batch["regions"][..., :7]}, "216")
     refused(
         model,
         batch | {name: batch[name][:3] for name in REGION_INPUTS},

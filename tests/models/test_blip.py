@@ -19,6 +19,7 @@ from testing_tools import (
     overfit,
     pairs,
 )
+from torch import nn
 
 from mmlearn.layers import record_attention
 from mmlearn.layers.decoding import beam_search, nucleus
@@ -57,7 +58,7 @@ def test_encoder_and_decoder_share_all_but_self_attention():
         return changed(build(PLAIN), lambda model: shift(find(model)), pairs())
 
     block = lambda model: model.online.text.transformer.blocks[1]  # noqa: E731
-    text, pictures = {"text_embedding", "match_logits"}, {"match_logits", "token_logits"}
+    text, pictures = {"text_embedding", "tokens", "match_logits"}, {"tokens", "match_logits", "token_logits"}
     everything = text | pictures
     assert effect(lambda model: block(model).attention) == text
     assert effect(lambda model: block(model).attention_norm) == text
@@ -179,6 +180,23 @@ def test_attention_is_recorded_for_each_role():
     assert f"{text}.cross_attention#3" not in maps
 
 
+# How it starts.
+
+
+def test_weights_of_texts_spread_as_the_configuration_says():
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = build(dataclasses.replace(TINY, initial_std=std)).online.text
+        parts = [part.weight for part in model.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        assert len(parts) > 20
+        for weight in parts:
+            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * std
+    presets = {name: BLIPConfig.preset(name).initial_std for name in BLIPConfig.PRESETS}
+    assert presets.pop("tiny") == TINY.width**-0.5
+    assert set(presets.values()) == {0.02}
+
+
 # The losses.
 
 
@@ -186,7 +204,7 @@ def test_losses_at_the_start():
     """A high temperature makes candidates alike. Logits of a table of spread 0.02 spread by 0.16, which adds 0.013."""
     totals = {"itc": 0, "itm": 0, "lm": 0}
     for seed in range(6):
-        model = build(dataclasses.replace(TINY, temperature=1e4), seed)
+        model = build(dataclasses.replace(TINY, temperature=1e4, initial_std=0.02), seed)
         totals = {name: totals[name] + loss.item() / 6 for name, loss in model.loss(pairs(seed=seed)).items()}
     assert totals["itc"] == pytest.approx(math.log(8 + 1024), abs=1e-3)
     assert totals["itm"] == pytest.approx(math.log(2), abs=0.06)

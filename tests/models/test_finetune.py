@@ -18,6 +18,7 @@ from mmlearn.data.tasks import NLVR, VQA, Entailment, Referring, TaskCollate
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import predict
 from mmlearn.layers.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead
+from mmlearn.models.blip import BLIP, BLIPConfig
 from mmlearn.models.finetune import FineTuned
 from mmlearn.training.loop import fit
 
@@ -268,6 +269,7 @@ ENCODERS = {
     "ViLT": "vilt",
     "PixelBERT": "pixel_bert",
     "ALBEF": "albef",
+    "BLIP": "blip",
 }
 
 
@@ -299,3 +301,21 @@ def test_every_fusion_system_is_an_encoder(name):
         guess = predict(system, samples, TaskCollate(tokenizer, detector=detector), data.target)
         assert torch.equal(guess.label, batch[data.target])
         assert torch.equal(guess.guess, system(**batch).argmax(-1))
+
+
+def test_blip_is_read_where_words_have_seen_the_picture():
+    """Its grounded encoder's first token; and one that only writes has none."""
+    torch.manual_seed(0)
+    encoder = BLIP(BLIPConfig.tiny()).eval()
+    batch = {"tokens": torch.randint(4, 512, (4, 9)), "image": torch.randn(4, 3, 64, 64), "answer": torch.arange(4)}
+    output = encoder(batch["image"], batch["tokens"])
+    close(encoder.match_head(output.tokens[:, 0]), output.match_logits, 0)
+    close(output.match_logits, encoder.match(batch["image"], batch["tokens"]))
+    system = FineTuned(encoder, VQAHead(64, ANSWERS))
+    close(system(**batch), system.head(output.tokens[:, 0]), 0)
+    other = batch | {"image": batch["image"].flip(0)}
+    assert (encoder(other["image"], other["tokens"]).tokens - output.tokens).abs().max() > 1e-3
+    assert overfit(system, batch, steps=25, learning_rate=2e-3) < 0.1
+    writer = FineTuned(BLIP(BLIPConfig(**BLIPConfig.PRESETS["tiny"] | {"encoder": False})), VQAHead(64, ANSWERS))
+    with pytest.raises(ValueError, match="pooled or tokens of an encoder, and BLIPOutput has neither"):
+        writer.loss(batch)

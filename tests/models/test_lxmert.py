@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, other_padding, overfit, pairs
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlearn.layers import record_attention
@@ -17,6 +18,7 @@ from mmlearn.models.single_stream import UNITER, UNITERConfig
 
 TINY = LXMERTConfig.tiny()
 WHOLE = dataclasses.replace(TINY, region_attributes=12, answers=10)
+PUBLISHED_START = dataclasses.replace(WHOLE, initial_std=0.02)
 INPUTS = ("tokens", "regions", "boxes", "mask", "region_mask")
 
 
@@ -25,7 +27,7 @@ def scenes(b=6, p=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     batch = pairs(b, seed=seed)
     corners = torch.rand(b, p, 2, 2, generator=generator).sort(-2).values
-    regions = torch.randn(b, p, 192, generator=generator)
+    regions = torch.randn(b, p, 216, generator=generator)
     region_mask = torch.arange(p) <= 1 + torch.arange(b)[:, None] % p
     masked = (torch.arange(p) % 2 == 1) & region_mask
     hidden = (torch.arange(12) % 3 == 1) & batch["mask"]
@@ -210,6 +212,22 @@ def test_attention_is_recorded_in_both_directions():
     assert len(maps) == 2 + 1 + 2 + 2
 
 
+# How it starts.
+
+
+def test_weights_spread_as_the_configuration_says():
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = LXMERT(dataclasses.replace(WHOLE, initial_std=std))
+        parts = [part.weight for part in model.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        assert len(parts) > 20
+        for weight in parts:
+            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * std
+    for name in LXMERTConfig.PRESETS:
+        assert LXMERTConfig.preset(name).initial_std == (TINY.width**-0.5 if name.startswith("tiny") else 0.02)
+
+
 # Losses.
 
 
@@ -221,11 +239,11 @@ def test_losses_start_where_nothing_is_known(label, start):
         batch = scenes(seed=seed)
         return {name: batch[name] for name in (*INPUTS, label)}
 
-    assert mean_loss(lambda: LXMERT(WHOLE), only) == pytest.approx(start, abs=0.05)
+    assert mean_loss(lambda: LXMERT(PUBLISHED_START), only) == pytest.approx(start, abs=0.05)
 
 
 def test_region_losses_start_where_nothing_is_known():
-    model, batch = LXMERT(WHOLE), scenes()
+    model, batch = LXMERT(PUBLISHED_START), scenes()
     losses, masked = model.loss(batch), batch["masked_regions"]
     assert losses["mrc"].item() == pytest.approx(math.log(144), abs=0.15)
     assert losses["mrc_attributes"].item() == pytest.approx(math.log(12), abs=0.15)
@@ -287,7 +305,7 @@ def test_a_padded_region_is_never_a_masked_one():
 
 
 def test_one_batch_is_learned_by_heart():
-    """All but the features, which are noise of 192 numbers for each of 13 regions, and take longer."""
+    """All but the features, which are noise of 216 numbers for each of 13 regions, and take longer."""
     model, batch = LXMERT(dataclasses.replace(WHOLE, feature_head=False)), scenes()
     assert overfit(model, batch, steps=120, learning_rate=3e-3) < 0.05
     assert torch.equal(read(model, batch).match_logits.argmax(-1), batch["match_label"])
@@ -320,9 +338,9 @@ def test_what_does_not_fit_is_refused():
     model, batch = LXMERT(TINY), scenes()
     with pytest.raises(ValueError, match="at least one"):
         model.loss({name: rows[:0] for name, rows in batch.items()})
-    with pytest.raises(ValueError, match=r"^To 5 texts belong regions \(5, p, region_width = 192\); got \(6, 9, 192\)"):
+    with pytest.raises(ValueError, match=r"^To 5 texts belong regions \(5, p, region_width = 216\); got \(6, 9, 216\)"):
         read(model, batch, tokens=batch["tokens"][:5], mask=batch["mask"][:5])
-    with pytest.raises(ValueError, match=r"region_width = 192\); got \(6, 9, 12\)"):
+    with pytest.raises(ValueError, match=r"region_width = 216\); got \(6, 9, 12\)"):
         read(model, batch, regions=batch["regions"][..., :12])
     with pytest.raises(ValueError, match="has no region"):
         read(model, batch, region_mask=batch["region_mask"] & False)
@@ -342,7 +360,7 @@ def work(model):
     """Multiplications and additions for 14 tokens and 9 regions, by explicit attention, which alone is counted."""
     boxes = torch.tensor([0, 0, 1.0, 1.0]).expand(1, 9, 4)
     with record_attention(model), FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.ones(1, 14, dtype=torch.long), torch.zeros(1, 9, 192), boxes)
+        model(torch.ones(1, 14, dtype=torch.long), torch.zeros(1, 9, 216), boxes)
     return counter.get_total_flops()
 
 

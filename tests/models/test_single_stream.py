@@ -15,6 +15,7 @@ from testing_tools import (
     overfit,
     pairs,
 )
+from torch import nn
 
 from mmlearn.layers import record_attention
 from mmlearn.models.bert import BERT, BERTConfig
@@ -56,7 +57,7 @@ def fusion(b=8, p=5, seed=0):
     guess = (torch.arange(12) % 3 == 1) & batch["mask"]
     region_mask = torch.arange(p) <= torch.arange(b)[:, None] % (p - 1) + 1
     masked = (torch.arange(p) % 2 == 1) & region_mask
-    regions = torch.randn(b, p, 192, generator=generator)
+    regions = torch.randn(b, p, 216, generator=generator)
     return batch | {
         "tokens": batch["tokens"].masked_fill(guess, 2),
         "token_label": torch.where(guess, batch["tokens"], -100),
@@ -231,7 +232,7 @@ def test_uniter_reads_features_and_seven_numbers_of_the_box():
     assert torch.equal(real, torch.cat([batch["mask"], batch["region_mask"]], 1))
     close(x[:, :12], model.embedding(batch["tokens"]))
     for row, place in ((2, 0), (2, 1)):  # shown, and masked
-        v = torch.full((192,), 0.3) if place == 1 else batch["regions"][row, place]
+        v = torch.full((216,), 0.3) if place == 1 else batch["regions"][row, place]
         x1, y1, x2, y2 = batch["boxes"][row, place].tolist()
         box = torch.tensor([x1, y1, x2, y2, x2 - x1, y2 - y1, (x2 - x1) * (y2 - y1)])
         expected = norm(model.region_projection.weight @ v) + norm(model.box_projection.weight @ box)
@@ -260,7 +261,7 @@ def test_vl_bert_gives_each_element_a_token_and_a_visual_feature():
         close(x[row, i], norm(table[batch["tokens"][row, i]] + types[0] + places[i] + whole))
     end = length + 1
     close(x[row, 12], norm(model.image_token + visual(features[0], boxes[0]) + types[2] + places[length]))
-    masked = visual(torch.full((192,), 0.3), boxes[1])
+    masked = visual(torch.full((216,), 0.3), boxes[1])
     close(x[row, 13], norm(model.masked_image_token + masked + types[2] + places[length]))
     close(x[row, 17], norm(model.image_token + whole + types[2] + places[length]))
     close(x[row, 18], norm(model.end_token + types[2] + places[end]))
@@ -305,6 +306,47 @@ def test_vl_bert_reads_a_text_that_fills_all_positions():
     assert output.tokens.isfinite().all()
 
 
+# How it starts.
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_weights_spread_as_the_configuration_says(name):
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = build(name, initial_std=std)
+        parts = [part.weight for part in model.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        assert len(parts) > 20
+        for weight in parts:
+            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * std
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_only_presets_of_the_published_width_start_as_published(name):
+    config = SYSTEMS[name][1]
+    assert config.tiny().initial_std == config.tiny().width ** -0.5
+    assert {config.preset(one).initial_std for one in config.PRESETS if one != "tiny"} == {0.02}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_narrow_model_with_the_published_start_hardly_listens(name):
+    """How far the third token moves in the first block when the first is another; a normalised state has length 1."""
+
+    def moved(std):
+        torch.manual_seed(0)
+        model, batch = build(name, initial_std=std), fusion()
+        states = []
+        model.transformer.blocks[0].register_forward_hook(lambda _, inputs, output: states.append(output[:, 2]))
+        other = batch["tokens"].clone()
+        other[:, 0] = other[:, 0].flip(0)
+        run(model, batch)
+        run(model, batch, tokens=other)
+        return (states[1] - states[0]).square().mean().sqrt().item()
+
+    assert moved(0.02) < 0.005
+    assert moved(0.125) > 0.04
+
+
 # What is learned.
 
 
@@ -316,7 +358,7 @@ def test_losses_start_at_what_nothing_known_costs(name):
     for seed in range(10):
         torch.manual_seed(seed)
         batch = fusion(seed=seed)
-        losses.append(build(name, objectives=tuple(objectives)).loss(batch))
+        losses.append(build(name, objectives=tuple(objectives), initial_std=0.02).loss(batch))
         masked = batch["masked_regions"] & (batch["match_label"] == 1)[:, None]
         classes = batch["region_classes"][masked]
         divergences.append(math.log(144) + (classes * classes.log()).sum(-1).mean().item())
@@ -326,7 +368,7 @@ def test_losses_start_at_what_nothing_known_costs(name):
         "itm": pytest.approx(math.log(2), abs=0.05),
         "mrc": pytest.approx(math.log(144), abs=0.1),
         "mrc_kl": pytest.approx(sum(divergences) / 10, abs=0.05),
-        "mrfr": pytest.approx(192 * (1 + 0.16**2), rel=0.05),  # of features that spread by 1
+        "mrfr": pytest.approx(216 * (1 + 0.16**2), rel=0.05),  # of features that spread by 1
     }
     assert start == {key: expected[key] for key in objectives}
 
@@ -473,9 +515,9 @@ def test_wrong_input_is_told_in_one_line(name, unchecked):
             model.loss(batch | changes)
         assert "\n" not in str(error.value)
 
-    refused("region_width = 192\\); got \\(8, 5, 191\\)", regions=batch["regions"][..., :191])
+    refused("region_width = 216\\); got \\(8, 5, 191\\)", regions=batch["regions"][..., :191])
     shorter = {key: batch[key][:3] for key in ("regions", "boxes", "region_mask", "masked_regions")}
-    refused(r"To 8 texts belong regions \(8, p, .*; got \(3, 5, 192\)", **shorter)
+    refused(r"To 8 texts belong regions \(8, p, .*; got \(3, 5, 216\)", **shorter)
     refused("no region; give at least one", region_mask=torch.zeros_like(batch["region_mask"]))
     refused("left < right", boxes=batch["boxes"].flip(-1))
     refused("at least one text and picture", **{key: rows[:0] for key, rows in batch.items()})

@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, other_padding, overfit, pairs
+from torch import nn
 
 from mmlearn.layers import record_attention
 from mmlearn.models.bert import BERT, BERTConfig
 from mmlearn.models.vilbert import CoAttentionLayer, ViLBERT, ViLBERTConfig, VisualEmbedding
 
 TINY = ViLBERTConfig.tiny()
+PUBLISHED_START = dataclasses.replace(TINY, initial_std=0.02)
 APART = dataclasses.replace(TINY, text_connections=(), visual_connections=())
 INPUTS = ("tokens", "regions", "boxes", "mask", "region_mask")
 
@@ -23,7 +25,7 @@ def scenes(b=6, p=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     batch = pairs(b, seed=seed)
     corners = torch.rand(b, p, 2, 2, generator=generator).sort(-2).values
-    regions = torch.randn(b, p, 192, generator=generator)
+    regions = torch.randn(b, p, 216, generator=generator)
     region_mask = torch.arange(p) <= 1 + torch.arange(b)[:, None] % p
     masked = (torch.arange(p) % 2 == 1) & region_mask
     hidden = (torch.arange(12) % 3 == 1) & batch["mask"]
@@ -203,7 +205,7 @@ def test_swapped_keys_would_show(mistake):
 def test_streams_meet_where_the_official_configuration_says():
     """Six blocks of text come first; then a meeting before each of the other six, and before each of the visual six."""
     narrow = dict(vocab_size=512, width=12, mlp_width=8, visual_width=16, visual_mlp_width=8, co_attention_width=16)
-    model = ViLBERT(dataclasses.replace(ViLBERTConfig.preset("base"), region_width=192, **narrow)).eval()
+    model = ViLBERT(dataclasses.replace(ViLBERTConfig.preset("base"), region_width=216, **narrow)).eval()
     with record_attention(model) as maps:
         read(model, scenes())
     expected = [f"text_blocks.{i}" for i in range(6)]
@@ -228,7 +230,7 @@ def test_attention_is_recorded_in_both_directions():
 
 
 def test_the_image_token_is_the_mean_of_the_real_regions_and_sees_the_whole():
-    layer, batch = some_norms(VisualEmbedding(192, 48, 0.0)), scenes()
+    layer, batch = some_norms(VisualEmbedding(216, 48, 0.0)), scenes()
     regions, boxes, real = batch["regions"] + 1, batch["boxes"], batch["region_mask"]
     got = layer(regions, boxes, real)
     for b in range(6):
@@ -253,6 +255,23 @@ def test_pair_is_judged_by_the_product_of_both_first_tokens():
     assert not torch.allclose(output.pooled, text, atol=1e-2)
 
 
+# How it starts.
+
+
+def test_weights_spread_as_the_configuration_says():
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = ViLBERT(dataclasses.replace(TINY, initial_std=std))
+        parts = [part.weight for part in model.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        assert len(parts) > 20
+        for weight in parts:
+            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * std
+    presets = {name: ViLBERTConfig.preset(name).initial_std for name in ViLBERTConfig.PRESETS}
+    assert presets.pop("tiny") == TINY.width**-0.5
+    assert set(presets.values()) == {0.02}
+
+
 # Losses.
 
 
@@ -262,11 +281,11 @@ def test_losses_start_where_nothing_is_known(label, start):
         batch = scenes(seed=seed)
         return {name: batch[name] for name in (*INPUTS, label)}
 
-    assert mean_loss(lambda: ViLBERT(TINY), only) == pytest.approx(start, abs=0.05)
+    assert mean_loss(lambda: ViLBERT(PUBLISHED_START), only) == pytest.approx(start, abs=0.05)
 
 
 def test_the_region_loss_starts_at_what_an_even_guess_costs():
-    model, batch = ViLBERT(TINY), scenes()
+    model, batch = ViLBERT(PUBLISHED_START), scenes()
     classes = batch["region_classes"][batch["masked_regions"]]
     even = math.log(144) + (classes * classes.log()).sum(-1).mean()
     assert model.loss(batch)["mrc_kl"].item() == pytest.approx(even.item(), abs=0.1)
@@ -331,9 +350,9 @@ def test_what_does_not_fit_is_refused():
         model.loss({name: rows[:0] for name, rows in batch.items()})
     with pytest.raises(ValueError, match="Nothing to learn: ViLBERT needs token_label"):
         model.loss({name: batch[name] for name in INPUTS})
-    with pytest.raises(ValueError, match=r"^To 5 texts belong regions \(5, p, region_width = 192\); got \(6, 9, 192\)"):
+    with pytest.raises(ValueError, match=r"^To 5 texts belong regions \(5, p, region_width = 216\); got \(6, 9, 216\)"):
         read(model, batch, tokens=batch["tokens"][:5], mask=batch["mask"][:5])
-    with pytest.raises(ValueError, match=r"region_width = 192\); got \(6, 9, 12\)"):
+    with pytest.raises(ValueError, match=r"region_width = 216\); got \(6, 9, 12\)"):
         read(model, batch, regions=batch["regions"][..., :12])
     with pytest.raises(ValueError, match="has no region"):
         read(model, batch, region_mask=batch["region_mask"] & False)

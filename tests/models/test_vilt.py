@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, other_padding, overfit, pairs
+from torch import nn
 
 from mmlearn.layers import record_attention
 from mmlearn.models.vilt import ViLT, ViLTConfig
@@ -98,13 +99,30 @@ def test_the_first_word_speaks_for_the_pair():
     close(output.match_logits, model.matching_head(output.pooled))
 
 
+def test_weights_spread_as_the_configuration_says():
+    """All but the picture's and the blocks', which start as a vision transformer's."""
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = ViLT(dataclasses.replace(TINY, answers=7, initial_std=std))
+        own = [part for name, part in model.named_modules() if not name.startswith(("image_embedding", "transformer"))]
+        parts = [part.weight for part in own if isinstance(part, nn.Linear | nn.Embedding)]
+        assert len(parts) > 6
+        for weight in parts:
+            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * std
+    presets = {name: ViLTConfig.preset(name).initial_std for name in ViLTConfig.PRESETS}
+    assert presets.pop("tiny") == TINY.width**-0.5
+    assert set(presets.values()) == {0.02}
+
+
 def test_losses_start_at_what_guessing_costs():
-    assert mean_loss(lambda: ViLT(MLM), labelled) == pytest.approx(math.log(512), abs=0.05)
-    assert mean_loss(lambda: ViLT(ITM), labelled) == pytest.approx(math.log(2), abs=0.02)
-    assert mean_loss(lambda: ViLT(dataclasses.replace(ITM, match_outputs=1)), labelled) == pytest.approx(
-        math.log(2), abs=0.02
-    )
-    assert mean_loss(lambda: ViLT(VQA), labelled) == pytest.approx(math.log(7), abs=0.05)
+    def start(config):
+        return mean_loss(lambda: ViLT(dataclasses.replace(config, initial_std=0.02)), labelled)
+
+    assert start(MLM) == pytest.approx(math.log(512), abs=0.05)
+    assert start(ITM) == pytest.approx(math.log(2), abs=0.02)
+    assert start(dataclasses.replace(ITM, match_outputs=1)) == pytest.approx(math.log(2), abs=0.02)
+    assert start(VQA) == pytest.approx(math.log(7), abs=0.05)
 
 
 def test_losses_are_those_whose_labels_are_there():

@@ -17,6 +17,7 @@ from mmlearn.objectives import (
     soft_cross_entropy,
     update_average,
 )
+from mmlearn.objectives.distillation import moving_average
 
 SEEDS = range(3)
 B, C = 5, 7
@@ -36,6 +37,14 @@ def network(width=4):
 
 def values(model):
     return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_the_average_of_two_tensors_leaves_both_and_has_no_gradient():
+    average, online = torch.tensor([0.0, 4.0]), torch.tensor([8.0, 4.0], requires_grad=True)
+    moved = moving_average(average, online, 0.75)
+    assert moved.tolist() == [2, 4]
+    assert not moved.requires_grad
+    assert (average.tolist(), online.tolist()) == ([0, 4], [8, 4])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.995, 1.0])

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from mmlearn.data import fetch, load
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.training.checkpoint import save_model
+from mmlearn.training.feeding import PAIRED
 from mmlearn.training.measure import HELD_OUT, measure
-from mmlearn.training.runs import PAIRED, Run, load_run, new_run, save_run
+from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 WEIGHTS = "model.safetensors"
 
@@ -105,7 +106,7 @@ def test_a_seed_decides_the_weights(data):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("clp", {}, r"'clp' is no system that trains .*; did you mean 'clip'\? choose from clip, filip, lit, siglip"),
+        ("clp", {}, r"'clp' is no system that trains .*; did you mean 'clip'\? choose from albef, blip, clip"),
         ("bert", {}, r"'bert' is no system that trains on pictures with captions; .*clip"),
         ("clip", {"preset": "tinny"}, r"no preset 'tinny'; did you mean 'tiny'\?"),
         ("clip", {"vocab_size": 100}, "vocab_size must hold 256 bytes"),

@@ -1,0 +1,401 @@
+"""Slow averages, queues, hard negatives and maps from gradients: what each must do, told one property at a time."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmlearn.evaluation import box_of_map, gradient_maps
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, task
+from mmlearn.layers.queue import queue_places
+from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
+from mmlearn.objectives.distillation import moving_average
+
+
+def near(got: Tensor, wanted: Tensor | float) -> bool:
+    """Equal to 1e-5, and never so where ``got`` is NaN."""
+    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
+
+
+# A teacher that is one's own past.
+
+
+@task(moving_average, difficulty=1, minutes=5)
+def check_moving_average(function: Callable) -> None:
+    """It stays at momentum 1, jumps at 0, and has no gradient."""
+    average, online = torch.randn(3, 4), torch.randn(3, 4)
+    expect_tensor(function(average, online, 0.9), (3, 4))
+    expect_close(
+        function(average, online, 1.0),
+        average,
+        "With momentum 1 the average must stay where it is.",
+        "momentum is the share of the old average that is kept, and 1 - momentum that of the new.",
+    )
+    expect_close(
+        function(average, online, 0.0),
+        online,
+        "With momentum 0 the average must become what is learned now.",
+        "the old average is multiplied by momentum, so nothing of it is left.",
+    )
+    momentum = float(0.6 + 0.3 * torch.rand(()))
+    expect_close(
+        function(average, online, momentum),
+        moving_average(average, online, momentum),
+        f"With momentum {momentum:.2f} it must be m times the average plus 1 - m times the new.",
+        "both shares are of the first power and sum to 1.",
+    )
+    got = function(average, online.clone().requires_grad_(), momentum)
+    expect(not got.requires_grad, "The average must have no gradient.", "@torch.no_grad(), or detach what is learned.")
+
+
+@task(soft_cross_entropy, difficulty=2, minutes=10)
+def check_soft_cross_entropy(function: Callable) -> None:
+    """ln c of nothing, plain cross-entropy of a certain target, the entropy at best."""
+    n, c = int(torch.randint(4, 7, ())), 8
+    logits, target = torch.randn(n, c), (2 * torch.randn(n, c)).softmax(-1)
+    expect_tensor(function(logits, target), ())
+    best, entropy = function(target.log(), target), -(target * target.log()).sum(1).mean()
+    expect(
+        not near(best, 0.0),
+        "Logits that agree with the target must still cost its entropy; this is a divergence, which is 0 there.",
+        "a cross-entropy does not subtract the entropy of the target.",
+    )
+    expect_close(
+        function(torch.zeros(n, c), target),
+        torch.tensor(c).log(),
+        f"Logits that know nothing must give ln c = ln {c}.",
+        "minus the sum over the c classes, and the mean over the n rows only.",
+    )
+    label = logits.argmin(1)  # where they are surely wrong
+    certain = F.one_hot(label, c).float()
+    expect_close(
+        function(logits, certain),
+        F.cross_entropy(logits, label),
+        "With all of the target on one class it must be the plain cross-entropy.",
+        "-log softmax of the logits at that class; the target is a distribution already.",
+        tolerance=1e-3,
+    )
+    with case("Logits of many hundreds"):
+        expect_close(
+            function(500 * logits, certain),
+            soft_cross_entropy(500 * logits, certain),
+            "What is surely wrong must cost hundreds.",
+            "log_softmax, or cross_entropy; a small number inside the logarithm is a limit to the cost.",
+        )
+    expect_close(best, entropy, "Logits that agree with the target must cost its entropy.", "all classes count.")
+    expect_close(
+        function(logits, target),
+        soft_cross_entropy(logits, target),
+        "It must be the mean over rows of -Σ y log softmax(z).",
+        "every class counts with its share of the target.",
+    )
+    leaf = logits.clone().requires_grad_()
+    loss = expect_tensor(function(leaf, target), ())
+    expect(loss.requires_grad, "A gradient must flow back to the logits.", "stay in torch: no item() or detach().")
+
+
+@task(distilled_targets, difficulty=3, minutes=15)
+def check_distilled_targets(function: Callable) -> None:
+    """The label alone at α = 0, the teacher alone at 1, always a distribution, never a gradient."""
+    n, c, alpha = 4, 7, float(0.2 + 0.2 * torch.rand(()))
+    teacher, own = 2 * torch.randn(n, c), torch.eye(n, c, dtype=torch.bool)
+    positives = own.clone()
+    positives[0, 2] = positives[0, 5] = positives[3, 4] = True
+    expect_tensor(function(teacher, own, alpha), (n, c))
+    expect_close(
+        function(teacher, own, 0.0),
+        own.float(),
+        "With α = 0 it must be the label alone.",
+        "alpha is the share of the teacher, 1 - alpha that of the label.",
+    )
+    got = expect_tensor(function(teacher, own, 1.0), (n, c))
+    expect(
+        not near(got, teacher.softmax(0)),
+        "The teacher's shares must sum to 1 over the candidates of a row; these do over the rows.",
+        "softmax(-1).",
+    )
+    expect(
+        not near(got, F.one_hot(teacher.argmax(1), c).float()),
+        "With α = 1 it must hold all that the teacher believes, not only its first choice.",
+        "no argmax: its doubts are what is learned from.",
+    )
+    expect_close(
+        got,
+        teacher.softmax(-1),
+        "With α = 1 it must be the teacher's softmax alone.",
+        "what comes in are logits; turn them into shares before you mix.",
+    )
+    got = expect_tensor(function(teacher, positives, 0.0), (n, c))
+    expect(
+        near(got.sum(1), 1.0),
+        "A row that several candidates fit must still sum to 1.",
+        "divide positives by how many there are in the row.",
+    )
+    expect_close(
+        got,
+        distilled_targets(teacher, positives, 0.0),
+        "The label must be spread evenly over all that fit.",
+        "each of |P_i| candidates gets 1 / |P_i|.",
+    )
+    expect_close(
+        function(teacher, positives, alpha),
+        distilled_targets(teacher, positives, alpha),
+        f"With α = {alpha:.2f} it must be α times the teacher plus 1 - α times the label.",
+        "mix the two distributions, not the logits; rows with more than one that fits too.",
+    )
+    got = function(teacher.clone().requires_grad_(), positives, alpha)
+    expect(not got.requires_grad, "A target must have no gradient.", "@torch.no_grad(), or detach the teacher.")
+
+
+@task(queue_places, difficulty=2, minutes=10)
+def check_queue_places(function: Callable) -> None:
+    """Rows go over the oldest ones, and round and round."""
+
+    def both(pointer: int, n: int, size: int) -> tuple[list[int], int]:
+        result = function(torch.tensor([pointer]), n, size)
+        hint = "return places, pointer"
+        expect(isinstance(result, tuple) and len(result) == 2, "It must return the places and the new pointer.", hint)
+        places, moved = expect_tensor(result[0], (n,)), expect_tensor(result[1], (1,))
+        whole = not places.is_floating_point() and not moved.is_floating_point()
+        expect(whole, "Places must be whole numbers, to index with.", "torch.arange of whole numbers is whole.")
+        return places.tolist(), int(moved)
+
+    size, n = int(torch.randint(12, 20, ())), int(torch.randint(3, 6, ()))
+    start = int(torch.randint(2, 6, ()))
+    places, pointer = both(start, n, size)
+    expect(
+        places == list(range(start, start + n)),
+        f"With the oldest row at {start}, {n} rows must go to {start} … {start + n - 1}; these go to {places}.",
+        "from the pointer on, one after another.",
+    )
+    expect(
+        pointer == start + n,
+        f"After {n} rows from {start} on, the oldest must be at {start + n}; this says {pointer}.",
+        "the pointer moves by as many rows as were written.",
+    )
+    start = size - 2
+    places, pointer = both(start, n, size)
+    expect(
+        places == [(start + i) % size for i in range(n)],
+        f"{n} rows from {start} on must go round the end of a queue of {size}; these go to {places}.",
+        f"after place {size - 1} comes place 0: % size.",
+    )
+    expect(
+        pointer == (start + n) % size,
+        f"The pointer must go round as well, to {(start + n) % size}; this says {pointer}.",
+        "% size; to begin again at 0 would lose count of what was written after the end.",
+    )
+    places, pointer = both(size - n, n, size)
+    expect(pointer == 0, f"After the last place the pointer must be 0; this says {pointer}.", "there is no place size.")
+    with case("As many rows as the queue holds"):
+        places, pointer = both(start, size, size)
+        expect(sorted(places) == list(range(size)), "Each place must be written once.", "the whole circle, from there.")
+        expect(pointer == start, "The pointer must come back to where it was.", "once round.")
+
+
+# Pairs that look right.
+
+
+@task(hard_negatives, difficulty=3, minutes=20)
+def check_hard_negatives(function: Callable) -> None:
+    """Never one that fits; by chance, with odds exp s; from the generator."""
+    b, rounds = 8, 40
+    seed = int(torch.randint(0, 2**31, ()))
+
+    def draw(similarity: Tensor, positives: Tensor, seed: int = seed) -> Tensor:
+        n, m = similarity.shape
+        drawn = expect_tensor(function(similarity, positives, torch.Generator().manual_seed(seed)), (n,))
+        expect(
+            not drawn.is_floating_point(),
+            "It must return which candidate was drawn, a whole number for each row.",
+            "the number of its column, not its similarity.",
+        )
+        expect(((drawn >= 0) & (drawn < m)).all(), f"Of {m} candidates the numbers are 0 to {m - 1}.", "no offset.")
+        return drawn
+
+    similarity = torch.randn(b, b) + 2 * torch.eye(b) - 3  # all below 0, or nearly; a row's own is the most similar
+    own = torch.eye(b, dtype=torch.bool)
+    drawn = torch.stack([draw(similarity, own, seed + i) for i in range(rounds)])
+    expect(
+        (drawn != torch.arange(b)).all(),
+        "A row's own candidate, on the diagonal, must never be drawn.",
+        "its probability must be 0, so its logit -inf: masked_fill(positives, -inf); a logit of 0 still has odds e⁰.",
+    )
+    wide = torch.cat([similarity, similarity[:, :3]], dim=1)
+    positives = torch.cat([own, own[:, :3]], dim=1)
+    positives[::2, 5] = True
+    wide[:, 5] += 4
+    drawn = torch.stack([draw(wide, positives, seed + i) for i in range(rounds)])
+    expect(
+        not positives[torch.arange(b), drawn].any(),
+        "Nothing that fits a row must be drawn, also off the diagonal.",
+        "positives says it all; a caption may occur twice.",
+    )
+    _check_odds(draw)
+    with case("Similarities of ±200"):
+        drawn = draw(200 * similarity.sign(), own)
+        expect((drawn != torch.arange(b)).all(), "It must work too.", "softmax subtracts the maximum; exp does not.")
+
+
+def _check_odds(draw: Callable) -> None:
+    n, order = 4000, torch.randperm(6)
+    row = torch.tensor([2.0, 1.5, 0.7, 0.0, -0.7, -1.5])[order]  # the first one fits
+    similarity = torch.cat([row.expand(n, 6), torch.zeros(n, 6)])  # half of the rows know nothing
+    positives = torch.cat([(order == 0).expand(n, 6), (order == 1).expand(n, 6)])
+    drawn = draw(similarity, positives)
+    expect(
+        torch.equal(drawn, draw(similarity, positives)),
+        "The same seed must draw the same.",
+        "hand the generator to torch.multinomial.",
+    )
+    share = F.one_hot(drawn[:n], 6).float().mean(0)[order.argsort()]  # of the most similar candidate first
+    expect(
+        share[1] < 0.95,
+        "The most similar must be likely, not certain; here it is always drawn.",
+        "draw from the softmax; no argmax, and similarity is divided by the temperature already.",
+    )
+    expect(not torch.equal(drawn, draw(similarity, positives, 1)), "Another seed must draw others.", "use generator.")
+    expect(
+        (share[1:] - 0.2).abs().max() > 0.04,
+        "The more similar must be the likelier; here all that do not fit are equally likely.",
+        "the odds are exp(s), from a softmax.",
+    )
+    expect(share[1] > share[5], "The more similar must be the likelier; here it is the other way.", "exp(s).")
+    wanted = row.masked_fill(positives[0], -torch.inf).softmax(-1)[order.argsort()]
+    said = ", ".join(f"{x:.2f}" for x in share[1:])
+    expect(
+        (share - wanted).abs().max() < 0.05,
+        f"Odds must be exp(s): {', '.join(f'{x:.2f}' for x in wanted[1:])} here; these are {said}.",
+        "softmax once, over the candidates of a row: the last axis.",
+    )
+
+
+# Where does it look?
+
+
+@task(gradient_maps, difficulty=3, minutes=20)
+def check_gradient_maps(function: Callable) -> None:
+    """Weights times what speaks for the score, layer by layer."""
+    shape = (2, 3, 4, 5)
+    leaf = torch.randn(2, *shape, requires_grad=True)  # stands for a model's weights
+    towards = torch.randn(2, *shape)
+
+    def maps() -> dict[str, Tensor]:
+        return {f"layer {i}": scores.softmax(-1) for i, scores in enumerate(leaf.unbind())}
+
+    def ask(maps: dict[str, Tensor], score: Tensor) -> dict[str, Tensor]:
+        result, hint = function(maps, score), "{name: … for name in maps}"
+        expect(isinstance(result, dict), f"It must return a dict, not a {type(result).__name__}.", hint)
+        expect(list(result) == list(maps), "It must give one map a layer, under the same names.", hint)
+        return {name: expect_tensor(got, shape) for name, got in result.items()}
+
+    def compare(score: Callable, property: str, hint: str) -> None:
+        given = maps()
+        asked = score(*given.values())
+        wanted = gradient_maps(given, asked)
+        for name, got in ask(given, asked).items():
+            expect(near(got, wanted[name]), property, hint)
+
+    compare(
+        lambda one, other: (one + other).sum((1, 2, 3)),
+        "Where the score is the sum of all weights, each must come back as it is.",
+        "the gradient is 1 there, so weight times gradient is the weight; add the scores of a batch, no mean.",
+    )
+    compare(
+        lambda one, other: -(one + other).sum((1, 2, 3)),
+        "Weights that speak against the score must become 0.",
+        "relu of the gradient: neither its size nor its sign may stay.",
+    )
+    compare(
+        lambda one, other: (one * towards[0]).sum((1, 2, 3)) + (other * towards[1]).sum((1, 2, 3)) ** 2,
+        "Each weight must be multiplied by its own gradient, where that is positive.",
+        "entry by entry: no mean of the gradient over places or heads, and no sign in place of it.",
+    )
+    with case("Asked twice of one run"):
+        given = maps()
+        score = (given["layer 0"] * given["layer 1"]).sum((1, 2, 3))
+        first, second = ask(given, score), ask(given, score)
+        same = all(near(second[name], got) for name, got in first.items())
+        expect(same, "It must say the same.", "torch.autograd.grad(…, retain_graph=True) keeps the graph.")
+    expect(
+        leaf.grad is None,
+        "It must leave no gradient on the model's weights, where the optimiser would take it.",
+        "torch.autograd.grad hands gradients back; backward() stores them.",
+    )
+    expect(
+        not any(got.requires_grad for got in first.values()),
+        "The maps that come back must have no graph.",
+        "detach the weights; they are for looking at.",
+    )
+
+
+@task(box_of_map, difficulty=4, minutes=25)
+def check_box_of_map(function: Callable) -> None:
+    """Around the highest patch and what hangs together with it."""
+    grid = rows, columns = 4, 6
+
+    def ask(maps: Tensor, *threshold: float) -> Tensor:
+        return expect_tensor(function(maps.flatten(1), grid, *threshold), (len(maps), 4))
+
+    def compare(maps: Tensor, property: str, hint: str, *threshold: float) -> None:
+        wanted = box_of_map(maps.flatten(1), grid, *threshold)
+        expect(near(ask(maps, *threshold), wanted), property, hint)
+
+    one = torch.zeros(rows * columns, rows, columns)
+    one.view(-1).view(rows * columns, -1).fill_diagonal_(1)  # map i has all its weight on patch i
+    got = ask(one)
+    expect((got <= 1).all(), "Numbers must be shares of the picture, from 0 to 1.", "divide by columns and by rows.")
+    width, height = got[:, 2] - got[:, 0], got[:, 3] - got[:, 1]
+    expect(
+        (width > 1e-3).all() and (height > 1e-3).all(),
+        "A box of one patch must be one patch wide and high, not a point.",
+        "it ends where its last patch ends: last column + 1.",
+    )
+    compare(
+        one,
+        "A map with one high patch must give the box of that patch: left, top, right, bottom.",
+        "patch i is in row i // columns and column i % columns; left and right are of columns, over their number.",
+    )
+    compare(torch.ones(2, rows, columns), "A flat map must give the whole picture.", "every patch is as high as any.")
+    block = 0.3 * torch.rand(3, rows, columns)
+    block[:, 1:3, 2:5] = 0.55
+    block[:, 1, 3] = 1
+    compare(block, "The box must hold all neighbours that are high enough.", "at least half of the highest weight.")
+    compare(
+        0.01 * block,
+        "A map of which all is a hundred times less must give the same box.",
+        "the threshold is a share of the map's highest weight.",
+    )
+    block[:, 1:3, 2:5] = block[:, 1:3, 2:5].clamp(max=0.5)
+    block[:, 1, 3] = 1
+    compare(block, "A patch with just half of the highest weight must belong to it.", "at least: >=.")
+    compare(block, "With threshold 0.8 only patches with 0.8 of the highest may count.", "use the argument.", 0.8)
+    _check_parts(compare, rows, columns)
+    for threshold in (0.2, 0.5):
+        maps = torch.rand(20, rows, columns)
+        compare(maps, "On random maps the rule must hold too.", "from the highest patch, as far as it goes.", threshold)
+
+
+def _check_parts(compare: Callable, rows: int, columns: int) -> None:
+    apart = torch.zeros(1, rows, columns)
+    apart[0, 0, 0], apart[0, 3, 4:] = 1, 0.9
+    compare(
+        torch.cat([apart, apart.flip(1, 2)]),
+        "What is high elsewhere, apart from the highest patch, must not count.",
+        "grow from the highest patch over neighbours that are high.",
+    )
+    chain = torch.zeros(1, rows, columns)
+    chain[0, 0], chain[0, :, 5], chain[0, 3, 2:] = 0.9, 0.9, 0.9
+    chain[0, 0, 0] = 1
+    compare(
+        chain,
+        "What hangs together over several patches must count to its end.",
+        "repeat until nothing is added: one step reaches direct neighbours only.",
+    )
+    corner = torch.zeros(1, rows, columns)
+    corner[0, 1, 1], corner[0, 2, 2] = 1, 0.9
+    compare(corner, "Patches that touch at a corner must hang together.", "each patch has eight neighbours.")
+    tied = torch.zeros(1, rows, columns)
+    tied[0, 0, 4] = tied[0, 3, 0] = 1
+    compare(tied, "Of several highest patches that lie apart, the first must be taken.", "argmax takes the first.")

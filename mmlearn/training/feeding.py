@@ -1,0 +1,98 @@
+"""What each system is fed in training: the labels that its batches hold, and regions where it reads no pixels."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmlearn.data.augment import augment
+from mmlearn.data.batches import Collate
+from mmlearn.data.hashing import stream
+from mmlearn.layers import Config
+from mmlearn.names import choices
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a system learns: ``always``, from any pictures with captions; and ``objectives``, which may be chosen.
+
+    These need labels of :class:`~mmlearn.data.fusion.FusionCollate`. ``together``: a batch holds those of all, else of
+    one drawn for it. ``regions``: the system reads these and no pixels. ``whole_words`` are masked, or else tokens.
+    """
+
+    always: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    together: bool = True
+    regions: bool = False
+    whole_words: bool = False
+
+
+# As in each paper. Systems that can answer learn vqa as well where it is asked for.
+FEEDS = {
+    "albef": Feed(always=("itc", "itm"), objectives=("mlm",)),  # makes its own wrong pairs
+    "blip": Feed(always=("itc", "itm", "lm")),
+    "clip": Feed(always=("itc",)),
+    "filip": Feed(always=("itc",)),
+    "lit": Feed(always=("itc",)),
+    "lxmert": Feed(objectives=("mlm", "mrm", "itm"), regions=True),
+    "pixel-bert": Feed(objectives=("mlm", "itm")),
+    "siglip": Feed(always=("itc",)),
+    "uniter": Feed(objectives=("mlm", "mrm", "itm"), together=False, regions=True),
+    "vilbert": Feed(objectives=("mlm", "mrm", "itm"), regions=True),
+    "vilt": Feed(objectives=("mlm", "itm"), whole_words=True),
+    "visual-bert": Feed(objectives=("mlm", "itm"), regions=True),
+    "vl-bert": Feed(objectives=("mlm", "mrm"), regions=True),
+}
+PAIRED = [name for name, feed in FEEDS.items() if feed == Feed(always=("itc",))]  # two towers
+PIXELS = [name for name, feed in FEEDS.items() if not feed.regions and name not in PAIRED]
+
+
+def find_feed(name: Any) -> Feed:
+    """What the system of this name is fed. ``ValueError`` for one that does not train on pictures with captions."""
+    if not isinstance(name, str) or name not in FEEDS:
+        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(str(name), FEEDS)}.")
+    return FEEDS[name]
+
+
+def choose_objectives(name: str, config: Config, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The objectives that are ``wanted`` of a system, or all that its paper has. ``ValueError`` for any other."""
+    feed = find_feed(name)
+    if wanted is None:
+        return feed.objectives
+    known = (*feed.objectives, *(["vqa"] if hasattr(config, "answers") else []))
+    if not known:
+        raise ValueError(
+            f"{name} learns {', '.join(feed.always)}, and there is nothing to choose: leave objectives out."
+        )
+    for one in wanted or [""]:
+        if one not in known:
+            raise ValueError(f"{name} cannot learn {one!r}; {choices(one, known)}.")
+    return tuple(dict.fromkeys(wanted))
+
+
+def check_data(name: str, objectives: Collection[str], sample: Any) -> None:
+    """``ValueError`` where samples such as this one lack what a system reads or learns from."""
+    if hasattr(sample, "layout"):
+        return
+    if find_feed(name).regions:
+        *others, last = PIXELS
+        raise ValueError(
+            f"{name} reads regions, which only scenes has: use --data scenes, or take {', '.join(others)} or {last}, "
+            "which read pixels."
+        )
+    if "vqa" in objectives:
+        raise ValueError("vqa learns from questions, which only scenes has: use --data scenes, or leave vqa out.")
+
+
+class Augmented:
+    """A collation with its pictures changed by :func:`mmlearn.data.augment.augment`; the captions are the seed."""
+
+    def __init__(self, collate: Collate):
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        batch = self.collate(samples)
+        seed = int(stream(*(sample.caption for sample in samples))) >> 1
+        return batch | {"image": augment(batch["image"], torch.Generator().manual_seed(seed))}

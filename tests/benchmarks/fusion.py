@@ -1,0 +1,85 @@
+"""Fusion systems beside Transformers: the same work in one process, in turn. ``make bench`` prints this table as well.
+
+A twin is *equal* where Transformers has the system: weights are copied over and the losses agree. Else it is the
+*nearest*: what Transformers has with as many blocks, tokens and operations. Both sides have the same sizes, batch, loss
+and optimiser. Heads that fill gaps are read at masked places alone here, at all places there: that is part of the gain.
+"""
+
+import tempfile
+
+import pairs
+import torch
+from timing import compare
+
+TARGET = 0.9
+
+# System, what it learns, its twin, whether that is equal or what is near about it, ours, theirs.
+VISUAL_BERT, LXMERT = "VisualBertForPreTraining", "LxmertForPreTraining"
+ROWS = (
+    ("VisualBERT", "mlm + itm", VISUAL_BERT, "equal", pairs.visual_bert, pairs.published_visual_bert),
+    ("ViLT", "mlm", "ViltForMaskedLM", "equal", pairs.vilt, pairs.published_vilt),
+    ("ViLT", "itm", "ViltForImageAndTextRetrieval", "equal", pairs.vilt_matching, pairs.published_vilt_matching),
+    ("LXMERT", "mlm + itm + mrfr + mrc", LXMERT, "equal", pairs.lxmert, pairs.published_lxmert),
+    ("BLIP", "itm", "BlipForImageTextRetrieval", "equal", pairs.blip, pairs.published_blip),
+    ("BLIP", "lm", "BlipForConditionalGeneration", "equal", pairs.blip_captioning, pairs.published_blip_captioning),
+    ("UNITER", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.uniter, pairs.near_uniter),
+    ("VL-BERT", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.vl_bert, pairs.near_vl_bert),
+    ("Pixel-BERT", "mlm + itm", VISUAL_BERT, "nearest: same convolutions", pairs.pixel_bert, pairs.near_pixel_bert),
+    ("ViLBERT", "mlm + itm + mrc", LXMERT, "nearest: as many operations", pairs.vilbert, pairs.near_vilbert),
+    ("ALBEF", "itm", "BLIP's vision, BERT, BLIP's text", "nearest: same blocks", pairs.albef, pairs.near_albef),
+)
+
+
+def check(build, build_twin, size):
+    """An equal twin has the same loss once ours has taken its weights. Raises ``AssertionError``."""
+    from mmlearn import load_pretrained
+
+    (model, loss), (twin, twin_loss) = build(size), build_twin(size)
+    with tempfile.TemporaryDirectory() as folder:
+        twin.save_pretrained(folder)
+        model.load_state_dict(load_pretrained(folder).state_dict())
+    torch.testing.assert_close(loss(), twin_loss(), atol=1e-5, rtol=1e-5)
+
+
+def measure():
+    """One record for each system, size and number of threads, printed as it comes."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    rows = []
+    for label, size in pairs.SIZES.items():
+        for system, task, twin, relation, build, build_twin in ROWS:
+            if relation == "equal":
+                check(build, build_twin, size)
+            results = compare({"mmlearn": (build, size), "twin": (build_twin, size)}, size["steps"])
+            mine, other = results.values()
+            for threads, seconds in mine["seconds"].items():
+                rows.append(
+                    {
+                        "size": label,
+                        "threads": threads,
+                        "system": system,
+                        "learns": task,
+                        "twin": twin,
+                        "relation": relation,
+                        "parameters": mine["parameters"],
+                        "twin_parameters": other["parameters"],
+                        "step_ms": round(seconds * 1e3, 1),
+                        "twin_step_ms": round(other["seconds"][threads] * 1e3, 1),
+                        "ratio": round(seconds / other["seconds"][threads], 3),
+                        "peak_mib": mine["peak_mib"],
+                        "twin_peak_mib": other["peak_mib"],
+                    }
+                )
+                print_row(rows[-1])
+    return {"target": TARGET, "steps": rows}
+
+
+def print_row(row):
+    """One line; what is above the target is marked."""
+    mark = " " if row["ratio"] <= TARGET else "!"
+    work = f"{row['size']:18}  {row['threads']} thread(s)  {row['system']:10}  {row['learns']:22}"
+    times = f"{row['step_ms']:7.1f} ms  {row['twin_step_ms']:7.1f} ms  {row['ratio']:5.2f}{mark}"
+    memory = f"{row['peak_mib']:4} and {row['twin_peak_mib']:4} MiB"
+    print(f"{work} {times}  {memory}  {row['twin']}, {row['relation']}", flush=True)

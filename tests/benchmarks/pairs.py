@@ -1,0 +1,357 @@
+"""Fusion systems as they are here and their twins of Transformers, of one size each, on one batch.
+
+No dropout, as chapters train. What Transformers has no twin of is put beside what is nearest.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# The smaller one is what chapters train. A vocabulary takes as large a share of the work as 30,522 words do in base.
+SIZES = {
+    "64 wide, 3 layers": dict(
+        width=64, depth=3, heads=4, vocab=512, length=16, regions=9, features=192, classes=144,
+        picture=64, patch=16, pairs=128, steps=15,
+    ),
+    "256 wide, 6 layers": dict(
+        width=256, depth=6, heads=4, vocab=5120, length=20, regions=36, features=2048, classes=1600,
+        picture=96, patch=16, pairs=16, steps=7,
+    ),
+}  # fmt: skip
+
+
+def batch(size):
+    """Words with gaps, regions and a picture for each; half of the pairs do not match."""
+    generator = torch.Generator().manual_seed(0)
+    b, t, p = size["pairs"], size["length"], size["regions"]
+
+    def uniform(*shape):
+        return torch.rand(shape, generator=generator)
+
+    tokens = torch.randint(5, size["vocab"], (b, t), generator=generator)
+    mask = torch.arange(t) < torch.randint(t // 2, t + 1, (b, 1), generator=generator)
+    hidden = (uniform(b, t) < 0.15) & mask
+    masked = uniform(b, p) < 0.15
+    masked[:, 0] = hidden[:, 1] = True
+    corners = uniform(b, p, 2, 2).sort(-2).values
+    classes = torch.randint(size["classes"], (b, p), generator=generator)
+    return {
+        "tokens": tokens.masked_fill(hidden, 4),
+        "mask": mask,
+        "token_label": tokens.masked_fill(~hidden, -100),
+        "whole": tokens,
+        "regions": uniform(b, p, size["features"]).masked_fill(masked[..., None], 0),
+        "boxes": (corners * 0.98 + 0.01 * torch.arange(2)[:, None]).flatten(-2),
+        "region_mask": torch.ones(b, p, dtype=torch.bool),
+        "masked_regions": masked,
+        "region_target": uniform(b, p, size["features"]),
+        "region_classes": F.one_hot(classes, size["classes"]).float(),
+        "image": uniform(b, 3, size["picture"], size["picture"]),
+        "match_label": torch.arange(b) % 2,
+    }
+
+
+def pick(given, *names):
+    return {name: given[name] for name in names}
+
+
+def total(losses):
+    return sum(losses.values())
+
+
+def ours(size, **more):
+    """Sizes under our names."""
+    return dict(
+        vocab_size=size["vocab"], max_length=size["length"], width=size["width"], num_heads=size["heads"], dropout=0.0,
+        **more,
+    )  # fmt: skip
+
+
+def theirs(size, **more):
+    """Sizes under the names of Transformers."""
+    none = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return dict(
+        vocab_size=size["vocab"], max_position_embeddings=size["length"], hidden_size=size["width"],
+        num_attention_heads=size["heads"], intermediate_size=4 * size["width"], pad_token_id=0, **none, **more,
+    )  # fmt: skip
+
+
+# Each of these returns a model and a function that computes its loss; ours and its twin's have one after the other.
+
+
+def single_stream(name, size, **more):
+    """VisualBERT, UNITER or VL-BERT, for masked words and matching."""
+    import mmlearn.models.single_stream as systems
+
+    config = ours(size, depth=size["depth"], region_width=size["features"], objectives=("mlm", "itm"), **more)
+    model, given = getattr(systems, name)(getattr(systems, f"{name}Config")(**config)), batch(size)
+    given = pick(given, "tokens", "mask", "token_label", "regions", "boxes", "region_mask", "match_label")
+    return model, lambda: total(model.loss(given))
+
+
+def visual_bert(size):
+    return single_stream("VisualBERT", size)
+
+
+def published_visual_bert(size, more_regions=0, matched_only=False):
+    from transformers import VisualBertConfig, VisualBertForPreTraining
+
+    shape = theirs(size, num_hidden_layers=size["depth"], visual_embedding_dim=size["features"])
+    model, given = VisualBertForPreTraining(VisualBertConfig(**shape)), batch(size)
+    regions = F.pad(given["regions"], (0, 0, 0, more_regions))
+    inputs = visual_bert_inputs(given, regions, matched_only)
+    return model, lambda: model(**inputs).loss
+
+
+def visual_bert_inputs(given, regions, matched_only):
+    label, real = given["token_label"], torch.ones(regions.shape[:2], dtype=torch.long)
+    if matched_only:
+        label = label.masked_fill(given["match_label"][:, None] == 0, -100)
+    return dict(
+        input_ids=given["tokens"],
+        attention_mask=given["mask"].long(),
+        visual_embeds=regions,
+        visual_attention_mask=real,
+        labels=torch.cat([label, -100 * real], dim=1),
+        sentence_image_labels=given["match_label"],
+    )
+
+
+def uniter(size):
+    return single_stream("UNITER", size)
+
+
+def near_uniter(size):
+    return published_visual_bert(size, matched_only=True)
+
+
+def vl_bert(size):
+    return single_stream("VLBERT", size, geometry_width=size["width"], pooler=True)
+
+
+def near_vl_bert(size):
+    return published_visual_bert(size, more_regions=2, matched_only=True)
+
+
+def pixel_bert(size):
+    from mmlearn.models.pixel_bert import PixelBERT, PixelBERTConfig
+
+    picture = dict(backbone="convolutions", stride=size["patch"], feature_width=size["width"], sampled_pixels=0)
+    model, given = PixelBERT(PixelBERTConfig(**ours(size, depth=size["depth"], **picture))), batch(size)
+    given = pick(given, "tokens", "mask", "token_label", "image", "match_label")
+    return model, lambda: total(model.loss(given))
+
+
+def near_pixel_bert(size):
+    from mmlearn.layers.embeddings import convolutional_stem
+
+    model, _ = published_visual_bert(size | dict(features=size["width"]))
+    stem, given = convolutional_stem(size["patch"], size["width"]), batch(size)
+
+    def loss():
+        pixels = stem(given["image"]).flatten(2).mT
+        return model(**visual_bert_inputs(given, pixels, matched_only=True)).loss
+
+    return nn.ModuleList([stem, model]), loss
+
+
+def vilt(size, **head):
+    from mmlearn.models.vilt import ViLT, ViLTConfig
+
+    picture = dict(image_size=size["picture"], patch_size=size["patch"], alignment_weight=0.0)
+    head = head or dict(match_outputs=0)
+    model, given = ViLT(ViLTConfig(**ours(size, depth=size["depth"], **picture, **head))), batch(size)
+    given = pick(
+        given, "tokens", "mask", "image", *(["match_label"] if "masked_language_head" in head else ["token_label"])
+    )
+    return model, lambda: total(model.loss(given))
+
+
+def published_vilt(size, name="ViltForMaskedLM"):
+    import transformers
+
+    picture = dict(image_size=size["picture"], patch_size=size["patch"])
+    config = transformers.ViltConfig(**theirs(size, num_hidden_layers=size["depth"], **picture))
+    model, given = getattr(transformers, name)(config), batch(size)
+    inputs = dict(input_ids=given["tokens"], attention_mask=given["mask"].long(), pixel_values=given["image"])
+    if name == "ViltForMaskedLM":
+        return model, lambda: model(**inputs, labels=given["token_label"]).loss
+    match = given["match_label"].float()
+    return model, lambda: F.binary_cross_entropy_with_logits(model(**inputs).logits[:, 0], match)
+
+
+def vilt_matching(size):
+    return vilt(size, masked_language_head=False, match_outputs=1)
+
+
+def published_vilt_matching(size):
+    return published_vilt(size, "ViltForImageAndTextRetrieval")
+
+
+def lxmert(size):
+    from mmlearn.models.lxmert import LXMERT, LXMERTConfig
+
+    depth = dict(language_depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
+    heads = dict(region_classes=size["classes"], region_attributes=0, answers=0)
+    model = LXMERT(LXMERTConfig(**ours(size, **depth, region_width=size["features"], **heads)))
+    given = batch(size)
+    # Theirs divides by all regions, ours by the masked ones.
+    share = LXMERT_SCALE * given["masked_regions"].float().mean()
+
+    def loss():
+        losses = model.loss(given)
+        return losses["mlm"] + losses["itm"] + share * (losses["mrfr"] + losses["mrc"])
+
+    return model, loss
+
+
+def published_lxmert(size, features=True, **depth):
+    from transformers import LxmertConfig, LxmertForPreTraining
+
+    depth = depth or dict(l_layers=size["depth"] - 1, r_layers=size["depth"] // 2, x_layers=size["depth"] // 2)
+    heads = dict(num_object_labels=size["classes"], visual_attr_loss=False, visual_feat_loss=features, task_qa=False)
+    config = LxmertConfig(
+        **theirs(size, visual_feat_dim=size["features"], visual_loss_normalizer=LXMERT_SCALE, **depth, **heads)
+    )
+    model, given = LxmertForPreTraining(config), batch(size)
+    seen = given["masked_regions"].float()
+    inputs = dict(
+        input_ids=given["tokens"],
+        attention_mask=given["mask"].long(),
+        visual_feats=given["regions"],
+        visual_pos=given["boxes"],
+        visual_attention_mask=given["region_mask"].long(),
+        labels=given["token_label"],
+        matched_label=given["match_label"],
+        obj_labels={"feat": (given["region_target"], seen), "obj": (given["region_classes"].argmax(-1), seen)},
+    )
+    return model, lambda: model(**inputs).loss
+
+
+LXMERT_SCALE = 6.67  # of losses of regions, as published
+
+
+def vilbert(size):
+    """Three meetings; a meeting has an MLP of its own, where LXMERT has two more self-attentions."""
+    from mmlearn.models.vilbert import ViLBERT, ViLBERTConfig
+
+    width, heads, depth = size["width"], size["heads"], size["depth"]
+    config = ViLBERTConfig(
+        **ours(size, depth=depth, region_width=size["features"], region_classes=size["classes"]),
+        visual_width=width,
+        visual_depth=depth - 1,
+        visual_heads=heads,
+        visual_mlp_width=4 * width,
+        co_attention_width=width,
+        co_attention_heads=heads,
+        text_connections=tuple(range(depth - 2, depth + 1)),
+        visual_connections=tuple(range(depth - 3, depth)),
+    )
+    model, given = ViLBERT(config), batch(size)
+    return model, lambda: total(model.loss(given))
+
+
+def near_vilbert(size):
+    depth = size["depth"]
+    return published_lxmert(size, features=False, l_layers=depth - 1, r_layers=depth - 2, x_layers=3)
+
+
+def blip(size, **half):
+    from mmlearn.models.blip import BLIP, BLIPConfig
+
+    half = half or dict(decoder=False)
+    image = vision(size)
+    config = BLIPConfig(
+        **ours(size | dict(vocab=size["vocab"] - 2), depth=size["depth"], image=image, queue_size=0, **half)
+    )
+    model, given = BLIP(config), batch(size)
+    if "encoder" in half:
+        given = dict(image=given["image"], tokens=given["whole"], mask=given["mask"])
+        return model, lambda: total(model.loss(given))
+    return model, lambda: F.cross_entropy(
+        model.match(given["image"], given["whole"], given["mask"]), given["match_label"]
+    )
+
+
+def blip_captioning(size):
+    return blip(size, encoder=False)
+
+
+def vision(size):
+    from mmlearn.layers import ImageEncoderConfig
+
+    return ImageEncoderConfig(size["picture"], size["patch"], size["width"], size["depth"], size["heads"])
+
+
+def published_blip(size, name="BlipForImageTextRetrieval"):
+    import transformers
+
+    decode, encode = size["vocab"] - 2, size["vocab"] - 1
+    text = theirs(size, num_hidden_layers=size["depth"], bos_token_id=decode, sep_token_id=3, label_smoothing=0.1)
+    image = dict(image_size=size["picture"], patch_size=size["patch"], hidden_size=size["width"])
+    image |= dict(
+        num_hidden_layers=size["depth"], num_attention_heads=size["heads"], intermediate_size=4 * size["width"]
+    )
+    config = transformers.BlipConfig(text_config=text, vision_config=image, image_text_hidden_size=256)
+    model, given = getattr(transformers, name)(config), batch(size)
+    tokens, mask = given["whole"].clone(), given["mask"]
+    inputs = dict(pixel_values=given["image"], input_ids=tokens, attention_mask=mask.long())
+    if name == "BlipForImageTextRetrieval":
+        tokens[:, 0] = encode
+        return model, lambda: F.cross_entropy(model(**inputs).itm_score, given["match_label"])
+    tokens[:, 0] = decode
+    return model, lambda: model(**inputs, labels=given["whole"].masked_fill(~mask, -100)).loss
+
+
+def published_blip_captioning(size):
+    return published_blip(size, "BlipForConditionalGeneration")
+
+
+def albef(size):
+    from mmlearn.models.albef import ALBEF, ALBEFConfig
+
+    half = size["depth"] // 2
+    depth = dict(text_depth=half, fusion_depth=size["depth"] - half)
+    model = ALBEF(ALBEFConfig(**ours(size, image=vision(size), queue_size=1, **depth)))
+    given = batch(size)
+    return model, lambda: F.cross_entropy(
+        model.match(given["image"], given["whole"], given["mask"]), given["match_label"]
+    )
+
+
+class NearALBEF(nn.Module):
+    """ALBEF's three encoders, of Transformers' parts."""
+
+    def __init__(self, size):
+        from transformers import BertConfig, BertModel, BlipTextConfig, BlipVisionConfig, BlipVisionModel
+        from transformers.models.blip.modeling_blip_text import BlipTextModel
+
+        super().__init__()
+        half, width = size["depth"] // 2, size["width"]
+        image = dict(image_size=size["picture"], patch_size=size["patch"], hidden_size=width)
+        image |= dict(num_hidden_layers=size["depth"], num_attention_heads=size["heads"], intermediate_size=4 * width)
+        fusion = theirs(size, num_hidden_layers=size["depth"] - half, encoder_hidden_size=width)
+        self.image = BlipVisionModel(BlipVisionConfig(**image))
+        self.text = BertModel(BertConfig(**theirs(size, num_hidden_layers=half)), add_pooling_layer=False)
+        self.fusion = BlipTextModel(BlipTextConfig(**fusion), add_pooling_layer=False)
+        self.fusion.embeddings = None  # it goes on from the text encoder
+        self.match = nn.Linear(width, 2)
+
+    def forward(self, image, tokens, mask):
+        image = self.image(image).last_hidden_state
+        text = self.text(tokens, attention_mask=mask).last_hidden_state
+        states = self.fusion(
+            encoder_embeds=text,
+            attention_mask=mask,
+            encoder_hidden_states=image,
+            encoder_attention_mask=torch.ones(image.shape[:2], dtype=torch.long),
+            is_decoder=False,
+        ).last_hidden_state
+        return self.match(states[:, 0])
+
+
+def near_albef(size):
+    model, given = NearALBEF(size), batch(size)
+    return model, lambda: F.cross_entropy(
+        model(given["image"], given["whole"], given["mask"].long()), given["match_label"]
+    )
