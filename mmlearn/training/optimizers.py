@@ -6,13 +6,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from mmlearn.layers import Attention
+from mmlearn.layers.transformer import MLP
 from mmlearn.names import choices
 
 OPTIMIZERS = ("adamw", "muon")
 
 
 def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weight_decay: float) -> list[Optimizer]:
-    """AdamW for everything, or Muon for the matrices inside transformer blocks and AdamW for the rest.
+    """AdamW for everything, or Muon for the matrices of attention layers and of MLPs, and AdamW for the rest.
 
     Only matrices are decayed: norms, biases and temperatures have one number a feature, and nothing to shrink.
     Source: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon) with the step size of Liu et al. 2025, which
@@ -23,7 +25,13 @@ def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weig
     trained = {key: parameter for key, parameter in system.named_parameters() if parameter.requires_grad}
     if not trained:
         raise ValueError(f"No parameter of {type(system).__name__} is to be trained: all are frozen.")
-    hidden = {key for key, value in trained.items() if name == "muon" and value.ndim == 2 and ".blocks." in key}
+    inside = {
+        parameter
+        for module in system.modules()
+        if name == "muon" and isinstance(module, Attention | MLP)
+        for parameter in module.parameters()
+    }
+    hidden = {key for key, value in trained.items() if value.ndim == 2 and value in inside}
     rest = [value for key, value in trained.items() if key not in hidden]
     groups = [
         {"params": [value for value in rest if value.ndim > 1], "weight_decay": weight_decay},

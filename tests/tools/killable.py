@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mmlearn.data import load
+from mmlearn.layers.transformer import MLP
 from mmlearn.training import checkpoint, fit
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import new_run
@@ -46,11 +47,11 @@ class Plain(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.encoder = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(6, 8)])})
+        self.encoder = nn.Sequential(nn.Linear(6, 8), MLP(8, 8))  # the second of which Muon moves
         self.head = nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder["blocks"][0](x).tanh())
+        return self.head(self.encoder(x).tanh())
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"squares": F.mse_loss(self(batch["x"]), batch["y"])}

@@ -294,6 +294,7 @@ def test_reading_in_other_processes_changes_nothing():
     same(here, there)
 
 
+@pytest.mark.usefixtures("unchecked")  # the checker cannot be compiled
 def test_compiling_compiles_the_loss(monkeypatch):
     graphs = []
 

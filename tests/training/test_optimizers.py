@@ -7,8 +7,13 @@ import torch
 from testing_tools import close
 from torch import nn
 
+from mmlearn.layers import Attention
+from mmlearn.layers.transformer import MLP
+from mmlearn.models import system as find_system
 from mmlearn.models.clip import CLIP, CLIPConfig
 from mmlearn.models.lit import LiT, LiTConfig
+from mmlearn.models.lxmert import LXMERT
+from mmlearn.models.vilbert import ViLBERT
 from mmlearn.training.optimizers import build_optimizers, schedule
 
 
@@ -17,15 +22,13 @@ class Small(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.ModuleDict(
-            {"blocks": nn.ModuleList([nn.ModuleDict({"wide": nn.Linear(6, 10), "tall": nn.Linear(10, 6)})])}
-        )
+        self.encoder = MLP(6, 10)
         self.table = nn.Embedding(5, 6)
         self.norm = nn.LayerNorm(6)
         self.logit_scale = nn.Parameter(torch.tensor(1.0))
 
 
-MATRICES = ("encoder.blocks.0.wide.weight", "encoder.blocks.0.tall.weight")
+MATRICES = ("encoder.expand.weight", "encoder.contract.weight")
 
 
 def train(model, optimizers, steps, seed=0):
@@ -81,6 +84,16 @@ def test_muon_moves_matrices_in_blocks_and_adamw_the_rest():
     assert sorted(moved + rest) == sorted(names.values())
     assert all(".blocks." in name and name.endswith("weight") and "norm" not in name for name in moved)
     assert len(moved) == 6 * (3 + 1)  # query, key, value, output, expand, contract; three blocks and one
+
+
+@pytest.mark.parametrize(("system", "count"), [(LXMERT, 34), (ViLBERT, 54)])
+def test_muon_moves_the_attention_between_streams_as_well(system, count):
+    model = system(find_system(system.__name__.lower())[1].tiny())
+    _, muon = build_optimizers(model, "muon", learning_rate=1.0, weight_decay=0.1)
+    moved = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
+    looks = [module for module in model.modules() if isinstance(module, Attention)]
+    assert {id(look.query.weight) for look in looks} <= moved
+    assert len(moved) == count
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
