@@ -255,12 +255,15 @@ class LXMERT(nn.Module):
 
     def _region_losses(self, regions: Tensor, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         masked, losses = batch["masked_regions"] & batch.get("region_mask", batch["masked_regions"]), {}
-        predicted = self.region_head(regions)
+        predicted = self.region_head(regions[masked][None])  # only of what is asked, as if of one picture
+        asked = masked[masked][None]
         if "features" in predicted and "region_target" in batch:
-            losses["mrfr"] = smooth_region_regression(predicted["features"], batch["region_target"], masked)
+            target = batch["region_target"][masked][None]
+            losses["mrfr"] = smooth_region_regression(predicted["features"], target, asked)
         for name, loss in (("classes", "mrc"), ("attributes", "mrc_attributes")):
             if name in predicted and f"region_{name}" in batch:
-                losses[loss] = masked_region_classification(predicted[name], batch[f"region_{name}"], masked)
+                target = batch[f"region_{name}"][masked][None]
+                losses[loss] = masked_region_classification(predicted[name], target, asked)
         return losses
 
 

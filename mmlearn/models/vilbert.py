@@ -271,7 +271,8 @@ class ViLBERT(nn.Module):
             losses["mlm"] = masked_cross_entropy(logits, batch["token_label"][masked])
         if "masked_regions" in batch and "region_classes" in batch:
             masked = batch["masked_regions"] & batch.get("region_mask", batch["masked_regions"])
-            losses["mrc_kl"] = masked_region_kl(self.region_head(output.regions), batch["region_classes"], masked)
+            logits = self.region_head(output.regions[masked][None])  # only of what is asked, as if of one picture
+            losses["mrc_kl"] = masked_region_kl(logits, batch["region_classes"][masked][None], masked[masked][None])
         if "match_label" in batch:
             losses["itm"] = image_text_matching(output.match_logits, batch["match_label"])
         if not losses:

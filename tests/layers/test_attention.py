@@ -1,6 +1,7 @@
 """Attention equals loops, explicit weights and PyTorch's own multi-head attention; recording changes nothing."""
 
 import math
+import sys
 
 import jaxtyping
 import pytest
@@ -14,6 +15,16 @@ from mmlearn.layers import Attention, Transformer, attention, attention_weights,
 from mmlearn.layers.attention import co_attention
 
 B, H, Q, N, K = 2, 3, 4, 6, 5
+MODULE = sys.modules["mmlearn.layers.attention"]  # whose name in the package is the function's
+SMALL = MODULE.SMALL
+
+
+@pytest.fixture(autouse=True, params=["written out", "fused"])
+def kernel(request, monkeypatch):
+    """Everything holds of both ways to compute attention."""
+    monkeypatch.setattr(MODULE, "SMALL", SMALL if request.param == "written out" else (0, 0))
+
+
 MASK_SHAPES = {None: None, 2: (B, N), 3: (B, Q, N), 4: (B, H, Q, N)}
 
 

@@ -54,7 +54,7 @@ def newton_schulz(x, steps=5):
 def test_muon_follows_its_equations():
     """Momentum 0.95 with Nesterov's look ahead, orthogonalised, as long a step as AdamW's, decay decoupled.
 
-    PyTorch iterates in bfloat16, whose numbers have 8 bits, so each step is right to about 2 %.
+    Iterated in float32, where PyTorch takes bfloat16, whose steps are right to about 2 % only.
     """
     model = Small()
     rate, decay = 0.02, 0.3
@@ -71,7 +71,7 @@ def test_muon_follows_its_equations():
                 step = rate * 0.2 * math.sqrt(10) * direction  # 10 is the longer side of both
                 expected = weights[name] * (1 - rate * decay) - step
                 error = (parameter.detach().double() - expected).norm() / step.norm()
-                assert error < 0.03, name
+                assert error < 1e-3, name
                 weights[name] = parameter.detach().double()
 
 
