@@ -32,6 +32,7 @@ class ImageEncoderConfig(Config):
 class ImageEncoder(nn.Module):
     """Patches → class token → positions → (norm) → transformer → norm. Returns (b, n, d), the class token first.
 
+    With ``read`` (b,) only that token of each picture is computed to the end: (b, 1, d).
     Source: Dosovitskiy et al. 2021 (ViT), equations 1 to 4; Radford et al. 2021 (CLIP), section 2.4 for the extra norm.
     """
 
@@ -59,8 +60,10 @@ class ImageEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
-        return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], read: Int[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        return self.norm(self.transformer(self.embedding_norm(self.embedding(image)), read=read))
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class TextEncoderConfig(Config):
 
 
 class TextEncoder(nn.Module):
-    """Tokens → positions → transformer → norm. Returns (b, t, d).
+    """Tokens → positions → transformer → norm. Returns (b, t, d), or with ``read`` (b,) that token alone, (b, 1, d).
 
     Source: Radford et al. 2021 (CLIP), section 2.4.
     """
@@ -98,5 +101,10 @@ class TextEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
-    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        return self.norm(self.transformer(self.embedding(tokens), mask, self.causal))
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        read: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        return self.norm(self.transformer(self.embedding(tokens), mask, self.causal, read=read))

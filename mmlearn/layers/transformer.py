@@ -6,11 +6,13 @@ Architecture", figure 1 (pre-norm).
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.attention import Attention
+from mmlearn.layers.pooling import select_tokens
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -53,7 +55,8 @@ class TransformerBlock(nn.Module):
 
     for f in turn self-attention, attention to the context (decoder blocks only), and the MLP.
     ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention
-    weights and on each residual branch.
+    weights and on each residual branch. Where only one token of each row is read afterwards, ``read`` (b,) says which,
+    and the block computes that one, (b, 1, d): it asks all others, but they need not ask.
     """
 
     def __init__(
@@ -87,15 +90,29 @@ class TransformerBlock(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "b q d"]:
+        read: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b r d"]:
         if (context is None) != (self.cross_attention is None):
             raise ValueError("A block takes a context exactly if it was built with context_width.")
-        x = self._residual(x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal))
+        if read is None:
+            x = self._residual(x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal))
+        else:
+            x = self._read(x, mask, causal, read)
         if context is not None:
             x = self._residual(
                 x, self.cross_attention_norm, lambda x: self.cross_attention(x, context, mask=context_mask)
             )
         return self._residual(x, self.mlp_norm, self.mlp)
+
+    def _read(self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor) -> Float[Tensor, "b 1 d"]:
+        """Self-attention of one token of each row, ``mask`` (b, n)."""
+        if causal:
+            past = torch.arange(x.shape[1], device=x.device) <= read[:, None]
+            mask = past if mask is None else mask & past
+        one, seen = select_tokens(x, read)[:, None], x
+        if not self.norm_first:
+            return self.attention_norm(one + self.dropout(self.attention(one, seen, mask)))
+        return one + self.dropout(self.attention(self.attention_norm(one), self.attention_norm(seen), mask))
 
     def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
@@ -106,8 +123,9 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """``depth`` blocks, one after the other; the arguments are those of :class:`TransformerBlock`.
 
-    No norm follows the last block: pre-norm systems add their own. Weights start as in GPT-2 and CLIP, scaled by width
-    and depth so that activations keep their size (Radford et al. 2021, section 2.5 and official code).
+    ``read`` is for the last one. No norm follows it: pre-norm systems add their own. Weights start as in GPT-2 and
+    CLIP, scaled by width and depth so that activations keep their size (Radford et al. 2021, section 2.5 and official
+    code).
     """
 
     def __init__(self, width: int, depth: int, num_heads: int, **block):
@@ -131,7 +149,8 @@ class Transformer(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "b q d"]:
-        for block in self.blocks:
+        read: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b r d"]:
+        for block in self.blocks[:-1]:
             x = block(x, mask, causal, context, context_mask)
-        return x
+        return self.blocks[-1](x, mask, causal, context, context_mask, read)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, info_nce, same_caption
 
 
@@ -101,15 +101,15 @@ class CLIP(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        tokens = self.image_encoder(image)
+        first = None
         if self.config.pooling == "class":
-            return F.normalize(self.image_projection(tokens[:, 0]), dim=-1)
-        return F.normalize(self.image_projection(tokens).amax(1), dim=-1)
+            first = torch.zeros(len(image), dtype=torch.long, device=image.device)
+        return F.normalize(self.image_projection(self.image_encoder(image, first)).amax(1), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
         position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
-        return F.normalize(self.text_projection(select_tokens(self.text_encoder(tokens, mask), position)), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder(tokens, mask, position)[:, 0]), dim=-1)
 
     def forward(
         self,

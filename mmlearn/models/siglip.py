@@ -120,7 +120,8 @@ class SigLIP(nn.Module):
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         if mask is not None:
             tokens = tokens.masked_fill(~mask, self.config.pad_token)  # the last position may be padding
-        return F.normalize(self.text_head(self.text_encoder(tokens, mask)[:, -1]), dim=-1)
+        last = torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
+        return F.normalize(self.text_head(self.text_encoder(tokens, mask, last)[:, 0]), dim=-1)
 
     def forward(
         self,
