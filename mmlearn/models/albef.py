@@ -125,9 +125,13 @@ class ALBEFEncoders(nn.Module):
         return F.normalize(self.text_projection(text[:, 0]), dim=-1)
 
     def fuse(
-        self, image: Float[Tensor, "b n d"], text: Float[Tensor, "b t width"], mask: Bool[Tensor, "b t"] | None = None
-    ) -> Float[Tensor, "b t width"]:
-        return self.multimodal_encoder(text, mask, context=image)
+        self,
+        image: Float[Tensor, "b n d"],
+        text: Float[Tensor, "b t width"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        read: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b r width"]:
+        return self.multimodal_encoder(text, mask, context=image, read=read)
 
     def predict_tokens(self, states: Float[Tensor, "*n width"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.embedding.tokens.weight)
@@ -188,8 +192,12 @@ class ALBEF(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
         """Logits of whether picture and text belong together, which they do at index 1; for ranking candidates anew."""
-        states = self.online.fuse(self.online.image_encoder(image), self.online.read_text(tokens, mask), mask)
-        return self.match_head(states[:, 0])
+        return self._judge(self.online.image_encoder(image), self.online.read_text(tokens, mask), mask)
+
+    def _judge(self, image: Tensor, text: Tensor, mask: Tensor | None) -> Float[Tensor, "b 2"]:
+        """Only the first token is read, and so it alone is computed to the end."""
+        first = torch.zeros(len(text), dtype=torch.long, device=text.device)
+        return self.match_head(self.online.fuse(image, text, mask, first)[:, 0])
 
     def forward(
         self,
@@ -255,8 +263,7 @@ class ALBEF(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         scale = self.logit_scale.exp() if self.config.hard_negatives else 0.0
         picture, words, label = hard_triples(fast, slow, fitting(number), scale, generator)
-        states = self.online.fuse(image[picture], text[words], mask[words])
-        return image_text_matching(self.match_head(states[:, 0]), label)
+        return image_text_matching(self._judge(image[picture], text[words], mask[words]), label)
 
     def _fill_gaps(self, image, slow_image, tokens, mask, label) -> Tensor:
         """MLM: which words are hidden, given the rest and the picture? Source: equations 3 and 7."""

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +86,7 @@ class Mixture(nn.Module):
     """The text transformer of all roles: BERT's, without token types, whose blocks may also attend to ``patches``.
 
     The decoder is the same, but causal and with ``self_attention`` of its own: for each block an attention and its
-    norm. Source: section 3.1 and figure 2; table 3 for what is shared.
+    norm. With ``first`` the last block computes the first token alone. Source: section 3.1, figure 2 and table 3.
     """
 
     def __init__(self, config: BLIPConfig):
@@ -95,8 +95,8 @@ class Mixture(nn.Module):
         self.embedding.tokens.padding_idx = config.pad_token
         self.embedding_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
-        block = dict(mlp_width=config.mlp_width, context_width=config.image.width, activation=config.activation)
-        block |= dict(norm_epsilon=config.norm_epsilon, dropout=config.dropout)
+        names = ("mlp_width", "activation", "norm_epsilon", "dropout")
+        block = {name: getattr(config, name) for name in names} | dict(context_width=config.image.width)
         self.transformer = bert_transformer(config.width, config.depth, config.num_heads, **block)
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
@@ -107,11 +107,13 @@ class Mixture(nn.Module):
         patches: Float[Tensor, "b p image_width"] | None = None,
         causal: bool = False,
         self_attention: nn.ModuleList | None = None,
-    ) -> Float[Tensor, "b t d"]:
+        first: bool = False,
+    ) -> Float[Tensor, "b r d"]:
         x = self.dropout(self.embedding_norm(self.embedding(tokens)))
         blocks = self.transformer.blocks
         for block, own in zip(blocks, blocks if self_attention is None else self_attention):
-            x = own.attention_norm(x + block.dropout(own.attention(x, mask=mask, causal=causal)))
+            seen, x = x, x[:, :1] if first and block is blocks[-1] else x
+            x = own.attention_norm(x + block.dropout(own.attention(x, seen, mask, causal)))
             if patches is not None:
                 x = block.cross_attention_norm(x + block.dropout(block.cross_attention(x, patches)))
             x = block.mlp_norm(x + block.dropout(block.mlp(x)))
@@ -178,7 +180,7 @@ class BLIP(nn.Module):
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         self._require("encoder")
-        return self.online.embed_text(self.online.text(tokens, mask))
+        return self.online.embed_text(self.online.text(tokens, mask, first=True))
 
     def match(
         self,
@@ -190,11 +192,15 @@ class BLIP(nn.Module):
         self._require("encoder")
         return self._match(self.online.image_encoder(image), tokens, mask)
 
+    def _begin(self, token: int, patches: Tensor, tokens: Tensor, mask: Tensor | None, **role: Any) -> Tensor:
+        return self.online.text(F.pad(tokens[:, 1:], (1, 0), value=token), mask, patches, **role)
+
     def _match(self, patches: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        return self.match_head(self.online.text(_begin(tokens, self.encode_token), mask, patches)[:, 0])
+        return self.match_head(self._begin(self.encode_token, patches, tokens, mask, first=True)[:, 0])
 
     def _write(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:
-        return self.online.text(_begin(tokens, self.decode_token), mask, patches, True, self.decoder_attention)
+        role = dict(causal=True, self_attention=self.decoder_attention)
+        return self._begin(self.decode_token, patches, tokens, mask, **role)
 
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
@@ -203,15 +209,12 @@ class BLIP(nn.Module):
     def generate(
         self,
         image: Float[Tensor, "b 3 height width"],
-        decode: Callable[..., Tensor] = greedy,
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.layers.decoding; in section 4.3 partial(nucleus, ...)
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
-        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
-
-        ``decode`` is a function of :mod:`mmlearn.layers.decoding`, in section 4.3 ``partial(nucleus, generator=...)``.
-        """
+        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token."""
         self._require("decoder")
         patches = self.online.image_encoder(image)
 
@@ -231,7 +234,7 @@ class BLIP(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> BLIPOutput:
         patches, encoder = self.online.image_encoder(image), self.config.encoder
-        states = self.online.text(_begin(tokens, self.encode_token), mask, patches) if encoder else None
+        states = self._begin(self.encode_token, patches, tokens, mask) if encoder else None
         return BLIPOutput(
             image_embedding=self.online.embed_image(patches) if encoder else None,
             text_embedding=self.encode_text(tokens, mask) if encoder else None,
@@ -257,7 +260,7 @@ class BLIP(nn.Module):
             fast = slow = self.online.embed_image(patches), self.encode_text(tokens, mask)
             if self.average is not None:
                 with torch.no_grad():
-                    one, two = self.average.image_encoder(images), self.average.text(tokens, mask)
+                    one, two = self.average.image_encoder(images), self.average.text(tokens, mask, first=True)
                     slow = self.average.embed_image(one), self.average.embed_text(two)
             number = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
             losses["itc"] = self._contrast(fast, slow, number)
@@ -294,7 +297,3 @@ class BLIP(nn.Module):
             update_average(self.average, self.online, self.config.momentum)
             self.steps += 1
             self.temperature.clamp_(0.001, 0.5)
-
-
-def _begin(tokens: Int[Tensor, "b t"], token: int) -> Int[Tensor, "b t"]:
-    return torch.cat([torch.full_like(tokens[:, :1], token), tokens[:, 1:]], dim=1)
