@@ -1,6 +1,7 @@
 """Which parameters are decayed, which optimiser moves them, and how fast."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -74,7 +75,7 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonalise(
-    x: Float[Tensor, "m rows columns"], coefficients: tuple[float, float, float], steps: int
+    x: Float[Tensor, "m rows columns"], coefficients: Sequence[float], steps: int
 ) -> Float[Tensor, "m rows columns"]:
     r"""Singular values brought to about 1, by the iteration of Newton and Schulz.
 
