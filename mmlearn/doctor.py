@@ -12,7 +12,12 @@ import torch
 
 import mmlearn
 
-EXTRAS = {"notebooks": ("papermill", "jupyterlab", "nbval"), "book": ("sphinx", "myst_nb"), "scale": ("webdataset",)}
+EXTRAS = {
+    "notebooks": ("papermill", "jupyterlab", "nbval", "scipy"),
+    "vqa": ("easy_vqa",),
+    "book": ("sphinx", "myst_nb"),
+    "scale": ("webdataset",),
+}
 
 
 def examine() -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -64,12 +64,24 @@ def fetch(data: Dataset, indices: Sequence[int]) -> list[Any]:
     return [data[index] for index in indices]
 
 
+def normalised(
+    samples: Sequence[Any], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "b 3 height width"]:
+    """The pictures of these samples, less ``mean`` and over ``std``, one number a channel."""
+    mean, std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
+    return torch.stack([sample.image for sample in samples]).sub_(mean).div_(std)
+
+
+def numbered(texts: Sequence[str]) -> Int[Tensor, "b"]:
+    """A number for each text, equal where texts are, and the same in every process."""
+    return torch.tensor([int(stream(text)) >> 1 for text in texts])
+
+
 class PairCollate:
     """Samples with ``image`` and ``caption`` → ``image`` (b, 3, height, width), ``tokens`` and ``mask`` (b, t).
 
     Pictures are normalised by ``mean`` and ``std`` (one number a channel). With ``mark_repeats`` the batch also holds
-    ``caption_id`` (b,), equal where captions are, so that a repeated caption is no false negative. With ``augmented``
-    pictures are changed by :func:`mmlearn.data.augment.augment`; the batch's own captions, in order, are the seed.
+    ``caption_id`` (b,), equal where captions are, so that a repeated caption is no false negative.
     """
 
     def __init__(
@@ -79,21 +91,31 @@ class PairCollate:
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         mark_repeats: bool = False,
-        augmented: bool = False,
     ):
-        self.tokenizer, self.mark_repeats, self.augmented = tokenizer, mark_repeats, augmented
-        self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
+        self.tokenizer, self.mean, self.std, self.mark_repeats = tokenizer, mean, std, mark_repeats
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         captions = [sample.caption for sample in samples]
         tokens, mask = self.tokenizer(captions)
-        image = torch.stack([sample.image for sample in samples]).sub_(self.mean).div_(self.std)
-        if self.augmented:
-            image = augment(image, torch.Generator().manual_seed(int(stream(*captions)) >> 1))
-        batch = {"image": image, "tokens": tokens, "mask": mask}
+        batch = {"image": normalised(samples, self.mean, self.std), "tokens": tokens, "mask": mask}
         if self.mark_repeats:
-            batch["caption_id"] = torch.tensor([int(stream(caption)) >> 1 for caption in captions])
+            batch["caption_id"] = numbered(captions)
         return batch
+
+
+class Augmented:
+    """Another collation with its pictures changed by :func:`mmlearn.data.augment.augment`.
+
+    The captions of the batch, in order, are the seed.
+    """
+
+    def __init__(self, collate: Collate):
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        batch = self.collate(samples)
+        seed = int(stream(*(sample.caption for sample in samples))) >> 1
+        return batch | {"image": augment(batch["image"], torch.Generator().manual_seed(seed))}
 
 
 def image_statistics(data: Dataset, count: int = 512) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:

@@ -55,7 +55,7 @@ CARDS = {
 APART = {
     "easy-vqa": Card(
         licence="MIT",
-        size="22 MB, installed apart: pip install easy-vqa",
+        size="22 MB, installed apart: pip install 'mmlearn[vqa]'",
         splits=("train", "test"),
         shows="5,000 pictures of one shape with 48,248 questions and their answers, of which the captions are made",
         module="mmlearn.data.easy_vqa",

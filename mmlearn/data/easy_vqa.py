@@ -74,7 +74,7 @@ class EasyVQA(Dataset):
             raise ValueError(f"easy-vqa has no split {split!r}; {choices(split, SPLITS)}.")
         package = find_spec("easy_vqa")
         if package is None:
-            raise ValueError("The data set easy-vqa comes with its author's package: pip install easy-vqa.")
+            raise ValueError("The data set easy-vqa comes with its author's package: pip install 'mmlearn[vqa]'.")
         folder = Path(next(iter(package.submodule_search_locations))) / "data"
         self.split, self.size, self.folder = split, size, folder / split / "images"
         try:

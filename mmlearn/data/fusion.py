@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mmlearn.data.batches import normalised, numbered
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.questions import ANSWERS
 from mmlearn.data.regions import SceneDetector, scene_keys
@@ -86,7 +87,7 @@ class FusionCollate:
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {share}.")
         self.tokenizer, self.objectives, self.detector = tokenizer, tuple(objectives), detector
-        self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
+        self.mean, self.std = mean, std
         self.probability, self.region_probability = probability, region_probability
         self.whole_words, self.together = whole_words, together
         self.masked_words = None if masked_words is None else {word.lower() for word in masked_words}
@@ -98,30 +99,32 @@ class FusionCollate:
         texts = self.captions(samples)
         generator = torch.Generator().manual_seed(int(stream("fusion", self.seed, *texts)) >> 1)
         chosen = self._choose(generator)
-        batch = {"image": torch.stack([sample.image for sample in samples]).sub_(self.mean).div_(self.std)}
+        batch = {"image": normalised(samples, self.mean, self.std)}
         if self.detector is not None:
             batch |= self.detector(samples)
         if "vqa" in chosen:
-            if stranger := next((sample for sample in samples if not hasattr(sample, "question")), None):
-                raise ValueError(f"vqa needs samples with a question, such as scenes; got {type(stranger).__name__}.")
+            if stranger := next((sample for sample in samples if not hasattr(sample, "layout")), None):
+                raise ValueError(
+                    f"vqa learns from the questions of scenes and their answers; got {type(stranger).__name__}."
+                )
             texts = [sample.question.text for sample in samples]
             batch["answer"] = torch.tensor([ANSWERS.index(sample.question.answer) for sample in samples])
         if "itc" in chosen:
-            batch["caption_id"] = _numbers(texts)
+            batch["caption_id"] = numbered(texts)
         if "itm" in chosen:
             texts, batch["match_label"] = _swap(texts, generator)
         batch["tokens"], batch["mask"] = self.tokenizer(texts)
         if "mlm" in chosen:
-            words, maskable = self._words(texts)
+            words, maskable = self._words(texts, batch["mask"])
             batch["tokens"], batch["token_label"] = mask_tokens(
                 batch["tokens"],
-                batch["mask"] & maskable,
+                maskable,
                 vocab_size=self.tokenizer.vocab_size,
                 mask_token=self.tokenizer.mask_token,
                 special=(self.tokenizer.pad_token, self.tokenizer.start_token, self.tokenizer.end_token),
                 generator=generator,
                 probability=self.probability,
-                words=words if self.whole_words else None,
+                words=words,
             )
         if "mrm" in chosen:
             masked = mask_regions(batch["region_mask"], generator=generator, probability=self.region_probability)
@@ -158,29 +161,29 @@ class FusionCollate:
             return others
         return set(self.objectives) - {"itm", "itc"}
 
-    def _words(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
-        """The number of each token's word, -1 for none, and whether the word may be masked."""
+    def _words(
+        self, texts: Sequence[str], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Int[Tensor, "b t"] | None, Bool[Tensor, "b t"]]:
+        """The number of each token's word, -1 for none, where words are hidden whole; and which tokens may be."""
+        if not self.whole_words and self.masked_words is None:
+            return None, mask
         encoded = self.tokenizer.engine.encode_batch(list(texts))
-        words = torch.tensor([[-1 if word is None else word for word in item.word_ids] for item in encoded])
-        if self.masked_words is None:
-            return words, torch.ones_like(words, dtype=torch.bool)
-        maskable = torch.zeros_like(words, dtype=torch.bool)
-        for row, (text, item) in enumerate(zip(texts, encoded)):
-            for word in set(item.word_ids) - {None}:
-                start, end = item.word_to_chars(word)
-                if text[start:end].lower() in self.masked_words:
-                    maskable[row, words[row] == word] = True
-        return words, maskable
-
-
-def _numbers(texts: Sequence[str]) -> Int[Tensor, "b"]:
-    """A number for each text, the same in every process."""
-    return torch.tensor([int(stream(text)) >> 1 for text in texts])
+        if self.masked_words is not None:
+            named = [
+                [
+                    word is not None and text[slice(*item.word_to_chars(word))].lower() in self.masked_words
+                    for word in item.word_ids
+                ]
+                for text, item in zip(texts, encoded)
+            ]
+            mask = mask & torch.tensor(named)
+        words = [[-1 if word is None else word for word in item.word_ids] for item in encoded]
+        return torch.tensor(words) if self.whole_words else None, mask
 
 
 def _swap(texts: Sequence[str], generator: torch.Generator) -> tuple[list[str], Int[Tensor, "b"]]:
     """Half the rows, chosen by chance, get another row's text; and 0 for these, 1 for the others."""
-    other = random_negatives(_numbers(texts), generator)
+    other = random_negatives(numbered(texts), generator)
     swapped = torch.randperm(len(texts), generator=generator) < len(texts) // 2
     source = torch.where(swapped, other, torch.arange(len(texts)))
     return [texts[i] for i in source.tolist()], (~swapped).long()

@@ -29,6 +29,13 @@ def ask(objects: "Sequence[SceneObject]", graph: Sequence[tuple[int, str, int]],
     return Question(kind, text, answer)
 
 
+def plural(name: str) -> str:
+    """Several things of this shape, or of this colour, size or texture."""
+    if name not in SHAPES:
+        return f"{name} objects"
+    return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
 def _unmistakable(objects):
     """The objects whose colour and shape no other has."""
     pairs = [(item.colour, item.shape) for item in objects]
@@ -52,8 +59,7 @@ def _count(objects, graph, bits):
     attribute = ("colour", "shape", "size", "texture")[number]
     values = [getattr(item, attribute) for item in objects]
     value = values[bits % len(values)]
-    noun = f"{value}es" if value.endswith("s") else f"{value}s" if attribute == "shape" else f"{value} objects"
-    return f"how many {noun} are there?", str(values.count(value))
+    return f"how many {plural(value)} are there?", str(values.count(value))
 
 
 def _attribute_of_pair(attribute):

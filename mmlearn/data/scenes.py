@@ -259,6 +259,15 @@ class SceneSample:
         return ask(self.objects, self.graph, int(self.layout.question_bits[self.row]))
 
 
+def draw_samples(layout: Layout, size: int, covered: Bool[np.ndarray, "n cells"] | None = None) -> list[SceneSample]:
+    """The scenes of a layout, with the ``covered`` ones of their 16 cells in grey."""
+    images = draw(layout, size)
+    if covered is not None:
+        cells = covered.reshape(-1, 1, GRID, GRID).repeat(size // GRID, 2).repeat(size // GRID, 3)
+        images = np.where(cells, np.float32(0.5), images)
+    return [SceneSample(image, layout, i) for i, image in enumerate(torch.from_numpy(images))]
+
+
 def _attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
     """Size, texture, colour and shape of object k of scene i."""
     size, texture = SIZES[layout.size[i, k]], TEXTURES[layout.texture[i, k]]
@@ -306,6 +315,4 @@ class Scenes(Dataset):
         """Many scenes at once, which is far faster than one by one. ``DataLoader`` calls this."""
         if len(indices) and min(indices) < 0:
             raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        layout = lay_out(self.split, np.asarray(indices), self.seed, self.objects)
-        images = torch.from_numpy(draw(layout, self.size))
-        return [SceneSample(image, layout, i) for i, image in enumerate(images)]
+        return draw_samples(lay_out(self.split, np.asarray(indices), self.seed, self.objects), self.size)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.batches import normalised
 from mmlearn.data.drawing import GRID
 from mmlearn.data.hashing import stream, uniform
-from mmlearn.data.questions import ANSWERS, KINDS, NUMBERS, Question, ask
+from mmlearn.data.questions import ANSWERS, KINDS, NUMBERS, Question, ask, plural
 from mmlearn.data.regions import SceneDetector
-from mmlearn.data.scenes import COLOURS, SHAPES, SPLITS, TEXTURES, Layout, Scenes, SceneSample, draw, lay_out
+from mmlearn.data.scenes import COLOURS, SHAPES, SPLITS, TEXTURES, Layout, Scenes, SceneSample, draw_samples, lay_out
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.names import choices
 
@@ -58,7 +59,7 @@ class TaskCollate:
         blind: bool = False,
     ):
         self.tokenizer, self.detector, self.blind = tokenizer, detector, blind
-        self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
+        self.mean, self.std = mean, std
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         tasks = {sample.task for sample in samples}
@@ -66,7 +67,7 @@ class TaskCollate:
             raise ValueError(f"A batch holds at least one sample, all of one task; got samples of {len(tasks)} tasks.")
         task = tasks.pop()
         pictures = [picture for sample in samples for picture in sample.pictures]
-        batch = {"image": torch.stack([picture.image for picture in pictures]).sub_(self.mean).div_(self.std)}
+        batch = {"image": normalised(pictures, self.mean, self.std)}
         if self.detector is not None:
             batch |= self.detector(pictures)
         if self.blind:
@@ -209,7 +210,7 @@ class NLVR(Task):
         counts = _counts(layout).reshape(len(index), self.POOL, -1)
         chosen = [self._choose(*each) for each in zip(counts, self._numbers(sentence, 6), (index % 2).tolist())]
         rows = np.array([pair for _, _, pair in chosen]).reshape(-1, 2) + np.arange(len(index))[:, None] * self.POOL
-        scenes = _drawn(_part(layout, rows.ravel()), self.size)
+        scenes = draw_samples(_part(layout, rows.ravel()), self.size)
         return [
             TaskSample((scenes[2 * i], scenes[2 * i + 1]), text, kind, int(index[i] % 2), NLVR)
             for i, (text, kind, _) in enumerate(chosen)
@@ -240,7 +241,7 @@ class NLVR(Task):
         else:
             kind, truths = "more", (left < right, left > right)
         pair = _pick(np.argwhere(truths[label]), numbers[3 + label])
-        text = self.SENTENCES[kind].format(things=_plural(thing), number=number)
+        text = self.SENTENCES[kind].format(things=plural((*COLOURS, *SHAPES)[thing]), number=number)
         return text, kind, tuple(pair.tolist())
 
 
@@ -306,7 +307,7 @@ class Entailment(Task):
         part = _part(layout, np.array([row for _, _, row, _ in chosen], int))
         order = self._numbers(index, 2 * GRID**2).reshape(-1, 2, GRID**2)
         part, covered = _cover(part, np.array([cell for *_, cell in chosen], int), index % len(self.labels) == 1, order)
-        scenes = _drawn(part, self.size, covered)
+        scenes = draw_samples(part, self.size, covered)
         return [
             TaskSample((scene,), text, kind, label, Entailment)
             for scene, (text, kind, _, _), label in zip(scenes, chosen, (index % len(self.labels)).tolist())
@@ -341,12 +342,6 @@ def _counts(layout: Layout) -> np.ndarray:
     return np.concatenate([((v[..., None] == np.arange(n)) & there[..., None]).sum(1) for v, n in values], 1)
 
 
-def _plural(thing: int) -> str:
-    """Several things of colour or shape number ``thing``, as counted by :func:`_counts`."""
-    name = (*COLOURS, *SHAPES)[thing]
-    return f"{name} objects" if thing < len(COLOURS) else f"{name}es" if name.endswith("s") else f"{name}s"
-
-
 def _pick(values: np.ndarray, number: np.floating) -> Any:
     return values[int(number * len(values))]
 
@@ -354,15 +349,6 @@ def _pick(values: np.ndarray, number: np.floating) -> Any:
 def _part(layout: Layout, rows: np.ndarray) -> Layout:
     """These scenes of a layout."""
     return Layout(**{name: value[rows] for name, value in vars(layout).items()})
-
-
-def _drawn(layout: Layout, size: int, covered: np.ndarray | None = None) -> list[SceneSample]:
-    """The scenes of a layout, with the cells of ``covered`` (n, 16) in grey."""
-    images = draw(layout, size)
-    if covered is not None:
-        cells = covered.reshape(-1, 1, GRID, GRID).repeat(size // GRID, 2).repeat(size // GRID, 3)
-        images = np.where(cells, np.float32(0.5), images)
-    return [SceneSample(image, layout, i) for i, image in enumerate(torch.from_numpy(images))]
 
 
 def _cover(layout: Layout, cell: np.ndarray, hide: np.ndarray, order: np.ndarray) -> tuple[Layout, np.ndarray]:

@@ -36,15 +36,15 @@ from mmlearn.evaluation.grounding import (
     gradient_maps,
     highest,
     iou,
-    on_pixels,
     phrase_maps,
     referring_accuracy,
     region_occlusion_check,
     report_head,
 )
 from mmlearn.evaluation.mentions import Mentions, find_mentions
+from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
-from mmlearn.evaluation.reranking import rerank, reranked_retrieval
+from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
 from mmlearn.evaluation.retrieval import Embeddings, embed, median_rank, recall_at, retrieval, similarity
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "embed",
     "entailment_accuracy",
     "entropy",
+    "evaluating",
     "find_mentions",
     "grad_cam",
     "gradient_maps",
@@ -75,7 +76,6 @@ __all__ = [
     "occlusion_check",
     "official_scores",
     "on_grid",
-    "on_pixels",
     "pair_alignment",
     "phrase_maps",
     "picture_gain",
@@ -90,6 +90,7 @@ __all__ = [
     "region_occlusion_check",
     "report_head",
     "rerank",
+    "rerank_both_ways",
     "reranked_retrieval",
     "retrieval",
     "similarity",

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.batches import Collate
+from mmlearn.evaluation.mode import evaluating
 
 
 class Predictions(NamedTuple):
@@ -17,7 +18,6 @@ class Predictions(NamedTuple):
     label: Tensor  # (n,), or soft scores (n, answers)
 
 
-@torch.no_grad()
 def predict(
     system: nn.Module, samples: Sequence[Any], collate: Collate, label: str, *, batch_size: int = 256
 ) -> Predictions:
@@ -25,14 +25,13 @@ def predict(
 
     In evaluation mode and on the system's own device; the result is on the CPU.
     """
-    device, training = next(system.parameters()).device, system.training
-    system.eval()
+    device = next(system.parameters()).device
     guesses, labels = [], []
-    for start in range(0, len(samples), batch_size):
-        batch = {name: value.to(device) for name, value in collate(samples[start : start + batch_size]).items()}
-        guesses.append(system(**batch).argmax(-1).cpu())
-        labels.append(batch[label].cpu())
-    system.train(training)
+    with evaluating(system):
+        for start in range(0, len(samples), batch_size):
+            batch = {name: value.to(device) for name, value in collate(samples[start : start + batch_size]).items()}
+            guesses.append(system(**batch).argmax(-1).cpu())
+            labels.append(batch[label].cpu())
     return Predictions(torch.cat(guesses), torch.cat(labels))
 
 
@@ -84,8 +83,9 @@ def nlvr_accuracy(guess: Int[Tensor, "n"], label: Int[Tensor, "n"], sentence: Se
     """
     _check_length(guess, label=label, sentence=sentence)
     right = guess == label
-    each = [bool(right[_rows(sentence, name)].all()) for name in dict.fromkeys(sentence)]
-    return {"accuracy": float(right.float().mean()), "consistency": sum(each) / len(each)}
+    wrong = {name for name, good in zip(sentence, right.tolist()) if not good}
+    sentences = set(sentence)
+    return {"accuracy": float(right.float().mean()), "consistency": len(sentences - wrong) / len(sentences)}
 
 
 def entailment_accuracy(guess: Int[Tensor, "n"], label: Int[Tensor, "n"], classes: Sequence[str]) -> dict[str, float]:
@@ -127,7 +127,8 @@ def prior_guesses(
     """
     _check_length(train_answer, train_kind=train_kind)
     common = {name: train_answer[_rows(train_kind, name)].bincount().argmax() for name in dict.fromkeys(train_kind)}
-    return torch.stack([common.get(name, train_answer.bincount().argmax()) for name in kind])
+    most = train_answer.bincount().argmax()
+    return torch.stack([common.get(name, most) for name in kind])
 
 
 def prior_shift(

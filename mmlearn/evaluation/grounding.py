@@ -204,14 +204,6 @@ def highest(maps: Float[Tensor, "n p"]) -> Bool[Tensor, "n p"]:
     return F.one_hot(maps.argmax(1), maps.shape[1]).bool()
 
 
-def on_pixels(
-    patches: Bool[Tensor, "n p"], grid: tuple[int, int], size: tuple[int, int]
-) -> Bool[Tensor, "n height width"]:
-    """The pixels of the chosen patches of a (rows, columns) grid: a mask for an occlusion check."""
-    cells = rearrange(patches.float(), "n (row column) -> n 1 row column", row=grid[0])
-    return F.interpolate(cells, size, mode="nearest")[:, 0] > 0
-
-
 def region_occlusion_check(
     score: Callable[[Float[Tensor, "b p f"]], Float[Tensor, "b"]],
     regions: Float[Tensor, "b p f"],

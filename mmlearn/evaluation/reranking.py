@@ -67,6 +67,21 @@ def _place(x: Float[Tensor, "queries n"]) -> Int[Tensor, "queries n"]:
     return torch.searchsorted(x.sort(1).values, x)
 
 
+def rerank_both_ways(
+    image_to_text: Float[Tensor, "images texts"],
+    text_to_image: Float[Tensor, "texts images"],
+    match: Match,
+    k: int,
+    *,
+    generator: torch.Generator,
+    batch_size: int = 256,
+) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
+    """:func:`rerank` in both directions. ``match(image, text)`` scores pairs, given by their numbers."""
+    options = dict(generator=generator, batch_size=batch_size)
+    images = rerank(image_to_text, match, k, **options)
+    return images, rerank(text_to_image, lambda text, image: match(image, text), k, **options)
+
+
 def reranked_retrieval(
     image_to_text: Float[Tensor, "images texts"],
     match: Match,
@@ -78,11 +93,7 @@ def reranked_retrieval(
     ks: Sequence[int] = (1, 5, 10),
     batch_size: int = 256,
 ) -> dict[str, float]:
-    """:func:`mmlearn.evaluation.retrieval` after :func:`rerank` in both directions.
-
-    ``match(image, text)`` scores pairs, given by their numbers. Errors as in both.
-    """
+    """:func:`mmlearn.evaluation.retrieval` after :func:`rerank_both_ways`. Errors as in both."""
     text_to_image = image_to_text.T if text_to_image is None else text_to_image
-    images = rerank(image_to_text, match, k, generator=generator, batch_size=batch_size)
-    texts = rerank(text_to_image, lambda text, image: match(image, text), k, generator=generator, batch_size=batch_size)
-    return retrieval(images, texts, positives, ks)
+    both_ways = rerank_both_ways(image_to_text, text_to_image, match, k, generator=generator, batch_size=batch_size)
+    return retrieval(*both_ways, positives, ks)

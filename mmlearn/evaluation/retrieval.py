@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.data.batches import Collate
+from mmlearn.evaluation.mode import evaluating
 from mmlearn.objectives import late_interaction
 
 
@@ -21,27 +22,24 @@ class Embeddings(NamedTuple):
     captions: list[str]  # the m texts
 
 
-@torch.no_grad()
 def embed(system: nn.Module, samples: Sequence[Any], collate: Collate, *, batch_size: int = 256) -> Embeddings:
     """``encode_image`` of all samples and ``encode_text`` of all their captions, a repeated one once.
 
     In evaluation mode and on the system's own device; the result is on the CPU.
     """
-    device, training = next(system.parameters()).device, system.training
-    system.eval()
+    device = next(system.parameters()).device
     captions = list(dict.fromkeys(sample.caption for sample in samples))
     number = {caption: i for i, caption in enumerate(captions)}
     images, texts, masks = [], {}, {}
-    for start in range(0, len(samples), batch_size):
-        part = samples[start : start + batch_size]
-        batch = {name: value.to(device) for name, value in collate(part).items()}
-        images.append(system.encode_image(batch["image"]).cpu())
-        for sample, text, mask in zip(
-            part, system.encode_text(batch["tokens"], batch["mask"]).cpu(), batch["mask"].cpu()
-        ):
-            texts.setdefault(number[sample.caption], text)
-            masks.setdefault(number[sample.caption], mask)
-    system.train(training)
+    with evaluating(system):
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            batch = {name: value.to(device) for name, value in collate(part).items()}
+            images.append(system.encode_image(batch["image"]).cpu())
+            encoded = system.encode_text(batch["tokens"], batch["mask"]).cpu()
+            for sample, text, mask in zip(part, encoded, batch["mask"].cpu()):
+                texts.setdefault(number[sample.caption], text)
+                masks.setdefault(number[sample.caption], mask)
     positives = torch.zeros(len(samples), len(captions), dtype=torch.bool)
     positives[torch.arange(len(samples)), [number[sample.caption] for sample in samples]] = True
     order = range(len(captions))

@@ -31,7 +31,6 @@ class _Head(nn.Module):
 
     def __init__(self, width: int, hidden: int, outputs: int):
         super().__init__()
-        self.outputs = outputs
         self.classifier = classifier(width, hidden, outputs)
         self.apply(initialise_as_bert)
 
@@ -52,16 +51,16 @@ class VQAHead(_Head):
     .. math:: \ell = -\frac{1}{b} \sum_i \sum_j \left[s_{ij} \log \sigma(z_{ij})
        + (1 - s_{ij}) \log (1 - \sigma(z_{ij}))\right]
 
-    Logits that know nothing cost ln(answers), or answers · ln 2. ``hidden`` is 2 d unless it is set. ``loss`` raises
-    ``ValueError`` for answers that do not exist, or scores outside 0 to 1 or of another shape.
+    Logits that know nothing cost ln(answers), or answers · ln 2. ``loss`` raises ``ValueError`` for answers that do not
+    exist, or scores outside 0 to 1 or of another shape.
     Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention", section 3.3, and Teney et al. 2018, "Tips and
     Tricks for Visual Question Answering", section 3, for soft scores; official code of LXMERT and UNITER.
     """
 
     task, label = "vqa", "answer"
 
-    def __init__(self, width: int, answers: int, *, hidden: int | None = None):
-        super().__init__(width, hidden or 2 * width, answers)
+    def __init__(self, width: int, answers: int):
+        super().__init__(width, 2 * width, answers)
 
     def loss(self, logits: Float[Tensor, "b answers"], label: Tensor) -> Float[Tensor, ""]:
         if not label.is_floating_point():
@@ -80,14 +79,14 @@ class NLVRHead(_Head):
     """Is a sentence true of two pictures? The pooled states of both, each fused with the sentence: (b, 2, d) → (b, 2).
 
     Index 1 is *true*. Both pictures of a pair are read side by side, so their order counts, as the sentence speaks of
-    left and right. ``hidden`` is 2 d unless it is set. ``loss`` raises ``ValueError`` for labels other than 0 and 1.
+    left and right. ``loss`` raises ``ValueError`` for labels other than 0 and 1.
     Source: Suhr et al. 2019 (NLVR2); Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020 (UNITER), "Pair".
     """
 
     task, label = "nlvr", "label"
 
-    def __init__(self, width: int, *, hidden: int | None = None):
-        super().__init__(2 * width, hidden or 2 * width, 2)
+    def __init__(self, width: int):
+        super().__init__(2 * width, 2 * width, 2)
 
     def forward(self, pooled: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b 2"]:
         return self.classifier(rearrange(pooled, "b pair d -> b (pair d)"))
@@ -96,14 +95,14 @@ class NLVRHead(_Head):
 class EntailmentHead(_Head):
     """Does a picture entail a sentence, contradict it, or neither? (b, d) → (b, 3).
 
-    ``hidden`` is 2 d unless it is set. ``loss`` raises ``ValueError`` for labels other than 0, 1 and 2.
+    ``loss`` raises ``ValueError`` for labels other than 0, 1 and 2.
     Source: Xie et al. 2019, "Visual Entailment", section 3.
     """
 
     task, label = "entailment", "label"
 
-    def __init__(self, width: int, *, hidden: int | None = None):
-        super().__init__(width, hidden or 2 * width, 3)
+    def __init__(self, width: int):
+        super().__init__(width, 2 * width, 3)
 
 
 class ReferringHead(nn.Module):

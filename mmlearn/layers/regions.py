@@ -74,6 +74,14 @@ def read_regions(
     return regions, region_mask
 
 
+def masked_only(masked: Bool[Tensor, "b p"], *of_regions: Float[Tensor, "b p _"]) -> tuple[Tensor, ...]:
+    """Of each (b, p, f) only the m masked regions, as if of one picture, (1, m, f); and last a mask of ones, (1, m).
+
+    So a head reads nothing that it is not asked about.
+    """
+    return *(x[masked][None] for x in of_regions), masked[masked][None]
+
+
 def box_sizes(boxes: Float[Tensor, "b p 4"]) -> Float[Tensor, "b p 3"]:
     """Width, height and area of each box, as shares of the picture's."""
     left, top, right, bottom = boxes.unbind(-1)

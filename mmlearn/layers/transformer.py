@@ -109,10 +109,9 @@ class TransformerBlock(nn.Module):
         if causal:
             past = torch.arange(x.shape[1], device=x.device) <= read[:, None]
             mask = past if mask is None else mask & past
-        one, seen = select_tokens(x, read)[:, None], x
-        if not self.norm_first:
-            return self.attention_norm(one + self.dropout(self.attention(one, seen, mask)))
-        return one + self.dropout(self.attention(self.attention_norm(one), self.attention_norm(seen), mask))
+        seen = self.attention_norm(x) if self.norm_first else x
+        one = select_tokens(x, read)[:, None]
+        return self._residual(one, self.attention_norm, lambda one: self.attention(one, seen, mask))
 
     def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:

@@ -3,15 +3,15 @@
 Paper: Li et al. 2021, "Align before Fuse: Vision and Language Representation Learning with Momentum Distillation".
 Official code: https://github.com/salesforce/ALBEF.
 
-Deviations: weights start at random, scaled by width, the paper's as DeiT's and BERT's. The temperature is learned as
-ln(1/τ), the official code's as τ, within the same bounds. The average moves after the optimiser's step, the official
-code's before the next batch: the same numbers, and once a step also where a step takes several batches. The contrast
-is over the batch of all processes, the official code's over that of its own, with the same queue; both look for hard
-negatives in their own. Where the batch says which captions are equal, all of them fit, and none is a negative.
-Distillation is a cross-entropy, as in the official code; equations 6 and 7 have a divergence, which differs by a
-constant. With ``hard_negatives=False`` they are drawn evenly, for comparison. ``tiny`` is ours: its average is faster,
-and it has no class token but embeds a picture by each feature's maximum over the patches, because a class token needs
-several times as many steps to learn where to look.
+Deviations: weights start at random, encoders and projections scaled by width, tables and heads at BERT's 0.02; the
+paper's as DeiT's and BERT's. The temperature is learned as ln(1/τ), the official code's as τ, within the same bounds.
+The average moves after the optimiser's step, the official code's before the next batch: the same numbers, and once a
+step also where a step takes several batches. The contrast is over the batch of all processes, the official code's over
+that of its own, with the same queue; both look for hard negatives in their own. Where the batch says which captions are
+equal, all of them fit, and none is a negative. Distillation is a cross-entropy, as in the official code; equations 6
+and 7 have a divergence, which differs by a constant. With ``hard_negatives=False`` they are drawn evenly, for
+comparison. ``tiny`` is ours: its average is faster, and it has no class token but embeds a picture by each feature's
+maximum over the patches, because a class token needs several times as many steps to learn where to look.
 """
 
 import copy
@@ -25,12 +25,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.layers.queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
-from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
+from mmlearn.objectives import gather, image_text_matching, soft_cross_entropy, update_average
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,12 @@ class ALBEF(nn.Module):
     @property
     def cross_attention(self) -> list[str]:
         """Where words look at the picture, first block first: the names that ``record_attention`` stores maps under."""
-        layers = [name for name, layer in self.named_modules() if isinstance(layer, Attention)]
-        return [name for name in layers if name.startswith("online.") and name.endswith(".cross_attention")]
+        return [f"online.multimodal_encoder.blocks.{i}.cross_attention" for i in range(self.config.fusion_depth)]
 
     @property
     def alpha(self) -> float:
         """How much the average is trusted now. Source: section 3.5."""
-        return self.config.alpha * min(1.0, int(self.steps) / max(1, self.config.alpha_ramp))
+        return ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
         return self.online.embed_image(self.online.image_encoder(image))
@@ -232,28 +231,28 @@ class ALBEF(nn.Module):
         if not batch.get("match_label", torch.ones(1)).all():
             raise ValueError("ALBEF makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
         mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
-        whole = tokens if label is None else torch.where(label == -100, tokens, label)
+        whole = tokens if label is None else torch.where(label == IGNORED, tokens, label)
         image, text = self.online.image_encoder(images), self.online.read_text(whole, mask)
         with torch.no_grad():
             slow_image, slow_text = self.average.image_encoder(images), self.average.read_text(whole, mask)
             slow = self.average.embed_image(slow_image), self.average.embed_text(slow_text)
         fast = self.online.embed_image(image), self.online.embed_text(text)
         number = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
+        all_slow, all_number = tuple(map(gather, slow)), gather(number)  # of all processes
         losses = {
-            "itc": self._contrast(fast, slow, number),
+            "itc": self._contrast(fast, all_slow, all_number),
             "itm": self._matching(image, text, mask, fast, slow, number),
         }
         if label is not None:
             losses["mlm"] = self._fill_gaps(image, slow_image, tokens, mask, label)
-        if self.training:  # of all processes, so that every one has the same queue
-            self.queue.push(*(gather(x) for x in (*slow, number)))
+        if self.training:  # so that every process has the same queue
+            self.queue.push(*all_slow, all_number)
         return losses
 
     def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
         """ITC: pick the partner among the average's embeddings of batch and queue. Source: equations 1, 2 and 6."""
-        fast, slow, number = tuple(map(gather, fast)), tuple(map(gather, slow)), gather(number)
+        fast, queues = tuple(map(gather, fast)), (self.queue.image, self.queue.text)
         fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
-        queues = self.queue.image, self.queue.text
         return momentum_contrast(fast, slow, queues, fits, self.logit_scale.exp(), self.alpha)
 
     def _matching(self, image, text, mask, fast, slow, number) -> Tensor:
@@ -267,16 +266,16 @@ class ALBEF(nn.Module):
 
     def _fill_gaps(self, image, slow_image, tokens, mask, label) -> Tensor:
         """MLM: which words are hidden, given the rest and the picture? Source: equations 3 and 7."""
-        masked = label != -100
+        masked = label != IGNORED
         states = self.online.fuse(image, self.online.read_text(tokens, mask), mask)[masked]
         logits, words = self.online.predict_tokens(states), label[masked]
+        hard = masked_cross_entropy(logits, words)
         if not self.alpha or not len(words):
-            return masked_cross_entropy(logits, words)
+            return hard
         with torch.no_grad():
             states = self.average.fuse(slow_image, self.average.read_text(tokens, mask), mask)[masked]
             taught = self.average.predict_tokens(states)
-        fits = F.one_hot(words, self.config.vocab_size).bool()
-        return soft_cross_entropy(logits, distilled_targets(taught, fits, self.alpha))
+        return (1 - self.alpha) * hard + self.alpha * soft_cross_entropy(logits, taught.softmax(-1))
 
     @torch.no_grad()
     def after_step(self) -> None:

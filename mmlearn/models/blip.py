@@ -25,8 +25,8 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEmbeddi
 from mmlearn.layers.decoding import greedy
 from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.layers.queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, update_average
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
+from mmlearn.objectives import gather, image_text_matching, info_nce, update_average
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
 
 
 @dataclass(frozen=True)
@@ -273,11 +273,12 @@ class BLIP(nn.Module):
 
     def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
         """ITC: find the partner, among embeddings of the average where there is one. Source: section 3.2."""
-        fast, slow, number = tuple(map(gather, fast)), tuple(map(gather, slow)), gather(number)
+        fast, number = tuple(map(gather, fast)), gather(number)
         if self.queue is None:
-            return momentum_contrast(fast, slow, tuple(x[:0] for x in slow), fitting(number), 1 / self.temperature, 0.0)
+            return info_nce(*fast, fast[0].new_tensor(1 / self.temperature), fitting(number))
+        slow = tuple(map(gather, slow))
         fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
-        alpha = self.config.alpha * min(1.0, int(self.steps) / max(1, self.config.alpha_ramp))
+        alpha = ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
         loss = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, 1 / self.temperature, alpha)
         if self.training:
             self.queue.push(*slow, number)

@@ -28,7 +28,7 @@ class FineTuned(nn.Module):
     ``encoder`` is a module that reads entries of a batch by name and returns ``pooled`` (b, d), or else ``tokens``
     (b, t, d) of which the first is taken, and for a :class:`~mmlearn.layers.heads.ReferringHead` ``regions`` (b, p, d).
     The head says which task it is. For pairs of pictures the batch holds one sentence a pair, and ``image``,
-    ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
+    ``pixel_mask``, ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
 
     The encoder learns too, unless ``encoder.requires_grad_(False)`` froze it before; then it also stays in evaluation
     mode, without dropout. Raises ``ValueError`` for a batch that lacks what the encoder needs, and for regions asked

@@ -3,12 +3,12 @@ r"""LXMERT: one encoder for words, one for regions, and layers in which each ask
 Paper: Tan & Bansal 2019, "LXMERT: Learning Cross-Modality Encoder Representations from Transformers", EMNLP.
 Official code: https://github.com/airsplay/lxmert.
 
-Deviations: ``tiny`` and the presets that match UNITER in size or in work are ours. Every loss is a mean over what is
-masked; the official code averages over all regions, multiplies by 6.67 ≈ 1 / 0.15, and weighs labels by the detector's
-confidence. Masked regions are zeros, as in the paper; the code keeps or swaps one in five. Attributes, which only the
-code predicts, are learned where a batch has them. The first position and token type learn; the code declares them
-padding, so that they stay as they started. Questions count where picture and text match, by the one answer given, or
-by soft scores with the binary cross-entropy of the official fine-tuning. Norms have the epsilon of BERT.
+Deviations: ``tiny`` is ours. Every loss is a mean over what is masked; the official code averages over all regions,
+multiplies by 6.67 ≈ 1 / 0.15, and weighs labels by the detector's confidence. Masked regions are zeros, as in the
+paper; the code keeps or swaps one in five. Attributes, which only the code predicts, are learned where a batch has
+them. The first position and token type learn; the code declares them padding, so that they stay as they started.
+Questions count where picture and text match, by the one answer given, or by soft scores with the binary cross-entropy
+of the official fine-tuning. Norms have the epsilon of BERT.
 """
 
 from dataclasses import dataclass
@@ -21,29 +21,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Attention, Config, TransformerBlock
+from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
-from mmlearn.layers.regions import read_regions
+from mmlearn.layers.regions import masked_only, read_regions
 from mmlearn.layers.transformer import ACTIVATIONS
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_classification
 from mmlearn.objectives.matching import image_text_matching
 
 NORM_EPSILON = 1e-12  # as in BERT
-TINY = dict(
-    vocab_size=512,
-    max_length=32,
-    width=64,
-    language_depth=2,
-    region_depth=1,
-    cross_depth=1,
-    num_heads=4,
-    dropout=0.0,
-    initial_std=0.125,
-    region_width=216,
-    region_classes=144,
-    region_attributes=0,
-    answers=0,
-)
 
 
 @dataclass(frozen=True)
@@ -68,10 +54,21 @@ class LXMERTConfig(Config):
     answers: int = 9500
 
     PRESETS = {
-        "tiny": TINY,
-        # As many parameters as UNITER's tiny, or as much work for 14 tokens and 9 regions.
-        "tiny-matched-parameters": TINY | dict(language_depth=1, mlp_width=128),
-        "tiny-matched-flops": TINY | dict(mlp_width=272),
+        "tiny": dict(
+            vocab_size=512,
+            max_length=32,
+            width=64,
+            language_depth=2,
+            region_depth=1,
+            cross_depth=1,
+            num_heads=4,
+            dropout=0.0,
+            initial_std=0.125,
+            region_width=216,
+            region_classes=144,
+            region_attributes=0,
+            answers=0,
+        ),
         "base": dict(),
     }
 
@@ -132,9 +129,10 @@ class CrossModalityLayer(nn.Module):
         mask: Bool[Tensor, "b t"] | None,
         region_mask: Bool[Tensor, "b p"] | None,
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b p d"]]:
-        asked_words = self.dropout(self.cross_attention(words, regions, mask=region_mask))
-        asked_regions = self.dropout(self.cross_attention(regions, words, mask=mask))
-        words, regions = self.cross_norm(words + asked_words), self.cross_norm(regions + asked_regions)
+        def look(x: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
+            return self.cross_norm(x + self.dropout(self.cross_attention(x, other, mask=mask)))
+
+        words, regions = co_attention(words, regions, mask, region_mask, look, look)
         return self.language(words, mask), self.regions(regions, region_mask)
 
 
@@ -255,15 +253,15 @@ class LXMERT(nn.Module):
 
     def _region_losses(self, regions: Tensor, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         masked, losses = batch["masked_regions"] & batch.get("region_mask", batch["masked_regions"]), {}
-        predicted = self.region_head(regions[masked][None])  # only of what is asked, as if of one picture
-        asked = masked[masked][None]
+        states, _ = masked_only(masked, regions)
+        predicted = self.region_head(states)
         if "features" in predicted and "region_target" in batch:
-            target = batch["region_target"][masked][None]
-            losses["mrfr"] = smooth_region_regression(predicted["features"], target, asked)
+            target = masked_only(masked, batch["region_target"])
+            losses["mrfr"] = smooth_region_regression(predicted["features"], *target)
         for name, loss in (("classes", "mrc"), ("attributes", "mrc_attributes")):
             if name in predicted and f"region_{name}" in batch:
-                target = batch[f"region_{name}"][masked][None]
-                losses[loss] = masked_region_classification(predicted[name], target, asked)
+                target = masked_only(masked, batch[f"region_{name}"])
+                losses[loss] = masked_region_classification(predicted[name], *target)
         return losses
 
 

@@ -25,8 +25,7 @@ from mmlearn.layers import Config
 from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.heads import VQAHead
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
-from mmlearn.objectives.masked import masked_cross_entropy
-from mmlearn.objectives.matching import image_text_matching
+from mmlearn.objectives.pairs import pair_losses
 
 # Name → blocks of each stage, groups, and channels of each group.
 RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
@@ -151,9 +150,10 @@ class PixelBERT(nn.Module):
                 width, config.vocab_size, activation=config.activation, norm_epsilon=epsilon
             )
             self.matching_head = nn.Linear(width, 2)
-        self.answer_head = VQAHead(width, config.answers) if config.answers else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
-        self.backbone = _backbone(config) if backbone is None else backbone  # afterwards, for it starts its own way
+        # Afterwards, for these start their own way; the head so small that no answer is preferred.
+        self.answer_head = VQAHead(width, config.answers) if config.answers else None
+        self.backbone = _backbone(config) if backbone is None else backbone
         self.register_buffer("steps", torch.tensor(0))  # of training; a checkpoint holds it, and so the samples to come
 
     @property
@@ -206,20 +206,7 @@ class PixelBERT(nn.Module):
             raise ValueError("A batch holds at least one text and picture.")
         generator = self.generator() if self.training and "answer" not in batch else None
         output = self(batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), generator)
-        label, match, losses = batch.get("token_label"), batch.get("match_label"), {}
-        if label is not None and self.masked_language_head is not None:
-            masked = label != -100 if match is None else (label != -100) & (match == 1)[:, None]
-            losses["mlm"] = masked_cross_entropy(self.token_logits(output.tokens[masked]), label[masked])
-        if match is not None and self.matching_head is not None:
-            losses["itm"] = image_text_matching(output.match_logits, match)
-        if "answer" in batch and self.answer_head is not None:
-            losses["vqa"] = self.answer_head.loss(output.answer_logits, batch["answer"])
-        if not losses:
-            raise ValueError(
-                "Nothing to learn: this Pixel-BERT needs token_label, match_label or answer in the batch, and the head "
-                "that goes with it in its configuration."
-            )
-        return losses
+        return pair_losses(self, output, batch)
 
     def generator(self) -> torch.Generator:
         """What draws the pixels of this step: chance is a function of the seed and the step alone."""

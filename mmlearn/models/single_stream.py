@@ -35,9 +35,10 @@ from torch import Tensor, nn
 from mmlearn.layers import TextEmbedding
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.layers.regions import box_sizes
+from mmlearn.layers.regions import box_sizes, masked_only
 from mmlearn.layers.single_stream import SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import (
+    IGNORED,
     masked_cross_entropy,
     masked_region_classification,
     masked_region_kl,
@@ -97,7 +98,7 @@ class Pretraining(SingleStream):
         return {name: getattr(self, f"_{name}")(output, batch, together) for name in ready}
 
     def _mlm(self, output: SingleStreamOutput, batch: dict[str, Tensor], together: Tensor) -> Tensor:
-        masked = together & (batch["token_label"] != -100)
+        masked = together & (batch["token_label"] != IGNORED)
         return masked_cross_entropy(self.token_logits(output.tokens[masked]), batch["token_label"][masked])
 
     def _itm(self, output: SingleStreamOutput, batch: dict[str, Tensor], together: Tensor) -> Tensor:
@@ -114,11 +115,11 @@ class Pretraining(SingleStream):
     def _masked(
         self, output: SingleStreamOutput, batch: dict[str, Tensor], label: str, together: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The m masked regions of all pictures as if of one: states (1, m, d), their labels, and a mask of ones."""
+        """The m masked regions of pairs that count: states (1, m, d), labels (1, m, ...), and a mask of ones."""
         masked = batch["masked_regions"] & together
         if "region_mask" in batch:
             masked = masked & batch["region_mask"]
-        return output.regions[masked][None], batch[label][masked][None], masked[masked][None]
+        return masked_only(masked, output.regions, batch[label])
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,11 @@ class UNITER(Pretraining):
 class VLBERTConfig(SingleStreamConfig):
     token_types: int = 3  # A and B for sentences, C for the picture
     geometry_width: int = 2048  # features of a box: a multiple of 8
-    visual_scale: float = 0.0  # of visual features before training: 0 starts as BERT, 0.02 has them as large as tokens
+    visual_scale: float = 0.0  # of visual features at first: 0 starts as BERT, initial_std has them as large as tokens
     pooler: bool = False
     objectives: tuple[str, ...] = ("mlm", "mrc")
 
-    PRESETS = {"tiny": TINY | dict(geometry_width=64, visual_scale=0.02), "base": dict(), "large": LARGE}
+    PRESETS = {"tiny": TINY | dict(geometry_width=64, visual_scale=0.125), "base": dict(), "large": LARGE}
 
 
 def box_waves(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p width"]:
@@ -227,9 +228,9 @@ class VLBERT(Pretraining):
         )
         self.word_visual_norm = nn.LayerNorm(width, eps=epsilon)
         self.region_visual_norm = nn.LayerNorm(width, eps=epsilon)
-        self.image_token = nn.Parameter(0.02 * torch.randn(width))
-        self.masked_image_token = nn.Parameter(0.02 * torch.randn(width))
-        self.end_token = nn.Parameter(0.02 * torch.randn(width))
+        self.image_token = nn.Parameter(config.initial_std * torch.randn(width))
+        self.masked_image_token = nn.Parameter(config.initial_std * torch.randn(width))
+        self.end_token = nn.Parameter(config.initial_std * torch.randn(width))
         self.masked_region = nn.Parameter(torch.zeros(config.region_width))
         self.region_classifier = None
         if {"mrc", "mrc_kl"} & set(config.objectives):

@@ -24,7 +24,7 @@ from mmlearn.layers import MLP, Attention, Config, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
-from mmlearn.layers.regions import box_sizes, read_regions
+from mmlearn.layers.regions import box_sizes, masked_only, read_regions
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_kl
 from mmlearn.objectives.matching import image_text_matching
 
@@ -271,8 +271,8 @@ class ViLBERT(nn.Module):
             losses["mlm"] = masked_cross_entropy(logits, batch["token_label"][masked])
         if "masked_regions" in batch and "region_classes" in batch:
             masked = batch["masked_regions"] & batch.get("region_mask", batch["masked_regions"])
-            logits = self.region_head(output.regions[masked][None])  # only of what is asked, as if of one picture
-            losses["mrc_kl"] = masked_region_kl(logits, batch["region_classes"][masked][None], masked[masked][None])
+            states, classes, masked = masked_only(masked, output.regions, batch["region_classes"])
+            losses["mrc_kl"] = masked_region_kl(self.region_head(states), classes, masked)
         if "match_label" in batch:
             losses["itm"] = image_text_matching(output.match_logits, batch["match_label"])
         if not losses:

@@ -11,7 +11,6 @@ Transformers; in the official code it has its own (``tied=False``). Norms add 1e
 official code adds 1e-6 in the blocks. Whole words are masked where the data say so; augmentation is the data's as well.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -22,12 +21,11 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, Transformer, patchify
+from mmlearn.layers import Config, ImageEmbedding, Transformer, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.heads import VQAHead
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert, pooler
-from mmlearn.objectives.masked import masked_cross_entropy
-from mmlearn.objectives.matching import image_text_matching
+from mmlearn.objectives.pairs import pair_losses
 from mmlearn.objectives.transport import word_region_alignment
 
 
@@ -46,7 +44,7 @@ class ViLTConfig(Config):
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
-    initial_std: float = 0.02  # of weights
+    initial_std: float = 0.02  # of tables and heads
     masked_language_head: bool = True
     tied: bool = True  # that head and the text embedding share one token table
     match_outputs: int = 2  # no and yes; 1: one score, as fine-tuned for retrieval; 0: no head
@@ -78,7 +76,7 @@ class ViLTOutput(NamedTuple):
     answer_logits: Float[Tensor, "b answers"] | None
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(ImageEmbedding):
     r"""Patches of a picture after a class token, each with its learned position.
 
     .. math:: \bar v = [v_\mathrm{class};\, v_1 V;\, \dots;\, v_N V] + V^\mathrm{pos}
@@ -91,15 +89,6 @@ class PatchEmbedding(nn.Module):
     mask of another shape, or that is not True in one rectangle from the top left.
     Source: equation 2; the official code for other sizes.
     """
-
-    def __init__(self, image_size: int | tuple[int, int], patch_size: int, width: int):
-        super().__init__()
-        height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.patch_size = patch_size
-        self.grid = (height // patch_size, image_width // patch_size)
-        self.patches = nn.Linear(3 * patch_size**2, width)
-        self.class_token = nn.Parameter(torch.randn(width) * width**-0.5)
-        self.positions = nn.Parameter(torch.randn(1 + math.prod(self.grid), width) * width**-0.5)
 
     def forward(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
@@ -199,10 +188,11 @@ class ViLT(nn.Module):
             )
             self.token_table = None if config.tied else nn.Embedding(config.vocab_size, width)
         self.matching_head = nn.Linear(width, config.match_outputs) if config.match_outputs else None
-        self.answer_head = ViLTAnswerHead(width, config.answers) if config.answers else None
         for name, part in self.named_children():
             if name not in ("image_embedding", "transformer"):
                 part.apply(partial(initialise_as_bert, std=config.initial_std))
+        # Afterwards, for it starts itself: so small that no answer is preferred.
+        self.answer_head = ViLTAnswerHead(width, config.answers) if config.answers else None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -248,22 +238,11 @@ class ViLT(nn.Module):
             raise ValueError("A batch holds at least one text and picture.")
         inputs = (batch.get(name) for name in ("mask", "token_type", "pixel_mask"))
         output = self(batch["tokens"], batch["image"], *inputs)
-        label, match, losses = batch.get("token_label"), batch.get("match_label"), {}
-        if label is not None and self.masked_language_head is not None:
-            masked = label != -100 if match is None else (label != -100) & (match == 1)[:, None]
-            losses["mlm"] = masked_cross_entropy(self.token_logits(output.tokens[masked]), label[masked])
-        if match is not None and self.matching_head is not None:
-            losses["itm"] = image_text_matching(output.match_logits, match)
-        if match is not None and self.config.alignment_weight:
-            losses["wra"] = self.config.alignment_weight * self._alignment(output, batch.get("mask"), match)
-        if "answer" in batch and self.answer_head is not None:
-            losses["vqa"] = self.answer_head.loss(output.answer_logits, batch["answer"])
-        if not losses:
-            raise ValueError(
-                "Nothing to learn: this ViLT needs token_label, match_label or answer in the batch, and the head that "
-                "goes with it in its configuration."
-            )
-        return losses
+        more = {}
+        if "match_label" in batch and self.config.alignment_weight:
+            distance = self._alignment(output, batch.get("mask"), batch["match_label"])
+            more["wra"] = self.config.alignment_weight * distance
+        return pair_losses(self, output, batch, **more)
 
     def _alignment(self, output: ViLTOutput, mask: Tensor | None, match: Tensor) -> Float[Tensor, ""]:
         """Words of true pairs should be near their picture's patches, those of false pairs far from them.

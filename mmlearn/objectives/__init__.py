@@ -1,6 +1,5 @@
 """One pure function per objective. No module state, no data loading."""
 
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
 from mmlearn.objectives.contrastive import (
     info_nce,
     late_interaction,
@@ -26,10 +25,8 @@ from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignmen
 __all__ = [
     "cosine_cost",
     "distilled_targets",
-    "fitting",
     "gather",
     "hard_negatives",
-    "hard_triples",
     "image_text_matching",
     "info_nce",
     "ipot",
@@ -41,7 +38,6 @@ __all__ = [
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
-    "momentum_contrast",
     "pair_cross_entropy",
     "pairwise_sigmoid",
     "random_negatives",

@@ -37,6 +37,16 @@ def momentum_contrast(
     return sum(losses) / 2
 
 
+def ramp(alpha: float, steps: int, length: int) -> float:
+    r"""How much an average is trusted after so many steps: it knows nothing at first, so α rises from 0.
+
+    .. math:: \alpha \min(1, \mathrm{steps} / \mathrm{length})
+
+    A ``length`` of 0 is as one of 1. Source: Li et al. 2021 (ALBEF), section 3.5.
+    """
+    return alpha * min(1.0, steps / max(1, length))
+
+
 def fitting(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
     """Which texts of a batch are as good as a row's own; a negative number is of a caption that is like no other."""
     own = torch.eye(len(caption_id), dtype=torch.bool, device=caption_id.device)

@@ -41,7 +41,7 @@ def update_average(average: nn.Module, online: nn.Module, momentum: float) -> No
             raise ValueError("The average and the online network differ: build both from the same configuration.")
         for name, x in slow.items():
             if kind == "named_parameters":
-                x.copy_(moving_average(x, fast[name], momentum))
+                x.lerp_(fast[name], 1 - momentum)
             else:
                 x.copy_(fast[name])
 

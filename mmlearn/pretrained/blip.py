@@ -8,8 +8,6 @@ from mmlearn.models.blip import BLIP, BLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
-LAYERS = 1000  # as many as a configuration may have
-
 
 def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
     """Our configuration for a published ``config.json``, with the half of the model that the checkpoint has."""
@@ -60,11 +58,6 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
     )
 
 
-def _packed(layer: int) -> tuple[str, tuple[str, ...]]:
-    attention = f"online.image_encoder.transformer.blocks.{layer}.attention"
-    return f"{attention}.qkv", tuple(f"{attention}.{part}" for part in ("query", "key", "value"))
-
-
 FAMILY = Family(
     build=BLIP,
     config=config,
@@ -99,7 +92,9 @@ FAMILY = Family(
         (r"(text\.transformer\.blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
         (r"(text\.transformer\.blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
     ),
-    packed=dict(map(_packed, range(LAYERS))),
+    packed={
+        r"(online\.image_encoder\.transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")
+    },
     # The decoder's last layer is the token table, and its bias the head's, stored twice.
     ignored=(r"\.position_ids$", r"^text_decoder\.cls\.predictions\.decoder\."),
 )

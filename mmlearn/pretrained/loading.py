@@ -27,7 +27,8 @@ class Family:
     """How one published family maps to ours.
 
     ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
-    names tensors that hold several of ours, stacked along their first axis. ``ignored`` are tensors that can be derived
+    maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
+    their first axis. ``ignored`` are tensors that can be derived
     from others.
     """
 
@@ -147,12 +148,11 @@ def _rename(family: Family, tensors: dict[str, Tensor], folder: Path) -> dict[st
         name = published
         for pattern, replacement in family.renames:
             name = re.sub(pattern, replacement, name)
-        stem = next((stem for stem in family.packed if name.startswith(stem)), None)
-        if stem is None:
-            parts = [(name, tensor)]
-        else:
-            targets = [ours + name.removeprefix(stem) for ours in family.packed[stem]]
-            parts = list(zip(targets, tensor.chunk(len(targets))))
+        targets = [name]
+        for pattern, several in family.packed.items():
+            if stem := re.match(pattern, name):
+                targets = [stem.expand(ours) + name[stem.end() :] for ours in several]
+        parts = zip(targets, tensor.chunk(len(targets)) if len(targets) > 1 else [tensor])
         for ours, part in parts:
             if ours in renamed:
                 raise ValueError(f"{folder} contradicts itself: {published} and {renamed[ours][0]} are both {ours}.")

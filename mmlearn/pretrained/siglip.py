@@ -70,7 +70,7 @@ FAMILY = Family(
         (r"\.fc2", ".contract"),
     ),
     packed={
-        "image_head.pooling.attention.in_proj": tuple(
+        r"image_head\.pooling\.attention\.in_proj": tuple(
             f"image_head.pooling.attention.{part}" for part in ("query", "key", "value")
         )
     },

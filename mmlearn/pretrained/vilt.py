@@ -5,6 +5,7 @@ from typing import Any
 from mmlearn.models.vilt import ViLT, ViLTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.vit import BLOCK
 
 
 def config(published: dict[str, Any], names: set[str]) -> ViLTConfig:
@@ -49,12 +50,7 @@ FAMILY = Family(
         (r"^embeddings\.patch_embeddings\.projection", "image_embedding.patches"),
         (r"^embeddings\.token_type_embeddings", "modalities"),
         (r"^encoder\.layer", "transformer.blocks"),
-        (r"\.attention\.attention", ".attention"),
-        (r"\.attention\.output\.dense", ".attention.output"),
-        (r"\.intermediate\.dense", ".mlp.expand"),
-        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
-        (r"\.layernorm_before", ".attention_norm"),
-        (r"\.layernorm_after", ".mlp_norm"),
+        *BLOCK,
         (r"^layernorm", "norm"),
         (r"^pooler\.dense", "pooler.0"),
         (r"^mlm_score\.transform\.dense", "masked_language_head.dense"),

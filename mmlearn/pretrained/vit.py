@@ -34,6 +34,15 @@ def config(published: dict[str, Any], names: set[str]) -> ViTConfig:
     )
 
 
+BLOCK = (
+    (r"\.attention\.attention", ".attention"),
+    (r"\.attention\.output\.dense", ".attention.output"),
+    (r"\.intermediate\.dense", ".mlp.expand"),
+    (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+    (r"\.layernorm_before", ".attention_norm"),
+    (r"\.layernorm_after", ".mlp_norm"),
+)
+
 FAMILY = Family(
     build=ViT,
     config=config,
@@ -43,12 +52,7 @@ FAMILY = Family(
         (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
         (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
         (r"^encoder\.layer", "image_encoder.transformer.blocks"),
-        (r"\.attention\.attention", ".attention"),
-        (r"\.attention\.output\.dense", ".attention.output"),
-        (r"\.intermediate\.dense", ".mlp.expand"),
-        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
-        (r"\.layernorm_before", ".attention_norm"),
-        (r"\.layernorm_after", ".mlp_norm"),
+        *BLOCK,
         (r"^layernorm", "image_encoder.norm"),
         (r"^pooler\.dense", "head.0"),
     ),

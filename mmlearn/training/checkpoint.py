@@ -91,8 +91,8 @@ def load_checkpoint(
         if manifest["world"] != world:
             raise ValueError(f"{path} was written by {manifest['world']} processes, and this run has {world}.")
         tensors = load_file(path / "model.safetensors")
-        if difference := _difference(tensors, system.state_dict()):
-            raise ValueError(f"{path} belongs to another model: {difference}.")
+        if found := difference(tensors, system.state_dict()):
+            raise ValueError(f"{path} belongs to another model: {found}.")
         system.load_state_dict(tensors)
         try:
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
@@ -136,13 +136,18 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def _difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """Which tensors only one of the two has, or what shapes differ; nothing where both agree."""
+def difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """Which tensors only the file or only the model has, and which differ in shape; nothing where both agree."""
+    reshaped = [
+        f"{name} ({list(saved[name].shape)} instead of {list(tensor.shape)})"
+        for name, tensor in wanted.items()
+        if name in saved and saved[name].shape != tensor.shape
+    ]
     parts = []
     for names, where in (
-        (sorted(set(saved) - set(wanted)), "only in the checkpoint"),
-        (sorted(set(wanted) - set(saved)), "missing from it"),
-        ([name for name in wanted if name in saved and saved[name].shape != wanted[name].shape], "of another shape"),
+        (sorted(set(saved) - set(wanted)), "only in the file"),
+        (sorted(set(wanted) - set(saved)), "only in the model"),
+        (reshaped, "of another shape"),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -4,12 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mmlearn.data.augment import augment
-from mmlearn.data.batches import Collate
-from mmlearn.data.hashing import stream
 from mmlearn.layers import Config
 from mmlearn.names import choices
 
@@ -83,16 +77,6 @@ def check_data(name: str, objectives: Collection[str], sample: Any) -> None:
             "which read pixels."
         )
     if "vqa" in objectives:
-        raise ValueError("vqa learns from questions, which only scenes has: use --data scenes, or leave vqa out.")
-
-
-class Augmented:
-    """A collation with its pictures changed by :func:`mmlearn.data.augment.augment`; the captions are the seed."""
-
-    def __init__(self, collate: Collate):
-        self.collate = collate
-
-    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
-        batch = self.collate(samples)
-        seed = int(stream(*(sample.caption for sample in samples))) >> 1
-        return batch | {"image": augment(batch["image"], torch.Generator().manual_seed(seed))}
+        raise ValueError(
+            "vqa learns from the questions of scenes and their answers: use --data scenes, or leave vqa out."
+        )

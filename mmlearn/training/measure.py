@@ -1,8 +1,10 @@
-"""What ``mmlearn evaluate`` prints of a system: how well it does whatever it learned, on pictures it has not seen."""
+"""What ``mmlearn evaluate`` prints of a system: how well it finds, points, matches, fills gaps, continues and answers.
+
+Measured on pictures that it has not seen. What it learned of masked regions (mrm) has no measure.
+"""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from mmlearn.data import fetch, load
 from mmlearn.evaluation import (
     embed,
+    evaluating,
     find_mentions,
     median_rank,
     modality_gap,
@@ -23,11 +26,12 @@ from mmlearn.evaluation import (
     prior_guesses,
     random_patches,
     recall_at,
-    rerank,
+    rerank_both_ways,
     similarity,
     uniformity,
 )
-from mmlearn.training.feeding import check_data
+from mmlearn.models.finetune import PICTURE
+from mmlearn.training.feeding import FEEDS, check_data
 from mmlearn.training.runs import Run
 
 HELD_OUT = {"scenes": "test", "emoji": "unseen-style", "emoji-openmoji": "unseen-style"}
@@ -51,7 +55,7 @@ def measure(
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
     256 pairs at most. Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
-    system reads.
+    system reads; and ``ValueError`` where nothing that it learned has a measure.
     """
     config = getattr(run.system.config, "image", run.system.config)
     options = {"size": getattr(config, "image_size", run.image_size)}
@@ -66,6 +70,11 @@ def measure(
     for objective, measures in MEASURES.items():
         if objective in learned:
             rows |= measures(run, pairs)
+    if not rows:
+        others = " or ".join(name for name in FEEDS[run.name].objectives if name in MEASURES)
+        raise ValueError(
+            f"{run.name} learned {', '.join(sorted(learned))}, which has no measure: train it on {others} as well."
+        )
     return rows
 
 
@@ -90,10 +99,9 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
     rows = _ranking(*both_ways, embeddings.positives)
     if hasattr(run.system, "match"):
         score, draw = _match(run, samples, embeddings.captions), torch.Generator().manual_seed(0)
-        with _evaluating(run.system):
-            image_to_text = rerank(both_ways[0], score, AGAIN, generator=draw)
-            text_to_image = rerank(both_ways[1], lambda text, image: score(image, text), AGAIN, generator=draw)
-        rows |= _ranking(image_to_text, text_to_image, embeddings.positives, ", re-ranked")
+        with evaluating(run.system):
+            both_ways = rerank_both_ways(*both_ways, score, AGAIN, generator=draw)
+        rows |= _ranking(*both_ways, embeddings.positives, ", re-ranked")
     if embeddings.image.ndim == 2:
         text = embeddings.text[embeddings.positives.int().argmax(1)]
         rows["modality gap"] = {"obtained": modality_gap(embeddings.image, text), "chance": None}
@@ -275,23 +283,12 @@ def answer_measures(run: Run, samples: Sequence[Any]) -> Rows:
     return {"answer accuracy": {"obtained": found, "chance": common}}
 
 
-@contextmanager
-def _evaluating(system: nn.Module) -> Iterator[None]:
-    training = system.training
-    system.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        system.train(training)
-
-
 def _read(
     system: nn.Module, batch: dict[str, Tensor], what: Callable[[Any, dict[str, Tensor]], Tensor], size: int = 64
 ) -> Tensor:
     """``what(output, rows)`` of so many rows of a batch at a time, in evaluation mode."""
     names, found = inspect.signature(system.forward).parameters, []
-    with _evaluating(system):
+    with evaluating(system):
         for start in range(0, len(batch["tokens"]), size):
             rows = {name: value[start : start + size] for name, value in batch.items()}
             found.append(what(system(**{name: value for name, value in rows.items() if name in names}), rows))
@@ -311,7 +308,6 @@ def _most_common(tokens: Tensor) -> float:
     return float(tokens.bincount().max() / len(tokens))
 
 
-PICTURE = ("image", "regions", "boxes", "region_mask")
 MEASURES = {
     "itc": retrieval_measures,
     "itm": matching_measures,

@@ -45,22 +45,26 @@ def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weig
         optimizers.append(torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True))
     if hidden:
         matrices = [trained[key] for key in trained if key in hidden]
-        optimizers.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
     return optimizers
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's Muon, but all matrices of a shape at once, and in float32: small models train a quarter faster."""
+    """PyTorch's Muon, but all matrices of a shape at once, and in their own precision: small models train faster.
+
+    Momentum always looks ahead as Nesterov's, a step is always as long as AdamW's would be, and a norm always counts as
+    1e-7 at least: ``nesterov``, ``adjust_lr_fn`` and ``eps`` change nothing.
+    """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Move each matrix by its orthogonalised momentum, as far as AdamW would."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in shapes.items():
+                    alike.setdefault((parameter.shape, parameter.dtype, parameter.device), []).append(parameter)
+            for (shape, *_), parameters in alike.items():
                 for parameter in parameters:
                     if not self.state[parameter]:
                         self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -18,15 +18,15 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import mmlearn
-from mmlearn.data.batches import Collate, PairCollate, fetch, image_statistics
+from mmlearn.data.batches import Augmented, Collate, PairCollate, fetch, image_statistics
 from mmlearn.data.fusion import FusionCollate
 from mmlearn.data.questions import ANSWERS
 from mmlearn.data.regions import SceneDetector
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers import Config
 from mmlearn.models import system as find_system
-from mmlearn.training.checkpoint import checkpoints
-from mmlearn.training.feeding import FEEDS, Augmented, check_data, choose_objectives, find_feed
+from mmlearn.training.checkpoint import checkpoints, difference
+from mmlearn.training.feeding import FEEDS, check_data, choose_objectives, find_feed
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,18 @@ class Run:
 
         Raises ``ValueError`` for regions that should be ``augmented``.
         """
-        if not self.objectives:
-            return self.pairs(mark_repeats=mark_repeats, augmented=augmented)
-        if augmented and FEEDS[self.name].regions:
+        feed = FEEDS[self.name]
+        if augmented and feed.regions:
             raise ValueError(f"{self.name} reads regions, and augmentation changes pictures: leave augment out.")
-        numbered = ("itc",) if mark_repeats and "itc" in FEEDS[self.name].always else ()
-        batches = self.labelled(*self.objectives, *numbered, seed=seed)
-        return Augmented(batches) if augmented else batches
+        collate = self.pairs(mark_repeats=mark_repeats)
+        if self.objectives:
+            numbered = ("itc",) if mark_repeats and "itc" in feed.always else ()
+            collate = self.labelled(*self.objectives, *numbered, seed=seed)
+        return Augmented(collate) if augmented else collate
 
-    def pairs(self, *, mark_repeats: bool = False, augmented: bool = False) -> PairCollate:
+    def pairs(self, *, mark_repeats: bool = False) -> PairCollate:
         """Pictures with captions and nothing hidden, for a system that reads pixels."""
-        return PairCollate(self.tokenizer, mean=self.mean, std=self.std, mark_repeats=mark_repeats, augmented=augmented)
+        return PairCollate(self.tokenizer, mean=self.mean, std=self.std, mark_repeats=mark_repeats)
 
     def labelled(self, *objectives: str, seed: int = 0) -> FusionCollate:
         """Batches with the labels of these objectives, and with regions if the system reads them."""
@@ -81,7 +82,7 @@ class Run:
     def check_processes(self, count: int) -> None:
         """``ValueError`` where each of so many processes would draw another objective, or leave a head untrained."""
         wanted = FEEDS[self.name].objectives
-        if count > 1 and (self.objectives != wanted or not self.together):
+        if count > 1 and (set(self.objectives) != set(wanted) or not self.together):
             raise ValueError(
                 f"In several processes {self.name} learns {', '.join(wanted)} in every batch: add --together, and "
                 "leave --objectives out."
@@ -230,11 +231,12 @@ def load_run(folder: str | Path) -> Run:
             f"texts of {tokenizer.max_length}, the model {text.vocab_size} and {text.max_length}."
         )
     try:
-        run.system.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights} is no whole safetensors file ({error}).") from error
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not fit its config.json: {str(error).splitlines()[-1].strip()}") from error
+    if found := difference(tensors, run.system.state_dict()):
+        raise ValueError(f"{weights} does not fit its config.json: {found}.")
+    run.system.load_state_dict(tensors)
     return run
 
 

@@ -1,4 +1,4 @@
-"""Fusion systems beside Transformers: the same work in one process, in turn. ``make bench`` prints this table as well.
+"""Fusion systems beside Transformers: each in a process of its own, asked for a step in turn, by ``make bench``.
 
 A twin is *equal* where Transformers has the system: weights are copied over and the losses agree. Else it is the
 *nearest*: what Transformers has with as many blocks, tokens and operations. Both sides have the same sizes, batch, loss
@@ -11,7 +11,7 @@ import pairs
 import torch
 from timing import compare
 
-TARGET = 0.9
+TARGET = 0.9  # our time over theirs, at most; what is above it is marked with "!"
 
 # System, what it learns, its twin, whether that is equal or what is near about it, ours, theirs.
 VISUAL_BERT, LXMERT = "VisualBertForPreTraining", "LxmertForPreTraining"
@@ -77,7 +77,7 @@ def measure():
 
 
 def print_row(row):
-    """One line; what is above the target is marked."""
+    """One line; ``!`` marks a ratio above the target."""
     mark = " " if row["ratio"] <= TARGET else "!"
     work = f"{row['size']:18}  {row['threads']} thread(s)  {row['system']:10}  {row['learns']:22}"
     times = f"{row['step_ms']:7.1f} ms  {row['twin_step_ms']:7.1f} ms  {row['ratio']:5.2f}{mark}"

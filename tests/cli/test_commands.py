@@ -1,7 +1,9 @@
 """Every command does what its help says: results on stdout, progress on stderr, exit code 0."""
 
+import importlib.util
 import json
 from contextlib import nullcontext
+from importlib.metadata import metadata
 from importlib.util import find_spec
 
 import pytest
@@ -10,7 +12,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from mmlearn import cli
+from mmlearn import cli, doctor
 from mmlearn.data import CARDS, easy_vqa, load
 from mmlearn.data.catalogue import APART
 from mmlearn.training import runs
@@ -68,7 +70,7 @@ def test_data(mmlearn):
             assert f"{split} {len(load(row['name'], split)):,}" in row["pairs"]
 
 
-@pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install easy-vqa")
+@pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install 'mmlearn[vqa]'")
 def test_data_that_was_installed_apart(mmlearn, tmp_path):
     row = json.loads(mmlearn("data", "--json").out)[-1]
     assert row["pairs"] == "train 38,575, test 9,673"
@@ -83,7 +85,7 @@ def test_data_that_is_not_installed(mmlearn, monkeypatch):
     *others, row = json.loads(mmlearn("data", "--json").out)
     assert [other["name"] for other in others] == list(CARDS)
     assert (row["name"], row["licence"], row["example"]) == ("easy-vqa", "MIT", None)
-    assert row["pairs"].endswith("pip install easy-vqa.")
+    assert row["pairs"].endswith("pip install 'mmlearn[vqa]'.")
     said = mmlearn("data")
     assert said.code == 0
     assert said.out.splitlines()[-1] == "  example  –"
@@ -332,3 +334,13 @@ def test_doctor(mmlearn):
     rows = {row["name"]: row["state"] for row in json.loads(said.out)}
     assert {"mmlearn", "Python", "torch", "emoji", "disk", "speed"} <= set(rows)
     assert said.code == ("wrong" in rows.values())
+
+
+def test_doctor_knows_every_extra_and_how_to_get_it(mmlearn, monkeypatch):
+    extras = set(metadata("mmlearn").get_all("Provides-Extra")) - {"dev"}
+    rows = {row["name"]: row for row in json.loads(mmlearn("doctor", "--json").out)}
+    assert extras == set(doctor.EXTRAS) <= set(rows)
+    for module, extra in (("easy_vqa", "vqa"), ("scipy", "notebooks")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, absent=module: None if name == absent else name)
+        rows = {row["name"]: row for row in json.loads(mmlearn("doctor", "--json").out)}
+        assert (rows[extra]["state"], rows[extra]["detail"]) == ("missing", f"pip install 'mmlearn[{extra}]'")

@@ -86,7 +86,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         ),
         (["train", "uniter"], "uniter reads regions, which only scenes has: use --data scenes, or take albef, blip"),
         (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes has"),
-        (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from questions, which only scenes has"),
+        (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from the questions of scenes and their answers"),
         (["train", "vilt", "--objectives", "mln"], "vilt cannot learn 'mln'; did you mean 'mlm'? choose from mlm, itm"),
         (["train", "vilt", "--objectives", ""], "vilt cannot learn ''; choose from mlm, itm, vqa"),
         (["train", "clip", "--objectives", "itc"], "clip learns itc, and there is nothing to choose"),
@@ -128,7 +128,7 @@ def test_processes_that_would_learn_different_things(fails, short, tmp_path, mon
 @pytest.mark.parametrize("command", [["data", "show"], ["train", "clip", "--output", "x", "--data"]])
 def test_data_that_is_not_installed(fails, monkeypatch, command):
     monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
-    fails(*command, "easy-vqa", says="easy-vqa comes with its author's package: pip install easy-vqa.")
+    fails(*command, "easy-vqa", says="easy-vqa comes with its author's package: pip install 'mmlearn[vqa]'.")
 
 
 @pytest.mark.parametrize(
@@ -588,6 +588,13 @@ def test_evaluating_where_there_is_nothing_to_choose_from(fails, run_folder, tmp
     Image.new("RGB", (32, 32), "red").save(own / "a.png")
     (own / "captions.csv").write_text("\n".join(["image,caption,split", *(f"a.png,{text},test" for text in captions)]))
     fails("evaluate", run_folder, "--data", own, says="at least two different captions, and these pictures have one")
+
+
+def test_evaluating_what_has_no_measure(fails, mmlearn, tmp_path):
+    options = ["--data", "scenes", "--steps", 1, "--batch-size", 2, "--image-size", 32, "--vocab-size", 280]
+    assert mmlearn("train", "uniter", *options, "--objectives", "mrm", "--output", tmp_path / "run").code == 0
+    says = "uniter learned mrm, which has no measure: train it on mlm or itm as well."
+    fails("evaluate", tmp_path / "run", "--data", "scenes", "--limit", 4, says=says)
 
 
 # The process itself.

@@ -37,7 +37,7 @@ def test_cards_say_what_a_reader_must_know():
     for name, card in (CARDS | APART).items():
         assert all((card.licence, card.size, card.shows)), name
     assert not set(CARDS) & set(APART)
-    assert "pip install easy-vqa" in APART["easy-vqa"].size
+    assert "pip install 'mmlearn[vqa]'" in APART["easy-vqa"].size
     assert CARDS["emoji-openmoji"].licence == "CC-BY-SA-4.0"
 
 
@@ -95,6 +95,6 @@ def test_default_split_is_to_train_on():
 
 def test_what_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="easy-vqa comes with its author's package: pip install easy-vqa") as caught:
+    with pytest.raises(ValueError, match=r"comes with its author's package: pip install 'mmlearn\[vqa\]'") as caught:
         load("easy-vqa")
     assert "\n" not in str(caught.value)

@@ -82,7 +82,7 @@ def test_an_unknown_split_is_answered_with_the_published_ones(package):
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install easy-vqa"):
+    with pytest.raises(ValueError, match=r"pip install 'mmlearn\[vqa\]'\.$"):
         EasyVQA()
 
 
@@ -116,7 +116,7 @@ def test_a_missing_picture_is_named(package):
 
 # The published data.
 
-installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install easy-vqa")
+installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip install 'mmlearn[vqa]'")
 
 
 @installed

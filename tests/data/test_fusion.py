@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from copy import copy
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from testing_tools import close
 
 from mmlearn.data import Batches, PairCollate, Tokenizer, load
 from mmlearn.data.fusion import FusionCollate
-from mmlearn.data.questions import ANSWERS
+from mmlearn.data.questions import ANSWERS, Question
 from mmlearn.data.regions import SceneDetector
 from mmlearn.data.scenes import COLOURS, SHAPES, Scenes
 
@@ -75,6 +76,21 @@ def test_about_so_many_tokens_are_hidden(scenes, tokenizer):
     batch = FusionCollate(tokenizer, ("mlm",), probability=0.4)(scenes)
     hidden = (batch["token_label"] != -100).sum() / (text_of(batch) > 3).sum()
     assert hidden.item() == pytest.approx(0.4, abs=0.03)
+
+
+@pytest.mark.parametrize(("options", "times"), [({}, 0), ({"whole_words": True}, 1), ({"masked_words": ["red"]}, 1)])
+def test_texts_are_cut_into_words_only_where_words_count(scenes, tokenizer, options, times):
+    class Counted:
+        calls = 0
+
+        def __getattr__(self, name):
+            self.calls += name == "encode_batch"
+            return getattr(tokenizer.engine, name)
+
+    collate = FusionCollate(copy(tokenizer), ("mlm",), **options)
+    collate.tokenizer.engine = Counted()
+    collate(scenes[:4])
+    assert collate.tokenizer.engine.calls == times
 
 
 def test_whole_words_are_hidden_as_a_whole(scenes, tokenizer):
@@ -351,7 +367,12 @@ def test_samples_that_do_not_serve_are_named(scenes, tokenizer, unchecked):
     with pytest.raises(ValueError, match="at least two different captions"):
         FusionCollate(tokenizer, ("itm",))(scenes[:1])
     emoji = load("emoji", size=24).__getitems__(range(3))
-    with pytest.raises(ValueError, match=r"vqa needs samples with a question.* got EmojiSample"):
+    says = r"^vqa learns from the questions of scenes and their answers; got \w+\.$"
+    with pytest.raises(ValueError, match=says.replace(r"\w+", "EmojiSample")):
         FusionCollate(tokenizer, ("vqa",))(emoji)
+    question = Question("shape", "what shape is it?", "rectangle")  # as of easy-vqa, an answer that scenes lack
+    asked = [SimpleNamespace(image=scene.image, caption=scene.caption, question=question) for scene in scenes[:3]]
+    with pytest.raises(ValueError, match=says):
+        FusionCollate(tokenizer, ("vqa",))(asked)
     with pytest.raises(ValueError, match="Only scenes"):
         FusionCollate(tokenizer, ("itc",), wrong_captions=0.5)(emoji)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmlearn.data.questions import ANSWERS, KINDS, ask
+from mmlearn.data.questions import ANSWERS, KINDS, ask, plural
 
 ROWS = [
     ("small", "solid", "red", "square", 0),
@@ -92,6 +92,12 @@ def test_kinds_are_as_likely_as_each_other_and_so_are_yes_and_no(asked):
 def test_every_object_is_asked_about_as_often(asked):
     counts = Counter(question.text for question in asked if question.kind == "colour")
     assert set(counts.values()) == {2**8}
+
+
+def test_plurals():
+    names = ("star", "cross", "hourglass", "red", "small", "dotted")
+    said = ["stars", "crosses", "hourglasses", "red objects", "small objects", "dotted objects"]
+    assert [plural(name) for name in names] == said
 
 
 def test_shapes_that_end_in_s_have_their_plural():

@@ -8,7 +8,7 @@ import torch
 from testing_tools import close
 from torch import nn
 
-from mmlearn.evaluation import entropy, find_mentions, occlusion_check, pointing_accuracy, pointing_chance
+from mmlearn.evaluation import entropy, find_mentions, pointing_accuracy, pointing_chance
 from mmlearn.evaluation.grounding import (
     best_region,
     box_of_map,
@@ -17,7 +17,6 @@ from mmlearn.evaluation.grounding import (
     gradient_maps,
     highest,
     iou,
-    on_pixels,
     phrase_maps,
     referring_accuracy,
     region_occlusion_check,
@@ -393,15 +392,6 @@ def test_highest_is_one_place_a_row():
     assert torch.equal(got.int().argmax(1), torch.tensor([row.index(max(row)) for row in maps.tolist()]))
 
 
-@pytest.mark.parametrize(("grid", "size"), [((2, 3), (4, 9)), ((4, 4), (64, 64)), ((1, 1), (5, 7)), ((3, 2), (3, 2))])
-def test_patches_on_pixels(grid, size):
-    patches = torch.rand(6, grid[0] * grid[1], generator=generator()) < 0.4
-    got = on_pixels(patches, grid, size)
-    for i, y, x in product(range(6), range(size[0]), range(size[1])):
-        patch = (y * grid[0] // size[0]) * grid[1] + x * grid[1] // size[1]
-        assert got[i, y, x] == patches[i, patch]
-
-
 # Occlusion.
 
 
@@ -421,17 +411,6 @@ def test_hiding_the_region_that_counts_costs_most():
     assert got["none"] == 0
     assert torch.equal(regions, before)
     assert not any(grad)
-
-
-def test_pointed_patches_go_into_the_check_on_pixels():
-    """A score that reads the upper right quarter alone falls where a map points there, and not elsewhere."""
-    image = torch.full((2, 3, 8, 8), 0.2)
-    image[:, :, :4, 4:] = 0.8
-    right, wrong = torch.tensor([[0.1, 0.7, 0.1, 0.1]] * 2), torch.tensor([[0.1, 0.1, 0.7, 0.1]] * 2)
-    masks = {name: on_pixels(highest(one), (2, 2), (8, 8)) for name, one in (("right", right), ("wrong", wrong))}
-    got = occlusion_check(lambda image: image[:, 0, :4, 4:].mean((1, 2)), image, masks)
-    assert got["right"] == pytest.approx(0.6, abs=1e-5)
-    assert got["wrong"] == 0
 
 
 def test_from_scenes_to_a_report():

@@ -48,23 +48,9 @@ def test_classifier_step_by_step():
 def test_heads_start_at_the_log_of_what_there_is_to_choose_from(head, shape, outputs):
     logits = head(states(*shape))
     assert logits.shape == (6, outputs)
-    assert head.outputs == outputs
     assert head.classifier[0].out_features == 128
     assert head.loss(logits, torch.arange(6) % outputs).item() == pytest.approx(math.log(outputs), abs=0.15)
     assert head.classifier[0].bias.abs().max() == 0
-
-
-@pytest.mark.parametrize(
-    ("build", "width"),
-    [
-        (lambda hidden: VQAHead(10, 4, hidden=hidden), 10),
-        (lambda hidden: NLVRHead(10, hidden=hidden), 20),
-        (lambda hidden: EntailmentHead(10, hidden=hidden), 10),
-    ],
-)
-def test_the_hidden_width_can_be_set(build, width):
-    assert build(7).classifier[0].weight.shape == (7, width)
-    assert build(None).classifier[0].weight.shape == (20, width)
 
 
 # Answers.
@@ -124,11 +110,11 @@ def test_answers_that_cannot_be(label, says):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("head", [NLVRHead(8), EntailmentHead(8)])
-def test_verdicts_that_cannot_be(head):
-    logits = torch.zeros(2, head.outputs)
-    with pytest.raises(ValueError, match=rf"batch\['label'\] holds {head.outputs}; labels are 0 to {head.outputs - 1}"):
-        head.loss(logits, torch.tensor([0, head.outputs]))
+@pytest.mark.parametrize(("head", "outputs"), [(NLVRHead(8), 2), (EntailmentHead(8), 3)])
+def test_verdicts_that_cannot_be(head, outputs):
+    logits = torch.zeros(2, outputs)
+    with pytest.raises(ValueError, match=rf"batch\['label'\] holds {outputs}; labels are 0 to {outputs - 1}"):
+        head.loss(logits, torch.tensor([0, outputs]))
     with pytest.raises(ValueError, match=r"got torch.float32 \(2,\)"):
         head.loss(logits, torch.rand(2))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.layers.regions import box_sizes, check_regions
+from mmlearn.layers.regions import box_sizes, check_regions, masked_only
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 WHOLE = [0.0, 0.0, 1.0, 1.0]
@@ -136,3 +136,14 @@ def test_numbers_of_another_type(of_regions, of_boxes):
     refused(
         rf"^Regions and boxes are floats of one type; got {regions.dtype} and {boxes.dtype}\.", regions, boxes, mask
     )
+
+
+def test_masked_regions_of_all_pictures_are_as_if_of_one():
+    masked = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    regions, classes = torch.randn(3, 3, 7), torch.randn(3, 3, 4)
+    got = masked_only(masked, regions, classes)
+    for one, whole in zip(got, (regions, classes)):
+        assert torch.equal(one, torch.stack([whole[0, 0], whole[0, 2], whole[2, 1]])[None])
+    assert torch.equal(got[2], torch.ones(1, 3, dtype=torch.bool))
+    none = masked_only(masked & False, regions)
+    assert (none[0].shape, none[1].shape) == ((1, 0, 7), (1, 0))

@@ -263,6 +263,11 @@ def test_contrast_without_an_average_is_info_nce():
     diagonal = torch.arange(8)
     expected = (F.cross_entropy(u @ v.T / 0.07, diagonal) + F.cross_entropy(v @ u.T / 0.07, diagonal)) / 2
     close(model.loss(batch)["itc"], expected)
+    batch["caption_id"] = torch.tensor([11, 12, 13, 11, 15, 16, 17, 18])
+    fits = (batch["caption_id"][:, None] == batch["caption_id"]).float()
+    target = fits / fits.sum(1, keepdim=True)
+    expected = (F.cross_entropy(u @ v.T / 0.07, target) + F.cross_entropy(v @ u.T / 0.07, target)) / 2
+    close(model.loss(batch)["itc"], expected)
 
 
 @pytest.mark.parametrize("config", [PLAIN, SMALL])

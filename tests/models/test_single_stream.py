@@ -321,6 +321,15 @@ def test_weights_spread_as_the_configuration_says(name):
             assert weight.abs().max() <= 2 * std
 
 
+def test_vl_bert_starts_with_visual_features_and_marks_as_large_as_tokens():
+    assert VLBERTConfig.tiny().visual_scale == VLBERTConfig.tiny().initial_std
+    for std in (0.02, 0.125):
+        torch.manual_seed(0)
+        model = build("vl-bert", initial_std=std)
+        for token in (model.image_token, model.masked_image_token, model.end_token):
+            assert token.std().item() == pytest.approx(std, rel=0.3)  # of 64 numbers
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_only_presets_of_the_published_width_start_as_published(name):
     config = SYSTEMS[name][1]

@@ -100,16 +100,19 @@ def test_the_first_word_speaks_for_the_pair():
 
 
 def test_weights_spread_as_the_configuration_says():
-    """All but the picture's and the blocks', which start as a vision transformer's."""
+    """All but the picture's and the blocks', which start as a vision transformer's, and answers, at 0.02 always."""
     for std in (0.02, 0.125):
         torch.manual_seed(0)
         model = ViLT(dataclasses.replace(TINY, answers=7, initial_std=std))
-        own = [part for name, part in model.named_modules() if not name.startswith(("image_embedding", "transformer"))]
-        parts = [part.weight for part in own if isinstance(part, nn.Linear | nn.Embedding)]
-        assert len(parts) > 6
-        for weight in parts:
-            assert weight.std().item() == pytest.approx(0.88 * std, rel=0.2)  # what a cut at two deviations leaves
-            assert weight.abs().max() <= 2 * std
+        named = [
+            (name, part.weight) for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Embedding)
+        ]
+        own = [(name, weight) for name, weight in named if not name.startswith(("image_embedding", "transformer"))]
+        assert len(own) > 6
+        for name, weight in own:
+            expected = 0.02 if name.startswith("answer_head") else std
+            assert weight.std().item() == pytest.approx(0.88 * expected, rel=0.2)  # what a cut at two deviations leaves
+            assert weight.abs().max() <= 2 * expected
     presets = {name: ViLTConfig.preset(name).initial_std for name in ViLTConfig.PRESETS}
     assert presets.pop("tiny") == TINY.width**-0.5
     assert set(presets.values()) == {0.02}
@@ -123,6 +126,10 @@ def test_losses_start_at_what_guessing_costs():
     assert start(ITM) == pytest.approx(math.log(2), abs=0.02)
     assert start(dataclasses.replace(ITM, match_outputs=1)) == pytest.approx(math.log(2), abs=0.02)
     assert start(VQA) == pytest.approx(math.log(7), abs=0.05)
+
+
+def test_answers_start_at_what_guessing_costs_in_tiny_as_it_is():
+    assert mean_loss(lambda: ViLT(VQA), labelled) == pytest.approx(math.log(7), abs=0.05)
 
 
 def test_losses_are_those_whose_labels_are_there():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from testing_tools import close
 
 from mmlearn.objectives import info_nce, same_caption
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
+from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
 
 
 def unit(n, d=5):
@@ -81,3 +81,8 @@ def test_one_caption_alone_has_no_rival():
 def test_captions_that_fit_a_row():
     fits = fitting(torch.tensor([5, -1, 5, -1, 7]))
     assert fits.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3], [4, 4]]
+
+
+def test_trust_in_the_average_rises_to_alpha_and_stays():
+    assert [ramp(0.4, steps, 4) for steps in range(7)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+    assert [ramp(0.4, steps, 0) for steps in range(3)] == [0, 0.4, 0.4]

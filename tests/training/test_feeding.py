@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,7 +174,7 @@ def test_vilt_hides_whole_words(made):
     assert not made("pixel-bert").collate().whole_words
 
 
-@pytest.mark.parametrize("name", ["vilt", "albef", "blip"])
+@pytest.mark.parametrize("name", ["vilt", "albef", "blip", "clip"])
 def test_augmented_pictures(made, scenes, name):
     """Pictures differ, words do not; and a batch is a function of its samples."""
     samples = fetch(scenes, range(4))
@@ -242,8 +243,9 @@ def test_regions_and_questions_come_from_scenes_alone(scenes):
                 check_data(name, (), other)
         else:
             check_data(name, ("mlm", "itm"), other)
-    with pytest.raises(ValueError, match="vqa learns from questions, which only scenes has"):
-        check_data("vilt", ("mlm", "vqa"), other)
+    for sample in (other, SimpleNamespace(question="what shape is it?")):  # as of easy-vqa, with other answers
+        with pytest.raises(ValueError, match="vqa learns from the questions of scenes and their answers: use --data"):
+            check_data("vilt", ("mlm", "vqa"), sample)
     with pytest.raises(ValueError, match="uniter reads regions"):
         new_run("uniter", load("emoji", size=16))
 
@@ -254,6 +256,7 @@ def test_several_processes_learn_the_same(made):
         if name != "uniter":
             made(name).check_processes(2)
     made("uniter", together=True).check_processes(2)
+    made("vilt", objectives=("itm", "mlm")).check_processes(2)  # all, in another order
     for run in (made("uniter"), made("vilbert", objectives=("itm", "itm"))):
         says = f"In several processes {run.name} learns mlm, mrm, itm in every batch: add --together, and leave --obj"
         with pytest.raises(ValueError, match=says):
@@ -431,8 +434,15 @@ def test_measuring_other_data(made):
     run = made("vilt", objectives=("itm", "vqa"))
     assert "answer accuracy" in measure.measure(run, "scenes", limit=8)
     assert not any("answer" in key for key in measure.measure(run, "emoji", limit=8))
-    with pytest.raises(ValueError, match="vqa learns from questions, which only scenes has"):
+    with pytest.raises(ValueError, match="vqa learns from the questions of scenes and their answers"):
         measure.measure(made("vilt", objectives=("vqa",)), "emoji", limit=8)
+
+
+def test_what_has_no_measure_is_told(made):
+    says = "^{} learned mrm, which has no measure: train it on {} as well.$"
+    for name, others in (("uniter", "mlm or itm"), ("vl-bert", "mlm")):
+        with pytest.raises(ValueError, match=says.format(name, others)):
+            measure.measure(made(name, objectives=("mrm",)), "scenes", limit=4)
 
 
 def test_objectives_are_a_plain_choice(made):

@@ -14,7 +14,7 @@ from mmlearn.models.clip import CLIP, CLIPConfig
 from mmlearn.models.lit import LiT, LiTConfig
 from mmlearn.models.lxmert import LXMERT
 from mmlearn.models.vilbert import ViLBERT
-from mmlearn.training.optimizers import build_optimizers, schedule
+from mmlearn.training.optimizers import Muon, build_optimizers, schedule
 
 
 class Small(nn.Module):
@@ -73,6 +73,24 @@ def test_muon_follows_its_equations():
                 error = (parameter.detach().double() - expected).norm() / step.norm()
                 assert error < 1e-3, name
                 weights[name] = parameter.detach().double()
+
+
+def test_muon_takes_together_only_what_is_alike():
+    """Two precisions and two devices of one shape each move as they would alone."""
+
+    def moved(*kinds):
+        matrices = [nn.Parameter(torch.full((3, 4), 0.5, dtype=dtype, device=device)) for dtype, device in kinds]
+        for matrix in matrices:
+            matrix.grad = torch.arange(12.0).view(3, 4).to(matrix)
+        Muon(matrices, lr=0.1, weight_decay=0.1).step()
+        return [matrix.detach() for matrix in matrices]
+
+    kinds = (torch.float32, "cpu"), (torch.float64, "cpu"), (torch.float32, "meta"), (torch.float32, "cpu")
+    for kind, got in zip(kinds, moved(*kinds)):
+        (alone,) = moved(kind)
+        assert (got.dtype, got.device.type) == kind
+        assert got.is_meta or torch.equal(got, alone)
+        assert got.is_meta or (got != 0.5).all()
 
 
 def test_muon_moves_matrices_in_blocks_and_adamw_the_rest():
