@@ -222,6 +222,9 @@ class LXMERT(nn.Module):
             answer_logits=self.answer_head(pooled) if self.answer_head is not None else None,
         )
 
+    def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        return self.masked_language_head(x, self.embedding.tokens.weight)
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``mlm``, ``mrfr``, ``mrc``, ``itm`` and ``vqa``: those with labels in the batch and a head to learn.
 
@@ -236,8 +239,7 @@ class LXMERT(nn.Module):
         losses = {}
         if "token_label" in batch and self.masked_language_head is not None:
             masked = batch["token_label"] != IGNORED
-            logits = self.masked_language_head(output.tokens[masked], self.embedding.tokens.weight)
-            losses["mlm"] = masked_cross_entropy(logits, batch["token_label"][masked])
+            losses["mlm"] = masked_cross_entropy(self.token_logits(output.tokens[masked]), batch["token_label"][masked])
         if "masked_regions" in batch and self.region_head is not None:
             losses |= self._region_losses(output.regions, batch)
         if "match_label" in batch and output.match_logits is not None:

@@ -254,6 +254,9 @@ class ViLBERT(nn.Module):
                 visual = block(visual, visual_mask)
         return text, visual
 
+    def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        return self.masked_language_head(x, self.embedding.tokens.weight)
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``mlm``, ``mrc_kl`` and ``itm``: those whose labels the batch holds.
 
@@ -267,8 +270,7 @@ class ViLBERT(nn.Module):
         losses = {}
         if "token_label" in batch:
             masked = batch["token_label"] != IGNORED
-            logits = self.masked_language_head(output.tokens[masked], self.embedding.tokens.weight)
-            losses["mlm"] = masked_cross_entropy(logits, batch["token_label"][masked])
+            losses["mlm"] = masked_cross_entropy(self.token_logits(output.tokens[masked]), batch["token_label"][masked])
         if "masked_regions" in batch and "region_classes" in batch:
             masked = batch["masked_regions"] & batch.get("region_mask", batch["masked_regions"])
             states, classes, masked = masked_only(masked, output.regions, batch["region_classes"])

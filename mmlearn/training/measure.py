@@ -299,9 +299,7 @@ def _token_logits(system: nn.Module, output: Any, masked: Tensor) -> Tensor:
     """Which token was at these places?"""
     if hasattr(output, "token_logits"):
         return output.token_logits[masked]
-    if hasattr(system, "token_logits"):
-        return system.token_logits(output.tokens[masked])
-    return system.masked_language_head(output.tokens[masked], system.embedding.tokens.weight)
+    return system.token_logits(output.tokens[masked])
 
 
 def _most_common(tokens: Tensor) -> float:
