@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +42,13 @@ def _cell(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _tell(samples: Any) -> None:
+    """How many files were left out, and how many are not read as they are; with an example each."""
+    for before, lines in (("left out", "skipped"), ("to know of", "notes")):
+        if found := getattr(samples, lines, []):
+            say(f"{before} {len(found)} {getattr(samples, 'holds', 'pictures')}, such as: {found[0]}")
 
 
 @app.command()
@@ -124,7 +131,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 @app.command()
 def train(
     system: Annotated[str, typer.Argument(help="Such as clip, uniter or albef; a wrong name is answered with all.")],
-    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
@@ -151,7 +158,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
     """Train a system on pictures and captions.
 
@@ -165,8 +172,7 @@ def train(
     first = int(os.environ.get("RANK", 0)) == 0
     options = {"size": image_size} | ({"language": language} if language else {})
     samples = load(data, "train", **options, **({"skip_bad": True} if skip_bad else {}))
-    if skipped := getattr(samples, "skipped", []):
-        say(f"left out {len(skipped)} pictures, such as: {skipped[0]}")
+    _tell(samples)
     made = new_run(
         system,
         samples,
@@ -202,11 +208,11 @@ def train(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
-    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[int, typer.Option(min=2, help="Pairs at most; 256 where both are read together.")] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
@@ -249,25 +255,32 @@ def data(context: typer.Context, as_json: Json = False) -> None:
 
 @data_app.command("show")
 def data_show(
-    name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with pictures and captions.csv.")],
+    name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="The PNG to write; runs/data/NAME-SPLIT.png if not given.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
-    """Write a contact sheet of a data set as a PNG."""
+    """Write a contact sheet of a data set as a PNG; a sound is shown as its spectrogram."""
     import torch
 
     from mmlearn.data import CARDS, fetch, load
+    from mmlearn.data.mel import mel_picture
     from mmlearn.training.checkpoint import removed_on_failure
     from mmlearn.visualization import contact_sheet
 
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
-    samples = load(name, split)
+    samples = load(name, split, **({"skip_bad": True} if skip_bad else {}))
+    _tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
+    for note in sorted({note for sample in chosen for note in getattr(sample, "notes", ())}):
+        if note not in samples.notes:  # heard in the sound itself, such as silence
+            say(note)
+    images = [mel_picture(each.waveform) if each.image is None else each.image for each in chosen]
     sheet = contact_sheet(
-        [sample.image for sample in chosen], [sample.caption for sample in chosen], title=f"{name}, {split}"
+        images, [sample.caption for sample in chosen], title=f"{name}, {split}"
     )
     path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

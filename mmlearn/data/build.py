@@ -1,7 +1,7 @@
 """``python -m mmlearn.data.build NAME`` makes a packaged archive again, byte for byte, from pinned packages.
 
-Only this needs npm and ``resvg-py``; whoever reads the archives needs neither. The licence texts beside an archive are
-kept by hand. The bytes also depend on the versions that ``manifest.json`` names under ``built_with``.
+Only this needs npm, apt-get and ``resvg-py``; whoever reads the archives needs none of them. The licence texts beside
+an archive are kept by hand. The bytes also depend on the versions that ``manifest.json`` names under ``built_with``.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.data.packaged import ARCHIVES, reading
+from mmlearn.data.packing import DRAWN, as_json, draw, open_picture, webp, zipped
 from mmlearn.data.sources import (
     ANNOTATIONS,
     DERIVED,
@@ -28,19 +29,16 @@ from mmlearn.data.sources import (
     NOTO,
     NOTO_V1,
     OPENMOJI,
+    STAMPS,
     TWEMOJI,
     Source,
     fetch,
     sha256,
 )
+from mmlearn.data.stamps_archive import build_stamps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-SIZE = 64  # pixels
-DRAWN = 256  # pixels: four times as large, as Fluent 3D comes, so that every style is made smaller in the same way
-QUALITY = 60  # of WebP; above it files grow faster than anything improves at this size
-OPACITIES = 16  # levels; finer edges would add a tenth to the files, and nobody would see it
 
 # Of the languages in which CLDR 48 names every concept, or all but three (hi, id, sw): the most read that together make
 # up 14 scripts and 13 families. English is first.
@@ -112,54 +110,10 @@ class IconSet:
         """The icon with these code points, 256 × 256."""
         icon = self._set["icons"][self.names[code]]
         width, height = (icon.get(side, self._set[side]) for side in ("width", "height"))
-        return _draw(
+        return draw(
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'width="{DRAWN}" height="{DRAWN}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
         )
-
-
-def _draw(svg: str) -> "Image":
-    try:
-        import resvg_py
-    except ImportError:
-        raise SystemExit("resvg-py draws the emoji, and is not installed: pip install resvg-py.") from None
-    return _open(bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)))
-
-
-def _open(file: bytes) -> "Image":
-    from PIL import Image
-
-    return Image.open(io.BytesIO(file)).convert("RGBA")
-
-
-def _webp(picture: "Image") -> bytes:
-    """The picture in the middle of 64 × 64 pixels, with its opacity, which also weighs the colours of its edge."""
-    from PIL import Image
-
-    side = max(picture.size)
-    square = Image.new("RGBA", (side, side))
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    small = square.convert("RGBa").resize((SIZE, SIZE), Image.Resampling.BOX).convert("RGBA")
-    step = 255 // (OPACITIES - 1)
-    small.putalpha(small.getchannel("A").point([(value + step // 2) // step * step for value in range(256)]))
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=QUALITY, method=6)
-    return file.getvalue()
-
-
-def _zip(pictures: dict[str, bytes]) -> bytes:
-    """Pictures by name, in order of name, all of 1 January 1980."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as target:
-        for name in sorted(pictures):
-            item = zipfile.ZipInfo(f"{name}.webp")
-            item.create_system, item.external_attr = 3, 0o644 << 16
-            target.writestr(item, pictures[name])
-    return file.getvalue()
-
-
-def _json(value: Any, **layout: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, **layout) + "\n").encode()
 
 
 def read_names(downloads: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -197,7 +151,7 @@ def build_emoji(downloads: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     noto_v1.names.pop(REVOLVER)
 
     pictures = {
-        f"{style}/{code}": _webp(icons.draw(code))
+        f"{style}/{code}.webp": webp(icons.draw(code))
         for style, icons in {"noto": noto, "noto-v1": noto_v1, "twemoji": twemoji, "fluent-flat": flat}.items()
         for code in icons.names
         if code in concepts
@@ -205,12 +159,12 @@ def build_emoji(downloads: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     for file, content in sorted(_unpack(FLUENT_3D, downloads).items()):
         code = code_points(Path(file).stem) if file.startswith("assets/") else ""
         if code in concepts and code in flat.names and code not in TRADEMARKS:
-            pictures[f"fluent-3d/{code}"] = _webp(_open(content))
+            pictures[f"fluent-3d/{code}.webp"] = webp(open_picture(content))
     kept = {language: {code: of[code] for code in concepts if code in of} for language, of in names.items()}
     files = {
-        "pictures.zip": _zip(pictures),
-        "concepts.json": _json(concepts, indent=0),
-        "names.json.gz": gzip.compress(_json(kept), mtime=0),
+        "pictures.zip": zipped(pictures),
+        "concepts.json": as_json(concepts, indent=0),
+        "names.json.gz": gzip.compress(as_json(kept), mtime=0),
     }
     return files, {
         "concepts": len(concepts),
@@ -225,8 +179,8 @@ def build_openmoji(downloads: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     with reading("emoji", "concepts.json") as path:
         concepts = json.loads(path.read_bytes())
     icons = IconSet(OPENMOJI, downloads)
-    pictures = {f"openmoji/{code}": _webp(icons.draw(code)) for code in concepts if code in icons.names}
-    return {"pictures.zip": _zip(pictures)}, {"pictures": len(pictures), "by_style": _count(pictures)}
+    pictures = {f"openmoji/{code}.webp": webp(icons.draw(code)) for code in concepts if code in icons.names}
+    return {"pictures.zip": zipped(pictures)}, {"pictures": len(pictures), "by_style": _count(pictures)}
 
 
 def _count(pictures: Iterable[str]) -> dict[str, int]:
@@ -258,6 +212,7 @@ class Archive:
     build: Callable[[Path], tuple[dict[str, bytes], dict[str, Any]]]
     sources: tuple[Source, ...]
     tools: tuple[str, ...]  # whose versions the bytes depend on
+    kept: tuple[str, ...] = ()  # other files that are kept by hand
 
 
 ARCHIVE = {
@@ -268,6 +223,12 @@ ARCHIVE = {
     ),
     "emoji-openmoji": Archive(build_openmoji, (OPENMOJI,), ("resvg_py", "pillow")),
     "backbone": Archive(build_backbone, (MOBILENET,), ("torch", "safetensors")),
+    "stamps": Archive(
+        build_stamps,
+        (STAMPS,),
+        ("pillow", "soundfile", "torchaudio"),
+        ("CREDITS-contributors.txt", "LICENSE-GFDL-1.2.txt"),
+    ),
 }
 
 
@@ -292,9 +253,9 @@ def build(name: str, output: Path, downloads: Path) -> None:
     recipe = ARCHIVE[name]
     files, counts = recipe.build(downloads)
     licences = sorted({source.licence for source in recipe.sources})
-    for licence in licences:
-        with reading(name, f"LICENSE-{licence}.txt") as path:
-            files[path.name] = path.read_bytes()
+    for file in (*(f"LICENSE-{licence}.txt" for licence in licences), *recipe.kept):
+        with reading(name, file) as path:
+            files[file] = path.read_bytes()
     files["CREDITS.md"] = _credits(name, recipe.sources)
     manifest = {
         "name": name,
@@ -305,7 +266,7 @@ def build(name: str, output: Path, downloads: Path) -> None:
         "built_with": {tool: version(tool) for tool in recipe.tools},
     }
     output.mkdir(parents=True, exist_ok=True)
-    for file, content in {**files, "manifest.json": _json(manifest, indent=2)}.items():
+    for file, content in {**files, "manifest.json": as_json(manifest, indent=2)}.items():
         (output / file).write_bytes(content)
     print(f"{output}: {sum(map(len, files.values())) / 1e6:.1f} MB, {counts}")
 

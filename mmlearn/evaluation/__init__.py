@@ -27,6 +27,7 @@ from mmlearn.evaluation.answers import (
     soft_scores,
     vqa_accuracy,
 )
+from mmlearn.evaluation.cost import count_flops
 from mmlearn.evaluation.grounding import (
     HeadReport,
     best_region,
@@ -57,6 +58,7 @@ __all__ = [
     "box_scores",
     "choose_head",
     "compare_priors",
+    "count_flops",
     "embed",
     "entailment_accuracy",
     "entropy",

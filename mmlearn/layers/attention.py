@@ -21,6 +21,7 @@ MASK_PATTERNS = {
     4: "b h q n -> b h q n",  # the same, told apart by head
 }
 SMALL = (48, 32)  # keys, and features of a head: up to here a CPU is faster without the fused kernel
+VECTOR = 16  # numbers that a CPU handles at once: a softmax over fewer takes several times as long as over so many
 
 
 def attention(
@@ -63,10 +64,18 @@ def attention_weights(
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     allowed = _allowed(query, key, mask, causal)
     if allowed is None:
-        return scores.softmax(-1)
+        return _softmax(scores)
     # Very low, not -inf: a row without any key must give zeros, not NaN, forward and backward.
     low = torch.zeros_like(allowed, dtype=scores.dtype).masked_fill(~allowed, torch.finfo(scores.dtype).min / 2)
-    return (scores + low).softmax(-1) * allowed.any(-1, keepdim=True)
+    weights, some = _softmax(scores + low), allowed.any(-1, keepdim=True)
+    return weights if some.device.type == "cpu" and some.all() else weights * some
+
+
+def _softmax(scores: Float[Tensor, "b h q n"]) -> Float[Tensor, "b h q n"]:
+    n = scores.shape[-1]
+    if scores.device.type != "cpu" or n >= VECTOR:
+        return scores.softmax(-1)
+    return F.pad(scores, (0, VECTOR - n), value=-torch.inf).softmax(-1)[..., :n]
 
 
 def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:

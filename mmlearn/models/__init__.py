@@ -13,8 +13,10 @@ from mmlearn.names import choices
 # name → (module, class, configuration)
 SYSTEMS = {
     "albef": ("mmlearn.models.albef", "ALBEF", "ALBEFConfig"),
+    "ast": ("mmlearn.models.ast", "AST", "ASTConfig"),
     "bert": ("mmlearn.models.bert", "BERT", "BERTConfig"),
     "blip": ("mmlearn.models.blip", "BLIP", "BLIPConfig"),
+    "clap": ("mmlearn.models.clap", "CLAP", "CLAPConfig"),
     "clip": ("mmlearn.models.clip", "CLIP", "CLIPConfig"),
     "filip": ("mmlearn.models.filip", "FILIP", "FILIPConfig"),
     "lit": ("mmlearn.models.lit", "LiT", "LiTConfig"),

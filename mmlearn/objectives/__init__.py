@@ -4,6 +4,7 @@ from mmlearn.objectives.contrastive import (
     info_nce,
     late_interaction,
     late_interaction_info_nce,
+    mil_nce,
     pair_cross_entropy,
     pairwise_sigmoid,
     ranking_hinge,
@@ -20,10 +21,13 @@ from mmlearn.objectives.masked import (
     masked_region_regression,
 )
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
+from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_loss
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
+    "central_moment_discrepancy",
     "cosine_cost",
+    "difference_loss",
     "distilled_targets",
     "gather",
     "hard_negatives",
@@ -38,6 +42,7 @@ __all__ = [
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
+    "mil_nce",
     "pair_cross_entropy",
     "pairwise_sigmoid",
     "random_negatives",

@@ -127,6 +127,41 @@ def late_interaction_info_nce(
     return pair_cross_entropy(logit_scale * image_to_text, logit_scale * text_to_image, positives)
 
 
+def mil_nce(
+    video_embedding: Float[Tensor, "b d"],
+    text_embedding: Float[Tensor, "b candidates d"],
+    logit_scale: Float[Tensor, ""],
+    candidate_mask: Bool[Tensor, "b candidates"] | None = None,
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""A video has several texts that may fit it; it is enough that some of them are near.
+
+    .. math:: \ell = -\frac{1}{b} \sum_i \log \frac{\sum_{(x, y) \in P_i} e^{s\, x^\top y}}
+       {\sum_{(x, y) \in P_i} e^{s\, x^\top y} + \sum_{(x, y) \in N_i} e^{s\, x^\top y}}
+
+    :math:`P_i` holds video i with each of its candidates; :math:`N_i` video i with those of all others, and all other
+    videos with the candidates of i. With one candidate each it is the NCE of one positive. Embeddings that know nothing
+    give ln(2b - 1). ``candidate_mask`` is True where a candidate exists: a row without any takes no part, and where no
+    row has one the loss is 0. ``positives`` (i, j) is True where the texts of row j fit video i as well.
+    Source: Miech et al. 2020 (MIL-NCE), equations 1 and 2; Akbari et al. 2021 (VATT), equations 4 and 5.
+    """
+    b = len(video_embedding)
+    _check_pairs(b, len(text_embedding))
+    logits = logit_scale * einsum(video_embedding, text_embedding, "i d, j candidates d -> i j candidates")
+    if positives is None:
+        positives = torch.eye(b, dtype=torch.bool, device=logits.device)
+    low = torch.finfo(logits.dtype).min / 2  # not -inf, from whose sums come NaN gradients
+    if candidate_mask is None:
+        candidate_mask = torch.ones(text_embedding.shape[:2], dtype=torch.bool, device=logits.device)
+    some = candidate_mask.any(1)
+    pairs = logits.masked_fill(~candidate_mask, low).logsumexp(-1).masked_fill(~some, low)  # (b videos, b texts)
+    reverse = pairs.T.masked_fill(positives.T, low)  # (i, j): video j with the texts of i
+    fitting = pairs.masked_fill(~positives, low).logsumexp(1)
+    loss = torch.cat([pairs, reverse], dim=1).logsumexp(1) - fitting
+    rows = (positives & some).any(1)
+    return (loss.masked_fill(~rows, 0)).sum() / rows.sum().clamp(min=1)
+
+
 def ranking_hinge(
     image_embedding: Float[Tensor, "b d"],
     text_embedding: Float[Tensor, "b d"],

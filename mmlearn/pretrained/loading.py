@@ -19,7 +19,19 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 
-FAMILIES = ("bert", "blip", "clip", "lxmert", "siglip", "vilt", "visual_bert", "vit")
+FAMILIES = (
+    "audio-spectrogram-transformer",
+    "bert",
+    "blip",
+    "clap",
+    "clip",
+    "lxmert",
+    "siglip",
+    "vilt",
+    "visual_bert",
+    "vit",
+)
+MODULES = {"audio-spectrogram-transformer": "ast"}  # where the published name is not the module's
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     kind = published.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"{folder / 'config.json'} is of model_type {kind!r}; mmlearn loads {', '.join(FAMILIES)}.")
-    family: Family = import_module(f"mmlearn.pretrained.{kind}").FAMILY
+    family: Family = import_module(f"mmlearn.pretrained.{MODULES.get(kind, kind)}").FAMILY
     tensors = _read_tensors(folder)
     try:
         with torch.device("meta"):

@@ -70,6 +70,8 @@ def check_data(name: str, objectives: Collection[str], sample: Any) -> None:
     """``ValueError`` where samples such as this one lack what a system reads or learns from."""
     if hasattr(sample, "layout"):
         return
+    if getattr(sample, "image", None) is None:
+        raise ValueError(f"{name} reads pictures, and {sample.source} is a sound without one: use other data.")
     if find_feed(name).regions:
         *others, last = PIXELS
         raise ValueError(
