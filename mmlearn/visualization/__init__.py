@@ -11,6 +11,7 @@ from mmlearn.visualization.figures import (
     retrieval_gallery,
     similarity_matrix,
 )
+from mmlearn.visualization.listening import listening_page
 from mmlearn.visualization.live import LiveCurve
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "embedding_plane",
     "head_table",
     "heat_maps",
+    "listening_page",
     "loss_curve",
     "retrieval_gallery",
     "similarity_matrix",

@@ -119,7 +119,7 @@ def _figure(name: str, image: Tensor, words, maps, grid: tuple[int, int], region
         )
         notes.append(f'<div class="note n{k}">{html.escape(_note(word, weights, inside))}</div>')
     return (
-        f'<figure><div class="picture"><img alt="" src="{_data_uri(image)}">{"".join(layers)}</div>'
+        f'<figure><div class="picture"><img alt="" src="{data_uri(image)}">{"".join(layers)}</div>'
         f'<div class="words">{" ".join(labels)}</div><div class="hint">hover or click a word</div>'
         f"{''.join(notes)}</figure>"
     )
@@ -132,7 +132,8 @@ def _note(word: str, weights: Tensor, inside: list[bool]) -> str:
     return f"“{word}”: the strongest patch is {'on' if inside[where] else 'not on'} its object"
 
 
-def _data_uri(image: Float[Tensor, "3 height width"]) -> str:
+def data_uri(image: Float[Tensor, "3 height width"]) -> str:
+    """A picture as the address of an HTML ``img``."""
     from PIL import Image
 
     buffer = io.BytesIO()

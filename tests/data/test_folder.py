@@ -212,7 +212,7 @@ def test_a_table_that_is_wrong(folder, text, expected):
             '{"image": "0.png", "caption": "a"}\n\n{"image": "0.png", "cap\n',
             "FOLDER/captions.jsonl, line 3 is not JSON:",
         ),
-        ('["0.png", "a dog"]\n', "line 1: expected an object with image and caption."),
+        ('["0.png", "a dog"]\n', "line 1: expected an object with image or sound, and caption."),
         ("[" * 100_000, "line 1 is not JSON"),
         ("{}\n", "line 1: no 'image'; it has nothing."),
         ('{"image": "0.png", "caption": "a \\ud83d dog"}', "line 1: caption holds half a character"),

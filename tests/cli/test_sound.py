@@ -1,0 +1,153 @@
+"""Folders with sounds at the command: what is shown, what is said of files that are bad, and what cannot be trained."""
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+RATE = 16_000
+
+
+def tone(seconds=0.5, rate=RATE, loudness=0.3):
+    return loudness * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """Eight sounds of one's own, all to train on; ``bad`` adds a file of that name and content."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    lines = ["sound,caption,split"]
+    for i in range(8):
+        soundfile.write(folder / f"{i}.flac", tone(), RATE)
+        lines.append(f"{i}.flac,hum number {i},train")
+    captions = folder / "captions.csv"
+    captions.write_text("\n".join(lines))
+
+    def bad(name, content=None):
+        if content is not None:
+            (folder / name).write_bytes(content)
+        captions.write_text(captions.read_text() + f"\n{name},a bad one,train")
+
+    return folder, bad
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Speech Commands, in small."""
+    folder = tmp_path / "speech_commands_v0.02"
+    for word in ("yes", "no"):
+        (folder / word).mkdir(parents=True)
+        for k in range(3):
+            soundfile.write(folder / word / f"abc{k}_nohash_0.wav", tone(), RATE)
+    (folder / "testing_list.txt").write_text("yes/abc0_nohash_0.wav\nno/abc0_nohash_0.wav\n")
+    (folder / "validation_list.txt").write_text("yes/abc1_nohash_0.wav\n")
+    return folder
+
+
+def picture(path):
+    with Image.open(path) as sheet:
+        return np.asarray(sheet.convert("RGB")) / 255
+
+
+def test_sounds_are_shown(mmlearn, sounds):
+    folder, _ = sounds
+    said = mmlearn("data", "show", folder, "--count", 2)
+    assert (said.code, said.err) == (0, "")
+    assert said.out == "runs/data/sounds-train.png\n"
+    assert picture(said.out.strip()).std() > 0.05
+
+
+def test_speech_commands_are_shown(mmlearn, words):
+    for split in ("train", "val", "test"):
+        said = mmlearn("data", "show", words, "--split", split, "--output", f"{split}.png")
+        assert said == (0, f"{split}.png\n", "")
+
+
+def test_a_long_recording_needs_no_time(mmlearn, sounds):
+    folder, _ = sounds
+    with soundfile.SoundFile(folder / "0.flac", "w", RATE, 1) as file:
+        for _ in range(20):
+            file.write(tone(60.0))
+    said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1)
+    assert (said.code, said.err) == (0, f"{folder / '0.flac'}: only its first 10 s are taken.\n")
+
+
+def test_what_is_converted_silent_or_clipped_is_said(mmlearn, sounds):
+    folder, _ = sounds
+    soundfile.write(folder / "3.flac", np.stack([tone(rate=48_000)] * 2, 1), 48_000)
+    soundfile.write(folder / "4.flac", tone(rate=8_000), 8_000)
+    soundfile.write(folder / "5.flac", 0 * tone(), RATE)
+    soundfile.write(folder / "6.flac", tone(loudness=4.0).clip(-1, 1), RATE)
+    said = mmlearn("data", "show", folder, "--output", "x.png")
+    assert (said.code, said.out) == (0, "x.png\n")
+    first, silent, clipped = said.err.splitlines()
+    converted = f"{folder / '3.flac'}: 2 channels mixed into one; 48,000 Hz resampled to 16,000."
+    assert first == f"to know of 2 sounds, such as: {converted}"
+    assert silent == f"{folder / '5.flac'}: silent."
+    assert clipped.startswith(f"{folder / '6.flac'}: clipped, 0.8")
+    said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1, "--skip-bad")
+    assert said.err == f"to know of 4 sounds, such as: {converted}\n"  # all of each was heard
+
+
+BAD = {
+    "missing.wav": (None, "There is no sound"),
+    "empty.ogg": (b"", "is empty (0 bytes)"),
+    "picture.ogg": (b"\x89PNG\r\n\x1a\n" + bytes(99), "it is a PNG picture"),
+    "video.m4a": (b"\x00\x00\x00\x20ftypM4A " + bytes(99), "it is MP4 or AAC"),
+    "page.mp3": (b"<html>not found</html>", "it is a web page"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_told_in_one_line(fails, sounds, name):
+    folder, bad = sounds
+    content, says = BAD[name]
+    bad(name, content)
+    fails("data", "show", folder, says=[str(folder / name), says])
+
+
+def test_bad_files_are_left_out_and_counted(mmlearn, sounds):
+    folder, bad = sounds
+    for name, (content, _) in BAD.items():
+        bad(name, content)
+    soundfile.write(folder / "cut.wav", tone(), RATE)
+    bad("cut.wav", (folder / "cut.wav").read_bytes()[:999])
+    soundfile.write(folder / "nan.wav", np.nan * tone(), RATE, subtype="FLOAT")
+    bad("nan.wav")
+    said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1, "--skip-bad")
+    assert (said.code, said.out) == (0, "x.png\n")
+    (line,) = said.err.splitlines()
+    assert line == f"left out 7 sounds, such as: There is no sound {folder / 'missing.wav'}."
+
+
+def test_all_bad(fails, sounds):
+    folder, _ = sounds
+    for path in folder.glob("*.flac"):
+        path.write_bytes(b"")
+    fails("data", "show", folder, "--skip-bad", says=f"{folder} has no train sounds that can be read.")
+
+
+def test_a_system_that_reads_pictures_needs_them(fails, sounds, tmp_path):
+    folder, _ = sounds
+    fails(
+        *("train", "clip", "--data", folder, "--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"),
+        says="clip reads pictures, and these samples have none: use other data.",
+    )
+
+
+def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
+    folder, _ = sounds
+    rows = (folder / "captions.csv").read_text().splitlines()[1:]
+    for i in range(8):
+        Image.new("RGB", (32, 32), (30 * i, 0, 99)).save(folder / f"{i}.png")
+    lines = ["sound,caption,split,image", *(f"{row},{i}.png" for i, row in enumerate(rows))]
+    (folder / "captions.csv").write_text("\n".join(lines))
+    options = ["--steps", 2, "--batch-size", 4, "--image-size", 32, "--vocab-size", 300, "--output", tmp_path / "run"]
+    said = mmlearn("train", "clip", "--data", folder, *options)
+    assert said.code == 0, said.err
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_only_folders_have_bad_files(fails):
+    fails("data", "show", "scenes", "--skip-bad", says="scenes has no option 'skip_bad'")
