@@ -19,7 +19,7 @@ from mmlearn.names import choices
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCALES = ("smoke", "laptop", "gpu")
+SCALES = ("smoke", "laptop", "long", "gpu")
 # Left to itself, glibc hands large buffers back after each step and asks for them again; to keep them saves time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 PACKAGE = Path(__file__).parent
@@ -70,9 +70,10 @@ class Chapter:
         self.details: dict[str, Any] = {}
         self.started = time.perf_counter()
 
-    def pick(self, *, smoke: Any, laptop: Any, gpu: Any) -> Any:
-        """The value for this run's scale."""
-        return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[self.scale]
+    def pick(self, *, smoke: Any, laptop: Any, gpu: Any, long: Any = None) -> Any:
+        """The value for this run's scale. ``long``, minutes on the same machine, is as ``laptop`` unless it is given."""
+        long = laptop if long is None else long
+        return {"smoke": smoke, "laptop": laptop, "long": long, "gpu": gpu}[self.scale]
 
     def figure(self, name: str, figure: "Figure") -> "Figure":
         """Save a figure as ``NAME.png`` and hand it back for display."""

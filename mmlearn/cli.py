@@ -65,7 +65,7 @@ def chapters(as_json: Json = False) -> None:
 @app.command()
 def run(
     chapter: Annotated[str, typer.Argument(help="Number or name of a chapter, such as 00.")],
-    scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, or gpu.")] = "laptop",
+    scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, long (minutes), or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
     keep: Annotated[
@@ -143,7 +143,7 @@ def train(
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
     image_size: Annotated[int, typer.Option(min=8, help="Pixels of a side.")] = 64,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Move, turn, resize and tint pictures.")] = False,
@@ -211,7 +211,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[int, typer.Option(min=2, help="Pairs at most; 256 where both are read together.")] = 5000,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -253,40 +253,55 @@ def data(context: typer.Context, as_json: Json = False) -> None:
             print(f"  {field:8} {_cell(value)}")
 
 
+def _sounds(sample: object) -> dict:
+    """What can be played of a sample, by label."""
+    waveform = getattr(sample, "waveform", None)
+    return getattr(sample, "sounds", {} if waveform is None else {"sound": waveform})
+
+
 @data_app.command("show")
 def data_show(
     name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The PNG to write; runs/data/NAME-SPLIT.png if not given.")
+        Path | None, typer.Option(help="The PNG, or page (.html), to write; in runs/data if not given.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
-    """Write a contact sheet of a data set as a PNG; a sound is shown as its spectrogram."""
+    """Write a contact sheet of a data set as a PNG, or as a page (.html) where sounds can be played.
+
+    In a PNG a sound is shown as its spectrogram.
+    """
     import torch
 
     from mmlearn.data import CARDS, fetch, load
     from mmlearn.data.mel import mel_picture
     from mmlearn.training.checkpoint import removed_on_failure
-    from mmlearn.visualization import contact_sheet
+    from mmlearn.visualization import contact_sheet, listening_page
 
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
-    samples = load(name, split, **({"skip_bad": True} if skip_bad else {}))
+    options = ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
+    samples = load(name, split, **options)
     _tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
     for note in sorted({note for sample in chosen for note in getattr(sample, "notes", ())}):
-        if note not in samples.notes:  # heard in the sound itself, such as silence
+        if note not in getattr(samples, "notes", ()):  # heard in the sound itself, such as silence
             say(note)
-    images = [mel_picture(each.waveform) if each.image is None else each.image for each in chosen]
-    sheet = contact_sheet(
-        images, [sample.caption for sample in chosen], title=f"{name}, {split}"
-    )
-    path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.png"
+    images = [getattr(one, "image", None) for one in chosen]
+    images = [mel_picture(one.waveform) if image is None else image for one, image in zip(chosen, images)]
+    kind = "html" if hasattr(chosen[0], "sounds") else "png"
+    path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
     with removed_on_failure(temporary):
-        sheet.savefig(temporary)
+        if path.suffix == ".html":
+            captions = ["\n".join(dict.fromkeys([one.caption, getattr(one, "english", one.caption)])) for one in chosen]
+            page = listening_page(images, captions, [_sounds(one) for one in chosen], title=f"{name}, {split}")
+            temporary.write_text(page, encoding="utf-8")
+        else:
+            contact_sheet(images, [one.caption for one in chosen], title=f"{name}, {split}").savefig(temporary)
         os.replace(temporary, path)
     print(path)
 

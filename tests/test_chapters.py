@@ -168,8 +168,10 @@ def test_at_smoke_scale_nothing_is_held_to_anything(chapter, tmp_path):
 
 
 def test_each_scale_has_its_value_and_others_are_unknown(chapter):
-    assert [chapter(scale).pick(smoke=1, laptop=2, gpu=3) for scale in ("smoke", "laptop", "gpu")] == [1, 2, 3]
-    with pytest.raises(ValueError, match="smoke, laptop, gpu"):
+    scales = ("smoke", "laptop", "long", "gpu")
+    assert [chapter(scale).pick(smoke=1, laptop=2, gpu=3) for scale in scales] == [1, 2, 2, 3]
+    assert [chapter(scale).pick(smoke=1, laptop=2, long=4, gpu=3) for scale in scales] == [1, 2, 4, 3]
+    with pytest.raises(ValueError, match="smoke, laptop, long, gpu"):
         chapter("laptops")
 
 

@@ -23,7 +23,7 @@ FUNCTIONS = [
 
 HEAVY = {
     "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
-    "papermill", "pycocotools", "resvg_py", "scipy", "sklearn", "tensorboard", "torchaudio", "torchvision",
+    "papermill", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard", "torchaudio", "torchvision",
     "transformers", "typer", "webdataset",
 }  # fmt: skip
 NEEDED = {

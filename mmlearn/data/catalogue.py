@@ -34,6 +34,30 @@ CARDS = {
         module="mmlearn.data.scenes",
         loader="Scenes",
     ),
+    "scenes-sound": Card(
+        licence="Apache-2.0 (drawn by this package)",
+        size="none: made on the fly",
+        splits=("train", "val", "test", "composition"),
+        shows="the same scenes; the two named objects sound, by turns or at once, each known by itself and in time",
+        module="mmlearn.data.scene_sound",
+        loader="SoundScenes",
+    ),
+    "scenes-video": Card(
+        licence="Apache-2.0 (drawn by this package)",
+        size="none: made on the fly",
+        splits=("train", "val", "test", "composition"),
+        shows="three shapes that move and collide, with a sound at each collision; who hits whom, and in what order",
+        module="mmlearn.data.scene_video",
+        loader="VideoScenes",
+    ),
+    "talking-lips": Card(
+        licence="Apache-2.0 (drawn by this package)",
+        size="none: made on the fly",
+        splits=("train", "val", "test", "unseen-speaker"),
+        shows="drawn mouths that speak syllables, of which eye and ear each tell a known part; a unit for each frame",
+        module="mmlearn.data.talking",
+        loader="TalkingLips",
+    ),
     "emoji": Card(
         licence="Apache-2.0, CC-BY-4.0, MIT, Unicode-3.0 (by style)",
         size="8 MB",
@@ -49,6 +73,14 @@ CARDS = {
         shows="the same concepts as line art: the hardest style",
         module="mmlearn.data.emoji",
         loader="OpenMoji",
+    ),
+    "stamps": Card(
+        licence="GPL-2.0-or-later; single items public domain, CC0, CC-BY, CC-BY-SA, CeCILL or GFDL besides",
+        size="21 MB",
+        splits=("train", "val", "test"),
+        shows="951 pictures with captions in 55 languages, six of them also spoken by people, and 101 sound effects",
+        module="mmlearn.data.stamps",
+        loader="Stamps",
     ),
 }
 # Not part of this package: each says how to install it.

@@ -47,12 +47,20 @@ from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
 from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
 from mmlearn.evaluation.retrieval import Embeddings, embed, median_rank, recall_at, retrieval, similarity
+from mmlearn.evaluation.separation import (
+    SeparationScores,
+    ideal_estimates,
+    separation_scores,
+    si_sdr,
+    si_sdr_improvement,
+)
 
 __all__ = [
     "Embeddings",
     "HeadReport",
     "Mentions",
     "Predictions",
+    "SeparationScores",
     "best_region",
     "box_of_map",
     "box_scores",
@@ -67,6 +75,7 @@ __all__ = [
     "grad_cam",
     "gradient_maps",
     "highest",
+    "ideal_estimates",
     "iou",
     "linear_probe",
     "mass_ratio",
@@ -95,6 +104,9 @@ __all__ = [
     "rerank_both_ways",
     "reranked_retrieval",
     "retrieval",
+    "separation_scores",
+    "si_sdr",
+    "si_sdr_improvement",
     "similarity",
     "soft_scores",
     "uniformity",

@@ -1,5 +1,6 @@
 """One pure function per objective. No module state, no data loading."""
 
+from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     info_nce,
     late_interaction,
@@ -10,6 +11,7 @@ from mmlearn.objectives.contrastive import (
     ranking_hinge,
     same_caption,
 )
+from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
 from mmlearn.objectives.gather import gather
 from mmlearn.objectives.masked import (
@@ -21,14 +23,32 @@ from mmlearn.objectives.masked import (
     masked_region_regression,
 )
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
+from mmlearn.objectives.reconstruction import masked_l1
+from mmlearn.objectives.separation import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
+from mmlearn.objectives.speech import (
+    code_diversity,
+    code_perplexity,
+    distractor_contrast,
+    mask_spans,
+    masked_cluster,
+    sample_distractors,
+)
 from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_loss
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
+    "binary_mask_loss",
+    "binary_masks",
     "central_moment_discrepancy",
+    "cluster",
+    "code_diversity",
+    "code_perplexity",
     "cosine_cost",
+    "ctc_log_likelihood",
+    "ctc_loss",
     "difference_loss",
     "distilled_targets",
+    "distractor_contrast",
     "gather",
     "hard_negatives",
     "image_text_matching",
@@ -37,17 +57,24 @@ __all__ = [
     "late_interaction",
     "late_interaction_info_nce",
     "mask_regions",
+    "mask_spans",
     "mask_tokens",
+    "masked_cluster",
     "masked_cross_entropy",
+    "masked_l1",
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
     "mil_nce",
+    "nearest",
     "pair_cross_entropy",
     "pairwise_sigmoid",
     "random_negatives",
     "ranking_hinge",
+    "ratio_mask_loss",
+    "ratio_masks",
     "same_caption",
+    "sample_distractors",
     "soft_cross_entropy",
     "update_average",
     "word_region_alignment",

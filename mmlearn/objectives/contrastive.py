@@ -150,16 +150,15 @@ def mil_nce(
     logits = logit_scale * einsum(video_embedding, text_embedding, "i d, j candidates d -> i j candidates")
     if positives is None:
         positives = torch.eye(b, dtype=torch.bool, device=logits.device)
-    low = torch.finfo(logits.dtype).min / 2  # not -inf, from whose sums come NaN gradients
+    low = torch.finfo(logits.dtype).min / 2  # finite, so that a sum over nothing is no special case
     if candidate_mask is None:
         candidate_mask = torch.ones(text_embedding.shape[:2], dtype=torch.bool, device=logits.device)
-    some = candidate_mask.any(1)
-    pairs = logits.masked_fill(~candidate_mask, low).logsumexp(-1).masked_fill(~some, low)  # (b videos, b texts)
+    pairs = logits.masked_fill(~candidate_mask, low).logsumexp(-1)  # (b videos, b texts), still low where none exists
     reverse = pairs.T.masked_fill(positives.T, low)  # (i, j): video j with the texts of i
     fitting = pairs.masked_fill(~positives, low).logsumexp(1)
     loss = torch.cat([pairs, reverse], dim=1).logsumexp(1) - fitting
-    rows = (positives & some).any(1)
-    return (loss.masked_fill(~rows, 0)).sum() / rows.sum().clamp(min=1)
+    rows = (positives & candidate_mask.any(1)).any(1)
+    return loss.masked_fill(~rows, 0).sum() / rows.sum().clamp(min=1)
 
 
 def ranking_hinge(

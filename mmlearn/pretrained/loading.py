@@ -25,11 +25,13 @@ FAMILIES = (
     "blip",
     "clap",
     "clip",
+    "hubert",
     "lxmert",
     "siglip",
     "vilt",
     "visual_bert",
     "vit",
+    "wav2vec2",
 )
 MODULES = {"audio-spectrogram-transformer": "ast"}  # where the published name is not the module's
 
@@ -41,7 +43,7 @@ class Family:
     ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
     maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
     their first axis. ``ignored`` are tensors that can be derived
-    from others.
+    from others, ``fresh`` counts of ours that no file has, such as steps, which begin at 0.
     """
 
     build: Callable[[Config], nn.Module]
@@ -49,6 +51,7 @@ class Family:
     renames: tuple[tuple[str, str], ...]
     packed: dict[str, tuple[str, ...]]
     ignored: tuple[str, ...]
+    fresh: tuple[str, ...] = ()
 
 
 def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
@@ -74,7 +77,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         raise ValueError(
             f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
         ) from error
-    _fill(model, _rename(family, tensors, folder), folder)
+    _fill(model, _rename(family, tensors, folder), folder, family.fresh)
     return model.eval()
 
 
@@ -172,12 +175,12 @@ def _rename(family: Family, tensors: dict[str, Tensor], folder: Path) -> dict[st
     return renamed
 
 
-def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path) -> None:
+def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path, fresh: tuple[str, ...] = ()) -> None:
     wanted = model.state_dict()
     problems = []
     if unused := sorted(published for ours, (published, _) in tensors.items() if ours not in wanted):
         problems.append(f"{_names(unused)} in the file but not in {type(model).__name__}")
-    if unfilled := sorted(set(wanted) - set(tensors)):
+    if unfilled := sorted(set(wanted) - set(tensors) - set(fresh)):
         problems.append(f"{_names(unfilled)} in {type(model).__name__} but not in the file")
     state, unfit = {}, []
     for ours, (published, tensor) in tensors.items():
@@ -195,6 +198,7 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
     problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
+    state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh}
     model.load_state_dict(state, assign=True)
 
 

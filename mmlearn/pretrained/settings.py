@@ -33,7 +33,8 @@ class Settings:
             raise ValueError(f"{name} in {self.where} should be like {default!r}, not {value!r}.")
         least = 0 if isinstance(default, float) or name.endswith("token_id") else 1
         most = 1000 if name.endswith("layers") else 2**31 - 1  # layers take time to build even without memory
-        if isinstance(value, int | float) and not least <= value <= most:  # neither is NaN
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not least <= value <= most:  # neither is NaN
             raise ValueError(
                 f"{name} in {self.where} should be a number from {least} to {most}, like {default!r}, not {value!r}."
             )

@@ -71,7 +71,7 @@ def check_data(name: str, objectives: Collection[str], sample: Any) -> None:
     if hasattr(sample, "layout"):
         return
     if getattr(sample, "image", None) is None:
-        raise ValueError(f"{name} reads pictures, and {sample.source} is a sound without one: use other data.")
+        raise ValueError(f"{name} reads pictures, and these samples have none: use other data.")
     if find_feed(name).regions:
         *others, last = PIXELS
         raise ValueError(

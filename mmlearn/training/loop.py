@@ -84,6 +84,7 @@ def fit(
 
     model = accelerator.prepare(torch.compile(_Loss(system)) if compile else _Loss(system))
     optimizers = [accelerator.prepare(item) for item in optimizers]
+    parameters = list(model.parameters())
     order = range(start * accumulate, steps * accumulate)
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
     loader = iter(DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, generator=own))
@@ -93,7 +94,7 @@ def fit(
         for step in range(start, steps):
             for group in (group for item in optimizers for group in item.param_groups):
                 group["lr"] = rates[step]
-            metrics = _step(accelerator, model, optimizers, loader, accumulate, max_norm)
+            metrics = _step(accelerator, model, parameters, optimizers, loader, accumulate, max_norm)
             if hasattr(system, "after_step"):
                 system.after_step()
             metrics = {"step": step + 1, **metrics, "learning_rate": rates[step]}
@@ -140,7 +141,7 @@ def _check_finite(metrics: dict[str, float], precision: str) -> None:
             )
 
 
-def _step(accelerator, model, optimizers, loader, accumulate: int, max_norm: float) -> dict[str, float]:
+def _step(accelerator, model, parameters, optimizers, loader, accumulate: int, max_norm: float) -> dict[str, float]:
     """One update: forward and backward over ``accumulate`` batches, then every optimiser."""
     totals: dict[str, Tensor] = {}
     for _ in range(accumulate):
@@ -150,7 +151,7 @@ def _step(accelerator, model, optimizers, loader, accumulate: int, max_norm: flo
             accelerator.backward(sum(losses.values()))
         for name, value in losses.items():
             totals[name] = totals.get(name, 0) + value.detach() / accumulate
-    norm = accelerator.clip_grad_norm_(model.parameters(), max_norm)
+    norm = accelerator.clip_grad_norm_(parameters, max_norm)
     for item in optimizers:
         item.step()
         item.zero_grad()

@@ -34,7 +34,14 @@ from mmlearn.models.finetune import PICTURE
 from mmlearn.training.feeding import FEEDS, check_data
 from mmlearn.training.runs import Run
 
-HELD_OUT = {"scenes": "test", "emoji": "unseen-style", "emoji-openmoji": "unseen-style"}
+HELD_OUT = {
+    "scenes": "test",
+    "scenes-sound": "test",
+    "scenes-video": "test",
+    "talking-lips": "unseen-speaker",
+    "emoji": "unseen-style",
+    "emoji-openmoji": "unseen-style",
+}
 SCENES = 256  # pairs, where a data set has no end
 FUSED = 256  # pairs, of systems that read picture and text together
 AGAIN = 16  # candidates of each query that these look at closely

@@ -112,6 +112,8 @@ def test_scales_without_a_record_say_not_run(tmp_path):
     sections = dict(re.findall(r"^### (.*?) scale\n\n(.*?)\n", page, re.MULTILINE))
     assert set(sections) == {"05, laptop", "05, gpu", "07, laptop", "07, gpu"}
     assert [scale for scale, first in sections.items() if first == "not run"] == ["05, laptop", "05, gpu", "07, gpu"]
+    path.with_name("long.json").write_text(path.read_text())
+    assert "### 07, long scale\n\n|" in pages.results_page([chapter("07_contrastive")], tmp_path)
     assert "0.950" in page
 
 
@@ -179,7 +181,7 @@ def test_data_cards_hold_licence_counts_and_every_credit():
         for name in re.findall(r"^## (.*)", (archive / "CREDITS.md").read_text(), re.MULTILINE):
             assert f"**{name}**" in page
     # the credits must not open sections of their own
-    assert re.findall(r"^## (.*)", page, re.MULTILINE) == ["scenes", "emoji", "emoji-openmoji", "Weights"]
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == [*pages.CARDS, "Weights"]
 
 
 def test_every_command_is_on_its_page():

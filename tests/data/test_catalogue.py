@@ -9,10 +9,22 @@ from mmlearn.data import CARDS, easy_vqa, load
 from mmlearn.data.catalogue import APART
 from mmlearn.data.easy_vqa import EasyVQA
 from mmlearn.data.emoji import Emoji, OpenMoji
+from mmlearn.data.scene_sound import SoundScenes
+from mmlearn.data.scene_video import VideoScenes
 from mmlearn.data.scenes import Scenes
+from mmlearn.data.stamps import Stamps
+from mmlearn.data.talking import TalkingLips
 from mmlearn.names import choices
 
-CLASSES = {"scenes": Scenes, "emoji": Emoji, "emoji-openmoji": OpenMoji}
+CLASSES = {
+    "scenes": Scenes,
+    "scenes-sound": SoundScenes,
+    "scenes-video": VideoScenes,
+    "talking-lips": TalkingLips,
+    "emoji": Emoji,
+    "emoji-openmoji": OpenMoji,
+    "stamps": Stamps,
+}
 
 
 def test_there_is_a_card_for_each_packaged_set():
@@ -64,12 +76,13 @@ def test_openmoji_has_nothing_to_train_on():
         ("emojis", "emoji"),
         ("openmoji", "emoji-openmoji"),
         ("emoji_openmoji", "emoji-openmoji"),
+        ("stamp", "stamps"),
         ("easyvqa", "easy-vqa"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"no folder '{name}'; did you mean '{nearest}'\? choose from scenes, emoji,"):
+    with pytest.raises(ValueError, match=rf"no folder '{name}'; did you mean '{nearest}'\? choose from scenes, "):
         load(name)
 
 
@@ -79,7 +92,7 @@ def test_a_name_like_no_other_is_answered_with_all(name, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no data set and no folder") as caught:
         load(name)
     assert "did you mean" not in str(caught.value)
-    assert str(caught.value).endswith("choose from scenes, emoji, emoji-openmoji, easy-vqa.")
+    assert str(caught.value).endswith(f"choose from {', '.join([*CARDS, *APART])}.")
 
 
 def test_nearest_of_names_in_capitals():

@@ -1,0 +1,168 @@
+"""Sound as tokens: pieces of a waveform, or patches of time and frequency of a log-mel spectrogram.
+
+Source: Akbari et al. 2021 (VATT), section 3.1; Gong et al. 2021 (AST), section 2.1.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.layers.config import Config
+from mmlearn.layers.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig(Config):
+    mels: int = 128  # bands of the spectrogram
+    max_frames: int = 204  # 2 s at 100 frames a second, as ImageBind has them
+    patch_size: tuple[int, int] = (16, 16)  # bands, frames
+    stride: tuple[int, int] = (10, 10)  # below patch_size, patches overlap
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-5
+    dropout: float = 0.0
+    class_token: bool = True
+
+
+class AudioEncoderOutput(NamedTuple):
+    tokens: Float[Tensor, "b n d"]  # the class token first, then patches: all of the lowest bands, then the next
+    mask: Bool[Tensor, "b n"]
+
+
+class WaveformTokens(nn.Module):
+    r"""Cut a waveform into pieces of ``patch`` samples, project each, and add the learned embedding of its place.
+
+    The last piece is filled with zeros, as are samples where ``waveform_mask`` is False; a piece is real if any of its
+    samples is. Returns (b, n, d) and (b, n).
+
+    Raises ``ValueError`` for waveforms that are not float (b, samples), or longer than ``samples``.
+    Source: Akbari et al. 2021 (VATT), section 3.1.
+    """
+
+    def __init__(self, samples: int, patch: int, width: int):
+        super().__init__()
+        self.samples, self.patch = samples, patch
+        self.patches = nn.Linear(patch, width)
+        self.positions = nn.Parameter(torch.randn(-(-samples // patch), width) * width**-0.5)
+
+    def forward(
+        self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        if waveform.ndim != 2 or not waveform.is_floating_point():
+            raise ValueError(f"Sound is a float tensor (b, samples); got {waveform.dtype} {tuple(waveform.shape)}.")
+        if not 1 <= waveform.shape[1] <= self.samples:
+            raise ValueError(f"Sound has 1 to {self.samples} samples here, got {waveform.shape[1]}; cut it.")
+        real = torch.ones_like(waveform, dtype=torch.bool) if waveform_mask is None else waveform_mask
+        missing = -waveform.shape[1] % self.patch
+        waveform, real = F.pad(waveform.masked_fill(~real, 0), (0, missing)), F.pad(real, (0, missing))
+        pieces = waveform.unflatten(1, (-1, self.patch))  # (b, n, samples of a piece)
+        return self.patches(pieces) + self.positions[: pieces.shape[1]], real.unflatten(1, (-1, self.patch)).any(-1)
+
+
+def patchify_mel(
+    mel: Float[Tensor, "b mels s"], size: tuple[int, int], stride: tuple[int, int]
+) -> Float[Tensor, "b row column values"]:
+    r"""Cut a spectrogram into patches of ``size`` (bands, frames), one every ``stride`` of them.
+
+    .. math:: x \in \mathbb{R}^{M \times S} \to x_p \in \mathbb{R}^{r \times c \times m s}, \quad
+       r = \lfloor (M - m) / \delta_m \rfloor + 1, \; c = \lfloor (S - s) / \delta_s \rfloor + 1
+
+    What is beyond the last whole patch is left out. Source: Gong et al. 2021 (AST), section 2.1.
+    """
+    return mel.unfold(1, size[0], stride[0]).unfold(2, size[1], stride[1]).flatten(3)
+
+
+def patchify_frames(mask: Bool[Tensor, "b s"], size: int, stride: int) -> Bool[Tensor, "b column"]:
+    """Which columns of patches are real: those without padding, and the first one if it holds anything real."""
+    frames = mask.unfold(1, size, stride)
+    return torch.cat([frames[:, :1].any(-1), frames[:, 1:].all(-1)], dim=1)
+
+
+class AudioEmbedding(nn.Module):
+    r"""Patches of a log-mel spectrogram, each projected, plus a learned embedding of its band and one of its time.
+
+    .. math:: z_{ij} = E\, x_{ij} + e^\mathrm{band}_i + e^\mathrm{time}_j
+
+    ``mel_mask`` (b, s) is True where a frame is real; padding becomes zeros. Sound shorter than a patch is padded to
+    one. Returns (b, n, d), and (b, n), True where a patch is real; the class token always is.
+
+    Raises ``ValueError`` for spectrograms of another number of bands, without frames, or longer than ``max_frames``.
+    Source: Gong et al. 2021 (AST), section 2.1, there with one embedding a patch; Akbari et al. 2021 (VATT), equation
+    1, for the sum.
+    """
+
+    def __init__(self, config: AudioEncoderConfig):
+        super().__init__()
+        self.config = config
+        rows, columns = (
+            (length - size) // stride + 1
+            for length, size, stride in zip((config.mels, config.max_frames), config.patch_size, config.stride)
+        )
+        width = config.width
+        self.patches = nn.Linear(config.patch_size[0] * config.patch_size[1], width)
+        self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
+        self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)
+        self.times = nn.Parameter(torch.randn(columns, width) * width**-0.5)
+
+    def forward(
+        self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        self._check(mel, mel_mask)
+        real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mel_mask is None else mel_mask
+        missing = max(self.config.patch_size[1] - mel.shape[2], 0)
+        mel, real = F.pad(mel.masked_fill(~real[:, None], 0), (0, missing)), F.pad(real, (0, missing))
+        x = self.patches(patchify_mel(mel, self.config.patch_size, self.config.stride))  # (b, row, column, d)
+        x = x + self.bands[:, None] + self.times[: x.shape[2]]
+        columns = patchify_frames(real, self.config.patch_size[1], self.config.stride[1])
+        mask = repeat(columns, "b column -> b (row column)", row=x.shape[1])
+        x = rearrange(x, "b row column d -> b (row column) d")
+        if self.class_token is not None:
+            x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
+            mask = F.pad(mask, (1, 0), value=True)
+        return x, mask
+
+    def _check(self, mel: Tensor, mel_mask: Tensor | None) -> None:
+        mels, frames = self.config.mels, self.config.max_frames
+        if mel.ndim != 3 or mel.shape[1] != mels or not mel.is_floating_point():
+            raise ValueError(f"Log-mel is a float tensor (b, {mels}, frames); got {mel.dtype} {tuple(mel.shape)}.")
+        if not 1 <= mel.shape[2] <= frames:
+            raise ValueError(f"Sound is 1 to {frames} frames long here, got {mel.shape[2]}; cut it into pieces.")
+        if mel_mask is not None and mel_mask.shape != (len(mel), mel.shape[2]):
+            raise ValueError(
+                f"mel_mask is {(len(mel), mel.shape[2])}, True where a frame is real; got {tuple(mel_mask.shape)}."
+            )
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel → patches → positions → transformer → norm. Returns the tokens, and which of them are real.
+
+    Source: Gong et al. 2021 (AST), section 2.1.
+    """
+
+    def __init__(self, config: AudioEncoderConfig):
+        super().__init__()
+        self.embedding = AudioEmbedding(config)
+        self.transformer = Transformer(
+            config.width,
+            config.depth,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            norm_epsilon=config.norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(
+        self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
+    ) -> AudioEncoderOutput:
+        x, mask = self.embedding(mel, mel_mask)
+        return AudioEncoderOutput(self.norm(self.transformer(x, mask)), mask)

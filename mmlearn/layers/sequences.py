@@ -1,0 +1,103 @@
+"""Three sequences, each with its own length and mask: how systems that read words, sound and video frames begin."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+MODALITIES = ("text", "audio", "video")
+
+Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
+
+
+class Sequences(nn.Module):
+    """Words by a table that learns, sound frame by frame, and video frames as lists of numbers, each with its mask.
+
+    ``widths`` are the features of a word, a frame of sound and a frame of video. Every ``audio_pool`` frames of sound
+    become their mean, over real ones; what is left at the end is one more. Where there is padding, features are zeros.
+    Raises ``ValueError`` for sequences of another number of features, not as many of one kind as of another, or
+    without elements, for masks of another shape, and, on a CPU, for tokens outside the vocabulary.
+    """
+
+    def __init__(self, vocab_size: int, widths: dict[str, int], audio_pool: int = 1):
+        super().__init__()
+        self.audio_pool = audio_pool
+        self.words = nn.Embedding(vocab_size, widths["text"])
+        self.widths = widths
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mel: Float[Tensor, "b mels s"],
+        video: Float[Tensor, "b f *frame"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        video_mask: Bool[Tensor, "b f"] | None = None,
+    ) -> dict[str, Sequence]:
+        sequences = {"text": self._look_up(tokens), "audio": mel.mT, "video": video.flatten(2)}
+        masks = {"text": mask, "audio": mel_mask, "video": video_mask}
+        result = {}
+        for name, x in sequences.items():
+            real = torch.ones_like(x[..., 0], dtype=torch.bool) if masks[name] is None else masks[name]
+            if len(x) != len(tokens) or not x.shape[1] or x.shape[2] != self.widths[name] or real.shape != x.shape[:2]:
+                raise ValueError(
+                    f"To {len(tokens)} texts belong as many sequences of {name} with {self.widths[name]} features each "
+                    f"and a mask; got {tuple(x.shape)} and {tuple(real.shape)}."
+                )
+            x = x.masked_fill(~real[..., None], 0)
+            result[name] = mean_pool(x, real, self.audio_pool) if name == "audio" else (x, real)
+        return result
+
+    def _look_up(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        try:
+            return self.words(tokens)
+        except IndexError as error:
+            count = self.words.num_embeddings
+            wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
+            raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
+
+
+def mean_pool(
+    x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"], size: int
+) -> tuple[Float[Tensor, "b fewer features"], Bool[Tensor, "b fewer"]]:
+    """The mean over the real ones of every ``size`` elements, and where there are any; zeros where there are none."""
+    if size == 1:
+        return x, mask
+    missing = -x.shape[1] % size
+    x, mask = F.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, size)), F.pad(mask, (0, missing)).unflatten(1, (-1, size))
+    return (x * mask[..., None]).sum(2) / mask.sum(2).clamp(min=1)[..., None], mask.any(2)
+
+
+def read_batch(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What a system of this name reads of a batch.
+
+    ``ValueError`` for a batch that lacks any of it, or a label, or is empty.
+    """
+    if missing := [key for key in ("tokens", "mel", "video", "label") if key not in batch]:
+        raise ValueError(f"Nothing to learn: {name} needs {' and '.join(missing)} in the batch as well.")
+    if not len(batch["tokens"]):
+        raise ValueError("A batch holds at least one text with its sound and video.")
+    keys = ("tokens", "mel", "video", "mask", "mel_mask", "video_mask")
+    return {key: batch[key] for key in keys if batch.get(key) is not None}
+
+
+def task_loss(
+    logits: Float[Tensor, "b outputs"], label: Tensor, distance: Callable[[Tensor, Tensor], Tensor]
+) -> Float[Tensor, ""]:
+    """Cross-entropy where labels (b,) are classes; where they are scores, their ``distance`` to the one output.
+
+    Raises ``ValueError`` for a class that does not exist, or where a score would have several outputs.
+    """
+    b, outputs = logits.shape
+    if label.shape != (b,) or (label.is_floating_point() and outputs != 1):
+        raise ValueError(
+            f"batch['label'] is int64 ({b},), a class from 0 to {outputs - 1}, or float, a score, with outputs=1; got "
+            f"{label.dtype} {tuple(label.shape)}."
+        )
+    if label.is_floating_point():
+        return distance(logits[:, 0], label)
+    if (wrong := (label < 0) | (label >= outputs)).any():
+        raise ValueError(f"batch['label'] holds {int(label[wrong][0])}; labels are 0 to {outputs - 1} here.")
+    return F.cross_entropy(logits, label)

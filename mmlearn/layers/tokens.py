@@ -1,0 +1,54 @@
+"""Fewer tokens: a random part of them, enough to learn from at a fraction of the cost; or one that stands for all."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class KeptTokens(NamedTuple):
+    """What is left of a sequence: the tokens, which of them are real, and where each of them stood."""
+
+    tokens: Float[Tensor, "b k d"]
+    mask: Bool[Tensor, "b k"]
+    position: Int[Tensor, "b k"]
+
+
+def drop_tokens(
+    x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None, rate: float, generator: torch.Generator
+) -> KeptTokens:
+    r"""DropToken: keep a random part of the tokens of each row, in their order.
+
+    .. math:: k_i = \lceil (1 - r)\, n_i \rceil, \quad k = \lceil (1 - r)\, n \rceil
+
+    Every row gives up the same share of what is real in it: k_i of its n_i real tokens are kept, and k - k_i tokens of
+    padding follow. Give positions to tokens beforehand. ``rate`` 0 gives back what came and draws nothing. Raises
+    ``ValueError`` for a rate that is not at least 0 and below 1. Source: Akbari et al. 2021 (VATT), section 3.1.1.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"The share of tokens to drop is at least 0 and below 1, got {rate}.")
+    b, n, _ = x.shape
+    mask = torch.ones(b, n, dtype=torch.bool, device=x.device) if mask is None else mask
+    if rate == 0:
+        return KeptTokens(x, mask, torch.arange(n, device=x.device).expand(b, n))
+    keep = 1 - rate
+    chance = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
+    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : _share(n, keep)]  # real ones first, in random order
+    real = torch.tensor([_share(count, keep) for count in range(n + 1)], device=x.device)[mask.sum(1)]
+    kept = torch.arange(drawn.shape[1], device=x.device) < real[:, None]
+    position, order = drawn.masked_fill(~kept, n).sort(1)  # what is not kept goes last
+    position = torch.where(position == n, drawn.gather(1, order), position)
+    return KeptTokens(x.gather(1, position[..., None].expand(-1, -1, x.shape[2])), kept.gather(1, order), position)
+
+
+def maximum(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
+    """The largest value of each feature over the tokens that are real; zeros where none is."""
+    if mask is None:
+        return x.amax(1)
+    return x.masked_fill(~mask[..., None], -torch.inf).amax(1).masked_fill(~mask.any(1, keepdim=True), 0)
+
+
+def _share(count: int, keep: float) -> int:
+    return math.ceil(count * keep - 1e-9)  # 10 · (1 - 0.7) is a little more than 3 in floating point

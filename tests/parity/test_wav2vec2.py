@@ -1,0 +1,259 @@
+"""wav2vec 2.0 equals Transformers' for pretraining and for texts: states, codes, losses, gradients, padding."""
+
+import pytest
+import torch
+from testing_tools import close
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2Model
+
+from mmlearn import load_pretrained
+from mmlearn.layers.speech import frame_mask, standardise
+from mmlearn.objectives.speech import mask_spans, sample_distractors
+
+# Nothing but the noise of the quantiser is left to chance.
+SILENT = {
+    f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "feat_proj", "feat_quantizer", "final")
+}
+CASES = {
+    "base": dict(
+        conv_dim=(12, 16, 20),
+        conv_kernel=(5, 3, 2),
+        conv_stride=(3, 2, 2),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=50,
+        num_conv_pos_embeddings=6,
+        num_conv_pos_embedding_groups=4,
+        num_codevectors_per_group=7,
+        num_codevector_groups=2,
+        codevector_dim=12,
+        proj_codevector_dim=10,
+        batch=3,
+        samples=461,
+    ),
+    "large": dict(
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        conv_bias=True,
+        conv_dim=(10, 14),
+        conv_kernel=(7, 4),
+        conv_stride=(4, 3),
+        hidden_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        intermediate_size=33,
+        num_conv_pos_embeddings=5,
+        num_conv_pos_embedding_groups=2,
+        num_codevectors_per_group=5,
+        num_codevector_groups=3,
+        codevector_dim=15,
+        proj_codevector_dim=8,
+        layer_norm_eps=1e-6,
+        batch=4,
+        samples=387,
+    ),
+    "group norm, pre-norm, batch of one": dict(
+        do_stable_layer_norm=True,
+        hidden_act="relu",
+        conv_bias=True,
+        conv_dim=(6, 9),
+        conv_kernel=(10, 3),
+        conv_stride=(5, 2),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=24,
+        num_conv_pos_embeddings=9,
+        num_conv_pos_embedding_groups=8,
+        num_codevectors_per_group=11,
+        num_codevector_groups=1,
+        codevector_dim=6,
+        proj_codevector_dim=7,
+        batch=1,
+        samples=303,
+    ),
+    "layer norm, post-norm": dict(
+        feat_extract_norm="layer",
+        conv_dim=(8, 8, 8, 8),
+        conv_kernel=(4, 3, 3, 2),
+        conv_stride=(2, 2, 2, 1),
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=1,
+        num_codevectors_per_group=6,
+        num_codevector_groups=2,
+        codevector_dim=8,
+        proj_codevector_dim=16,
+        contrastive_logits_temperature=0.3,
+        diversity_loss_weight=0.7,
+        batch=2,
+        samples=200,
+    ),
+}
+
+
+def inputs(case, padded=True, **changes):
+    """A configuration, and waveforms with their mask; what is padded is 0."""
+    case = dict(CASES[case])
+    batch, samples = case.pop("batch"), case.pop("samples")
+    config = Wav2Vec2Config(**case | SILENT | dict(layerdrop=0.0, vocab_size=9) | changes)
+    mask = torch.arange(samples) < samples - 37 * torch.arange(batch)[:, None] - 11
+    mask = mask if padded else torch.ones_like(mask)
+    return config, {"waveform": torch.randn(batch, samples) * mask, "waveform_mask": mask}
+
+
+def hidden(config, given):
+    """Spans and distractors for both models, under the names of ours."""
+    real = frame_mask(given["waveform_mask"], config.conv_kernel, config.conv_stride)
+    generator = torch.Generator().manual_seed(2)
+    masked = mask_spans(real, probability=0.15, length=4, generator=generator)
+    return {"masked": masked, "distractor": sample_distractors(masked, 6, generator=generator)}
+
+
+def exactly_by_row(linear):
+    """The same numbers for the same row, wherever it stands, which a product of matrices does not promise."""
+    return lambda x: (x[..., None, :] * linear.weight).sum(-1) + linear.bias
+
+
+def theirs(given):
+    """The same under the names of theirs, which number distractors through the whole batch."""
+    named = {"input_values": given["waveform"], "attention_mask": given["waveform_mask"].long()}
+    if "masked" in given:
+        b, s = given["masked"].shape
+        named["mask_time_indices"] = given["masked"]
+        named["sampled_negative_indices"] = given["distractor"] + s * torch.arange(b)[:, None, None]
+    return named
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_pretraining(case, padded, twins, assert_same_gradients, monkeypatch):
+    """Codes are the likeliest ones, so that several frames have the same, also among distractors.
+
+    These are left out by their codes here, and by their vectors there, which are equal only if each is exact.
+    """
+    torch.manual_seed(1)
+    config, given = inputs(case, padded)
+    published, ours = twins(Wav2Vec2ForPreTraining(config))
+    monkeypatch.setattr(published.project_q, "forward", exactly_by_row(published.project_q))
+    given |= hidden(config, given)
+    expected, count = published(**theirs(given)), given["masked"].sum()
+    output = ours(given["waveform"], given["waveform_mask"], given["masked"])
+    close(output.context, expected.projected_states)
+    close(output.target, expected.projected_quantized_states)
+    same = (output.codes[:, :, None] == output.codes[:, None]).all(-1)
+    assert same.gather(2, given["distractor"])[given["masked"]].any()
+    losses = ours.loss(given)
+    close(losses["contrastive"], expected.contrastive_loss / count)
+    close(losses["diversity"], config.diversity_loss_weight * expected.diversity_loss / count)
+    sum(losses.values()).backward()
+    (expected.loss / count).backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pretraining_with_noise(case, twins, assert_same_gradients, monkeypatch):
+    """In training codes are samples, and the choice has a gradient: the same noise gives the same."""
+    torch.manual_seed(1)
+    config, given = inputs(case)
+    published, ours = twins(Wav2Vec2ForPreTraining(config))
+    monkeypatch.setattr(published.project_q, "forward", exactly_by_row(published.project_q))
+    given |= hidden(config, given)
+    shape = (*given["masked"].shape, config.num_codevector_groups, config.num_codevectors_per_group)
+    torch.manual_seed(3)
+    given["gumbel"] = -torch.empty(shape).flatten(0, 2).exponential_().log().view(shape)
+    codes = ours(given["waveform"], given["waveform_mask"], None, given["gumbel"]).codes
+    assert not torch.equal(codes, ours(given["waveform"], given["waveform_mask"]).codes)
+    torch.manual_seed(3)
+    expected, count = published.train()(**theirs(given)), given["masked"].sum()
+    losses = ours.train().loss(given)
+    close(losses["contrastive"], expected.contrastive_loss / count)
+    close(losses["diversity"], config.diversity_loss_weight * expected.diversity_loss / count)
+    sum(losses.values()).backward()
+    (expected.loss / count).backward()
+    assert ours.quantiser.logits.weight.grad.abs().max() > 1e-4
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_texts(case, twins, assert_same_gradients):
+    torch.manual_seed(1)
+    config, given = inputs(case, pad_token_id=3)
+    published, ours = twins(Wav2Vec2ForCTC(config))
+    b = len(given["waveform"])
+    tokens = torch.randint(4, 9, (b, 6))
+    tokens[0, 1] = tokens[0, 0]
+    mask = torch.arange(6) < 3 + torch.arange(b)[:, None] % 4
+    expected = published(**theirs(given), labels=torch.where(mask, tokens, -100))
+    close(ours(given["waveform"], given["waveform_mask"]).logits, expected.logits)
+    loss = ours.loss(given | {"tokens": tokens, "mask": mask})["ctc"]
+    close(loss, expected.loss / b)
+    frames = ours(**given).logits.shape[1]  # a text costs about ln v a frame, and so has gradients far above 1
+    (loss / frames).backward()
+    (expected.loss / b / frames).backward()
+    assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_states(case, twins):
+    config, given = inputs(case)
+    published, ours = twins(Wav2Vec2Model(config))
+    expected = published(**theirs(given))
+    output = ours.speech(given["waveform"], given["waveform_mask"])
+    close(output.tokens, expected.last_hidden_state)
+    close(output.features, expected.extract_features)
+    assert ours(given["waveform"]).target is ours(given["waveform"]).logits is None
+    close(ours(given["waveform"]).tokens, published(given["waveform"]).last_hidden_state)
+
+
+def test_older_names_of_the_positions(twins, tmp_path):
+    """Checkpoints before PyTorch 2.1 call length and direction of a kernel weight_g and weight_v."""
+    from safetensors.torch import load_file, save_file
+
+    _, ours = twins(Wav2Vec2ForPreTraining(inputs("base")[0]))
+    path = tmp_path / "weights" / "model.safetensors"
+    tensors = load_file(path)
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    older = {}
+    for name, tensor in tensors.items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        older[name] = tensor
+    assert older.keys() != tensors.keys()
+    save_file(older, path)
+    for name, value in load_pretrained(path.parent).state_dict().items():
+        assert torch.equal(value, ours.state_dict()[name]), name
+
+
+def test_a_loaded_model_counts_its_own_steps(twins):
+    _, ours = twins(Wav2Vec2ForPreTraining(inputs("base")[0]))
+    assert ours.steps.item() == 0
+    assert ours.gumbel_temperature == 2.0
+    ours.after_step()
+    assert ours.state_dict()["steps"].item() == 1
+
+
+def test_clips_are_standardised_as_for_published_models():
+    clips = [torch.randn(300) * 0.1 + 0.4, torch.randn(451) - 2]
+    extract = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    expected = extract([clip.numpy() for clip in clips], sampling_rate=16_000, padding=True, return_tensors="pt")
+    waveform = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=9.0)
+    mask = torch.arange(451) < torch.tensor([[300], [451]])
+    close(standardise(waveform, mask), expected["input_values"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(add_adapter=True), "add_adapter = True in config.json is not built here"),
+        (dict(feat_extract_activation="relu"), "feat_extract_activation = 'relu'"),
+        (dict(adapter_attn_dim=4, feat_extract_norm="layer", do_stable_layer_norm=True), "adapter_attn_dim"),
+    ],
+)
+def test_what_is_not_built_is_told(changes, message, twins):
+    config, _ = inputs("base", **changes)
+    with pytest.raises(ValueError, match=message):
+        twins(Wav2Vec2Model(config))
