@@ -71,7 +71,7 @@ class Chapter:
         self.started = time.perf_counter()
 
     def pick(self, *, smoke: Any, laptop: Any, gpu: Any, long: Any = None) -> Any:
-        """The value for this run's scale. ``long``, minutes on the same machine, is as ``laptop`` unless it is given."""
+        """The value for this run's scale. ``long``, minutes on the same machine, is as ``laptop`` unless given."""
         long = laptop if long is None else long
         return {"smoke": smoke, "laptop": laptop, "long": long, "gpu": gpu}[self.scale]
 

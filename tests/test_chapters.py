@@ -274,7 +274,7 @@ def test_a_cell_that_fails_is_told_in_one_line_and_leaves_no_old_results(tmp_pat
 
 
 def test_an_unknown_scale_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="smoke, laptop, gpu"):
+    with pytest.raises(ValueError, match="smoke, laptop, long, gpu"):
         run(small(tmp_path), tmp_path / "out", scale="large")
     assert not (tmp_path / "out").exists()
 

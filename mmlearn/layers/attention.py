@@ -62,13 +62,13 @@ def attention_weights(
     Rows sum to 1, or to 0 where a query may attend nothing. Masks and errors as in :func:`attention`.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    allowed = _allowed(query, key, mask, causal)
-    if allowed is None:
+    allowed, quick = _allowed(query, key, mask, causal), scores.device.type == "cpu"  # to look at a mask
+    if allowed is None or (quick and allowed.all()):
         return _softmax(scores)
     # Very low, not -inf: a row without any key must give zeros, not NaN, forward and backward.
     low = torch.zeros_like(allowed, dtype=scores.dtype).masked_fill(~allowed, torch.finfo(scores.dtype).min / 2)
     weights, some = _softmax(scores + low), allowed.any(-1, keepdim=True)
-    return weights if some.device.type == "cpu" and some.all() else weights * some
+    return weights if quick and some.all() else weights * some
 
 
 def _softmax(scores: Float[Tensor, "b h q n"]) -> Float[Tensor, "b h q n"]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.attention import Attention
-from mmlearn.layers.pooling import select_tokens
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class TransformerBlock(nn.Module):
 
     for f in turn self-attention, attention to the context (decoder blocks only), and the MLP.
     ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention
-    weights and on each residual branch. Where only one token of each row is read afterwards, ``read`` (b,) says which,
-    and the block computes that one, (b, 1, d): it asks all others, but they need not ask.
+    weights and on each residual branch. Where only some tokens of each row are read afterwards, ``read`` says which,
+    (b,) for one or (b, r) for more, and the block computes those, (b, r, d): they ask all others, who need not ask.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TransformerBlock(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-        read: Int[Tensor, "b"] | None = None,
+        read: Int[Tensor, "b *r"] | None = None,
     ) -> Float[Tensor, "b r d"]:
         if (context is None) != (self.cross_attention is None):
             raise ValueError("A block takes a context exactly if it was built with context_width.")
@@ -104,14 +104,15 @@ class TransformerBlock(nn.Module):
             )
         return self._residual(x, self.mlp_norm, self.mlp)
 
-    def _read(self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor) -> Float[Tensor, "b 1 d"]:
-        """Self-attention of one token of each row, ``mask`` (b, n)."""
+    def _read(self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor) -> Float[Tensor, "b r d"]:
+        """Self-attention of some tokens of each row, ``mask`` (b, n)."""
+        read = read[:, None] if read.ndim == 1 else read
         if causal:
-            past = torch.arange(x.shape[1], device=x.device) <= read[:, None]
-            mask = past if mask is None else mask & past
+            past = torch.arange(x.shape[1], device=x.device) <= read[..., None]
+            mask = past if mask is None else mask[:, None] & past
         seen = self.attention_norm(x) if self.norm_first else x
-        one = select_tokens(x, read)[:, None]
-        return self._residual(one, self.attention_norm, lambda one: self.attention(one, seen, mask))
+        some = x.gather(1, repeat(read, "b r -> b r d", d=x.shape[-1]))
+        return self._residual(some, self.attention_norm, lambda some: self.attention(some, seen, mask))
 
     def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
@@ -148,7 +149,7 @@ class Transformer(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-        read: Int[Tensor, "b"] | None = None,
+        read: Int[Tensor, "b *r"] | None = None,
     ) -> Float[Tensor, "b r d"]:
         for block in self.blocks[:-1]:
             x = block(x, mask, causal, context, context_mask)

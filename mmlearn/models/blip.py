@@ -287,7 +287,7 @@ class BLIP(nn.Module):
     def _captioning(self, patches: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
         real, words = mask[:, 1:], tokens[:, 1:][mask[:, 1:]]
-        logits = self._token_logits(self._write(patches, tokens[:, :-1], mask[:, :-1])[real])  # nothing follows the last
+        logits = self._token_logits(self._write(patches, tokens[:, :-1], mask[:, :-1])[real])
         loss = F.cross_entropy(logits, words, reduction="sum", label_smoothing=self.config.label_smoothing)
         return loss / max(1, len(words))  # of texts without a word it is 0
 

@@ -151,7 +151,7 @@ class HuBERT(nn.Module):
                 f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(number.shape)}: make them of "
                 "the same clips."
             )
-        masked = (batch["masked"] if "masked" in batch else self.draw(real)) & real
+        masked = batch["masked"] if "masked" in batch else self.draw(real)
         output = self(waveform, waveform_mask, masked)
         number = number.masked_fill(~real, -100)
         return {"cluster": masked_cluster(output.cluster_logits, number, masked, self.config.alpha)}

@@ -7,10 +7,11 @@ Deviations: ``tiny`` is ours. Transformer blocks stand where the paper has Tacot
 bidirectional layer that ends the encoder, and for the decoder, whose attention then needs no memory of where it looked
 before; so all steps of a known spectrogram are computed at once (Li et al. 2019, "Neural Speech Synthesis with
 Transformer Network"). ``published`` has the paper's convolutions, pre-net and post-net, and that paper's transformer.
-Both streams carry the positions of one clock, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that
-steps look at their own time early; a spectrogram is as long as its video, and nothing says when to stop. What is left of the picture after the last halving is averaged, where the paper has a 3 × 3 convolution, so any
-size of picture fits. The pre-net drops out in training only, where Tacotron 2's always does; the true past is shown in
-all of training, where the paper shows it less and less. A vocoder is no part of it.
+Both streams carry the positions of one clock, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that steps
+look at their own time early; a spectrogram is as long as its video, and nothing says when to stop. What is left of the
+picture after the last halving is averaged, where the paper has a 3 × 3 convolution, so any size of picture fits. The
+pre-net drops out in training only, where Tacotron 2's always does; the true past is shown in all of training, where the
+paper shows it less and less. A vocoder is no part of it.
 """
 
 from collections.abc import Sequence

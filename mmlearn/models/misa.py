@@ -48,7 +48,7 @@ class MISAConfig(Config):
             vocab_size=512,
             text_width=32,
             audio_width=64,  # log-mel bands
-            audio_pool=4,
+            audio_pool=8,
             video_width=3 * 16 * 16,  # small frames as they are
             lstm_width=32,
             width=64,

@@ -148,7 +148,8 @@ class ViLT(nn.Module):
 
     ``mask`` is True where a token is real, ``pixel_mask`` where a picture is; ``token_type`` is by default the first.
     Heads are built where the configuration asks for them. Raises ``ValueError`` where texts and pictures are not as
-    many, and as :class:`PatchEmbedding` and :class:`~mmlearn.layers.TextEmbedding` do.
+    many, and as :class:`PatchEmbedding` and :class:`~mmlearn.layers.TextEmbedding` do. With ``first`` only so many
+    tokens are computed to the end; the pooled one is the very first.
     Source: section 3.1 and equations 1 to 6.
     """
 
@@ -205,6 +206,7 @@ class ViLT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
         pixel_mask: Bool[Tensor, "b height width"] | None = None,
+        first: int | None = None,
     ) -> ViLTOutput:
         patches, patch_mask = self.image_embedding(image, pixel_mask)
         if len(tokens) != len(image):
@@ -213,8 +215,10 @@ class ViLT(nn.Module):
         text = self.text_embedding(tokens, token_type) + text_type
         patches = self.image_dropout(patches) + image_type
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.transformer(torch.cat([text, patches], dim=1), torch.cat([mask, patch_mask], dim=1))
-        text, patches = self.norm(x).split([text.shape[1], patches.shape[1]], dim=1)
+        t, x = text.shape[1], torch.cat([text, patches], dim=1)
+        read = None if first is None else torch.arange(first, device=x.device).expand(len(x), first)
+        x = self.norm(self.transformer(x, torch.cat([mask, patch_mask], dim=1), read=read))
+        text, patches = x[:, :t], x[:, t:]
         pooled = self.pooler(text[:, 0])
         match_logits = self.matching_head(pooled) if self.matching_head is not None else None
         if self.config.match_outputs == 1:
@@ -237,9 +241,11 @@ class ViLT(nn.Module):
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text and picture.")
         inputs = (batch.get(name) for name in ("mask", "token_type", "pixel_mask"))
-        output = self(batch["tokens"], batch["image"], *inputs)
-        more = {}
-        if "match_label" in batch and self.config.alignment_weight:
+        align = "match_label" in batch and self.config.alignment_weight
+        fill = "token_label" in batch and self.masked_language_head is not None
+        first = None if align else batch["tokens"].shape[1] if fill else 1
+        output, more = self(batch["tokens"], batch["image"], *inputs, first=first), {}
+        if align:
             distance = self._alignment(output, batch.get("mask"), batch["match_label"])
             more["wra"] = self.config.alignment_weight * distance
         return pair_losses(self, output, batch, **more)

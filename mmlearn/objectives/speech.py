@@ -80,7 +80,8 @@ def distractor_contrast(
     """
     similarity = F.normalize(context, dim=-1) @ F.normalize(target, dim=-1).mT / temperature  # (b, s context, s target)
     own = similarity.diagonal(dim1=1, dim2=2)[..., None]
-    others = torch.stack([row[place] for row, place in zip(codes, distractor)])  # (b, s, k, groups)
+    rows = torch.arange(len(codes), device=codes.device)[:, None, None]
+    others = codes[rows, distractor]  # (b, s, k, groups)
     same = (others == codes[:, :, None]).all(-1)
     logits = torch.cat([own, similarity.gather(2, distractor).masked_fill(same, -torch.inf)], dim=2)
     return masked_cross_entropy(logits, torch.zeros_like(distractor[..., 0]).masked_fill(~masked, IGNORED))

@@ -1,7 +1,8 @@
 """Speed beside others, on this machine: ``make bench`` prints the tables and keeps them in ``results/``.
 
-CLIP is here, fusion systems in ``fusion.py``. Medians and ratios are what to read. ``make bench`` measures all;
-``bench.py clip`` or ``bench.py fusion`` one table.
+CLIP is here, fusion systems in ``fusion.py``, systems that hear in ``audio.py``, how fast sounds are read in
+``sound.py``. Medians and ratios are what to read. ``make bench`` measures all; ``bench.py clip`` or ``bench.py fusion``
+one table.
 """
 
 import json
@@ -12,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import audio
 import fusion
+import sound
 import torch
 from timing import compare, matrix_rate
 
@@ -142,7 +145,7 @@ def measure_clip():
     return record
 
 
-TABLES = {"clip": measure_clip, "fusion": fusion.measure}
+TABLES = {"clip": measure_clip, "fusion": fusion.measure, "audio": audio.measure, "sound": sound.measure}
 
 
 def main(*names):

@@ -41,21 +41,21 @@ def check(build, build_twin, size):
     torch.testing.assert_close(loss(), twin_loss(), atol=1e-5, rtol=1e-5)
 
 
-def measure():
+def measure(rows=ROWS, sizes=pairs.SIZES):
     """One record for each system, size and number of threads, printed as it comes."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    rows = []
-    for label, size in pairs.SIZES.items():
-        for system, task, twin, relation, build, build_twin in ROWS:
+    records = []
+    for label, size in sizes.items():
+        for system, task, twin, relation, build, build_twin in rows:
             if relation == "equal":
                 check(build, build_twin, size)
             results = compare({"mmlearn": (build, size), "twin": (build_twin, size)}, size["steps"])
             mine, other = results.values()
             for threads, seconds in mine["seconds"].items():
-                rows.append(
+                records.append(
                     {
                         "size": label,
                         "threads": threads,
@@ -72,8 +72,8 @@ def measure():
                         "twin_peak_mib": other["peak_mib"],
                     }
                 )
-                print_row(rows[-1])
-    return {"target": TARGET, "steps": rows}
+                print_row(records[-1])
+    return {"target": TARGET, "steps": records}
 
 
 def print_row(row):

@@ -232,6 +232,7 @@ def test_every_paper_that_the_library_cites_is_in_the_bibliography():
         ("van den Oord et al. 2018 (CPC)", "van den Oord", "2018"),
         ("Source: Wang & Isola 2020, equation 1", "Wang", "2020"),
         ("Steele, Lea & Flood 2014", "Steele", "2014"),
+        ("Source: Le Roux et al. 2019, equation 5", "Le Roux", "2019"),
         ("Treisman & Gelade (1980) and Yuksekgonul et al., 2023", "Yuksekgonul", "2023"),
     ],
 )

@@ -188,18 +188,19 @@ def test_dropout_acts_on_every_branch_and_on_attention_weights_in_training_only(
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
-def test_one_token_alone_is_what_it_is_among_all(norm_first, causal, masked):
+@pytest.mark.parametrize("read", [[0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]])
+def test_tokens_alone_are_what_they_are_among_all(norm_first, causal, masked, read):
     """Of the last block; and so are the gradients."""
     torch.manual_seed(0)
     model = Transformer(24, 3, 2, norm_first=norm_first).double()
     x = torch.randn(4, 6, 24, dtype=torch.float64, requires_grad=True)
     mask = torch.arange(6) < torch.tensor([6, 5, 6, 3])[:, None] if masked else None
-    read = torch.tensor([0, 4, 5, 2])
-    weight = torch.randn(4, 24, dtype=torch.float64)
-    whole, alone = model(x, mask, causal)[torch.arange(4), read], model(x, mask, causal, read=read)
-    assert alone.shape == (4, 1, 24)
-    close(alone[:, 0], whole)
+    read = torch.tensor(read)
+    rows, places = torch.arange(4)[:, None], read.view(4, -1)
+    weight = torch.randn(*places.shape, 24, dtype=torch.float64)
+    whole, alone = model(x, mask, causal)[rows, places], model(x, mask, causal, read=read)
+    close(alone, whole)
     parameters = [x, *model.parameters()]
-    one, other = (torch.autograd.grad((it * weight).sum(), parameters) for it in (alone[:, 0], whole))
+    one, other = (torch.autograd.grad((it * weight).sum(), parameters) for it in (alone, whole))
     for gradient, expected in zip(one, other):
         close(gradient, expected)

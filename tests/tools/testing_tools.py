@@ -11,6 +11,12 @@ typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Sel
 
 END = 511  # the highest token id of the tiny presets, and the end of every text below
 
+# Systems that read more than pictures and texts, each with its own tests of what is wrong.
+HEARING = {
+    "ast", "av-hubert", "clap", "decoar2", "hubert", "image-bind", "lip2wav", "misa", "mult", "sound-of-pixels", "vatt",
+    "wav2vec2",
+}  # fmt: skip
+
 
 def close(got, expected, tolerance=1e-5):
     """Equal to an absolute and relative tolerance."""
