@@ -67,7 +67,7 @@ def beam_search(
     for :math:`|y|` written tokens and α = ``length_penalty``; 0 favours short texts. A finished text keeps its place
     among the beams. ``next_logits`` is asked for all beams at once: rows ``i · beams`` to ``(i + 1) · beams`` are text
     i. Raises ``ValueError`` for less than one beam. Source: Wu et al. 2016, section 7, equation 14, for the
-    penalty by length, which there counts 5 + |y|; without the 5 as in Transformers.
+    penalty by length, where 5 are added to the count of tokens; without them as in Transformers.
     """
     if beams < 1:
         raise ValueError(f"A search needs at least one beam, got {beams}.")
