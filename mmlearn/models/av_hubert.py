@@ -26,8 +26,7 @@ from mmlearn.layers import Config
 from mmlearn.layers.context import ContextNetwork
 from mmlearn.layers.residual import initialise_convolutions, residual_trunk
 from mmlearn.layers.speech import CTCHead
-from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
-from mmlearn.objectives.speech import mask_spans
+from mmlearn.objectives.speech import mask_spans, masked_cluster
 
 GREY = (0.299, 0.587, 0.114)  # red, green, blue, as ITU-R BT.601 weighs them
 
@@ -175,9 +174,9 @@ class AVHuBERT(nn.Module):
                 (config.video_mask_probability, config.video_mask_length),
             )
         ]
-        shown = modality_dropout(len(mask), config.both_probability, config.audio_probability, generator=generator)
-        kept = (part.to(mask.device) for part in shown)
-        return Draws(*spans, imposters(spans[1], mask, generator=generator), *kept)
+        both, audio = torch.rand(2, len(mask), generator=generator).to(mask.device)
+        both, audio = both < config.both_probability, audio < config.audio_probability
+        return Draws(*spans, imposters(spans[1], mask, generator=generator), both | audio, both | ~audio)
 
     def forward(
         self,
@@ -246,9 +245,9 @@ class AVHuBERT(nn.Module):
                 audio_kept=torch.ones_like(drawn.audio_kept), video_kept=torch.ones_like(drawn.video_kept)
             )
         draws = Draws(*(batch.get(name, value) for name, value in drawn._asdict().items()))
-        logits = self(*streams, draws).cluster_logits
-        hidden = draws.audio_masked, draws.video_masked
-        return {"cluster": masked_multimodal_cluster(logits, batch["cluster"], *hidden, real)}
+        masked = (draws.audio_masked | draws.video_masked) & real
+        number = batch["cluster"].masked_fill(~real, -100)
+        return {"cluster": masked_cluster(self(*streams, draws).cluster_logits, number, masked)}
 
     def frame_mask(
         self, video: Tensor | None, mel: Tensor | None, video_mask: Tensor | None, mel_mask: Tensor | None

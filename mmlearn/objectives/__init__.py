@@ -1,6 +1,5 @@
 """One pure function per objective. No module state, no data loading."""
 
-from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     info_nce,
@@ -63,12 +62,10 @@ __all__ = [
     "masked_cluster",
     "masked_cross_entropy",
     "masked_l1",
-    "masked_multimodal_cluster",
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
     "mil_nce",
-    "modality_dropout",
     "nearest",
     "pair_cross_entropy",
     "pairwise_sigmoid",
