@@ -1,0 +1,55 @@
+"""Features that are computed once: kept on disk under a hash of all that they are made of."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FORMAT = "mmlearn features 1"
+
+
+def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor | str | int) -> dict[str, Tensor]:
+    """What ``compute()`` gives, or what it gave before for the same ``content``, read from disk.
+
+    ``content`` is all that the result depends on: the inputs, the weights of a frozen tower, the names of settings.
+    Files lie in ``features`` under ``MMLEARN_HOME``, by default ``~/.mmlearn``, and may be deleted at any time. One
+    that is damaged is computed anew; where nothing can be written, the result is only handed back.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    path = features_folder() / f"{_digest(content)}.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        result = compute()
+    unfinished = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in result.items()}, unfinished)
+        os.replace(unfinished, path)
+    except (OSError, SafetensorError):
+        with suppress(OSError):
+            unfinished.unlink()
+    return result
+
+
+def features_folder() -> Path:
+    """Where features are kept."""
+    return Path(os.environ.get("MMLEARN_HOME") or Path.home() / ".mmlearn") / "features"
+
+
+def _digest(content: tuple[Tensor | str | int, ...]) -> str:
+    seen = hashlib.sha256(FORMAT.encode())
+    for item in content:
+        if isinstance(item, Tensor):
+            item = item.detach().cpu().contiguous()
+            seen.update(f"\0{item.dtype} {tuple(item.shape)}\0".encode())
+            seen.update(item.flatten().view(torch.uint8).numpy())
+        else:
+            seen.update(f"\0{type(item).__name__} {item}\0".encode())
+    return seen.hexdigest()
