@@ -126,6 +126,11 @@ class Stamps(Dataset):
             raise IndexError(f"This split has {len(self)} samples; there is no sample {wrong[0]}.")
         return [self._sample(self.names[index]) for index in indices]
 
+    def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
+        """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""
+        name = self.names[index]
+        return self._sound(f"speech-{self.language}.zip", name) if f"{name}.ogg" in self._spoken else None
+
     def _sample(self, name: str) -> StampSample:
         return StampSample(
             image=self._image(name),

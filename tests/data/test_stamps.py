@@ -206,6 +206,20 @@ def test_nothing_is_decoded_until_asked_for_and_then_once(monkeypatch):
     assert len(decoded) == count
 
 
+def test_the_spoken_caption_alone_is_had_without_picture_and_effect(monkeypatch):
+    data, decoded = Stamps("train", language="ru"), []
+    read = stamps.read_sound
+    monkeypatch.setattr(stamps, "read_picture", lambda *a, **b: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(stamps, "read_sound", lambda *a, **b: decoded.append(b["name"]) or read(*a, **b))
+    silent = next(i for i, name in enumerate(data.names) if f"{name}.ogg" not in data._spoken)
+    both = next(i for i, name in enumerate(data.names) if f"{name}.ogg" in data._spoken & data._sounding)
+    assert data.spoken(silent) is None
+    alone = data.spoken(both)
+    assert decoded == [f"{data.names[both]}.ogg"]
+    monkeypatch.undo()
+    torch.testing.assert_close(alone, Stamps("train", language="ru")[both].speech, rtol=0, atol=0)
+
+
 def test_many_at_once_are_what_they_are_one_by_one(splits):
     data, order = splits["val"], [90, 2, -1, 2]
     for index, sample in zip(order, data.__getitems__(order)):

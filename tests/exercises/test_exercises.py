@@ -9,6 +9,7 @@ import pytest
 import torch
 from jaxtyping import Bool
 from nbclient import NotebookClient
+from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
 from mmlearn.evaluation.retrieval import ranks
@@ -24,9 +25,14 @@ from mmlearn.exercises import (
     tasks,
 )
 from mmlearn.layers.attention import co_attention
+from mmlearn.layers.ctc_decoding import collapse
+from mmlearn.layers.quantiser import straight_through
 from mmlearn.layers.queue import queue_places
 from mmlearn.layers.regions import box_sizes
+from mmlearn.layers.speech import frame_count, frame_mask
+from mmlearn.layers.tokens import drop_tokens
 from mmlearn.models.lxmert import smooth_region_regression
+from mmlearn.models.mult import read_others
 from mmlearn.objectives.distillation import moving_average
 
 FOLDERS = sorted(path.parent for path in exercises_folder().glob("*/checks.py"))
@@ -59,7 +65,15 @@ def home(tmp_path, monkeypatch):
 
 
 def test_there_is_enough_to_do():
-    names = ["05_attention", "07_contrastive", "08_one_stream", "09_two_streams", "11_align_before_fuse"]
+    names = [
+        "05_attention",
+        "07_contrastive",
+        "08_one_stream",
+        "09_two_streams",
+        "11_align_before_fuse",
+        "13_listening",
+        "16_three_modalities",
+    ]
     assert [folder.name for folder in FOLDERS] == names
     assert len(TASKS) >= 12
     for folder in FOLDERS:
@@ -139,7 +153,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
     message = told(task, divides_by_zero)
     assert "It stops in line " in message
     assert "with ZeroDivisionError: division by zero." in message
-    if task.name != "sinusoidal_positions":
+    if task.name not in ("sinusoidal_positions", "melscale_fbanks"):  # which take numbers alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
     returns = task.reference.__annotations__["return"]
@@ -329,6 +343,63 @@ def test_worked_examples_of_exercise_11():
     torch.testing.assert_close(maps["layer"], rows([0.4, 0, 0]).view(1, 1, 1, 3))
     heat = rows([0.1, 0.6, 0, 0.7, 0, 1, 0, 0])
     assert evaluation.box_of_map(heat, (2, 4)).tolist() == [[0.25, 0, 0.5, 1]]
+
+
+def test_worked_examples_of_exercise_13():
+    bank = melscale_fbanks(7, 0.0, 2100.0, 1, 4200)
+    torch.testing.assert_close(bank, rows([0, 0.5, 1, 0.75, 0.5, 0.25, 0]).T, atol=1e-4, rtol=0)
+    assert frame_count(12, [4], [2]) == 5
+    assert frame_count(12, [4, 2], [2, 2]) == 2
+    real = torch.arange(12) < torch.tensor([9, 10])[:, None]
+    assert frame_mask(real, [4, 2], [2, 2]).tolist() == [[True, False], [True, True]]
+    seven, seeds = torch.ones(1, 7).bool(), [torch.Generator().manual_seed(seed) for seed in range(60)]
+    hidden = torch.cat([objectives.mask_spans(seven, generator=seed, probability=0, length=3) for seed in seeds])
+    assert (hidden.sum(1) == 3).all()
+    assert set(hidden.int().argmax(1).tolist()) == {0, 1, 2, 3, 4}
+    most = torch.cat([objectives.mask_spans(seven, generator=seed, probability=1, length=3) for seed in seeds])
+    assert most.sum(1).max() == 6
+    masked = torch.tensor([[False, True, False, True, True]])
+    drawn = objectives.sample_distractors(masked, 900, generator=seeds[0])[0, 3]
+    assert set(drawn.tolist()) == {1, 4}
+    assert (drawn == 1).float().mean().item() == pytest.approx(0.5, abs=0.06)
+    logits = rows([0, 1.0986123]).requires_grad_()
+    chosen = straight_through(logits, torch.zeros(1, 2), 1.0)
+    assert chosen.tolist() == [[0, 1]]
+    torch.testing.assert_close(torch.autograd.grad(chosen[0, 1], logits)[0], rows([-3 / 16, 3 / 16]))
+    alike, codes, places = torch.ones(1, 4, 2), torch.arange(4).view(1, 4, 1), torch.tensor([[[1, 2, 3]] * 4])
+    first = torch.tensor([[True, False, False, False]])
+    for same, wanted in ((codes, 4), (torch.tensor([[[0], [0], [1], [2]]]), 3)):
+        cost = objectives.distractor_contrast(alike, alike, same, places, first)
+        assert cost.item() == pytest.approx(torch.tensor(float(wanted)).log().item())
+    cluster = torch.tensor([[3, 1, 0, -100]])
+    for alpha in (0.0, 0.4, 1.0):
+        nothing = objectives.masked_cluster(torch.zeros(1, 4, 8), cluster, first, alpha)
+        assert nothing.item() == pytest.approx(2.079, abs=5e-4)
+    assert collapse(torch.tensor([0, 3, 3, 0, 3, 5, 0])).tolist() == [3, 3, 5]
+    even = torch.full((1, 3, 2), 0.5).log()
+    likely = objectives.ctc_log_likelihood(even[:, :2], torch.tensor([[1]]))
+    assert likely.item() == pytest.approx(-0.288, abs=5e-4)
+    torch.testing.assert_close(objectives.ctc_log_likelihood(even, torch.tensor([[1, 1]])).exp(), torch.tensor([0.125]))
+
+
+def test_worked_examples_of_exercise_16():
+    six = torch.arange(6) < torch.tensor([5, 1])[:, None]
+    kept = drop_tokens(torch.randn(2, 6, 3), six, 0.5, torch.Generator().manual_seed(0))
+    assert kept.mask.tolist() == [[True, True, True], [True, False, False]]
+    corner, three = torch.eye(2), torch.tensor(3.0).log()
+    for texts, wanted in ((corner[:, None], 0.511), (corner.expand(2, 2, 2), 1.099)):
+        assert objectives.mil_nce(corner, texts, three).item() == pytest.approx(wanted, abs=5e-4)
+    alike, present = rows([1, 0], [1, 0], [1, 0]), torch.tensor([True, False, True])
+    assert objectives.binding_loss(alike, alike, three, present).item() == pytest.approx(0.693, abs=5e-4)
+    looks = [lambda x, source, mask: x + (source * mask[..., None]).sum(1, keepdim=True)] * 2
+    sources, real = [rows([10], [20])[None], rows([100])[None]], torch.ones(1, 1, dtype=torch.bool)
+    read = read_others(torch.ones(1, 1, 1), sources, [torch.tensor([[True, False]]), real], looks)
+    assert read.tolist() == [[[11, 101]]]
+    for moments, wanted in ((3, 0.25), (4, 0.3125)):
+        apart = objectives.central_moment_discrepancy(rows([0, 1]).T, rows([0.5, 0.5]).T, moments)
+        assert apart.item() == pytest.approx(wanted)
+    for other, wanted in ((rows([5, 9]), 4), (rows([5, 5]), 0)):
+        assert objectives.difference_loss(rows([3, 1]).T, other.T).item() == pytest.approx(wanted)
 
 
 # Notebooks.
