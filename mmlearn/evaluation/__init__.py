@@ -3,6 +3,7 @@
 from mmlearn.evaluation.alignment import (
     choose_head,
     entropy,
+    frames_near,
     mass_ratio,
     modality_gap,
     occlude,
@@ -72,6 +73,7 @@ __all__ = [
     "entropy",
     "evaluating",
     "find_mentions",
+    "frames_near",
     "grad_cam",
     "gradient_maps",
     "highest",

@@ -34,6 +34,18 @@ def pointing_chance(regions: Float[Tensor, "n p"]) -> float:
     return float((regions >= COVERED).float().mean())
 
 
+def frames_near(time: Float[Tensor, "n"], frames: int, fps: float, tolerance: int = 1) -> Bool[Tensor, "n frames"]:
+    r"""Which frames of a video belong to each moment, in seconds: the one it falls in, and ``tolerance`` to each side.
+
+    .. math:: \left|\, k - \lfloor t \cdot \mathrm{fps} \rfloor \right| \le \tau
+
+    Frame k lasts from k / fps to (k + 1) / fps. As regions for :func:`pointing_accuracy` they say how often a map is
+    right to within so many frames.
+    """
+    own = (time * fps).floor()
+    return (torch.arange(frames, device=time.device) - own[:, None]).abs() <= tolerance
+
+
 def mass_ratio(maps: Float[Tensor, "n p"], regions: Float[Tensor, "n p"]) -> float:
     """The weight on the region over the region's area: 1 for a map that knows nothing. Maps are not negative."""
     inside = (regions >= COVERED).float()

@@ -26,7 +26,8 @@ from mmlearn.layers import Config
 from mmlearn.layers.context import ContextNetwork
 from mmlearn.layers.residual import initialise_convolutions, residual_trunk
 from mmlearn.layers.speech import CTCHead
-from mmlearn.objectives.speech import mask_spans, masked_cluster
+from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
+from mmlearn.objectives.speech import mask_spans
 
 GREY = (0.299, 0.587, 0.114)  # red, green, blue, as ITU-R BT.601 weighs them
 
@@ -174,9 +175,9 @@ class AVHuBERT(nn.Module):
                 (config.video_mask_probability, config.video_mask_length),
             )
         ]
-        both, audio = torch.rand(2, len(mask), generator=generator).to(mask.device)
-        both, audio = both < config.both_probability, audio < config.audio_probability
-        return Draws(*spans, imposters(spans[1], mask, generator=generator), both | audio, both | ~audio)
+        probability = dict(both=config.both_probability, audio=config.audio_probability)
+        kept = modality_dropout(mask, generator=generator, **probability)
+        return Draws(*spans, imposters(spans[1], mask, generator=generator), *kept)
 
     def forward(
         self,
@@ -245,9 +246,9 @@ class AVHuBERT(nn.Module):
                 audio_kept=torch.ones_like(drawn.audio_kept), video_kept=torch.ones_like(drawn.video_kept)
             )
         draws = Draws(*(batch.get(name, value) for name, value in drawn._asdict().items()))
-        masked = (draws.audio_masked | draws.video_masked) & real
-        number = batch["cluster"].masked_fill(~real, -100)
-        return {"cluster": masked_cluster(self(*streams, draws).cluster_logits, number, masked)}
+        logits = self(*streams, draws).cluster_logits
+        hidden = draws.audio_masked, draws.video_masked
+        return {"cluster": masked_multimodal_cluster(logits, batch["cluster"], *hidden, real)}
 
     def frame_mask(
         self, video: Tensor | None, mel: Tensor | None, video_mask: Tensor | None, mel_mask: Tensor | None

@@ -23,7 +23,7 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder
 from mmlearn.layers.audio import AudioEncoder, AudioEncoderConfig
 from mmlearn.layers.tokens import maximum
 from mmlearn.names import choices
-from mmlearn.objectives import gather, info_nce, same_caption
+from mmlearn.objectives import binding_loss, gather, same_caption
 
 # What a batch holds of a modality, its values and what of them is real, where this is not called by its own name.
 INPUTS = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
@@ -202,19 +202,17 @@ class ImageBind(nn.Module):
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture and what belongs to it.")
         image = gather(self.encode("image", batch["image"]))
-        return {f"image_{name}": self._info_nce(name, image, batch) for name in names}
+        return {f"image_{name}": self._bind(name, image, batch) for name in names}
 
-    def _info_nce(self, name: str, image: Tensor, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
+    def _bind(self, name: str, image: Tensor, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         """Over the rows of all processes that have this modality."""
         x, mask = (batch.get(key) for key in _inputs(name))
         other = gather(self.encode(name, x, mask))
         if len(other) != len(image):
             raise ValueError(f"Each picture has its {name}; got {len(image)} images and {len(other)} of {name}.")
-        here = torch.ones_like(other[:, 0], dtype=torch.bool) if mask is None else gather(mask.flatten(1).any(1))
-        if not here.any():
-            return 0 * (image.sum() + other.sum())
-        positives = same_caption(gather(batch["caption_id"])[here]) if "caption_id" in batch else None
-        return info_nce(image[here], other[here], self.logit_scales[name].exp(), positives)
+        present = torch.ones_like(other[:, 0], dtype=torch.bool) if mask is None else gather(mask.flatten(1).any(1))
+        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
+        return binding_loss(image, other, self.logit_scales[name].exp(), present, positives)
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -12,6 +12,7 @@ place. Labels that are classes are learned by cross-entropy, as in the paper; sc
 the official code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import MLP, Attention, Config, Transformer, sinusoidal_positions
+from mmlearn.layers.attention import Look
 from mmlearn.layers.sequences import MODALITIES, Sequences, read_batch, task_loss
 
 
@@ -112,6 +114,23 @@ class CrossmodalTransformer(nn.Module):
         return self.norm(x)
 
 
+def read_others(
+    target: Float[Tensor, "b q d"],
+    sources: Sequence[Float[Tensor, "b _ d"]],
+    masks: Sequence[Bool[Tensor, "b _"]],
+    looks: Sequence[Look],
+) -> Float[Tensor, "b q features"]:
+    r"""One sequence reads each of the others: its own queries, keys and values of the other, whose mask goes with them.
+
+    .. math:: Z_\alpha = [\mathrm{look}_{\beta \to \alpha}(X_\alpha; X_\beta, m_\beta);
+       \mathrm{look}_{\gamma \to \alpha}(X_\alpha; X_\gamma, m_\gamma)]
+
+    Every look begins with the target as it was, and what they see stands side by side: as long as the target, and as
+    wide as all of them. Source: section 3.3.
+    """
+    return torch.cat([look(target, source, mask) for source, mask, look in zip(sources, masks, looks)], dim=-1)
+
+
 class MulT(nn.Module):
     r"""Convolutions and positions, six cross-modal transformers, three memories, a prediction from their last states.
 
@@ -173,10 +192,11 @@ class MulT(nn.Module):
             x[name] = self.dropout(convolved + sinusoidal_positions(*convolved.shape[1:]).to(convolved))
         last = []
         for target in MODALITIES:
-            others = (source for source in MODALITIES if source != target)
-            read = [self.crossmodal[f"{source}_to_{target}"](x[target], x[source], real[source]) for source in others]
+            others = [source for source in MODALITIES if source != target]
+            looks = [self.crossmodal[f"{source}_to_{target}"] for source in others]
+            read = read_others(x[target], [x[name] for name in others], [real[name] for name in others], looks)
             end = real[target].int().cumsum(1).argmax(1)  # the last real element
-            memory = self.memories[target](torch.cat(read, dim=-1), real[target], read=end)
+            memory = self.memories[target](read, real[target], read=end)
             last.append(self.memory_norms[target](memory[:, 0]))
         summary = torch.cat(last, dim=-1)
         deeper = self.hidden_output(self.dropout(F.relu(self.hidden(summary))))

@@ -1,7 +1,9 @@
 """One pure function per objective. No module state, no data loading."""
 
+from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
+    binding_loss,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
@@ -39,6 +41,7 @@ from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignmen
 __all__ = [
     "binary_mask_loss",
     "binary_masks",
+    "binding_loss",
     "central_moment_discrepancy",
     "cluster",
     "code_diversity",
@@ -62,10 +65,12 @@ __all__ = [
     "masked_cluster",
     "masked_cross_entropy",
     "masked_l1",
+    "masked_multimodal_cluster",
     "masked_region_classification",
     "masked_region_kl",
     "masked_region_regression",
     "mil_nce",
+    "modality_dropout",
     "nearest",
     "pair_cross_entropy",
     "pairwise_sigmoid",

@@ -32,6 +32,29 @@ def info_nce(
     return pair_cross_entropy(logits, logits.T, positives)
 
 
+def binding_loss(
+    image_embedding: Float[Tensor, "b d"],
+    other_embedding: Float[Tensor, "b d"],
+    logit_scale: Float[Tensor, ""],
+    present: Bool[Tensor, "b"],
+    positives: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""InfoNCE of pictures with what only some of them have: a sound, a depth, a motion.
+
+    .. math:: \ell_{I, M} = \mathrm{InfoNCE}(q_R, k_R), \quad R = \{i : \text{picture } i \text{ has an } M\}
+
+    A row where ``present`` is False has no part in it, neither as a question nor as a wrong answer; where no row is
+    present the loss is 0. ``positives`` as in :func:`info_nce`, for all b rows.
+    Source: Girdhar et al. 2023 (ImageBind), section 3.1 and equation 1.
+    """
+    _check_pairs(len(image_embedding), len(other_embedding))
+    if not present.any():
+        return 0 * (image_embedding.sum() + other_embedding.sum())
+    if positives is not None:
+        positives = positives[present][:, present]
+    return info_nce(image_embedding[present], other_embedding[present], logit_scale, positives)
+
+
 def pair_cross_entropy(
     image_to_text: Float[Tensor, "b b"],
     text_to_image: Float[Tensor, "b b"],

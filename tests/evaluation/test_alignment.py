@@ -9,6 +9,7 @@ import torch
 from mmlearn.evaluation import (
     choose_head,
     entropy,
+    frames_near,
     mass_ratio,
     modality_gap,
     occlude,
@@ -30,6 +31,18 @@ def unit(n, d, seed=0):
 
 
 # Maps.
+
+
+def test_frames_around_a_moment():
+    """At 25 frames a second frame k lasts from 0.04 k to 0.04 (k + 1) seconds."""
+    time = torch.tensor([0.0, 0.05, 0.0799, 0.0801, 0.5, 9.0])
+    for tolerance in (0, 1, 2):
+        near = frames_near(time, 5, 25, tolerance)
+        own = [0, 1, 1, 2, 12, 225]
+        assert near.tolist() == [[abs(k - frame) <= tolerance for k in range(5)] for frame in own]
+    assert torch.equal(frames_near(time, 5, 25), frames_near(time, 5, 25, 1))
+    middles = (torch.arange(500) + 0.5) / 30  # of frames of another length
+    assert torch.equal(frames_near(middles, 500, 30, 0), torch.eye(500).bool())
 
 
 @pytest.mark.parametrize(

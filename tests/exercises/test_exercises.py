@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
+from mmlearn.data.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
 from mmlearn.exercises import (
     NOT_SOLVED,
@@ -31,6 +32,7 @@ from mmlearn.layers.queue import queue_places
 from mmlearn.layers.regions import box_sizes
 from mmlearn.layers.speech import frame_count, frame_mask
 from mmlearn.layers.tokens import drop_tokens
+from mmlearn.models.av_hubert import imposters
 from mmlearn.models.lxmert import smooth_region_regression
 from mmlearn.models.mult import read_others
 from mmlearn.objectives.distillation import moving_average
@@ -72,6 +74,7 @@ def test_there_is_enough_to_do():
         "09_two_streams",
         "11_align_before_fuse",
         "13_listening",
+        "14_seeing_sound",
         "16_three_modalities",
     ]
     assert [folder.name for folder in FOLDERS] == names
@@ -380,6 +383,31 @@ def test_worked_examples_of_exercise_13():
     likely = objectives.ctc_log_likelihood(even[:, :2], torch.tensor([[1]]))
     assert likely.item() == pytest.approx(-0.288, abs=5e-4)
     torch.testing.assert_close(objectives.ctc_log_likelihood(even, torch.tensor([[1, 1]])).exp(), torch.tensor([0.125]))
+
+
+def test_worked_examples_of_exercise_14():
+    sound = rows([1, -1, 1, -1])
+    noise = add_noise(sound, 20.0, torch.Generator().manual_seed(0)) - sound
+    assert noise.square().sum().item() == pytest.approx(0.04, rel=1e-4)
+    magnitude = rows([3, 1, 0], [0, 0, 0]).T.view(1, 3, 2, 1)
+    assert objectives.ratio_masks(magnitude)[0, :, 0, 0].tolist() == [0.75, 0.25, 0]
+    assert objectives.ratio_masks(magnitude)[0, :, 1, 0].tolist() == pytest.approx([1 / 3] * 3)
+    for estimate in (rows([2, -1, 0, -1]), rows([7, 4, 5, 4])):
+        assert evaluation.si_sdr(estimate, sound).item() == pytest.approx(3.01, abs=5e-3)
+    near = evaluation.frames_near(torch.tensor([0.05, 0.13]), 5, 25)
+    assert near.tolist() == [[True, True, True, False, False], [False, False, True, True, True]]
+    real = torch.ones(4000, 1, dtype=torch.bool)
+    heard, seen = objectives.modality_dropout(real, generator=torch.Generator().manual_seed(0))
+    shares = [(heard & seen).float().mean().item(), (~seen).float().mean().item(), (~heard).float().mean().item()]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
+    logits = torch.zeros(1, 3, 4)
+    logits[0, 1, 2] = 99
+    hidden = torch.tensor([[True, False, False]]), torch.tensor([[True, True, False]])
+    loss = objectives.masked_multimodal_cluster(logits, torch.tensor([[0, 2, 1]]), *hidden, real[:3].T)
+    assert loss.item() == pytest.approx(0.693, abs=5e-4)
+    masked = (torch.arange(9) < 3).expand(400, 9)
+    shown = imposters(masked, torch.ones(400, 9, dtype=torch.bool), generator=torch.Generator().manual_seed(0))
+    assert {tuple(row) for row in shown[:, :3].tolist()} == {(k, k + 1, k + 2) for k in (3, 4, 5, 6)}
 
 
 def test_worked_examples_of_exercise_16():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
 
 from mmlearn.layers import record_attention, sinusoidal_positions
-from mmlearn.models.mult import MulT, MulTConfig
+from mmlearn.models.mult import CrossmodalTransformer, MulT, MulTConfig, read_others
 
 TINY = dataclasses.replace(
     MulTConfig.tiny(), vocab_size=50, text_width=12, audio_width=10, video_width=3 * 4 * 4, width=16, audio_pool=1
@@ -223,3 +223,21 @@ def test_size():
 def test_presets_survive_json(preset):
     config = MulTConfig.preset(preset)
     assert MulTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_one_sequence_reads_each_of_the_others_from_the_start():
+    generator = torch.Generator().manual_seed(0)
+    target, sources = (
+        torch.randn(2, 5, 8, generator=generator),
+        [torch.randn(2, n, 8, generator=generator) for n in (3, 7)],
+    )
+    masks = [torch.tensor([[True, True, False]] * 2), torch.arange(7) < torch.tensor([[4], [7]])]
+    looks = [CrossmodalTransformer(8, 1, 2, 0.0) for _ in sources]
+    read = read_others(target, sources, masks, looks)
+    assert read.shape == (2, 5, 16)
+    for part, source, mask, look in zip(read.split(8, dim=-1), sources, masks, looks):
+        close(part, look(target, source, mask))
+    changed = [source.masked_fill(~mask[..., None], 9.0) for source, mask in zip(sources, masks)]
+    assert torch.equal(read_others(target, changed, masks, looks), read)  # padding is not read
+    assert not torch.allclose(read_others(target, sources[::-1], masks[::-1], looks), read)
+    assert torch.equal(read_others(target, sources[:1], masks[:1], looks[:1]), read[..., :8])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from testing_tools import close
 
 from mmlearn.objectives import (
+    binding_loss,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
@@ -376,3 +377,37 @@ def test_batches_that_are_no_pairs(name):
     for images, texts in ((0, 0), (0, 2), (3, 2), (2, 3)):
         with pytest.raises(ValueError, match=f"at least one: got {images} images and {texts} texts"):
             loss(unit(images), unit(texts))
+
+
+# Pictures with what only some of them have.
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_binding_is_info_nce_among_rows_that_are_present(seed):
+    u, v = pair(seed)
+    present = torch.tensor([True, False, True, True, False])
+    rows = [0, 2, 3]
+    logits = [[4 * x for x in row] for row in dots(u[rows], v[rows])]
+    by_row = [math.log(sum(math.exp(x) for x in row)) - row[i] for i, row in enumerate(logits)]
+    by_column = [math.log(sum(math.exp(x) for x in row)) - row[i] for i, row in enumerate(zip(*logits))]
+    close(binding_loss(u, v, scalar(4.0), present), scalar((sum(by_row) + sum(by_column)) / 6))
+    close(binding_loss(u, v, scalar(4.0), torch.ones(B, dtype=torch.bool)), info_nce(u, v, scalar(4.0)))
+    positives = same_caption(ID)
+    close(
+        binding_loss(u, v, scalar(4.0), present, positives),
+        info_nce(u[rows], v[rows], scalar(4.0), positives[rows][:, rows]),
+    )
+
+
+def test_what_is_absent_changes_nothing_and_gets_no_gradient():
+    u, v = (x.requires_grad_() for x in pair(0))
+    present = torch.tensor([True, False, True, True, False])
+    loss = binding_loss(u, v, scalar(4.0), present)
+    for gradient in torch.autograd.grad(loss, (u, v)):
+        assert (gradient[present] != 0).any(1).all()
+        assert (gradient[~present] == 0).all()
+    changed = torch.where(present[:, None], v, unit(B, seed=7))
+    close(binding_loss(u, changed, scalar(4.0), present), loss)
+    nothing = binding_loss(u, v, scalar(4.0), torch.zeros(B, dtype=torch.bool))
+    assert nothing.item() == 0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(nothing, (u, v)))
