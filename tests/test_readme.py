@@ -74,6 +74,9 @@ def test_its_numbers_are_the_recorded_ones():
         ("13", "speech → text, five languages: R@10, mean"),
         ("13", "speech → text, Bulgarian, five languages, never taught: R@10"),
         ("13", "spoken caption → picture, MobileNetV2: R@10, mean"),
+        ("14", "units at -10 dB: sound alone"),
+        ("14", "units at -10 dB: both"),
+        ("16", "sound and text, trained with pictures (never met): R@1"),
     ]
     printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
     assert len(printed) == len(wanted)
