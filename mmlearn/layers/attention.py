@@ -22,7 +22,6 @@ MASK_PATTERNS = {
 }
 SMALL = (48, 32)  # keys, and features of a head: up to here a CPU is faster without the fused kernel
 VECTOR = 16  # numbers that a CPU handles at once: a softmax over fewer takes several times as long as over so many
-FEW = 10  # keys, up to which a row is filled up to a vector: regions. Texts round as when chapters were recorded
 
 
 def attention(
@@ -74,7 +73,7 @@ def attention_weights(
 
 def _softmax(scores: Float[Tensor, "b h q n"]) -> Float[Tensor, "b h q n"]:
     n = scores.shape[-1]
-    if scores.device.type != "cpu" or n > FEW:
+    if scores.device.type != "cpu" or n >= VECTOR:
         return scores.softmax(-1)
     return F.pad(scores, (0, VECTOR - n), value=-torch.inf).softmax(-1)[..., :n]
 
