@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.chapters import PACKAGE
+from mmlearn.home import home
 from mmlearn.names import choices
 
 NOT_SOLVED = "not solved yet"
@@ -152,6 +154,28 @@ def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance
     )
 
 
+def near(got: Tensor, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
+    """Equal to ``tolerance``, and never so where ``got`` is NaN: to recognise a mistake by what it gives."""
+    wanted = torch.as_tensor(wanted, dtype=got.dtype).expand_as(got)
+    return torch.allclose(got, wanted, atol=tolerance, rtol=tolerance)
+
+
+def expect_trains(function: Callable, *inputs: Tensor) -> None:
+    """Fail unless the function's result has a gradient that reaches all of these inputs."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    result = expect_tensor(function(*leaves))
+    hint = "stay in torch: no item(), detach(), numpy, no_grad() or torch.tensor(…)."
+    expect(result.requires_grad, "A gradient must flow from the result to its inputs, or nothing is learned.", hint)
+    gradients = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
+    reached = all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    expect(reached, "A gradient must flow to every input that is learned.", hint)
+
+
+def new_seed() -> int:
+    """A seed that is another one every time."""
+    return secrets.randbelow(2**31)
+
+
 @contextmanager
 def case(words: str) -> Iterator[None]:
     """Within this block a failure is told with these words before it, such as "With a mask"."""
@@ -213,7 +237,7 @@ def tasks(exercise: Path) -> list[Task]:
 
 def progress_file() -> Path:
     """Where solved tasks are remembered: under ``MMLEARN_HOME``, by default ``~/.mmlearn``."""
-    return Path(os.environ.get("MMLEARN_HOME") or Path.home() / ".mmlearn") / "progress.json"
+    return home() / "progress.json"
 
 
 def solved() -> set[str]:

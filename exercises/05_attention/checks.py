@@ -6,14 +6,8 @@ import torch
 from torch import Tensor
 
 from mmlearn.evaluation import entropy, mass_ratio, on_grid, pointing_accuracy
-from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, task
 from mmlearn.layers import attention, attention_weights, patchify, select_tokens, sinusoidal_positions
-
-
-def near(got: Tensor, wanted: Tensor | float) -> bool:
-    """Equal to 1e-5, and never so where ``got`` is NaN."""
-    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
-
 
 # Tokens.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmlearn.evaluation import median_rank, modality_gap, recall_at, zero_shot
 from mmlearn.evaluation.retrieval import ranks
-from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, expect_trains, near, task
 from mmlearn.objectives import (
     info_nce,
     late_interaction,
@@ -25,11 +25,6 @@ def unit(*shape: int) -> Tensor:
     return F.normalize(torch.randn(*shape), dim=-1)
 
 
-def near(got: Tensor, wanted: Tensor | float) -> bool:
-    """Equal to 1e-5, and never so where ``got`` is NaN."""
-    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
-
-
 def orthogonal(b: int) -> Tensor:
     """Embeddings of unit length, each at a right angle to all others, in a random place."""
     return torch.linalg.qr(torch.randn(b, b))[0]
@@ -38,17 +33,6 @@ def orthogonal(b: int) -> Tensor:
 def over(draws: list[tuple[Tensor, ...]], loss: Callable) -> Tensor:
     """The loss of several draws, so that no wrong one is right by luck."""
     return torch.stack([expect_tensor(loss(*draw), ()) for draw in draws])
-
-
-def expect_trains(function: Callable, *embeddings: Tensor) -> None:
-    """The loss reaches the embeddings."""
-    leaves = [embedding.clone().requires_grad_() for embedding in embeddings]
-    loss = expect_tensor(function(*leaves), ())
-    hint = "stay in torch: no item(), detach(), numpy or torch.tensor(…)."
-    expect(loss.requires_grad, "A gradient must flow from the loss to the embeddings, or nothing is learned.", hint)
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-    reached = all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
-    expect(reached, "A gradient must flow to both modalities.", hint)
 
 
 # Objectives.

@@ -264,8 +264,8 @@ MISTAKES = {
         "exponentiates twice": (lambda u, v, s: _both(s.exp() * u @ v.T), "At logit_scale 0 all logits are equal"),
         "exp that overflows": (_exp_over_sum, "At logit_scale 100: Its result must be finite"),
         "targets from within a modality": (_soft_targets, "mean of -log softmax at the matching pairs"),
-        "no gradient": (lambda u, v, s: torch.tensor(info_nce(u, v, s).item()), "A gradient must flow from the loss"),
-        "texts detached": (lambda u, v, s: info_nce(u, v.detach(), s), "A gradient must flow to both modalities"),
+        "no gradient": (lambda u, v, s: torch.tensor(info_nce(u, v, s).item()), "A gradient must flow from the result"),
+        "texts detached": (lambda u, v, s: info_nce(u, v.detach(), s), "A gradient must flow to every input"),
     },
     "same_caption": {
         "the diagonal": (lambda ids: torch.eye(len(ids), dtype=torch.bool), "also off the diagonal"),
@@ -347,7 +347,7 @@ MISTAKES = {
         "mean of chunks": (_mean_of_chunks, "in one piece"),
         "whole chunks only": (_whole_chunks_only, "in one piece"),
         "chunks of both": (_chunks_of_pairs, "In chunks of 2 pictures"),
-        "no gradient": (lambda *args: pairwise_sigmoid(*args).detach(), "A gradient must flow from the loss"),
+        "no gradient": (lambda *args: pairwise_sigmoid(*args).detach(), "A gradient must flow from the result"),
     },
     "late_interaction": {
         "sum over tokens": (partial(_late, mean=torch.sum), "A mean of cosines must not exceed 1"),
@@ -395,7 +395,7 @@ MISTAKES = {
             lambda u, v, a=0.2, h=False, p=None: _hinge(u, v, a, h),
             "A text that fits must not count as a rival",
         ),
-        "no gradient": (lambda *args: _hinge(*args).detach(), "A gradient must flow from the loss"),
+        "no gradient": (lambda *args: _hinge(*args).detach(), "A gradient must flow from the result"),
     },
     "modality_gap": {
         "distance of pairs": (lambda u, v: (u - v).norm(dim=-1).mean(), "The same points in another order"),

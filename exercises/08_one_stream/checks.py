@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, new_seed, task
 from mmlearn.objectives import (
     cosine_cost,
     ipot,
@@ -23,12 +23,6 @@ from mmlearn.objectives import (
 IGNORED = -100
 
 
-def near(got: Tensor, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
-    """Equal to ``tolerance``, and never so where ``got`` is NaN."""
-    wanted = torch.as_tensor(wanted, dtype=got.dtype).expand_as(got)
-    return torch.allclose(got, wanted, atol=tolerance, rtol=tolerance)
-
-
 def expect_integers(got: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Hand back ``got`` if it is an int64 tensor of this shape."""
     got = expect_tensor(got, shape)
@@ -42,25 +36,9 @@ def expect_share(hits: Tensor, share: float, property: str, hint: str) -> None:
     expect(abs(got - share) <= error, f"{property} Expected about {share:.1%}, got {got:.1%}.", hint)
 
 
-def new_seed() -> int:
-    """A seed that is another one every time."""
-    return int(torch.randint(2**31, ()))
-
-
 def over(draws: list[tuple[Tensor, ...]], loss: Callable) -> Tensor:
     """The loss of several draws, so that no wrong one is right by luck."""
     return torch.stack([expect_tensor(loss(*draw), ()) for draw in draws])
-
-
-def expect_trains(function: Callable, *inputs: Tensor) -> None:
-    """The loss reaches these inputs."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    loss = expect_tensor(function(*leaves))
-    hint = "stay in torch: no item(), detach(), no_grad() or torch.tensor(…)."
-    expect(loss.requires_grad, "A gradient must flow from the result to its inputs, or nothing is learned.", hint)
-    gradients = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
-    reached = all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
-    expect(reached, "A gradient must flow to every input that is learned.", hint)
 
 
 # Words.

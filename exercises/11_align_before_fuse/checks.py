@@ -7,16 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmlearn.evaluation import box_of_map, gradient_maps
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
 from mmlearn.layers.queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import moving_average
-
-
-def near(got: Tensor, wanted: Tensor | float) -> bool:
-    """Equal to 1e-5, and never so where ``got`` is NaN."""
-    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
-
 
 # A teacher that is one's own past.
 
@@ -201,7 +195,7 @@ def check_queue_places(function: Callable) -> None:
 def check_hard_negatives(function: Callable) -> None:
     """Never one that fits; by chance, with odds exp s; from the generator."""
     b, rounds = 8, 40
-    seed = int(torch.randint(0, 2**31, ()))
+    seed = new_seed()
 
     def draw(similarity: Tensor, positives: Tensor, seed: int = seed) -> Tensor:
         n, m = similarity.shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, new_seed, task
 from mmlearn.layers.ctc_decoding import collapse
 from mmlearn.layers.quantiser import straight_through
 from mmlearn.layers.speech import frame_count, frame_mask, window
@@ -20,14 +20,7 @@ from mmlearn.objectives import (
     masked_cluster,
     sample_distractors,
 )
-
-IGNORED = -100
-
-
-def near(got: Tensor, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
-    """Equal to ``tolerance``, and never so where ``got`` is NaN."""
-    wanted = torch.as_tensor(wanted, dtype=got.dtype).expand_as(got)
-    return torch.allclose(got, wanted, atol=tolerance, rtol=tolerance)
+from mmlearn.objectives.masked import IGNORED
 
 
 def expect_boolean(got: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -40,11 +33,6 @@ def expect_boolean(got: Tensor, shape: tuple[int, ...]) -> Tensor:
 def between(low: int, high: int) -> int:
     """A whole number from ``low`` to ``high``, another one every time."""
     return int(torch.randint(low, high + 1, ()))
-
-
-def new_seed() -> int:
-    """A seed that is another one every time."""
-    return between(0, 2**31 - 1)
 
 
 def expect_all_chance_from_seed(draw: Callable[[int], Tensor]) -> None:

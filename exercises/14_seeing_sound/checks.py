@@ -8,25 +8,14 @@ from torch import Tensor
 
 from mmlearn.data.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
 from mmlearn.models.av_hubert import imposters
 from mmlearn.objectives import masked_multimodal_cluster, modality_dropout, ratio_masks
-
-
-def near(got: Tensor, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
-    """Equal to ``tolerance``, and never so where ``got`` is NaN."""
-    wanted = torch.as_tensor(wanted, dtype=got.dtype).expand_as(got)
-    return torch.allclose(got, wanted, atol=tolerance, rtol=tolerance)
 
 
 def seeded(seed: int) -> torch.Generator:
     """A generator of its own."""
     return torch.Generator().manual_seed(seed)
-
-
-def any_seed() -> int:
-    """Another one every time."""
-    return int(torch.randint(2**31, ()))
 
 
 def tones(b: int, samples: int) -> Tensor:
@@ -41,7 +30,7 @@ def tones(b: int, samples: int) -> Tensor:
 @task(add_noise, difficulty=2, minutes=15)
 def check_add_noise(function: Callable) -> None:
     """The noise's power lies below each row's own by exactly so many decibels."""
-    b, samples, seed = 4, 12_000, any_seed()
+    b, samples, seed = 4, 12_000, new_seed()
     sound, snr = tones(b, samples), float(12 + 6 * torch.rand(()))
 
     def noise_of(snr: float | Tensor, seed: int = seed, sound: Tensor = sound) -> Tensor:
@@ -273,7 +262,7 @@ def check_frames_near(function: Callable) -> None:
 @task(modality_dropout, difficulty=2, minutes=15)
 def check_modality_dropout(function: Callable) -> None:
     """Nothing at probability 0, never both, each clip by itself, from the generator."""
-    clips, seed = int(torch.randint(2800, 3200, ())), any_seed()
+    clips, seed = int(torch.randint(2800, 3200, ())), new_seed()
     real = torch.ones(clips, 3, dtype=torch.bool)
 
     def draw(seed: int = seed, **probability: float) -> tuple[Tensor, Tensor]:
@@ -420,7 +409,7 @@ def _telling_logits(c: int, cluster: Tensor, audio: Tensor, video: Tensor, real:
 @task(imposters, difficulty=5, minutes=30)
 def check_imposters(function: Callable) -> None:
     """A hidden run shows another place of its clip, whole, and never itself."""
-    lengths, f, rounds, seed = [20, int(torch.randint(14, 19, ())), 9], 20, 60, any_seed()
+    lengths, f, rounds, seed = [20, int(torch.randint(14, 19, ())), 9], 20, 60, new_seed()
     real = torch.arange(f) < torch.tensor(lengths)[:, None]
     first, second = (int(torch.randint(low, low + 5, ())) for low in (1, 10))
     runs = [(0, first, first + 4), (0, second, second + 3), (1, 9, 14), (2, 0, 3)]
@@ -487,7 +476,7 @@ def _check_every_shift(draw: Callable) -> None:
     """Of many clips of nine frames whose first three are hidden, which so are shifted by 3 to 6."""
     many = torch.zeros(int(torch.randint(850, 950, ())), 9, dtype=torch.bool)
     many[:, :3] = True
-    drawn = draw(any_seed(), many, torch.ones_like(many))[:, 0] % 9
+    drawn = draw(new_seed(), many, torch.ones_like(many))[:, 0] % 9
     share = {k: float((drawn == k).float().mean()) for k in range(3, 7)}
     said = ", ".join(f"{k}: {value:.2f}" for k, value in share.items())
     even = all(math.isclose(value, 1 / 4, abs_tol=0.09) for value in share.values())

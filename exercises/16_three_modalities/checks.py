@@ -7,15 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, task
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, new_seed, task
 from mmlearn.layers.tokens import drop_tokens
 from mmlearn.models.mult import read_others
 from mmlearn.objectives import binding_loss, central_moment_discrepancy, difference_loss, info_nce, mil_nce
-
-
-def near(got: Tensor, wanted: Tensor | float) -> bool:
-    """Equal to 1e-5, and never so where ``got`` is NaN."""
-    return torch.allclose(got, torch.as_tensor(wanted, dtype=got.dtype).expand_as(got), atol=1e-5, rtol=1e-5)
 
 
 def unit(*shape: int) -> Tensor:
@@ -28,17 +23,6 @@ def some_of(*shape: int, real: int) -> Tensor:
     return torch.rand(*shape).argsort(-1) < real
 
 
-def expect_trains(function: Callable, *inputs: Tensor) -> None:
-    """The loss reaches both inputs, with gradients that are numbers."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    loss = expect_tensor(function(*leaves), ())
-    hint = "stay in torch: no item(), detach(), numpy or torch.tensor(…)."
-    expect(loss.requires_grad, "A gradient must flow from the loss, or nothing is learned.", hint)
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-    reached = all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
-    expect(reached, "A gradient must flow to both inputs.", hint)
-
-
 # Fewer tokens.
 
 
@@ -46,7 +30,7 @@ def expect_trains(function: Callable, *inputs: Tensor) -> None:
 def check_drop_tokens(function: Callable) -> None:
     """The same share of what is real in each row, in order, by the generator; at rate 0 all of it."""
     b, n, d = 3, 8, 4
-    seed = int(torch.randint(0, 2**31, ()))
+    seed = new_seed()
 
     def drop(x: Tensor, mask: Tensor | None, rate: float, k: int, seed: int = seed) -> tuple[Tensor, Tensor, Tensor]:
         result = function(x, mask, rate, torch.Generator().manual_seed(seed))

@@ -349,7 +349,7 @@ MISTAKES = {
         "a 0 without a graph": (partial(_bind, nothing=torch.tensor(0.0)), "The 0 must have a graph"),
         "no graph": (
             lambda u, v, scale, present, positives=None: binding_loss(u.detach(), v, scale, present, positives),
-            "A gradient must flow to both inputs",
+            "A gradient must flow to every input",
         ),
     },
     "read_others": {
@@ -459,6 +459,6 @@ MISTAKES = {
             partial(_difference, unit=lambda x: x / x.norm(dim=1, keepdim=True)),
             "One row",
         ),
-        "no graph": (lambda x, y: difference_loss(x, y.detach()), "A gradient must flow to both inputs"),
+        "no graph": (lambda x, y: difference_loss(x, y.detach()), "A gradient must flow to every input"),
     },
 }

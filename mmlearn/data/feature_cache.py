@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmlearn.home import home
+
 FORMAT = "mmlearn features 1"
 
 
@@ -40,7 +42,7 @@ def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor |
 
 def features_folder() -> Path:
     """Where features are kept."""
-    return Path(os.environ.get("MMLEARN_HOME") or Path.home() / ".mmlearn") / "features"
+    return home() / "features"
 
 
 def _digest(content: tuple[Tensor | str | int, ...]) -> str:

@@ -94,7 +94,7 @@ def caption_lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
     if jsonl_path.is_file():
         return _jsonl(jsonl_path), jsonl_path
     raise FileNotFoundError(
-        f"{folder} has neither captions.csv nor captions.jsonl. Write one with the columns image, caption (or sound)."
+        f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption)."
     )
 
 

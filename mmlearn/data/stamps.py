@@ -128,8 +128,7 @@ class Stamps(Dataset):
 
     def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
         """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""
-        name = self.names[index]
-        return self._sound(f"speech-{self.language}.zip", name) if f"{name}.ogg" in self._spoken else None
+        return self._speech(self.names[index])
 
     def _sample(self, name: str) -> StampSample:
         return StampSample(
@@ -137,11 +136,14 @@ class Stamps(Dataset):
             caption=_captions()[self.language][name],
             english=_captions()["en"][name],
             language=self.language,
-            speech=self._sound(f"speech-{self.language}.zip", name) if f"{name}.ogg" in self._spoken else None,
+            speech=self._speech(name),
             effect=self._sound("effects.zip", name) if f"{name}.ogg" in self._sounding else None,
             name=name,
             category=name.partition("/")[0],
         )
+
+    def _speech(self, name: str) -> Float[Tensor, "samples"] | None:
+        return self._sound(f"speech-{self.language}.zip", name) if f"{name}.ogg" in self._spoken else None
 
     def _image(self, name: str) -> Float[Tensor, "3 size size"]:
         if name not in self._pixels:

@@ -1,10 +1,10 @@
-r"""Sound and pictures of speech together: what a clip keeps of both, and which cluster a hidden frame belongs to."""
+"""Sound and pictures of speech together: what a clip keeps of both, and which cluster a hidden frame belongs to."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.masked import IGNORED, uniform
 from mmlearn.objectives.speech import masked_cluster
 
 
@@ -21,7 +21,7 @@ def modality_dropout(
     """
     if not (0 <= both <= 1 and 0 <= audio <= 1):
         raise ValueError(f"Probabilities are from 0 to 1; got {both} for both and {audio} for the sound alone.")
-    chance = torch.rand(2, len(real), generator=generator, device=generator.device).to(real.device)
+    chance = uniform((2, len(real)), generator, real.device)
     keeps_both, keeps_audio = chance[0] < both, chance[1] < audio
     return keeps_both | keeps_audio, keeps_both | ~keeps_audio
 

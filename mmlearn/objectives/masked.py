@@ -41,7 +41,7 @@ def mask_tokens(
     if not len(ordinary):
         raise ValueError(f"All {vocab_size} tokens of the vocabulary are special: pass a larger vocab_size.")
     hidden = _choose(mask & ~torch.isin(tokens, reserved), probability, generator, words)
-    kind = _uniform(tokens.shape, generator, device)
+    kind = uniform(tokens.shape, generator, device)
     drawn = torch.randint(len(ordinary), tokens.shape, generator=generator, device=generator.device).to(device)
     corrupted = tokens.masked_fill(hidden & (kind < 0.8), mask_token)
     corrupted = torch.where(hidden & (kind >= 0.9), ordinary[drawn].to(tokens.dtype), corrupted)
@@ -124,7 +124,7 @@ def _choose(
         raise ValueError(f"The share to mask must be from 0 to 1, got {probability}.")
     if not possible.numel():
         return possible
-    chance = _uniform(possible.shape, generator, possible.device)
+    chance = uniform(possible.shape, generator, possible.device)
     if words is not None:
         first = (words[:, :, None] == words[:, None]).int().argmax(-1)  # where the word of each place begins
         chance = chance.gather(1, first)
@@ -132,5 +132,6 @@ def _choose(
     return possible & ((chance < probability) | (chance == lowest))
 
 
-def _uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Random numbers from 0 to 1, the same ones on every device."""
     return torch.rand(shape, generator=generator, device=generator.device).to(device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, uniform
 
 
 def mask_spans(
@@ -30,7 +30,7 @@ def mask_spans(
             f"probability must be from 0 to 1 and length at least 1 frame, got {probability} and {length}."
         )
     frames = real.sum(1)
-    chance = _uniform((len(real), 1 + real.shape[1]), generator, real.device)
+    chance = uniform((len(real), 1 + real.shape[1]), generator, real.device)
     wanted = (probability * frames + chance[:, 0]).floor().clamp(min=1)
     spans = torch.minimum(wanted, (frames - 1).clamp(min=0) // length)
     last = (frames - length)[:, None]  # the last frame from which a span fits
@@ -56,7 +56,7 @@ def sample_distractors(
     hidden = masked.sum(1)[:, None, None]
     places = (~masked).int().argsort(dim=1, stable=True)  # hidden frames first, in order
     own = (masked.int().cumsum(1) - 1)[:, :, None]  # the how-manieth hidden frame this is
-    drawn = (_uniform((*masked.shape, count), generator, masked.device) * (hidden - 1)).long()
+    drawn = (uniform((*masked.shape, count), generator, masked.device) * (hidden - 1)).long()
     other = torch.where(hidden > 1, drawn + (drawn >= own), 0).clamp(max=masked.shape[1] - 1)
     return places.gather(1, other.flatten(1)).view_as(other)
 
@@ -129,7 +129,3 @@ def masked_cluster(
     if alpha == 1:
         return hidden
     return alpha * hidden + (1 - alpha) * masked_cross_entropy(logits, cluster.masked_fill(masked, IGNORED))
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)

@@ -244,10 +244,8 @@ def test_regions_and_questions_come_from_scenes_alone(scenes):
                 check_data(name, (), other)
         else:
             check_data(name, ("mlm", "itm"), other)
-    for sample in (
-        other,
-        SimpleNamespace(question="what shape is it?", image=other.image),
-    ):  # as of easy-vqa, with other answers
+    other_answers = SimpleNamespace(question="what shape is it?", image=other.image)  # as of easy-vqa
+    for sample in (other, other_answers):
         with pytest.raises(ValueError, match="vqa learns from the questions of scenes and their answers: use --data"):
             check_data("vilt", ("mlm", "vqa"), sample)
     with pytest.raises(ValueError, match="uniter reads regions"):
