@@ -66,9 +66,11 @@ def vqa_accuracy(guess: Int[Tensor, "n"], answer: Tensor, kind: Sequence[Hashabl
     """``accuracy``, and ``accuracy/kind`` for each kind of question.
 
     ``answer`` is the right one, (n,), or a score for each, (n, answers); then a guess is worth its score.
-    Raises ``ValueError`` where there is no question, or not as many of each.
+    Raises ``ValueError`` where there is no question, not as many of each, or a guess that has no score.
     """
     _check_length(guess, answer=answer, **({} if kind is None else {"kind": kind}))
+    if answer.is_floating_point() and not ((guess >= 0) & (guess < answer.shape[1])).all():
+        raise ValueError(f"Guesses are 0 to {answer.shape[1] - 1}, as there are scores for; got one outside.")
     worth = answer.gather(1, guess[:, None])[:, 0] if answer.is_floating_point() else (guess == answer).float()
     return {"accuracy": float(worth.mean())} | {
         f"accuracy/{name}": float(worth[_rows(kind, name)].mean()) for name in dict.fromkeys(kind or ())

@@ -65,13 +65,7 @@ class VQAHead(_Head):
     def loss(self, logits: Float[Tensor, "b answers"], label: Tensor) -> Float[Tensor, ""]:
         if not label.is_floating_point():
             return super().loss(logits, label)
-        if label.shape != logits.shape:
-            raise ValueError(
-                f"Soft answers are (b, answers) = {tuple(logits.shape)}, one score for each; got {tuple(label.shape)}. "
-                "One right answer each is int64 (b,)."
-            )
-        if not ((label >= 0) & (label <= 1)).all():  # NaN is neither
-            raise ValueError("A soft score is from 0 to 1, such as min(people who say so / 3, 1); got one outside.")
+        check_scores(label, *logits.shape)
         return F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(logits)
 
 
@@ -139,6 +133,17 @@ class ReferringHead(nn.Module):
             row = int(padding.nonzero()[0])
             raise ValueError(f"Expression {row} refers to region {int(label[row])}, which region_mask says is padding.")
         return F.cross_entropy(logits, label.long())
+
+
+def check_scores(score: Float[Tensor, "..."], b: int, answers: int) -> None:
+    """``ValueError`` unless there is a soft score from 0 to 1 for each of b questions and each answer."""
+    if score.shape != (b, answers):
+        raise ValueError(
+            f"Soft answers are (b, answers) = {(b, answers)}, one score for each; got {tuple(score.shape)}. "
+            "One right answer each is int64 (b,)."
+        )
+    if not ((score >= 0) & (score <= 1)).all():  # NaN is neither
+        raise ValueError("A soft score is from 0 to 1, such as min(people who say so / 3, 1); got one outside.")
 
 
 def _check_labels(label: Tensor, name: str, b: int, outputs: int) -> None:

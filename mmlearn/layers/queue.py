@@ -20,11 +20,16 @@ def queue_places(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tens
 class PairQueue(nn.Module):
     """The last ``size`` pairs of picture and text embedding, and the numbers of their captions: all in a checkpoint.
 
-    It starts with random directions. Source: He et al. 2020 (MoCo), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
+    It starts with random directions.
+
+    Raises ``ValueError`` for a size below 1.
+    Source: He et al. 2020 (MoCo), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
     """
 
     def __init__(self, size: int, width: int):
         super().__init__()
+        if size < 1:
+            raise ValueError(f"A queue holds at least one pair; got queue_size {size}.")
         self.register_buffer("image", F.normalize(torch.randn(size, width), dim=-1))
         self.register_buffer("text", F.normalize(torch.randn(size, width), dim=-1))
         self.register_buffer("caption_id", torch.full((size,), -1))  # no caption has this number

@@ -55,14 +55,15 @@ def read_regions(
     regions: Float[Tensor, "..."],
     boxes: Float[Tensor, "..."],
     region_mask: Bool[Tensor, "..."] | None,
-    masked_regions: Bool[Tensor, "b p"] | None,
+    masked_regions: Bool[Tensor, "..."] | None,
     *,
     texts: int,
     width: int,
 ) -> tuple[Float[Tensor, "b p f"], Bool[Tensor, "b p"]]:
     """What an encoder may see of regions that are read beside so many ``texts``, 0 where masked; and which are real.
 
-    Raises ``ValueError`` as :func:`check_regions` does, and for other than one picture a text or ``width`` features.
+    Raises ``ValueError`` as :func:`check_regions` does, and for other than one picture a text or ``width`` features, or
+    another ``masked_regions`` than boolean (b, p).
     """
     region_mask = check_regions(regions, boxes, region_mask)
     if (len(regions), regions.shape[-1]) != (texts, width):
@@ -70,6 +71,11 @@ def read_regions(
             f"To {texts} texts belong regions ({texts}, p, region_width = {width}); got {tuple(regions.shape)}."
         )
     if masked_regions is not None:
+        if masked_regions.dtype != torch.bool or masked_regions.shape != region_mask.shape:
+            raise ValueError(
+                f"masked_regions is boolean (b, p) = {tuple(region_mask.shape)}, True where a region is hidden; got "
+                f"{masked_regions.dtype} {tuple(masked_regions.shape)}."
+            )
         regions = regions.masked_fill(masked_regions[..., None], 0)
     return regions, region_mask
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Attention, Config, TransformerBlock
 from mmlearn.layers.attention import co_attention
-from mmlearn.layers.heads import classifier
+from mmlearn.layers.heads import check_scores, classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
 from mmlearn.layers.regions import masked_only, read_regions
 from mmlearn.layers.transformer import ACTIVATIONS
@@ -287,13 +287,14 @@ def answer_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the answer (b,), -100 for none; or, for scores (b, answers), their binary ones, summed.
 
-    What is asked about another picture has no answer, so pairs with match_label 0 do not count.
-    Source: section 3.1.3; for scores, the official code of fine-tuning on VQA.
+    What is asked about another picture has no answer, so pairs with match_label 0 do not count. Raises ``ValueError``
+    for an answer or score that does not exist. Source: section 3.1.3; for scores, official code of fine-tuning on VQA.
     """
     matched = torch.ones_like(answer[..., 0] if answer.ndim > 1 else answer, dtype=torch.bool)
     if match_label is not None:
         matched = match_label == 1
     if not answer.is_floating_point():
         return masked_cross_entropy(logits, answer.masked_fill(~matched, IGNORED))
+    check_scores(answer, *logits.shape)
     total = F.binary_cross_entropy_with_logits(logits[matched], answer[matched], reduction="sum")
     return total / matched.sum().clamp(min=1)

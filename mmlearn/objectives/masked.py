@@ -2,7 +2,8 @@ r"""Masked prediction: hide some words or regions, and predict them from what is
 
 Sampling and loss are apart: :func:`mask_tokens` and :func:`mask_regions` choose what to hide, with a generator; the
 others compare what a system says at those places. Every loss is a mean over the hidden places alone; with none it is
-0, not NaN, and still has a gradient: 0.
+0, not NaN, and still has a gradient: 0. Those of regions raise ``ValueError`` where predictions, targets and what was
+hidden differ in shape.
 """
 
 from collections.abc import Sequence
@@ -63,8 +64,14 @@ def masked_cross_entropy(logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"]
 
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
 
-    Logits that know nothing give ln v. Source: Devlin et al. 2019 (BERT), section 3.1.
+    Logits that know nothing give ln v. Raises ``ValueError`` for a label that is none of v.
+    Source: Devlin et al. 2019 (BERT), section 3.1.
     """
+    if (wrong := (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))).any():
+        raise ValueError(
+            f"Labels are 0 to {logits.shape[-1] - 1} here, or {IGNORED} for what is not asked; "
+            f"got {int(label[wrong][0])}."
+        )
     total = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]), label.reshape(-1), ignore_index=IGNORED, reduction="sum"
     )
@@ -81,6 +88,7 @@ def masked_region_regression(
     The sum runs over all f features, as the equation says: the official code divides by f as well.
     Source: Chen et al. 2020 (UNITER), section 3.2, masked region feature regression.
     """
+    _check_regions(prediction, target, masked)
     return (prediction[masked] - target[masked]).square().sum() / masked.sum().clamp(min=1)
 
 
@@ -94,6 +102,7 @@ def masked_region_classification(
     ``classes`` is the detector's distribution; leave its background class out of it if it has one.
     Source: Chen et al. 2020 (UNITER), section 3.2, masked region classification.
     """
+    _check_regions(logits, classes, masked)
     total = F.cross_entropy(logits[masked], classes[masked].argmax(-1), reduction="sum")
     return total / masked.sum().clamp(min=1)
 
@@ -109,8 +118,18 @@ def masked_region_kl(
     (one class has 1) it is :func:`masked_region_classification`.
     Source: Chen et al. 2020 (UNITER), section 3.2, MRC-kl; Lu et al. 2019 (ViLBERT), section 2.2.
     """
+    _check_regions(logits, classes, masked)
     total = F.kl_div(F.log_softmax(logits[masked], -1), classes[masked], reduction="sum")
     return total / masked.sum().clamp(min=1)
+
+
+def _check_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> None:
+    """``ValueError`` where a prediction (b, p, f), what is right, and which regions were hidden do not agree."""
+    if prediction.shape != target.shape or masked.shape != prediction.shape[:2] or masked.dtype != torch.bool:
+        raise ValueError(
+            f"Of predictions {tuple(prediction.shape)} the targets have the same shape, and what was hidden is boolean "
+            f"{tuple(prediction.shape[:2])}; got {tuple(target.shape)}, and {masked.dtype} {tuple(masked.shape)}."
+        )
 
 
 def _choose(

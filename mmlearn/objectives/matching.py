@@ -14,11 +14,13 @@ def image_text_matching(logits: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -
 
     .. math:: \ell = -\frac{1}{n} \sum_i \log \mathrm{softmax}(z_i)_{y_i}
 
-    Logits that know nothing give ln 2. Raises ``ValueError`` where there is no pair.
-    Source: Chen et al. 2020 (UNITER), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
+    Logits that know nothing give ln 2. Raises ``ValueError`` where there is no pair, or a label is neither 0
+    nor 1. Source: Chen et al. 2020 (UNITER), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
     """
     if not len(logits):
         raise ValueError("Matching needs at least one pair of picture and text, got none.")
+    if not ((label == 0) | (label == 1)).all():
+        raise ValueError("match_label is 1 where text and picture belong together and 0 where not; got another number.")
     return F.cross_entropy(logits, label)
 
 
@@ -39,9 +41,11 @@ def hard_negatives(
     .. math:: P(j \mid i) = \frac{\exp s_{ij}}{\sum_{k \notin P_i} \exp s_{ik}}, \quad j \notin P_i
 
     ``similarity`` is already divided by the temperature; ``positives`` says which candidates fit a row, and these are
-    never drawn. Raises ``ValueError`` for a row that all candidates fit.
+    never drawn. Raises ``ValueError`` for a row that all candidates fit, or similarities that are not numbers.
     Source: Li et al. 2021 (ALBEF), section 3.2, contrastive hard negatives.
     """
+    if similarity.isnan().any():
+        raise ValueError("Similarities hold NaN: training has diverged before; lower the learning rate.")
     logits = similarity.masked_fill(positives, -torch.inf)
     return _draw(logits.softmax(-1), ~positives, generator)
 

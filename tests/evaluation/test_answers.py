@@ -283,3 +283,9 @@ def test_a_system_that_looks_loses_by_being_blind():
     assert accuracy["sees"] > 0.95
     common = vqa_accuracy(prior_guesses(["q"] * 64, ["q"] * 64, answer), answer)["accuracy"]
     close(torch.tensor(accuracy["blind"]), torch.tensor(common))
+
+
+@pytest.mark.parametrize("guess", [3, -1])
+def test_a_guess_without_a_score_is_refused(guess):
+    with pytest.raises(ValueError, match="Guesses are 0 to 2"):
+        vqa_accuracy(torch.tensor([0, guess]), torch.rand(2, 3))

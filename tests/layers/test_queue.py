@@ -60,3 +60,9 @@ def test_it_keeps_its_precision_and_no_gradient():
     assert queue.image.dtype == queue.text.dtype == torch.float32
     assert not queue.text.requires_grad
     assert queue.image[:2].eq(1).all()
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_queue_holds_something(size):
+    with pytest.raises(ValueError, match=f"holds at least one pair; got queue_size {size}"):
+        PairQueue(size, 2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.layers.regions import box_sizes, check_regions, masked_only
+from mmlearn.layers.regions import box_sizes, check_regions, masked_only, read_regions
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 WHOLE = [0.0, 0.0, 1.0, 1.0]
@@ -147,3 +147,10 @@ def test_masked_regions_of_all_pictures_are_as_if_of_one():
     assert torch.equal(got[2], torch.ones(1, 3, dtype=torch.bool))
     none = masked_only(masked & False, regions)
     assert (none[0].shape, none[1].shape) == ((1, 0, 7), (1, 0))
+
+
+@pytest.mark.parametrize("masked", [torch.ones(3, 5, dtype=torch.long), torch.ones(3, 4, dtype=torch.bool)])
+def test_what_is_hidden_is_said_for_each_region(masked):
+    regions, boxes, mask = random_regions()
+    with pytest.raises(ValueError, match=r"masked_regions is boolean \(b, p\) = \(3, 5\)"):
+        read_regions(regions, boxes, mask, masked, texts=3, width=7)

@@ -285,6 +285,16 @@ def test_questions_count_where_the_picture_is_the_one_asked_about():
     assert answer_loss(logits, soft, matched * 0) == answer_loss(logits, answer, matched * 0) == 0
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [torch.tensor([1, 5, 0, 0]), torch.tensor([1, -3, 0, 0]), torch.rand(4, 5) + 1, torch.rand(4, 5) - 1]
+    + [torch.rand(4, 6), torch.full((4, 5), torch.nan)],
+)
+def test_answers_and_scores_that_do_not_exist_are_refused(answer):
+    with pytest.raises(ValueError, match=r"Labels are 0 to 4|soft score is from 0 to 1|Soft answers are"):
+        answer_loss(torch.randn(4, 5), answer, torch.tensor([1, 1, 0, 1]))
+
+
 def test_nothing_masked_costs_nothing():
     model, batch = LXMERT(TINY), scenes()
     batch |= {"token_label": batch["tokens"] * 0 - 100, "masked_regions": batch["region_mask"] & False}

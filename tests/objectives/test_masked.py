@@ -323,3 +323,29 @@ def test_without_hidden_tokens_the_loss_is_zero(shape):
     value.backward()
     assert value == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+# What does not fit is refused.
+
+
+@pytest.mark.parametrize("label", [-1, 40, -101])
+def test_a_label_outside_the_vocabulary_is_refused(label):
+    labels = torch.full((B, T), -100)
+    labels[1, 2] = label
+    with pytest.raises(ValueError, match=f"Labels are 0 to 39 here, or -100 .* got {label}"):
+        masked_cross_entropy(torch.randn(B, T, VOCABULARY), labels)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("loss", [masked_region_regression, masked_region_classification, masked_region_kl])
+@pytest.mark.parametrize(
+    ("target", "masked"),
+    [
+        (torch.rand(B, P, F + 1), torch.ones(B, P, dtype=torch.bool)),
+        (torch.rand(B, P, F - 1), torch.ones(B, P, dtype=torch.bool)),
+        (torch.rand(B, P, F), torch.ones(B, P, dtype=torch.long)),
+    ],
+)
+def test_targets_of_other_regions_or_features_are_refused(loss, target, masked):
+    with pytest.raises(ValueError, match="the targets have the same shape"):
+        loss(torch.rand(B, P, F), target, masked)

@@ -141,3 +141,16 @@ def test_hard_negatives_need_a_candidate_that_does_not_fit(b):
 def test_no_gradient_reaches_the_similarity():
     similarity = torch.randn(4, 4, generator=seeded(), requires_grad=True)
     assert not hard_negatives(similarity, torch.eye(4, dtype=torch.bool), seeded()).requires_grad
+
+
+@pytest.mark.parametrize("label", [2, -1, -100])
+def test_matching_is_yes_or_no(label):
+    with pytest.raises(ValueError, match="match_label is 1 where text and picture belong together and 0"):
+        image_text_matching(torch.randn(3, 2), torch.tensor([0, label, 1]))
+
+
+def test_similarities_that_are_no_numbers_are_refused():
+    similarity = torch.randn(3, 3)
+    similarity[1, 2] = torch.nan
+    with pytest.raises(ValueError, match="Similarities hold NaN"):
+        hard_negatives(similarity, torch.eye(3, dtype=torch.bool), seeded())
