@@ -36,7 +36,7 @@ class FusionCollate:
     - ``mrm``: some ``regions`` are 0, ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) is what all of
       them were. Serves regression and both classifications.
     - ``itm``: half the rows have another row's text, never an equal one; ``match_label`` (b,) is 0 there, else 1.
-    - ``vqa``: the text is the scene's question; ``answer`` (b,) counts in ``ANSWERS``.
+    - ``vqa``: the text is the sample's ``question``; ``answer`` (b,) counts in ``answers``.
     - ``itc``: ``caption_id`` (b,), equal where captions are.
 
     A batch serves one objective, drawn with equal odds as UNITER does. The draw depends on the captions, so processes
@@ -50,7 +50,8 @@ class FusionCollate:
 
     Raises ``ValueError`` for objectives that are unknown, none, or cannot go together (``itm`` swaps the texts that
     ``itc`` compares: ALBEF and BLIP find negatives themselves), for ``mrm`` without a detector, a share outside 0 to 1,
-    an empty batch, for ``itm`` a batch with one caption only, and for samples without what an option needs.
+    an empty batch, for ``itm`` a batch with one caption only, for samples without what an option needs,
+    and for an answer that is none of ``answers``.
     Source: Chen et al. 2020 (UNITER), section 3.2; Tan & Bansal 2019 (LXMERT), section 3.1.
     """
 
@@ -67,6 +68,7 @@ class FusionCollate:
         whole_words: bool = False,
         masked_words: Collection[str] | None = None,
         together: bool = False,
+        answers: Sequence[str] = ANSWERS,
         wrong_captions: float = 0.0,
         seed: int = 0,
     ):
@@ -91,6 +93,7 @@ class FusionCollate:
         self.probability, self.region_probability = probability, region_probability
         self.whole_words, self.together = whole_words, together
         self.masked_words = None if masked_words is None else {word.lower() for word in masked_words}
+        self.answers = {answer: number for number, answer in enumerate(answers)}
         self.wrong_captions, self.seed = wrong_captions, seed
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
@@ -103,12 +106,7 @@ class FusionCollate:
         if self.detector is not None:
             batch |= self.detector(samples)
         if "vqa" in chosen:
-            if stranger := next((sample for sample in samples if not hasattr(sample, "layout")), None):
-                raise ValueError(
-                    f"vqa learns from the questions of scenes and their answers; got {type(stranger).__name__}."
-                )
-            texts = [sample.question.text for sample in samples]
-            batch["answer"] = torch.tensor([ANSWERS.index(sample.question.answer) for sample in samples])
+            texts, batch["answer"] = self._ask(samples)
         if "itc" in chosen:
             batch["caption_id"] = numbered(texts)
         if "itm" in chosen:
@@ -160,6 +158,18 @@ class FusionCollate:
         if "vqa" not in self.objectives or (others and draw < 0.5):
             return others
         return set(self.objectives) - {"itm", "itc"}
+
+    def _ask(self, samples: Sequence[Any]) -> tuple[list[str], Int[Tensor, "b"]]:
+        """The question of each sample, and the number of its answer."""
+        for sample in samples:
+            if not hasattr(sample, "question"):
+                raise ValueError(
+                    f"vqa learns from questions with answers, as scenes and easy-vqa have; got {type(sample).__name__}."
+                )
+            if (answer := sample.question.answer) not in self.answers:
+                raise ValueError(f"{answer!r} is none of the {len(self.answers)} answers: {', '.join(self.answers)}.")
+        numbers = [self.answers[sample.question.answer] for sample in samples]
+        return [sample.question.text for sample in samples], torch.tensor(numbers)
 
     def _words(
         self, texts: Sequence[str], mask: Bool[Tensor, "b t"]

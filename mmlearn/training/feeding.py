@@ -78,7 +78,7 @@ def check_data(name: str, objectives: Collection[str], sample: Any) -> None:
             f"{name} reads regions, which only scenes has: use --data scenes, or take {', '.join(others)} or {last}, "
             "which read pixels."
         )
-    if "vqa" in objectives:
+    if "vqa" in objectives and not hasattr(sample, "question"):
         raise ValueError(
-            "vqa learns from the questions of scenes and their answers: use --data scenes, or leave vqa out."
+            "vqa learns from questions with answers: use --data scenes or --data easy-vqa, or leave vqa out."
         )

@@ -29,6 +29,7 @@ from mmlearn.evaluation import (
     rerank_both_ways,
     similarity,
     uniformity,
+    vqa_accuracy,
 )
 from mmlearn.models.finetune import PICTURE
 from mmlearn.training.feeding import FEEDS, check_data
@@ -61,17 +62,19 @@ def measure(
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
-    256 pairs at most. Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
+    256 pairs at most, unless they learned to answer and nothing else.
+
+    Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
     system reads; and ``ValueError`` where nothing that it learned has a measure.
     """
     config = getattr(run.system.config, "image", run.system.config)
     options = {"size": getattr(config, "image_size", run.image_size)}
     options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
-    limit = limit if run.learned == {"itc"} else min(limit, FUSED)
+    limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
     count = min(limit, SCENES if data == "scenes" else len(samples))
     pairs = fetch(samples, range(count) if data == "scenes" else _spread(len(samples), count))
-    learned = run.learned if hasattr(pairs[0], "layout") else run.learned - {"vqa"} or run.learned
+    learned = run.learned if hasattr(pairs[0], "question") else run.learned - {"vqa"} or run.learned
     check_data(run.name, learned, pairs[0])
     rows: Rows = {}
     for objective, measures in MEASURES.items():
@@ -281,13 +284,23 @@ def next_word_measures(run: Run, samples: Sequence[Any]) -> Rows:
 
 
 def answer_measures(run: Run, samples: Sequence[Any]) -> Rows:
-    """How many questions are answered right. Chance is the most common answer to each kind of question."""
+    """How many questions are answered right, of all and of each kind, and of all beside another sample's picture.
+
+    Chance is the answer that is most common among these questions of the same kind.
+    """
     batch = run.labelled("vqa")(samples)
-    says = _read(run.system, batch, lambda output, rows: output.answer_logits.argmax(-1))
+    other = batch | {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}
+    says, blind = (
+        _read(run.system, one, lambda output, rows: output.answer_logits.argmax(-1)) for one in (batch, other)
+    )
     kinds = [sample.question.kind for sample in samples]
-    prior = prior_guesses(kinds, kinds, batch["answer"])
-    found, common = (float((guess == batch["answer"]).float().mean()) for guess in (says, prior))
-    return {"answer accuracy": {"obtained": found, "chance": common}}
+    prior = vqa_accuracy(prior_guesses(kinds, kinds, batch["answer"]), batch["answer"], kinds)
+    found = vqa_accuracy(says, batch["answer"], kinds)
+    rows = {name.replace("accuracy/", "answer accuracy, "): name for name in sorted(found)}
+    rows = {("answer accuracy" if name == "accuracy" else label): name for label, name in rows.items()}
+    measured: Rows = {label: {"obtained": found[name], "chance": prior[name]} for label, name in rows.items()}
+    wrong = vqa_accuracy(blind, batch["answer"])["accuracy"]
+    return measured | {"answer accuracy, another picture": {"obtained": wrong, "chance": prior["accuracy"]}}
 
 
 def _read(

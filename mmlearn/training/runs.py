@@ -41,6 +41,7 @@ class Run:
     image_size: int = 64  # of the pictures, also where the system reads regions cut out of them
     objectives: tuple[str, ...] = ()  # of those that may be chosen
     together: bool = True  # all in one batch
+    answers: tuple[str, ...] = ANSWERS  # that it may give, where it learned vqa
 
     @property
     def learned(self) -> set[str]:
@@ -76,6 +77,7 @@ class Run:
             std=self.std,
             whole_words=feed.whole_words,
             together=self.together,
+            answers=self.answers,
             seed=seed,
         )
 
@@ -99,6 +101,7 @@ class Run:
             "image_size": self.image_size,
             "objectives": list(self.objectives),
             "together": self.together,
+            "answers": list(self.answers) if "vqa" in self.objectives else [],
         }
 
 
@@ -135,7 +138,8 @@ def new_run(
     mean, std = [0.0] * 3, [1.0] * 3
     if name != "lit" and not feed.regions:
         mean, std = (part.tolist() for part in image_statistics(data))
-    config = _fit(config, tokenizer, first, objectives)
+    answers = getattr(data, "labels", ANSWERS) if "vqa" in objectives else ANSWERS
+    config = _fit(config, tokenizer, first, len(answers) if "vqa" in objectives else 0)
     if feed.regions:
         config = _fit_regions(config, first)
     if queue_size is not None:
@@ -144,7 +148,7 @@ def new_run(
         config = dataclasses.replace(config, queue_size=queue_size)
     torch.manual_seed(seed)
     system, size = _build(name, model, config), int(first.image.shape[-1])
-    return Run(name, system, tokenizer, mean, std, size, objectives, together or feed.together)
+    return Run(name, system, tokenizer, mean, std, size, objectives, together or feed.together, tuple(answers))
 
 
 def _texts(data: Dataset, indices: list[int], questions: bool) -> list[str]:
@@ -163,8 +167,8 @@ def _check_size(config: Config, size: int) -> None:
         raise ValueError(f"Pictures of {size} pixels are smaller than a patch of {patch}.")
 
 
-def _fit(config: Config, tokenizer: Tokenizer, sample: Any, objectives: Sequence[str]) -> Config:
-    """The configuration for texts and pictures as they are. Encoders of their own are ``text`` and ``image`` in it."""
+def _fit(config: Config, tokenizer: Tokenizer, sample: Any, answers: int) -> Config:
+    """The configuration for texts, pictures and ``answers`` as they are. ``text`` and ``image`` are encoders in it."""
     text = dict(vocab_size=tokenizer.vocab_size, max_length=tokenizer.max_length)
     changes = {"text": dataclasses.replace(config.text, **text)} if hasattr(config, "text") else text
     size = dict(image_size=int(sample.image.shape[-1]))
@@ -176,7 +180,7 @@ def _fit(config: Config, tokenizer: Tokenizer, sample: Any, objectives: Sequence
         if hasattr(config, name):
             changes[name] = getattr(tokenizer, name)
     if hasattr(config, "answers"):
-        changes["answers"] = len(ANSWERS) if "vqa" in objectives else 0
+        changes["answers"] = answers
     return dataclasses.replace(config, **changes)
 
 
@@ -253,8 +257,11 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
         raise ValueError(f"image_size is at least 1, not {size}.")
     config = configuration.from_dict(values["config"])
     objectives = choose_objectives(name, config, values.get("objectives") or None)
+    answers = tuple(map(str, values.get("answers") or ANSWERS))
+    if "vqa" in objectives and len(answers) != config.answers:
+        raise ValueError(f"the model has {config.answers} answers, and {len(answers)} are named.")
     system = _build(name, model, config).eval()
-    return Run(name, system, tokenizer, mean, std, size, objectives, bool(values.get("together", True)))
+    return Run(name, system, tokenizer, mean, std, size, objectives, bool(values.get("together", True)), answers)
 
 
 def check_output(output: Path, settings: dict, resume: bool) -> None:

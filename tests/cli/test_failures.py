@@ -86,7 +86,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         ),
         (["train", "uniter"], "uniter reads regions, which only scenes has: use --data scenes, or take albef, blip"),
         (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes has"),
-        (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from the questions of scenes and their answers"),
+        (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from questions with answers: use --data scenes or"),
         (["train", "vilt", "--objectives", "mln"], "vilt cannot learn 'mln'; did you mean 'mlm'? choose from mlm, itm"),
         (["train", "vilt", "--objectives", ""], "vilt cannot learn ''; choose from mlm, itm, vqa"),
         (["train", "clip", "--objectives", "itc"], "clip learns itc, and there is nothing to choose"),

@@ -244,10 +244,9 @@ def test_regions_and_questions_come_from_scenes_alone(scenes):
                 check_data(name, (), other)
         else:
             check_data(name, ("mlm", "itm"), other)
-    other_answers = SimpleNamespace(question="what shape is it?", image=other.image)  # as of easy-vqa
-    for sample in (other, other_answers):
-        with pytest.raises(ValueError, match="vqa learns from the questions of scenes and their answers: use --data"):
-            check_data("vilt", ("mlm", "vqa"), sample)
+    with pytest.raises(ValueError, match="vqa learns from questions with answers: use --data scenes or --data easy"):
+        check_data("vilt", ("mlm", "vqa"), other)
+    check_data("vilt", ("mlm", "vqa"), SimpleNamespace(question="what shape is it?", image=other.image))  # easy-vqa's
     with pytest.raises(ValueError, match="uniter reads regions"):
         new_run("uniter", load("emoji", size=16))
 
@@ -380,9 +379,19 @@ def test_next_words(made, samples):
 
 def test_answers(made, samples):
     run = made("vilt", objectives=("vqa",))
-    row = measure.answer_measures(knowing(run, samples), samples)["answer accuracy"]
+    rows = measure.answer_measures(knowing(run, samples), samples)
+    row = rows["answer accuracy"]
     assert row["obtained"] == 1
     assert 0.1 < row["chance"] < 1
+    kinds = [sample.question.kind for sample in samples]
+    assert set(rows) - {f"answer accuracy, {kind}" for kind in kinds} == {
+        "answer accuracy",
+        "answer accuracy, another picture",
+    }
+    shares = [rows[f"answer accuracy, {kind}"]["chance"] for kind in kinds]
+    assert row["chance"] == pytest.approx(sum(shares) / len(kinds))
+    assert all(rows[f"answer accuracy, {kind}"]["obtained"] == 1 for kind in kinds)
+    assert rows["answer accuracy, another picture"]["obtained"] < 1
     row = measure.answer_measures(knowing(run, samples, shift=1), samples)["answer accuracy"]
     answers = [sample.question.answer for sample in samples]
     assert row["obtained"] == pytest.approx(sum(a == b for a, b in zip(answers, answers[-1:] + answers)) / 15)
@@ -436,7 +445,7 @@ def test_measuring_other_data(made):
     run = made("vilt", objectives=("itm", "vqa"))
     assert "answer accuracy" in measure.measure(run, "scenes", limit=8)
     assert not any("answer" in key for key in measure.measure(run, "emoji", limit=8))
-    with pytest.raises(ValueError, match="vqa learns from the questions of scenes and their answers"):
+    with pytest.raises(ValueError, match="vqa learns from questions with answers"):
         measure.measure(made("vilt", objectives=("vqa",)), "emoji", limit=8)
 
 
