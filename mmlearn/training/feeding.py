@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlearn.layers import Config
+from mmlearn.models import SYSTEMS
 from mmlearn.names import choices
 
 
@@ -46,7 +47,10 @@ PIXELS = [name for name, feed in FEEDS.items() if not feed.regions and name not 
 def find_feed(name: Any) -> Feed:
     """What the system of this name is fed. ``ValueError`` for one that does not train on pictures with captions."""
     if not isinstance(name, str) or name not in FEEDS:
-        raise ValueError(f"{name!r} is no system that trains on pictures with captions; {choices(str(name), FEEDS)}.")
+        no = f"{name!r} is no system that trains on pictures with captions"
+        if name in SYSTEMS:
+            raise ValueError(f"{no}: in Python, mmlearn.training.fit trains it on batches of what it reads.")
+        raise ValueError(f"{no}; {choices(str(name), FEEDS)}.")
     return FEEDS[name]
 
 

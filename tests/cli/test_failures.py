@@ -80,6 +80,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
     [
         (["train", "clp"], "'clp' is no system that trains on pictures with captions; did you mean 'clip'? choose"),
         (["train", "bert"], "'bert' is no system that trains"),
+        (["train", "hubert"], "'hubert' is no system that trains on pictures with captions: in Python, mmlearn.train"),
         (
             ["train", "unitre"],
             "did you mean 'uniter'? choose from albef, blip, clip, filip, lit, lxmert, pixel-bert, s",
