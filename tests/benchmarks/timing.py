@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 ROUNDS_BEFORE = 2  # that do not count
 
@@ -35,7 +36,7 @@ def _keep_freed_memory():
 
 
 def _serve(build, arguments, pipe):
-    """Build, take three steps to see what they need, then a step each time that a number of threads is asked for."""
+    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for."""
     _keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -51,7 +52,10 @@ def _serve(build, arguments, pipe):
     before = _peak_mib()
     for _ in range(3):
         step()
-    pipe.send((sum(parameter.numel() for parameter in trained), _peak_mib() - before))
+    peak = _peak_mib() - before
+    with FlopCounterMode(display=False) as counter:
+        step()
+    pipe.send((sum(parameter.numel() for parameter in trained), peak, counter.get_total_flops() / 1e9))
     while threads := pipe.recv():
         torch.set_num_threads(threads)
         started = time.perf_counter()
@@ -60,7 +64,10 @@ def _serve(build, arguments, pipe):
 
 
 def compare(builds, rounds, threads=(1, 2)):
-    """Of each implementation: how many parameters, MiB that steps add to what the process held, seconds by threads.
+    """Of each implementation: parameters, MiB that steps add to the process, GFLOP a step, seconds by threads.
+
+    GFLOP are those of matrix products and convolutions, forward and backward; what the fused attention kernel does is
+    not counted.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
     its loss, and that function's arguments. Seconds are medians over ``rounds`` steps of AdamW.
@@ -72,8 +79,8 @@ def compare(builds, rounds, threads=(1, 2)):
         processes.append(context.Process(target=_serve, args=(build, arguments, other), daemon=True))
         processes[-1].start()
         other.close()  # so that a process that dies ends the wait below
-        parameters, peak = pipes[name].recv()
-        results[name] = {"parameters": parameters, "peak_mib": round(peak), "seconds": {}}
+        parameters, peak, gflop = pipes[name].recv()
+        results[name] = {"parameters": parameters, "peak_mib": round(peak), "gflop": round(gflop, 2), "seconds": {}}
     for count in threads:
         times = {name: [] for name in builds}
         for _ in range(ROUNDS_BEFORE + rounds):
