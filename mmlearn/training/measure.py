@@ -289,7 +289,8 @@ def answer_measures(run: Run, samples: Sequence[Any]) -> Rows:
     Chance is the answer that is most common among these questions of the same kind.
     """
     batch = run.labelled("vqa")(samples)
-    other = batch | {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}
+    far = len(samples) // 2  # neighbours may be asked about the same picture
+    other = batch | {name: batch[name].roll(far, 0) for name in PICTURE if name in batch}
     says, blind = (
         _read(run.system, one, lambda output, rows: output.answer_logits.argmax(-1)) for one in (batch, other)
     )

@@ -2,7 +2,7 @@
 
 CLIP is here, fusion systems in ``fusion.py``, systems that hear in ``audio.py``, how fast sounds are read in
 ``sound.py``. Medians and ratios are what to read. ``make bench`` measures all; ``bench.py clip`` or ``bench.py fusion``
-one table.
+one table. ``bench.py easy-vqa`` trains for half an hour and is measured by that name alone.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import audio
+import easy_vqa
 import fusion
 import sound
 import torch
@@ -146,6 +147,7 @@ def measure_clip():
 
 
 TABLES = {"clip": measure_clip, "fusion": fusion.measure, "audio": audio.measure, "sound": sound.measure}
+APART = {"easy-vqa": easy_vqa.measure}  # only by its name
 
 
 def main(*names):
@@ -153,8 +155,8 @@ def main(*names):
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     RESULTS.mkdir(exist_ok=True)
     for name in names or TABLES:
-        record = {"machine": machine, "torch": torch.__version__} | TABLES[name]()
-        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        record = {"machine": machine, "torch": torch.__version__} | (TABLES | APART)[name]()
+        (RESULTS / f"{name.replace('-', '_')}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def print_rows(rows):
