@@ -10,7 +10,7 @@ from mmlearn.evaluation import box_of_map, gradient_maps
 from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
 from mmlearn.layers.queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average
+from mmlearn.objectives.distillation import moving_average, trailing_average
 
 # A teacher that is one's own past.
 
@@ -41,6 +41,40 @@ def check_moving_average(function: Callable) -> None:
     )
     got = function(average, online.clone().requires_grad_(), momentum)
     expect(not got.requires_grad, "The average must have no gradient.", "@torch.no_grad(), or detach what is learned.")
+
+
+@task(trailing_average, difficulty=2, minutes=10)
+def check_trailing_average(function: Callable) -> None:
+    """What stood after every step counts, the newest most, and of the start m to the power s is left."""
+    steps = int(torch.randint(3, 7, ()))
+    weights, momentum = torch.randn(steps + 1, 4), float(0.6 + 0.3 * torch.rand(()))
+    expect_tensor(function(weights, momentum), (4,))
+    expect_close(
+        function(weights[:1], momentum),
+        weights[0],
+        "Before the first step the average must stand where the weights start.",
+        "weights[0] is the start; nothing has followed yet.",
+    )
+    expect_close(
+        function(weights, 1.0),
+        weights[0],
+        "With momentum 1 the average must stay at the start.",
+        "it begins at weights[0], and m is what it keeps of itself.",
+    )
+    expect_close(
+        function(weights, 0.0),
+        weights[-1],
+        "With momentum 0 the average must be what the last step has learned.",
+        "first the optimiser's step, then the average: it follows the weights after the step, not before it.",
+    )
+    expect_close(
+        function(weights, momentum),
+        trailing_average(weights, momentum),
+        f"After {steps} steps it must hold m^{steps} of the start, and (1 - m) m^({steps} - i) of weights[i].",
+        "go through the steps in their order; each moves the average that the one before has left.",
+    )
+    got = function(weights.clone().requires_grad_(), momentum)
+    expect(not got.requires_grad, "The average must have no gradient.", "@torch.no_grad(), or detach the weights.")
 
 
 @task(soft_cross_entropy, difficulty=2, minutes=10)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmlearn.evaluation import box_of_map, gradient_maps
 from mmlearn.layers.queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average
+from mmlearn.objectives.distillation import moving_average, trailing_average
 
 # A teacher that is one's own past.
 
@@ -16,6 +16,17 @@ from mmlearn.objectives.distillation import moving_average
 def _in_place(average, online, momentum):
     average.lerp_(online.detach(), 1 - momentum)
     return average
+
+
+def _follow(weights, momentum):
+    average = weights[0]
+    for online in weights[1:]:
+        average = momentum * average + (1 - momentum) * online
+    return average
+
+
+def _from_zero(weights, momentum):
+    return trailing_average(torch.cat([torch.zeros_like(weights[:1]), weights]), momentum)
 
 
 def _divergence(logits, target):
@@ -160,6 +171,42 @@ MISTAKES = {
         "in place": (_in_place, "must leave its arguments as they are"),
         "with a gradient": (lambda a, x, m: m * a + (1 - m) * x, "The average must have no gradient"),
         "one number": (lambda a, x, m: moving_average(a, x, m).mean(), "must have shape (3, 4)"),
+    },
+    "trailing_average": {
+        "averages before the step": (
+            lambda w, m: trailing_average(w[: max(1, len(w) - 1)], m),
+            "With momentum 0 the average must be what the last step has learned",
+        ),
+        "a step late": (
+            lambda w, m: trailing_average(torch.cat([w[:1], w[:-1]]), m) if len(w) > 1 else w[0],
+            "With momentum 0 the average must be what the last step has learned",
+        ),
+        "from zero": (_from_zero, "Before the first step the average must stand where the weights start"),
+        "corrected for a start at zero": (
+            lambda w, m: _from_zero(w, m) / (1 - m ** len(w)) if m < 1 else w.mean(0),
+            "With momentum 1 the average must stay at the start",
+        ),
+        "the newest first": (
+            lambda w, m: trailing_average(w.flip(0), m),
+            "With momentum 1 the average must stay at the start",
+        ),
+        "shares exchanged": (lambda w, m: trailing_average(w, 1 - m), "With momentum 1 the average must stay at the"),
+        "the mean of all": (lambda w, m: w.mean(0), "With momentum 1 the average must stay at the start"),
+        "the last two": (
+            lambda w, m: moving_average(w[-2], w[-1], m) if len(w) > 1 else w[0],
+            "With momentum 1 the average must stay at the start",
+        ),
+        "always from the start": (lambda w, m: moving_average(w[0], w[-1], m), "steps it must hold m^"),
+        "skips the first step": (lambda w, m: trailing_average(torch.cat([w[:1], w[2:]]), m), "steps it must hold m^"),
+        "the mean of the steps": (
+            lambda w, m: m * w[0] + (1 - m) * w[1:].mean(0) if m and len(w) > 1 else w[-1],
+            "steps it must hold m^",
+        ),
+        "with a gradient": (_follow, "The average must have no gradient"),
+        "all on the way": (
+            lambda w, m: torch.stack([trailing_average(w[: i + 1], m) for i in range(len(w))]),
+            "must have shape (4,)",
+        ),
     },
     "soft_cross_entropy": {
         "sum over rows": (lambda z, y: len(z) * soft_cross_entropy(z, y), "know nothing must give ln c"),

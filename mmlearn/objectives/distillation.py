@@ -24,6 +24,23 @@ def moving_average(
     return torch.lerp(average, online, 1 - momentum)
 
 
+def trailing_average(weights: Float[Tensor, "steps *n"], momentum: float) -> Float[Tensor, "*n"]:
+    r"""Where a :func:`moving_average` stands that began at ``weights[0]`` and followed each of the later ones in turn.
+
+    .. math:: \bar\theta_s = m^s\, \theta_0 + (1 - m) \sum_{i=1}^{s} m^{s-i}\, \theta_i
+
+    Weights i are those after the i-th step of the optimiser: first comes the step, then the average, so what the last
+    step has learned counts as well. Raises ``ValueError`` for no weights.
+    Source: He et al. 2020 (MoCo), equation 2, step by step.
+    """
+    if not len(weights):
+        raise ValueError("An average starts at the weights before the first step; got none.")
+    average = weights[0].detach()
+    for online in weights[1:]:
+        average = moving_average(average, online, momentum)
+    return average
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, online: nn.Module, momentum: float) -> None:
     r"""Move the averaged network a little toward the trained one; call it after the optimiser's step.

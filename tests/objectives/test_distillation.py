@@ -17,7 +17,7 @@ from mmlearn.objectives import (
     soft_cross_entropy,
     update_average,
 )
-from mmlearn.objectives.distillation import moving_average
+from mmlearn.objectives.distillation import moving_average, trailing_average
 
 SEEDS = range(3)
 B, C = 5, 7
@@ -29,6 +29,17 @@ def normal(*shape, seed=0):
 
 
 # The average.
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.995, 1.0])
+def test_the_average_of_a_training_is_a_sum_over_its_steps(momentum):
+    weights = normal(6, 2, 3)
+    expected = momentum**5 * weights[0]
+    expected = expected + sum((1 - momentum) * momentum ** (5 - i) * weights[i] for i in range(1, 6))
+    close(trailing_average(weights, momentum), expected, 1e-14)
+    assert not trailing_average(weights.requires_grad_()[:1], momentum).requires_grad
+    with pytest.raises(ValueError, match="starts at the weights before the first step"):
+        trailing_average(weights[:0], momentum)
 
 
 def network(width=4):
