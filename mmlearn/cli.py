@@ -188,7 +188,8 @@ def train(
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, tensorboard=tensorboard)
-    training = {"data": data, **learning, "augment": augment}
+    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
+    training |= {"language": getattr(samples, "language", None)}  # the data's own where none is given
     if first:
         check_output(output, made.to_dict() | {"training": training}, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more

@@ -29,6 +29,9 @@ from mmlearn.training.checkpoint import checkpoints, difference
 from mmlearn.training.feeding import FEEDS, check_data, choose_objectives, find_feed
 
 
+LATER = ("language", "mark_repeats")  # settings that config.json has not always held
+
+
 @dataclass(frozen=True)
 class Run:
     """A system with the tokenizer, the picture statistics and the objectives that it was trained with."""
@@ -288,7 +291,8 @@ def check_output(output: Path, settings: dict, resume: bool) -> None:
         raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
     settings = json.loads(json.dumps(settings))  # tuples are lists there
     now = settings["training"] | {name: settings[name] for name in ("system", "image_size", "objectives", "together")}
-    changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in now.items() if started.get(k) != value]
+    known = {name: value for name, value in now.items() if name in started or name not in LATER}
+    changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in known.items() if started.get(k) != value]
     if started["model"] != settings["config"]:
         changed.append("the model is another one")
     if changed:

@@ -349,6 +349,23 @@ def test_resuming_with_other_settings(fails, short, run_folder, more, says):
     fails("train", "clip", *short, "--output", run_folder, "--resume", *more, says=says)
 
 
+CAPTIONS = ["train", "clip", "--data", "emoji", "--steps", 1, "--batch-size", 4, "--image-size", 32]
+
+
+def test_resuming_with_other_captions(fails, mmlearn, tmp_path):
+    """The language is the data's own where none is given; a run from before it was kept goes on all the same."""
+    words = [*CAPTIONS, "--vocab-size", 270, "--output", tmp_path / "run"]
+    assert mmlearn(*words).code == 0
+    assert mmlearn(*words, "--language", "en", "--resume").code == 0
+    says = "started with other settings: mark_repeats was True, now False; language was 'en', now 'fr'"
+    fails(*words, "--language", "fr", "--no-mark-repeats", "--resume", says=says)
+    path = tmp_path / "run" / "config.json"
+    settings = json.loads(path.read_text())
+    del settings["training"]["language"], settings["training"]["mark_repeats"]
+    path.write_text(json.dumps(settings))
+    assert mmlearn(*words, "--no-mark-repeats", "--resume").code == 0
+
+
 def test_resuming_another_system(fails, short, run_folder):
     words = ["train", "filip", *short, "--output", run_folder, "--resume"]
     fails(*words, says="system was 'clip', now 'filip'; the model is another one")
