@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -109,7 +110,7 @@ def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -
         print(path)
     if kept:
         say(f"{len(kept)} files exist already and were left as they are.")
-    say(f"{len(copied)} files copied. Go on with: mmlearn lab {folder}")
+    say(f"{len(copied)} files copied. Go on with: {shlex.join(['mmlearn', 'lab', str(folder)])}")
 
 
 @app.command()
@@ -122,7 +123,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
     first = known()[0].path
     path = folder / "notebooks" / first.name if folder else first
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; fill the folder with: mmlearn start {folder}")
+        raise FileNotFoundError(f"{path} is missing; fill the folder with: mmlearn start {shlex.quote(str(folder))}")
     code = subprocess.call([sys.executable, "-m", "jupyter", "lab", str(path)])
     if code:
         raise ValueError("JupyterLab did not start; install it with: pip install 'mmlearn[notebooks]'")
@@ -203,7 +204,8 @@ def train(
     if first:
         last = f"loss {history[-1]['loss']:.3f}; " if history else ""
         print(f"{last}{output / 'model.safetensors'}")
-        say(f"Next: mmlearn evaluate {output} --data {data}")
+        more = [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad else [])]
+        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), '--data', data, *more])}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shlex
 from contextlib import nullcontext
 from importlib.metadata import metadata
 from importlib.util import find_spec
@@ -243,7 +244,9 @@ def test_language_and_tensorboard(mmlearn, tmp_path):
     said = mmlearn("train", "siglip", "--data", "emoji", *options, "--output", tmp_path / "run")
     assert said.code == 0, said.err
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-    said = mmlearn("evaluate", tmp_path / "run", "--data", "emoji", "--language", "de", "--limit", 8)
+    next_line = said.err.splitlines()[-1]
+    assert next_line == f"Next: mmlearn evaluate {tmp_path / 'run'} --data emoji --language de"
+    said = mmlearn(*shlex.split(next_line)[2:], "--limit", 8)
     assert said.code == 0, said.err
 
 
@@ -295,7 +298,7 @@ def test_resuming(mmlearn, short, tmp_path, monkeypatch, system, stop):
 
 
 def test_bad_pictures_can_be_left_out(mmlearn, short, pictures, tmp_path):
-    broken = tmp_path / "broken"
+    broken = tmp_path / "some broken"
     broken.mkdir()
     for path in pictures.iterdir():
         (broken / path.name).write_bytes(path.read_bytes()[: 40 if path.name == "3.png" else None])
@@ -305,6 +308,9 @@ def test_bad_pictures_can_be_left_out(mmlearn, short, pictures, tmp_path):
     assert said.err.startswith("left out 1 pictures, such as: ")
     assert "3.png" in said.err.splitlines()[0]
     assert "15 pairs" in said.err
+    last = said.err.splitlines()[-1]
+    assert last == f"Next: mmlearn evaluate {tmp_path / 'run'} --data '{broken}' --skip-bad"
+    assert mmlearn(*shlex.split(last)[2:]).code == 0
 
 
 def test_weights_are_plain_tensors(mmlearn, short, tmp_path):
@@ -336,6 +342,7 @@ def test_start_copies_and_never_overwrites(mmlearn, notebooks, tmp_path):
     said = mmlearn("start", tmp_path / "mine")
     assert (said.code, said.out) == (0, "")
     assert said.err.startswith("2 files exist already")
+    assert mmlearn("start", tmp_path / "a b").err.endswith(f"Go on with: mmlearn lab '{tmp_path / 'a b'}'\n")
     assert copied[0].read_text() == "mine"
 
 
