@@ -28,7 +28,6 @@ from mmlearn.models import system as find_system
 from mmlearn.training.checkpoint import checkpoints, difference
 from mmlearn.training.feeding import FEEDS, check_data, choose_objectives, find_feed
 
-
 LATER = ("language", "mark_repeats")  # settings that config.json has not always held
 
 
