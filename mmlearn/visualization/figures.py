@@ -15,6 +15,7 @@ from mmlearn.evaluation.alignment import COVERED, modality_gap, pointing_accurac
 
 HEAT = "inferno"
 GLOW = (1.0, 0.45, 0.0)  # of a heat map over a picture
+PLAIN = {"text.parse_math": False}  # captions and names are text, also where they have dollars
 RIGHT, WRONG, MUTED = "#1a7f37", "#c4321c", "#57606a"
 
 
@@ -37,6 +38,7 @@ def _frame(axis: Any, colour: str, width: float = 2.5) -> None:
         spine.set(edgecolor=colour, linewidth=width, visible=True)
 
 
+@plt.rc_context(PLAIN)
 def loss_curve(
     history: Sequence[dict[str, float]] | dict[str, Sequence[dict[str, float]]],
     *,
@@ -60,6 +62,7 @@ def loss_curve(
     return figure
 
 
+@plt.rc_context(PLAIN)
 def similarity_matrix(
     similarity: Float[Tensor, "images texts"],
     captions: Sequence[str] = (),
@@ -91,6 +94,7 @@ def similarity_matrix(
     return figure
 
 
+@plt.rc_context(PLAIN)
 def retrieval_gallery(
     queries: Sequence[str],
     images: Sequence[Float[Tensor, "3 height width"]],
@@ -118,6 +122,7 @@ def retrieval_gallery(
     return figure
 
 
+@plt.rc_context(PLAIN)
 def heat_maps(
     images: Float[Tensor, "n 3 height width"],
     words: Sequence[str],
@@ -167,6 +172,7 @@ def heat_maps(
     return figure
 
 
+@plt.rc_context(PLAIN)
 def head_table(table: Float[Tensor, "layers heads"], layers: Sequence[str], *, chance: float) -> Figure:
     """The pointing accuracy of every layer and head."""
     figure, ((axis,),) = _figure(1, 1, 1.6 + 0.75 * table.shape[1] + 1.2, 1.1 + 0.5 * len(layers))
@@ -182,6 +188,7 @@ def head_table(table: Float[Tensor, "layers heads"], layers: Sequence[str], *, c
     return figure
 
 
+@plt.rc_context(PLAIN)
 def bars(
     values: dict[str, float | Sequence[float]], *, label: str, chance: float | None = None, title: str = ""
 ) -> Figure:
@@ -205,6 +212,7 @@ def bars(
     return figure
 
 
+@plt.rc_context(PLAIN)
 def embedding_plane(clouds: dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]) -> Figure:
     """Pictures and texts on the two directions along which they differ most (PCA), one panel a model, lines for pairs.
 
@@ -227,6 +235,7 @@ def embedding_plane(clouds: dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, 
     return figure
 
 
+@plt.rc_context(PLAIN)
 def contact_sheet(
     images: Sequence[Float[Tensor, "3 height width"]], captions: Sequence[str], *, columns: int = 6, title: str = ""
 ) -> Figure:

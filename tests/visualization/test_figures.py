@@ -238,3 +238,31 @@ def test_the_plane_shows_both_clouds_their_pairs_and_the_gap():
     places = [points.get_offsets()[7] for points in figure.axes[0].collections]
     np.testing.assert_allclose(ends, places, atol=1e-6)
     assert "plane shows 100%" in figure.axes[0].get_title()
+
+
+# Text.
+
+
+def texts(figure):
+    return {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+
+
+@pytest.mark.parametrize("text", ["costs $5_1 or $x^{1", "a $HOME\\bin$", r"\$5", "one $ alone", "$\\frac$"])
+def test_dollars_are_no_mathematics(text):
+    """Wherever a name or a caption is drawn, its letters are those that it has."""
+    cloud, one = torch.eye(3), list(IMAGES[:1])
+    figures = [
+        loss_curve({text: [{"step": 1, "loss": 2.0}]}),
+        similarity_matrix(cloud[:1, :1], [text], one, title=text),
+        retrieval_gallery([text], one, cloud[:1, :1], [0], top=1, title=text),
+        heat_maps(IMAGES[:1], [text], MAPS[:1], REGIONS[:1], (2, 2), source=text),
+        head_table(torch.eye(2), [text, "b"], chance=0.1),
+        bars({text: 0.5}, label=text, title=text),
+        embedding_plane({text: (cloud, cloud)}),
+        contact_sheet(one, [text], title=text),
+    ]
+    for figure in figures:
+        draw(figure)
+        assert any(text in told.replace("\n", " ") for told in texts(figure))
+        assert not any(part.get_parse_math() for part in figure.findobj(matplotlib.text.Text) if "$" in part.get_text())
+    assert matplotlib.rcParams["text.parse_math"]  # of others' figures
