@@ -256,12 +256,6 @@ def data(context: typer.Context, as_json: Json = False) -> None:
             print(f"  {field:8} {_cell(value)}")
 
 
-def _sounds(sample: object) -> dict:
-    """What can be played of a sample, by label."""
-    waveform = getattr(sample, "waveform", None)
-    return getattr(sample, "sounds", {} if waveform is None else {"sound": waveform})
-
-
 @data_app.command("show")
 def data_show(
     name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with captions.csv.")],
@@ -280,10 +274,11 @@ def data_show(
     import torch
 
     from mmlearn.data import CARDS, fetch, load
-    from mmlearn.data.mel import mel_picture
     from mmlearn.training.checkpoint import removed_on_failure
-    from mmlearn.visualization import contact_sheet, listening_page
+    from mmlearn.visualization.sheet import check_sheet, write_sheet
 
+    if output:
+        check_sheet(output)
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
     options = ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
     samples = load(name, split, **options)
@@ -292,20 +287,17 @@ def data_show(
     for note in sorted({note for sample in chosen for note in getattr(sample, "notes", ())}):
         if note not in getattr(samples, "notes", ()):  # heard in the sound itself, such as silence
             say(note)
-    images = [getattr(one, "image", None) for one in chosen]
-    images = [mel_picture(one.waveform) if image is None else image for one, image in zip(chosen, images)]
     kind = "html" if hasattr(chosen[0], "sounds") else "png"
-    path = output or Path("runs") / "data" / f"{Path(name).name}-{split}.{kind}"
+    label = name if name in CARDS else Path(name).resolve().name
+    path = output or Path("runs") / "data" / f"{label}-{split}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
     with removed_on_failure(temporary):
-        if path.suffix == ".html":
-            captions = ["\n".join(dict.fromkeys([one.caption, getattr(one, "english", one.caption)])) for one in chosen]
-            page = listening_page(images, captions, [_sounds(one) for one in chosen], title=f"{name}, {split}")
-            temporary.write_text(page, encoding="utf-8")
-        else:
-            contact_sheet(images, [one.caption for one in chosen], title=f"{name}, {split}").savefig(temporary)
+        drawn = write_sheet(temporary, chosen, title=f"{label}, {split}")
         os.replace(temporary, path)
+    if not drawn:
+        page = shlex.quote(str(path.with_suffix(".html")))
+        say(f"Letters that the font lacks are boxes; a page leaves them to the browser: --output {page}")
     print(path)
 
 

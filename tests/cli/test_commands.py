@@ -116,6 +116,21 @@ def test_data_show_a_folder_of_ones_own(mmlearn, pictures, tmp_path):
     assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_data_show_names_the_sheet_after_the_folder(mmlearn, tmp_path, monkeypatch):
+    Image.new("RGB", (24, 24)).save(tmp_path / "4.png")
+    (tmp_path / "captions.jsonl").write_text('{"image": "4.png", "caption": "a $HOME\\\\bin$ 3", "split": "train"}')
+    monkeypatch.chdir(tmp_path)
+    assert mmlearn("data", "show", ".") == (0, f"runs/data/{tmp_path.name}-train.png\n", "")
+
+
+def test_letters_that_the_font_lacks_are_told_once(mmlearn):
+    said = mmlearn("data", "show", "stamps", "--language", "zh-CN", "--output", "zh.png", "--count", 12)
+    assert (said.code, said.out) == (0, "zh.png\n")
+    (line,) = said.err.splitlines()
+    assert line == "Letters that the font lacks are boxes; a page leaves them to the browser: --output zh.html"
+    assert mmlearn("data", "show", "stamps", "--language", "zh-CN", "--output", "zh.html").err == ""
+
+
 # Training and evaluation.
 
 

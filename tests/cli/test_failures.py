@@ -402,6 +402,20 @@ def test_a_sheet_that_cannot_be_written(fails, tmp_path):
         fails("data", "show", "scenes", "--count", 1, "--output", path)
 
 
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("plot", "plot: a picture's name ends in .png, and that of a page in .html."),
+        ("/dev/null", "/dev/null: a picture's name ends in .png"),
+        ("plot.docx", "plot.docx: a picture's name ends in .png"),
+        (".", ". is a folder; give a file in it that ends in .png, or in .html for a page."),
+    ],
+)
+def test_a_sheet_by_a_name_that_is_no_pictures(fails, output, says):
+    fails("data", "show", "scenes", "--count", 1, "--output", output, says=says)
+    assert not os.path.exists("/dev/.writing-null.png")
+
+
 @contextmanager
 def files_of_at_most(size):
     """As on a full disk: more cannot be written to any file. (Python turns the signal for it off.)"""
