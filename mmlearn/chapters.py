@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import logging
 import os
 import platform
 import re
@@ -241,8 +242,13 @@ def run(
             kernel_name="python3",
             progress_bar={"desc": chapter.name, "unit": "cell"} if progress else False,
             cwd=str(output),
-            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of how it was started
+            # The kernel else warns of how it was started, and tells of its own end where Ctrl-C stops the run. What
+            # goes wrong in a cell comes back as the cell's error.
+            extra_arguments=["--log-level=CRITICAL"],
         )
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # which else tells of the cell that was cut off
+        raise
     except PapermillExecutionError as error:
         raise ValueError(f"{chapter.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     finally:

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ app = typer.Typer(
 data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
 app.add_typer(data_app, name="data")
 
+USUAL_WARNING = warnings.formatwarning
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
@@ -117,6 +119,7 @@ def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -
 def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlearn start filled.")] = None) -> None:
     """Open JupyterLab at the first chapter."""
     import subprocess
+    from importlib.util import find_spec
 
     from mmlearn.chapters import chapters as known
 
@@ -125,8 +128,14 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; fill the folder with: mmlearn start {shlex.quote(str(folder))}")
     code = subprocess.call([sys.executable, "-m", "jupyter", "lab", str(path)])
-    if code:
-        raise ValueError("JupyterLab did not start; install it with: pip install 'mmlearn[notebooks]'")
+    if not code:
+        return
+    if find_spec("jupyterlab") is None:
+        raise ValueError("JupyterLab is not installed: pip install 'mmlearn[notebooks]'.")
+    if os.geteuid() == 0:
+        again = shlex.join(["jupyter", "lab", "--allow-root", str(path)])
+        raise ValueError(f"JupyterLab refuses to run as root; be another user, or allow it: {again}")
+    raise ValueError(f"JupyterLab ended with exit code {code}; above it says why.")
 
 
 @app.command()
@@ -333,8 +342,19 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+def _format_warning(message: Any, category: type, filename: str, *where: Any) -> str:
+    """One line for a warning of ours, without the line of code that gave it."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        return f"mmlearn: {message}\n"
+    return USUAL_WARNING(message, category, filename, *where)
+
+
 def main() -> None:
     """Run the command, and tell what goes wrong in one line."""
+    warnings.formatwarning = _format_warning
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it, as with >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where an error can still be told
@@ -344,7 +364,8 @@ def main() -> None:
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        say("mmlearn: stopped; a training run goes on from its newest checkpoint with --resume.")
+        training = sys.argv[1:2] == ["train"]  # of all commands it alone can go on
+        say(f"mmlearn: stopped{'; it goes on from its newest checkpoint with --resume' if training else ''}.")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -355,7 +376,8 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
             raise
-        say(f"mmlearn: {_one_line(error.format_message())} See mmlearn --help.")
+        text = _one_line(error.format_message())
+        say(f"mmlearn: {text}{'' if text.endswith(('.', '?', '!')) else '.'} See mmlearn --help.")
         sys.exit(2)
 
 

@@ -67,7 +67,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
     assert (said.code, said.out) == (2, "")
     (line,) = said.err.splitlines()
     assert line.startswith("mmlearn: ")
-    assert line.endswith("See mmlearn --help.")
+    assert re.search(r"[.?!] See mmlearn --help\.$", line)
     assert says in line.lower()
     assert not list((tmp_path / "here").iterdir())
 
@@ -147,6 +147,21 @@ def test_data_that_is_not_installed(fails, monkeypatch, command):
 @pytest.mark.usefixtures("notebooks")
 def test_names_that_do_not_exist(fails, words, says):
     fails(*words, says=says, after_progress=words[0] == "run")
+
+
+@pytest.mark.parametrize(
+    ("user", "module", "says"),
+    [
+        (0, "there", "JupyterLab refuses to run as root; be another user, or allow it: jupyter lab --allow-root"),
+        (1000, "there", "JupyterLab ended with exit code 1; above it says why."),
+        (0, None, "JupyterLab is not installed: pip install 'mmlearn[notebooks]'."),
+    ],
+)
+def test_a_jupyter_that_does_not_start(fails, notebooks, monkeypatch, user, module, says):
+    monkeypatch.setattr(subprocess, "call", lambda command: 1)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: module)
+    fails("lab", says=[says, str(notebooks / "00_first_lesson.ipynb") if "allow-root" in says else ""])
 
 
 def test_no_chapters_at_all(fails, monkeypatch, tmp_path):
@@ -378,14 +393,16 @@ def test_resuming_from_a_config_of_something_else(fails, short, run_folder, cont
     fails(*words, says=["config.json was not written by mmlearn train, or is damaged"])
 
 
-def test_resuming_where_every_checkpoint_is_damaged(mmlearn, short, run_folder):
-    for path in run_folder.glob("checkpoints/*/model.safetensors"):
-        path.write_bytes(b"")
+def test_resuming_where_every_checkpoint_is_damaged(short, run_folder):
+    (checkpoint,) = run_folder.glob("checkpoints/*")
+    (checkpoint / "model.safetensors").write_bytes(b"")
     (run_folder / "model.safetensors").unlink()
-    with pytest.warns(UserWarning, match="Passing over"):
-        said = mmlearn("train", "clip", *short, "--output", run_folder, "--resume")
-    assert said.code == 1
-    assert "holds no whole checkpoint to go on from" in said.err.splitlines()[-1]
+    words = ["train", "clip", *map(str, short), "--output", str(run_folder), "--resume"]
+    done = subprocess.run([sys.executable, "-m", "mmlearn", *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    warning, error = done.stderr.splitlines()
+    assert warning == f"mmlearn: Passing over {checkpoint}: model.safetensors is damaged."
+    assert "holds no whole checkpoint to go on from" in error
     assert (run_folder / "config.json").exists()
 
 
@@ -510,11 +527,19 @@ def test_ctrl_c(short, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == (
-        "mmlearn: stopped; a training run goes on from its newest checkpoint with --resume."
-    )
+    assert err.splitlines()[-1] == "mmlearn: stopped; it goes on from its newest checkpoint with --resume."
     assert len(list(tmp_path.glob("run/checkpoints/step-*"))) == 2
     assert not list(tmp_path.glob("run/checkpoints/.writing-*"))
+
+
+def test_ctrl_c_in_a_chapter(mmlearn, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmlearn.chapters.run", stop)
+    said = mmlearn("run", "00")
+    assert (said.code, said.out) == (130, "")
+    assert said.err.splitlines()[1:] == ["mmlearn: stopped."]  # a chapter has no --resume
 
 
 # Evaluation.
@@ -655,6 +680,18 @@ def test_a_reader_that_leaves(tmp_path):
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.stderr == ""
         assert done.returncode == 1
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_the_shell_closed(tmp_path, closed):
+    """What would go there is not said, and not said elsewhere."""
+    descriptor = {"stdout": 1, "stderr": 2}[closed]
+    script = f"{sys.executable} -m mmlearn exercises {descriptor}>&-"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    assert getattr(done, closed) == ""
+    assert ("solved; open one in" in done.stderr) == (closed == "stdout")
+    assert "solved; open one in" not in done.stdout
 
 
 def test_two_processes_share_a_run(short, tmp_path):
