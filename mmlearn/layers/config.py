@@ -1,11 +1,17 @@
 """Configurations: frozen dataclasses with published presets, to JSON and back."""
 
 import dataclasses
+import math
+import re
+import types
 import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from mmlearn.names import choices
+
+ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
+WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,56 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`. ``ValueError`` for a field that does not exist."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises ``ValueError`` for a field that does not exist, and for a value of another type or sign than its field's:
+        people edit the files that this comes from.
+        """
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        types = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls)
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(values) - names:
             raise ValueError(
                 f"{cls.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}."
             )
-        nested = {
-            name: types[name].from_dict(value) if isinstance(value, dict) else value for name, value in values.items()
-        }
-        return cls(**nested)
+        for name, value in values.items():
+            hint = hints[name]
+            if isinstance(hint, type) and issubclass(hint, Config) and isinstance(value, dict):
+                values[name] = hint.from_dict(value)
+            elif not _fits(value, hint):
+                raise ValueError(f"{cls.__name__}: {name} is {_in_words(hint)}, not {value!r:.60}.")
+            elif name != "bias" and not _sign_fits(name, value):
+                least = "above 0" if ABOVE_0.search(name) else "at least 0"
+                raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
+        return cls(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        parts = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(parts) == len(value) and all(map(_fits, value, parts))
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, hint)
+
+
+def _sign_fits(name: str, value: Any) -> bool:
+    numbers = [one for one in (value if isinstance(value, tuple) else [value]) if isinstance(one, int | float)]
+    return all(one > 0 if ABOVE_0.search(name) else one >= 0 for one in numbers)
+
+
+def _in_words(hint: Any) -> str:
+    """A field's type as a reader knows it."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        count = "" if parts[-1] is ... else f"{len(parts)} times "
+        return f"a list of {count}{_in_words(parts[0])}"
+    return " or ".join(map(_in_words, parts)) if parts else WORDS.get(hint, f"the settings of a {hint.__name__}")

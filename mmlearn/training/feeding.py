@@ -48,7 +48,7 @@ def find_feed(name: Any) -> Feed:
     """What the system of this name is fed. ``ValueError`` for one that does not train on pictures with captions."""
     if not isinstance(name, str) or name not in FEEDS:
         no = f"{name!r} is no system that trains on pictures with captions"
-        if name in SYSTEMS:
+        if str(name) in SYSTEMS:
             raise ValueError(f"{no}: in Python, mmlearn.training.fit trains it on batches of what it reads.")
         raise ValueError(f"{no}; {choices(str(name), FEEDS)}.")
     return FEEDS[name]

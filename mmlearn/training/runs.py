@@ -228,7 +228,7 @@ def load_run(folder: str | Path) -> Run:
     tokenizer = Tokenizer.load(folder)
     try:
         run = _read(json.loads(config.read_text()), tokenizer)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{config} was not written by mmlearn train, or is damaged: {error}") from error
     text = getattr(run.system.config, "text", run.system.config)
     if (tokenizer.vocab_size, tokenizer.max_length) != (text.vocab_size, text.max_length):
@@ -236,6 +236,10 @@ def load_run(folder: str | Path) -> Run:
             f"{folder / 'tokenizer.json'} does not belong to its config.json: it has {tokenizer.vocab_size} tokens and "
             f"texts of {tokenizer.max_length}, the model {text.vocab_size} and {text.max_length}."
         )
+    for name in ("end_token", "pad_token"):
+        right = getattr(tokenizer, name)
+        if (found := getattr(run.system.config, name, right)) != right:
+            raise ValueError(f"{config} does not fit its tokenizer.json, whose {name} is {right}, not {found}.")
     try:
         tensors = load_file(weights)
     except SafetensorError as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -57,6 +58,38 @@ def test_unknown_fields_are_named_with_those_that_exist():
         CLIPConfig.from_dict({"size": 3, "colour": 1, "pooling": "class"})
     with pytest.raises(ValueError, match=r"ImageEncoderConfig has no field widht; it has .*width"):
         CLIPConfig.from_dict({"image": {"widht": 3}})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"embedding_width": "abc"}, "CLIPConfig: embedding_width is a whole number, not 'abc'."),
+        ({"embedding_width": True}, "CLIPConfig: embedding_width is a whole number, not True."),
+        ({"embedding_width": 0}, "CLIPConfig: embedding_width is above 0, not 0."),
+        ({"embedding_width": {}}, "CLIPConfig: embedding_width is a whole number, not {}."),
+        ({"temperature": float("nan")}, "CLIPConfig: temperature is a number, not nan."),
+        ({"end_token": "abc"}, "CLIPConfig: end_token is a whole number or null, not 'abc'."),
+        ({"end_token": -1}, "CLIPConfig: end_token is at least 0, not -1."),
+        ({"image": {"num_heads": -1}}, "ImageEncoderConfig: num_heads is above 0, not -1."),
+        ({"image": {"norm_epsilon": "abc"}}, "ImageEncoderConfig: norm_epsilon is a number, not 'abc'."),
+        ({"image": {"class_token": 1}}, "ImageEncoderConfig: class_token is true or false, not 1."),
+        (
+            {"image": {"image_size": [8, 8, 8]}},
+            "image_size is a whole number or a list of 2 times a whole number, not (8, 8, 8).",
+        ),
+        ({"image": {"image_size": [8, -8]}}, "ImageEncoderConfig: image_size is above 0, not (8, -8)."),
+        ({"text": 3}, "CLIPConfig: text is the settings of a TextEncoderConfig, not 3."),
+        ({"pooling": None}, "CLIPConfig: pooling is a text, not None."),
+    ],
+)
+def test_values_of_another_type_or_sign_are_named(values, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        CLIPConfig.from_dict(values)
+
+
+def test_a_whole_number_is_a_number_and_a_bias_may_be_below_0():
+    assert CLIPConfig.from_dict({"temperature": 1, "image": {"image_size": [8, 12]}}).temperature == 1
+    assert system("siglip")[1].from_dict({"bias": -3}).bias == -3
 
 
 def test_a_configuration_cannot_be_changed():

@@ -192,6 +192,12 @@ def test_a_tokenizer_of_another_run(folder):
         (lambda c: c["config"]["text"].update(width=-64), "damaged"),
         (lambda c: c["config"]["text"].update(num_heads=5), "no multiple of num_heads 5"),
         (lambda c: c["config"].update(pooling="mean"), "pooling is 'class'"),
+        (lambda c: c["config"]["image"].update(num_heads=-1), "num_heads is above 0, not -1"),
+        (lambda c: c["config"]["text"].update(norm_epsilon="abc"), "norm_epsilon is a number, not 'abc'"),
+        (lambda c: c["config"].update(end_token="abc"), "end_token is a whole number or null, not 'abc'"),
+        (lambda c: c["config"].update(end_token=10**6), "whose end_token is 2, not 1000000"),
+        (lambda c: c["config"]["text"].update(activation="abc"), "abc"),
+        (lambda c: c["config"]["image"].update(dropout=7), "dropout"),
     ],
 )
 def test_a_config_that_cannot_be(folder, change, says):
