@@ -163,7 +163,9 @@ def train(
     together: Annotated[
         bool, typer.Option("--together", help="Each batch serves all objectives (UNITER: one).")
     ] = False,
-    queue_size: Annotated[int | None, typer.Option(min=0, help="Earlier pairs to compare with (ALBEF, BLIP).")] = None,
+    queue_size: Annotated[
+        int | None, typer.Option(min=0, help="Earlier pairs to compare with, for ALBEF; BLIP may have 0.")
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
@@ -201,7 +203,7 @@ def train(
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
     training |= {"language": getattr(samples, "language", None)}  # the data's own where none is given
     if first:
-        check_output(output, made.to_dict() | {"training": training}, resume)
+        check_output(output, made, training, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:

@@ -148,11 +148,10 @@ class ALBEF(nn.Module):
 
     def __init__(self, config: ALBEFConfig):
         super().__init__()
-        if not (0 <= config.alpha <= 1 and 0 <= config.momentum <= 1 and config.queue_size >= 1):
-            raise ValueError(
-                "alpha and momentum are from 0 to 1, and queue_size at least 1; got "
-                f"{config.alpha}, {config.momentum} and {config.queue_size}."
-            )
+        if not (0 <= config.alpha <= 1 and 0 <= config.momentum <= 1):
+            raise ValueError(f"alpha and momentum are from 0 to 1; got {config.alpha} and {config.momentum}.")
+        if config.queue_size < 1:
+            raise ValueError(f"ALBEF needs a queue: queue_size is at least 1, got {config.queue_size}.")
         if config.pooling not in ("class", "max") or config.image.class_token != (config.pooling == "class"):
             raise ValueError(f"pooling is 'class' with a class token or 'max' without, not {config.pooling!r}.")
         self.config = config

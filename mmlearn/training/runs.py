@@ -270,11 +270,11 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
     return Run(name, system, tokenizer, mean, std, size, objectives, bool(values.get("together", True)), answers)
 
 
-def check_output(output: Path, settings: dict, resume: bool) -> None:
-    """Refuse to overwrite a run, and to go on with other settings than it was started with.
+def check_output(output: Path, run: Run, training: dict, resume: bool) -> None:
+    """Refuse to overwrite a run, and to go on with other settings or captions than it was started with.
 
-    ``settings`` are :meth:`Run.to_dict` with ``training``. Raises ``ValueError``, and ``FileNotFoundError`` where there
-    is nothing to ``resume``.
+    ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
+    there is nothing to ``resume``, or where its tokenizer is missing.
     """
     path = output / "config.json"
     if output.exists() and not output.is_dir():
@@ -292,12 +292,16 @@ def check_output(output: Path, settings: dict, resume: bool) -> None:
         started = {**before, **before["training"], "system": before["system"], "model": before["config"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    settings = json.loads(json.dumps(settings))  # tuples are lists there
+    settings = json.loads(json.dumps(run.to_dict() | {"training": training}))  # tuples are lists there
     now = settings["training"] | {name: settings[name] for name in ("system", "image_size", "objectives", "together")}
     known = {name: value for name, value in now.items() if name in started or name not in LATER}
     changed = [f"{k} was {started.get(k)!r}, now {value!r}" for k, value in known.items() if started.get(k) != value]
     if started["model"] != settings["config"]:
         changed.append("the model is another one")
+    # Without a checkpoint a run starts once more, and writes its tokenizer again.
+    kept = Tokenizer.load(output) if checkpoints(output / "checkpoints") else run.tokenizer
+    if not changed and kept.engine.get_vocab() != run.tokenizer.engine.get_vocab():
+        changed.append("the captions are others")
     if changed:
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
 

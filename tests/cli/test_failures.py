@@ -95,7 +95,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "clip", "--queue-size", "8"], "clip has no queue: leave queue_size out"),
         (["train", "albef"], ["A queue of 1024 is larger than the data", "set queue_size to at most 16"]),
         (["train", "blip", "--queue-size", "4"], "A queue of 4 pairs cannot take 8 at once"),
-        (["train", "albef", "--queue-size", "0"], "queue_size at least 1"),
+        (["train", "albef", "--queue-size", "0"], "ALBEF needs a queue: queue_size is at least 1, got 0"),
         (["train", "vilt", "--batch-size", "1"], "at least two different captions"),
         (["train", "vilt", "--image-size", "8"], "Pictures of 8 pixels are smaller than a patch of 16"),
         (["train", "vl-bert", "--preset", "bse"], "VLBERTConfig has no preset 'bse'; did you mean 'base'?"),
@@ -379,6 +379,37 @@ def test_resuming_with_other_captions(fails, mmlearn, tmp_path):
     del settings["training"]["language"], settings["training"]["mark_repeats"]
     path.write_text(json.dumps(settings))
     assert mmlearn(*words, "--no-mark-repeats", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "says"),
+    [
+        (None, "tokenizer.json is missing; a trained folder has it beside model.safetensors."),
+        ("{}", "tokenizer.json is no whole tokenizer file"),
+    ],
+)
+def test_resuming_without_the_tokenizer(fails, mmlearn, short, run_folder, tokenizer, says):
+    """Finished, or with its last checkpoint still to come; where there is none, it starts anew with all its files."""
+    path = run_folder / "tokenizer.json"
+    whole = path.read_bytes()
+    path.unlink() if tokenizer is None else path.write_text(tokenizer)
+    words = ["train", "clip", *short, "--output", run_folder, "--resume"]
+    fails(*words, says=says)
+    (run_folder / "model.safetensors").unlink()
+    fails(*words, says=says)
+    shutil.rmtree(run_folder / "checkpoints")
+    assert mmlearn(*words).code == 0
+    assert path.read_bytes() == whole
+
+
+def test_resuming_where_the_captions_were_edited(fails, mmlearn, short, pictures, tmp_path):
+    """Also where as many tokens are learned from them, and the model is of the same shape."""
+    own = shutil.copytree(pictures, tmp_path / "own")
+    words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
+    assert mmlearn(*words).code == 0
+    path = own / "captions.csv"
+    path.write_text(path.read_text().replace("field", "fjeld"))
+    fails(*words, "--resume", says="started with other settings: the captions are others.")
 
 
 def test_resuming_another_system(fails, short, run_folder):

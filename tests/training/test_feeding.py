@@ -220,7 +220,7 @@ def test_chosen_objectives(made, scenes):
         ("vilt", {"objectives": []}, r"cannot learn ''; choose from mlm, itm, vqa"),
         ("clip", {"objectives": ["itc"]}, "clip learns itc, and there is nothing to choose: leave objectives out"),
         ("vilt", {"queue_size": 4}, "vilt has no queue: leave queue_size out"),
-        ("albef", {"queue_size": 0}, "queue_size at least 1"),
+        ("albef", {"queue_size": 0}, "ALBEF needs a queue: queue_size is at least 1, got 0"),
     ],
 )
 def test_runs_that_cannot_be(scenes, name, options, says):
