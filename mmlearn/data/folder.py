@@ -139,7 +139,7 @@ def column(row: dict, names: tuple[str, ...], where: str) -> str:
     name = next((name for name in names if name in row), None)
     if name is None:
         raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}.")
-    value = row[name] or ""
+    value = "" if row[name] is None else row[name]
     if not isinstance(value, str):
         raise ValueError(f"{where}: {name} is a text, not {value!r:.60}.")
     if not value.strip():

@@ -206,6 +206,8 @@ def test_a_table_that_is_wrong(folder, text, expected):
         ('{"image": "0.png", "caption": ""}\n', "line 1: caption is empty."),
         ('{"image": "0.png", "caption": null}\n', "line 1: caption is empty."),
         ('{"image": "0.png", "caption": ["a dog"]}\n', "line 1: caption is a text, not ['a dog']."),
+        ('{"image": "0.png", "caption": 0}\n', "line 1: caption is a text, not 0."),
+        ('{"image": "0.png", "caption": false}\n', "line 1: caption is a text, not False."),
         ('{"image": 5, "caption": "a dog"}\n', "line 1: image is a text, not 5."),
         ('{"image": "0.png", "text": 5.5}\n', "line 1: text is a text, not 5.5."),
         (
