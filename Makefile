@@ -73,6 +73,8 @@ comma := ,
 .venv/python.done:
 	@command -v '$(PYTHON)' >/dev/null || \
 		{ echo 'mmlearn needs Python 3.11 or later, and there is no $(PYTHON): make lesson PYTHON=…' >&2; exit 1; }
+	@'$(PYTHON)' -c '' 2>/dev/null || \
+		{ echo 'mmlearn needs Python 3.11 or later, and $(PYTHON) did not run: make lesson PYTHON=…' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
 		"mmlearn needs Python 3.11 or later, and $(PYTHON) is $$('$(PYTHON)' -V): make lesson PYTHON=…" >&2; exit 1; }
 	'$(PYTHON)' -m venv .venv

@@ -103,10 +103,15 @@ def test_it_stops_at_the_first_part_that_fails_and_names_it(make, part, name):
     ("options", "said"),
     [
         ({"version": "3.10.14"}, "mmlearn needs Python 3.11 or later, and ./python-stub is Python 3.10.14"),
+        ({"python": "/bin/false"}, "mmlearn needs Python 3.11 or later, and /bin/false did not run: make lesson"),
+        ({"python": "./shim"}, "mmlearn needs Python 3.11 or later, and ./shim did not run: make lesson"),
         ({"python": "no-such-python"}, "mmlearn needs Python 3.11 or later, and there is no no-such-python"),
     ],
 )
 def test_an_old_or_missing_python_is_told_in_one_line(make, options, said):
+    shim = make.folder / "shim"
+    shim.write_text("#!/bin/sh\necho 'shim: no version is set' >&2; exit 127\n")
+    shim.chmod(0o755)
     done, ran = make("lesson", **options)
     assert done.returncode != 0
     assert said in done.stderr.splitlines()[0]
