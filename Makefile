@@ -20,6 +20,7 @@ help:
 
 lesson: .venv/notebooks.done
 	@$(BIN)/python -m mmlearn run 00
+	@echo 'For mmlearn as a command of your shell: source .venv/bin/activate'
 
 lab: .venv/notebooks.done
 	@$(BIN)/python -m mmlearn lab

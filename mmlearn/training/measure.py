@@ -127,15 +127,15 @@ def _ranking(image_to_text: Tensor, text_to_image: Tensor, positives: Tensor, ho
         ("image to text", image_to_text, positives),
         ("text to image", text_to_image, positives.T),
     ):
+        blind = torch.zeros_like(matrix)  # all alike, so that chance decides
         for k in (1, 5, 10):
-            chance = 1 - float((1 - right.float().mean(1)).pow(k).mean())
             rows[f"{name} R@{k} of {matrix.shape[1]}{how}"] = {
                 "obtained": recall_at(k, matrix, right),
-                "chance": chance,
+                "chance": recall_at(k, blind, right),
             }
         rows[f"{name} median rank{how}"] = {
             "obtained": median_rank(matrix, right),
-            "chance": (matrix.shape[1] + 1) / 2,
+            "chance": median_rank(blind, right),
         }
     return rows
 

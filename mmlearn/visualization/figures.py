@@ -46,13 +46,13 @@ def loss_curve(
     name: str = "loss",
 ) -> Figure:
     """A metric of every step, and its running mean; several runs by name. ``chance`` is a line to be below."""
-    runs = history if isinstance(history, dict) else {"": history}
+    runs = history if isinstance(history, dict) else {name.replace("_", " "): history}
     figure, ((axis,),) = _figure(1, 1, 6.4, 3.0)
     for label, run in runs.items():
         steps, values = [item["step"] for item in run], np.array([item[name] for item in run])
         window = max(1, len(values) // 40)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        (line,) = axis.plot(steps[window - 1 :], smooth, label=f"{label}  (last {smooth[-1]:.3f})".strip())
+        (line,) = axis.plot(steps[window - 1 :], smooth, label=f"{label}  (last {smooth[-1]:.3f})")
         axis.plot(steps, values, color=line.get_color(), alpha=0.2, linewidth=0.8)
     if chance is not None:
         axis.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"knows nothing: {chance:.3f}")

@@ -64,7 +64,7 @@ def test_a_loss_curve_shows_every_step_the_last_mean_and_chance():
     np.testing.assert_allclose(smooth.get_ydata(), [5 - (i - 0.5) / 20 for i in range(1, 80)])  # the mean of two
     np.testing.assert_allclose(smooth.get_xdata(), range(11, 90))
     assert set(chance.get_ydata()) == {5.5452}
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["(last 1.075)", "knows nothing: 5.545"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["loss  (last 1.075)", "knows nothing: 5.545"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "loss")
     other = draw(loss_curve(history, name="accuracy"))
     np.testing.assert_allclose(other.axes[0].get_lines()[1].get_ydata(), [i / 80 for i in range(80)])
