@@ -238,6 +238,9 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
         handle = stream if isinstance(source, bytes) else stream.fileno()  # a path would be believed for its suffix
         try:
             with soundfile.SoundFile(handle, closefd=False) as file:
+                # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before:
+                # its decoder says so on stderr, and the next block begins with a crackle.
+                file.seekable = lambda: False
                 _check_header(file, heard)
                 _check_end(file, end, heard)
                 yield file

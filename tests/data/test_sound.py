@@ -99,6 +99,20 @@ def test_formats(tmp_path, name):
     assert torch.equal(quiet(str(tmp_path / name)), waveform)
 
 
+@pytest.mark.parametrize("name", ["vorbis.ogg", "opus.ogg", "layer.mp3", "v1.mp3", "a.flac", "adpcm.wav"])
+def test_blocks_have_no_seams(tmp_path, name, capfd):
+    """What a decoder carries from one block to the next is kept, and it has nothing to complain of."""
+    kind, subtype, _ = FORMATS.get(name, FORMATS["layer.mp3"])
+    options = {"bitrate_mode": "VARIABLE", "compression_level": 0.5} if name == "v1.mp3" else {}
+    noise = 0.02 * np.random.default_rng(0).standard_normal(15 * RATE)
+    soundfile.write(tmp_path / name, voice(15) + noise, RATE, format=kind, subtype=subtype, **options)
+    whole, _ = soundfile.read(tmp_path / name, dtype="float32")
+    capfd.readouterr()
+    assert len(whole) > 3 * 2**16
+    close(quiet(tmp_path / name), torch.from_numpy(whole).clamp(-1, 1), 1e-6)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_name_of_a_file_is_not_believed(tmp_path):
     """Some suffixes make libsndfile read anything at all as sound."""
     sound = encoded(tone())
