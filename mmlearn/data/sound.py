@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmlearn.data import ogg
+
 RATE = 16_000  # samples a second of every waveform in this library
 WINDOW = 0.025  # seconds, the shortest sound that has a spectrum
 LONGEST = 600  # seconds, the longest sound that is read whole
@@ -138,6 +140,7 @@ class _Heard:
     clipped: int = 0
     peak: float = 0.0  # of any channel
     mixed_peak: float = 0.0
+    pages: ogg.Pages | None = None  # where it is Ogg
 
     def hear(self, block: np.ndarray, start: float) -> np.ndarray:
         """Check a block, (frames, channels), and average its channels. ``start`` is in seconds."""
@@ -180,6 +183,8 @@ def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
         for block in _resampled(_mixed(file, heard), file.samplerate):
             length += len(block)
             yield block.clamp_(-1, 1)  # lossy formats and resampling go a little beyond
+        if heard.pages:
+            heard.pages.check(whole=True)
         read, promised = heard.samples // file.channels, file.frames
         # An MP3 may lack its last frame; a FLAC that was written to a pipe promises nothing.
         if read < promised * (0.99 if file.format == "MP3" else 1) and promised < 2**60:
@@ -191,6 +196,8 @@ def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
 def _mixed(file: Any, heard: _Heard) -> Iterator[Tensor]:
     read = 0
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+        if heard.pages:
+            heard.pages.check()
         yield torch.from_numpy(heard.hear(block, read / file.samplerate))
         read += len(block)
 
@@ -243,8 +250,12 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
                 file.seekable = lambda: False
                 _check_header(file, heard)
                 _check_end(file, end, heard)
+                if file.format == "OGG":
+                    heard.pages = ogg.Pages(stream, name, heard.converted)
                 yield file
         except soundfile.LibsndfileError as error:
+            if start.startswith(b"OggS"):
+                ogg.Pages(stream, name, []).check(whole=True)  # damage is often taken for another format
             raise ValueError(f"{name} cannot be read as a sound: {_reason(error, start)}.") from error
 
 
@@ -252,8 +263,8 @@ def _ends(stream: io.RawIOBase | io.BytesIO) -> tuple[bytes, bytes]:
     """The first bytes of a file, and as many of its last as a page of Ogg may have."""
     start = stream.read(16)
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - 2**16))
-    end = stream.read(2**16)
+    stream.seek(max(0, size - ogg.LONGEST))
+    end = stream.read(ogg.LONGEST)
     stream.seek(0)
     return start, end
 
@@ -287,12 +298,10 @@ def _check_end(file: Any, end: bytes, heard: _Heard) -> None:
     for chunk, promised, found in re.findall(r"^\s*(.+?)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         if chunk not in ("RIFF", "FORM") and int(found) < int(promised) < _UNKNOWN:
             raise ValueError(f"{heard.name} is cut off: it holds {int(found):,} of {int(promised):,} bytes.")
-    page = end.rfind(b"OggS\0")
-    if file.format != "OGG" or page < 0:
+    if file.format != "OGG":
         return
-    header = end[page : page + 27]
-    table = end[page + 27 : page + 27 + header[26]] if len(header) == 27 else b""
-    if len(header) < 27 or page + 27 + header[26] + sum(table) > len(end):
+    complete, marked = ogg.last_page(end)
+    if not complete:
         raise ValueError(f"{heard.name} is cut off: its last page is not complete.")
-    if not header[5] & 4:
+    if not marked:
         heard.converted.append("its end is not marked, so it may be cut off")

@@ -279,7 +279,7 @@ def test_a_file_that_is_cut_off(tmp_path, name, share):
     quiet(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     text = said(path)
-    assert any(words in text for words in ("is cut off: ", "lost sync", "malformed")), text
+    assert any(words in text for words in ("is cut off", "lost sync", "malformed")), text
 
 
 def test_a_long_file_that_is_cut_off_is_told_by_its_last_page(tmp_path):
@@ -321,7 +321,7 @@ def test_an_mp3_that_is_cut_off(tmp_path):
         (b"RIFF", "it is none of"),
         (bytes(3000), "it is none of"),
         (b"\xff\xfb\x90\x00" + bytes(3000), "it is none of"),
-        (b"OggS\x00\x02" + bytes(3000), "cannot be read as a sound"),
+        (b"OggS\x00\x02" + bytes(3000), "is damaged: the page of Ogg at byte 0 is not as it was written"),
         (b"fLaC\x00\x00\x00\x22" + bytes(3000), "cannot be read as a sound"),
     ],
 )

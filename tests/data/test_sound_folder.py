@@ -133,6 +133,10 @@ def bad_files(root):
     whole = (root / "0.wav").read_bytes()
     (root / "empty.wav").write_bytes(b"")
     (root / "cut.wav").write_bytes(whole[:9000])
+    soundfile.write(root / "hole.ogg", np.tile(tone(), 20), RATE)
+    content = bytearray((root / "hole.ogg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    (root / "hole.ogg").write_bytes(content)
     (root / "cut.flac").write_bytes((root / "1.flac").read_bytes()[:9000])
     Image.effect_noise((64, 64), 50).save(root / "picture.ogg", format="PNG")
     (root / "text.mp3").write_text("sound,caption")
@@ -143,6 +147,7 @@ def bad_files(root):
         "missing.wav": "There is no sound",
         "empty.wav": "is empty (0 bytes)",
         "cut.wav": "is cut off",
+        "hole.ogg": "is damaged",
         "cut.flac": "cannot be read as a sound",
         "picture.ogg": "it is a PNG picture",
         "text.mp3": "it is none of",
@@ -190,7 +195,7 @@ def test_a_bad_header_is_told_at_once(folder, name):
     assert says in text
 
 
-@pytest.mark.parametrize("name", ["cut.flac", "nan.wav", "short.wav"])
+@pytest.mark.parametrize("name", ["hole.ogg", "cut.flac", "nan.wav", "short.wav"])
 def test_what_is_wrong_inside_is_told_when_it_is_read(folder, name):
     root = folder(GOOD)
     says = bad_files(root)[name]
