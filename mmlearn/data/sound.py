@@ -41,6 +41,21 @@ _NO_SOUND = {
     b"\x1aE\xdf\xa3": "a WebM or Matroska video",
     b"<": "a web page",
 }
+_PICTURES = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")  # brands of MP4
+# What a WAV may hold, by the tag of its format: what libsndfile reads, and names of what it does not.
+_READ = (0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x45, 0x55, 0x64)
+_CODECS = {
+    0x50: "MP2",
+    0xFF: "AAC",
+    0x160: "WMA",
+    0x161: "WMA",
+    0x162: "WMA",
+    0x163: "WMA",
+    0x1600: "AAC",
+    0x1610: "AAC",
+    0x2000: "AC-3",
+    0x2001: "DTS",
+}
 
 
 @dataclass(frozen=True)
@@ -202,7 +217,8 @@ def _check_count(file: Any, stream: Any, heard: _Heard) -> None:
     missing = file.frames - heard.samples // file.channels
     if not heard.counted:
         if left > mp3.ROOM:
-            raise ValueError(f"{heard.name} is damaged: its decoder stopped {left:,} bytes before its end.")
+            how = "damaged" if file.format == "MP3" else "MP3 within WAV that does not tell its length"
+            raise ValueError(f"{heard.name} is {how}: its decoder stopped {left:,} bytes before its end.")
     elif 0 < missing <= mp3.FRAME and file.format == "MP3":
         heard.converted.append(f"its last {missing:,} samples are missing")
     elif missing > 0 and file.frames < 2**60:  # a FLAC that was written to a pipe promises nothing
@@ -277,7 +293,8 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, An
                 if file.format == "OGG":
                     heard.pages = ogg.Pages(stream, name, heard.converted)
                 heard.lossy = file.format in ("MP3", "OGG")
-                heard.counted = joined is None and file.subtype not in ("MPEG_LAYER_I", "MPEG_LAYER_II")
+                # Neither layer I and II nor MP3 within WAV tell a length; libsndfile guesses it.
+                heard.counted = joined is None and (file.format == "MP3") == (file.subtype == "MPEG_LAYER_III")
                 yield file, stream
         except soundfile.LibsndfileError as error:
             if start.startswith(b"OggS"):
@@ -287,7 +304,7 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, An
 
 def _ends(stream: io.RawIOBase | io.BytesIO) -> tuple[bytes, bytes]:
     """The first bytes of a file, and as many of its last as a page of Ogg may have."""
-    start = stream.read(16)
+    start = stream.read(4096)
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - ogg.LONGEST))
     end = stream.read(ogg.LONGEST)
@@ -299,14 +316,31 @@ def _reason(error: Any, start: bytes) -> str:
     for magic, what in _NO_SOUND.items():
         if start.startswith(magic):
             return f"it is {what}"
-    if start[4:8] == b"ftyp":
+    if start[4:8] == b"ftyp" and start[8:12] in _PICTURES:
+        return "it is a HEIF or AVIF picture"
+    if start[4:8] == b"ftyp" or int.from_bytes(start[:2], "big") & 0xFFF6 == 0xFFF0:
         return "it is MP4 or AAC; turn it into WAV, FLAC, Ogg or MP3"
+    if start[28:33] == b"\x7fFLAC":
+        return "it is FLAC within Ogg; turn it into FLAC by itself, WAV or MP3"
+    if (tag := _tag(start)) and tag not in _READ:
+        return (
+            f"its codec, {_CODECS.get(tag, f'number 0x{tag:X}')}, is not supported; turn it into PCM, FLAC, Ogg or MP3"
+        )
     text = error.error_string.strip(" .")
     if text == "Unspecified internal error":  # of MP3 where no frame follows another
         return "it is damaged"
     if text.startswith(("Format not recognised", "File does not exist")):  # the latter of MP3 without a single frame
         return "it is none of WAV, FLAC, Ogg, MP3 and the like"
     return text.removeprefix("Error : ")
+
+
+def _tag(start: bytes) -> int:
+    """Which codec a WAV has, by the number in its chunk "fmt "; 0 for what is no WAV."""
+    place = start.find(b"fmt ") if start[8:12] == b"WAVE" else -1
+    if place < 0:
+        return 0
+    tag = int.from_bytes(start[place + 8 : place + 10], "little")
+    return int.from_bytes(start[place + 32 : place + 34], "little") if tag == 0xFFFE else tag  # told further on
 
 
 def _check_header(file: Any, heard: _Heard) -> None:

@@ -173,20 +173,25 @@ def test_only_what_is_read_is_looked_at(whole, tmp_path):
     said(bytes(broken), seconds=4.5)
 
 
+def one_page(body):
+    """A stream of one page, with the checksum of RFC 3533, computed bit by bit."""
+    table = bytes([255] * (len(body) // 255) + [len(body) % 255])
+    page = b"OggS\0\x06" + bytes(8) + b"abcd" + bytes(8) + bytes([len(table)]) + table + body
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return page[:22] + value.to_bytes(4, "little") + page[26:]
+
+
+def test_flac_within_ogg():
+    text = said(one_page(b"\x7fFLAC\1\0\0\1fLaC" + bytes(38)))
+    assert text.endswith("it is FLAC within Ogg; turn it into FLAC by itself, WAV or MP3.")
+
+
 def test_checksums_are_those_of_the_specification():
-    """The shift register of RFC 3533, bit by bit."""
-
-    def register(content):
-        value = 0
-        for byte in content:
-            value ^= byte << 24
-            for _ in range(8):
-                value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
-        return value
-
-    body = bytes(np.random.default_rng(2).integers(0, 256, 300, dtype=np.uint8))
-    page = b"OggS\0\x06" + bytes(8) + b"abcd" + bytes(8) + bytes([2, 255, 45]) + body
-    page = page[:22] + register(page).to_bytes(4, "little") + page[26:]
+    page = one_page(np.random.default_rng(2).bytes(300))
     Pages(io.BytesIO(page), "x", []).check(whole=True)
     for place in range(len(page)):
         broken = bytearray(page)
