@@ -177,13 +177,15 @@ def train(
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
     from mmlearn.data import load
+    from mmlearn.data.catalogue import options_of
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    options = {"size": image_size} | ({"language": language} if language else {})
-    samples = load(data, "train", **options, **({"skip_bad": True} if skip_bad else {}))
+    options = {"size": image_size} if "size" in options_of(data) else {}  # sounds without pictures have no size
+    options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
+    samples = load(data, "train", **options)
     _tell(samples)
     made = new_run(
         system,

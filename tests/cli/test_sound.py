@@ -128,12 +128,20 @@ def test_all_bad(fails, sounds):
     fails("data", "show", folder, "--skip-bad", says=f"{folder} has no train sounds that can be read.")
 
 
-def test_a_system_that_reads_pictures_needs_them(fails, sounds, tmp_path):
+def test_a_system_that_reads_pictures_needs_them(mmlearn, fails, sounds, words, tmp_path):
     folder, _ = sounds
-    fails(
-        *("train", "clip", "--data", folder, "--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"),
-        says="clip reads pictures, and these samples have none: use other data.",
-    )
+    options = ["--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"]
+    for data in (folder, words):
+        fails(
+            *("train", "clip", "--data", data, *options),
+            says="clip reads pictures, and these samples have none: use other data.",
+        )
+    assert mmlearn("train", "clip", "--data", "emoji", "--image-size", 32, *options).code == 0
+    for data in (folder, words):
+        fails(
+            *("evaluate", tmp_path / "run", "--data", data, "--split", "train"),
+            says="clip reads pictures, and these samples have none: use other data.",
+        )
 
 
 def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
