@@ -59,11 +59,12 @@ def measure(
     limit: int = 5000,
     language: str | None = None,
     skip_bad: bool = False,
+    tell: Callable[[Any], None] = lambda samples: None,
 ) -> Rows:
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
-    256 pairs at most, unless they learned to answer and nothing else.
+    256 pairs at most, unless they learned to answer and nothing else. ``tell`` is called with the data once read.
 
     Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
     system reads; and ``ValueError`` where nothing that it learned has a measure.
@@ -77,6 +78,7 @@ def measure(
     pairs = fetch(samples, range(count) if data == "scenes" else _spread(len(samples), count))
     learned = run.learned if hasattr(pairs[0], "question") else run.learned - {"vqa"} or run.learned
     check_data(run.name, learned, pairs[0])
+    tell(samples)
     rows: Rows = {}
     for objective, measures in MEASURES.items():
         if objective in learned:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_bad_sounds_are_skipped_and_counted_and_others_are_unharmed(folder):
     assert data.notes[-1].startswith(f"{loud}: clipped, ")
     assert len(data.notes) == 4
     assert all(len(data[i].waveform) == 8000 for i in range(len(data)))
+
+
+def test_what_is_heard_is_noted_without_skip_bad_too(folder):
+    root = folder(GOOD)
+    soundfile.write(root / "silent.wav", np.zeros(8000), RATE)
+    soundfile.write(root / "loud.flac", (9 * tone(rate=8_000)).clip(-1, 1), 8_000)
+    data = SoundFolder(folder([*GOOD, ("silent.wav", "nothing"), ("loud.flac", "too much")]), "all", seconds=0.4)
+    by_headers = data.notes
+    assert by_headers == data.new_notes()
+    assert len(by_headers) == 3
+    assert by_headers[2] == f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000."
+    cut = "only its first 0.4 s are taken"
+    for _ in range(2):  # nothing is noted twice
+        samples = [data[i] for i in range(len(data))]
+        assert len(data.notes) == 6
+        assert {note for sample in samples for note in sample.notes} == set(data.notes)
+        assert f"{root / 'silent.wav'}: {cut}; silent." in data.notes
+        assert data.notes[2].startswith(f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000; {cut}; clipped, ")
+    assert len(data.new_notes()) == 6  # all are cut, which no header tells
+    assert data.new_notes() == []
+    copied = pickle.loads(pickle.dumps(data))
+    assert copied.notes == data.notes
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "empty.wav", "cut.wav", "picture.ogg", "text.mp3", "codec.wav"])
