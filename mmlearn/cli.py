@@ -185,15 +185,13 @@ def train(
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
     from mmlearn.data import load
-    from mmlearn.data.catalogue import options_of
+    from mmlearn.data.catalogue import asked
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    options = {"size": image_size} if "size" in options_of(data) else {}  # sounds without pictures have no size
-    options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
-    samples = load(data, "train", **options)
+    samples = load(data, "train", **asked(data, size=image_size, language=language, skip_bad=skip_bad))
     _tell(samples)
     made = new_run(
         system,
@@ -297,14 +295,14 @@ def data_show(
     import torch
 
     from mmlearn.data import CARDS, fetch, load
+    from mmlearn.data.catalogue import asked
     from mmlearn.training.checkpoint import removed_on_failure
     from mmlearn.visualization.sheet import check_sheet, write_sheet
 
     if output:
         check_sheet(output)
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
-    options = ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
-    samples = load(name, split, **options)
+    samples = load(name, split, **asked(name, language=language, skip_bad=skip_bad))
     _tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
     _tell_notes(samples)  # of what is heard in the sounds themselves, such as silence

@@ -110,10 +110,18 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
 
 
 def options_of(name: str | Path) -> list[str]:
-    """What may be set of a data set, such as ``size``. Raises ``ValueError`` as :func:`load` does."""
+    """What may be set of a data set, such as ``size``. Raises ``ValueError`` for a name that is none."""
     loader, _ = _find(name)
     signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
     return sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
+
+
+def asked(
+    name: str | Path, *, size: int | None = None, language: str | None = None, skip_bad: bool = False
+) -> dict[str, Any]:
+    """Options for :func:`load`, less those that are not asked for; ``size`` is only for data sets that have one."""
+    options = {"size": size if "size" in options_of(name) else None, "language": language, "skip_bad": skip_bad}
+    return {option: value for option, value in options.items() if value}
 
 
 def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:

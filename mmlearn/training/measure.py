@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.data import fetch, load
-from mmlearn.data.catalogue import options_of
+from mmlearn.data.catalogue import asked
 from mmlearn.evaluation import (
     embed,
     evaluating,
@@ -70,8 +70,8 @@ def measure(
     system reads; and ``ValueError`` where nothing that it learned has a measure.
     """
     config = getattr(run.system.config, "image", run.system.config)
-    options = {"size": getattr(config, "image_size", run.image_size)} if "size" in options_of(data) else {}
-    options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
+    size = getattr(config, "image_size", run.image_size)
+    options = asked(data, size=size, language=language, skip_bad=skip_bad)
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
     count = min(limit, SCENES if data == "scenes" else len(samples))
