@@ -48,10 +48,18 @@ def _cell(value: object) -> str:
 
 
 def _tell(samples: Any) -> None:
-    """How many files were left out, and how many are not read as they are; with an example each."""
-    for before, lines in (("left out", "skipped"), ("to know of", "notes")):
-        if found := getattr(samples, lines, []):
-            say(f"{before} {len(found)} {getattr(samples, 'holds', 'pictures')}, such as: {found[0]}")
+    """How many files were left out, with an example; and :func:`_tell_notes`."""
+    if skipped := getattr(samples, "skipped", []):
+        say(f"left out {len(skipped)} {getattr(samples, 'holds', 'pictures')}, such as: {skipped[0]}")
+    _tell_notes(samples)
+
+
+def _tell_notes(samples: Any) -> None:
+    """How many files are not read as they are, or are silent; only what has not been told yet."""
+    from mmlearn.data.sound_notes import in_short
+
+    if notes := getattr(samples, "new_notes", list)():
+        say(f"to know of {in_short(notes)}")
 
 
 @app.command()
@@ -177,13 +185,13 @@ def train(
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
     from mmlearn.data import load
+    from mmlearn.data.catalogue import asked
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    options = {"size": image_size} | ({"language": language} if language else {})
-    samples = load(data, "train", **options, **({"skip_bad": True} if skip_bad else {}))
+    samples = load(data, "train", **asked(data, size=image_size, language=language, skip_bad=skip_bad))
     _tell(samples)
     made = new_run(
         system,
@@ -195,6 +203,7 @@ def train(
         together=together,
         queue_size=queue_size,
     )
+    _tell_notes(samples)  # of those that were heard on the way
     made.check_processes(int(os.environ.get("WORLD_SIZE", 1)))
     collate = made.collate(mark_repeats=mark_repeats, augmented=augment, seed=seed)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
@@ -213,6 +222,7 @@ def train(
             say(f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {tokens} tokens")
         history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
+        _tell_notes(samples)
         last = f"loss {history[-1]['loss']:.3f}; " if history else ""
         print(f"{last}{output / 'model.safetensors'}")
         more = [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad else [])]
@@ -234,7 +244,7 @@ def evaluate(
     from mmlearn.training.runs import load_run
 
     made = load_run(folder)
-    results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad)
+    results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=_tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
 
@@ -285,19 +295,17 @@ def data_show(
     import torch
 
     from mmlearn.data import CARDS, fetch, load
+    from mmlearn.data.catalogue import asked
     from mmlearn.training.checkpoint import removed_on_failure
     from mmlearn.visualization.sheet import check_sheet, write_sheet
 
     if output:
         check_sheet(output)
     split = split or (CARDS[name].splits[0] if name in CARDS else "train")
-    options = ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
-    samples = load(name, split, **options)
+    samples = load(name, split, **asked(name, language=language, skip_bad=skip_bad))
     _tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
-    for note in sorted({note for sample in chosen for note in getattr(sample, "notes", ())}):
-        if note not in getattr(samples, "notes", ()):  # heard in the sound itself, such as silence
-            say(note)
+    _tell_notes(samples)  # of what is heard in the sounds themselves, such as silence
     kind = "html" if hasattr(chosen[0], "sounds") else "png"
     label = name if name in CARDS else Path(name).resolve().name
     path = output or Path("runs") / "data" / f"{label}-{split}.{kind}"

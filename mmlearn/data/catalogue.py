@@ -102,18 +102,36 @@ def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
     ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
     and whatever the data set says of its own options.
     """
-    known = CARDS | APART
-    if str(name) in known:
-        loader, first = _loader(known[str(name)]), (split,)
-    elif os.path.isdir(name):
-        loader, first = _folder_loader(name), (name, split)
-    else:
-        raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
-    signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
-    has = sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
+    loader, first = _find(name)
+    has = options_of(name)
     if unknown := [option for option in options if option not in has]:
         raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], has)}.")
-    return loader(*first, **options)
+    return loader(*first, split, **options)
+
+
+def options_of(name: str | Path) -> list[str]:
+    """What may be set of a data set, such as ``size``. Raises ``ValueError`` for a name that is none."""
+    loader, _ = _find(name)
+    signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
+    return sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
+
+
+def asked(
+    name: str | Path, *, size: int | None = None, language: str | None = None, skip_bad: bool = False
+) -> dict[str, Any]:
+    """Options for :func:`load`, less those that are not asked for; ``size`` is only for data sets that have one."""
+    options = {"size": size if "size" in options_of(name) else None, "language": language, "skip_bad": skip_bad}
+    return {option: value for option, value in options.items() if value}
+
+
+def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
+    """What makes a data set, and what it is given before the split."""
+    known = CARDS | APART
+    if str(name) in known:
+        return _loader(known[str(name)]), ()
+    if os.path.isdir(name):
+        return _folder_loader(name), (name,)
+    raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
 
 
 def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:

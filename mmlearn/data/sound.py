@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmlearn.data import mp3, ogg
+
 RATE = 16_000  # samples a second of every waveform in this library
 WINDOW = 0.025  # seconds, the shortest sound that has a spectrum
 LONGEST = 600  # seconds, the longest sound that is read whole
@@ -38,6 +40,21 @@ _NO_SOUND = {
     b"PK\x03\x04": "a ZIP archive",
     b"\x1aE\xdf\xa3": "a WebM or Matroska video",
     b"<": "a web page",
+}
+_PICTURES = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")  # brands of MP4
+# What a WAV may hold, by the tag of its format: what libsndfile reads, and names of what it does not.
+_READ = (0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x45, 0x55, 0x64)
+_CODECS = {
+    0x50: "MP2",
+    0xFF: "AAC",
+    0x160: "WMA",
+    0x161: "WMA",
+    0x162: "WMA",
+    0x163: "WMA",
+    0x1600: "AAC",
+    0x1610: "AAC",
+    0x2000: "AC-3",
+    0x2001: "DTS",
 }
 
 
@@ -68,8 +85,9 @@ def read_sound(
     What was converted, and that a sound is silent or clipped, is one line naming the file: added to ``notes`` if given,
     else a warning, which Python shows once. ``source`` is a path, or the bytes of a file that ``name`` stands for.
 
-    Raises ``FileNotFoundError`` for a missing file. Raises ``ValueError`` naming a file that is no sound, is cut off,
-    holds NaN, is shorter than 25 ms, or is longer than ten minutes where ``seconds`` are not given.
+    Raises ``FileNotFoundError`` for a missing file. Raises ``ValueError`` naming a file that is no sound, is cut off or
+    damaged as far as its format tells, holds NaN, is shorter than 25 ms, or is longer than ten minutes without
+    ``seconds``.
     """
     heard = _Heard(name or _name_of(source))
     most = round((LONGEST if seconds is None else seconds) * RATE)
@@ -138,6 +156,9 @@ class _Heard:
     clipped: int = 0
     peak: float = 0.0  # of any channel
     mixed_peak: float = 0.0
+    pages: ogg.Pages | None = None  # where it is Ogg
+    counted: bool = True  # whether it tells how many samples it has
+    lossy: bool = False
 
     def hear(self, block: np.ndarray, start: float) -> np.ndarray:
         """Check a block, (frames, channels), and average its channels. ``start`` is in seconds."""
@@ -145,6 +166,8 @@ class _Heard:
         peak = float(loud.max())
         if not math.isfinite(peak):
             raise ValueError(f"{self.name} holds samples that are NaN or infinite, near {start:.1f} s.")
+        if peak > LOUDEST and self.lossy:
+            raise ValueError(f"{self.name} is damaged: near {start:.1f} s it has samples up to {peak:.4g}.")
         if peak > LOUDEST:
             raise ValueError(f"{self.name} has samples up to {peak:.4g}: divide them so that they lie in [-1, 1].")
         channels = block.shape[1]
@@ -176,21 +199,40 @@ class _Heard:
 def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
     """The sound at 16 kHz, block by block; at its end it is known whether it was long enough and whole."""
     length = 0
-    with _opened(source, heard) as file:
+    with _opened(source, heard) as (file, stream):
         for block in _resampled(_mixed(file, heard), file.samplerate):
             length += len(block)
             yield block.clamp_(-1, 1)  # lossy formats and resampling go a little beyond
-        read, promised = heard.samples // file.channels, file.frames
-        # An MP3 may lack its last frame; a FLAC that was written to a pipe promises nothing.
-        if read < promised * (0.99 if file.format == "MP3" else 1) and promised < 2**60:
-            raise ValueError(f"{heard.name} is cut off: it holds {read:,} of {promised:,} samples.")
+        if heard.pages:
+            heard.pages.check(whole=True)
+        _check_count(file, stream, heard)
     if length < WINDOW * RATE:
         raise ValueError(f"{heard.name} lasts {1000 * length / RATE:.3g} ms, less than a window of {1000 * WINDOW:g}.")
+
+
+def _check_count(file: Any, stream: Any, heard: _Heard) -> None:
+    """``ValueError`` for fewer samples than a file says it has, and for an MP3 of which a part was left unread."""
+    place = stream.tell()
+    left = stream.seek(0, io.SEEK_END) - place
+    missing = file.frames - heard.samples // file.channels
+    if not heard.counted:
+        if left > mp3.ROOM:
+            how = "damaged" if file.format == "MP3" else "MP3 within WAV that does not tell its length"
+            raise ValueError(f"{heard.name} is {how}: its decoder stopped {left:,} bytes before its end.")
+    elif 0 < missing <= mp3.FRAME and file.format == "MP3":
+        heard.converted.append(f"its last {missing:,} samples are missing")
+    elif missing > 0 and file.frames < 2**60:  # a FLAC that was written to a pipe promises nothing
+        read = file.frames - missing
+        raise ValueError(f"{heard.name} is cut off or damaged: it holds {read:,} of {file.frames:,} samples.")
+    elif file.format == "MP3" and mp3.goes_on(stream, place):
+        raise ValueError(f"{heard.name} {ogg.SEVERAL}")
 
 
 def _mixed(file: Any, heard: _Heard) -> Iterator[Tensor]:
     read = 0
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+        if heard.pages:
+            heard.pages.check()
         yield torch.from_numpy(heard.hear(block, read / file.samplerate))
         read += len(block)
 
@@ -224,8 +266,11 @@ def _resampler(rate: int) -> Any:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
-    """The file of a sound, whose header makes sense. What libsndfile raises becomes a line that names it."""
+def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, Any]]:
+    """The file of a sound, whose header makes sense, and the stream that it is read from.
+
+    What libsndfile raises becomes a line that names it.
+    """
     import soundfile
 
     name = heard.name
@@ -235,22 +280,34 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[Any]:
         start, end = _ends(stream)
         if not start:
             raise ValueError(f"{name} is empty (0 bytes).")
-        handle = stream if isinstance(source, bytes) else stream.fileno()  # a path would be believed for its suffix
+        joined = mp3.counted(stream)
+        # A path would be believed for its suffix.
+        handle = joined or (stream if isinstance(source, bytes) else stream.fileno())
         try:
             with soundfile.SoundFile(handle, closefd=False) as file:
+                # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before:
+                # its decoder says so on stderr, and the next block begins with a crackle.
+                file.seekable = lambda: False
                 _check_header(file, heard)
                 _check_end(file, end, heard)
-                yield file
+                if file.format == "OGG":
+                    heard.pages = ogg.Pages(stream, name, heard.converted)
+                heard.lossy = file.format in ("MP3", "OGG")
+                # Neither layer I and II nor MP3 within WAV tell a length; libsndfile guesses it.
+                heard.counted = joined is None and (file.format == "MP3") == (file.subtype == "MPEG_LAYER_III")
+                yield file, stream
         except soundfile.LibsndfileError as error:
+            if start.startswith(b"OggS"):
+                ogg.Pages(stream, name, []).check(whole=True)  # damage is often taken for another format
             raise ValueError(f"{name} cannot be read as a sound: {_reason(error, start)}.") from error
 
 
 def _ends(stream: io.RawIOBase | io.BytesIO) -> tuple[bytes, bytes]:
     """The first bytes of a file, and as many of its last as a page of Ogg may have."""
-    start = stream.read(16)
+    start = stream.read(4096)
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - 2**16))
-    end = stream.read(2**16)
+    stream.seek(max(0, size - ogg.LONGEST))
+    end = stream.read(ogg.LONGEST)
     stream.seek(0)
     return start, end
 
@@ -259,12 +316,31 @@ def _reason(error: Any, start: bytes) -> str:
     for magic, what in _NO_SOUND.items():
         if start.startswith(magic):
             return f"it is {what}"
-    if start[4:8] == b"ftyp":
+    if start[4:8] == b"ftyp" and start[8:12] in _PICTURES:
+        return "it is a HEIF or AVIF picture"
+    if start[4:8] == b"ftyp" or int.from_bytes(start[:2], "big") & 0xFFF6 == 0xFFF0:
         return "it is MP4 or AAC; turn it into WAV, FLAC, Ogg or MP3"
+    if start[28:33] == b"\x7fFLAC":
+        return "it is FLAC within Ogg; turn it into FLAC by itself, WAV or MP3"
+    if (tag := _tag(start)) and tag not in _READ:
+        return (
+            f"its codec, {_CODECS.get(tag, f'number 0x{tag:X}')}, is not supported; turn it into PCM, FLAC, Ogg or MP3"
+        )
     text = error.error_string.strip(" .")
+    if text == "Unspecified internal error":  # of MP3 where no frame follows another
+        return "it is damaged"
     if text.startswith(("Format not recognised", "File does not exist")):  # the latter of MP3 without a single frame
         return "it is none of WAV, FLAC, Ogg, MP3 and the like"
     return text.removeprefix("Error : ")
+
+
+def _tag(start: bytes) -> int:
+    """Which codec a WAV has, by the number in its chunk "fmt "; 0 for what is no WAV."""
+    place = start.find(b"fmt ") if start[8:12] == b"WAVE" else -1
+    if place < 0:
+        return 0
+    tag = int.from_bytes(start[place + 8 : place + 10], "little")
+    return int.from_bytes(start[place + 32 : place + 34], "little") if tag == 0xFFFE else tag  # told further on
 
 
 def _check_header(file: Any, heard: _Heard) -> None:
@@ -284,12 +360,10 @@ def _check_end(file: Any, end: bytes, heard: _Heard) -> None:
     for chunk, promised, found in re.findall(r"^\s*(.+?)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         if chunk not in ("RIFF", "FORM") and int(found) < int(promised) < _UNKNOWN:
             raise ValueError(f"{heard.name} is cut off: it holds {int(found):,} of {int(promised):,} bytes.")
-    page = end.rfind(b"OggS\0")
-    if file.format != "OGG" or page < 0:
+    if file.format != "OGG":
         return
-    header = end[page : page + 27]
-    table = end[page + 27 : page + 27 + header[26]] if len(header) == 27 else b""
-    if len(header) < 27 or page + 27 + header[26] + sum(table) > len(end):
+    complete, marked = ogg.last_page(end)
+    if not complete:
         raise ValueError(f"{heard.name} is cut off: its last page is not complete.")
-    if not header[5] & 4:
+    if not marked:
         heard.converted.append("its end is not marked, so it may be cut off")

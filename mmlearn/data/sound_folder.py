@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from torch.utils.data import Dataset
-
 from mmlearn.data.folder import CAPTION_COLUMNS, SPLITS, caption_lines, column, split_of
 from mmlearn.data.pictures import read_picture
-from mmlearn.data.sound import SoundSample, probe_sound, read_sound
+from mmlearn.data.sound import SoundSample, probe_sound
+from mmlearn.data.sound_notes import SoundSet
 from mmlearn.names import choices
 
 SOUND_COLUMNS = ("sound", "audio", "recording")
@@ -22,7 +21,7 @@ class _Row(NamedTuple):
     speaker: str
 
 
-class SoundFolder(Dataset):
+class SoundFolder(SoundSet):
     """Sounds with captions, and pictures where the captions file names them, from a folder.
 
     ``captions.csv`` has a header with ``sound`` (a path inside the folder) and ``caption``, and perhaps ``image`` and
@@ -30,12 +29,11 @@ class SoundFolder(Dataset):
     ``split`` with train, val or test, it decides; otherwise 80, 10 and 10 % go to each, by the first caption of a
     sound. At most ``seconds`` of a sound are taken, however long it is; pictures have ``size`` pixels a side.
 
-    ``notes`` has a line for each sound that is converted, because of its rate or its channels. With ``skip_bad``, what
-    cannot be read is left out, and ``skipped`` lists why; then ``notes`` also tell what is silent or clipped. Without
-    it ``FileNotFoundError`` and ``ValueError`` name the file of which the header is wrong, or the line of the captions.
+    ``notes`` has a line for each sound that is converted, because of its rate or its channels; once it is read, also
+    where it is cut, silent or clipped. With ``skip_bad`` all are read at once, what cannot be read is left out, and
+    ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name the file of which the header is
+    wrong, or the line of the captions.
     """
-
-    holds = "sounds"
 
     def __init__(
         self,
@@ -46,6 +44,7 @@ class SoundFolder(Dataset):
         size: int = 64,
         skip_bad: bool = False,
     ):
+        super().__init__()
         self.folder, self.seconds, self.size = Path(folder), seconds, size
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
@@ -53,7 +52,6 @@ class SoundFolder(Dataset):
             raise FileNotFoundError(f"There is no folder {self.folder}.")
         rows = [row for row, where in _rows(self.folder) if split in (where, "all")]
         self.skipped: list[str] = []
-        self.notes: list[str] = []
         look = self._read_whole if skip_bad else self._look_at
         good = {files: look(*files) for files in dict.fromkeys((row.sound, row.image) for row in rows)}
         self.rows = [row for row in rows if good[row.sound, row.image]]
@@ -65,19 +63,17 @@ class SoundFolder(Dataset):
             if name and not (self.folder / name).is_file():
                 raise FileNotFoundError(f"There is no {kind} {self.folder / name}, though the captions name it.")
         if note := probe_sound(self.folder / sound):
-            self.notes.append(note)
+            self.note([note])
         return True
 
     def _read_whole(self, sound: str, image: str | None) -> bool:
-        notes: list[str] = []
         try:
-            read_sound(self.folder / sound, seconds=self.seconds, notes=notes)
             if image:
                 read_picture(self.folder / image, self.size)
+            self._hear(self.folder / sound, self.seconds)
         except (OSError, ValueError) as error:
             self.skipped.append(str(error))
             return False
-        self.notes += notes
         return True
 
     def __len__(self) -> int:
@@ -88,10 +84,10 @@ class SoundFolder(Dataset):
         return self.rows[index].caption
 
     def __getitem__(self, index: int) -> SoundSample:
-        row, notes = self.rows[index], []
-        waveform = read_sound(self.folder / row.sound, seconds=self.seconds, notes=notes)
+        row = self.rows[index]
+        waveform, notes = self._hear(self.folder / row.sound, self.seconds)
         image = read_picture(self.folder / row.image, self.size) if row.image else None
-        return SoundSample(waveform, row.caption, row.sound, row.speaker, image, tuple(notes))
+        return SoundSample(waveform, row.caption, row.sound, row.speaker, image, notes)
 
 
 def names_sounds(folder: str | Path) -> bool:

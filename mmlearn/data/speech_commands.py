@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from torch.utils.data import Dataset
-
-from mmlearn.data.sound import SoundSample, read_sound
+from mmlearn.data.sound import SoundSample
+from mmlearn.data.sound_notes import SoundSet
 from mmlearn.names import choices
 
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
@@ -20,18 +19,18 @@ def speech_commands_folder(folder: str | Path) -> Path | None:
     return next((place for place in places if all((place / name).is_file() for name in LISTS.values())), None)
 
 
-class SpeechCommands(Dataset):
+class SpeechCommands(SoundSet):
     """Recordings of about a second, of which the caption is the word that is spoken.
 
     ``split`` is train, val, test or all: validation and testing as the published lists have them, training the rest;
     no speaker stands in two. ``words`` are all words, in order; ``noises`` the files of background noise. Nothing is
     downloaded. At most ``seconds`` of a recording are taken.
 
-    With ``skip_bad``, recordings that are missing or cannot be read are left out, and ``skipped`` lists why. Raises
-    ``FileNotFoundError`` for missing lists or a recording that a list names, and ``ValueError`` for an unknown split.
+    ``notes`` has a line for each recording that was read so far and is converted, cut, silent or clipped. With
+    ``skip_bad`` all are read at once, those that are missing or cannot be read are left out, and ``skipped`` lists why.
+    Raises ``FileNotFoundError`` for missing lists or a recording that a list names, and ``ValueError`` for an unknown
+    split.
     """
-
-    holds = "sounds"
 
     def __init__(self, folder: str | Path, split: str = "train", *, seconds: float = 10, skip_bad: bool = False):
         if split not in SPLITS:
@@ -39,7 +38,8 @@ class SpeechCommands(Dataset):
         found = speech_commands_folder(folder)
         if found is None:
             raise FileNotFoundError(f"{folder} has no {' and '.join(LISTS.values())}: give the unpacked archive.")
-        self.folder, self.seconds, self.skipped, self.notes = found, seconds, [], []
+        super().__init__()
+        self.folder, self.seconds, self.skipped = found, seconds, []
         recordings = sorted(
             path.relative_to(found).as_posix()
             for path in found.glob("*/*.wav")
@@ -61,7 +61,7 @@ class SpeechCommands(Dataset):
 
     def _readable(self, name: str) -> bool:
         try:
-            read_sound(self.folder / name, seconds=self.seconds, notes=self.notes)
+            self._hear(self.folder / name, self.seconds)
         except (OSError, ValueError) as error:
             self.skipped.append(str(error))
             return False
@@ -79,6 +79,6 @@ class SpeechCommands(Dataset):
         return Path(self.names[index]).name.partition(SPEAKER)[0]
 
     def __getitem__(self, index: int) -> SoundSample:
-        name, notes = self.names[index], []
-        waveform = read_sound(self.folder / name, seconds=self.seconds, notes=notes)
-        return SoundSample(waveform, self.caption(index), name, self.speaker(index), notes=tuple(notes))
+        name = self.names[index]
+        waveform, notes = self._hear(self.folder / name, self.seconds)
+        return SoundSample(waveform, self.caption(index), name, self.speaker(index), notes=notes)

@@ -47,12 +47,16 @@ class Noisy:
     """Another collation, of samples whose sounds have noise of this ``kind`` at an ``snr`` in decibels.
 
     The samples' sources, in order, are the seed. What else is made of the sound, as ``mel``, is made of the noisy one.
+    Raises ``ValueError`` naming a sample that is silent, which no noise can be in proportion to.
     """
 
     def __init__(self, collate: Collate, snr: float, kind: str = "white"):
         self.collate, self.snr, self.kind = collate, snr, kind
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        for sample in samples:
+            if not sample.waveform.double().square().sum() > 0:
+                raise ValueError(f"{sample.source} is silent or not a number, so that no SNR can be set; leave it out.")
         waveform, mask = pad_waveforms([sample.waveform for sample in samples])
         generator = torch.Generator().manual_seed(int(stream(self.kind, *(str(s.source) for s in samples))) >> 1)
         noisy = add_noise(waveform, self.snr, generator, self.kind, mask)

@@ -86,7 +86,7 @@ class DeCoAR2(nn.Module):
 
     ``mel_mask`` is True where a frame is real, ``masked`` where it is hidden. With ``gumbel`` noise (b, s, codebooks,
     entries) codes are samples, without it the likeliest. The count of steps is in ``state_dict``, and so in a
-    checkpoint. Raises ``ValueError`` for another number of bands, and masks that are not boolean (b, s).
+    checkpoint. Raises ``ValueError`` for another number of bands, no frame, and masks that are not boolean (b, s).
     Source: section 2 and figure 1.
     """
 
@@ -171,6 +171,8 @@ class DeCoAR2(nn.Module):
         """Which frames are real."""
         if not len(mel):
             raise ValueError("A batch holds at least one clip.")
+        if not mel.shape[-1]:
+            raise ValueError("A log-mel has at least one frame; this one has none.")
         if mel.shape[1] != self.config.mels:
             raise ValueError(f"A spectrogram has {self.config.mels} bands here, not {mel.shape[1]}.")
         real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mel_mask is None else mel_mask

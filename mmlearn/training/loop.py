@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, Collate
@@ -86,8 +86,7 @@ def fit(
     optimizers = [accelerator.prepare(item) for item in optimizers]
     parameters = list(model.parameters())
     order = range(start * accumulate, steps * accumulate)
-    own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
-    loader = iter(DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, generator=own))
+    loader = _in_turn(batches, order, workers, seed)
     history = []
     hidden = not (progress and accelerator.is_main_process)
     with closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
@@ -111,6 +110,26 @@ def fit(
     if output and accelerator.is_main_process:
         save_model(system, Path(output) / "model.safetensors")
     return history
+
+
+class _Noted(Dataset):
+    """Batches, and what their data has noted since the one before: each process that prepares them has its own data."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> tuple[dict[str, Tensor], list[str]]:
+        batch, data = self.batches[step], self.batches.data
+        return batch, data.new_notes() if get_worker_info() and hasattr(data, "new_notes") else []
+
+
+def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """The batches of these steps, prepared by ``workers`` other processes, whose notes of the data are gathered."""
+    own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
+    for batch, notes in DataLoader(_Noted(batches), batch_size=None, sampler=order, num_workers=workers, generator=own):
+        if notes:
+            batches.data.note(notes)
+        yield batch
 
 
 def _open(output, resume: bool, tensorboard: bool, accelerator, system, optimizers) -> tuple[int, "_Log"]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.data import fetch, load
+from mmlearn.data.catalogue import asked
 from mmlearn.evaluation import (
     embed,
     evaluating,
@@ -58,24 +59,26 @@ def measure(
     limit: int = 5000,
     language: str | None = None,
     skip_bad: bool = False,
+    tell: Callable[[Any], None] = lambda samples: None,
 ) -> Rows:
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
-    256 pairs at most, unless they learned to answer and nothing else.
+    256 pairs at most, unless they learned to answer and nothing else. ``tell`` is called with the data once read.
 
     Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
     system reads; and ``ValueError`` where nothing that it learned has a measure.
     """
     config = getattr(run.system.config, "image", run.system.config)
-    options = {"size": getattr(config, "image_size", run.image_size)}
-    options |= ({"language": language} if language else {}) | ({"skip_bad": True} if skip_bad else {})
+    size = getattr(config, "image_size", run.image_size)
+    options = asked(data, size=size, language=language, skip_bad=skip_bad)
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
     count = min(limit, SCENES if data == "scenes" else len(samples))
     pairs = fetch(samples, range(count) if data == "scenes" else _spread(len(samples), count))
     learned = run.learned if hasattr(pairs[0], "question") else run.learned - {"vqa"} or run.learned
     check_data(run.name, learned, pairs[0])
+    tell(samples)
     rows: Rows = {}
     for objective, measures in MEASURES.items():
         if objective in learned:

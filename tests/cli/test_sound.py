@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
+
+from mmlearn.training import runs
 
 RATE = 16_000
 
@@ -70,24 +73,60 @@ def test_a_long_recording_needs_no_time(mmlearn, sounds):
         for _ in range(20):
             file.write(tone(60.0))
     said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1)
-    assert (said.code, said.err) == (0, f"{folder / '0.flac'}: only its first 10 s are taken.\n")
+    line = f"to know of 1 sounds (1 cut), such as: {folder / '0.flac'}: only its first 10 s are taken.\n"
+    assert (said.code, said.err) == (0, line)
 
 
-def test_what_is_converted_silent_or_clipped_is_said(mmlearn, sounds):
+@pytest.fixture
+def odd(sounds):
+    """Two of the sounds are converted, one is silent and one clipped."""
     folder, _ = sounds
     soundfile.write(folder / "3.flac", np.stack([tone(rate=48_000)] * 2, 1), 48_000)
     soundfile.write(folder / "4.flac", tone(rate=8_000), 8_000)
     soundfile.write(folder / "5.flac", 0 * tone(), RATE)
     soundfile.write(folder / "6.flac", tone(loudness=4.0).clip(-1, 1), RATE)
+    converted = f"{folder / '3.flac'}: 2 channels mixed into one; 48,000 Hz resampled to 16,000."
+    return folder, [
+        f"to know of 2 sounds (1 mixed into one channel, 2 resampled), such as: {converted}",
+        f"to know of 2 sounds (1 silent, 1 clipped), such as: {folder / '5.flac'}: silent.",
+        f"to know of 4 sounds (1 mixed into one channel, 2 resampled, 1 silent, 1 clipped), such as: {converted}",
+    ]
+
+
+def test_what_is_converted_silent_or_clipped_is_said(mmlearn, odd):
+    folder, (by_headers, heard, at_once) = odd
     said = mmlearn("data", "show", folder, "--output", "x.png")
     assert (said.code, said.out) == (0, "x.png\n")
-    first, silent, clipped = said.err.splitlines()
-    converted = f"{folder / '3.flac'}: 2 channels mixed into one; 48,000 Hz resampled to 16,000."
-    assert first == f"to know of 2 sounds, such as: {converted}"
-    assert silent == f"{folder / '5.flac'}: silent."
-    assert clipped.startswith(f"{folder / '6.flac'}: clipped, 0.8")
+    assert said.err.splitlines() == [by_headers, heard]
     said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1, "--skip-bad")
-    assert said.err == f"to know of 4 sounds, such as: {converted}\n"  # all of each was heard
+    assert said.err.splitlines() == [at_once]  # all of each was heard
+
+
+def test_it_is_said_of_speech_commands_once_they_are_heard(mmlearn, words):
+    for path in words.glob("*/abc2_nohash_0.wav"):
+        soundfile.write(path, tone(rate=8_000), 8_000)
+    said = mmlearn("data", "show", words, "--output", "x.png")
+    example = f"{words / 'no' / 'abc2_nohash_0.wav'}: 8,000 Hz resampled to 16,000."
+    assert said == (0, "x.png\n", f"to know of 2 sounds (2 resampled), such as: {example}\n")
+
+
+@pytest.mark.parametrize(("few", "workers"), [(False, 0), (True, 0), (True, 2)])
+def test_it_is_said_in_training_and_evaluation(mmlearn, odd, monkeypatch, few, workers):
+    """Once: before training, of what is heard for the mean of the pictures; else when all was heard."""
+    folder, (by_headers, heard, at_once) = odd
+    with_pictures(folder)
+    if few:
+        monkeypatch.setattr(runs, "image_statistics", lambda data: (torch.full((3,), 0.5), torch.full((3,), 0.5)))
+    options = ["--image-size", 32, "--vocab-size", 300, "--workers", workers]
+    said = mmlearn("train", "clip", "--data", folder, "--steps", 4, "--batch-size", 4, *options, "--output", "run")
+    lines = [line.partition(", such as")[0] for line in said.err.splitlines() if line.startswith(("to know", "clip:"))]
+    clip = next(line for line in lines if line.startswith("clip:"))
+    first, second = (line.partition(", such as")[0] for line in (by_headers, heard))
+    assert lines == ([first, clip, second] if few else [first, second, clip])
+    said = mmlearn("evaluate", "run", "--data", folder, "--split", "train")
+    assert (said.code, said.err.splitlines()) == (0, [at_once])
+    said = mmlearn("evaluate", "run", "--data", folder, "--split", "train", "--skip-bad")
+    assert (said.code, said.err.splitlines()) == (0, [at_once])
 
 
 BAD = {
@@ -128,21 +167,34 @@ def test_all_bad(fails, sounds):
     fails("data", "show", folder, "--skip-bad", says=f"{folder} has no train sounds that can be read.")
 
 
-def test_a_system_that_reads_pictures_needs_them(fails, sounds, tmp_path):
+def test_a_system_that_reads_pictures_needs_them(mmlearn, fails, sounds, words, tmp_path):
     folder, _ = sounds
-    fails(
-        *("train", "clip", "--data", folder, "--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"),
-        says="clip reads pictures, and these samples have none: use other data.",
-    )
+    options = ["--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"]
+    for data in (folder, words):
+        fails(
+            *("train", "clip", "--data", data, *options),
+            says="clip reads pictures, and these samples have none: use other data.",
+        )
+    assert mmlearn("train", "clip", "--data", "emoji", "--image-size", 32, *options).code == 0
+    for data in (folder, words):
+        fails(
+            *("evaluate", tmp_path / "run", "--data", data, "--split", "train"),
+            says="clip reads pictures, and these samples have none: use other data.",
+        )
 
 
-def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
-    folder, _ = sounds
+def with_pictures(folder):
+    """Give each of the sounds a picture."""
     rows = (folder / "captions.csv").read_text().splitlines()[1:]
     for i in range(8):
         Image.new("RGB", (32, 32), (30 * i, 0, 99)).save(folder / f"{i}.png")
     lines = ["sound,caption,split,image", *(f"{row},{i}.png" for i, row in enumerate(rows))]
     (folder / "captions.csv").write_text("\n".join(lines))
+
+
+def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
+    folder, _ = sounds
+    with_pictures(folder)
     options = ["--steps", 2, "--batch-size", 4, "--image-size", 32, "--vocab-size", 300, "--output", tmp_path / "run"]
     said = mmlearn("train", "clip", "--data", folder, *options)
     assert said.code == 0, said.err

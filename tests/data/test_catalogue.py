@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from mmlearn.data import CARDS, easy_vqa, load
-from mmlearn.data.catalogue import APART
+from mmlearn.data.catalogue import APART, asked
 from mmlearn.data.easy_vqa import EasyVQA
 from mmlearn.data.emoji import Emoji, OpenMoji
 from mmlearn.data.scene_sound import SoundScenes
@@ -111,3 +111,16 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch):
     with pytest.raises(ValueError, match=r"comes with its author's package: pip install 'mmlearn\[vqa\]'") as caught:
         load("easy-vqa")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_asked_for(tmp_path):
+    """A command has a size for any data, which counts where there are pictures."""
+    assert asked("emoji", size=32, language="de") == {"size": 32, "language": "de"}
+    assert asked("scenes") == {}
+    (tmp_path / "captions.csv").write_text("image,caption\n")
+    assert asked(tmp_path, size=32, skip_bad=True) == {"size": 32, "skip_bad": True}
+    for name in ("testing_list.txt", "validation_list.txt"):  # of Speech Commands
+        (tmp_path / name).touch()
+    assert asked(tmp_path, size=32, skip_bad=True) == {"skip_bad": True}
+    with pytest.raises(ValueError, match="no data set and no folder 'emojis'; did you mean 'emoji'"):
+        asked("emojis", size=32)

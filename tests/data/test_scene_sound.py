@@ -9,6 +9,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import torch
+import torchaudio
 
 from mmlearn.data.drawing import COLOURS, SHAPES, SIZES
 from mmlearn.data.scene_sound import LOUDNESS, NOISES, PITCHES, RATE, TIMBRES, SoundScenes, add_noise
@@ -234,6 +235,17 @@ def test_noise_has_the_snr_it_says(kind, snr):
     noise = add_noise(clean, snr, generator(), kind).double() - clean.double()
     assert (decibels(clean, noise) - snr).abs().max() < 1e-4
     assert (torch.corrcoef(noise) - torch.eye(4)).abs().max() < 0.3  # each row has noise of its own
+
+
+@pytest.mark.parametrize("lengths", [None, (8000, 3000, 801, 5000)])
+def test_white_noise_is_that_of_torchaudio(lengths):
+    clean, snr = sounds(), torch.tensor([-5.0, 0.0, 7.5, 30.0])
+    counts = torch.tensor(lengths or [8000] * 4)
+    real = torch.arange(8000) < counts[:, None]  # torchaudio puts noise on what is not real as well
+    noise = torch.randn(4, 8000, generator=generator())
+    expected = torchaudio.functional.add_noise(clean, noise, snr, counts)
+    noisy = add_noise(clean, snr, generator(), mask=None if lengths is None else real)
+    assert (noisy - expected)[real].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", NOISES)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -133,6 +134,10 @@ def bad_files(root):
     whole = (root / "0.wav").read_bytes()
     (root / "empty.wav").write_bytes(b"")
     (root / "cut.wav").write_bytes(whole[:9000])
+    soundfile.write(root / "hole.ogg", np.tile(tone(), 20), RATE)
+    content = bytearray((root / "hole.ogg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    (root / "hole.ogg").write_bytes(content)
     (root / "cut.flac").write_bytes((root / "1.flac").read_bytes()[:9000])
     Image.effect_noise((64, 64), 50).save(root / "picture.ogg", format="PNG")
     (root / "text.mp3").write_text("sound,caption")
@@ -143,10 +148,11 @@ def bad_files(root):
         "missing.wav": "There is no sound",
         "empty.wav": "is empty (0 bytes)",
         "cut.wav": "is cut off",
+        "hole.ogg": "is damaged",
         "cut.flac": "cannot be read as a sound",
         "picture.ogg": "it is a PNG picture",
         "text.mp3": "it is none of",
-        "codec.wav": "cannot be read as a sound",
+        "codec.wav": "its codec, WMA, is not supported",
         "nan.wav": "NaN or infinite",
         "short.wav": "less than a window",
     }
@@ -179,6 +185,28 @@ def test_bad_sounds_are_skipped_and_counted_and_others_are_unharmed(folder):
     assert all(len(data[i].waveform) == 8000 for i in range(len(data)))
 
 
+def test_what_is_heard_is_noted_without_skip_bad_too(folder):
+    root = folder(GOOD)
+    soundfile.write(root / "silent.wav", np.zeros(8000), RATE)
+    soundfile.write(root / "loud.flac", (9 * tone(rate=8_000)).clip(-1, 1), 8_000)
+    data = SoundFolder(folder([*GOOD, ("silent.wav", "nothing"), ("loud.flac", "too much")]), "all", seconds=0.4)
+    by_headers = data.notes
+    assert by_headers == data.new_notes()
+    assert len(by_headers) == 3
+    assert by_headers[2] == f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000."
+    cut = "only its first 0.4 s are taken"
+    for _ in range(2):  # nothing is noted twice
+        samples = [data[i] for i in range(len(data))]
+        assert len(data.notes) == 6
+        assert {note for sample in samples for note in sample.notes} == set(data.notes)
+        assert f"{root / 'silent.wav'}: {cut}; silent." in data.notes
+        assert data.notes[2].startswith(f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000; {cut}; clipped, ")
+    assert len(data.new_notes()) == 6  # all are cut, which no header tells
+    assert data.new_notes() == []
+    copied = pickle.loads(pickle.dumps(data))
+    assert copied.notes == data.notes
+
+
 @pytest.mark.parametrize("name", ["missing.wav", "empty.wav", "cut.wav", "picture.ogg", "text.mp3", "codec.wav"])
 def test_a_bad_header_is_told_at_once(folder, name):
     root = folder(GOOD)
@@ -190,7 +218,7 @@ def test_a_bad_header_is_told_at_once(folder, name):
     assert says in text
 
 
-@pytest.mark.parametrize("name", ["cut.flac", "nan.wav", "short.wav"])
+@pytest.mark.parametrize("name", ["hole.ogg", "cut.flac", "nan.wav", "short.wav"])
 def test_what_is_wrong_inside_is_told_when_it_is_read(folder, name):
     root = folder(GOOD)
     says = bad_files(root)[name]

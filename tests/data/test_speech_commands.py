@@ -114,6 +114,20 @@ def test_bad_recordings(root):
         SpeechCommands(root, "val", skip_bad=True)
 
 
+@pytest.mark.parametrize("skip_bad", [True, False])
+def test_what_is_heard_is_noted(root, skip_bad):
+    data = SpeechCommands(root, "val")
+    low, silent, whole = (data.folder / data.names[i] for i in (1, 2, 3))
+    soundfile.write(low, 0.1 * np.sin(np.arange(8_000)), 8_000)
+    soundfile.write(silent, np.zeros(16_000), 16_000)
+    data = SpeechCommands(root, "val", skip_bad=skip_bad)
+    expected = [f"{low}: 8,000 Hz resampled to 16,000.", f"{silent}: silent."]
+    assert data.notes == (expected if skip_bad else [])  # of what was read
+    samples = [data[i] for i in range(len(data))]
+    assert data.notes == [note for sample in samples for note in sample.notes] == expected
+    assert str(whole) not in "".join(data.notes)
+
+
 def test_a_list_does_not_lead_out(root, tmp_path):
     folder = root / "SpeechCommands" / "speech_commands_v0.02"
     soundfile.write(tmp_path / "secret_nohash_0.wav", np.zeros(16_000), 16_000)

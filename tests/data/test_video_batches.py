@@ -14,7 +14,7 @@ from mmlearn.data.scene_sound import SoundScenes
 from mmlearn.data.scene_video import VideoScenes
 from mmlearn.data.sound_batches import SoundCollate
 from mmlearn.data.talking import TOKENS, TalkingLips
-from mmlearn.data.video_batches import Noisy, VideoCollate
+from mmlearn.data.video_batches import Changed, Noisy, VideoCollate
 
 SETS = {
     "scenes-sound": lambda: SoundScenes(size=24, length=8),
@@ -93,6 +93,14 @@ def test_clips_of_several_lengths_are_padded():
         clean = sample.waveform.double()
         noise = row[: len(clean)] - clean
         assert (10 * torch.log10(clean.square().sum() / noise.square().sum())).abs() < 1e-4
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_silent_sample_is_named(value):
+    loud, silent = (SoundScenes(size=24).__getitems__([3])[0] for _ in range(2))
+    silent = Changed(silent, waveform=torch.full((32_000,), value), source="folder/silent.wav")
+    with pytest.raises(ValueError, match=r"^folder/silent\.wav is silent or not a number, so that no SNR can be set"):
+        Noisy(SoundCollate(), 0.0)([loud, silent])
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -149,6 +149,9 @@ def test_wrong_input_is_told(unchecked):
         model.loss({"mel_mask": batch["mel_mask"]})
     with pytest.raises(ValueError, match="at least one clip"):
         model.loss({name: rows[:0] for name, rows in batch.items()})
+    for run in (model.loss, lambda batch: model(batch["mel"])):
+        with pytest.raises(ValueError, match="A log-mel has at least one frame; this one has none"):
+            run({"mel": batch["mel"][..., :0]})
     with pytest.raises(ValueError, match="has 12 bands here, not 11"):
         model(batch["mel"][:, 1:])
     for wrong in (batch["mel_mask"].long(), batch["mel_mask"][:, 1:]):

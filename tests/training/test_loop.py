@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from mmlearn.data.batches import Batches
+from mmlearn.data.sound_notes import SoundSet
 from mmlearn.training import fit, loop
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.optimizers import schedule
@@ -292,6 +293,37 @@ def test_reading_in_other_processes_changes_nothing():
         killable.start()
         fit(system, Numbers(), collate, steps=3, workers=workers, **QUIET)
     same(here, there)
+
+
+class Noting(SoundSet):
+    """Numbers, of which every third is to be known of."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = Numbers()
+        self.note(["0: resampled."])  # by its header
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, index):
+        if index % 3 == 0:
+            self.note([f"{index}: {'resampled; ' if index == 0 else ''}silent."])
+        return self.numbers[index]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.usefixtures("unchecked")
+def test_what_the_data_notes_in_other_processes_is_gathered(workers):
+    data = Noting()
+    assert data.new_notes() == ["0: resampled."]
+    batches = Batches(data.numbers, collate, 4)
+    read = {index for step in range(9) for index in batches.indices(step)}  # more than an epoch
+    fit(Plain(), data, collate, steps=9, workers=workers, **QUIET)
+    expected = {f"{index}: {'resampled; ' if index == 0 else ''}silent." for index in read if index % 3 == 0}
+    assert set(data.notes) == set(data.new_notes()) == expected
+    assert len(data.notes) == len(expected) > 3
+    assert data.new_notes() == []
 
 
 @pytest.mark.usefixtures("unchecked")  # the checker cannot be compiled
