@@ -389,3 +389,14 @@ def test_titles_lose_their_number_in_every_form(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "notebooks_folder", lambda: tmp_path)
     assert [chapter.title for chapter in chapters.chapters()] == ["A"] * 5
     assert all(re.fullmatch(r"\d\d", chapter.number) for chapter in chapters.chapters())
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_every_figure_of_a_chapter_is_shown_in_it(path):
+    """A semicolon at the end of a cell would keep it in a file that readers of notebook and book never see."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "chapter.figure(" in (source := "".join(cell["source"])):
+            shown = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
+            assert shown, source[-80:]
