@@ -300,11 +300,11 @@ def answer_measures(run: Run, samples: Sequence[Any]) -> Rows:
     kinds = [sample.question.kind for sample in samples]
     prior = vqa_accuracy(prior_guesses(kinds, kinds, batch["answer"]), batch["answer"], kinds)
     found = vqa_accuracy(says, batch["answer"], kinds)
-    rows = {name.replace("accuracy/", "answer accuracy, "): name for name in sorted(found)}
-    rows = {("answer accuracy" if name == "accuracy" else label): name for label, name in rows.items()}
-    measured: Rows = {label: {"obtained": found[name], "chance": prior[name]} for label, name in rows.items()}
+    rows = {
+        f"answer {name.replace('/', ', ')}": {"obtained": found[name], "chance": prior[name]} for name in sorted(found)
+    }
     wrong = vqa_accuracy(blind, batch["answer"])["accuracy"]
-    return measured | {"answer accuracy, another picture": {"obtained": wrong, "chance": prior["accuracy"]}}
+    return rows | {"answer accuracy, another picture": {"obtained": wrong, "chance": prior["accuracy"]}}
 
 
 def _read(

@@ -43,7 +43,7 @@ class Run:
     image_size: int = 64  # of the pictures, also where the system reads regions cut out of them
     objectives: tuple[str, ...] = ()  # of those that may be chosen
     together: bool = True  # all in one batch
-    answers: tuple[str, ...] = ANSWERS  # that it may give, where it learned vqa
+    answers: tuple[str, ...] = ()  # that it may give, where it learned vqa
 
     @property
     def learned(self) -> set[str]:
@@ -103,7 +103,7 @@ class Run:
             "image_size": self.image_size,
             "objectives": list(self.objectives),
             "together": self.together,
-            "answers": list(self.answers) if "vqa" in self.objectives else [],
+            "answers": list(self.answers),
         }
 
 
@@ -140,8 +140,8 @@ def new_run(
     mean, std = [0.0] * 3, [1.0] * 3
     if name != "lit" and not feed.regions:
         mean, std = (part.tolist() for part in image_statistics(data))
-    answers = getattr(data, "labels", ANSWERS) if "vqa" in objectives else ANSWERS
-    config = _fit(config, tokenizer, first, len(answers) if "vqa" in objectives else 0)
+    answers = tuple(getattr(data, "labels", ANSWERS)) if "vqa" in objectives else ()
+    config = _fit(config, tokenizer, first, len(answers))
     if feed.regions:
         config = _fit_regions(config, first)
     if queue_size is not None:
@@ -150,7 +150,7 @@ def new_run(
         config = dataclasses.replace(config, queue_size=queue_size)
     torch.manual_seed(seed)
     system, size = _build(name, model, config), int(first.image.shape[-1])
-    return Run(name, system, tokenizer, mean, std, size, objectives, together or feed.together, tuple(answers))
+    return Run(name, system, tokenizer, mean, std, size, objectives, together or feed.together, answers)
 
 
 def _texts(data: Dataset, indices: list[int], questions: bool) -> list[str]:
@@ -263,8 +263,8 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
         raise ValueError(f"image_size is at least 1, not {size}.")
     config = configuration.from_dict(values["config"])
     objectives = choose_objectives(name, config, values.get("objectives") or None)
-    answers = tuple(map(str, values.get("answers") or ANSWERS))
-    if "vqa" in objectives and len(answers) != config.answers:
+    answers = tuple(map(str, values.get("answers") or ANSWERS)) if "vqa" in objectives else ()
+    if answers and len(answers) != config.answers:
         raise ValueError(f"the model has {config.answers} answers, and {len(answers)} are named.")
     system = _build(name, model, config).eval()
     return Run(name, system, tokenizer, mean, std, size, objectives, bool(values.get("together", True)), answers)

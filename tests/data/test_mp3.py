@@ -2,12 +2,13 @@
 
 import io
 import itertools
-import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from testing_tools import read_quietly, refusal
 
 from mmlearn.data import mp3
 from mmlearn.data.sound import RATE, probe_sound, read_sound, stream_sound
@@ -41,18 +42,7 @@ def sound(seconds, rate=RATE, channels=1):
     return one[:, None] * np.linspace(1, 0.5, channels)
 
 
-def quiet(content, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return read_sound(content, **options)
-
-
-def said(content, **options):
-    with pytest.raises(ValueError, match=r"^x\.mp3 ") as caught:
-        read_sound(content, name="x.mp3", notes=[], **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+said = partial(refusal, name="x.mp3")
 
 
 RATES = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000)
@@ -85,7 +75,7 @@ def test_a_length_that_is_not_told_is_not_guessed(name, tmp_path):
         path.write_bytes(uncounted(content))
         source = path if name == "path" else path.read_bytes()
         guessed = len(soundfile.read(path)[0])
-        whole = quiet(source)
+        whole = read_quietly(source)
         assert 20 * RATE < len(whole) < 20 * RATE + 3000
         assert torch.equal(torch.cat(list(stream_sound(source, 0.7))), whole)
         notes = []
@@ -134,7 +124,7 @@ def test_tags_before_and_behind(tags):
     tag = b"ID3\x03\x00\x00\x00\x00\x27\x10" + bytes(0x27 << 7 | 0x10)
     ending = b"TAG" + b"title".ljust(125)
     for one in (content, uncounted(content)):
-        assert torch.equal(quiet(tag * tags + one + ending), quiet(one))
+        assert torch.equal(read_quietly(tag * tags + one + ending), read_quietly(one))
 
 
 def test_other_formats_are_left_alone():
@@ -187,4 +177,4 @@ def test_several_in_one():
         text = said(one + second)
         assert text.startswith("x.mp3 is several sounds one after another, of which only the first would be read")
     assert len(read_sound(one + other, seconds=3, notes=[])) == 3 * RATE
-    assert len(quiet(uncounted(one) + uncounted(other))) > 12 * RATE  # the same as one
+    assert len(read_quietly(uncounted(one) + uncounted(other))) > 12 * RATE  # the same as one

@@ -2,12 +2,13 @@
 
 import io
 import itertools
-import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from testing_tools import read_quietly, refusal
 
 from mmlearn.data.ogg import Pages, last_page
 from mmlearn.data.sound import RATE, probe_sound, read_sound, stream_sound
@@ -40,19 +41,7 @@ def pages(content):
     return [*places, place]
 
 
-def quiet(content, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return read_sound(content, **options)
-
-
-def said(content, **options):
-    """The line with which a sound is refused."""
-    with pytest.raises(ValueError, match=r"^x\.ogg ") as caught:
-        read_sound(content, name="x.ogg", notes=[], **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+said = partial(refusal, name="x.ogg")
 
 
 @pytest.fixture(scope="module", params=CODECS)
@@ -60,7 +49,7 @@ def whole(request):
     """Twenty seconds, in many pages."""
     content = encoded(request.param, 20)
     assert len(pages(content)) > 10
-    assert len(quiet(content)) == 20 * RATE
+    assert len(read_quietly(content)) == 20 * RATE
     return content
 
 
@@ -149,7 +138,7 @@ def test_what_follows_the_last_page_does_no_harm(whole, more):
     if more == b"OggS\0":  # taken for the last page
         assert "its last page is not complete" in said(whole + more)
     else:
-        assert torch.equal(quiet(whole + more), quiet(whole))
+        assert torch.equal(read_quietly(whole + more), read_quietly(whole))
 
 
 def test_only_what_is_read_is_looked_at(whole, tmp_path):
@@ -167,7 +156,7 @@ def test_only_what_is_read_is_looked_at(whole, tmp_path):
         parts = []
         with pytest.raises(ValueError, match="is damaged"):
             parts.extend(stream_sound(source, 1.0))
-        assert torch.equal(torch.cat(parts), quiet(whole)[: len(parts) * RATE])
+        assert torch.equal(torch.cat(parts), read_quietly(whole)[: len(parts) * RATE])
         assert 4 <= len(parts) < 20
     broken[places[3] + 100] ^= 1
     said(bytes(broken), seconds=4.5)

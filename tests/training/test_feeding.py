@@ -397,6 +397,15 @@ def test_answers(made, samples):
     assert row["obtained"] == pytest.approx(sum(a == b for a, b in zip(answers, answers[-1:] + answers)) / 15)
 
 
+def test_another_picture_is_not_that_of_a_neighbour(made, samples):
+    """Where several questions in a row are asked about one picture."""
+    rows = measure.answer_measures(
+        knowing(made("vilt", objectives=("vqa",)), samples), [one for one in samples for _ in range(2)]
+    )
+    assert rows["answer accuracy"]["obtained"] == 1
+    assert rows["answer accuracy, another picture"]["obtained"] < 0.5
+
+
 def test_ranking_again(made, samples):
     """Vectors that are all alike find nothing; a close look finds everything, in any number of pictures and texts."""
     samples = [*samples, samples[0]]
