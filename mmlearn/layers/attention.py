@@ -14,13 +14,15 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmlearn.layers.padding import NO_PADDING, Padding, check_boolean
+
 # What a mask may look like, and how it broadcasts to (b, h, q, n).
 MASK_PATTERNS = {
     2: "b n -> b 1 1 n",  # which keys are real
     3: "b q n -> b 1 q n",  # which keys each query may see
     4: "b h q n -> b h q n",  # the same, told apart by head
 }
-SMALL = (48, 32)  # keys, and features of a head: up to here a CPU is faster without the fused kernel
+SMALL = (128, 64)  # keys, and features of a head: up to here two cores of a CPU are faster without the fused kernel
 VECTOR = 16  # numbers that a CPU handles at once: a softmax over fewer takes several times as long as over so many
 
 
@@ -84,10 +86,7 @@ def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> B
     allowed = None
     if mask is not None:
         expected = {2: (b, n), 3: (b, q, n), 4: (b, h, q, n)}
-        if mask.dtype != torch.bool:
-            raise ValueError(
-                f"A mask is boolean, True where a token is real; this one is {mask.dtype}. Use mask.bool()."
-            )
+        check_boolean(mask)
         if mask.ndim not in expected or any(got not in (1, want) for got, want in zip(mask.shape, expected[mask.ndim])):
             raise ValueError(
                 f"A mask has shape (b, n), (b, q, n) or (b, h, q, n); with b={b}, h={h}, q={q}, n={n} "
@@ -100,17 +99,49 @@ def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> B
     return allowed
 
 
+def attention_of_few(
+    query: Float[Tensor, "b q inner"],
+    context: Float[Tensor, "b n c"],
+    to_key: nn.Linear,
+    to_value: nn.Linear,
+    num_heads: int,
+    mask: Bool[Tensor, "b n"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b q inner"]:
+    r"""All heads of an attention that makes no keys and values: what its few queries ask and read goes through W.
+
+    .. math:: q^\top (W^K y_j + b^K) = (W^{K\top} q)^\top y_j + \mathrm{const}, \qquad
+       \sum_j a_j (W^V y_j + b^V) = W^V \sum_j a_j y_j + b^V \sum_j a_j
+
+    A constant in all scores of a query does not change its softmax. Both products are of q rows where keys and values
+    would be of n. Source: DeepSeek-AI 2024 (DeepSeek-V2), section 2.1.2, where W is absorbed so when it generates.
+    """
+    key, value = (rearrange(layer.weight, "(h k) c -> h k c", h=num_heads) for layer in (to_key, to_value))
+    (_, k, c), (b, q, _) = key.shape, query.shape
+    asked = rearrange(query * (c / k) ** 0.5, "b q (h k) -> h (b q) k", h=num_heads) @ key
+    asked = rearrange(asked, "h (b q) c -> b 1 (h q) c", b=b)  # all heads ask the same context
+    weights = F.dropout(attention_weights(asked, context[:, None], mask), dropout)
+    read = rearrange(weights @ context[:, None], "b 1 (h q) c -> h (b q) c", q=q)
+    heads = rearrange(read @ value.transpose(1, 2), "h (b q) k -> b q h k", b=b)
+    if to_value.bias is not None:
+        total = rearrange(weights.sum(-1), "b 1 (h q) -> b q h 1", q=q)
+        heads = heads + total * rearrange(to_value.bias, "(h k) -> h k", h=num_heads)
+    if to_key.bias is not None:
+        heads = heads + 0 * to_key.bias.sum()  # a gradient of 0, not none: processes wait for each other's
+    return heads.flatten(2)
+
+
 Look = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, mask of the context) -> queries
 
 
 def co_attention(
-    text: Float[Tensor, "b t d"],
-    visual: Float[Tensor, "b n visual_width"],
+    text: Float[Tensor, "*bt d"],
+    visual: Float[Tensor, "*bn visual_width"],
     mask: Bool[Tensor, "b t"] | None,
     visual_mask: Bool[Tensor, "b n"] | None,
     text_looks: Look,
     visual_looks: Look,
-) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
+) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
     r"""Two streams look at each other at the same time: queries of one, keys and values of the other, and its mask.
 
     .. math:: x' = \mathrm{look}_x(x; y, m_y), \quad y' = \mathrm{look}_y(y; x, m_x)
@@ -128,7 +159,8 @@ class Attention(nn.Module):
        \mathrm{head}_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
 
     Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
-    ``head_width`` is ``width / num_heads`` unless it is set.
+    ``head_width`` is ``width / num_heads`` unless it is set. Tokens whose ``padding``, and context whose
+    ``context_padding`` was removed, are projected so; only the heads see texts side by side, and no padding.
 
     Raises ``ValueError`` where ``width`` is no multiple of ``num_heads`` and no ``head_width`` is given.
     Source: Vaswani et al. 2017, section 3.2.2.
@@ -159,24 +191,40 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b q d"],
-        context: Float[Tensor, "b n context_width"] | None = None,
+        x: Float[Tensor, "*bq d"],
+        context: Float[Tensor, "*bn context_width"] | None = None,
         mask: Bool[Tensor, "..."] | None = None,
         causal: bool = False,
-    ) -> Float[Tensor, "b q d"]:
-        context = x if context is None else context
-        query, key, value = (
-            rearrange(projected, "b n (h k) -> b h n k", h=self.num_heads)
-            for projected in (self.query(x), self.key(context), self.value(context))
-        )
-        dropout = self.dropout if self.training else 0.0
+        padding: Padding = NO_PADDING,
+        context_padding: Padding = NO_PADDING,
+    ) -> Float[Tensor, "*bq d"]:
+        if context is None:
+            context, context_padding = x, padding
+        mask = context_padding.mask if mask is None else mask
+        query, dropout = padding.restore(self.query(x)), self.dropout if self.training else 0.0
+        if self._few_ask(query, context, mask, causal):
+            context = context_padding.restore(context)
+            heads = attention_of_few(query, context, self.key, self.value, self.num_heads, mask, dropout)
+            return self.output(padding.remove(heads))
+        key, value = context_padding.restore(self.key(context)), context_padding.restore(self.value(context))
+        query, key, value = (rearrange(x, "b n (h k) -> b h n k", h=self.num_heads) for x in (query, key, value))
         if self.recorder is None:
             heads = attention(query, key, value, mask, causal, dropout)
         else:
             weights = attention_weights(query, key, mask, causal)
             self.recorder(weights)
             heads = F.dropout(weights, dropout) @ value  # by the recorded weights, so that it has a gradient to them
-        return self.output(rearrange(heads, "b h q k -> b q (h k)"))
+        return self.output(padding.remove(rearrange(heads, "b h q k -> b q (h k)")))
+
+    def _few_ask(self, query: Tensor, context: Tensor, mask: Tensor | None, causal: bool) -> bool:
+        """Whether :func:`attention_of_few` computes the same with less than half of the products."""
+        if causal or self.recorder or (mask is not None and mask.ndim > 2):
+            return False
+        if {type(self.key), type(self.value)} != {nn.Linear}:  # an adapter that was put there would be passed over
+            return False
+        b, q, inner = query.shape
+        c, n = context.shape[-1], context.shape[:-1].numel() / max(b, 1)
+        return q * c * (inner + self.num_heads * n) < n * inner * (c + q) / 2
 
 
 @contextmanager

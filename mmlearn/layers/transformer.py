@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.attention import Attention
+from mmlearn.layers.padding import NO_PADDING, Padding
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -57,6 +58,7 @@ class TransformerBlock(nn.Module):
     ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention
     weights and on each residual branch. Where only some tokens of each row are read afterwards, ``read`` says which,
     (b,) for one or (b, r) for more, and the block computes those, (b, r, d): they ask all others, who need not ask.
+    Where ``padding`` was removed from x, it is from what the block returns, unless that is what is read.
     """
 
     def __init__(
@@ -85,34 +87,43 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b q d"],
+        x: Float[Tensor, "*bq d"],
         mask: Bool[Tensor, "..."] | None = None,
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
         read: Int[Tensor, "b *r"] | None = None,
-    ) -> Float[Tensor, "b r d"]:
+        padding: Padding = NO_PADDING,
+    ) -> Float[Tensor, "*br d"]:
         if (context is None) != (self.cross_attention is None):
             raise ValueError("A block takes a context exactly if it was built with context_width.")
         if read is None:
-            x = self._residual(x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal))
+            x = self._residual(
+                x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal, padding=padding)
+            )
         else:
-            x = self._read(x, mask, causal, read)
+            x, padding = self._read(x, mask, causal, read, padding), NO_PADDING
         if context is not None:
             x = self._residual(
-                x, self.cross_attention_norm, lambda x: self.cross_attention(x, context, mask=context_mask)
+                x,
+                self.cross_attention_norm,
+                lambda x: self.cross_attention(x, context, mask=context_mask, padding=padding),
             )
         return self._residual(x, self.mlp_norm, self.mlp)
 
-    def _read(self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor) -> Float[Tensor, "b r d"]:
+    def _read(
+        self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor, padding: Padding
+    ) -> Float[Tensor, "b r d"]:
         """Self-attention of some tokens of each row, ``mask`` (b, n)."""
         read = read[:, None] if read.ndim == 1 else read
+        seen, rows = self.attention_norm(x) if self.norm_first else x, padding.restore(x)
         if causal:
-            past = torch.arange(x.shape[1], device=x.device) <= read[..., None]
+            past = torch.arange(rows.shape[1], device=x.device) <= read[..., None]
             mask = past if mask is None else mask[:, None] & past
-        seen = self.attention_norm(x) if self.norm_first else x
-        some = x.gather(1, repeat(read, "b r -> b r d", d=x.shape[-1]))
-        return self._residual(some, self.attention_norm, lambda some: self.attention(some, seen, mask))
+        some = rows.gather(1, repeat(read, "b r -> b r d", d=x.shape[-1]))
+        return self._residual(
+            some, self.attention_norm, lambda some: self.attention(some, seen, mask, context_padding=padding)
+        )
 
     def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
@@ -123,9 +134,9 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """``depth`` blocks, one after the other; the arguments are those of :class:`TransformerBlock`.
 
-    ``read`` is for the last one. No norm follows it: pre-norm systems add their own. Weights start as in GPT-2 and
-    CLIP, scaled by width and depth so that activations keep their size (Radford et al. 2021, section 2.5 and official
-    code).
+    ``read`` is for the last one. Padding is not computed: where ``mask`` (b, q) is False, the result is 0. No norm
+    follows: pre-norm systems add their own. Weights start as in GPT-2 and CLIP, scaled by width and depth so that
+    activations keep their size (Radford et al. 2021, section 2.5 and official code).
     """
 
     def __init__(self, width: int, depth: int, num_heads: int, **block):
@@ -151,6 +162,12 @@ class Transformer(nn.Module):
         context_mask: Bool[Tensor, "..."] | None = None,
         read: Int[Tensor, "b *r"] | None = None,
     ) -> Float[Tensor, "b r d"]:
+        real = mask if mask is not None and mask.shape == x.shape[:2] else None
+        if real is not None and read is not None:  # SigLIP reads the last place of a text, padding or not
+            real = real.scatter(1, read if read.ndim == 2 else read[:, None], True)
+        padding = Padding(real)
+        x = padding.remove(x)
         for block in self.blocks[:-1]:
-            x = block(x, mask, causal, context, context_mask)
-        return self.blocks[-1](x, mask, causal, context, context_mask, read)
+            x = block(x, mask, causal, context, context_mask, padding=padding)
+        x = self.blocks[-1](x, mask, causal, context, context_mask, read, padding)
+        return x if read is not None else padding.restore(x)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEmbedding
+from mmlearn.layers import NO_PADDING, Config, ImageEncoder, ImageEncoderConfig, Padding, TextEmbedding
 from mmlearn.layers.decoding import greedy
 from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.layers.queue import PairQueue
@@ -109,15 +109,17 @@ class Mixture(nn.Module):
         self_attention: nn.ModuleList | None = None,
         first: bool = False,
     ) -> Float[Tensor, "b r d"]:
-        x = self.dropout(self.embedding_norm(self.embedding(tokens)))
-        blocks = self.transformer.blocks
+        text, blocks = Padding(mask), self.transformer.blocks
+        asking, x = text, self.dropout(self.embedding_norm(text.remove(self.embedding(tokens))))
         for block, own in zip(blocks, blocks if self_attention is None else self_attention):
-            seen, x = x, x[:, :1] if first and block is blocks[-1] else x
-            x = own.attention_norm(x + block.dropout(own.attention(x, seen, mask, causal)))
+            seen = x
+            if first and block is blocks[-1]:
+                asking, x = NO_PADDING, text.restore(x)[:, :1]
+            x = own.attention_norm(x + block.dropout(own.attention(x, seen, None, causal, asking, text)))
             if patches is not None:
-                x = block.cross_attention_norm(x + block.dropout(block.cross_attention(x, patches)))
+                x = block.cross_attention_norm(x + block.dropout(block.cross_attention(x, patches, padding=asking)))
             x = block.mlp_norm(x + block.dropout(block.mlp(x)))
-        return x
+        return asking.restore(x)
 
 
 class Towers(nn.Module):
@@ -142,9 +144,8 @@ class BLIP(nn.Module):
     """A picture encoder, and a text transformer in three roles.
 
     A text alone is compared with a picture; beginning with [Encode] beside the picture, it is matched with it;
-    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to the token of the role; ``mask``
-    is True where a token is real. Raises ``ValueError`` where nothing is to be built, or what is asked for was not.
-    Source: sections 3.1 and 3.2, figure 2.
+    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to the token of the role.
+    ``ValueError`` where nothing is to be built, or what is asked for was not. Source: sections 3.1 and 3.2, figure 2.
     """
 
     def __init__(self, config: BLIPConfig):
@@ -199,8 +200,7 @@ class BLIP(nn.Module):
         return self.match_head(self._begin(self.encode_token, patches, tokens, mask, first=True)[:, 0])
 
     def _write(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:
-        role = dict(causal=True, self_attention=self.decoder_attention)
-        return self._begin(self.decode_token, patches, tokens, mask, **role)
+        return self._begin(self.decode_token, patches, tokens, mask, causal=True, self_attention=self.decoder_attention)
 
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
@@ -218,8 +218,8 @@ class BLIP(nn.Module):
         self._require("decoder")
         patches = self.online.image_encoder(image)
 
-        def next_logits(tokens: Tensor) -> Tensor:
-            seen = patches.repeat_interleave(len(tokens) // len(patches), dim=0)  # once for each beam
+        def next_logits(tokens: Tensor) -> Tensor:  # a picture is seen by each of its beams
+            seen = patches.repeat_interleave(len(tokens) // len(patches), dim=0)
             return self._token_logits(self._write(seen, tokens)[:, -1])
 
         start = torch.full((len(image), 1), self.decode_token, device=image.device)
@@ -286,8 +286,8 @@ class BLIP(nn.Module):
 
     def _captioning(self, patches: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
-        real, words = mask[:, 1:], tokens[:, 1:][mask[:, 1:]]
-        logits = self._token_logits(self._write(patches, tokens[:, :-1], mask[:, :-1])[real])
+        before, real = tokens[:, :-1], mask[:, 1:]  # what ends a text is not read, for nothing comes after it
+        logits, words = self._token_logits(self._write(patches, before, real)[real]), tokens[:, 1:][real]
         loss = F.cross_entropy(logits, words, reduction="sum", label_smoothing=self.config.label_smoothing)
         return loss / max(1, len(words))  # of texts without a word it is 0
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Attention, Config, TransformerBlock
+from mmlearn.layers import Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import check_scores, classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
@@ -123,17 +123,14 @@ class CrossModalityLayer(nn.Module):
         self.regions = TransformerBlock(width, num_heads, **block)
 
     def forward(
-        self,
-        words: Float[Tensor, "b t d"],
-        regions: Float[Tensor, "b p d"],
-        mask: Bool[Tensor, "b t"] | None,
-        region_mask: Bool[Tensor, "b p"] | None,
-    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b p d"]]:
-        def look(x: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
-            return self.cross_norm(x + self.dropout(self.cross_attention(x, other, mask=mask)))
+        self, words: Float[Tensor, "*bt d"], regions: Float[Tensor, "*bp d"], text: Padding, picture: Padding
+    ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bp d"]]:
+        def look(own: Padding, others: Padding, x: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
+            return self.cross_norm(x + self.dropout(self.cross_attention(x, other, mask, False, own, others)))
 
-        words, regions = co_attention(words, regions, mask, region_mask, look, look)
-        return self.language(words, mask), self.regions(regions, region_mask)
+        looks = partial(look, text, picture), partial(look, picture, text)
+        words, regions = co_attention(words, regions, text.mask, picture.mask, *looks)
+        return self.language(words, padding=text), self.regions(regions, padding=picture)
 
 
 class RegionHead(nn.Module):
@@ -209,10 +206,12 @@ class LXMERT(nn.Module):
         regions, region_mask = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
-        words = self.language_encoder(self.embedding(tokens, token_type), mask)
-        regions = self.region_encoder(self.region_embedding(regions, boxes), region_mask)
+        text, picture = Padding(mask), Padding(region_mask)
+        words = text.remove(self.language_encoder(self.embedding(tokens, token_type), mask))
+        regions = picture.remove(self.region_encoder(self.region_embedding(regions, boxes), region_mask))
         for layer in self.cross_layers:
-            words, regions = layer(words, regions, mask, region_mask)
+            words, regions = layer(words, regions, text, picture)
+        words, regions = text.restore(words), picture.restore(regions)
         pooled = self.pooler(words[:, 0])
         return LXMERTOutput(
             tokens=words,

@@ -20,7 +20,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import MLP, Attention, Config, TransformerBlock
+from mmlearn.layers import MLP, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
@@ -145,11 +145,14 @@ class CoAttentionStream(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b q d"],
-        context: Float[Tensor, "b n context_width"],
-        context_mask: Bool[Tensor, "b n"] | None,
-    ) -> Float[Tensor, "b q d"]:
-        x = self.attention_norm(x + self.dropout(self.attention(x, context, mask=context_mask)))
+        own: Padding,
+        others: Padding,
+        x: Float[Tensor, "*bq d"],
+        context: Float[Tensor, "*bn context_width"],
+        mask: Bool[Tensor, "b n"] | None,
+    ) -> Float[Tensor, "*bq d"]:
+        attended = self.attention(x, context, mask, padding=own, context_padding=others)
+        x = self.attention_norm(x + self.dropout(attended))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
 
@@ -166,13 +169,10 @@ class CoAttentionLayer(nn.Module):
         )
 
     def forward(
-        self,
-        text: Float[Tensor, "b t d"],
-        visual: Float[Tensor, "b n visual_width"],
-        mask: Bool[Tensor, "b t"] | None,
-        visual_mask: Bool[Tensor, "b n"] | None,
-    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
-        return co_attention(text, visual, mask, visual_mask, self.text, self.visual)
+        self, text: Float[Tensor, "*bt d"], visual: Float[Tensor, "*bn visual_width"], words: Padding, picture: Padding
+    ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
+        looks = partial(self.text, words, picture), partial(self.visual, picture, words)
+        return co_attention(text, visual, words.mask, picture.mask, *looks)
 
 
 class ViLBERT(nn.Module):
@@ -245,14 +245,16 @@ class ViLBERT(nn.Module):
             pairwise((0, *self.config.text_connections, self.config.depth)),
             pairwise((0, *self.config.visual_connections, self.config.visual_depth)),
         )
+        words, picture = Padding(mask), Padding(visual_mask)
+        text, visual = words.remove(text), picture.remove(visual)
         for meeting, ((t, next_t), (v, next_v)) in enumerate(stops):
             if meeting:
-                text, visual = self.co_attention[meeting - 1](text, visual, mask, visual_mask)
+                text, visual = self.co_attention[meeting - 1](text, visual, words, picture)
             for block in self.text_blocks[t:next_t]:
-                text = block(text, mask)
+                text = block(text, padding=words)
             for block in self.visual_blocks[v:next_v]:
-                visual = block(visual, visual_mask)
-        return text, visual
+                visual = block(visual, padding=picture)
+        return words.restore(text), picture.restore(visual)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
         return self.masked_language_head(x, self.embedding.tokens.weight)

@@ -11,6 +11,7 @@ from einops import rearrange
 from testing_tools import close
 from torch import nn
 
+from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import Attention, Transformer, attention, attention_weights, record_attention
 from mmlearn.layers.attention import co_attention
 
@@ -361,3 +362,84 @@ def test_recorded_maps_hold_no_dropout():
 def test_a_model_without_attention_cannot_be_recorded():
     with pytest.raises(ValueError, match="Linear has no mmlearn Attention"), record_attention(nn.Linear(2, 2)):
         pass
+
+
+# Few queries.
+
+
+def few_and_many(layer, x, context, mask, monkeypatch):
+    """The same attention by both ways, with gradients."""
+    results = []
+    for few in (True, False):
+        monkeypatch.setattr(Attention, "_few_ask", lambda *_, few=few: few)
+        output = layer(x, context, mask)
+        weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+        gradients = torch.autograd.grad((output * weight).sum(), (x, context, *layer.parameters()))
+        results.append((output, *gradients))
+    return results
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("queries", [1, 3, 9])
+def test_few_queries_get_what_many_get(queries, masked, bias, monkeypatch):
+    """Whichever way is shorter; also where a query may attend nothing, and with heads of another width."""
+    torch.manual_seed(queries)
+    layer = Attention(12, 3, head_width=5, context_width=7, bias=bias).double()
+    x, context = torch.randn(4, queries, 12).double().requires_grad_(), torch.randn(4, 6, 7).double().requires_grad_()
+    mask = torch.arange(6) < torch.tensor([6, 4, 0, 1])[:, None] if masked else None
+    few, many = few_and_many(layer, x, context, mask, monkeypatch)
+    for got, expected in zip(few, many, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_dropout_drops_the_same_weights_for_few(monkeypatch):
+    """Here every second key; the bias of a value goes with it."""
+    layer = Attention(12, 3, dropout=0.5).double()
+    x, context = torch.randn(4, 1, 12).double().requires_grad_(), torch.randn(4, 6, 12).double().requires_grad_()
+    second = torch.arange(6) % 2
+    monkeypatch.setattr(MODULE, "SMALL", SMALL)  # the fused kernel drops by itself
+    monkeypatch.setattr(F, "dropout", lambda weights, probability: weights * second / probability)
+    few, many = few_and_many(layer, x, context, None, monkeypatch)
+    for got, expected in zip(few, many, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+    layer.eval()
+    monkeypatch.setattr(F, "dropout", lambda weights, probability: weights / (1 - probability))
+    assert not torch.allclose(layer(x, context), few[0])
+
+
+def test_few_queries_cost_less_and_the_shorter_way_is_taken():
+    def cost(queries, **changes):
+        layer, x, context = Attention(64, 4, **changes), torch.randn(2, queries, 64), torch.randn(2, 50, 64)
+        return count_flops(lambda: layer(x, context))
+
+    projections, keys, meeting = 2 * 2 * 64 * 64 * 2, 2 * 2 * 50 * 64 * 64 * 2, 2 * 2 * 50 * 64 * 2
+    assert (
+        cost(1) == 2 * projections + 4 * meeting
+    )  # of q, o and, for a head each, k and v; contexts as wide as 4 heads
+    assert cost(50) == 50 * (projections + meeting) + keys
+
+
+def test_keys_that_are_no_plain_layer_are_made():
+    """Such as adapters, which add to what a linear layer gives: they would be passed over."""
+
+    class Adapted(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    layer, x, context = Attention(64, 4), torch.randn(2, 1, 64), torch.randn(2, 50, 64)
+    before = layer(x, context)
+    for name in ("key", "value"):
+        adapted = Attention(64, 4)
+        adapted.load_state_dict(layer.state_dict())
+        setattr(adapted, name, Adapted(64, 64))
+        getattr(adapted, name).load_state_dict(getattr(layer, name).state_dict())
+        assert not torch.allclose(adapted(x, context), before, atol=1e-3)
+
+
+def test_processes_wait_for_every_gradient():
+    """The bias of keys cancels, and so its gradient is zero; but there is one."""
+    layer = Attention(64, 4)
+    layer(torch.randn(2, 1, 64), torch.randn(2, 50, 64)).sum().backward()
+    assert (layer.key.bias.grad == 0).all()
+    assert all(parameter.grad is not None for parameter in layer.parameters())

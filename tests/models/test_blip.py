@@ -137,7 +137,7 @@ def test_the_picture_is_seen_by_two_roles():
     output, other = model(**batch), model(**batch | {"image": batch["image"].flip(0)})
     assert torch.equal(output.text_embedding, other.text_embedding)
     assert ((output.match_logits - other.match_logits).abs().amax(-1) > 1e-5).all()
-    assert ((output.token_logits - other.token_logits).abs().amax(-1) > 1e-4).all()
+    assert ((output.token_logits - other.token_logits)[batch["mask"]].abs().amax(-1) > 1e-4).all()
     assert_unit_length(output.image_embedding)
     assert_unit_length(output.text_embedding)
     close(output.image_embedding, model.encode_image(batch["image"]))

@@ -22,9 +22,10 @@ TINY = FILIPConfig.tiny()
 
 
 def test_every_token_has_unit_length_and_the_scale_is_exponentiated():
-    output = FILIP(TINY)(**pairs())
+    batch = pairs()
+    output = FILIP(TINY)(**batch)
     assert_unit_length(output.image_tokens)
-    assert_unit_length(output.text_tokens)
+    assert_unit_length(output.text_tokens[batch["mask"]])
     assert output.image_tokens.shape == (8, 16, 64)
     assert output.text_tokens.shape == (8, 12, 64)
     assert output.logit_scale.item() == pytest.approx(1 / 0.03)
@@ -35,7 +36,7 @@ def test_padding_changes_no_real_token_no_similarity_and_no_loss():
     changed, mask = other_padding(batch), batch["mask"]
     tokens, others = model.encode_text(batch["tokens"], mask), model.encode_text(changed, mask)
     assert torch.equal(tokens[mask], others[mask])
-    assert not torch.allclose(tokens[~mask], others[~mask], atol=1e-3)
+    assert not torch.allclose(model.encode_text(batch["tokens"]), model.encode_text(changed), atol=1e-3)
     image = model.encode_image(batch["image"])
     for got, expected in zip(late_interaction(image, others, mask), late_interaction(image, tokens, mask)):
         assert torch.equal(got, expected)
