@@ -10,7 +10,7 @@ from mmlearn.exercises import case, expect, expect_close, expect_number, expect_
 from mmlearn.layers import attention
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.regions import box_sizes
-from mmlearn.models.lxmert import smooth_region_regression
+from mmlearn.objectives.masked import smooth_region_regression
 
 
 def random_boxes(*shape: int) -> Tensor:

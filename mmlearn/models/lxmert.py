@@ -20,13 +20,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Attention, Config, Padding, TransformerBlock
+from mmlearn.layers import NO_PADDING, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import check_scores, classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
 from mmlearn.layers.regions import masked_only, read_regions
 from mmlearn.layers.transformer import ACTIVATIONS
-from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_classification
+from mmlearn.objectives.masked import (
+    IGNORED,
+    masked_cross_entropy,
+    masked_region_classification,
+    smooth_region_regression,
+)
 from mmlearn.objectives.matching import image_text_matching
 
 NORM_EPSILON = 1e-12  # as in BERT
@@ -108,7 +113,8 @@ class CrossModalityLayer(nn.Module):
        \hat v_j = \mathrm{LN}\big(v_j + \mathrm{CrossAtt}(v_j, \{h_1, \dots, h_n\})\big)
 
     Both directions share one attention and its norm, as the official code has it. Its second map in
-    :func:`~mmlearn.layers.record_attention`, ``cross_attention#2``, is of regions that look at words.
+    :func:`~mmlearn.layers.record_attention`, ``cross_attention#2``, is of regions that look at words. A stream whose
+    padding was removed comes with it, ``text`` or ``picture``, and is handed back without it.
     Source: section 2.2, cross-modality encoder.
     """
 
@@ -123,14 +129,20 @@ class CrossModalityLayer(nn.Module):
         self.regions = TransformerBlock(width, num_heads, **block)
 
     def forward(
-        self, words: Float[Tensor, "*bt d"], regions: Float[Tensor, "*bp d"], text: Padding, picture: Padding
+        self,
+        words: Float[Tensor, "*bt d"],
+        regions: Float[Tensor, "*bp d"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        region_mask: Bool[Tensor, "b p"] | None = None,
+        text: Padding = NO_PADDING,
+        picture: Padding = NO_PADDING,
     ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bp d"]]:
         def look(own: Padding, others: Padding, x: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
             return self.cross_norm(x + self.dropout(self.cross_attention(x, other, mask, False, own, others)))
 
         looks = partial(look, text, picture), partial(look, picture, text)
-        words, regions = co_attention(words, regions, text.mask, picture.mask, *looks)
-        return self.language(words, padding=text), self.regions(regions, padding=picture)
+        words, regions = co_attention(words, regions, mask, region_mask, *looks)
+        return self.language(words, mask, padding=text), self.regions(regions, region_mask, padding=picture)
 
 
 class RegionHead(nn.Module):
@@ -210,7 +222,7 @@ class LXMERT(nn.Module):
         words = text.remove(self.language_encoder(self.embedding(tokens, token_type), mask))
         regions = picture.remove(self.region_encoder(self.region_embedding(regions, boxes), region_mask))
         for layer in self.cross_layers:
-            words, regions = layer(words, regions, text, picture)
+            words, regions = layer(words, regions, mask, region_mask, text, picture)
         words, regions = text.restore(words), picture.restore(regions)
         pooled = self.pooler(words[:, 0])
         return LXMERTOutput(
@@ -264,21 +276,6 @@ class LXMERT(nn.Module):
                 target = masked_only(masked, batch[f"region_{name}"])
                 losses[loss] = masked_region_classification(predicted[name], *target)
         return losses
-
-
-def smooth_region_regression(
-    prediction: Float[Tensor, "b p f"], target: Float[Tensor, "b p f"], masked: Bool[Tensor, "b p"]
-) -> Float[Tensor, ""]:
-    r"""The features of a masked region, by a distance that is square when small and straight when large.
-
-    .. math:: \ell = \frac{1}{|m| f} \sum_{i \in m} \sum_k s(\hat f_{ik} - f_{ik}), \quad
-       s(x) = x^2 / 2 \text{ if } |x| < 1 \text{, else } |x| - 1/2
-
-    With nothing masked it is 0. Source: section 3.1.2, RoI-feature regression, which says L2; the official code
-    takes this.
-    """
-    total = F.smooth_l1_loss(prediction[masked], target[masked], reduction="sum")
-    return total / (masked.sum() * target.shape[-1]).clamp(min=1)
 
 
 def answer_loss(

@@ -20,7 +20,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import MLP, Attention, Config, Padding, TransformerBlock
+from mmlearn.layers import MLP, NO_PADDING, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.heads import classifier
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
@@ -123,14 +123,7 @@ class CoAttentionStream(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        context_width: int,
-        inner_width: int,
-        num_heads: int,
-        *,
-        mlp_width: int | None,
-        dropout: float,
+        self, width: int, context_width: int, inner_width: int, num_heads: int, *, mlp_width: int | None, dropout: float
     ):
         super().__init__()
         if inner_width % num_heads:
@@ -145,19 +138,22 @@ class CoAttentionStream(nn.Module):
 
     def forward(
         self,
-        own: Padding,
-        others: Padding,
         x: Float[Tensor, "*bq d"],
         context: Float[Tensor, "*bn context_width"],
-        mask: Bool[Tensor, "b n"] | None,
+        context_mask: Bool[Tensor, "b n"] | None,
+        padding: Padding = NO_PADDING,
+        context_padding: Padding = NO_PADDING,
     ) -> Float[Tensor, "*bq d"]:
-        attended = self.attention(x, context, mask, padding=own, context_padding=others)
+        attended = self.attention(x, context, context_mask, False, padding, context_padding)
         x = self.attention_norm(x + self.dropout(attended))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
 
 class CoAttentionLayer(nn.Module):
-    """Where the streams meet: words look at regions while regions look at words. Source: section 2.1, figure 2b."""
+    """Where the streams meet: words look at regions while regions look at words. Source: section 2.1, figure 2b.
+
+    A stream whose padding was removed comes with it, ``words`` or ``picture``, and is handed back without it.
+    """
 
     def __init__(self, config: ViLBERTConfig):
         super().__init__()
@@ -169,10 +165,17 @@ class CoAttentionLayer(nn.Module):
         )
 
     def forward(
-        self, text: Float[Tensor, "*bt d"], visual: Float[Tensor, "*bn visual_width"], words: Padding, picture: Padding
+        self,
+        text: Float[Tensor, "*bt d"],
+        visual: Float[Tensor, "*bn visual_width"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        visual_mask: Bool[Tensor, "b n"] | None = None,
+        words: Padding = NO_PADDING,
+        picture: Padding = NO_PADDING,
     ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
-        looks = partial(self.text, words, picture), partial(self.visual, picture, words)
-        return co_attention(text, visual, words.mask, picture.mask, *looks)
+        text_looks = partial(self.text, padding=words, context_padding=picture)
+        visual_looks = partial(self.visual, padding=picture, context_padding=words)
+        return co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
 
 
 class ViLBERT(nn.Module):
@@ -249,11 +252,11 @@ class ViLBERT(nn.Module):
         text, visual = words.remove(text), picture.remove(visual)
         for meeting, ((t, next_t), (v, next_v)) in enumerate(stops):
             if meeting:
-                text, visual = self.co_attention[meeting - 1](text, visual, words, picture)
+                text, visual = self.co_attention[meeting - 1](text, visual, mask, visual_mask, words, picture)
             for block in self.text_blocks[t:next_t]:
-                text = block(text, padding=words)
+                text = block(text, mask, padding=words)
             for block in self.visual_blocks[v:next_v]:
-                visual = block(visual, padding=picture)
+                visual = block(visual, visual_mask, padding=picture)
         return words.restore(text), picture.restore(visual)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:

@@ -23,6 +23,7 @@ from mmlearn.objectives.masked import (
     masked_region_classification,
     masked_region_kl,
     masked_region_regression,
+    smooth_region_regression,
 )
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
@@ -80,6 +81,7 @@ __all__ = [
     "ratio_masks",
     "same_caption",
     "sample_distractors",
+    "smooth_region_regression",
     "soft_cross_entropy",
     "update_average",
     "word_region_alignment",

@@ -92,6 +92,22 @@ def masked_region_regression(
     return (prediction[masked] - target[masked]).square().sum() / masked.sum().clamp(min=1)
 
 
+def smooth_region_regression(
+    prediction: Float[Tensor, "b p f"], target: Float[Tensor, "b p f"], masked: Bool[Tensor, "b p"]
+) -> Float[Tensor, ""]:
+    r"""The features of a masked region, by a distance that is square when small and straight when large.
+
+    .. math:: \ell = \frac{1}{|m| f} \sum_{i \in m} \sum_k s(\hat f_{ik} - f_{ik}), \quad
+       s(x) = x^2 / 2 \text{ if } |x| < 1 \text{, else } |x| - 1/2
+
+    Source: Tan & Bansal 2019 (LXMERT), section 3.1.2, RoI-feature regression, which says L2; the official code takes
+    this.
+    """
+    _check_regions(prediction, target, masked)
+    total = F.smooth_l1_loss(prediction[masked], target[masked], reduction="sum")
+    return total / (masked.sum() * target.shape[-1]).clamp(min=1)
+
+
 def masked_region_classification(
     logits: Float[Tensor, "b p c"], classes: Float[Tensor, "b p c"], masked: Bool[Tensor, "b p"]
 ) -> Float[Tensor, ""]:

@@ -33,9 +33,9 @@ from mmlearn.layers.regions import box_sizes
 from mmlearn.layers.speech import frame_count, frame_mask
 from mmlearn.layers.tokens import drop_tokens
 from mmlearn.models.av_hubert import imposters
-from mmlearn.models.lxmert import smooth_region_regression
 from mmlearn.models.mult import read_others
 from mmlearn.objectives.distillation import moving_average
+from mmlearn.objectives.masked import smooth_region_regression
 
 FOLDERS = sorted(path.parent for path in exercises_folder().glob("*/checks.py"))
 TASKS = [task for folder in FOLDERS for task in tasks(folder)]

@@ -151,9 +151,13 @@ def test_the_text_stream_alone_is_bert():
 
 
 def run(layer, text, visual, mask, visual_mask):
+    """The same with padding and without."""
     words, picture = Padding(mask), Padding(visual_mask)
-    text, visual = layer(words.remove(text), picture.remove(visual), words, picture)
-    return words.restore(text), picture.restore(visual)
+    whole = layer(text, visual, mask, visual_mask)
+    packed = layer(words.remove(text), picture.remove(visual), words=words, picture=picture)
+    for one, other, padding in zip(packed, whole, (words, picture), strict=True):
+        close(one, padding.remove(other))
+    return whole
 
 
 def by_hand(layer, text, visual, mask, visual_mask, *, keys="other", in_turn=False):
