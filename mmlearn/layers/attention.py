@@ -113,18 +113,20 @@ def attention_of_few(
     .. math:: q^\top (W^K y_j + b^K) = (W^{K\top} q)^\top y_j + \mathrm{const}, \qquad
        \sum_j a_j (W^V y_j + b^V) = W^V \sum_j a_j y_j + b^V \sum_j a_j
 
-    A constant in all scores of a query does not change its softmax. Both products are of q rows where keys and values
-    would be of n. Source: DeepSeek-AI 2024 (DeepSeek-V2), section 2.1.2, where W is absorbed so when it generates.
+    for a query q, the context y and weights a. A constant in all scores of a query does not change its softmax. Both
+    products are of as many rows as there are queries, where keys and values are of as many as the context has.
+    Source: DeepSeek-AI 2024 (DeepSeek-V2), section 2.1.2, where W is absorbed so when it generates.
     """
     key, value = (rearrange(layer.weight, "(h k) c -> h k c", h=num_heads) for layer in (to_key, to_value))
-    (_, k, c), (b, q, _) = key.shape, query.shape
-    asked = rearrange(query * (c / k) ** 0.5, "b q (h k) -> h (b q) k", h=num_heads) @ key
+    (_, k, c), b = key.shape, len(query)
+    query = query * (c / k) ** 0.5  # scores are over √k, and attention_weights divides by the √c of what meets there
+    asked = rearrange(query, "b q (h k) -> h (b q) k", h=num_heads) @ key
     asked = rearrange(asked, "h (b q) c -> b 1 (h q) c", b=b)  # all heads ask the same context
     weights = F.dropout(attention_weights(asked, context[:, None], mask), dropout)
-    read = rearrange(weights @ context[:, None], "b 1 (h q) c -> h (b q) c", q=q)
+    read = rearrange(weights @ context[:, None], "b 1 (h q) c -> h (b q) c", h=num_heads)
     heads = rearrange(read @ value.transpose(1, 2), "h (b q) k -> b q h k", b=b)
     if to_value.bias is not None:
-        total = rearrange(weights.sum(-1), "b 1 (h q) -> b q h 1", q=q)
+        total = rearrange(weights.sum(-1), "b 1 (h q) -> b q h 1", h=num_heads)
         heads = heads + total * rearrange(to_value.bias, "(h k) -> h k", h=num_heads)
     if to_key.bias is not None:
         heads = heads + 0 * to_key.bias.sum()  # a gradient of 0, not none: processes wait for each other's
@@ -159,8 +161,9 @@ class Attention(nn.Module):
        \mathrm{head}_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
 
     Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
-    ``head_width`` is ``width / num_heads`` unless it is set. Tokens whose ``padding``, and context whose
-    ``context_padding`` was removed, are projected so; only the heads see texts side by side, and no padding.
+    ``head_width`` is ``width / num_heads`` unless it is set. Tokens whose ``padding`` was removed, (r, d), and context
+    whose ``context_padding`` was, are projected so, and so returned; only the heads see texts side by side. Without a
+    ``mask`` that of ``context_padding`` is taken; one that is given hides padding itself.
 
     Raises ``ValueError`` where ``width`` is no multiple of ``num_heads`` and no ``head_width`` is given.
     Source: Vaswani et al. 2017, section 3.2.2.
@@ -220,8 +223,9 @@ class Attention(nn.Module):
         """Whether :func:`attention_of_few` computes the same with less than half of the products."""
         if causal or self.recorder or (mask is not None and mask.ndim > 2):
             return False
-        if {type(self.key), type(self.value)} != {nn.Linear}:  # an adapter that was put there would be passed over
-            return False
+        for layer in (self.key, self.value):  # an adapter or a hook that was put there would be passed over
+            if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
+                return False
         b, q, inner = query.shape
         c, n = context.shape[-1], context.shape[:-1].numel() / max(b, 1)
         return q * c * (inner + self.num_heads * n) < n * inner * (c + q) / 2
@@ -233,7 +237,8 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "b h 
 
     ``with record_attention(model) as maps: model(...)`` fills ``maps`` with one (b, h, q, n) per layer, under the
     layer's dotted name, in the order in which layers ran. The maps keep their graph, so gradients can be taken with
-    respect to them. A layer that runs again, shared or called twice, adds ``name#2``, ``name#3``, ...
+    respect to them. A layer that runs again, shared or called twice, adds ``name#2``, ``name#3``, ... Rows of queries
+    that are padding mean nothing.
 
     Raises ``ValueError`` for a model without attention.
     """

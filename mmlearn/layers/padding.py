@@ -27,8 +27,11 @@ class Padding:
         if mask is not None:
             check_boolean(mask)
         self.shape = None if mask is None else mask.shape
-        self.mask = None if mask is None or mask.all() else mask
-        self.places = None if self.mask is None else mask.flatten().nonzero()[:, 0]
+        places = (
+            None if mask is None else mask.flatten().nonzero()[:, 0]
+        )  # asked once, for on a GPU each question waits
+        some = places is not None and len(places) < mask.numel()
+        self.mask, self.places = (mask, places) if some else (None, None)
 
     def remove(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "*r d"]:
         """The r real tokens, text by text."""

@@ -58,7 +58,8 @@ class TransformerBlock(nn.Module):
     ``mask`` says which tokens are real, ``context_mask`` which context tokens are; ``dropout`` acts on attention
     weights and on each residual branch. Where only some tokens of each row are read afterwards, ``read`` says which,
     (b,) for one or (b, r) for more, and the block computes those, (b, r, d): they ask all others, who need not ask.
-    Where ``padding`` was removed from x, it is from what the block returns, unless that is what is read.
+    Where ``padding`` was removed from x, it is from what the block returns; what is read is whole again, with zeros
+    where that is padding.
     """
 
     def __init__(
@@ -102,28 +103,30 @@ class TransformerBlock(nn.Module):
                 x, self.attention_norm, lambda x: self.attention(x, mask=mask, causal=causal, padding=padding)
             )
         else:
-            x, padding = self._read(x, mask, causal, read, padding), NO_PADDING
+            x, padding = self._read(x, mask, causal, read, padding)
         if context is not None:
             x = self._residual(
                 x,
                 self.cross_attention_norm,
                 lambda x: self.cross_attention(x, context, mask=context_mask, padding=padding),
             )
-        return self._residual(x, self.mlp_norm, self.mlp)
+        x = self._residual(x, self.mlp_norm, self.mlp)
+        return x if read is None else padding.restore(x)
 
     def _read(
         self, x: Tensor, mask: Tensor | None, causal: bool, read: Tensor, padding: Padding
-    ) -> Float[Tensor, "b r d"]:
-        """Self-attention of some tokens of each row, ``mask`` (b, n)."""
+    ) -> tuple[Float[Tensor, "*br d"], Padding]:
+        """Self-attention of some tokens of each row, ``mask`` (b, n); those that are padding are left out."""
         read = read[:, None] if read.ndim == 1 else read
         seen, rows = self.attention_norm(x) if self.norm_first else x, padding.restore(x)
+        mask, real = padding.mask if mask is None else mask, padding.mask
         if causal:
             past = torch.arange(rows.shape[1], device=x.device) <= read[..., None]
             mask = past if mask is None else mask[:, None] & past
-        some = rows.gather(1, repeat(read, "b r -> b r d", d=x.shape[-1]))
-        return self._residual(
-            some, self.attention_norm, lambda some: self.attention(some, seen, mask, context_padding=padding)
-        )
+        chosen = Padding(None if real is None else real.gather(1, read))
+        some = chosen.remove(rows.gather(1, repeat(read, "b r -> b r d", d=x.shape[-1])))
+        attend = lambda some: self.attention(some, seen, mask, padding=chosen, context_padding=padding)  # noqa: E731
+        return self._residual(some, self.attention_norm, attend), chosen
 
     def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
@@ -134,9 +137,10 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """``depth`` blocks, one after the other; the arguments are those of :class:`TransformerBlock`.
 
-    ``read`` is for the last one. Padding is not computed: where ``mask`` (b, q) is False, the result is 0. No norm
-    follows: pre-norm systems add their own. Weights start as in GPT-2 and CLIP, scaled by width and depth so that
-    activations keep their size (Radford et al. 2021, section 2.5 and official code).
+    ``read`` is for the last one. Padding is not computed: where ``mask`` (b, q) is False, the result is 0, unless that
+    is the one token (b,) that is read. No norm follows: pre-norm systems add their own. Weights start as in GPT-2 and
+    CLIP, scaled by width and depth so that activations keep their size (Radford et al. 2021, section 2.5 and official
+    code).
     """
 
     def __init__(self, width: int, depth: int, num_heads: int, **block):
@@ -163,8 +167,8 @@ class Transformer(nn.Module):
         read: Int[Tensor, "b *r"] | None = None,
     ) -> Float[Tensor, "b r d"]:
         real = mask if mask is not None and mask.shape == x.shape[:2] else None
-        if real is not None and read is not None:  # SigLIP reads the last place of a text, padding or not
-            real = real.scatter(1, read if read.ndim == 2 else read[:, None], True)
+        if real is not None and read is not None and read.ndim == 1:  # SigLIP's last place of a text, padding or not
+            real = real.scatter(1, read[:, None], True)
         padding = Padding(real)
         x = padding.remove(x)
         for block in self.blocks[:-1]:

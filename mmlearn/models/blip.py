@@ -109,13 +109,13 @@ class Mixture(nn.Module):
         self_attention: nn.ModuleList | None = None,
         first: bool = False,
     ) -> Float[Tensor, "b r d"]:
-        text, blocks = Padding(mask), self.transformer.blocks
-        asking, x = text, self.dropout(self.embedding_norm(text.remove(self.embedding(tokens))))
+        padding = asking = Padding(mask)
+        x, blocks = self.dropout(self.embedding_norm(padding.remove(self.embedding(tokens)))), self.transformer.blocks
         for block, own in zip(blocks, blocks if self_attention is None else self_attention):
             seen = x
             if first and block is blocks[-1]:
-                asking, x = NO_PADDING, text.restore(x)[:, :1]
-            x = own.attention_norm(x + block.dropout(own.attention(x, seen, None, causal, asking, text)))
+                asking, x = NO_PADDING, padding.restore(x)[:, :1]
+            x = own.attention_norm(x + block.dropout(own.attention(x, seen, None, causal, asking, padding)))
             if patches is not None:
                 x = block.cross_attention_norm(x + block.dropout(block.cross_attention(x, patches, padding=asking)))
             x = block.mlp_norm(x + block.dropout(block.mlp(x)))
@@ -144,8 +144,8 @@ class BLIP(nn.Module):
     """A picture encoder, and a text transformer in three roles.
 
     A text alone is compared with a picture; beginning with [Encode] beside the picture, it is matched with it;
-    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to the token of the role.
-    ``ValueError`` where nothing is to be built, or what is asked for was not. Source: sections 3.1 and 3.2, figure 2.
+    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to these. Padding, where ``mask``
+    is False, comes last. ``ValueError`` where nothing is to be built, or what is asked for was not. Source: section 3.
     """
 
     def __init__(self, config: BLIPConfig):

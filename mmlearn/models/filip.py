@@ -48,7 +48,7 @@ class FILIPConfig(Config):
 
 class FILIPOutput(NamedTuple):
     image_tokens: Float[Tensor, "b p d"]  # unit length, a patch each
-    text_tokens: Float[Tensor, "b t d"]  # unit length
+    text_tokens: Float[Tensor, "b t d"]  # unit length where real
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
 
 

@@ -114,7 +114,7 @@ class CrossModalityLayer(nn.Module):
 
     Both directions share one attention and its norm, as the official code has it. Its second map in
     :func:`~mmlearn.layers.record_attention`, ``cross_attention#2``, is of regions that look at words. A stream whose
-    padding was removed comes with it, ``text`` or ``picture``, and is handed back without it.
+    padding was removed comes with that, and is handed back without it.
     Source: section 2.2, cross-modality encoder.
     """
 
@@ -134,15 +134,16 @@ class CrossModalityLayer(nn.Module):
         regions: Float[Tensor, "*bp d"],
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
-        text: Padding = NO_PADDING,
-        picture: Padding = NO_PADDING,
+        padding: Padding = NO_PADDING,
+        region_padding: Padding = NO_PADDING,
     ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bp d"]]:
         def look(own: Padding, others: Padding, x: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
             return self.cross_norm(x + self.dropout(self.cross_attention(x, other, mask, False, own, others)))
 
-        looks = partial(look, text, picture), partial(look, picture, text)
+        looks = partial(look, padding, region_padding), partial(look, region_padding, padding)
         words, regions = co_attention(words, regions, mask, region_mask, *looks)
-        return self.language(words, mask, padding=text), self.regions(regions, region_mask, padding=picture)
+        words = self.language(words, mask, padding=padding)
+        return words, self.regions(regions, region_mask, padding=region_padding)
 
 
 class RegionHead(nn.Module):
@@ -218,12 +219,12 @@ class LXMERT(nn.Module):
         regions, region_mask = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
-        text, picture = Padding(mask), Padding(region_mask)
-        words = text.remove(self.language_encoder(self.embedding(tokens, token_type), mask))
-        regions = picture.remove(self.region_encoder(self.region_embedding(regions, boxes), region_mask))
+        padding, region_padding = Padding(mask), Padding(region_mask)
+        words = padding.remove(self.language_encoder(self.embedding(tokens, token_type), mask))
+        regions = region_padding.remove(self.region_encoder(self.region_embedding(regions, boxes), region_mask))
         for layer in self.cross_layers:
-            words, regions = layer(words, regions, mask, region_mask, text, picture)
-        words, regions = text.restore(words), picture.restore(regions)
+            words, regions = layer(words, regions, mask, region_mask, padding, region_padding)
+        words, regions = padding.restore(words), region_padding.restore(regions)
         pooled = self.pooler(words[:, 0])
         return LXMERTOutput(
             tokens=words,

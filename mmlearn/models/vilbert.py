@@ -152,7 +152,7 @@ class CoAttentionStream(nn.Module):
 class CoAttentionLayer(nn.Module):
     """Where the streams meet: words look at regions while regions look at words. Source: section 2.1, figure 2b.
 
-    A stream whose padding was removed comes with it, ``words`` or ``picture``, and is handed back without it.
+    A stream whose padding was removed comes with that, and is handed back without it.
     """
 
     def __init__(self, config: ViLBERTConfig):
@@ -170,11 +170,11 @@ class CoAttentionLayer(nn.Module):
         visual: Float[Tensor, "*bn visual_width"],
         mask: Bool[Tensor, "b t"] | None = None,
         visual_mask: Bool[Tensor, "b n"] | None = None,
-        words: Padding = NO_PADDING,
-        picture: Padding = NO_PADDING,
+        padding: Padding = NO_PADDING,
+        visual_padding: Padding = NO_PADDING,
     ) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
-        text_looks = partial(self.text, padding=words, context_padding=picture)
-        visual_looks = partial(self.visual, padding=picture, context_padding=words)
+        text_looks = partial(self.text, padding=padding, context_padding=visual_padding)
+        visual_looks = partial(self.visual, padding=visual_padding, context_padding=padding)
         return co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
 
 
@@ -248,16 +248,16 @@ class ViLBERT(nn.Module):
             pairwise((0, *self.config.text_connections, self.config.depth)),
             pairwise((0, *self.config.visual_connections, self.config.visual_depth)),
         )
-        words, picture = Padding(mask), Padding(visual_mask)
-        text, visual = words.remove(text), picture.remove(visual)
+        padding, visual_padding = Padding(mask), Padding(visual_mask)
+        text, visual = padding.remove(text), visual_padding.remove(visual)
         for meeting, ((t, next_t), (v, next_v)) in enumerate(stops):
             if meeting:
-                text, visual = self.co_attention[meeting - 1](text, visual, mask, visual_mask, words, picture)
+                text, visual = self.co_attention[meeting - 1](text, visual, mask, visual_mask, padding, visual_padding)
             for block in self.text_blocks[t:next_t]:
-                text = block(text, mask, padding=words)
+                text = block(text, mask, padding=padding)
             for block in self.visual_blocks[v:next_v]:
-                visual = block(visual, visual_mask, padding=picture)
-        return words.restore(text), picture.restore(visual)
+                visual = block(visual, visual_mask, padding=visual_padding)
+        return padding.restore(text), visual_padding.restore(visual)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
         return self.masked_language_head(x, self.embedding.tokens.weight)

@@ -20,7 +20,7 @@ SIZES = {
     "256 wide, 6 layers": dict(
         width=256, depth=6, heads=4, mels=64, frames=1000, patch=16, step=10, classes=527,
         pieces=4, swin_patch=4, window=8, swin_width=48, depths=(2, 2, 2), swin_heads=(2, 4, 8),
-        vocab=5120, length=77, pairs=2, samples=32_000, channels=(168,) * 7, clips=4, steps=7,
+        vocab=5120, length=77, pairs=2, samples=32_000, channels=(168,) * 7, clips=4, steps=15,
     ),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ SIZES = {
     ),
     "256 wide, 6 layers": dict(
         width=256, depth=6, heads=4, vocab=5120, length=20, regions=36, features=2048, classes=1600,
-        picture=96, patch=16, pairs=16, steps=7,
+        picture=96, patch=16, pairs=16, steps=15,
     ),
 }  # fmt: skip
 

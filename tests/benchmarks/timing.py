@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 ROUNDS_BEFORE = 2  # that do not count
+PAUSE = 0.02  # seconds before a step, in which threads that spun after the last one, another's, go to sleep
 
 
 def _peak_mib():
@@ -85,6 +86,7 @@ def compare(builds, rounds, threads=(1, 2)):
         times = {name: [] for name in builds}
         for _ in range(ROUNDS_BEFORE + rounds):
             for name, pipe in pipes.items():
+                time.sleep(PAUSE)
                 pipe.send(count)
                 times[name].append(pipe.recv())
         for name, values in times.items():

@@ -421,7 +421,7 @@ def test_few_queries_cost_less_and_the_shorter_way_is_taken():
 
 
 def test_keys_that_are_no_plain_layer_are_made():
-    """Such as adapters, which add to what a linear layer gives: they would be passed over."""
+    """Such as adapters, which add to what a linear layer gives, or hooks on one: they would be passed over."""
 
     class Adapted(nn.Linear):
         def forward(self, x):
@@ -435,6 +435,10 @@ def test_keys_that_are_no_plain_layer_are_made():
         setattr(adapted, name, Adapted(64, 64))
         getattr(adapted, name).load_state_dict(getattr(layer, name).state_dict())
         assert not torch.allclose(adapted(x, context), before, atol=1e-3)
+        called = []
+        getattr(layer, name).register_forward_hook(lambda *_, called=called: called.append(1))
+        layer(x, context)
+        assert called
 
 
 def test_processes_wait_for_every_gradient():

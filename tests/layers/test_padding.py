@@ -1,10 +1,15 @@
 """Padding is taken out and put back, and nothing looks at it in between."""
 
+import dataclasses
+
 import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.layers import NO_PADDING, Attention, Padding, Transformer
+from mmlearn.layers import MLP, NO_PADDING, Attention, Padding, Transformer, TransformerBlock
+from mmlearn.models.blip import BLIP, BLIPConfig
+from mmlearn.models.lxmert import LXMERT, LXMERTConfig
+from mmlearn.models.vilbert import ViLBERT, ViLBERTConfig
 
 B, N, D = 4, 7, 12
 
@@ -57,22 +62,61 @@ def test_masks_that_cannot_be():
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("context_width", [None, 9])
-@pytest.mark.parametrize("read", [None, [1, 2, 1, 3]])
-def test_a_transformer_never_looks_at_it(norm_first, causal, context_width, read):
+@pytest.mark.parametrize("read", [None, [[0, 3, 6], [1, 2, 3], [6, 5, 4], [2, 2, 0]]])
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_transformer_never_looks_at_it(norm_first, causal, context_width, read, holes):
     """NaN where there is padding reaches no output and no gradient; a mask of three dimensions removes nothing."""
     torch.manual_seed(0)
     model = Transformer(D, 3, 3, norm_first=norm_first, context_width=context_width)
     x, mask = torch.randn(B, N, D), torch.arange(N) < torch.tensor([7, 5, 3, 4])[:, None]
+    mask = random_mask(1) if holes else mask
     context = None if context_width is None else torch.randn(B, 5, context_width)
-    read = None if read is None else torch.tensor(read)
-    given = dict(causal=causal, context=context, read=read)
-    whole = model(x, mask[:, None].expand(B, N, N) if read is None else mask, **given)
+    given = dict(causal=causal, context=context)
+    whole = model(x, mask[:, None].expand(B, N, N), **given).masked_fill(~mask[..., None], 0)
+    if read is not None:
+        given["read"] = torch.tensor(read)
+        whole = whole.gather(1, given["read"][..., None].expand(-1, -1, D))
     got = model(x.masked_fill(~mask[..., None], torch.nan), mask, **given)
-    assert got.isfinite().all()
-    real = mask if read is None else torch.ones(B, 1, dtype=torch.bool)
-    close(got[real], whole[real])
+    close(got, whole)
     got.square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_block_hides_what_was_removed(causal):
+    """Without a mask as well."""
+    block, x, mask = TransformerBlock(D, 3), torch.randn(B, N, D), random_mask(2)
+    padding, read = Padding(mask), torch.tensor([[0, 6], [1, 2], [6, 3], [2, 5]])
+    whole = padding.restore(block(padding.remove(x), causal=causal, padding=padding))
+    close(whole[mask], block(x, mask, causal)[mask])
+    some = block(padding.remove(x), causal=causal, padding=padding, read=read)
+    close(some, whole.gather(1, read[..., None].expand(-1, -1, D)))
+
+
+TOKENS = torch.randint(3, 500, (B, N))
+MASK = torch.arange(N) < torch.tensor([7, 5, 3, 4])[:, None]
+SYSTEMS = {
+    "lxmert": lambda: LXMERT(LXMERTConfig.tiny()),
+    "vilbert": lambda: ViLBERT(ViLBERTConfig.tiny()),
+    "blip": lambda: BLIP(dataclasses.replace(BLIPConfig.tiny(), encoder=False)),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_no_mlp_computes_it(name):
+    """Of all words, and regions or patches, only the real ones pass; the last word of a caption predicts nothing."""
+    model, rows = SYSTEMS[name](), {}
+    for place, module in model.named_modules():
+        if isinstance(module, MLP):
+            module.register_forward_hook(lambda _, inputs, __, place=place: rows.update({place: inputs[0].shape[:-1]}))
+    regions, region_mask = torch.randn(B, 6, 216), torch.arange(6) < torch.tensor([6, 2, 1, 5])[:, None]
+    if name == "blip":
+        model.loss({"image": torch.randn(B, 3, 64, 64), "tokens": TOKENS, "mask": MASK})
+        expected = {(15,), (B, 17)}  # 19 words but the last of each, and 16 patches with a class token
+    else:
+        model(TOKENS, regions, torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(B, 6, 4), MASK, region_mask)
+        expected = {(19,), (14,) if name == "lxmert" else (18,)}  # ViLBERT has one token more for each picture
+    assert set(map(tuple, rows.values())) == expected
 
 
 def test_tokens_that_are_read_are_computed_where_they_are_padding_as_well():
@@ -86,9 +130,11 @@ def test_tokens_that_are_read_are_computed_where_they_are_padding_as_well():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_attention_between_packed_streams(seed):
+    """Few queries or many."""
     torch.manual_seed(seed)
-    layer, x, context = Attention(D, 3, context_width=8), torch.randn(B, N, D), torch.randn(B, 5, 8)
-    mask, context_mask = random_mask(seed), torch.rand(B, 5) < 0.6
+    queries = 1 if seed == 2 else N
+    layer, x, context = Attention(D, 3, context_width=8), torch.randn(B, queries, D), torch.randn(B, 5, 8)
+    mask, context_mask = random_mask(seed)[:, :queries], torch.rand(B, 5) < 0.6
     one, other = Padding(mask), Padding(context_mask)
     expected = layer(x, context, context_mask)
     for own, others in ((one, other), (one, NO_PADDING), (NO_PADDING, other)):

@@ -181,7 +181,7 @@ def test_the_cross_layer_asks_the_other_stream_and_both_at_once():
     words, regions = torch.randn(3, 7, 16), torch.randn(3, 7, 16)  # as many, so that swapped keys fit
     mask, region_mask = torch.arange(7) < torch.tensor([[7], [4], [2]]), torch.arange(7) < torch.tensor([[3], [7], [5]])
     text, picture = Padding(mask), Padding(region_mask)
-    got = layer(text.remove(words), picture.remove(regions), text=text, picture=picture)
+    got = layer(text.remove(words), picture.remove(regions), padding=text, region_padding=picture)
     for one, other, padding in zip(got, layer(words, regions, mask, region_mask), (text, picture), strict=True):
         close(one, padding.remove(other))
     expected, swapped, in_turn = (

@@ -154,7 +154,7 @@ def run(layer, text, visual, mask, visual_mask):
     """The same with padding and without."""
     words, picture = Padding(mask), Padding(visual_mask)
     whole = layer(text, visual, mask, visual_mask)
-    packed = layer(words.remove(text), picture.remove(visual), words=words, picture=picture)
+    packed = layer(words.remove(text), picture.remove(visual), padding=words, visual_padding=picture)
     for one, other, padding in zip(packed, whole, (words, picture), strict=True):
         close(one, padding.remove(other))
     return whole
