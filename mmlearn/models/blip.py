@@ -286,8 +286,8 @@ class BLIP(nn.Module):
 
     def _captioning(self, patches: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
-        before, real = tokens[:, :-1], mask[:, 1:]  # what ends a text is not read, for nothing comes after it
-        logits, words = self._token_logits(self._write(patches, before, real)[real]), tokens[:, 1:][real]
+        words, before = tokens[:, 1:][mask[:, 1:]], F.pad(mask[:, 1:], (0, 1))  # what ends a text predicts nothing
+        logits = self._token_logits(self._write(patches, tokens, before)[before])
         loss = F.cross_entropy(logits, words, reduction="sum", label_smoothing=self.config.label_smoothing)
         return loss / max(1, len(words))  # of texts without a word it is 0
 
