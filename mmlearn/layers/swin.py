@@ -49,12 +49,11 @@ class WindowAttention(Attention):
             rearrange(projected, SPLIT, h=self.num_heads, y=size, x=size)
             for projected in (self.query(x) * (x.shape[-1] // self.num_heads) ** -0.5, self.key(x), self.value(x))
         )
-        scores = query @ key.mT + rearrange(self.position_bias[relative_places(size, x.device)], "q n h -> h q n")
+        bias = self.position_bias.T[:, relative_places(size, x.device)]  # (h, n, n)
         if self.shift:
             apart = ~same_side(rows, columns, size, self.shift, x.device)
-            low = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, torch.finfo(x.dtype).min / 2)
-            scores = scores + low[:, None]  # the same for all heads
-        weights = scores.softmax(-1)
+            bias = bias.masked_fill(apart[:, None], torch.finfo(x.dtype).min / 2)  # the same for all heads
+        weights = (query @ key.mT + bias).softmax(-1)
         if self.recorder is not None:
             self.recorder(rearrange(weights, "b window h q n -> (b window) h q n"))
         heads = F.dropout(weights, self.dropout if self.training else 0.0) @ value

@@ -3,6 +3,9 @@
 No dropout, as chapters train. What Transformers has no twin of is put beside what is nearest.
 """
 
+import re
+import tempfile
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -57,6 +60,15 @@ def pick(given, *names):
 
 def total(losses):
     return sum(losses.values())
+
+
+def our_state(twin):
+    """Weights of a model of Transformers under our names."""
+    from mmlearn import load_pretrained
+
+    with tempfile.TemporaryDirectory() as folder:
+        twin.save_pretrained(folder)
+        return load_pretrained(folder).state_dict()
 
 
 def ours(size, **more):
@@ -305,6 +317,69 @@ def published_blip(size, name="BlipForImageTextRetrieval"):
 
 def published_blip_captioning(size):
     return published_blip(size, "BlipForConditionalGeneration")
+
+
+def blip_pretraining(size):
+    return blip(size, encoder=True)
+
+
+class PublishedBLIP(nn.Module):
+    """BLIP as it is pretrained, of Transformers' two halves: they share all but what writes has for self-attention."""
+
+    def __init__(self, size):
+        super().__init__()
+        reads, writes = published_blip(size)[0], published_blip_captioning(size)[0]
+        writes.vision_model, text = reads.vision_model, writes.text_decoder
+        text.bert.embeddings = reads.text_encoder.embeddings
+        text.cls.predictions.decoder.weight = reads.text_encoder.embeddings.word_embeddings.weight
+        for own, shared in zip(text.bert.encoder.layer, reads.text_encoder.encoder.layer):
+            own.crossattention, own.intermediate, own.output = shared.crossattention, shared.intermediate, shared.output
+        self.reads, self.writes, self.first = reads, writes, {"decode": size["vocab"] - 2, "encode": size["vocab"] - 1}
+
+    def our_state(self):
+        """Its weights under our names."""
+        reads, writes, own = our_state(self.reads), our_state(self.writes), {}
+        for name, value in writes.items():
+            block = re.fullmatch(r"online\.text\.transformer\.blocks\.(\d+)\.(attention(?:_norm)?\..*)", name)
+            if block:
+                own["decoder_attention.{}.{}".format(*block.groups())] = value
+        return writes | reads | own
+
+    def begin(self, role, tokens):
+        return F.pad(tokens[:, 1:], (1, 0), value=self.first[role])
+
+    def forward(self, image, tokens, mask):
+        """The sum of the three losses. What is not a layer, drawing wrong pairs and the contrast, is ours."""
+        from mmlearn.objectives import info_nce
+        from mmlearn.objectives.align import fitting, hard_triples
+
+        reads, real = self.reads, mask.long()
+        patches = reads.vision_model(image).last_hidden_state
+        words = reads.text_encoder(tokens, attention_mask=real).last_hidden_state
+        pictures = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
+        texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
+        scale, fits = torch.tensor(1 / 0.07), fitting(torch.full((len(image),), -1))
+        generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
+        picture, text, label = hard_triples((pictures, texts), (pictures, texts), fits, scale, generator)
+        seen = dict(
+            encoder_hidden_states=patches[picture],
+            encoder_attention_mask=torch.ones(len(picture), patches.shape[1], dtype=torch.long),
+        )
+        both = reads.text_encoder(self.begin("encode", tokens[text]), attention_mask=real[text], **seen)
+        written = self.writes.text_decoder(
+            self.begin("decode", tokens),
+            attention_mask=real,
+            encoder_hidden_states=patches,
+            labels=tokens.masked_fill(~mask, -100),
+            reduction="mean",
+        )
+        matching = F.cross_entropy(reads.itm_head(both.last_hidden_state[:, 0]), label)
+        return info_nce(pictures, texts, scale, fits) + matching + written.loss
+
+
+def published_blip_pretraining(size):
+    model, given = PublishedBLIP(size), batch(size)
+    return model, lambda: model(given["image"], given["whole"], given["mask"])
 
 
 def albef(size):

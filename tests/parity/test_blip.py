@@ -1,6 +1,7 @@
 """BLIP equals Transformers' BlipForImageTextRetrieval and BlipForConditionalGeneration: both halves, with gradients."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +120,33 @@ def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients)
     losses["lm"].backward()
     expected.loss.backward()
     assert_same_gradients(published, ours)
+
+
+@pytest.mark.parametrize("smallest", [2, 5])
+def test_pretraining(smallest, monkeypatch):
+    """The sum of all three losses, of both published halves, which share what the paper says, is ours."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import pairs
+
+    size = dict(width=24, depth=2, heads=3, vocab=90, length=9, regions=2, features=5, classes=3)
+    size |= dict(picture=20, patch=5, pairs=smallest)
+    (ours, loss), (published, published_loss) = pairs.blip_pretraining(size), pairs.published_blip_pretraining(size)
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, published)]
+    assert counts[0] == counts[1]
+    with torch.no_grad():
+        for parameter in published.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    ours.load_state_dict(published.our_state())
+    close(loss(), published_loss())
+    loss().backward()
+    published_loss().backward()
+    with torch.no_grad():
+        for parameter in published.parameters():
+            parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    expected = published.our_state()
+    for name, parameter in ours.named_parameters():
+        close(parameter.grad, expected[name])
+        assert parameter.grad.abs().max() > 1e-6 or name.endswith("key.bias"), name
 
 
 @pytest.mark.parametrize("case", CASES)
