@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
+from mmlearn.layers.padding import Padding
 from mmlearn.layers.transformer import Transformer
 
 Count = TypeVar("Count", int, Tensor)
@@ -256,7 +257,7 @@ class ConvolutionalPositions(nn.Module):
 class SpeechOutput(NamedTuple):
     """What :class:`SpeechEncoder` returns."""
 
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
+    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip; 0 where there is padding
     mask: Bool[Tensor, "b s"]  # which of them are real
     features: Float[Tensor, "b s c"]  # what was heard at each, normalised, before anything was hidden
 
@@ -334,11 +335,12 @@ class SpeechEncoder(nn.Module):
         if real is not None:
             x = x.masked_fill(~real[..., None], 0)  # the positions look at neighbours
         x = x + self.positions(x)
+        padding = Padding(real)
+        x = padding.remove(x)
         x = self.dropout(x if self.config.norm_first else self.norm(x))
         for block in self.transformer.blocks[:depth]:
-            x = block(x, real)
-        if self.config.norm_first and depth is None:
-            x = self.norm(x)
+            x = block(x, padding=padding)
+        x = padding.restore(self.norm(x) if self.config.norm_first and depth is None else x)
         mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if real is None else real
         return SpeechOutput(x, mask, features)
 
