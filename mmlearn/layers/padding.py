@@ -43,7 +43,7 @@ class Padding:
         """The batch again, with zeros for its padding."""
         if self.places is None:
             return x
-        return x.new_zeros(self.mask.numel(), x.shape[-1]).index_copy(0, self.places, x).unflatten(0, self.shape)
+        return x.new_zeros(self.mask.numel(), x.shape[-1]).index_copy_(0, self.places, x).unflatten(0, self.shape)
 
 
 NO_PADDING = Padding()
