@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmlearn.files import written_whole
 from mmlearn.names import choices
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Chapter:
             "results": [asdict(result) | {"holds": result.holds} for result in self.results],
             "details": self.details,
         }
-        (self.folder / "metrics.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        with written_whole(self.folder / "metrics.json") as unfinished:
+            unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         failed = [
             f"{item.name}: {item.obtained:.3f}, expected {item.expected}" for item in self.results if not item.holds
         ]
@@ -255,7 +257,8 @@ def run(
         os.environ.clear()
         os.environ.update(before)
     page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
-    (output / "index.html").write_text(page, encoding="utf-8")
+    with written_whole(output / "index.html") as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
     return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
@@ -263,7 +266,9 @@ def record(chapter: Notebook, runs: list[dict[str, Any]], folder: Path) -> Path:
     """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, whence book and README read them."""
     path = folder / chapter.number / f"{runs[0]['scale']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"chapter": chapter.name, "runs": runs}, indent=1, ensure_ascii=False) + "\n")
+    with written_whole(path) as unfinished:
+        text = json.dumps({"chapter": chapter.name, "runs": runs}, indent=1, ensure_ascii=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
     return path
 
 
@@ -283,9 +288,8 @@ def keep_outputs(chapter: Notebook, executed: Path) -> None:
             count += 1
             cell["execution_count"] = count
             cell["outputs"] = [_kept(output, count) for output in ran["outputs"] if _lasts(output)]
-    unfinished = chapter.path.with_name(f".writing-{chapter.path.name}")
-    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, chapter.path)
+    with written_whole(chapter.path) as unfinished:
+        unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _lasts(output: dict[str, Any]) -> bool:
@@ -316,7 +320,6 @@ def start(folder: Path) -> tuple[list[Path], list[Path]]:
             (kept if target.exists() else copied).append(target)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = target.with_name(f".writing-{target.name}")
-                shutil.copyfile(path, unfinished)
-                os.replace(unfinished, target)  # on a full disk no half a notebook is left to be kept next time
+                with written_whole(target) as unfinished:  # half a notebook would be kept next time
+                    shutil.copyfile(path, unfinished)
     return copied, kept

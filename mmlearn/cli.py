@@ -296,7 +296,7 @@ def data_show(
 
     from mmlearn.data import CARDS, fetch, load
     from mmlearn.data.catalogue import asked
-    from mmlearn.training.checkpoint import removed_on_failure
+    from mmlearn.files import written_whole
     from mmlearn.visualization.sheet import check_sheet, write_sheet
 
     if output:
@@ -310,10 +310,8 @@ def data_show(
     label = name if name in CARDS else Path(name).resolve().name
     path = output or Path("runs") / "data" / f"{label}-{split}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    with removed_on_failure(temporary):
-        drawn = write_sheet(temporary, chosen, title=f"{label}, {split}")
-        os.replace(temporary, path)
+    with written_whole(path) as unfinished:
+        drawn = write_sheet(unfinished, chosen, title=f"{label}, {split}")
     if not drawn:
         page = shlex.quote(str(path.with_suffix(".html")))
         say(f"Letters that the font lacks are boxes; a page leaves them to the browser: --output {page}")

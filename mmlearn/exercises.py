@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import json
 import math
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.chapters import PACKAGE
+from mmlearn.files import written_whole
 from mmlearn.home import home
 from mmlearn.names import choices
 
@@ -252,8 +252,7 @@ def _remember(name: str) -> None:
     path = progress_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".writing")
-        temporary.write_text(json.dumps(sorted(solved() | {name}), indent=1))
-        os.replace(temporary, path)
+        with written_whole(path) as unfinished:
+            unfinished.write_text(json.dumps(sorted(solved() | {name}), indent=1))
     except OSError as error:
         print(f"   (progress was not saved: {error})")

@@ -9,6 +9,8 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from mmlearn.files import written_whole
+
 PAD, START, END, MASK = SPECIAL = ("<pad>", "<start>", "<end>", "<mask>")  # ids 0 to 3
 
 
@@ -91,7 +93,8 @@ class Tokenizer:
         """Write ``tokenizer.json``, in the format of the ``tokenizers`` library."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = self.engine.to_str(pretty=True)  # not engine.save, whose errors are no OSError
-        (Path(folder) / "tokenizer.json").write_text(text, encoding="utf-8")
+        with written_whole(Path(folder) / "tokenizer.json") as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":

@@ -11,8 +11,6 @@ import random
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +18,36 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
+
+from mmlearn.files import remove, removed_on_failure, written_whole
 
 KEPT = 2
 
 
 def save_model(system: nn.Module, path: Path) -> None:
     """Write all parameters and buffers to one safetensors file, whole or not at all."""
-    temporary = path.with_name(f".writing-{path.name}")
-    with removed_on_failure(temporary):
-        _write(temporary, system.state_dict())
-        _sync(temporary)
-        os.replace(temporary, path)
+    with written_whole(path) as unfinished:
+        _write(unfinished, system.state_dict())
+        _sync(unfinished)
     _sync(path.parent)
 
 
 def save_checkpoint(
-    folder: Path, step: int, system: nn.Module, optimizers: list[Optimizer], *, rank: int = 0, world: int = 1
+    folder: Path,
+    step: int,
+    system: nn.Module,
+    optimizers: list[Optimizer],
+    *,
+    scaler: GradScaler | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> None:
     """Write everything that training needs to go on after ``step`` steps, then drop all but the newest two.
 
-    Every process calls this, for its random state; the first one writes the rest.
+    ``scaler`` is what keeps gradients of fp16 from vanishing. Every process calls this, for its random state; the first
+    one writes the rest.
     """
     temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
     with removed_on_failure(temporary):
@@ -61,6 +68,7 @@ def save_checkpoint(
                 "step": step,
                 "world": world,
                 "optimizers": settings,
+                "scaler": scaler.state_dict() if scaler else None,
                 "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
             }
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -75,7 +83,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, system: nn.Module, optimizers: list[Optimizer], *, rank: int = 0, world: int = 1
+    folder: Path,
+    system: nn.Module,
+    optimizers: list[Optimizer],
+    *,
+    scaler: GradScaler | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> int:
     """Restore the newest checkpoint that is whole, and return its step. A damaged one is passed over, with a warning.
 
@@ -98,6 +112,8 @@ def load_checkpoint(
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
+        if scaler and manifest.get("scaler"):  # earlier checkpoints have none
+            scaler.load_state_dict(manifest["scaler"])
         _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
         return manifest["step"]
     raise FileNotFoundError(f"{folder} holds no whole checkpoint to go on from; start without resuming.")
@@ -112,7 +128,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def clear_unfinished(output: Path, step: int) -> None:
     """Remove what a killed process left half-written or half-removed, in a run's folder that goes on from ``step``."""
     for path in [*output.glob(".writing-*"), *output.glob("checkpoints/.writing-*")]:
-        _remove(path)
+        remove(path)
     _drop_old(output / "checkpoints", step)
 
 
@@ -196,23 +212,6 @@ def _restore_random_state(state: dict[str, Tensor]) -> None:
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     # Not save_file, whose errors are no OSError and whose temporary files nobody removes after a kill.
     path.write_bytes(save({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}))
-
-
-@contextmanager
-def removed_on_failure(path: Path) -> Iterator[None]:
-    """What is half-written at ``path`` does not stay there."""
-    try:
-        yield
-    except BaseException:
-        _remove(path)
-        raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, Collate
+from mmlearn.files import written_whole
 from mmlearn.layers.queue import PairQueue
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
@@ -105,7 +105,7 @@ def fit(
             if on_step:
                 on_step(step + 1, metrics)
             if output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-                save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, rank=rank, world=world)
+                save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, **_state(accelerator))
     system.eval()
     if output and accelerator.is_main_process:
         save_model(system, Path(output) / "model.safetensors")
@@ -134,19 +134,23 @@ def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterato
 
 def _open(output, resume: bool, tensorboard: bool, accelerator, system, optimizers) -> tuple[int, "_Log"]:
     """Where to start, with everything restored, and the log of the steps from there."""
-    rank, world = accelerator.process_index, accelerator.num_processes
     log = _Log(Path(output) if output else None, accelerator.is_main_process, tensorboard)
     if not output:
         return 0, log
     folder = Path(output) / "checkpoints"
     if checkpoints(folder) and not resume:
         raise ValueError(f"{folder} holds a run already; resume it, or give another folder.")
-    start = load_checkpoint(folder, system, optimizers, rank=rank, world=world) if resume else 0
+    start = load_checkpoint(folder, system, optimizers, **_state(accelerator)) if resume else 0
     if accelerator.is_main_process:
         clear_unfinished(Path(output), start)
     log.start(start)
     accelerator.wait_for_everyone()
     return start, log
+
+
+def _state(accelerator: Accelerator) -> dict[str, Any]:
+    """What belongs to a checkpoint besides system and optimisers."""
+    return dict(scaler=accelerator.scaler, rank=accelerator.process_index, world=accelerator.num_processes)
 
 
 def _check_finite(metrics: dict[str, float], precision: str) -> None:
@@ -208,9 +212,8 @@ class _Log:
         if step and self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if line.endswith("}")]  # the last may be torn
             kept = [line for line in kept if json.loads(line)["step"] <= step]
-        temporary = self.path.with_name(".writing-metrics.jsonl")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, self.path)
+        with written_whole(self.path) as unfinished:
+            unfinished.write_text("".join(line + "\n" for line in kept))
         self.file = self.path.open("a")
 
     def write(self, metrics: dict[str, float]) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from mmlearn.data.fusion import FusionCollate
 from mmlearn.data.questions import ANSWERS
 from mmlearn.data.regions import SceneDetector
 from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.files import written_whole
 from mmlearn.layers import Config
 from mmlearn.models import system as find_system
 from mmlearn.training.checkpoint import checkpoints, difference
@@ -207,9 +207,8 @@ def save_run(run: Run, folder: str | Path, **more: Any) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run.tokenizer.save(folder)
-    temporary = folder / ".writing-config.json"
-    temporary.write_text(json.dumps(run.to_dict() | more, indent=1) + "\n")
-    os.replace(temporary, folder / "config.json")  # last and at once: with it the folder is a run
+    with written_whole(folder / "config.json") as unfinished:  # last and at once: with it the folder is a run
+        unfinished.write_text(json.dumps(run.to_dict() | more, indent=1) + "\n")
 
 
 def load_run(folder: str | Path) -> Run:

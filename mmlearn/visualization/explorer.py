@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmlearn.evaluation.alignment import COVERED
+from mmlearn.files import written_whole
 
 STYLE = """
 #{id} {{ font: 15px/1.5 system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 1.2em; color: inherit; }}
@@ -54,7 +55,8 @@ class Explorer:
     def save(self, path: str | Path) -> None:
         """Write a page that holds this element and nothing else."""
         page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>alignment</title>{self.html}</html>'
-        Path(path).write_text(page, encoding="utf-8")
+        with written_whole(Path(path)) as unfinished:
+            unfinished.write_text(page, encoding="utf-8")
 
 
 def alignment_explorer(

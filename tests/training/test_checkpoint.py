@@ -13,6 +13,7 @@ import torch
 from killable import Numbers, Plain, Restless, collate, restless, start
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.amp import GradScaler
 
 from mmlearn.training import checkpoint
 from mmlearn.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_model
@@ -44,6 +45,22 @@ def load(folder, *arguments, **options):
         warnings.simplefilter("always")
         step = load_checkpoint(folder, *(arguments or new()), **options)
     return step, [str(warning.message) for warning in caught]
+
+
+def test_the_scale_of_gradients_in_fp16_comes_back(tmp_path):
+    scaler, other = (GradScaler("cpu", init_scale=scale, growth_interval=5) for scale in (2.0**9, 2.0**16))
+    scaler.scale(torch.ones(()))
+    scaler.update(2.0**7)
+    save_checkpoint(tmp_path, 1, *new(), scaler=scaler)
+    load_checkpoint(tmp_path, *new(), scaler=other)
+    assert other.state_dict() == scaler.state_dict()
+    assert other.get_scale() == 2.0**7
+    load_checkpoint(tmp_path, *new())  # which does without
+
+    manifest = tmp_path / "step-00000001" / "manifest.json"
+    manifest.write_text(json.dumps({k: v for k, v in json.loads(manifest.read_text()).items() if k != "scaler"}))
+    load_checkpoint(tmp_path, *new(), scaler=other)  # from before scales were kept
+    assert other.get_scale() == 2.0**7
 
 
 @pytest.mark.usefixtures("unchecked")  # the checker draws from Python's generator
