@@ -79,7 +79,8 @@ class Chapter:
 
     def figure(self, name: str, figure: "Figure") -> "Figure":
         """Save a figure as ``NAME.png`` and hand it back for display."""
-        figure.savefig(self.folder / f"{name}.png", dpi=110)
+        with written_whole(self.folder / f"{name}.png") as unfinished:
+            figure.savefig(unfinished, dpi=110)
         return figure
 
     def result(

@@ -148,7 +148,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(help="Such as clip, uniter or albef; a wrong name is answered with all.")],
+    system: Annotated[str, typer.Argument(help="Such as clip, uniter or clap; a wrong name is answered with all.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
@@ -180,7 +180,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
-    """Train a system on pictures and captions.
+    """Train a system on pictures or sounds with captions.
 
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
@@ -188,10 +188,12 @@ def train(
     from mmlearn.data.catalogue import asked
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
+    from mmlearn.training.hearing import longest_sound
     from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    samples = load(data, "train", **asked(data, size=image_size, language=language, skip_bad=skip_bad))
+    reading = asked(data, size=image_size, language=language, skip_bad=skip_bad, seconds=longest_sound(system, preset))
+    samples = load(data, "train", **reading)
     _tell(samples)
     made = new_run(
         system,
@@ -217,14 +219,12 @@ def train(
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
-            parameters = sum(p.numel() for p in made.system.parameters() if p.requires_grad)
             tokens = made.tokenizer.vocab_size
-            say(f"{system}: {parameters:,} parameters to train on {len(samples):,} pairs, {tokens} tokens")
+            say(f"{system}: {made.parameters:,} parameters to train on {len(samples):,} samples, {tokens} tokens")
         history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
-        last = f"loss {history[-1]['loss']:.3f}; " if history else ""
-        print(f"{last}{output / 'model.safetensors'}")
+        print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
         more = [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad else [])]
         say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), '--data', data, *more])}")
 

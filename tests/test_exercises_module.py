@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from mmlearn import exercises
+from mmlearn import exercises, files
 from mmlearn.exercises import (
     NOT_SOLVED,
     CheckFailed,
@@ -261,13 +261,14 @@ def test_an_interrupted_write_leaves_the_old_progress(home, monkeypatch, capsys)
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exercises.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     attempt(check_double, double)
     out = capsys.readouterr().out
     assert "✔  double: solved" in out
     assert "progress was not saved" in out
     assert "No space left" in out
     assert solved() == {"a/one"}
+    assert [path.name for path in progress_file().parent.iterdir()] == ["progress.json"]
 
 
 def test_progress_lies_in_the_home_folder_unless_told_otherwise(monkeypatch, tmp_path):

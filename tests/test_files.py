@@ -1,5 +1,7 @@
 """Files are there whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 
 from mmlearn.files import remove, removed_on_failure, written_whole
@@ -50,3 +52,60 @@ def test_a_folder_is_removed_with_what_is_in_it(tmp_path):
         write()
     assert not folder.exists()
     remove(folder)  # is no error
+
+
+def test_what_was_left_by_another_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    (tmp_path / ".writing-7-a.json").write_text("of a process that was killed")
+
+    def write():
+        with written_whole(tmp_path / "a.json"):
+            pass
+
+    with pytest.raises(FileNotFoundError):
+        write()
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_each_process_has_its_own(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    with written_whole(path) as one:
+        monkeypatch.setattr("os.getpid", lambda: 7)
+        with written_whole(path) as other:
+            one.write_text("one")
+            other.write_text("other")
+    assert path.read_text() == "one"  # which ended last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path):
+    path, link = tmp_path / "a.json", tmp_path / "link.json"
+    path.write_text("before")
+    link.symlink_to(path)
+    with written_whole(link) as unfinished:
+        unfinished.write_text("after")
+    assert link.is_symlink()
+    assert path.read_text() == "after"
+    with written_whole(Path("/dev/null")) as unfinished:
+        unfinished.write_text("nothing")
+    assert not Path("/dev/null").is_file()
+
+
+def test_only_a_link_is_removed(tmp_path):
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    (folder / "kept").touch()
+    link.symlink_to(folder)
+    remove(link)
+    assert not link.is_symlink()
+    assert (folder / "kept").exists()
+
+
+def test_what_cannot_be_removed_stays(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    (tmp_path / "a").touch()
+    remove(tmp_path / "a")
+    assert (tmp_path / "a").exists()

@@ -110,7 +110,7 @@ MAY = {
     "data": {"names", "home", "files", "objectives"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
-    "training": {"data", "evaluation", "models", "pretrained", "layers", "files", "names"},
+    "training": {"data", "evaluation", "models", "objectives", "pretrained", "layers", "files", "names"},
     "chapters": {"files", "names"},
     "exercises": {"chapters", "home", "files", "names"},
     "doctor": {"data"},

@@ -117,10 +117,20 @@ def options_of(name: str | Path) -> list[str]:
 
 
 def asked(
-    name: str | Path, *, size: int | None = None, language: str | None = None, skip_bad: bool = False
+    name: str | Path,
+    *,
+    size: int | None = None,
+    language: str | None = None,
+    seconds: float | None = None,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
-    """Options for :func:`load`, less those that are not asked for; ``size`` is only for data sets that have one."""
-    options = {"size": size if "size" in options_of(name) else None, "language": language, "skip_bad": skip_bad}
+    """Options for :func:`load`, less those that are not asked for.
+
+    ``size`` and ``seconds`` are only for data sets that have them.
+    """
+    has = options_of(name)
+    options = {"size": size if "size" in has else None, "seconds": seconds if "seconds" in has else None}
+    options |= {"language": language, "skip_bad": skip_bad}
     return {option: value for option, value in options.items() if value}
 
 

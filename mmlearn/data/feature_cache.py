@@ -1,7 +1,6 @@
 """Features that are computed once: kept on disk under a hash of all that they are made of."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmlearn.files import written_whole
 from mmlearn.home import home
 
 FORMAT = "mmlearn features 1"
@@ -29,14 +29,10 @@ def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor |
         return load_file(path)
     except (OSError, SafetensorError):
         result = compute()
-    unfinished = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
+    with suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in result.items()}, unfinished)
-        os.replace(unfinished, path)
-    except (OSError, SafetensorError):
-        with suppress(OSError):
-            unfinished.unlink()
+        with written_whole(path) as unfinished:
+            save_file({name: value.contiguous() for name, value in result.items()}, unfinished)
     return result
 
 

@@ -6,6 +6,7 @@ Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Shi et al. 2022 (AV-HuBERT
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmlearn.layers.padding import Padding
 from mmlearn.layers.speech import ConvolutionalPositions
 from mmlearn.layers.transformer import Transformer
 
@@ -13,8 +14,9 @@ from mmlearn.layers.transformer import Transformer
 class ContextNetwork(nn.Module):
     """Frames (b, s, d), and positions by a wide convolution added to them, through ``depth`` blocks.
 
-    ``mask`` says which frames are real. With ``norm_first`` blocks are pre-norm and a norm follows them; else they are
-    post-norm and a norm comes before. Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and official code.
+    ``mask`` says which frames are real; the others come out as 0. With ``norm_first`` blocks are pre-norm and a norm
+    follows them; else they are post-norm and a norm comes before.
+    Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and official code.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class ContextNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"]) -> Float[Tensor, "b s d"]:
         x = x.masked_fill(~mask[..., None], 0)  # positions look at neighbours, of which padding is none
-        x = x + self.positions(x)
+        padding = Padding(mask)
+        x = padding.remove(x + self.positions(x))
         x = self.dropout(x if self.norm_first else self.norm(x))
-        x = self.transformer(x, mask)
-        return self.norm(x) if self.norm_first else x
+        for block in self.transformer.blocks:
+            x = block(x, padding=padding)
+        return padding.restore(self.norm(x) if self.norm_first else x)

@@ -68,7 +68,7 @@ def save_checkpoint(
                 "step": step,
                 "world": world,
                 "optimizers": settings,
-                "scaler": scaler.state_dict() if scaler else None,
+                "scaler": None if scaler is None else scaler.state_dict(),
                 "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
             }
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -93,6 +93,8 @@ def load_checkpoint(
 ) -> int:
     """Restore the newest checkpoint that is whole, and return its step. A damaged one is passed over, with a warning.
 
+    The ``scaler`` gets its scale back, and keeps its own where the checkpoint has none.
+
     Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model, to other
     optimisers or to another number of processes.
     """
@@ -112,7 +114,7 @@ def load_checkpoint(
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
-        if scaler and manifest.get("scaler"):  # earlier checkpoints have none
+        if scaler is not None and manifest.get("scaler"):  # earlier checkpoints have none
             scaler.load_state_dict(manifest["scaler"])
         _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
         return manifest["step"]

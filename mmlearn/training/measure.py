@@ -1,6 +1,7 @@
 """What ``mmlearn evaluate`` prints of a system: how well it finds, points, matches, fills gaps, continues and answers.
 
-Measured on pictures that it has not seen. What it learned of masked regions (mrm) has no measure.
+Measured on pictures that it has not seen; for sounds see :mod:`mmlearn.training.hearing`. What a system learned of
+masked regions (mrm) has no measure.
 """
 
 import inspect
@@ -18,7 +19,6 @@ from mmlearn.evaluation import (
     embed,
     evaluating,
     find_mentions,
-    median_rank,
     modality_gap,
     occlusion_check,
     pair_alignment,
@@ -26,7 +26,6 @@ from mmlearn.evaluation import (
     pointing_chance,
     prior_guesses,
     random_patches,
-    recall_at,
     rerank_both_ways,
     similarity,
     uniformity,
@@ -34,6 +33,8 @@ from mmlearn.evaluation import (
 )
 from mmlearn.models.finetune import PICTURE
 from mmlearn.training.feeding import FEEDS, check_data
+from mmlearn.training.hearing import SOUND_MEASURES, longest
+from mmlearn.training.rows import Rows, most_common, ranking_rows
 from mmlearn.training.runs import Run
 
 HELD_OUT = {
@@ -45,10 +46,8 @@ HELD_OUT = {
     "emoji-openmoji": "unseen-style",
 }
 SCENES = 256  # pairs, where a data set has no end
-FUSED = 256  # pairs, of systems that read picture and text together
+FUSED = 256  # pairs, of systems that read picture and text together, and sounds, which take much memory
 AGAIN = 16  # candidates of each query that these look at closely
-
-Rows = dict[str, dict[str, float | None]]
 
 
 def measure(
@@ -64,18 +63,21 @@ def measure(
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
-    256 pairs at most, unless they learned to answer and nothing else. ``tell`` is called with the data once read.
+    256 pairs at most, unless they learned to answer and nothing else; those that hear, 256 sounds. ``tell`` is called
+    with the data once read.
 
     Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
     system reads; and ``ValueError`` where nothing that it learned has a measure.
     """
     config = getattr(run.system.config, "image", run.system.config)
     size = getattr(config, "image_size", run.image_size)
-    options = asked(data, size=size, language=language, skip_bad=skip_bad)
+    seconds = longest(run.system.config) if run.heard else None
+    options = asked(data, size=size, language=language, seconds=seconds, skip_bad=skip_bad)
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
-    count = min(limit, SCENES if data == "scenes" else len(samples))
-    pairs = fetch(samples, range(count) if data == "scenes" else _spread(len(samples), count))
+    endless = data.startswith("scenes")
+    count = min(limit, SCENES if endless else len(samples))
+    pairs = fetch(samples, range(count) if endless else _spread(len(samples), count))
     learned = run.learned if hasattr(pairs[0], "question") else run.learned - {"vqa"} or run.learned
     check_data(run.name, learned, pairs[0])
     tell(samples)
@@ -109,12 +111,12 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
     _check_captions(samples, "Retrieval")
     embeddings = embed(run.system, samples, run.pairs())
     both_ways = similarity(embeddings)
-    rows = _ranking(*both_ways, embeddings.positives)
+    rows = ranking_rows("image", *both_ways, embeddings.positives)
     if hasattr(run.system, "match"):
         score, draw = _match(run, samples, embeddings.captions), torch.Generator().manual_seed(0)
         with evaluating(run.system):
             both_ways = rerank_both_ways(*both_ways, score, AGAIN, generator=draw)
-        rows |= _ranking(*both_ways, embeddings.positives, ", re-ranked")
+        rows |= ranking_rows("image", *both_ways, embeddings.positives, ", re-ranked")
     if embeddings.image.ndim == 2:
         text = embeddings.text[embeddings.positives.int().argmax(1)]
         rows["modality gap"] = {"obtained": modality_gap(embeddings.image, text), "chance": None}
@@ -122,25 +124,6 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
         rows["uniformity of pictures"] = {"obtained": uniformity(embeddings.image), "chance": None}
         rows["uniformity of texts"] = {"obtained": uniformity(embeddings.text), "chance": None}
     return rows | alignment_measures(run, samples)
-
-
-def _ranking(image_to_text: Tensor, text_to_image: Tensor, positives: Tensor, how: str = "") -> Rows:
-    rows: Rows = {}
-    for name, matrix, right in (
-        ("image to text", image_to_text, positives),
-        ("text to image", text_to_image, positives.T),
-    ):
-        blind = torch.zeros_like(matrix)  # all alike, so that chance decides
-        for k in (1, 5, 10):
-            rows[f"{name} R@{k} of {matrix.shape[1]}{how}"] = {
-                "obtained": recall_at(k, matrix, right),
-                "chance": recall_at(k, blind, right),
-            }
-        rows[f"{name} median rank{how}"] = {
-            "obtained": median_rank(matrix, right),
-            "chance": median_rank(blind, right),
-        }
-    return rows
 
 
 def _match(run: Run, samples: Sequence[Any], captions: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -265,7 +248,7 @@ def masked_word_measures(run: Run, samples: Sequence[Any]) -> Rows:
 
     other = batch | {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}
     found, blind = (float(_read(run.system, one, right).float().mean()) for one in (batch, other))
-    common = _most_common(batch["token_label"][batch["token_label"] != -100])
+    common = most_common(batch["token_label"][batch["token_label"] != -100])
     return {
         "masked-word accuracy": {"obtained": found, "chance": common},
         "masked-word accuracy, another picture": {"obtained": blind, "chance": common},
@@ -282,7 +265,7 @@ def next_word_measures(run: Run, samples: Sequence[Any]) -> Rows:
 
     found = float(_read(run.system, batch, right).float().mean())
     return {
-        "next-word accuracy": {"obtained": found, "chance": _most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])}
+        "next-word accuracy": {"obtained": found, "chance": most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])}
     }
 
 
@@ -326,14 +309,10 @@ def _token_logits(system: nn.Module, output: Any, masked: Tensor) -> Tensor:
     return system.token_logits(output.tokens[masked])
 
 
-def _most_common(tokens: Tensor) -> float:
-    return float(tokens.bincount().max() / len(tokens))
-
-
 MEASURES = {
     "itc": retrieval_measures,
     "itm": matching_measures,
     "mlm": masked_word_measures,
     "lm": next_word_measures,
     "vqa": answer_measures,
-}
+} | SOUND_MEASURES

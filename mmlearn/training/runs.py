@@ -27,6 +27,7 @@ from mmlearn.layers import Config
 from mmlearn.models import system as find_system
 from mmlearn.training.checkpoint import checkpoints, difference
 from mmlearn.training.feeding import FEEDS, check_data, choose_objectives, find_feed
+from mmlearn.training.hearing import Heard, fit_to_sounds, sound_collate
 
 LATER = ("language", "mark_repeats")  # settings that config.json has not always held
 
@@ -44,18 +45,26 @@ class Run:
     objectives: tuple[str, ...] = ()  # of those that may be chosen
     together: bool = True  # all in one batch
     answers: tuple[str, ...] = ()  # that it may give, where it learned vqa
+    heard: Heard | None = None  # where it reads sounds
 
     @property
     def learned(self) -> set[str]:
         """All that the system was trained to do."""
         return {*FEEDS[self.name].always, *self.objectives}
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for parameter in self.system.parameters() if parameter.requires_grad)
+
     def collate(self, *, mark_repeats: bool = False, augmented: bool = False, seed: int = 0) -> Collate:
         """The collation that this system trains with; ``seed`` is of what is masked and swapped.
 
-        Raises ``ValueError`` for regions that should be ``augmented``.
+        Raises ``ValueError`` for regions or waveforms that should be ``augmented``.
         """
         feed = FEEDS[self.name]
+        if feed.hears:
+            return sound_collate(self, mark_repeats=mark_repeats, augmented=augmented)
         if augmented and feed.regions:
             raise ValueError(f"{self.name} reads regions, and augmentation changes pictures: leave augment out.")
         collate = self.pairs(mark_repeats=mark_repeats)
@@ -104,7 +113,7 @@ class Run:
             "objectives": list(self.objectives),
             "together": self.together,
             "answers": list(self.answers),
-        }
+        } | ({"heard": self.heard.to_dict()} if self.heard else {})
 
 
 def new_run(
@@ -121,6 +130,8 @@ def new_run(
 ) -> Run:
     """Build a system for this data: its preset, with the vocabulary, text length and picture size that the data has.
 
+    One that hears also learns the data's words or clusters, see :func:`~mmlearn.training.hearing.fit_to_sounds`.
+
     The tokenizer is trained on up to 5,000 captions spread through the data. ``objectives`` are those of the paper
     unless given, and so is whether a batch serves one or all ``together``. ``queue_size`` of ALBEF and BLIP is the
     preset's unless given. Raises ``ValueError`` for a system that does not learn from pairs, an unknown preset or
@@ -132,12 +143,19 @@ def new_run(
     objectives = choose_objectives(name, config, objectives)
     first = fetch(data, [0])[0]
     check_data(name, objectives, first)
-    _check_size(config, int(first.image.shape[-1]))
+    if not feed.hears:
+        _check_size(config, int(first.image.shape[-1]))
     spread = torch.linspace(0, len(data) - 1, min(len(data), 5000)).long().tolist()
     texts = _texts(data, spread, questions="vqa" in objectives)
     tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, max_length=max_length)
     tokenizer = Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max()))
+    if queue_size is not None and not hasattr(config, "queue_size"):
+        raise ValueError(f"{name} has no queue: leave queue_size out.")
     mean, std = [0.0] * 3, [1.0] * 3
+    if feed.hears:
+        config, heard = fit_to_sounds(name, config, data, tokenizer, texts, seed)
+        torch.manual_seed(seed)
+        return Run(name, model(config), tokenizer, mean, std, objectives=objectives, heard=heard)
     if name != "lit" and not feed.regions:
         mean, std = (part.tolist() for part in image_statistics(data))
     answers = tuple(getattr(data, "labels", ANSWERS)) if "vqa" in objectives else ()
@@ -145,8 +163,6 @@ def new_run(
     if feed.regions:
         config = _fit_regions(config, first)
     if queue_size is not None:
-        if not hasattr(config, "queue_size"):
-            raise ValueError(f"{name} has no queue: leave queue_size out.")
         config = dataclasses.replace(config, queue_size=queue_size)
     torch.manual_seed(seed)
     system, size = _build(name, model, config), int(first.image.shape[-1])
@@ -230,7 +246,8 @@ def load_run(folder: str | Path) -> Run:
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{config} was not written by mmlearn train, or is damaged: {error}") from error
     text = getattr(run.system.config, "text", run.system.config)
-    if (tokenizer.vocab_size, tokenizer.max_length) != (text.vocab_size, text.max_length):
+    reads = hasattr(text, "max_length")  # systems that only hear do not
+    if reads and (tokenizer.vocab_size, tokenizer.max_length) != (text.vocab_size, text.max_length):
         raise ValueError(
             f"{folder / 'tokenizer.json'} does not belong to its config.json: it has {tokenizer.vocab_size} tokens and "
             f"texts of {tokenizer.max_length}, the model {text.vocab_size} and {text.max_length}."
@@ -262,6 +279,9 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
         raise ValueError(f"image_size is at least 1, not {size}.")
     config = configuration.from_dict(values["config"])
     objectives = choose_objectives(name, config, values.get("objectives") or None)
+    if find_feed(name).hears:
+        heard = Heard.from_dict(values["heard"])
+        return Run(name, model(config).eval(), tokenizer, mean, std, size, objectives, heard=heard)
     answers = tuple(map(str, values.get("answers") or ANSWERS)) if "vqa" in objectives else ()
     if answers and len(answers) != config.answers:
         raise ValueError(f"the model has {config.answers} answers, and {len(answers)} are named.")

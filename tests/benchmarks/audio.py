@@ -111,15 +111,19 @@ def published_clap(size):
 
 
 def clips(size):
-    """Waveforms, which of their frames are hidden, and for each of these other hidden ones."""
+    """Waveforms, some shorter than others; which frames are hidden, and for each of these other hidden ones."""
+    from mmlearn.layers.speech import frame_mask
     from mmlearn.objectives.speech import mask_spans, sample_distractors
 
     generator = torch.Generator().manual_seed(0)
-    b, frames = size["clips"], size["samples"] // 320 - 1
-    real = torch.ones(b, frames, dtype=torch.bool)
+    b, most = size["clips"], size["samples"]
+    mask = torch.arange(most) < torch.randint(most // 2, most + 1, (b, 1), generator=generator)
+    mask[0] = True
+    real = frame_mask(mask, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
     masked = mask_spans(real, generator=generator)
     return {
-        "waveform": torch.randn(b, size["samples"], generator=generator),
+        "waveform": torch.randn(b, most, generator=generator) * mask,
+        "waveform_mask": mask,
         "masked": masked,
         "distractor": sample_distractors(masked, 100, generator=generator),
     }
@@ -158,6 +162,7 @@ def published_wav2vec2(size):
     b, frames = given["masked"].shape
     inputs = dict(
         input_values=given["waveform"],
+        attention_mask=given["waveform_mask"].long(),
         mask_time_indices=given["masked"],
         sampled_negative_indices=given["distractor"] + frames * torch.arange(b)[:, None, None],
     )

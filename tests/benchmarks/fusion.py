@@ -1,6 +1,7 @@
 """Fusion systems beside Transformers: each in a process of its own, asked for a step in turn, by ``make bench``.
 
-A twin is *equal* where Transformers has the system: weights are copied over and the losses agree. Else it is the
+For BLIP's three losses Transformers has no class: two are joined, and wrong pairs and the contrast are ours on both
+sides. A twin is *equal* where Transformers has the system: weights are copied over and the losses agree. Else it is the
 *nearest*: what Transformers has with as many blocks, tokens and operations. Both sides have the same sizes, batch, loss
 and optimiser. Heads that fill gaps are read at masked places alone here, at all places there: that is part of the gain.
 Both leave matrix products to the same library, so time can at best approach the ratio of these, *work*.
@@ -34,7 +35,7 @@ ROWS = (
 def check(build, build_twin, size):
     """An equal twin has the same loss once ours has taken its weights. Raises ``AssertionError``."""
     (model, loss), (twin, twin_loss) = build(size), build_twin(size)
-    model.load_state_dict(twin.our_state() if isinstance(twin, pairs.PublishedBLIP) else pairs.our_state(twin))
+    model.load_state_dict(pairs.our_state(twin))
     torch.testing.assert_close(loss(), twin_loss(), atol=1e-5, rtol=1e-5)
 
 

@@ -66,6 +66,8 @@ def our_state(twin):
     """Weights of a model of Transformers under our names."""
     from mmlearn import load_pretrained
 
+    if isinstance(twin, PublishedBLIP):
+        return twin.our_state()
     with tempfile.TemporaryDirectory() as folder:
         twin.save_pretrained(folder)
         return load_pretrained(folder).state_dict()
@@ -324,7 +326,10 @@ def blip_pretraining(size):
 
 
 class PublishedBLIP(nn.Module):
-    """BLIP as it is pretrained, of Transformers' two halves: they share all but what writes has for self-attention."""
+    """BLIP's three losses without average and queue, of Transformers' two halves joined.
+
+    They share all but what writes has for self-attention.
+    """
 
     def __init__(self, size):
         super().__init__()
@@ -332,7 +337,7 @@ class PublishedBLIP(nn.Module):
         writes.vision_model, text = reads.vision_model, writes.text_decoder
         text.bert.embeddings = reads.text_encoder.embeddings
         text.cls.predictions.decoder.weight = reads.text_encoder.embeddings.word_embeddings.weight
-        for own, shared in zip(text.bert.encoder.layer, reads.text_encoder.encoder.layer):
+        for own, shared in zip(text.bert.encoder.layer, reads.text_encoder.encoder.layer, strict=True):
             own.crossattention, own.intermediate, own.output = shared.crossattention, shared.intermediate, shared.output
         self.reads, self.writes, self.first = reads, writes, {"decode": size["vocab"] - 2, "encode": size["vocab"] - 1}
 

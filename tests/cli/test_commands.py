@@ -173,7 +173,7 @@ def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, syst
     assert said.out == f"loss {rows[-1]['loss']:.3f}; {folder / 'model.safetensors'}\n"
     first, *_, last = said.err.splitlines()
     assert first.startswith(f"{system}: ")
-    assert "16 pairs" in first
+    assert "16 samples" in first
     assert last == f"Next: mmlearn evaluate {folder} --data {pictures}"
     assert "3/3" in said.err
     measures = evaluated(mmlearn, folder, pictures)
@@ -322,7 +322,7 @@ def test_bad_pictures_can_be_left_out(mmlearn, short, pictures, tmp_path):
     assert said.code == 0, said.err
     assert said.err.startswith("left out 1 pictures, such as: ")
     assert "3.png" in said.err.splitlines()[0]
-    assert "15 pairs" in said.err
+    assert "15 samples" in said.err
     last = said.err.splitlines()[-1]
     assert last == f"Next: mmlearn evaluate {tmp_path / 'run'} --data '{broken}' --skip-bad"
     assert mmlearn(*shlex.split(last)[2:]).code == 0

@@ -1,5 +1,7 @@
 """Folders with sounds at the command: what is shown, what is said of files that are bad, and what cannot be trained."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -203,3 +205,67 @@ def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
 
 def test_only_folders_have_bad_files(fails):
     fails("data", "show", "scenes", "--skip-bad", says="scenes has no option 'skip_bad'")
+
+
+# Systems that hear.
+
+
+@pytest.mark.parametrize("system", ["clap", "decoar2", "hubert", "wav2vec2"])
+def test_sounds_of_ones_own_are_learned_from(mmlearn, sounds, system, tmp_path):
+    folder, _ = sounds
+    run = tmp_path / "run"
+    options = ["--steps", 2, "--batch-size", 4, "--vocab-size", 300, "--output", run]
+    said = mmlearn("train", system, "--data", folder, *options)
+    assert said.code == 0, said.err
+    assert said.out.startswith("loss ")
+    assert "on 8 samples" in said.err
+    said = mmlearn("evaluate", run, "--data", folder, "--split", "train", "--json")
+    assert said.code == 0, said.err
+    rows = {row["measure"]: row for row in json.loads(said.out)}
+    wanted = {
+        "clap": {"sound to text R@1 of 8", "text to sound median rank"},
+        "decoar2": {"distance of hidden frames", "perplexity of 32 codes"},
+        "hubert": {"hidden numbers guessed"},
+        "wav2vec2": {"hidden frames found", "perplexity of 32 codes"},
+    }[system]
+    assert wanted <= set(rows)
+    assert all(np.isfinite(row["obtained"]) for row in rows.values())
+
+
+def test_spoken_words_are_learned(mmlearn, fails, words, sounds, tmp_path):
+    run = tmp_path / "run"
+    options = ["--steps", 2, "--batch-size", 2, "--vocab-size", 300]
+    said = mmlearn("train", "ast", "--data", words, *options, "--output", run)
+    assert said.code == 0, said.err
+    said = mmlearn("evaluate", run, "--data", words, "--split", "train", "--json")
+    assert [(row["measure"], row["chance"]) for row in json.loads(said.out)] == [("words told", pytest.approx(2 / 3))]
+    folder, _ = sounds
+    says = "ast tells captions apart, and these are 8 different ones of 8: use data where each is said often"
+    fails("train", "ast", "--data", folder, *options, "--output", tmp_path / "other", says=says)
+    said = fails("evaluate", run, "--data", folder, "--split", "train", says="which is none of the words")
+
+
+def test_longer_sounds_are_cut_for_a_system_that_takes_less(mmlearn, sounds, tmp_path):
+    folder, _ = sounds
+    soundfile.write(folder / "0.flac", tone(3.0), RATE)
+    options = ["--steps", 1, "--batch-size", 8, "--vocab-size", 300, "--output", tmp_path / "run"]
+    said = mmlearn("train", "clap", "--data", folder, *options)
+    assert said.code == 0, said.err
+    assert f"{folder / '0.flac'}: only its first 2.56 s are taken." in said.err
+    assert mmlearn("evaluate", tmp_path / "run", "--data", folder, "--split", "train").code == 0
+
+
+def test_a_run_that_hears_goes_on(mmlearn, fails, sounds, tmp_path):
+    folder, _ = sounds
+    data = ["--data", folder, "--batch-size", 4, "--vocab-size", 300]
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert mmlearn("train", "decoar2", *data, "--steps", 4, "--output", whole).code == 0
+    # The schedule is that of all steps: a run that is stopped after two has the same.
+    assert mmlearn("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--output", parted).code == 0
+    (parted / "model.safetensors").unlink()
+    for file in (parted / "checkpoints" / "step-00000004").iterdir():
+        file.write_bytes(b"")
+    said = mmlearn("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--resume", "--output", parted)
+    assert said.code == 0, said.err
+    assert (parted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    fails("train", "wav2vec2", *data, "--steps", 4, "--resume", "--output", parted, says="system was 'decoar2', now")

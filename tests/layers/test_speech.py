@@ -87,6 +87,7 @@ def test_what_is_padded_changes_nothing(norm, norm_first):
     output = model(waveform, mask)
     other = model(torch.where(mask, waveform, 7 * torch.randn_like(waveform)), mask)
     assert torch.equal(output.tokens[output.mask], other.tokens[output.mask])
+    assert not output.tokens[~output.mask].any()
     assert torch.equal(output.mask, frame_mask(mask, SMALL.kernels, SMALL.strides))
     assert not torch.allclose(model(waveform).tokens[1], output.tokens[1], atol=1e-3)
 
@@ -213,6 +214,7 @@ def test_blocks_can_be_read_on_the_way():
     states = [model(waveform, mask, depth=depth).tokens for depth in range(3)]
     real = frame_mask(mask, SMALL.kernels, SMALL.strides)
     close(model.transformer.blocks[1](states[1], real)[real], states[2][real])
+    assert not any(state[~real].any() for state in states)
     close(model.norm(states[2])[real], model(waveform, mask).tokens[real])
 
 

@@ -122,14 +122,14 @@ def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients)
     assert_same_gradients(published, ours)
 
 
-@pytest.mark.parametrize("smallest", [2, 5])
-def test_pretraining(smallest, monkeypatch):
-    """The sum of all three losses, of both published halves, which share what the paper says, is ours."""
+@pytest.mark.parametrize("count", [2, 5])
+def test_three_losses(count, monkeypatch):
+    """Without average and queue the sum is that of both published halves, which share what the paper says."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import pairs
 
     size = dict(width=24, depth=2, heads=3, vocab=90, length=9, regions=2, features=5, classes=3)
-    size |= dict(picture=20, patch=5, pairs=smallest)
+    size |= dict(picture=20, patch=5, pairs=count)
     (ours, loss), (published, published_loss) = pairs.blip_pretraining(size), pairs.published_blip_pretraining(size)
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, published)]
     assert counts[0] == counts[1]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.amp import GradScaler
 
-from mmlearn.training import checkpoint
+from mmlearn.training import checkpoint, loop
 from mmlearn.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers
 
@@ -61,6 +61,25 @@ def test_the_scale_of_gradients_in_fp16_comes_back(tmp_path):
     manifest.write_text(json.dumps({k: v for k, v in json.loads(manifest.read_text()).items() if k != "scaler"}))
     load_checkpoint(tmp_path, *new(), scaler=other)  # from before scales were kept
     assert other.get_scale() == 2.0**7
+
+
+def test_training_keeps_the_scale_and_goes_on_with_it(tmp_path, monkeypatch):
+    """On a CPU there is no fp16, but a scaler works there."""
+    build, scalers = loop._accelerator, []
+
+    def scaling(*arguments):
+        accelerator = build(*arguments)
+        accelerator.scaler = GradScaler("cpu", init_scale=2.0**9 if not scalers else 2.0**16)
+        scalers.append(accelerator.scaler)
+        return accelerator
+
+    monkeypatch.setattr(loop, "_accelerator", scaling)
+    options = dict(batch_size=4, output=tmp_path, checkpoint_every=1, progress=False)
+    loop.fit(Plain(), Numbers(), collate, steps=2, **options)
+    manifest = json.loads((tmp_path / "checkpoints" / "step-00000002" / "manifest.json").read_text())
+    assert manifest["scaler"]["scale"] == 2.0**9
+    loop.fit(Plain(), Numbers(), collate, steps=3, resume=True, **options)
+    assert scalers[1].get_scale() == 2.0**9
 
 
 @pytest.mark.usefixtures("unchecked")  # the checker draws from Python's generator

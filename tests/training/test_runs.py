@@ -106,8 +106,12 @@ def test_a_seed_decides_the_weights(data):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("clp", {}, r"'clp' is no system that trains .*; did you mean 'clip'\? choose from albef, blip, clip"),
-        ("bert", {}, "'bert' is no system that trains on pictures with captions: in Python, mmlearn.training.fit"),
+        ("clp", {}, r"'clp' is no system that trains .*; did you mean 'clip'\? choose from albef, ast, blip, clap"),
+        (
+            "bert",
+            {},
+            "'bert' is no system that trains on pictures or sounds with captions: in Python, mmlearn.training.fit",
+        ),
         ("clip", {"preset": "tinny"}, r"no preset 'tinny'; did you mean 'tiny'\?"),
         ("clip", {"vocab_size": 100}, "vocab_size must hold 256 bytes"),
         ("clip", {"max_length": 2}, "max_length must leave room"),

@@ -1,0 +1,236 @@
+"""Systems that hear: how they are fitted to sounds, what their batches hold, and how well they do."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from mmlearn.data.batches import Collate, fetch
+from mmlearn.data.mel import HOP, LogMel
+from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.evaluation import evaluating
+from mmlearn.layers import Config
+from mmlearn.layers.speech import mfcc, standardise
+from mmlearn.models import system as find_system
+from mmlearn.objectives.clusters import cluster, nearest
+from mmlearn.objectives.speech import code_perplexity
+from mmlearn.training.feeding import FEEDS, find_feed
+from mmlearn.training.rows import Rows, most_common, ranking_rows
+
+CLIPS = 256  # spread through the data, of which statistics and clusters are made
+FRAMES = 20_000  # of them, at most, for the clusters
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a run knows of the sounds that it learns from."""
+
+    mean: float = 0.0  # of their log-mels
+    std: float = 1.0
+    words: tuple[str, ...] = ()  # that AST tells apart
+    centroids: tuple[tuple[float, ...], ...] = ()  # of the cepstra by which HuBERT's frames are numbered
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Heard":
+        """What :func:`dataclasses.asdict` made and JSON kept. ``ValueError`` and ``TypeError`` for anything else."""
+        centroids = tuple(tuple(map(float, row)) for row in values["centroids"])
+        if len({len(row) for row in centroids}) > 1:
+            raise ValueError("centroids are of different lengths.")
+        mean, std = float(values["mean"]), float(values["std"])
+        if not (torch.tensor([mean, std]).isfinite().all() and std > 0):
+            raise ValueError(f"mean and std of log-mels are finite, and std above 0, not {mean} and {std}.")
+        return cls(mean, std, tuple(map(str, values["words"])), centroids)
+
+    to_dict = asdict
+
+
+def longest(config: Config) -> float | None:
+    """How many seconds of a sound a system can take, where that is limited."""
+    frames = getattr(config, "frames", None)
+    return None if frames is None else frames * HOP
+
+
+def longest_sound(name: str, preset: str) -> float | None:
+    """The same of a system that is not built yet. ``ValueError`` for an unknown system or preset."""
+    find_feed(name)
+    return longest(find_system(name)[1].preset(preset)) if FEEDS[name].hears else None
+
+
+def fit_to_sounds(
+    name: str, config: Config, data: Dataset, tokenizer: Tokenizer, captions: Sequence[str], seed: int
+) -> tuple[Config, Heard]:
+    """The configuration for these sounds and captions, and what has to be known of them.
+
+    Raises ``ValueError`` where AST should tell captions apart of which hardly two are the same.
+    """
+    heard = Heard()
+    if FEEDS[name].hears == "mel":
+        heard = Heard(*mel_statistics(data, LogMel(config.mels), CLIPS))
+    if name == "clap":
+        text = dict(vocab_size=tokenizer.vocab_size, max_length=tokenizer.max_length, pad_token=tokenizer.pad_token)
+        config = replace(config, **text)
+    if name == "ast":
+        words = tuple(getattr(data, "words", ()) or sorted(set(captions)))  # Speech Commands knows its own
+        if not hasattr(data, "words") and not 2 <= len(words) <= len(captions) / 2:
+            raise ValueError(
+                f"ast tells captions apart, and these are {len(words)} different ones of {len(captions)}: use data "
+                "where each is said often, or take clap."
+            )
+        config, heard = replace(config, num_classes=len(words)), replace(heard, words=words)
+    if name == "hubert":
+        samples = fetch(data, torch.linspace(0, len(data) - 1, min(CLIPS, len(data))).long().tolist())
+        frames = torch.cat([mfcc(sample.waveform) for sample in samples])
+        generator = torch.Generator().manual_seed(seed)
+        frames = frames[torch.randperm(len(frames), generator=generator)[:FRAMES]]
+        centroids = cluster(frames, config.clusters, generator=generator)
+        heard = replace(heard, centroids=tuple(map(tuple, centroids.tolist())))
+    return config, heard
+
+
+def sound_collate(run: Any, *, mark_repeats: bool = False, augmented: bool = False) -> Collate:
+    """The collation for a system that hears: log-mels, or waveforms; captions, words or clusters as it needs them.
+
+    Raises ``ValueError`` for waveforms that should be ``augmented``.
+    """
+    heard, mel = run.heard, FEEDS[run.name].hears == "mel"
+    if augmented and not mel:
+        raise ValueError(f"{run.name} reads waveforms, and augmentation hides parts of log-mels: leave augment out.")
+    reads = run.name == "clap"
+    collate = SoundCollate(
+        run.tokenizer if reads else None,
+        log_mel=LogMel(run.system.config.mels) if mel else None,
+        mean=heard.mean,
+        std=heard.std,
+        words=heard.words or None,
+        mark_repeats=mark_repeats and reads,
+    )
+    if mel:
+        return SpecAugmented(collate) if augmented else collate
+    return Waveforms(collate, heard.centroids)
+
+
+class Waveforms:
+    """Another collation with each clip at mean 0 and variance 1, and with ``centroids`` the ``cluster`` of each frame.
+
+    Source: Hsu et al. 2021 (HuBERT), section II-A.
+    """
+
+    def __init__(self, collate: Collate, centroids: Sequence[Sequence[float]] = ()):
+        self.collate, self.centroids = collate, torch.tensor(centroids)
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        batch = self.collate(samples)
+        batch["waveform"] = standardise(batch["waveform"], batch["waveform_mask"])
+        if len(self.centroids):
+            numbers = [nearest(mfcc(sample.waveform), self.centroids) for sample in samples]
+            batch["cluster"] = pad_sequence(numbers, batch_first=True, padding_value=-100)
+        return batch
+
+
+# How well each does.
+
+
+def _batches(run: Any, samples: Sequence[Any], size: int = 32) -> Iterator[dict[str, Tensor]]:
+    """Some samples at a time, while the system is in evaluation mode."""
+    collate = sound_collate(run)
+    with evaluating(run.system):
+        for start in range(0, len(samples), size):
+            yield collate(samples[start : start + size])
+
+
+def sound_retrieval_measures(run: Any, samples: Sequence[Any]) -> Rows:
+    """How well sounds find their captions, and captions their sounds. A repeated caption is one text.
+
+    Raises ``ValueError`` for fewer than two different captions: there would be nothing to choose from.
+    """
+    captions = list(dict.fromkeys(sample.caption for sample in samples))
+    if len(captions) < 2:
+        raise ValueError("Retrieval needs at least two different captions, and these sounds have one.")
+    sounds = torch.cat([run.system.encode_audio(one["mel"], one["mel_mask"]) for one in _batches(run, samples)])
+    with evaluating(run.system):
+        texts = torch.cat([run.system.encode_text(*run.tokenizer([caption])) for caption in captions])
+    own = torch.tensor([captions.index(sample.caption) for sample in samples])
+    cosine = sounds @ texts.T
+    return ranking_rows("sound", cosine, cosine.T, F.one_hot(own, len(captions)).bool())
+
+
+def word_measures(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many sounds are called by their word; chance is to say the most common one each time."""
+    says, label = [], []
+    for one in _batches(run, samples):
+        says.append(run.system(one["mel"], one["mel_mask"]).logits.argmax(-1))
+        label.append(one["label"])
+    says, label = torch.cat(says), torch.cat(label)
+    return {"words told": {"obtained": float((says == label).float().mean()), "chance": most_common(label)}}
+
+
+def contrast_measures(run: Any, samples: Sequence[Any]) -> Rows:
+    """How often what was at a hidden frame is found among others of its clip, and how many codes are in use."""
+    right, chance, used = [], [], []
+    for one in _batches(run, samples):
+        waveform, mask = one["waveform"], one["waveform_mask"]
+        draws = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        output = run.system(waveform, mask, draws.masked)
+        cosine = F.normalize(output.context, dim=-1) @ F.normalize(output.target, dim=-1).mT
+        other = torch.stack([codes[place] for codes, place in zip(output.codes, draws.distractor)])
+        same = (other == output.codes[:, :, None]).all(-1)  # of these nobody could tell which is meant
+        wrong = cosine.gather(2, draws.distractor).masked_fill(same, -2).amax(-1)
+        right.append((cosine.diagonal(dim1=1, dim2=2) > wrong)[draws.masked].float())
+        chance.append(1 / (1 + (~same).sum(-1))[draws.masked].float())
+        used.append(output.probability[draws.masked])
+    return {
+        "hidden frames found": {"obtained": float(torch.cat(right).mean()), "chance": float(torch.cat(chance).mean())},
+        f"perplexity of {run.system.config.entries} codes": _perplexity(used),
+    }
+
+
+def reconstruction_measures(run: Any, samples: Sequence[Any]) -> Rows:
+    """How far hidden frames of the log-mel are from what was there; chance is to write the mean of all sounds."""
+    off, blind, used = [], [], []
+    for one in _batches(run, samples):
+        mel, mask = one["mel"], one["mel_mask"]
+        masked = run.system.draw(mask).masked
+        output = run.system(mel, mask, masked)
+        off.append((output.mel - mel).mT[masked].abs())
+        blind.append(mel.mT[masked].abs())
+        used.append(output.probability[masked])
+    return {
+        "distance of hidden frames": {
+            "obtained": float(torch.cat(off).mean()),
+            "chance": float(torch.cat(blind).mean()),
+        },
+        f"perplexity of {run.system.config.entries} codes": _perplexity(used),
+    }
+
+
+def cluster_measures(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many numbers of hidden frames are guessed; chance is to guess the most common one each time."""
+    says, number = [], []
+    for one in _batches(run, samples):
+        waveform, mask = one["waveform"], one["waveform_mask"]
+        masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        says.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
+        number.append(one["cluster"][masked])
+    says, number = torch.cat(says), torch.cat(number)
+    return {
+        "hidden numbers guessed": {"obtained": float((says == number).float().mean()), "chance": most_common(number)}
+    }
+
+
+def _perplexity(probability: list[Tensor]) -> dict[str, float | None]:
+    return {"obtained": float(code_perplexity(torch.cat(probability)).mean()), "chance": None}
+
+
+SOUND_MEASURES: dict[str, Callable[[Any, Sequence[Any]], Rows]] = {
+    "atc": sound_retrieval_measures,
+    "classification": word_measures,
+    "contrastive": contrast_measures,
+    "reconstruction": reconstruction_measures,
+    "cluster": cluster_measures,
+}
