@@ -188,12 +188,12 @@ def train(
     from mmlearn.data.catalogue import asked
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
-    from mmlearn.training.hearing import longest_sound
-    from mmlearn.training.runs import check_output, new_run, nothing_half_written, save_run
+    from mmlearn.training.hearing import sound_options
+    from mmlearn.training.runs import check_output, new_run, nothing_half_written, preset_of, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    reading = asked(data, size=image_size, language=language, skip_bad=skip_bad, seconds=longest_sound(system, preset))
-    samples = load(data, "train", **reading)
+    heard = sound_options(system, preset_of(system, preset))
+    samples = load(data, "train", **asked(data, size=image_size, language=language, skip_bad=skip_bad, **heard))
     _tell(samples)
     made = new_run(
         system,

@@ -122,14 +122,15 @@ def asked(
     size: int | None = None,
     language: str | None = None,
     seconds: float | None = None,
+    speech: bool = False,
     skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Options for :func:`load`, less those that are not asked for.
 
-    ``size`` and ``seconds`` are only for data sets that have them.
+    ``size``, ``seconds`` and ``speech`` are only for data sets that have them.
     """
-    has = options_of(name)
-    options = {"size": size if "size" in has else None, "seconds": seconds if "seconds" in has else None}
+    has, options = options_of(name), {"size": size, "seconds": seconds, "speech": speech}
+    options = {option: value for option, value in options.items() if option in has}
     options |= {"language": language, "skip_bad": skip_bad}
     return {option: value for option, value in options.items() if value}
 

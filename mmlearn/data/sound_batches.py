@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from mmlearn.data.batches import Collate, fetch, normalised, numbered
 from mmlearn.data.hashing import stream
 from mmlearn.data.mel import LogMel, spec_augment
+from mmlearn.data.sound import RATE
 from mmlearn.data.tokenizer import Tokenizer
 
 
@@ -21,7 +22,7 @@ class SoundCollate:
     With ``log_mel`` also ``mel`` and ``mel_mask``, less ``mean`` and over ``std``; with a ``tokenizer`` also ``tokens``
     and ``mask`` of the captions; with ``words``, all that captions may be, their number as ``label``. Samples with
     pictures give ``image`` (pixels from 0 to 1, less ``image_mean`` and over ``image_std``), such with a video
-    ``video``. With ``mark_repeats`` equal captions have equal ``caption_id``.
+    ``video``. With ``mark_repeats`` equal captions have equal ``caption_id``. At most ``seconds`` of a sound are taken.
 
     Raises ``ValueError`` for a caption that is none of ``words``, and where only some of the samples have a picture.
     """
@@ -37,13 +38,15 @@ class SoundCollate:
         image_mean: Sequence[float] = (0.5, 0.5, 0.5),
         image_std: Sequence[float] = (0.5, 0.5, 0.5),
         mark_repeats: bool = False,
+        seconds: float | None = None,
     ):
         self.tokenizer, self.log_mel, self.mean, self.std = tokenizer, log_mel, mean, std
         self.words = None if words is None else {word: number for number, word in enumerate(words)}
         self.image_mean, self.image_std, self.mark_repeats = image_mean, image_std, mark_repeats
+        self.longest = None if seconds is None else round(seconds * RATE)
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
-        waveform, mask = pad_waveforms([sample.waveform for sample in samples])
+        waveform, mask = pad_waveforms([sample.waveform[: self.longest] for sample in samples])
         batch = {"waveform": waveform, "waveform_mask": mask}
         captions = [sample.caption for sample in samples]
         if self.log_mel:

@@ -17,10 +17,9 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import evaluating
 from mmlearn.layers import Config
 from mmlearn.layers.speech import mfcc, standardise
-from mmlearn.models import system as find_system
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.speech import code_perplexity
-from mmlearn.training.feeding import FEEDS, find_feed
+from mmlearn.training.feeding import FEEDS
 from mmlearn.training.rows import Rows, most_common, ranking_rows
 
 CLIPS = 256  # spread through the data, of which statistics and clusters are made
@@ -56,10 +55,9 @@ def longest(config: Config) -> float | None:
     return None if frames is None else frames * HOP
 
 
-def longest_sound(name: str, preset: str) -> float | None:
-    """The same of a system that is not built yet. ``ValueError`` for an unknown system or preset."""
-    find_feed(name)
-    return longest(find_system(name)[1].preset(preset)) if FEEDS[name].hears else None
+def sound_options(name: str, config: Config) -> dict[str, Any]:
+    """What data is asked for a system that hears: sounds that it can take, and captions that somebody says."""
+    return {"seconds": longest(config), "speech": True} if FEEDS[name].hears else {}
 
 
 def fit_to_sounds(
@@ -109,6 +107,7 @@ def sound_collate(run: Any, *, mark_repeats: bool = False, augmented: bool = Fal
         std=heard.std,
         words=heard.words or None,
         mark_repeats=mark_repeats and reads,
+        seconds=longest(run.system.config),
     )
     if mel:
         return SpecAugmented(collate) if augmented else collate

@@ -33,7 +33,7 @@ from mmlearn.evaluation import (
 )
 from mmlearn.models.finetune import PICTURE
 from mmlearn.training.feeding import FEEDS, check_data
-from mmlearn.training.hearing import SOUND_MEASURES, longest
+from mmlearn.training.hearing import SOUND_MEASURES, sound_options
 from mmlearn.training.rows import Rows, most_common, ranking_rows
 from mmlearn.training.runs import Run
 
@@ -71,8 +71,8 @@ def measure(
     """
     config = getattr(run.system.config, "image", run.system.config)
     size = getattr(config, "image_size", run.image_size)
-    seconds = longest(run.system.config) if run.heard else None
-    options = asked(data, size=size, language=language, seconds=seconds, skip_bad=skip_bad)
+    heard = sound_options(run.name, run.system.config)
+    options = asked(data, size=size, language=language, skip_bad=skip_bad, **heard)
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
     endless = data.startswith("scenes")

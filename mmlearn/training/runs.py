@@ -116,6 +116,12 @@ class Run:
         } | ({"heard": self.heard.to_dict()} if self.heard else {})
 
 
+def preset_of(name: str, preset: str) -> Config:
+    """The configuration of this name. ``ValueError`` for a system that is not trained by name, or another preset."""
+    find_feed(name)
+    return find_system(name)[1].preset(preset)
+
+
 def new_run(
     name: str,
     data: Dataset,
@@ -137,9 +143,8 @@ def new_run(
     preset's unless given. Raises ``ValueError`` for a system that does not learn from pairs, an unknown preset or
     objective, data without what the system reads, or a picture size that does not fit the patches.
     """
-    feed = find_feed(name)
-    model, configuration = find_system(name)
-    config = configuration.preset(preset)
+    feed, config = find_feed(name), preset_of(name, preset)
+    model, _ = find_system(name)
     objectives = choose_objectives(name, config, objectives)
     first = fetch(data, [0])[0]
     check_data(name, objectives, first)

@@ -269,3 +269,15 @@ def test_a_run_that_hears_goes_on(mmlearn, fails, sounds, tmp_path):
     assert said.code == 0, said.err
     assert (parted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     fails("train", "wav2vec2", *data, "--steps", 4, "--resume", "--output", parted, says="system was 'decoar2', now")
+
+
+def test_spoken_captions_are_learned_from(mmlearn, fails, tmp_path):
+    """Those of stamps, in a language that is spoken; only with speech are they asked for."""
+    options = ["--steps", 1, "--batch-size", 4, "--vocab-size", 300, "--output", tmp_path / "run"]
+    said = mmlearn("train", "clap", "--data", "stamps", "--language", "es", *options)
+    assert said.code == 0, said.err
+    said = mmlearn("evaluate", tmp_path / "run", "--data", "stamps", "--language", "es", "--limit", 8, "--json")
+    assert "sound to text median rank" in said.out
+    other = ["--steps", 1, "--output", tmp_path / "other"]
+    says = "Nobody says the captions in 'de'; choose from bg, ca, es, fr, ro, ru"
+    fails("train", "clap", "--data", "stamps", "--language", "de", *other, says=says)

@@ -17,7 +17,7 @@ from mmlearn.objectives.clusters import nearest
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
 from mmlearn.training.feeding import FEEDS, HEARS
-from mmlearn.training.hearing import SOUND_MEASURES, Heard, longest, longest_sound
+from mmlearn.training.hearing import SOUND_MEASURES, Heard, longest, sound_options
 from mmlearn.training.measure import MEASURES
 from mmlearn.training.runs import load_run, new_run, save_run
 
@@ -140,11 +140,21 @@ def test_clap_reads_the_captions(made):
 
 
 def test_how_long_a_sound_may_be():
-    assert longest(find_system("ast")[1].tiny()) == longest_sound("ast", "tiny") == pytest.approx(2.0)
-    assert longest_sound("ast", "base") == pytest.approx(10.24)
-    assert longest_sound("clap", "tiny") == pytest.approx(2.56)
-    for name, preset in (("wav2vec2", "tiny"), ("hubert", "base"), ("decoar2", "tiny"), ("clip", "tiny")):
-        assert longest_sound(name, preset) is None
+    for name, preset, seconds in (
+        ("ast", "tiny", 2.0), ("ast", "base", 10.24), ("clap", "tiny", 2.56), ("wav2vec2", "tiny", None),
+        ("hubert", "base", None), ("decoar2", "tiny", None),
+    ):  # fmt: skip
+        config = find_system(name)[1].preset(preset)
+        assert longest(config) == (None if seconds is None else pytest.approx(seconds))
+        assert sound_options(name, config) == {"seconds": longest(config), "speech": True}
+    assert sound_options("clip", find_system("clip")[1].tiny()) == {}
+
+
+def test_longer_sounds_are_cut(made):
+    """Also where the data set cannot do it."""
+    long = [SimpleNamespace(waveform=torch.randn(60_000), caption="low", source="long")]
+    for name, samples in (("ast", 32_000), ("clap", 40_960), ("decoar2", 60_000), ("wav2vec2", 60_000)):
+        assert made[name].collate()(long)["waveform"].shape == (1, samples)
 
 
 @pytest.mark.parametrize("name", HEARS)
