@@ -234,7 +234,9 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
-    limit: Annotated[int, typer.Option(min=2, help="Pairs at most; 256 where both are read together.")] = 5000,
+    limit: Annotated[
+        int, typer.Option(min=2, help="Pairs at most; 256 where both are read together, or heard.")
+    ] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,

@@ -127,8 +127,10 @@ def asked(
 ) -> dict[str, Any]:
     """Options for :func:`load`, less those that are not asked for.
 
-    ``size``, ``seconds`` and ``speech`` are only for data sets that have them.
+    ``size``, ``seconds`` and ``speech`` are only for data sets that have them, and ``seconds`` only for folders: what
+    is made rather than read has as many as it has.
     """
+    seconds = None if str(name) in CARDS | APART else seconds
     has, options = options_of(name), {"size": size, "seconds": seconds, "speech": speech}
     options = {option: value for option, value in options.items() if option in has}
     options |= {"language": language, "skip_bad": skip_bad}

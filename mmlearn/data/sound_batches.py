@@ -23,6 +23,7 @@ class SoundCollate:
     and ``mask`` of the captions; with ``words``, all that captions may be, their number as ``label``. Samples with
     pictures give ``image`` (pixels from 0 to 1, less ``image_mean`` and over ``image_std``), such with a video
     ``video``. With ``mark_repeats`` equal captions have equal ``caption_id``. At most ``seconds`` of a sound are taken.
+    Without ``pictures`` these, and videos, are left out.
 
     Raises ``ValueError`` for a caption that is none of ``words``, and where only some of the samples have a picture.
     """
@@ -39,10 +40,12 @@ class SoundCollate:
         image_std: Sequence[float] = (0.5, 0.5, 0.5),
         mark_repeats: bool = False,
         seconds: float | None = None,
+        pictures: bool = True,
     ):
         self.tokenizer, self.log_mel, self.mean, self.std = tokenizer, log_mel, mean, std
         self.words = None if words is None else {word: number for number, word in enumerate(words)}
         self.image_mean, self.image_std, self.mark_repeats = image_mean, image_std, mark_repeats
+        self.pictures = pictures
         self.longest = None if seconds is None else round(seconds * RATE)
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
@@ -56,9 +59,9 @@ class SoundCollate:
             batch["tokens"], batch["mask"] = self.tokenizer(captions)
         if self.words is not None:
             batch["label"] = torch.tensor([self._number(sample) for sample in samples])
-        if _have(samples, "image"):
+        if self.pictures and _have(samples, "image"):
             batch["image"] = normalised(samples, self.image_mean, self.image_std)
-        if _have(samples, "video"):
+        if self.pictures and _have(samples, "video"):
             batch["video"] = torch.stack([sample.video for sample in samples])
         if self.mark_repeats:
             batch["caption_id"] = numbered(captions)

@@ -11,7 +11,7 @@ from mmlearn.names import choices
 
 @dataclass(frozen=True)
 class Feed:
-    """What a system learns: ``always``, from any pictures with captions; and ``objectives``, which may be chosen.
+    """What a system learns: ``always``, from pictures or sounds with captions; and ``objectives``, which may be chosen.
 
     These need labels of :class:`~mmlearn.data.fusion.FusionCollate`. ``together``: a batch holds those of all, else of
     one drawn for it. ``regions``: the system reads these and no pixels. ``whole_words`` are masked, or else tokens.
@@ -53,7 +53,7 @@ PIXELS = [name for name, feed in FEEDS.items() if not feed.regions and name not 
 
 
 def find_feed(name: Any) -> Feed:
-    """What the system of this name is fed. ``ValueError`` for one that reads more than pictures or sounds and texts."""
+    """What the system of this name is fed. ``ValueError`` for an unknown one, or one trained in Python alone."""
     if not isinstance(name, str) or name not in FEEDS:
         no = f"{name!r} is no system that trains on pictures or sounds with captions"
         if str(name) in SYSTEMS:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -34,6 +35,21 @@ class Heard:
     std: float = 1.0
     words: tuple[str, ...] = ()  # that AST tells apart
     centroids: tuple[tuple[float, ...], ...] = ()  # of the cepstra by which HuBERT's frames are numbered
+
+    def check(self, name: str, config: Config) -> None:
+        """``ValueError`` where it is not what this system needs."""
+        if name == "ast" and len(set(self.words)) != config.num_classes:
+            raise ValueError(f"{len(set(self.words))} words do not fit {config.num_classes} classes.")
+        centroids = torch.tensor(self.centroids)
+        if name == "hubert" and not (centroids.shape == (config.clusters, 39) and centroids.isfinite().all()):
+            raise ValueError(f"centroids are {config.clusters} rows of 39 finite numbers.")
+
+    def like(self, other: "Heard") -> bool:
+        """Whether both are of the same sounds, but for rounding."""
+        mine, others = (torch.tensor([one.mean, one.std]) for one in (self, other))
+        centroids = [torch.tensor(one.centroids) for one in (self, other)]
+        same = self.words == other.words and centroids[0].shape == centroids[1].shape
+        return same and torch.allclose(mine, others, atol=1e-3) and torch.allclose(*centroids, atol=1e-2)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Heard":
@@ -65,7 +81,8 @@ def fit_to_sounds(
 ) -> tuple[Config, Heard]:
     """The configuration for these sounds and captions, and what has to be known of them.
 
-    Raises ``ValueError`` where AST should tell captions apart of which hardly two are the same.
+    Raises ``ValueError`` where AST should tell captions apart of which hardly two are the same, and for fewer frames
+    than HuBERT has clusters.
     """
     heard = Heard()
     if FEEDS[name].hears == "mel":
@@ -74,6 +91,8 @@ def fit_to_sounds(
         text = dict(vocab_size=tokenizer.vocab_size, max_length=tokenizer.max_length, pad_token=tokenizer.pad_token)
         config = replace(config, **text)
     if name == "ast":
+        if hasattr(data, "caption"):  # so that a rare word is not missed
+            captions = [data.caption(index) for index in range(len(data))]
         words = tuple(getattr(data, "words", ()) or sorted(set(captions)))  # Speech Commands knows its own
         if not hasattr(data, "words") and not 2 <= len(words) <= len(captions) / 2:
             raise ValueError(
@@ -84,6 +103,11 @@ def fit_to_sounds(
     if name == "hubert":
         samples = fetch(data, torch.linspace(0, len(data) - 1, min(CLIPS, len(data))).long().tolist())
         frames = torch.cat([mfcc(sample.waveform) for sample in samples])
+        if len(frames) < config.clusters:
+            raise ValueError(
+                f"hubert numbers frames by {config.clusters} clusters, and these sounds have {len(frames)} frames: "
+                "give more of them."
+            )
         generator = torch.Generator().manual_seed(seed)
         frames = frames[torch.randperm(len(frames), generator=generator)[:FRAMES]]
         centroids = cluster(frames, config.clusters, generator=generator)
@@ -94,11 +118,13 @@ def fit_to_sounds(
 def sound_collate(run: Any, *, mark_repeats: bool = False, augmented: bool = False) -> Collate:
     """The collation for a system that hears: log-mels, or waveforms; captions, words or clusters as it needs them.
 
-    Raises ``ValueError`` for waveforms that should be ``augmented``.
+    Raises ``ValueError`` where what should be ``augmented`` is a waveform, or is to be rebuilt.
     """
     heard, mel = run.heard, FEEDS[run.name].hears == "mel"
     if augmented and not mel:
         raise ValueError(f"{run.name} reads waveforms, and augmentation hides parts of log-mels: leave augment out.")
+    if augmented and run.name == "decoar2":
+        raise ValueError("decoar2 rebuilds log-mels, and augmentation would hide parts of them: leave augment out.")
     reads = run.name == "clap"
     collate = SoundCollate(
         run.tokenizer if reads else None,
@@ -108,6 +134,7 @@ def sound_collate(run: Any, *, mark_repeats: bool = False, augmented: bool = Fal
         words=heard.words or None,
         mark_repeats=mark_repeats and reads,
         seconds=longest(run.system.config),
+        pictures=False,
     )
     if mel:
         return SpecAugmented(collate) if augmented else collate
@@ -136,11 +163,16 @@ class Waveforms:
 
 
 def _batches(run: Any, samples: Sequence[Any], size: int = 32) -> Iterator[dict[str, Tensor]]:
-    """Some samples at a time, while the system is in evaluation mode."""
-    collate = sound_collate(run)
+    """Some samples at a time on the system's own device, while it is in evaluation mode."""
+    collate, device = sound_collate(run), next(run.system.parameters()).device
     with evaluating(run.system):
         for start in range(0, len(samples), size):
-            yield collate(samples[start : start + size])
+            yield {name: value.to(device) for name, value in collate(samples[start : start + size]).items()}
+
+
+def _check_hidden(masked: Sequence[Tensor]) -> None:
+    if not any(one.any() for one in masked):
+        raise ValueError("These sounds are too short: none has more frames than one hidden span, so nothing is hidden.")
 
 
 def sound_retrieval_measures(run: Any, samples: Sequence[Any]) -> Rows:
@@ -153,52 +185,73 @@ def sound_retrieval_measures(run: Any, samples: Sequence[Any]) -> Rows:
         raise ValueError("Retrieval needs at least two different captions, and these sounds have one.")
     sounds = torch.cat([run.system.encode_audio(one["mel"], one["mel_mask"]) for one in _batches(run, samples)])
     with evaluating(run.system):
-        texts = torch.cat([run.system.encode_text(*run.tokenizer([caption])) for caption in captions])
+        tokens = ([part.to(sounds.device) for part in run.tokenizer([caption])] for caption in captions)
+        texts = torch.cat([run.system.encode_text(*one) for one in tokens])
     own = torch.tensor([captions.index(sample.caption) for sample in samples])
-    cosine = sounds @ texts.T
+    cosine = (sounds @ texts.T).cpu()
     return ranking_rows("sound", cosine, cosine.T, F.one_hot(own, len(captions)).bool())
 
 
 def word_measures(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many sounds are called by their word; chance is to say the most common one each time."""
+    """How many sounds are called by their word; chance is to say the most common one each time.
+
+    Raises ``ValueError`` for a caption that AST has not learned.
+    """
+    if unknown := {sample.caption for sample in samples} - {*run.heard.words}:
+        raise ValueError(
+            f"{min(unknown)!r} is none of the words that this ast learned: let a column split of captions.csv put some "
+            "of each word into every part, or take another --split."
+        )
     says, label = [], []
     for one in _batches(run, samples):
         says.append(run.system(one["mel"], one["mel_mask"]).logits.argmax(-1))
         label.append(one["label"])
-    says, label = torch.cat(says), torch.cat(label)
+    says, label = torch.cat(says).cpu(), torch.cat(label).cpu()
     return {"words told": {"obtained": float((says == label).float().mean()), "chance": most_common(label)}}
 
 
 def contrast_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How often what was at a hidden frame is found among others of its clip, and how many codes are in use."""
-    right, chance, used = [], [], []
+    right, chance, used, hidden = [], [], [], []
     for one in _batches(run, samples):
         waveform, mask = one["waveform"], one["waveform_mask"]
         draws = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        hidden.append(draws.masked)
         output = run.system(waveform, mask, draws.masked)
         cosine = F.normalize(output.context, dim=-1) @ F.normalize(output.target, dim=-1).mT
         other = torch.stack([codes[place] for codes, place in zip(output.codes, draws.distractor)])
         same = (other == output.codes[:, :, None]).all(-1)  # of these nobody could tell which is meant
         wrong = cosine.gather(2, draws.distractor).masked_fill(same, -2).amax(-1)
         right.append((cosine.diagonal(dim1=1, dim2=2) > wrong)[draws.masked].float())
-        chance.append(1 / (1 + (~same).sum(-1))[draws.masked].float())
+        chance.append(1 / (1 + _different(other, same))[draws.masked].float())
         used.append(output.probability[draws.masked])
+    _check_hidden(hidden)
     return {
         "hidden frames found": {"obtained": float(torch.cat(right).mean()), "chance": float(torch.cat(chance).mean())},
         f"perplexity of {run.system.config.entries} codes": _perplexity(used),
     }
 
 
+def _different(codes: Int[Tensor, "b s k groups"], left_out: Bool[Tensor, "b s k"]) -> Int[Tensor, "b s"]:
+    """How many different codes are among the k of a frame: a distractor that is drawn twice is one."""
+    entries = int(codes.max()) + 1
+    number = (codes * entries ** torch.arange(codes.shape[-1], device=codes.device)).sum(-1).masked_fill(left_out, -1)
+    number = number.sort(-1).values
+    return (number[..., 1:] != number[..., :-1]).sum(-1) + 1 - left_out.any(-1).long()
+
+
 def reconstruction_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How far hidden frames of the log-mel are from what was there; chance is to write the mean of all sounds."""
-    off, blind, used = [], [], []
+    off, blind, used, hidden = [], [], [], []
     for one in _batches(run, samples):
         mel, mask = one["mel"], one["mel_mask"]
         masked = run.system.draw(mask).masked
+        hidden.append(masked)
         output = run.system(mel, mask, masked)
         off.append((output.mel - mel).mT[masked].abs())
         blind.append(mel.mT[masked].abs())
         used.append(output.probability[masked])
+    _check_hidden(hidden)
     return {
         "distance of hidden frames": {
             "obtained": float(torch.cat(off).mean()),
@@ -210,13 +263,15 @@ def reconstruction_measures(run: Any, samples: Sequence[Any]) -> Rows:
 
 def cluster_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How many numbers of hidden frames are guessed; chance is to guess the most common one each time."""
-    says, number = [], []
+    says, number, hidden = [], [], []
     for one in _batches(run, samples):
         waveform, mask = one["waveform"], one["waveform_mask"]
         masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        hidden.append(masked)
         says.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
         number.append(one["cluster"][masked])
-    says, number = torch.cat(says), torch.cat(number)
+    _check_hidden(hidden)
+    says, number = torch.cat(says).cpu(), torch.cat(number).cpu()
     return {
         "hidden numbers guessed": {"obtained": float((says == number).float().mean()), "chance": most_common(number)}
     }

@@ -45,7 +45,8 @@ HELD_OUT = {
     "emoji": "unseen-style",
     "emoji-openmoji": "unseen-style",
 }
-SCENES = 256  # pairs, where a data set has no end
+ENDLESS = ("scenes", "scenes-sound", "scenes-video")
+SCENES = 256  # pairs of these
 FUSED = 256  # pairs, of systems that read picture and text together, and sounds, which take much memory
 AGAIN = 16  # candidates of each query that these look at closely
 
@@ -63,8 +64,8 @@ def measure(
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
     A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
-    256 pairs at most, unless they learned to answer and nothing else; those that hear, 256 sounds. ``tell`` is called
-    with the data once read.
+    256 pairs at most, unless they learned to answer and nothing else; those that hear 256 sounds, unless they tell
+    words. ``tell`` is called with the data once read.
 
     Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the
     system reads; and ``ValueError`` where nothing that it learned has a measure.
@@ -74,8 +75,8 @@ def measure(
     heard = sound_options(run.name, run.system.config)
     options = asked(data, size=size, language=language, skip_bad=skip_bad, **heard)
     samples = load(data, split or HELD_OUT.get(data, "test"), **options)
-    limit = limit if run.learned in ({"itc"}, {"vqa"}) else min(limit, FUSED)
-    endless = data.startswith("scenes")
+    limit = limit if run.learned in ({"itc"}, {"vqa"}, {"classification"}) else min(limit, FUSED)
+    endless = data in ENDLESS
     count = min(limit, SCENES if endless else len(samples))
     pairs = fetch(samples, range(count) if endless else _spread(len(samples), count))
     learned = run.learned if hasattr(pairs[0], "question") else run.learned - {"vqa"} or run.learned

@@ -286,6 +286,7 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
     objectives = choose_objectives(name, config, values.get("objectives") or None)
     if find_feed(name).hears:
         heard = Heard.from_dict(values["heard"])
+        heard.check(name, config)
         return Run(name, model(config).eval(), tokenizer, mean, std, size, objectives, heard=heard)
     answers = tuple(map(str, values.get("answers") or ANSWERS)) if "vqa" in objectives else ()
     if answers and len(answers) != config.answers:
@@ -326,6 +327,8 @@ def check_output(output: Path, run: Run, training: dict, resume: bool) -> None:
     kept = Tokenizer.load(output) if checkpoints(output / "checkpoints") else run.tokenizer
     if not changed and kept.engine.get_vocab() != run.tokenizer.engine.get_vocab():
         changed.append("the captions are others")
+    if not changed and run.heard and not run.heard.like(Heard.from_dict(started["heard"])):
+        changed.append("the sounds are others")
     if changed:
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
 

@@ -41,6 +41,6 @@ def test_the_norm_is_where_it_should_be():
         # A last norm of weight 0 leaves nothing; a first one leaves the blocks nothing but their biases, which are 0.
         assert model(torch.randn(1, 6, 16), mask).abs().max() < 1e-3
         seen = []
-        model.transformer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        model.transformer.blocks[0].register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
         model(torch.randn(1, 6, 16), mask)
         assert bool((seen[0] == 0).all()) is not norm_first

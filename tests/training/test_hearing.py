@@ -13,11 +13,12 @@ from mmlearn.data.batches import fetch
 from mmlearn.data.scene_sound import SoundScenes
 from mmlearn.layers.speech import mfcc
 from mmlearn.models import system as find_system
+from mmlearn.models.hubert import HuBERTConfig
 from mmlearn.objectives.clusters import nearest
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
 from mmlearn.training.feeding import FEEDS, HEARS
-from mmlearn.training.hearing import SOUND_MEASURES, Heard, longest, sound_options
+from mmlearn.training.hearing import SOUND_MEASURES, Heard, _different, longest, sound_options
 from mmlearn.training.measure import MEASURES
 from mmlearn.training.runs import load_run, new_run, save_run
 
@@ -130,6 +131,16 @@ def test_ast_tells_the_words_of_the_data(made):
         new_run("ast", unlike, vocab_size=270)
 
 
+def test_words_that_do_not_fit_are_told(folders, tmp_path):
+    for file in folders["ast"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["heard"]["words"] = ["low", "low", "high"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="2 words do not fit 3 classes"):
+        load_run(tmp_path)
+
+
 def test_clap_reads_the_captions(made):
     run = made["clap"]
     config = run.system.config
@@ -170,11 +181,13 @@ def test_pictures_alone_are_told(name):
         (dict(std=0.0), "std above 0, not 0.0 and 0.0"),
         (dict(centroids=[[1.0, 2.0], [1.0]]), "centroids are of different lengths"),
         (dict(centroids=[["a"]]), "could not convert string to float"),
+        (dict(centroids=[]), "centroids are 50 rows of 39 finite numbers"),
+        (dict(centroids=[[float("nan")] * 39] * 50), "centroids are 50 rows of 39 finite numbers"),
     ],
 )
 def test_damaged_settings_are_told(folders, changes, says, tmp_path):
     with pytest.raises(ValueError, match=says):
-        Heard.from_dict(asdict(Heard()) | changes)
+        Heard.from_dict(asdict(Heard()) | changes).check("hubert", HuBERTConfig.tiny())
     for file in folders["hubert"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
@@ -200,8 +213,8 @@ def test_runs_that_cannot_be(name, options, says):
 @pytest.mark.parametrize("name", HEARS)
 def test_augmentation_is_for_log_mels(made, name):
     run, samples = made[name], fetch(Tones(), range(4))
-    if FEEDS[name].hears == "waveform":
-        with pytest.raises(ValueError, match=f"{name} reads waveforms, and augmentation hides parts of log-mels"):
+    if name not in ("ast", "clap"):
+        with pytest.raises(ValueError, match=f"{name} re(ads waveforms|builds log-mels), and augmentation .*: leave"):
             run.collate(augmented=True)
     else:
         plain, hidden = run.collate()(samples)["mel"], run.collate(augmented=True)(samples)["mel"]
@@ -259,6 +272,40 @@ def test_frames_are_found_among_others(made):
     assert 0 <= found["obtained"] <= 1
     assert 1 / 21 <= found["chance"] < 1
     assert 1 <= rows["perplexity of 32 codes"]["obtained"] <= 32
+
+
+@pytest.mark.parametrize("name", ["decoar2", "hubert", "wav2vec2"])
+def test_sounds_that_are_too_short_are_told(made, name):
+    short = [SimpleNamespace(waveform=torch.randn(900), caption="low", source="short")]
+    with pytest.raises(ValueError, match="These sounds are too short: none has more frames than one hidden span"):
+        SOUND_MEASURES[FEEDS[name].always[0]](made[name], short)
+
+
+def test_too_few_frames_for_the_clusters():
+    with pytest.raises(ValueError, match="hubert numbers frames by 50 clusters, and these sounds have 24 frames"):
+        new_run("hubert", Tones(1), vocab_size=270)
+
+
+def test_chance_counts_a_distractor_once():
+    codes = torch.randint(2, (3, 4, 7, 2), generator=torch.Generator().manual_seed(0))
+    left_out = torch.rand(3, 4, 7, generator=torch.Generator().manual_seed(1)) < 0.4
+    left_out[0, 0], left_out[0, 1] = True, False
+    for row, out, count in zip(codes.flatten(0, 1), left_out.flatten(0, 1), _different(codes, left_out).flatten()):
+        assert count == len({tuple(code) for code in row[~out].tolist()})
+
+
+def test_a_run_goes_on_with_the_same_sounds_only(made):
+    heard = made["hubert"].heard
+    assert heard.like(Heard.from_dict(json.loads(json.dumps(asdict(heard)))))
+    other = new_run("hubert", Tones(12, words=WORDS[::-1]), vocab_size=270, seed=1).heard
+    assert not heard.like(other)
+    assert not Heard(words=("a",)).like(Heard(words=("b",)))
+    assert not Heard(mean=0.0).like(Heard(mean=0.1))
+
+
+def test_pictures_beside_sounds_are_left_alone(made):
+    batch = made["clap"].collate()(fetch(SoundScenes("train", size=24, seconds=0.7, length=4), range(2)))
+    assert "image" not in batch
 
 
 def test_scenes_that_sound_can_be_learned_from():
