@@ -55,6 +55,7 @@ from mmlearn.evaluation.separation import (
     si_sdr,
     si_sdr_improvement,
 )
+from mmlearn.evaluation.speech import found_among_distractors
 
 __all__ = [
     "Embeddings",
@@ -73,6 +74,7 @@ __all__ = [
     "entropy",
     "evaluating",
     "find_mentions",
+    "found_among_distractors",
     "frames_near",
     "grad_cam",
     "gradient_maps",

@@ -61,6 +61,26 @@ def sample_distractors(
     return places.gather(1, other.flatten(1)).view_as(other)
 
 
+def distractor_logits(
+    context: Float[Tensor, "b s d"],
+    target: Float[Tensor, "b s d"],
+    codes: Int[Tensor, "b s groups"],
+    distractor: Int[Tensor, "b s k"],
+    temperature: float = 0.1,
+) -> Float[Tensor, "b s candidates"]:
+    """What :func:`distractor_contrast` compares: a frame's own quantised features first, then its k distractors.
+
+    They are cosines over κ. A distractor whose ``codes`` are those of the frame is the frame, and gets -inf.
+    Source: Baevski et al. 2020 (wav2vec 2.0), equation 3, and official code.
+    """
+    similarity = F.normalize(context, dim=-1) @ F.normalize(target, dim=-1).mT / temperature  # (b, s context, s target)
+    own = similarity.diagonal(dim1=1, dim2=2)[..., None]
+    rows = torch.arange(len(codes), device=codes.device)[:, None, None]
+    others = codes[rows, distractor]  # (b, s, k, groups)
+    same = (others == codes[:, :, None]).all(-1)
+    return torch.cat([own, similarity.gather(2, distractor).masked_fill(same, -torch.inf)], dim=2)
+
+
 def distractor_contrast(
     context: Float[Tensor, "b s d"],
     target: Float[Tensor, "b s d"],
@@ -78,12 +98,7 @@ def distractor_contrast(
     is left out. A context that knows nothing costs about ln(1 + k).
     Source: Baevski et al. 2020 (wav2vec 2.0), equation 3; van den Oord et al. 2018 (CPC), equation 4.
     """
-    similarity = F.normalize(context, dim=-1) @ F.normalize(target, dim=-1).mT / temperature  # (b, s context, s target)
-    own = similarity.diagonal(dim1=1, dim2=2)[..., None]
-    rows = torch.arange(len(codes), device=codes.device)[:, None, None]
-    others = codes[rows, distractor]  # (b, s, k, groups)
-    same = (others == codes[:, :, None]).all(-1)
-    logits = torch.cat([own, similarity.gather(2, distractor).masked_fill(same, -torch.inf)], dim=2)
+    logits = distractor_logits(context, target, codes, distractor, temperature)
     return masked_cross_entropy(logits, torch.zeros_like(distractor[..., 0]).masked_fill(~masked, IGNORED))
 
 

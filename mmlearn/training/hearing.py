@@ -1,12 +1,11 @@
 """Systems that hear: how they are fitted to sounds, what their batches hold, and how well they do."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -15,7 +14,7 @@ from mmlearn.data.batches import Collate, fetch
 from mmlearn.data.mel import HOP, LogMel
 from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation import evaluating
+from mmlearn.evaluation import evaluating, found_among_distractors
 from mmlearn.layers import Config
 from mmlearn.layers.speech import mfcc, standardise
 from mmlearn.objectives.clusters import cluster, nearest
@@ -61,8 +60,6 @@ class Heard:
         if not (torch.tensor([mean, std]).isfinite().all() and std > 0):
             raise ValueError(f"mean and std of log-mels are finite, and std above 0, not {mean} and {std}.")
         return cls(mean, std, tuple(map(str, values["words"])), centroids)
-
-    to_dict = asdict
 
 
 def longest(config: Config) -> float | None:
@@ -170,9 +167,12 @@ def _batches(run: Any, samples: Sequence[Any], size: int = 32) -> Iterator[dict[
             yield {name: value.to(device) for name, value in collate(samples[start : start + size]).items()}
 
 
-def _check_hidden(masked: Sequence[Tensor]) -> None:
-    if not any(one.any() for one in masked):
+def _of_hidden(parts: Sequence[Tensor]) -> Tensor:
+    """All hidden frames of all batches. ``ValueError`` where there is none."""
+    joined = torch.cat(parts)
+    if not len(joined):
         raise ValueError("These sounds are too short: none has more frames than one hidden span, so nothing is hidden.")
+    return joined
 
 
 def sound_retrieval_measures(run: Any, samples: Sequence[Any]) -> Rows:
@@ -212,66 +212,48 @@ def word_measures(run: Any, samples: Sequence[Any]) -> Rows:
 
 def contrast_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How often what was at a hidden frame is found among others of its clip, and how many codes are in use."""
-    right, chance, used, hidden = [], [], [], []
+    right, chance, used = [], [], []
     for one in _batches(run, samples):
         waveform, mask = one["waveform"], one["waveform_mask"]
         draws = run.system.draw(run.system.speech.frame_mask(waveform, mask))
-        hidden.append(draws.masked)
         output = run.system(waveform, mask, draws.masked)
-        cosine = F.normalize(output.context, dim=-1) @ F.normalize(output.target, dim=-1).mT
-        other = torch.stack([codes[place] for codes, place in zip(output.codes, draws.distractor)])
-        same = (other == output.codes[:, :, None]).all(-1)  # of these nobody could tell which is meant
-        wrong = cosine.gather(2, draws.distractor).masked_fill(same, -2).amax(-1)
-        right.append((cosine.diagonal(dim1=1, dim2=2) > wrong)[draws.masked].float())
-        chance.append(1 / (1 + _different(other, same))[draws.masked].float())
+        found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
+        right.append(found[0].float())
+        chance.append(found[1])
         used.append(output.probability[draws.masked])
-    _check_hidden(hidden)
+    right, chance = _of_hidden(right), torch.cat(chance)
     return {
-        "hidden frames found": {"obtained": float(torch.cat(right).mean()), "chance": float(torch.cat(chance).mean())},
+        "hidden frames found": {"obtained": float(right.mean()), "chance": float(chance.mean())},
         f"perplexity of {run.system.config.entries} codes": _perplexity(used),
     }
 
 
-def _different(codes: Int[Tensor, "b s k groups"], left_out: Bool[Tensor, "b s k"]) -> Int[Tensor, "b s"]:
-    """How many different codes are among the k of a frame: a distractor that is drawn twice is one."""
-    entries = int(codes.max()) + 1
-    number = (codes * entries ** torch.arange(codes.shape[-1], device=codes.device)).sum(-1).masked_fill(left_out, -1)
-    number = number.sort(-1).values
-    return (number[..., 1:] != number[..., :-1]).sum(-1) + 1 - left_out.any(-1).long()
-
-
 def reconstruction_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How far hidden frames of the log-mel are from what was there; chance is to write the mean of all sounds."""
-    off, blind, used, hidden = [], [], [], []
+    off, blind, used = [], [], []
     for one in _batches(run, samples):
         mel, mask = one["mel"], one["mel_mask"]
         masked = run.system.draw(mask).masked
-        hidden.append(masked)
         output = run.system(mel, mask, masked)
         off.append((output.mel - mel).mT[masked].abs())
         blind.append(mel.mT[masked].abs())
         used.append(output.probability[masked])
-    _check_hidden(hidden)
+    off, blind = _of_hidden(off), torch.cat(blind)
     return {
-        "distance of hidden frames": {
-            "obtained": float(torch.cat(off).mean()),
-            "chance": float(torch.cat(blind).mean()),
-        },
+        "distance of hidden frames": {"obtained": float(off.mean()), "chance": float(blind.mean())},
         f"perplexity of {run.system.config.entries} codes": _perplexity(used),
     }
 
 
 def cluster_measures(run: Any, samples: Sequence[Any]) -> Rows:
     """How many numbers of hidden frames are guessed; chance is to guess the most common one each time."""
-    says, number, hidden = [], [], []
+    says, number = [], []
     for one in _batches(run, samples):
         waveform, mask = one["waveform"], one["waveform_mask"]
         masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
-        hidden.append(masked)
         says.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
         number.append(one["cluster"][masked])
-    _check_hidden(hidden)
-    says, number = torch.cat(says).cpu(), torch.cat(number).cpu()
+    says, number = _of_hidden(says).cpu(), torch.cat(number).cpu()
     return {
         "hidden numbers guessed": {"obtained": float((says == number).float().mean()), "chance": most_common(number)}
     }

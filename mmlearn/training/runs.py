@@ -113,7 +113,7 @@ class Run:
             "objectives": list(self.objectives),
             "together": self.together,
             "answers": list(self.answers),
-        } | ({"heard": self.heard.to_dict()} if self.heard else {})
+        } | ({"heard": dataclasses.asdict(self.heard)} if self.heard else {})
 
 
 def preset_of(name: str, preset: str) -> Config:
@@ -296,7 +296,7 @@ def _read(values: Any, tokenizer: Tokenizer) -> Run:
 
 
 def check_output(output: Path, run: Run, training: dict, resume: bool) -> None:
-    """Refuse to overwrite a run, and to go on with other settings or captions than it was started with.
+    """Refuse to overwrite a run, and to go on with other settings, captions or sounds than it was started with.
 
     ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
     there is nothing to ``resume``, or where its tokenizer is missing.
@@ -315,6 +315,7 @@ def check_output(output: Path, run: Run, training: dict, resume: bool) -> None:
     try:
         before = json.loads(path.read_text())
         started = {**before, **before["training"], "system": before["system"], "model": before["config"]}
+        heard = Heard.from_dict(before["heard"]) if "heard" in before else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
     settings = json.loads(json.dumps(run.to_dict() | {"training": training}))  # tuples are lists there
@@ -327,7 +328,7 @@ def check_output(output: Path, run: Run, training: dict, resume: bool) -> None:
     kept = Tokenizer.load(output) if checkpoints(output / "checkpoints") else run.tokenizer
     if not changed and kept.engine.get_vocab() != run.tokenizer.engine.get_vocab():
         changed.append("the captions are others")
-    if not changed and run.heard and not run.heard.like(Heard.from_dict(started["heard"])):
+    if not changed and heard and not heard.like(run.heard):
         changed.append("the sounds are others")
     if changed:
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")

@@ -271,6 +271,12 @@ def test_a_run_that_hears_goes_on(mmlearn, fails, sounds, tmp_path):
     assert said.code == 0, said.err
     assert (parted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     fails("train", "wav2vec2", *data, "--steps", 4, "--resume", "--output", parted, says="system was 'decoar2', now")
+    for path in folder.glob("*.flac"):  # the same captions
+        soundfile.write(path, tone(loudness=0.01), RATE)
+    fails("train", "decoar2", *data, "--steps", 4, "--resume", "--output", parted, says="the sounds are others")
+    config = json.loads((parted / "config.json").read_text())
+    (parted / "config.json").write_text(json.dumps(config | {"heard": {"mean": "loud"}}))
+    fails("train", "decoar2", *data, "--steps", 4, "--resume", "--output", parted, says="or is damaged")
 
 
 def test_spoken_captions_are_learned_from(mmlearn, fails, tmp_path):

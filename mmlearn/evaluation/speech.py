@@ -1,0 +1,28 @@
+"""Is what was hidden in speech found again?"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.objectives.speech import distractor_logits
+
+
+def found_among_distractors(
+    context: Float[Tensor, "b s d"],
+    target: Float[Tensor, "b s d"],
+    codes: Int[Tensor, "b s groups"],
+    distractor: Int[Tensor, "b s k"],
+    masked: Bool[Tensor, "b s"],
+) -> tuple[Bool[Tensor, "hidden"], Float[Tensor, "hidden"]]:
+    """For each hidden frame: whether its context is nearest to its own features, and how often one that guesses is.
+
+    Inputs are those of :func:`~mmlearn.objectives.distractor_contrast`. A guess is among different codes: distractors
+    of one code are one, and those of the frame's own are none. Source: Baevski et al. 2020 (wav2vec 2.0), section 5.1.
+    """
+    logits = distractor_logits(context, target, codes, distractor)[masked]  # the own first
+    rows = torch.arange(len(codes), device=codes.device)[:, None, None]
+    number = codes[rows, distractor][masked].long()  # (hidden, k, groups)
+    number = (number * (int(codes.max()) + 1) ** torch.arange(codes.shape[-1], device=codes.device)).sum(-1)
+    number = number.masked_fill(logits[:, 1:] == -torch.inf, -1).sort(-1).values
+    different = (number[:, :1] >= 0).sum(-1) + (number[:, 1:] != number[:, :-1]).sum(-1)
+    return logits[:, 0] > logits[:, 1:].amax(-1), 1 / (1 + different)
