@@ -9,18 +9,21 @@ from einops import rearrange
 
 from mmlearn.objectives import pair_cross_entropy
 
-# The smaller one is what chapters train, on a second or two. In the larger, AST and CLAP hear ten seconds, and texts
-# are as long as CLAP's published ones; wav2vec 2.0 has a third of its published channels.
+# The smaller one is what chapters train, on a second or two. In the larger, AST and CLAP hear ten seconds; texts have
+# from the fewest to the most tokens of Clotho's captions (8 to 20 words, and a token before and after), padded to 77 as
+# CLAP's official code pads all; wav2vec 2.0 has a third of its published channels.
 SIZES = {
     "64 wide, 3 layers": dict(
         width=64, depth=3, heads=4, mels=64, frames=200, patch=16, step=10, classes=35,
         pieces=2, swin_patch=8, window=4, swin_width=24, depths=(2, 2), swin_heads=(2, 4),
-        vocab=512, length=16, pairs=32, samples=16_000, channels=(16, 24, 32, 48, 64, 64, 64), clips=16, steps=15,
+        vocab=512, words=(8, 16), length=16, pairs=32,
+        samples=16_000, channels=(16, 24, 32, 48, 64, 64, 64), clips=16, steps=9,
     ),
     "256 wide, 6 layers": dict(
         width=256, depth=6, heads=4, mels=64, frames=1000, patch=16, step=10, classes=527,
         pieces=4, swin_patch=4, window=8, swin_width=48, depths=(2, 2, 2), swin_heads=(2, 4, 8),
-        vocab=5120, length=77, pairs=2, samples=32_000, channels=(168,) * 7, clips=4, steps=15,
+        vocab=5120, words=(10, 22), length=77, pairs=2,
+        samples=32_000, channels=(168,) * 7, clips=4, steps=9,
     ),
 }  # fmt: skip
 
@@ -29,7 +32,8 @@ def batch(size):
     """Log-mels, each with a class, and a text of which some tokens are padding."""
     generator = torch.Generator().manual_seed(0)
     b, t = size["pairs"], size["length"]
-    mask = torch.arange(t) < torch.randint(t // 2, t + 1, (b, 1), generator=generator)
+    least, most = size["words"]
+    mask = torch.arange(t) < torch.randint(least, most + 1, (b, 1), generator=generator)
     return {
         "mel": torch.randn(b, size["mels"], size["frames"], generator=generator),
         "label": torch.randint(size["classes"], (b,), generator=generator),

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+STARTS = 3  # of the processes of each comparison
 ROUNDS_BEFORE = 2  # that do not count
 PAUSE = 0.02  # seconds before a step, in which threads that spun after the last one, another's, go to sleep
 
@@ -71,8 +72,26 @@ def compare(builds, rounds, threads=(1, 2)):
     not counted.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
-    its loss, and that function's arguments. Seconds are medians over ``rounds`` steps of AdamW.
+    its loss, and that function's arguments. All is done ``STARTS`` times, for where a process finds its memory makes
+    all its steps a few per cent faster or slower: seconds are one number a start, the median over ``rounds`` steps of
+    AdamW, and MiB the median over starts.
     """
+    starts = [_compare_once(builds, rounds, threads) for _ in range(STARTS)]
+    results = {}
+    for name in builds:
+        runs = [start[name] for start in starts]
+        peak = statistics.median(run["peak_mib"] for run in runs)
+        seconds = {count: [run["seconds"][count] for run in runs] for count in threads}
+        results[name] = runs[0] | {"peak_mib": round(peak), "seconds": seconds}
+    return results
+
+
+def ratio(times, others):
+    """How many times as long as others: the median over starts, in each of which both took turns."""
+    return round(statistics.median(time / other for time, other in zip(times, others, strict=True)), 3)
+
+
+def _compare_once(builds, rounds, threads):
     context = multiprocessing.get_context("spawn")
     pipes, processes, results = {}, [], {}
     for name, (build, *arguments) in builds.items():
@@ -81,7 +100,7 @@ def compare(builds, rounds, threads=(1, 2)):
         processes[-1].start()
         other.close()  # so that a process that dies ends the wait below
         parameters, peak, gflop = pipes[name].recv()
-        results[name] = {"parameters": parameters, "peak_mib": round(peak), "gflop": round(gflop, 2), "seconds": {}}
+        results[name] = {"parameters": parameters, "peak_mib": peak, "gflop": round(gflop, 2), "seconds": {}}
     for count in threads:
         times = {name: [] for name in builds}
         for _ in range(ROUNDS_BEFORE + rounds):

@@ -128,8 +128,8 @@ def test_three_losses(count, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import pairs
 
-    size = dict(width=24, depth=2, heads=3, vocab=90, length=9, regions=2, features=5, classes=3)
-    size |= dict(picture=20, patch=5, pairs=count)
+    size = dict(width=24, depth=2, heads=3, vocab=90, words=(4, 9), regions=2, features=5, classes=3)
+    size |= dict(picture=20, patch=5, pairs=count, length=9)
     (ours, loss), (published, published_loss) = pairs.blip_pretraining(size), pairs.published_blip_pretraining(size)
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, published)]
     assert counts[0] == counts[1]
