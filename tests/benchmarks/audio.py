@@ -1,6 +1,9 @@
 """Systems that hear, as they are here and their twins of Transformers, of one size each, on one batch.
 
 No dropout, as chapters train. Every twin is equal: with our weights it has our loss.
+
+CLAP's texts are padded as its own code pads them, which is not computed here; without padding it takes 0.93 of its
+twin's time in the larger size.
 """
 
 import fusion

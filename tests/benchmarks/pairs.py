@@ -3,6 +3,7 @@
 No dropout, as chapters train. What Transformers has no twin of is put beside what is nearest.
 """
 
+import copy
 import re
 import tempfile
 
@@ -393,51 +394,103 @@ def published_blip_pretraining(size):
     return model, lambda: model(given["image"], given["whole"], given["mask"])
 
 
+QUEUE = 1024  # earlier pairs that ALBEF compares with
+
+
 def albef(size):
+    """A step of pretraining, with the average moved."""
     from mmlearn.models.albef import ALBEF, ALBEFConfig
 
     half = size["depth"] // 2
-    depth = dict(text_depth=half, fusion_depth=size["depth"] - half)
-    model = ALBEF(ALBEFConfig(**ours(size, image=vision(size), queue_size=1, **depth)))
-    given = batch(size)
-    return model, lambda: F.cross_entropy(
-        model.match(given["image"], given["whole"], given["mask"]), given["match_label"]
-    )
+    more = dict(text_depth=half, fusion_depth=size["depth"] - half, queue_size=QUEUE, alpha_ramp=0)
+    model, given = ALBEF(ALBEFConfig(**ours(size, image=vision(size), **more))), batch(size)
+    given = pick(given, "image", "tokens", "mask", "token_label")
+
+    def loss():
+        model.after_step()
+        return total(model.loss(given))
+
+    return model, loss
 
 
-class NearALBEF(nn.Module):
+class NearALBEFEncoders(nn.Module):
     """ALBEF's three encoders, of Transformers' parts."""
 
     def __init__(self, size):
         from transformers import BertConfig, BertModel, BlipTextConfig, BlipVisionConfig, BlipVisionModel
+        from transformers.models.bert.modeling_bert import BertOnlyMLMHead
         from transformers.models.blip.modeling_blip_text import BlipTextModel
 
         super().__init__()
         half, width = size["depth"] // 2, size["width"]
         image = dict(image_size=size["picture"], patch_size=size["patch"], hidden_size=width)
         image |= dict(num_hidden_layers=size["depth"], num_attention_heads=size["heads"], intermediate_size=4 * width)
-        fusion = theirs(size, num_hidden_layers=size["depth"] - half, encoder_hidden_size=width)
+        special = dict(bos_token_id=2, sep_token_id=3)
+        fusion = theirs(size, num_hidden_layers=size["depth"] - half, encoder_hidden_size=width, **special)
+        text = BertConfig(**theirs(size, num_hidden_layers=half))
         self.image = BlipVisionModel(BlipVisionConfig(**image))
-        self.text = BertModel(BertConfig(**theirs(size, num_hidden_layers=half)), add_pooling_layer=False)
+        self.text = BertModel(text, add_pooling_layer=False)
         self.fusion = BlipTextModel(BlipTextConfig(**fusion), add_pooling_layer=False)
         self.fusion.embeddings = None  # it goes on from the text encoder
-        self.match = nn.Linear(width, 2)
+        self.image_projection, self.text_projection = nn.Linear(width, 256), nn.Linear(width, 256)
+        self.head = BertOnlyMLMHead(text)
+        self.head.predictions.decoder.weight = self.text.embeddings.word_embeddings.weight
 
-    def forward(self, image, tokens, mask):
+    def read(self, image, tokens, mask):
+        """States of picture and text, and a vector of each."""
         image = self.image(image).last_hidden_state
         text = self.text(tokens, attention_mask=mask).last_hidden_state
-        states = self.fusion(
+        vectors = self.image_projection(image[:, 0]), self.text_projection(text[:, 0])
+        return image, text, tuple(F.normalize(vector, dim=-1) for vector in vectors)
+
+    def fuse(self, image, text, mask):
+        return self.fusion(
             encoder_embeds=text,
             attention_mask=mask,
             encoder_hidden_states=image,
             encoder_attention_mask=torch.ones(image.shape[:2], dtype=torch.long),
             is_decoder=False,
         ).last_hidden_state
-        return self.match(states[:, 0])
+
+    def fill(self, image, tokens, mask):
+        """What each token may be."""
+        return self.head(self.fuse(image, self.text(tokens, attention_mask=mask).last_hidden_state, mask))
+
+
+class NearALBEF(nn.Module):
+    """ALBEF's three losses. What is no layer, queue, wrong pairs, contrast and moving the average, is ours."""
+
+    def __init__(self, size):
+        from mmlearn.layers.queue import PairQueue
+
+        super().__init__()
+        self.online = NearALBEFEncoders(size)
+        self.average = copy.deepcopy(self.online).requires_grad_(False)
+        self.match, self.scale = nn.Linear(size["width"], 2), nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.queue, self.chance = PairQueue(QUEUE, 256), torch.Generator()
+
+    def forward(self, image, tokens, mask, token_label):
+        from mmlearn.objectives import update_average
+        from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
+
+        update_average(self.average, self.online, 0.995)
+        hidden, scale, number = token_label != -100, self.scale.exp(), torch.full((len(tokens),), -1)
+        whole = torch.where(hidden, token_label, tokens)
+        states, text, fast = self.online.read(image, whole, mask)
+        with torch.no_grad():
+            slow_states, _, slow = self.average.read(image, whole, mask)
+            taught = self.average.fill(slow_states, tokens, mask).softmax(-1)
+        fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
+        contrast = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, scale, 0.4)
+        picture, words, label = hard_triples(fast, slow, fitting(number), scale, self.chance)
+        both = self.match(self.online.fuse(states[picture], text[words], mask[words])[:, 0])
+        logits = self.online.fill(states, tokens, mask)
+        soft = -(taught * logits.log_softmax(-1)).sum(-1)[hidden].mean()
+        gaps = 0.6 * F.cross_entropy(logits.flatten(0, 1), token_label.flatten()) + 0.4 * soft
+        self.queue.push(*slow, number)
+        return contrast + F.cross_entropy(both, label) + gaps
 
 
 def near_albef(size):
     model, given = NearALBEF(size), batch(size)
-    return model, lambda: F.cross_entropy(
-        model(given["image"], given["whole"], given["mask"].long()), given["match_label"]
-    )
+    return model, lambda: model(given["image"], given["tokens"], given["mask"].long(), given["token_label"])
