@@ -149,7 +149,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 @app.command()
 def train(
     system: Annotated[str, typer.Argument(help="Such as clip, uniter or clap; a wrong name is answered with all.")],
-    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
@@ -232,7 +232,7 @@ def train(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
-    data: Annotated[str, typer.Option(help="A packaged data set, or a folder with captions.csv.")],
+    data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[
         int, typer.Option(min=2, help="Pairs at most; 256 where both are read together, or heard.")
@@ -281,7 +281,7 @@ def data(context: typer.Context, as_json: Json = False) -> None:
 
 @data_app.command("show")
 def data_show(
-    name: Annotated[str, typer.Argument(help="A packaged data set, or a folder with captions.csv.")],
+    name: Annotated[str, typer.Argument(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="The PNG, or page (.html), to write; in runs/data if not given.")

@@ -97,7 +97,7 @@ APART = {
 
 
 def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
-    """A data set by its name, or a folder by its path: of pictures or sounds with captions, or of Speech Commands.
+    """A data set by its name, or a folder by its path: with captions, or as COCO, WebDataset or Speech Commands come.
 
     ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
     and whatever the data set says of its own options.
@@ -148,12 +148,19 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
 
 
 def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
-    from mmlearn.data.folder import Folder
+    from mmlearn.data.coco import CocoFolder, coco_folder
+    from mmlearn.data.folder import Folder, has_captions
+    from mmlearn.data.shards import ShardFolder, shard_folder
     from mmlearn.data.sound_folder import SoundFolder, names_sounds
     from mmlearn.data.speech_commands import SpeechCommands, speech_commands_folder
 
     if speech_commands_folder(folder):
         return SpeechCommands
+    if not has_captions(folder):
+        if coco_folder(folder):
+            return CocoFolder
+        if shard_folder(folder):
+            return ShardFolder
     return SoundFolder if names_sounds(folder) else Folder
 
 

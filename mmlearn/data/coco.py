@@ -7,6 +7,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from mmlearn.data.pictures import ImageText, read_picture
+from mmlearn.names import choices
 
 
 class CocoCaptions(Dataset):
@@ -49,3 +50,37 @@ class CocoCaptions(Dataset):
     def __getitem__(self, index: int) -> ImageText:
         _, name, caption = self.samples[index]
         return ImageText(read_picture(self.images / name, self.size), caption, name)
+
+
+class CocoFolder(CocoCaptions):
+    """COCO as it is unpacked: ``annotations/captions_train2017.json`` beside its pictures in ``train2017``.
+
+    Splits are train and val, for captions of test are not public. Of several years the last is taken whose pictures
+    are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is missing.
+    """
+
+    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
+        files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
+        here = {path: name for path, name in files.items() if name.startswith(split)}
+        if not here:
+            splits = sorted({name.rstrip("0123456789") for name in files.values()})
+            raise ValueError(f"{folder} has no captions of {split!r}; {choices(split, splits)}.")
+        places = [
+            (path, images)
+            for path, name in here.items()
+            for images in (Path(folder) / name, Path(folder) / "images" / name)
+            if images.is_dir()
+        ]
+        if not places:
+            raise FileNotFoundError(f"There is no folder {Path(folder) / [*here.values()][-1]} of pictures.")
+        annotations, images = places[-1]
+        super().__init__(images, annotations, size=size)
+
+
+def coco_folder(folder: str | Path) -> bool:
+    """Whether COCO's captions lie in this folder."""
+    return bool(_annotations(folder))
+
+
+def _annotations(folder: str | Path) -> list[Path]:
+    return sorted((Path(folder) / "annotations").glob("captions_*.json"))

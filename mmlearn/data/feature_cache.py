@@ -1,13 +1,12 @@
 """Features that are computed once: kept on disk under a hash of all that they are made of."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from mmlearn.data.hashing import digest
 from mmlearn.files import written_whole
 from mmlearn.home import home
 
@@ -24,7 +23,7 @@ def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor |
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    path = features_folder() / f"{_digest(content)}.safetensors"
+    path = features_folder() / f"{digest(FORMAT, *content)}.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError):
@@ -39,15 +38,3 @@ def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor |
 def features_folder() -> Path:
     """Where features are kept."""
     return home() / "features"
-
-
-def _digest(content: tuple[Tensor | str | int, ...]) -> str:
-    seen = hashlib.sha256(FORMAT.encode())
-    for item in content:
-        if isinstance(item, Tensor):
-            item = item.detach().cpu().contiguous()
-            seen.update(f"\0{item.dtype} {tuple(item.shape)}\0".encode())
-            seen.update(item.flatten().view(torch.uint8).numpy())
-        else:
-            seen.update(f"\0{type(item).__name__} {item}\0".encode())
-    return seen.hexdigest()

@@ -86,15 +86,24 @@ def _pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
         yield image, caption, split
 
 
+CAPTIONS = ("captions.csv", "captions.jsonl")
+
+
+def has_captions(folder: str | Path) -> bool:
+    """Whether a captions file lies in this folder."""
+    return any((Path(folder) / name).is_file() for name in CAPTIONS)
+
+
 def caption_lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
     """The numbered lines of a folder's captions file, and that file. ``FileNotFoundError`` where there is none."""
-    csv_path, jsonl_path = folder / "captions.csv", folder / "captions.jsonl"
+    csv_path, jsonl_path = (folder / name for name in CAPTIONS)
     if csv_path.is_file():
         return _csv(csv_path), csv_path
     if jsonl_path.is_file():
         return _jsonl(jsonl_path), jsonl_path
     raise FileNotFoundError(
-        f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption)."
+        f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption); "
+        "or give a folder with annotations/captions_*.json of COCO, or with tar files of WebDataset."
     )
 
 

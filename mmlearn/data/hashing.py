@@ -1,8 +1,11 @@
-"""Random numbers that are a function of where they are used, so that sample i never depends on sample i - 1."""
+"""Hashes: random numbers that are a function of where they are used, so that sample i never depends on sample i - 1;
+and what tells whether two tensors hold the same."""
 
 import hashlib
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def stream(*parts: int | str) -> np.uint64:
@@ -32,3 +35,16 @@ def _mix(z: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
 def uniform(key: np.uint64, index: np.ndarray, count: int) -> np.ndarray:
     """``count`` float32 numbers in [0, 1) for each index, (n, count)."""
     return (random_bits(key, index, count) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+def digest(*content: Tensor | str | int) -> str:
+    """SHA-256 of all this, in hexadecimal: of a tensor its type, shape and numbers."""
+    seen = hashlib.sha256()
+    for item in content:
+        if isinstance(item, Tensor):
+            item = item.detach().cpu().contiguous()
+            seen.update(f"\0{item.dtype} {tuple(item.shape)}\0".encode())
+            seen.update(item.flatten().view(torch.uint8).numpy())
+        else:
+            seen.update(f"\0{type(item).__name__} {item}\0".encode())
+    return seen.hexdigest()

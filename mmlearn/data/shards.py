@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
+from mmlearn.data.folder import SPLITS, split_of
 from mmlearn.data.pictures import SUFFIXES, ImageText, read_picture
+from mmlearn.names import choices
 
 TEXTS = ("txt", "text", "caption", "json")
 
@@ -53,9 +55,10 @@ class Shards(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> ImageText:
-        (shard, key), parts = self.samples[index]
-        name = f"{key} in {shard}"
+    def caption(self, index: int) -> str:
+        """A caption without its picture."""
+        _, parts = self.samples[index]
+        name = self._name(index)
         text = _read(parts["text"]).decode("utf-8", errors="replace")
         if parts["text"].suffix == "json":
             try:
@@ -65,7 +68,48 @@ class Shards(Dataset):
                 raise ValueError(f"{name} has no caption: its .json is no JSON object ({error}).") from error
         if not text.strip():
             raise ValueError(f"{name} has an empty caption.")
-        return ImageText(read_picture(_read(parts["image"]), self.size, name=name), text.strip(), name)
+        return text.strip()
+
+    def _name(self, index: int) -> str:
+        (shard, key), _ = self.samples[index]
+        return f"{key} in {shard}"
+
+    def __getitem__(self, index: int) -> ImageText:
+        _, parts = self.samples[index]
+        caption, name = self.caption(index), self._name(index)
+        return ImageText(read_picture(_read(parts["image"]), self.size, name=name), caption, name)
+
+
+class ShardFolder(Shards):
+    """All shards of a folder, also of folders in it.
+
+    Where names begin with train, val or test, as in ``train-0001.tar`` or ``train/0001.tar``, these are the splits.
+    Otherwise 80, 10 and 10 % of the samples go to each, by the name of a sample. Errors are those of :class:`Shards`.
+    """
+
+    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
+        if split not in SPLITS:
+            raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
+        shards = {path: path.relative_to(folder).as_posix() for path in _tars(folder)}
+        named = any(name.startswith(SPLITS[:3]) for name in shards.values())
+        if named and split != "all":
+            shards = {path: name for path, name in shards.items() if name.startswith(split)}
+            if not shards:
+                raise ValueError(f"{folder} has no shards of {split}, such as {split}-0001.tar.")
+        super().__init__([str(path) for path in shards], size=size)
+        if not named and split != "all":
+            self.samples = [sample for sample in self.samples if split_of(sample[0][1]) == split]
+            if not self.samples:
+                raise ValueError(f"{folder} has too few samples to have some for {split}.")
+
+
+def shard_folder(folder: str | Path) -> bool:
+    """Whether there are tar files in this folder."""
+    return bool(_tars(folder))
+
+
+def _tars(folder: str | Path) -> list[Path]:
+    return sorted(Path(folder).rglob("*.tar"))
 
 
 def _members(shard: Path) -> list[tuple[str, int, int]]:

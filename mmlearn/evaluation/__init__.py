@@ -47,7 +47,16 @@ from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
 from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
-from mmlearn.evaluation.retrieval import Embeddings, embed, median_rank, recall_at, retrieval, similarity
+from mmlearn.evaluation.retrieval import (
+    Embeddings,
+    belongs,
+    embed,
+    first_seen,
+    median_rank,
+    recall_at,
+    retrieval,
+    similarity,
+)
 from mmlearn.evaluation.separation import (
     SeparationScores,
     ideal_estimates,
@@ -63,6 +72,7 @@ __all__ = [
     "Mentions",
     "Predictions",
     "SeparationScores",
+    "belongs",
     "best_region",
     "box_of_map",
     "box_scores",
@@ -74,6 +84,7 @@ __all__ = [
     "entropy",
     "evaluating",
     "find_mentions",
+    "first_seen",
     "found_among_distractors",
     "frames_near",
     "grad_cam",

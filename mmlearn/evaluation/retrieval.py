@@ -1,6 +1,6 @@
 """Does a picture find its text, and a text its picture?"""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,48 +8,71 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.data.batches import Collate
+from mmlearn.data.hashing import digest
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.objectives import late_interaction
 
 
 class Embeddings(NamedTuple):
-    """What a dual encoder makes of n pictures and m different texts: one vector each, or one a token."""
+    """What a dual encoder makes of n different pictures and m different texts: one vector each, or one a token."""
 
     image: Float[Tensor, "n ..."]  # (n, d) or (n, p, d)
     text: Float[Tensor, "m ..."]  # (m, d) or (m, t, d)
     text_mask: Bool[Tensor, "m t"]
     positives: Bool[Tensor, "n m"]  # which text is whose caption
     captions: list[str]  # the m texts
+    first: list[int]  # for each picture the number of the first sample that shows it
 
 
 def embed(system: nn.Module, samples: Sequence[Any], collate: Collate, *, batch_size: int = 256) -> Embeddings:
-    """``encode_image`` of all samples and ``encode_text`` of all their captions, a repeated one once.
+    """``encode_image`` of all pictures and ``encode_text`` of all captions, each once however many samples have it.
 
-    In evaluation mode and on the system's own device; the result is on the CPU.
+    All captions of a picture are right for it. In evaluation mode and on the system's own device; the result is on the
+    CPU.
     """
     device = next(system.parameters()).device
-    captions = list(dict.fromkeys(sample.caption for sample in samples))
-    number = {caption: i for i, caption in enumerate(captions)}
-    images, texts, masks = [], {}, {}
+    picture, first = first_seen(digest(sample.image) for sample in samples)
+    text, first_text = first_seen(sample.caption for sample in samples)
+    images, texts, masks = [], [], []
     with evaluating(system):
         for start in range(0, len(samples), batch_size):
-            part = samples[start : start + batch_size]
-            batch = {name: value.to(device) for name, value in collate(part).items()}
-            images.append(system.encode_image(batch["image"]).cpu())
-            encoded = system.encode_text(batch["tokens"], batch["mask"]).cpu()
-            for sample, text, mask in zip(part, encoded, batch["mask"].cpu()):
-                texts.setdefault(number[sample.caption], text)
-                masks.setdefault(number[sample.caption], mask)
-    positives = torch.zeros(len(samples), len(captions), dtype=torch.bool)
-    positives[torch.arange(len(samples)), [number[sample.caption] for sample in samples]] = True
-    order = range(len(captions))
+            rows = range(start, min(start + batch_size, len(samples)))
+            batch = {name: value.to(device) for name, value in collate([samples[i] for i in rows]).items()}
+            shown = [row for row, i in enumerate(rows) if first[picture[i]] == i]
+            said = [row for row, i in enumerate(rows) if first_text[text[i]] == i]
+            if shown:
+                images.append(system.encode_image(batch["image"][shown]).cpu())
+            if said:
+                tokens, mask = batch["tokens"][said], batch["mask"][said]
+                texts += [*system.encode_text(tokens, mask).cpu()]
+                masks += [*mask.cpu()]
     return Embeddings(
         torch.cat(images),
-        torch.stack([texts[i] for i in order]),
-        torch.stack([masks[i] for i in order]),
-        positives,
-        captions,
+        torch.stack(texts),
+        torch.stack(masks),
+        belongs(picture, text),
+        [samples[i].caption for i in first_text],
+        first,
     )
+
+
+def first_seen(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
+    """A number for each key, from 0 and equal where keys are; and for each number where it is first."""
+    number: dict[Hashable, int] = {}
+    numbers, first = [], []
+    for i, key in enumerate(keys):
+        if key not in number:
+            number[key] = len(number)
+            first.append(i)
+        numbers.append(number[key])
+    return numbers, first
+
+
+def belongs(one: Sequence[int], other: Sequence[int]) -> Bool[Tensor, "n m"]:
+    """Which of n numbers stands beside which of m anywhere, as pictures do beside their captions."""
+    positives = torch.zeros(max(one) + 1, max(other) + 1, dtype=torch.bool)
+    positives[list(one), list(other)] = True
+    return positives
 
 
 def similarity(embeddings: Embeddings) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:

@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from mmlearn.data.batches import Collate, fetch
+from mmlearn.data.hashing import digest
 from mmlearn.data.mel import HOP, LogMel
 from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation import evaluating, found_among_distractors
+from mmlearn.evaluation import belongs, evaluating, first_seen, found_among_distractors
 from mmlearn.layers import Config
 from mmlearn.layers.speech import mfcc, standardise
 from mmlearn.objectives.clusters import cluster, nearest
@@ -176,20 +176,21 @@ def _of_hidden(parts: Sequence[Tensor]) -> Tensor:
 
 
 def sound_retrieval_measures(run: Any, samples: Sequence[Any]) -> Rows:
-    """How well sounds find their captions, and captions their sounds. A repeated caption is one text.
+    """How well sounds find their captions, and captions their sounds. A repeated one of either counts once.
 
     Raises ``ValueError`` for fewer than two different captions: there would be nothing to choose from.
     """
-    captions = list(dict.fromkeys(sample.caption for sample in samples))
-    if len(captions) < 2:
+    sound, first = first_seen(digest(sample.waveform) for sample in samples)
+    text, first_text = first_seen(sample.caption for sample in samples)
+    if len(first_text) < 2:
         raise ValueError("Retrieval needs at least two different captions, and these sounds have one.")
-    sounds = torch.cat([run.system.encode_audio(one["mel"], one["mel_mask"]) for one in _batches(run, samples)])
+    batches = _batches(run, [samples[i] for i in first])
+    sounds = torch.cat([run.system.encode_audio(one["mel"], one["mel_mask"]) for one in batches])
     with evaluating(run.system):
-        tokens = ([part.to(sounds.device) for part in run.tokenizer([caption])] for caption in captions)
+        tokens = ([part.to(sounds.device) for part in run.tokenizer([samples[i].caption])] for i in first_text)
         texts = torch.cat([run.system.encode_text(*one) for one in tokens])
-    own = torch.tensor([captions.index(sample.caption) for sample in samples])
     cosine = (sounds @ texts.T).cpu()
-    return ranking_rows("sound", cosine, cosine.T, F.one_hot(own, len(captions)).bool())
+    return ranking_rows("sound", cosine, cosine.T, belongs(sound, text))
 
 
 def word_measures(run: Any, samples: Sequence[Any]) -> Rows:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from mmlearn.data import fetch, load
 from mmlearn.data.catalogue import asked
+from mmlearn.data.coco import coco_folder
 from mmlearn.evaluation import (
+    Embeddings,
     embed,
     evaluating,
     find_mentions,
@@ -63,7 +65,8 @@ def measure(
 ) -> Rows:
     """``{measure: {"obtained": …, "chance": …}}`` of a trained run on held-out data, of what it learned.
 
-    A repeated caption is one text, and fits every picture that has it. Systems that read picture and text together see
+    A repeated caption is one text, and fits every picture that has it; a repeated picture or sound is one, and all its
+    captions fit it. Systems that read picture and text together see
     256 pairs at most, unless they learned to answer and nothing else; those that hear 256 sounds, unless they tell
     words. ``tell`` is called with the data once read.
 
@@ -74,7 +77,7 @@ def measure(
     size = getattr(config, "image_size", run.image_size)
     heard = sound_options(run.name, run.system.config)
     options = asked(data, size=size, language=language, skip_bad=skip_bad, **heard)
-    samples = load(data, split or HELD_OUT.get(data, "test"), **options)
+    samples = load(data, split or HELD_OUT.get(data) or ("val" if coco_folder(data) else "test"), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}, {"classification"}) else min(limit, FUSED)
     endless = data in ENDLESS
     count = min(limit, SCENES if endless else len(samples))
@@ -114,7 +117,7 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
     both_ways = similarity(embeddings)
     rows = ranking_rows("image", *both_ways, embeddings.positives)
     if hasattr(run.system, "match"):
-        score, draw = _match(run, samples, embeddings.captions), torch.Generator().manual_seed(0)
+        score, draw = _match(run, samples, embeddings), torch.Generator().manual_seed(0)
         with evaluating(run.system):
             both_ways = rerank_both_ways(*both_ways, score, AGAIN, generator=draw)
         rows |= ranking_rows("image", *both_ways, embeddings.positives, ", re-ranked")
@@ -127,9 +130,10 @@ def retrieval_measures(run: Run, samples: Sequence[Any]) -> Rows:
     return rows | alignment_measures(run, samples)
 
 
-def _match(run: Run, samples: Sequence[Any], captions: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
+def _match(run: Run, samples: Sequence[Any], embeddings: Embeddings) -> Callable[[Tensor, Tensor], Tensor]:
     """How much better each picture, by its number, fits each caption than it does not."""
-    images, (tokens, mask) = run.pairs()(samples)["image"], run.tokenizer(captions)
+    images = run.pairs()([samples[i] for i in embeddings.first])["image"]
+    tokens, mask = run.tokenizer(embeddings.captions)
 
     def score(image: Tensor, text: Tensor) -> Tensor:
         logits = run.system.match(images[image], tokens[text], mask[text])

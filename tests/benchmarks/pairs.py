@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 # The smaller one is what chapters train. A vocabulary takes as large a share of the work as 30,522 words do in base.
-# The two numbers of ``words`` are the fewest and most tokens of a text, in the larger one of COCO's captions (10.5 words
-# on average, and a token before and after); all are padded to ``length``.
+# The two numbers of ``words`` are the fewest and most tokens of a text, in the larger one of COCO's captions (10.5
+# words on average, and a token before and after); all are padded to ``length``.
 SIZES = {
     "64 wide, 3 layers": dict(
         width=64, depth=3, heads=4, vocab=512, words=(8, 16), length=16, regions=9, features=192, classes=144,

@@ -5,9 +5,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
-from mmlearn.data.coco import CocoCaptions
+from mmlearn.data import load
+from mmlearn.data.coco import CocoCaptions, CocoFolder
+from mmlearn.training.measure import measure
+from mmlearn.training.runs import new_run
 
 pytest.importorskip("pycocotools")
 
@@ -121,3 +125,61 @@ def test_without_pycocotools_it_says_what_to_install(coco, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=r"pip install 'mmlearn\[scale\]'"):
         CocoCaptions(*coco.write())
+
+
+def unpacked(coco, *names, images=""):
+    """COCO's own folders, with the same three pictures in each."""
+    root = coco.images.parent / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for name in names:
+        (root / "annotations" / f"captions_{name}.json").write_text(json.dumps(coco.content))
+        (root / images).mkdir(exist_ok=True)
+        (root / images / name).symlink_to(coco.images)
+    return root
+
+
+@pytest.mark.parametrize("images", ["", "images"])
+def test_a_folder_as_it_is_unpacked(coco, images):
+    root = unpacked(coco, "train2014", "train2017", "val2017", images=images)
+    (root / images / "train2014").unlink()
+    (root / "annotations" / "captions_train2014.json").write_text("damaged, and not asked for")
+    data = load(root, "train", size=4)
+    assert type(data) is CocoFolder
+    assert (len(data), data.images) == (5, root / images / "train2017")
+    assert len(load(root, "val")) == 5
+    with pytest.raises(ValueError, match=r"no captions of 'test'; choose from train, val"):
+        load(root, "test")
+    with pytest.raises(ValueError, match="has no option 'skip_bad'"):
+        load(root, skip_bad=True)
+    (root / "captions.csv").write_text("image,caption\nown.png,the user's own\n")
+    (root / "own.png").write_bytes((coco.images / "000000000000.png").read_bytes())
+    assert load(root, "all").caption(0) == "the user's own"
+
+
+def test_a_folder_without_its_pictures(coco):
+    root = unpacked(coco, "val2017")
+    (root / "val2017").unlink()
+    with pytest.raises(FileNotFoundError, match=f"There is no folder {root}/val2017 of pictures"):
+        load(root, "val")
+
+
+def test_no_caption_of_a_picture_is_wrong(coco):
+    """Measured on val, for there is no test: the blue picture has two captions, and either finds it."""
+    root = unpacked(coco, "train2017", "val2017")
+    data = load(root, size=32)
+    run = new_run("clip", data)
+    rows = measure(run, str(root))
+    assert rows["image to text R@1 of 5"]["chance"] == pytest.approx((2 + 2 + 1) / 3 / 5)
+    assert rows["text to image R@1 of 3"]["chance"] == pytest.approx(1 / 3)
+    colour = {0: [1, 0], 1: [-1, 2], 2: [-1, -2]}
+    run.system.encode_image = lambda image: torch.tensor(
+        [colour[int(one.mean((1, 2)).argmax())] for one in image]
+    ).float()
+    texts = {data.caption(i): colour[data.numbers[i]] for i in range(5)}
+    tokens, mask = run.tokenizer(list(texts))
+    tokens = {tuple(row[real].tolist()): value for row, real, value in zip(tokens, mask, texts.values())}
+    run.system.encode_text = lambda given, mask: torch.tensor(
+        [tokens[tuple(row[real].tolist())] for row, real in zip(given, mask)]
+    ).float()
+    rows = measure(run, str(root))
+    assert rows["image to text R@1 of 5"]["obtained"] == rows["text to image R@1 of 3"]["obtained"] == 1

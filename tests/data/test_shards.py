@@ -9,7 +9,9 @@ import tarfile
 import pytest
 from PIL import Image
 
-from mmlearn.data.shards import Shards
+from mmlearn.data import load
+from mmlearn.data.folder import split_of
+from mmlearn.data.shards import ShardFolder, Shards
 
 webdataset = pytest.importorskip("webdataset")
 COLOURS = ("red", "green", "blue")
@@ -165,3 +167,39 @@ def test_without_webdataset_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=r"pip install 'mmlearn\[scale\]'"):
         Shards(write(tmp_path / "x.tar", samples(1)))
+
+
+@pytest.mark.parametrize("pattern", ["{}-{:04}.tar", "{}/{:04}.tar"])
+def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
+    for split, count in (("train", 5), ("test", 2)):
+        for shard in range(2):
+            path = tmp_path / pattern.format(split, shard)
+            path.parent.mkdir(exist_ok=True)
+            write(path, samples(count, 10 * shard))
+    data = load(tmp_path, size=4)
+    assert type(data) is ShardFolder
+    assert (len(data), len(load(tmp_path, "test")), len(load(tmp_path, "all"))) == (10, 4, 14)
+    assert data.caption(5) == data[5].caption == "caption 10"
+    assert data[5].image.shape == (3, 4, 4)
+    with pytest.raises(ValueError, match=r"has no shards of val, such as val-0001\.tar"):
+        load(tmp_path, "val")
+    with pytest.raises(ValueError, match=r"no split 'tests'; did you mean 'test'"):
+        load(tmp_path, "tests")
+
+
+def test_a_folder_whose_shards_name_none(tmp_path):
+    write(tmp_path / "0000.tar", samples(100))
+    write(tmp_path / "0001.tar", samples(100, 100))
+    parts = {split: {key for (_, key), _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
+    assert parts["train"] | parts["val"] | parts["test"] == parts["all"]
+    assert sum(map(len, parts.values())) == 2 * len(parts["all"]) == 400
+    assert 140 <= len(parts["train"]) <= 175
+    assert min(len(parts["val"]), len(parts["test"])) >= 8
+    for path in tmp_path.iterdir():
+        path.unlink()
+    write(tmp_path / "0000.tar", samples(1))
+    own = split_of("000000")
+    assert len(load(tmp_path, own)) == 1
+    for split in {"train", "val", "test"} - {own}:
+        with pytest.raises(ValueError, match=f"too few samples to have some for {split}"):
+            load(tmp_path, split)

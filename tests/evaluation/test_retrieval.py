@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmlearn.evaluation import Embeddings, embed, median_rank, recall_at, retrieval, similarity
+from mmlearn.evaluation import Embeddings, belongs, embed, first_seen, median_rank, recall_at, retrieval, similarity
 from mmlearn.evaluation.retrieval import ranks
 
 
@@ -168,9 +168,36 @@ def test_embed_takes_each_caption_once(batch_size, training):
     assert system.training is training
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_embed_takes_each_picture_once(batch_size):
+    """As in COCO, where a picture has about five captions: none of them is wrong, and no copy competes with it."""
+    shown, captions = [3, 1, 3, 3, 0, 1], ["a", "bb", "c", "a", "bb", "dd"]
+    samples = [SimpleNamespace(image=torch.full((3, 2, 2), float(i)), caption=c) for i, c in zip(shown, captions)]
+    system = Recorder()
+    got = embed(system, samples, collate, batch_size=batch_size)
+    assert got.image[:, 0].tolist() == [3, 1, 0]
+    assert got.first == [0, 1, 4]
+    assert sum(system.sizes) == 3
+    pairs = set(zip(shown, captions))
+    assert got.positives.tolist() == [[(i, caption) in pairs for caption in got.captions] for i in (3, 1, 0)]
+    assert (
+        recall_at(1, got.positives.float(), got.positives)
+        == recall_at(1, got.positives.T.float(), got.positives.T)
+        == 1
+    )
+
+
+def test_first_seen_and_belongs():
+    assert first_seen("abcab") == ([0, 1, 2, 0, 1], [0, 1, 2])
+    assert first_seen([]) == ([], [])
+    assert belongs([0, 1, 0], [2, 0, 1]).tolist() == [[False, True, True], [True, False, False]]
+
+
 def test_similarity_of_single_vectors_is_the_cosine():
     image, text = torch.randn(3, 4), torch.randn(5, 4)
-    got = similarity(Embeddings(image, text, torch.ones(5, 2, dtype=torch.bool), torch.ones(3, 5) > 0, list("abcde")))
+    got = similarity(
+        Embeddings(image, text, torch.ones(5, 2, dtype=torch.bool), torch.ones(3, 5) > 0, list("abcde"), [0, 1, 2])
+    )
     expected = torch.tensor([[sum(a * b for a, b in zip(u, v)) for v in text.tolist()] for u in image.tolist()])
     torch.testing.assert_close(got[0], expected)
     assert torch.equal(got[1], got[0].T)
@@ -181,7 +208,7 @@ def test_similarity_of_a_vector_a_token_is_late_interaction():
     generator = torch.Generator().manual_seed(0)
     image, text = torch.randn(n, p, d, generator=generator), torch.randn(m, t, d, generator=generator)
     mask = torch.arange(t) < torch.tensor([5, 1, 3, 2])[:, None]
-    got = similarity(Embeddings(image, text, mask, torch.ones(n, m) > 0, list("abcd")))
+    got = similarity(Embeddings(image, text, mask, torch.ones(n, m) > 0, list("abcd"), list(range(n))))
     for i in (0, 63, 64, 69):
         for j in range(m):
             table = image[i] @ text[j, mask[j]].T  # (p, real tokens)

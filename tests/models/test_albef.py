@@ -131,7 +131,7 @@ def test_maps_of_words_over_patches():
 
 def test_retrieval_finds_its_embeddings():
     model, batch = apart(), pairs(3)
-    samples = [SimpleNamespace(index=i, caption=str(i)) for i in range(3)]
+    samples = [SimpleNamespace(index=i, caption=str(i), image=batch["image"][i]) for i in range(3)]
 
     def collate(samples):
         return {name: rows[[sample.index for sample in samples]] for name, rows in batch.items()}

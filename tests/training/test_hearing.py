@@ -251,6 +251,17 @@ def test_captions_are_found_after_training():
         rows_of(new_run("clap", Tones(), vocab_size=270), Tones(6, words=("low",)), "atc")
 
 
+def test_no_caption_of_a_sound_is_wrong(made):
+    """As in Clotho, where a sound has five captions."""
+    told = [
+        SimpleNamespace(waveform=Tones()[i].waveform, caption=f"{Tones().caption(i)} {one}")
+        for i in (0, 1)
+        for one in "ab"
+    ]
+    rows = SOUND_MEASURES["atc"](made["clap"], told)
+    assert rows["sound to text R@1 of 4"]["chance"] == rows["text to sound R@1 of 2"]["chance"] == 0.5
+
+
 def test_what_is_hidden_is_rebuilt_after_training():
     before = rows_of(new_run("decoar2", Tones(), vocab_size=270), Tones(18), "reconstruction")
     after = rows_of(train("decoar2", Tones(), 120, optimizer="muon", learning_rate=4e-3), Tones(18), "reconstruction")
