@@ -410,7 +410,7 @@ def test_another_picture_is_not_that_of_a_neighbour(made, samples):
 def test_ranking_again(made, samples):
     """Vectors that are all alike find nothing; a close look finds everything, in any number of pictures and texts."""
     other = dataclasses.replace(samples[0], image=samples[0].image * 0.9)  # another picture with the same caption
-    samples = [*samples, other, samples[1]]  # and one that is there already
+    samples = [samples[1], *samples, other]  # and one of them is there twice
     rows = measure.retrieval_measures(knowing(made("albef"), samples), samples)
     for name in ("image to text R@1 of 15", "text to image R@1 of 16"):
         assert rows[name]["obtained"] == pytest.approx(1 / 15)
