@@ -116,6 +116,12 @@ def options_of(name: str | Path) -> list[str]:
     return sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
 
 
+def held_out(name: str | Path) -> str:
+    """The split to evaluate on: the one that the data set says, or test. Raises ``ValueError`` as :func:`load` does."""
+    loader, _ = _find(name)
+    return getattr(loader, "evaluated_on", "test")
+
+
 def asked(
     name: str | Path,
     *,

@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 from mmlearn.data.pictures import ImageText, read_picture
 from mmlearn.names import choices
 
+DIGITS = "0123456789"  # of the year in a name
+
 
 class CocoCaptions(Dataset):
     """One sample a caption: ``images`` is the folder of pictures, ``annotations`` the ``captions_*.json`` beside it.
@@ -59,11 +61,13 @@ class CocoFolder(CocoCaptions):
     are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is missing.
     """
 
+    evaluated_on = "val"
+
     def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
         files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
-        here = {path: name for path, name in files.items() if name.startswith(split)}
+        here = {path: name for path, name in files.items() if name.rstrip(DIGITS) == split}
         if not here:
-            splits = sorted({name.rstrip("0123456789") for name in files.values()})
+            splits = sorted({name.rstrip(DIGITS) for name in files.values()})
             raise ValueError(f"{folder} has no captions of {split!r}; {choices(split, splits)}.")
         places = [
             (path, images)

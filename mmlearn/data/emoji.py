@@ -65,6 +65,7 @@ class Emoji(Dataset):
     """
 
     archive = "emoji"
+    evaluated_on = "unseen-style"
     splits: ClassVar = {  # name → (styles, whether its concepts are the held-out ones)
         "train": (KNOWN, False),
         "unseen-style": (FLUENT, False),

@@ -81,7 +81,7 @@ class Shards(Dataset):
 
 
 class ShardFolder(Shards):
-    """All shards of a folder, also of folders in it.
+    """All shards of a folder, and of the folders in it.
 
     Where names begin with train, val or test, as in ``train-0001.tar`` or ``train/0001.tar``, these are the splits.
     Otherwise 80, 10 and 10 % of the samples go to each, by the name of a sample. Errors are those of :class:`Shards`.
@@ -109,7 +109,7 @@ def shard_folder(folder: str | Path) -> bool:
 
 
 def _tars(folder: str | Path) -> list[Path]:
-    return sorted(Path(folder).rglob("*.tar"))
+    return sorted([*Path(folder).glob("*.tar"), *Path(folder).glob("*/*.tar")])  # and no deeper: it may hold anything
 
 
 def _members(shard: Path) -> list[tuple[str, int, int]]:

@@ -291,6 +291,8 @@ class TalkingLips(Dataset):
     seconds that are not 1 to 20 or no whole number of frames.
     """
 
+    evaluated_on = "unseen-speaker"
+
     def __init__(
         self, split: str = "train", *, size: int = 32, seed: int = 0, length: int = 100_000, seconds: float = 2.0
     ):

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.data import fetch, load
-from mmlearn.data.catalogue import asked
-from mmlearn.data.coco import coco_folder
+from mmlearn.data.catalogue import asked, held_out
 from mmlearn.evaluation import (
     Embeddings,
     embed,
@@ -39,14 +38,6 @@ from mmlearn.training.hearing import SOUND_MEASURES, sound_options
 from mmlearn.training.rows import Rows, most_common, ranking_rows
 from mmlearn.training.runs import Run
 
-HELD_OUT = {
-    "scenes": "test",
-    "scenes-sound": "test",
-    "scenes-video": "test",
-    "talking-lips": "unseen-speaker",
-    "emoji": "unseen-style",
-    "emoji-openmoji": "unseen-style",
-}
 ENDLESS = ("scenes", "scenes-sound", "scenes-video")
 SCENES = 256  # pairs of these
 FUSED = 256  # pairs, of systems that read picture and text together, and sounds, which take much memory
@@ -77,7 +68,7 @@ def measure(
     size = getattr(config, "image_size", run.image_size)
     heard = sound_options(run.name, run.system.config)
     options = asked(data, size=size, language=language, skip_bad=skip_bad, **heard)
-    samples = load(data, split or HELD_OUT.get(data) or ("val" if coco_folder(data) else "test"), **options)
+    samples = load(data, split or held_out(data), **options)
     limit = limit if run.learned in ({"itc"}, {"vqa"}, {"classification"}) else min(limit, FUSED)
     endless = data in ENDLESS
     count = min(limit, SCENES if endless else len(samples))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mmlearn.data import load
+from mmlearn.data.catalogue import held_out
 from mmlearn.data.coco import CocoCaptions, CocoFolder
 from mmlearn.training.measure import measure
 from mmlearn.training.runs import new_run
@@ -149,11 +150,16 @@ def test_a_folder_as_it_is_unpacked(coco, images):
     assert len(load(root, "val")) == 5
     with pytest.raises(ValueError, match=r"no captions of 'test'; choose from train, val"):
         load(root, "test")
+    with pytest.raises(ValueError, match=r"no captions of 't'"):
+        load(root, "t")
     with pytest.raises(ValueError, match="has no option 'skip_bad'"):
         load(root, skip_bad=True)
     (root / "captions.csv").write_text("image,caption\nown.png,the user's own\n")
     (root / "own.png").write_bytes((coco.images / "000000000000.png").read_bytes())
     assert load(root, "all").caption(0) == "the user's own"
+    assert held_out(root) == "test"  # of the user's own, where COCO has val
+    (root / "captions.csv").unlink()
+    assert held_out(root) == "val"
 
 
 def test_a_folder_without_its_pictures(coco):

@@ -181,6 +181,9 @@ def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
     assert (len(data), len(load(tmp_path, "test")), len(load(tmp_path, "all"))) == (10, 4, 14)
     assert data.caption(5) == data[5].caption == "caption 10"
     assert data[5].image.shape == (3, 4, 4)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "train-9.tar").write_text("not looked for")
+    assert len(load(tmp_path)) == 10
     with pytest.raises(ValueError, match=r"has no shards of val, such as val-0001\.tar"):
         load(tmp_path, "val")
     with pytest.raises(ValueError, match=r"no split 'tests'; did you mean 'test'"):

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmlearn.data import fetch, load
+from mmlearn.data import CARDS, fetch, load
+from mmlearn.data.catalogue import held_out
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.training.checkpoint import save_model
 from mmlearn.training.feeding import PAIRED
-from mmlearn.training.measure import HELD_OUT, measure
+from mmlearn.training.measure import measure
 from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 WEIGHTS = "model.safetensors"
@@ -312,9 +313,11 @@ def test_pictures_without_links_have_no_pointing(folders):
 
 
 def test_held_out_parts_exist_and_are_not_for_training():
-    for name, split in HELD_OUT.items():
-        assert split != "train"
-        assert len(load(name, split)) > 0
+    splits = {name: held_out(name) for name in CARDS}
+    assert {splits.pop(name) for name in ("emoji", "emoji-openmoji")} == {"unseen-style"}
+    assert splits.pop("talking-lips") == "unseen-speaker"
+    assert set(splits.values()) == {"test"}
+    assert all(len(load(name, held_out(name))) > 0 for name in CARDS)
 
 
 def test_measuring_other_data(folders):
