@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
@@ -21,8 +21,7 @@ from mmlearn.data import CARDS, fetch, load
 from mmlearn.exercises import Task, tasks
 
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
-BUILDING = ("build", "sources", "packing", "stamps_archive")  # for whoever builds the archives anew
-NOT_SHOWN = tuple(f"mmlearn.data.{module}" for module in BUILDING)
+NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
 
 
@@ -287,8 +286,8 @@ def api_pages() -> dict[str, str]:
     pages, rows = {}, []
     for part in parts:
         package = import_module(f"mmlearn.{part}")
-        inner = [f"mmlearn.{part}.{name}" for name in _modules(package)]
-        pages[f"{part}.rst"] = api_page([package.__name__, *(name for name in inner if name not in NOT_SHOWN)])
+        inner = [name for name in _inner(package) if not name.startswith(NOT_SHOWN)]
+        pages[f"{part}.rst"] = api_page([package.__name__, *inner])
         rows.append((f"[mmlearn.{part}]({part}.rst)", first_sentence(package.__doc__ or "")))
     toctree = "```{toctree}\n:hidden:\n\n" + "\n".join(parts) + "\n```\n"
     intro = (
@@ -299,6 +298,12 @@ def api_pages() -> dict[str, str]:
     )
     pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
     return pages
+
+
+def _inner(package: ModuleType) -> list[str]:
+    """The modules of a package and of the packages inside it, by their full names."""
+    found = walk_packages(getattr(package, "__path__", []), f"{package.__name__}.")
+    return sorted(module.name for module in found if "._" not in module.name)
 
 
 def _modules(package: ModuleType) -> list[str]:

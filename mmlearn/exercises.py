@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mmlearn.chapters import PACKAGE
 from mmlearn.files import written_whole
-from mmlearn.home import home
 from mmlearn.names import choices
+from mmlearn.user_folder import user_folder
 
 NOT_SOLVED = "not solved yet"
 
@@ -237,7 +237,7 @@ def tasks(exercise: Path) -> list[Task]:
 
 def progress_file() -> Path:
     """Where solved tasks are remembered: under ``MMLEARN_HOME``, by default ``~/.mmlearn``."""
-    return home() / "progress.json"
+    return user_folder() / "progress.json"
 
 
 def solved() -> set[str]:

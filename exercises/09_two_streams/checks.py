@@ -9,7 +9,7 @@ from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
 from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, task
 from mmlearn.layers import attention
 from mmlearn.layers.attention import co_attention
-from mmlearn.layers.regions import box_sizes
+from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.objectives.masked import smooth_region_regression
 
 

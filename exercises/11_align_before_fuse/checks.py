@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmlearn.evaluation import box_of_map, gradient_maps
 from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
-from mmlearn.layers.queue import queue_places
+from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import moving_average, trailing_average
 

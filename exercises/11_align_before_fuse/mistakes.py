@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.evaluation import box_of_map, gradient_maps
-from mmlearn.layers.queue import queue_places
+from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import moving_average, trailing_average
 

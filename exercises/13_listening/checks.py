@@ -10,9 +10,9 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, new_seed, task
-from mmlearn.layers.ctc_decoding import collapse
-from mmlearn.layers.quantiser import straight_through
-from mmlearn.layers.speech import frame_count, frame_mask, window
+from mmlearn.generation.ctc import collapse
+from mmlearn.models.speech.encoder import frame_count, frame_mask, window
+from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import (
     ctc_log_likelihood,
     distractor_contrast,

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from mmlearn.layers.ctc_decoding import collapse
-from mmlearn.layers.quantiser import straight_through
-from mmlearn.layers.speech import frame_count, frame_mask
+from mmlearn.generation.ctc import collapse
+from mmlearn.models.speech.encoder import frame_count, frame_mask
+from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import (
     ctc_log_likelihood,
     distractor_contrast,

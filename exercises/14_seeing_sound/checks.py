@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmlearn.data.scene_sound import add_noise
+from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
 from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
-from mmlearn.models.av_hubert import imposters
+from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.objectives import masked_multimodal_cluster, modality_dropout, ratio_masks
 
 

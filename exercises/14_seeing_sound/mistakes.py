@@ -5,9 +5,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from mmlearn.data.scene_sound import add_noise
+from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
-from mmlearn.models.av_hubert import imposters
+from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.objectives import masked_multimodal_cluster, modality_dropout, ratio_masks
 
 # Sounds.

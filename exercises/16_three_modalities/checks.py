@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, new_seed, task
-from mmlearn.layers.tokens import drop_tokens
-from mmlearn.models.mult import read_others
+from mmlearn.models.trimodal.drop_token import drop_tokens
+from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import binding_loss, central_moment_discrepancy, difference_loss, info_nce, mil_nce
 
 

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from mmlearn.layers.tokens import drop_tokens
-from mmlearn.models.mult import read_others
+from mmlearn.models.trimodal.drop_token import drop_tokens
+from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import binding_loss, central_moment_discrepancy, difference_loss, info_nce, mil_nce
 
 # Fewer tokens.

@@ -31,7 +31,7 @@ CARDS = {
         size="none: drawn on the fly",
         splits=("train", "val", "test", "composition"),
         shows="8 or 9 shapes on a grid, of which the caption names two; masks, boxes, links, graph, questions",
-        module="mmlearn.data.scenes",
+        module="mmlearn.data.made.scenes",
         loader="Scenes",
     ),
     "scenes-sound": Card(
@@ -39,7 +39,7 @@ CARDS = {
         size="none: made on the fly",
         splits=("train", "val", "test", "composition"),
         shows="the same scenes; the two named objects sound, by turns or at once, each known by itself and in time",
-        module="mmlearn.data.scene_sound",
+        module="mmlearn.data.made.scene_sound",
         loader="SoundScenes",
     ),
     "scenes-video": Card(
@@ -47,7 +47,7 @@ CARDS = {
         size="none: made on the fly",
         splits=("train", "val", "test", "composition"),
         shows="three shapes that move and collide, with a sound at each collision; who hits whom, and in what order",
-        module="mmlearn.data.scene_video",
+        module="mmlearn.data.made.scene_video",
         loader="VideoScenes",
     ),
     "talking-lips": Card(
@@ -55,7 +55,7 @@ CARDS = {
         size="none: made on the fly",
         splits=("train", "val", "test", "unseen-speaker"),
         shows="drawn mouths that speak syllables, of which eye and ear each tell a known part; a unit for each frame",
-        module="mmlearn.data.talking",
+        module="mmlearn.data.made.talking_lips",
         loader="TalkingLips",
     ),
     "emoji": Card(
@@ -63,7 +63,7 @@ CARDS = {
         size="8 MB",
         splits=("train", "unseen-style", "unseen-concept", "unseen-both"),
         shows="1,644 concepts in 5 drawing styles, with names and keywords in 30 languages",
-        module="mmlearn.data.emoji",
+        module="mmlearn.data.packaged.emoji",
         loader="Emoji",
     ),
     "emoji-openmoji": Card(
@@ -71,7 +71,7 @@ CARDS = {
         size="1 MB",
         splits=("unseen-style", "unseen-both"),
         shows="the same concepts as line art: the hardest style",
-        module="mmlearn.data.emoji",
+        module="mmlearn.data.packaged.emoji",
         loader="OpenMoji",
     ),
     "stamps": Card(
@@ -79,7 +79,7 @@ CARDS = {
         size="21 MB",
         splits=("train", "val", "test"),
         shows="951 pictures with captions in 55 languages, six of them also spoken by people, and 101 sound effects",
-        module="mmlearn.data.stamps",
+        module="mmlearn.data.packaged.stamps",
         loader="Stamps",
     ),
 }
@@ -90,7 +90,7 @@ APART = {
         size="22 MB, installed apart: pip install 'mmlearn[vqa]'",
         splits=("train", "test"),
         shows="5,000 pictures of one shape with 48,248 questions and their answers, of which the captions are made",
-        module="mmlearn.data.easy_vqa",
+        module="mmlearn.data.packaged.easy_vqa",
         loader="EasyVQA",
     ),
 }
@@ -154,11 +154,11 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
 
 
 def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
-    from mmlearn.data.coco import CocoFolder, coco_folder
-    from mmlearn.data.folder import Folder, has_captions
-    from mmlearn.data.shards import ShardFolder, shard_folder
-    from mmlearn.data.sound_folder import SoundFolder, names_sounds
-    from mmlearn.data.speech_commands import SpeechCommands, speech_commands_folder
+    from mmlearn.data.read.coco import CocoFolder, coco_folder
+    from mmlearn.data.read.folder import Folder, has_captions
+    from mmlearn.data.read.shards import ShardFolder, shard_folder
+    from mmlearn.data.read.sound_folder import SoundFolder, names_sounds
+    from mmlearn.data.read.speech_commands import SpeechCommands, speech_commands_folder
 
     if speech_commands_folder(folder):
         return SpeechCommands

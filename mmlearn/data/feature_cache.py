@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmlearn.data.hashing import digest
 from mmlearn.files import written_whole
-from mmlearn.home import home
+from mmlearn.user_folder import user_folder
 
 FORMAT = "mmlearn features 1"
 
@@ -37,4 +37,4 @@ def cached_features(compute: Callable[[], dict[str, Tensor]], *content: Tensor |
 
 def features_folder() -> Path:
     """Where features are kept."""
-    return home() / "features"
+    return user_folder() / "features"

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mmlearn.data.batches import normalised, numbered
 from mmlearn.data.hashing import stream, uniform
-from mmlearn.data.questions import ANSWERS
-from mmlearn.data.regions import SceneDetector, scene_keys
-from mmlearn.data.scenes import SceneSample, lay_out
+from mmlearn.data.made.questions import ANSWERS
+from mmlearn.data.made.regions import SceneDetector, scene_keys
+from mmlearn.data.made.scenes import SceneSample, lay_out
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.names import choices
 from mmlearn.objectives.masked import mask_regions, mask_tokens

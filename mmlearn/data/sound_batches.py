@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mmlearn.data.batches import Collate, fetch, normalised, numbered
 from mmlearn.data.hashing import stream
 from mmlearn.data.mel import LogMel, spec_augment
-from mmlearn.data.sound import RATE
+from mmlearn.data.read.sound import RATE
 from mmlearn.data.tokenizer import Tokenizer
 
 

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.data.batches import Collate
 from mmlearn.data.hashing import stream
-from mmlearn.data.scene_sound import add_noise
+from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.data.sound_batches import SoundCollate, pad_waveforms
 from mmlearn.data.tokenizer import Tokenizer
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmlearn.models.ast import AST, ASTConfig
+from mmlearn.models.audio.ast import AST, ASTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 from mmlearn.pretrained.vit import BLOCK

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmlearn.models.bert import BERT, BERTConfig
+from mmlearn.models.text.bert import BERT, BERTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

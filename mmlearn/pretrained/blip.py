@@ -4,7 +4,7 @@ Salesforce/blip-image-captioning-base. The numbers are defaults of that format."
 from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.blip import BLIP, BLIPConfig
+from mmlearn.models.align.blip import BLIP, BLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

@@ -5,7 +5,7 @@ Not those with feature fusion, such as laion/clap-htsat-fused, whose configurati
 
 from typing import Any
 
-from mmlearn.models.clap import CLAP, CLAPConfig
+from mmlearn.models.audio.clap import CLAP, CLAPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
-from mmlearn.models.clip import CLIP, CLIPConfig
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

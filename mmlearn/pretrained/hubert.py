@@ -5,7 +5,7 @@ They come without the vectors of their clusters.
 
 from typing import Any
 
-from mmlearn.models.hubert import HuBERT, HuBERTConfig
+from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 from mmlearn.pretrained.wav2vec2 import SPEECH, speech, texts

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmlearn.models.lxmert import LXMERT, LXMERTConfig
+from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

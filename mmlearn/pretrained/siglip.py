@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
-from mmlearn.models.siglip import SigLIP, SigLIPConfig
+from mmlearn.models.contrastive.siglip import SigLIP, SigLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmlearn.models.vilt import ViLT, ViLTConfig
+from mmlearn.models.fusion.vilt import ViLT, ViLTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 from mmlearn.pretrained.vit import BLOCK

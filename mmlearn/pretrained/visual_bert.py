@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmlearn.models.single_stream import VisualBERT, VisualBERTConfig
+from mmlearn.models.fusion.visual_bert import VisualBERT, VisualBERTConfig
 from mmlearn.pretrained.bert import FAMILY as BERT
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings

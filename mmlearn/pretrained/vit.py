@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.vit import ViT, ViTConfig
+from mmlearn.models.vision.vit import ViT, ViTConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

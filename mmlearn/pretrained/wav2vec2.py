@@ -5,8 +5,8 @@ The numbers are defaults of that format. HuBERT is published in the same, but fo
 
 from typing import Any
 
-from mmlearn.layers.speech import SpeechEncoderConfig
-from mmlearn.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from mmlearn.models.speech.encoder import SpeechEncoderConfig
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 

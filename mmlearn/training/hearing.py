@@ -16,7 +16,7 @@ from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statisti
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import belongs, evaluating, first_seen, found_among_distractors
 from mmlearn.layers import Config
-from mmlearn.layers.speech import mfcc, standardise
+from mmlearn.models.speech.encoder import mfcc, standardise
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.speech import code_perplexity
 from mmlearn.training.feeding import FEEDS

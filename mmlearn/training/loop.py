@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, Collate
 from mmlearn.files import written_whole
-from mmlearn.layers.queue import PairQueue
+from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
 

@@ -32,7 +32,7 @@ from mmlearn.evaluation import (
     uniformity,
     vqa_accuracy,
 )
-from mmlearn.models.finetune import PICTURE
+from mmlearn.models.fusion.finetune import PICTURE
 from mmlearn.training.feeding import FEEDS, check_data
 from mmlearn.training.hearing import SOUND_MEASURES, sound_options
 from mmlearn.training.rows import Rows, most_common, ranking_rows

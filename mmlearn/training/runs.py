@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 import mmlearn
 from mmlearn.data.batches import Augmented, Collate, PairCollate, fetch, image_statistics
 from mmlearn.data.fusion import FusionCollate
-from mmlearn.data.questions import ANSWERS
-from mmlearn.data.regions import SceneDetector
+from mmlearn.data.made.questions import ANSWERS
+from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.files import written_whole
 from mmlearn.layers import Config
@@ -218,7 +218,7 @@ def _fit_regions(config: Config, sample: Any) -> Config:
 def _build(name: str, model: type[nn.Module], config: Any) -> nn.Module:
     if name != "lit":
         return model(config)
-    from mmlearn.data.backbone import load_backbone
+    from mmlearn.models.vision.backbone import load_backbone
 
     return model(config, load_backbone())
 

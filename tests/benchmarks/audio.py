@@ -49,7 +49,7 @@ def batch(size):
 
 
 def ast(size):
-    from mmlearn.models.ast import AST, ASTConfig
+    from mmlearn.models.audio.ast import AST, ASTConfig
 
     config = ASTConfig(
         mels=size["mels"], frames=size["frames"], patch_size=size["patch"], frequency_stride=size["step"],
@@ -75,7 +75,7 @@ def published_ast(size):
 
 
 def clap(size):
-    from mmlearn.models.clap import CLAP, CLAPConfig
+    from mmlearn.models.audio.clap import CLAP, CLAPConfig
 
     config = CLAPConfig(
         mels=size["mels"], pieces=size["pieces"], patch_size=size["swin_patch"], window=size["window"],
@@ -119,7 +119,7 @@ def published_clap(size):
 
 def clips(size):
     """Waveforms, some shorter than others; which frames are hidden, and for each of these other hidden ones."""
-    from mmlearn.layers.speech import frame_mask
+    from mmlearn.models.speech.encoder import frame_mask
     from mmlearn.objectives.speech import mask_spans, sample_distractors
 
     generator = torch.Generator().manual_seed(0)
@@ -138,8 +138,8 @@ def clips(size):
 
 def wav2vec2(size):
     """It draws the noise of its codes at every step as its twin does, and the same."""
-    from mmlearn.layers.speech import SpeechEncoderConfig
-    from mmlearn.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+    from mmlearn.models.speech.encoder import SpeechEncoderConfig
+    from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
     speech = SpeechEncoderConfig(
         channels=size["channels"], width=size["width"], depth=size["depth"], num_heads=size["heads"], dropout=0.0

@@ -32,7 +32,7 @@ SIZES = {
 def ours(width, depth, heads, size, patch, **_):
     """mmlearn's CLIP."""
     from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
-    from mmlearn.models.clip import CLIP, CLIPConfig
+    from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 
     model = CLIP(
         CLIPConfig(
@@ -104,7 +104,7 @@ def step_flops(case):
 
 def scenes_rate():
     """Scenes a second on one thread, at 64 pixels, in batches of 256, pictures and captions."""
-    from mmlearn.data.scenes import Scenes
+    from mmlearn.data.made.scenes import Scenes
 
     torch.set_num_threads(1)
     scenes = Scenes()

@@ -100,7 +100,7 @@ def theirs(size, **more):
 
 def single_stream(name, size, **more):
     """VisualBERT, UNITER or VL-BERT, for masked words and matching."""
-    import mmlearn.models.single_stream as systems
+    import mmlearn.models.fusion.uniter as systems
 
     config = ours(size, depth=size["depth"], region_width=size["features"], objectives=("mlm", "itm"), **more)
     model, given = getattr(systems, name)(getattr(systems, f"{name}Config")(**config)), batch(size)
@@ -153,7 +153,7 @@ def near_vl_bert(size):
 
 
 def pixel_bert(size):
-    from mmlearn.models.pixel_bert import PixelBERT, PixelBERTConfig
+    from mmlearn.models.fusion.pixel_bert import PixelBERT, PixelBERTConfig
 
     picture = dict(backbone="convolutions", stride=size["patch"], feature_width=size["width"], sampled_pixels=0)
     model, given = PixelBERT(PixelBERTConfig(**ours(size, depth=size["depth"], **picture))), batch(size)
@@ -175,7 +175,7 @@ def near_pixel_bert(size):
 
 
 def vilt(size, **head):
-    from mmlearn.models.vilt import ViLT, ViLTConfig
+    from mmlearn.models.fusion.vilt import ViLT, ViLTConfig
 
     picture = dict(image_size=size["picture"], patch_size=size["patch"], alignment_weight=0.0)
     head = head or dict(match_outputs=0)
@@ -208,7 +208,7 @@ def published_vilt_matching(size):
 
 
 def lxmert(size):
-    from mmlearn.models.lxmert import LXMERT, LXMERTConfig
+    from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 
     depth = dict(language_depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
     heads = dict(region_classes=size["classes"], region_attributes=0, answers=0)
@@ -252,7 +252,7 @@ LXMERT_SCALE = 6.67  # of losses of regions, as published
 
 def vilbert(size):
     """Three meetings; a meeting has an MLP of its own, where LXMERT has two more self-attentions."""
-    from mmlearn.models.vilbert import ViLBERT, ViLBERTConfig
+    from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
 
     width, heads, depth = size["width"], size["heads"], size["depth"]
     config = ViLBERTConfig(
@@ -276,7 +276,7 @@ def near_vilbert(size):
 
 
 def blip(size, **half):
-    from mmlearn.models.blip import BLIP, BLIPConfig
+    from mmlearn.models.align.blip import BLIP, BLIPConfig
 
     size = size | {"length": BLIP_LENGTH}
     half = half or dict(decoder=False)
@@ -399,7 +399,7 @@ QUEUE = 1024  # earlier pairs that ALBEF compares with
 
 def albef(size):
     """A step of pretraining, with the average moved."""
-    from mmlearn.models.albef import ALBEF, ALBEFConfig
+    from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 
     half = size["depth"] // 2
     more = dict(text_depth=half, fusion_depth=size["depth"] - half, queue_size=QUEUE, alpha_ramp=0)
@@ -461,7 +461,7 @@ class NearALBEF(nn.Module):
     """ALBEF's three losses. What is no layer, queue, wrong pairs, contrast and moving the average, is ours."""
 
     def __init__(self, size):
-        from mmlearn.layers.queue import PairQueue
+        from mmlearn.models.align.pair_queue import PairQueue
 
         super().__init__()
         self.online = NearALBEFEncoders(size)

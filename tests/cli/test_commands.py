@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmlearn import cli, doctor
-from mmlearn.data import CARDS, easy_vqa, load
+from mmlearn.data import CARDS, load
 from mmlearn.data.catalogue import APART
+from mmlearn.data.packaged import easy_vqa
 from mmlearn.training import runs
 from mmlearn.training.feeding import FEEDS, PAIRED, PIXELS
 

@@ -23,7 +23,9 @@ import pytest
 from PIL import Image
 
 from mmlearn import cli
-from mmlearn.data import easy_vqa, emoji, load, packaged
+from mmlearn.data import load
+from mmlearn.data.packaged import archives as packaged
+from mmlearn.data.packaged import easy_vqa, emoji
 from mmlearn.training import checkpoint, loop, runs
 
 # Words that the command does not understand: exit code 2.

@@ -12,10 +12,12 @@ from hashlib import sha256
 import pytest
 import torch
 
-from mmlearn.data import build, packaged, packing, sources
-from mmlearn.data.backbone import MEAN, STD, load_backbone
-from mmlearn.data.emoji import Emoji
-from mmlearn.data.packaged import ARCHIVES
+from mmlearn.data.build import archives as build
+from mmlearn.data.build import packing, sources
+from mmlearn.data.packaged import archives as packaged
+from mmlearn.data.packaged.archives import ARCHIVES
+from mmlearn.data.packaged.emoji import Emoji
+from mmlearn.models.vision.backbone import MEAN, STD, load_backbone
 
 NAMES = ("emoji", "emoji-openmoji", "backbone", "stamps")
 PHRASES = {

@@ -5,15 +5,16 @@ from importlib.util import find_spec
 
 import pytest
 
-from mmlearn.data import CARDS, easy_vqa, load
+from mmlearn.data import CARDS, load
 from mmlearn.data.catalogue import APART, asked
-from mmlearn.data.easy_vqa import EasyVQA
-from mmlearn.data.emoji import Emoji, OpenMoji
-from mmlearn.data.scene_sound import SoundScenes
-from mmlearn.data.scene_video import VideoScenes
-from mmlearn.data.scenes import Scenes
-from mmlearn.data.stamps import Stamps
-from mmlearn.data.talking import TalkingLips
+from mmlearn.data.made.scene_sound import SoundScenes
+from mmlearn.data.made.scene_video import VideoScenes
+from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.made.talking_lips import TalkingLips
+from mmlearn.data.packaged import easy_vqa
+from mmlearn.data.packaged.easy_vqa import EasyVQA
+from mmlearn.data.packaged.emoji import Emoji, OpenMoji
+from mmlearn.data.packaged.stamps import Stamps
 from mmlearn.names import choices
 
 CLASSES = {

@@ -11,9 +11,9 @@ from testing_tools import close
 
 from mmlearn.data import Batches, PairCollate, Tokenizer, load
 from mmlearn.data.fusion import FusionCollate
-from mmlearn.data.questions import ANSWERS, Question
-from mmlearn.data.regions import SceneDetector
-from mmlearn.data.scenes import COLOURS, SHAPES, Scenes
+from mmlearn.data.made.questions import ANSWERS, Question
+from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
 
 ALL = ("mlm", "mrm", "itm", "vqa")
 

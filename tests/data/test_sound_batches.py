@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data import Batches, Tokenizer
 from mmlearn.data.mel import LogMel, spec_augment
-from mmlearn.data.sound import SoundSample
+from mmlearn.data.read.sound import SoundSample
 from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics, pad_waveforms
 
 LENGTHS = (16_000, 12_345, 500, 1600)

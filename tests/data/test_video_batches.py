@@ -9,11 +9,11 @@ from testing_tools import close
 from torch.utils.data import DataLoader
 
 from mmlearn.data import CARDS, Batches, PairCollate, Tokenizer, load
+from mmlearn.data.made.scene_sound import SoundScenes
+from mmlearn.data.made.scene_video import VideoScenes
+from mmlearn.data.made.talking_lips import TOKENS, TalkingLips
 from mmlearn.data.mel import LogMel
-from mmlearn.data.scene_sound import SoundScenes
-from mmlearn.data.scene_video import VideoScenes
 from mmlearn.data.sound_batches import SoundCollate
-from mmlearn.data.talking import TOKENS, TalkingLips
 from mmlearn.data.video_batches import Changed, Noisy, VideoCollate
 
 SETS = {

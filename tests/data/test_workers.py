@@ -28,7 +28,7 @@ def folder(path):
 
 def coco(path):
     pytest.importorskip("pycocotools")
-    from mmlearn.data.coco import CocoCaptions
+    from mmlearn.data.read.coco import CocoCaptions
 
     for i in range(4):
         (path / f"{i}.png").write_bytes(picture(i))
@@ -40,7 +40,7 @@ def coco(path):
 
 def shards(path):
     pytest.importorskip("webdataset")
-    from mmlearn.data.shards import Shards
+    from mmlearn.data.read.shards import Shards
 
     with tarfile.open(path / "0.tar", "w") as archive:
         for i in range(8):

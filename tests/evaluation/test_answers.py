@@ -251,8 +251,8 @@ def test_who_looks_does_not_fall():
 
 def test_a_system_that_looks_loses_by_being_blind():
     """Trained with and without the picture on answers that only the picture tells."""
-    from mmlearn.layers.heads import VQAHead
-    from mmlearn.models.finetune import FineTuned
+    from mmlearn.models.fusion.finetune import FineTuned
+    from mmlearn.models.fusion.heads import VQAHead
 
     class Looks(nn.Module):
         def __init__(self):

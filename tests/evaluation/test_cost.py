@@ -8,7 +8,7 @@ from torch import nn
 
 from mmlearn.evaluation import count_flops
 from mmlearn.layers import Transformer
-from mmlearn.models.vatt import VATT, VATTConfig
+from mmlearn.models.trimodal.vatt import VATT, VATTConfig
 
 
 @pytest.mark.parametrize("n", [16, 200])  # written out, and by the fused kernel

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
-from mmlearn.data.scene_sound import add_noise
+from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
 from mmlearn.exercises import (
     NOT_SOLVED,
@@ -25,15 +25,15 @@ from mmlearn.exercises import (
     solved,
     tasks,
 )
+from mmlearn.generation.ctc import collapse
 from mmlearn.layers.attention import co_attention
-from mmlearn.layers.ctc_decoding import collapse
-from mmlearn.layers.quantiser import straight_through
-from mmlearn.layers.queue import queue_places
-from mmlearn.layers.regions import box_sizes
-from mmlearn.layers.speech import frame_count, frame_mask
-from mmlearn.layers.tokens import drop_tokens
-from mmlearn.models.av_hubert import imposters
-from mmlearn.models.mult import read_others
+from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.audiovisual.av_hubert import imposters
+from mmlearn.models.fusion.regions import box_sizes
+from mmlearn.models.speech.encoder import frame_count, frame_mask
+from mmlearn.models.speech.quantiser import straight_through
+from mmlearn.models.trimodal.drop_token import drop_tokens
+from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives.distillation import moving_average
 from mmlearn.objectives.masked import smooth_region_regression
 

@@ -8,7 +8,7 @@ import pytest
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
 from mmlearn.models import SYSTEMS, system
-from mmlearn.models.clip import CLIPConfig
+from mmlearn.models.contrastive.clip import CLIPConfig
 
 CASES = [(name, preset) for name in SYSTEMS for preset in system(name)[1].PRESETS]
 

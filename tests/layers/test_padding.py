@@ -7,9 +7,9 @@ import torch
 from testing_tools import close
 
 from mmlearn.layers import MLP, NO_PADDING, Attention, Padding, Transformer, TransformerBlock
-from mmlearn.models.blip import BLIP, BLIPConfig
-from mmlearn.models.lxmert import LXMERT, LXMERTConfig
-from mmlearn.models.vilbert import ViLBERT, ViLBERTConfig
+from mmlearn.models.align.blip import BLIP, BLIPConfig
+from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
+from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
 
 B, N, D = 4, 7, 12
 

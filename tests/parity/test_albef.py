@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.albef import ALBEF, ALBEFConfig
+from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 
 NAMES = {
     "attention.self.query": "attention.query",

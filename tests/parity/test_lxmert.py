@@ -6,7 +6,7 @@ from testing_tools import close, count_parameters
 from transformers import LxmertConfig, LxmertForPreTraining, LxmertForQuestionAnswering, LxmertModel
 
 from mmlearn.layers import record_attention
-from mmlearn.models.lxmert import LXMERT, LXMERTConfig
+from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 
 CASES = {
     "odd": dict(

@@ -6,8 +6,8 @@ from testing_tools import close, count_parameters
 from transformers import VisualBertConfig, VisualBertForPreTraining, VisualBertModel
 
 from mmlearn import load_pretrained
-from mmlearn.models.single_stream import VisualBERT
-from mmlearn.models.single_stream import VisualBERTConfig as OurConfig
+from mmlearn.models.fusion.visual_bert import VisualBERT
+from mmlearn.models.fusion.visual_bert import VisualBERTConfig as OurConfig
 
 CASES = {
     "odd": dict(

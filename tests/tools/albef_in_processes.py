@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmlearn.models.albef import ALBEF, ALBEFConfig
+from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 
 BATCH = 6  # over all processes
 STEPS = 3

@@ -86,7 +86,7 @@ def count_parameters(model, config):
 
 def read_quietly(content, **options):
     """The waveform of a sound of which nothing is to be said."""
-    from mmlearn.data.sound import read_sound
+    from mmlearn.data.read.sound import read_sound
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -95,7 +95,7 @@ def read_quietly(content, **options):
 
 def refusal(content, name, **options):
     """The line with which a sound of this name is refused."""
-    from mmlearn.data.sound import read_sound
+    from mmlearn.data.read.sound import read_sound
 
     with pytest.raises(ValueError, match=f"^{re.escape(name)} ") as caught:
         read_sound(content, name=name, notes=[], **options)

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.albef import ALBEF, ALBEFConfig
+from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_checkpoint
 

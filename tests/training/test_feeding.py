@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mmlearn.data import fetch, load
 from mmlearn.data.batches import PairCollate
-from mmlearn.data.questions import ANSWERS
+from mmlearn.data.made.questions import ANSWERS
 from mmlearn.models import SYSTEMS
 from mmlearn.models import system as find_system
 from mmlearn.training import fit, measure

@@ -10,10 +10,10 @@ from testing_tools import close
 
 from mmlearn.data import load
 from mmlearn.data.batches import fetch
-from mmlearn.data.scene_sound import SoundScenes
-from mmlearn.layers.speech import mfcc
+from mmlearn.data.made.scene_sound import SoundScenes
 from mmlearn.models import system as find_system
-from mmlearn.models.hubert import HuBERTConfig
+from mmlearn.models.speech.encoder import mfcc
+from mmlearn.models.speech.hubert import HuBERTConfig
 from mmlearn.objectives.clusters import nearest
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from mmlearn.data.batches import Batches
-from mmlearn.data.sound_notes import SoundSet
+from mmlearn.data.read.sound_notes import SoundSet
 from mmlearn.training import fit, loop
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.optimizers import schedule

@@ -10,10 +10,10 @@ from torch import nn
 from mmlearn.layers import Attention
 from mmlearn.layers.transformer import MLP
 from mmlearn.models import system as find_system
-from mmlearn.models.clip import CLIP, CLIPConfig
-from mmlearn.models.lit import LiT, LiTConfig
-from mmlearn.models.lxmert import LXMERT
-from mmlearn.models.vilbert import ViLBERT
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
+from mmlearn.models.contrastive.lit import LiT, LiTConfig
+from mmlearn.models.fusion.lxmert import LXMERT
+from mmlearn.models.fusion.vilbert import ViLBERT
 from mmlearn.training.optimizers import Muon, build_optimizers, schedule
 
 

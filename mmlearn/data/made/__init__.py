@@ -1,0 +1,1 @@
+"""Data that is rendered: scenes, their sounds and videos, talking lips."""

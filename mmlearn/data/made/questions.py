@@ -1,0 +1,102 @@
+"""Questions about a scene, and their answers."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmlearn.data.made.drawing import COLOURS, SHAPES, SIZES, TEXTURES
+
+if TYPE_CHECKING:
+    from mmlearn.data.made.scenes import SceneObject
+
+NUMBERS = ("one", "two", "three", "four")
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+class Question(NamedTuple):
+    """A question, its kind (one of ``KINDS``) and its answer, one word or a number."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+def ask(objects: "Sequence[SceneObject]", graph: Sequence[tuple[int, str, int]], bits: int) -> Question:
+    """The question that ``bits`` picks. Every kind is as likely as any other, and so are yes and no."""
+    bits, number = divmod(bits, len(KINDS))
+    kind = list(KINDS)[number]
+    text, answer = KINDS[kind](objects, graph, bits)
+    return Question(kind, text, answer)
+
+
+def plural(name: str) -> str:
+    """Several things of this shape, or of this colour, size or texture."""
+    if name not in SHAPES:
+        return f"{name} objects"
+    return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
+def _unmistakable(objects):
+    """The objects whose colour and shape no other has."""
+    pairs = [(item.colour, item.shape) for item in objects]
+    return [i for i, pair in enumerate(pairs) if pairs.count(pair) == 1]
+
+
+def _exist(objects, graph, bits):
+    """Half the questions are about what is not there, though its colour and its shape are."""
+    bits, yes = divmod(bits, 2)
+    there = [(item.colour, item.shape) for item in objects]
+    colours, shapes = zip(*there)
+    absent = sorted(set(product(colours, shapes)) - set(there))
+    choices = there if yes else absent
+    colour, shape = choices[bits % len(choices)]
+    article = "an" if colour == "orange" else "a"
+    return f"is there {article} {colour} {shape}?", "yes" if yes else "no"
+
+
+def _count(objects, graph, bits):
+    bits, number = divmod(bits, 4)
+    attribute = ("colour", "shape", "size", "texture")[number]
+    values = [getattr(item, attribute) for item in objects]
+    value = values[bits % len(values)]
+    return f"how many {plural(value)} are there?", str(values.count(value))
+
+
+def _attribute_of_pair(attribute):
+    def question(objects, graph, bits):
+        choices = [objects[i] for i in _unmistakable(objects)]
+        one = choices[bits % len(choices)]
+        return f"what {attribute} is the {one.colour} {one.shape}?", getattr(one, attribute)
+
+    return question
+
+
+def _attribute_at_place(attribute):
+    def question(objects, graph, bits):
+        one = objects[bits % len(objects)]
+        row, column = divmod(one.cell, len(NUMBERS))
+        where = f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
+        return f"what {attribute} is the object {where}?", getattr(one, attribute)
+
+    return question
+
+
+def _relation(objects, graph, bits):
+    bits, yes = divmod(bits, 2)
+    known = _unmistakable(objects)
+    edges = [(i, predicate, j) for i, predicate, j in graph if i in known and j in known]
+    subject, predicate, other = edges[bits % len(edges)]
+    one, two = (f"the {objects[i].colour} {objects[i].shape}" for i in (subject, other))
+    return f"is {one} {predicate if yes else OPPOSITE[predicate]} {two}?", "yes" if yes else "no"
+
+
+KINDS = {
+    "exist": _exist,
+    "count": _count,
+    "size": _attribute_of_pair("size"),
+    "texture": _attribute_of_pair("texture"),
+    "colour": _attribute_at_place("colour"),
+    "shape": _attribute_at_place("shape"),
+    "relation": _relation,
+}
+ANSWERS = ("yes", "no", *map(str, range(10)), *SIZES, *TEXTURES, *COLOURS, *SHAPES)

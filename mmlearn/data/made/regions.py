@@ -1,0 +1,141 @@
+"""Regions of a scene, as a detector would hand them over, for systems that read regions instead of pixels.
+
+The boxes are exact, the features are what the boxes hold, and the classes are as good as you ask for.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from mmlearn.data.hashing import stream, uniform
+from mmlearn.data.made import drawing
+from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
+from mmlearn.data.made.scenes import COLOURS, SHAPES, SceneSample
+
+CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)  # colour × 12 + shape
+RADII = np.array(list(drawing.SIZES.values()), np.float32)
+
+
+class SceneDetector:
+    r"""The regions of each scene: one per object, in reading order, so that links' object numbers count regions.
+
+    ``regions`` (b, p, 3 · width² + 24) are features as of a detector's last layer, from which its classes are read
+    linearly: the pixels in each box, resized by RoIAlign to ``width`` × ``width``, moved by -0.3, about their mean, and
+    divided by 4; behind them :math:`\frac{3}{2} (P - \frac{1}{12})` of each colour and of each shape. ``boxes``
+    (b, p, 4) are left, top, right and bottom as shares of the picture; ``region_mask`` (b, p) is False where a picture
+    has fewer objects than another; ``region_classes`` (b, p, 144) are probabilities of :data:`CLASSES`. The detector
+    doubts colour and shape apart:
+
+    .. math:: P(\text{colour}, \text{shape}) = P(\text{colour})\, P(\text{shape})
+
+    each with 0.8 to 1 at what it takes for true. That is the truth, or with probability ``error_rate`` any of the 143
+    other classes, and then as sure. Doubts and errors belong to the scene: they are the same each time it is seen, in
+    any batch and at any picture size, and others for another ``seed``.
+
+    Raises ``ValueError`` for samples that are no scenes or none at all, a share outside 0 to 1, or a width below 1.
+    Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention", section 3.1; He et al. 2017 (Mask R-CNN), section
+    3, for RoIAlign.
+    """
+
+    def __init__(self, error_rate: float = 0.0, width: int = 8, seed: int = 0):
+        if not 0 <= error_rate <= 1:
+            raise ValueError(f"error_rate is a share from 0 to 1, got {error_rate}.")
+        if width < 1:
+            raise ValueError(f"A region is at least 1 pixel wide, got width={width}.")
+        self.error_rate, self.width, self.seed = error_rate, width, seed
+
+    def __call__(self, samples: Sequence[SceneSample]) -> dict[str, Tensor]:
+        colour, shape, size, cell, jitter, count = _objects(samples)
+        real = np.arange(count.max()) < count[:, None]  # (b, p)
+        row, column = np.divmod(cell, GRID)
+        middle = (np.stack([column, row], -1) + 0.5) / GRID + (jitter - JITTER) / CANVAS
+        radius = RADII[size][..., None] / CANVAS
+        boxes = np.concatenate([middle - radius, middle + radius], -1).clip(0, 1) * real[..., None]
+        boxes = torch.from_numpy(boxes.astype(np.float32))
+        of_colour, of_shape = (torch.from_numpy(part) for part in self._beliefs(scene_keys(samples), colour, shape))
+        pixels = crop(torch.stack([sample.image for sample in samples]), boxes, self.width) - 0.3
+        regions = torch.cat([pixels.flatten(2), 6 * (of_colour - 1 / 12), 6 * (of_shape - 1 / 12)], dim=-1) / 4
+        real = torch.from_numpy(real)
+        return {
+            "regions": regions * real[..., None],
+            "boxes": boxes,
+            "region_mask": real,
+            "region_classes": einsum(of_colour, of_shape, "b p c, b p s -> b p c s").flatten(2) * real[..., None],
+        }
+
+    def _beliefs(self, keys: np.ndarray, colour: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The distributions over colours and over shapes of each object, (b, p, 12) both."""
+        b, p, c, s = *colour.shape, len(COLOURS), len(SHAPES)
+        # Each object has its own numbers, however many there are beside it.
+        where = (keys[:, None] + np.arange(p, dtype=np.uint64)).ravel()
+        numbers = uniform(stream("detector", self.seed), where, 4 + c + s).reshape(b, p, -1)
+        wrong, other, sure, doubt = numbers[..., 0], numbers[..., 1], numbers[..., 2:4], numbers[..., 4:]
+        believed = colour * s + shape
+        mistaken = (believed + 1 + (other * (c * s - 1)).astype(int)) % (c * s)
+        believed = np.where(wrong < self.error_rate, mistaken, believed)
+        of_colour = _peaked(np.eye(c, dtype=np.float32)[believed // s], sure[..., :1], doubt[..., :c])
+        of_shape = _peaked(np.eye(s, dtype=np.float32)[believed % s], sure[..., 1:], doubt[..., c:])
+        return of_colour, of_shape
+
+
+def _peaked(one_hot: np.ndarray, sure: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    """0.8 to 1 at the one, and the rest divided among the others in proportion to ``doubt``."""
+    peak, rest = 0.8 + 0.2 * sure, doubt * (1 - one_hot)
+    return peak * one_hot + (1 - peak) * rest / rest.sum(-1, keepdims=True).clip(1e-6)
+
+
+def crop(
+    image: Float[Tensor, "b c size size"], boxes: Float[Tensor, "b p 4"], width: int
+) -> Float[Tensor, "b p c width width"]:
+    """What each box (as shares of the picture) holds, ``width`` × ``width``: each bin is the mean of bilinear samples.
+
+    A bin has as many samples a side as a large object has pixels in it, rounded up, so that no pixel is passed over.
+    Source: He et al. 2017 (Mask R-CNN), section 3, RoIAlign.
+    """
+    b, p = boxes.shape[:2]
+    side = width * math.ceil(image.shape[-1] * 2 * RADII.max() / CANVAS / width)
+    steps = (torch.arange(side) + 0.5) / side
+    left, top, right, bottom = boxes[..., None].unbind(2)  # (b, p, 1)
+    x, y = left + steps * (right - left), top + steps * (bottom - top)
+    grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), -1)  # (b, p, side, side, 2)
+    samples = F.grid_sample(image, grid.view(b, p * side, side, 2) * 2 - 1, padding_mode="border", align_corners=False)
+    return F.avg_pool2d(samples, side // width).unflatten(2, (p, width)).transpose(1, 2)
+
+
+def scene_keys(samples: Iterable[SceneSample]) -> np.ndarray:
+    """A 64-bit number for each scene, made of all that its layout says: what stands where, and what is said of it."""
+    keys = []
+    for sample in _checked(samples):
+        row = [int(x) for part in vars(sample.layout).values() for x in np.ravel(part[sample.row])]
+        keys.append(stream("scene", *row))
+    return np.array(keys, np.uint64)
+
+
+def _objects(samples: Sequence[SceneSample]) -> tuple[np.ndarray, ...]:
+    """Colour, shape, size, cell and jitter of every object in reading order, (b, p) each, and the counts, (b,)."""
+    samples = _checked(samples)
+    names = ("colour", "shape", "size", "cell", "jitter", "count")
+    parts = {name: np.stack([getattr(sample.layout, name)[sample.row] for sample in samples]) for name in names}
+    count = parts.pop("count")
+    absent = np.arange(parts["cell"].shape[1]) >= count[:, None]
+    order = np.where(absent, GRID**2, parts["cell"]).argsort(1)[:, : count.max()]
+    rows = np.arange(len(samples))[:, None]
+    return *(part[rows, order] for part in parts.values()), count
+
+
+def _checked(samples: Iterable[SceneSample]) -> list[SceneSample]:
+    samples = list(samples)
+    if not samples:
+        raise ValueError("A batch holds at least one scene, got none.")
+    if stranger := next((sample for sample in samples if not hasattr(sample, "layout")), None):
+        raise ValueError(
+            f"Only scenes know what stands where; got {type(stranger).__name__}. Use the data set 'scenes', or a "
+            "detector of your own."
+        )
+    return samples

@@ -1,0 +1,252 @@
+"""``scenes-sound``: scenes whose two named objects sound, with each one's own waveform, and noise at a stated SNR.
+
+Shape is pitch, colour is timbre, size is loudness; texture is not heard. So the words of a caption differ in what a
+sound can tell of them, and a combination of colour and shape that no training picture shows is also never heard in
+training. The objects sound one after another, as words do, or together; each time is known to the sample.
+
+A sound of split s, number i is a function of (s, i, seed, seconds, in_turn), as its picture is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mmlearn.data.hashing import stream, uniform
+from mmlearn.data.made import drawing
+from mmlearn.data.made.scenes import Layout, Scenes, SceneSample, draw_samples, lay_out
+from mmlearn.data.read.sound import RATE
+from mmlearn.names import choices
+
+# Steps of the Bohlen–Pierce scale: no two are an octave apart. In whole Hz, so that a tone repeats after a second.
+PITCHES = {shape: round(250 * 3 ** (k / 13)) for k, shape in enumerate(drawing.SHAPES)}
+HARMONICS = 7
+# Which two harmonics are as loud as the fundamental.
+TIMBRES = dict(zip(drawing.COLOURS, combinations(range(2, HARMONICS + 1), 2)))
+QUIET = 0.1  # the other harmonics
+LOUDNESS = {"small": 0.125, "large": 0.25}  # times a tone of mean square 1/2; two large ones stay within [-1, 1]
+FADE = RATE // 100
+
+
+@lru_cache(maxsize=1)
+def timbres() -> Float[np.ndarray, "colours harmonics"]:
+    """How loud each harmonic of a colour is; the squares of a colour's add up to 1."""
+    weights = np.full((len(TIMBRES), HARMONICS), QUIET)
+    for row, loud in zip(weights, TIMBRES.values()):
+        row[[0, *(number - 1 for number in loud)]] = 1
+    return weights / np.linalg.norm(weights, axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=1)
+def tones() -> Float[np.ndarray, "shapes colours samples"]:
+    r"""Two seconds of each tone, of which the second repeats the first.
+
+    .. math:: x(t) = \sum_{h=1}^{7} w_h \sin(2 \pi h f t)
+
+    with the pitch f of the shape and the weights w of the colour. The mean square is 1/2.
+    """
+    turns = np.outer(list(PITCHES.values()), np.arange(1, HARMONICS + 1))[..., None] * np.arange(RATE)
+    waves = np.sin(2 * np.pi / RATE * (turns % RATE))  # (shapes, harmonics, samples)
+    second = np.einsum("ch,shn->scn", timbres(), waves, optimize=True).astype(np.float32)
+    return np.concatenate([second, second], -1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which tones sound when in n clips, k tones each; times are in samples, and ``stop`` is the first silent one."""
+
+    shape: np.ndarray  # (n, k)
+    colour: np.ndarray  # (n, k)
+    size: np.ndarray  # (n, k)
+    start: np.ndarray  # (n, k)
+    stop: np.ndarray  # (n, k)
+    phase: np.ndarray  # (n, k), the sample of its tone with which a sound begins
+
+
+def times(
+    numbers: Float[np.ndarray, "n 5"], samples: int, in_turn: bool
+) -> tuple[np.ndarray, np.ndarray]:  # (n, 2) both
+    """Start and stop of two sounds in a clip of so many samples, from random numbers.
+
+    In turn each lasts 0.2 to 0.35 of the clip, with at least 0.02 before, between and behind them. Together each starts
+    in the first quarter and lasts 0.5 to 0.75, so that both sound from a quarter to a half.
+    """
+    if in_turn:
+        lasts = 0.2 + 0.15 * numbers[:, :2]
+        free = 1 - 3 * 0.02 - lasts.sum(1)
+        cuts = np.sort(numbers[:, 2:4], 1) * free[:, None]  # of the free time before the first, and the second
+        start = cuts + 0.02 * np.array([1, 2])
+        start[:, 1] += lasts[:, 0]
+    else:
+        start, lasts = 0.25 * numbers[:, :2], 0.5 + 0.25 * numbers[:, 2:4]
+    return (start * samples).astype(int), ((start + lasts) * samples).astype(int)
+
+
+def write_score(split: str, index: np.ndarray, seed: int, layout: Layout, samples: int, in_turn: bool = True) -> Score:
+    """When the two objects of each caption sound, in the caption's order."""
+    numbers = uniform(stream("scene-sound", split, seed), index, 7).astype(float)
+    start, stop = times(numbers[:, :5], samples, in_turn)
+    named = {
+        name: np.take_along_axis(getattr(layout, name), layout.mentioned, 1) for name in ("shape", "colour", "size")
+    }
+    return Score(**named, start=start, stop=stop, phase=(numbers[:, 5:] * RATE).astype(int))
+
+
+def sound_of(score: Score, samples: int) -> Float[np.ndarray, "n k samples"]:
+    """Each tone of a score by itself, float32; a clip's sound is the sum over k.
+
+    A tone begins and ends with 10 ms of a raised cosine and is exactly 0 outside its time.
+    """
+    sound = np.zeros((*score.start.shape, samples), np.float32)
+    loudness = np.array(list(LOUDNESS.values()), np.float32)[score.size]
+    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(FADE) + 0.5) / FADE)).astype(np.float32)
+    # Slices are copied several times faster than a gather of all (n, k, samples) would be.
+    for at in np.ndindex(score.start.shape):
+        part = sound[at][score.start[at] : score.stop[at]]
+        tone = tones()[score.shape[at], score.colour[at]]
+        for first in range(0, len(part), RATE):
+            piece = part[first : first + RATE]
+            np.multiply(tone[score.phase[at] :][: len(piece)], loudness[at], out=piece)
+        part[:FADE] *= rise
+        part[-FADE:] *= rise[::-1]
+    return sound
+
+
+@dataclass(frozen=True)
+class Span:
+    """``caption[start:end]`` names object number ``object``, which sounds from ``onset`` to ``offset``, in seconds."""
+
+    start: int
+    end: int
+    object: int
+    onset: float
+    offset: float
+
+
+@dataclass(frozen=True, repr=False)
+class SoundSceneSample(SceneSample):
+    """A scene and its sound: ``sources`` (2, samples) are the caption's two objects, in its order, at 16 kHz."""
+
+    sources: Float[Tensor, "2 samples"]
+    times: tuple[tuple[int, int], tuple[int, int]]  # start and stop of each source, in samples
+    source: str  # what it is called in messages
+
+    @cached_property
+    def waveform(self) -> Float[Tensor, "samples"]:
+        """The sum of the sources."""
+        return self.sources.sum(0)
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """When each name in the caption is heard."""
+        return tuple(
+            Span(link.start, link.end, link.object, start / RATE, stop / RATE)
+            for link, (start, stop) in zip(self.links, self.times)
+        )
+
+
+class SoundScenes(Scenes):
+    """Scene i of ``split`` as ``Scenes`` draws it, with a sound of ``seconds``.
+
+    ``in_turn``: the two objects of the caption sound one after another, in its order, and never at once; if not, both
+    sound together for at least a quarter of the clip.
+
+    Raises ``ValueError`` as ``Scenes`` does, and for less than half a second.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        size: int = 64,
+        seed: int = 0,
+        length: int = 1_000_000,
+        objects: int | None = None,
+        seconds: float = 2.0,
+        in_turn: bool = True,
+    ):
+        super().__init__(split, size=size, seed=seed, length=length, objects=objects)
+        if not 0.5 <= seconds <= 60:
+            raise ValueError(f"A scene sounds for 0.5 to 60 seconds, got {seconds}.")
+        self.seconds, self.in_turn = seconds, in_turn
+
+    def __getitems__(self, indices: Sequence[int]) -> list[SoundSceneSample]:
+        """Many scenes at once, which is faster than one by one."""
+        if len(indices) and min(indices) < 0:
+            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
+        index, samples = np.asarray(indices, np.int64), round(self.seconds * RATE)
+        layout = lay_out(self.split, index, self.seed, self.objects)
+        score = write_score(self.split, index, self.seed, layout, samples, self.in_turn)
+        sources = torch.from_numpy(sound_of(score, samples))
+        when = np.stack([score.start, score.stop], -1).tolist()
+        scenes = draw_samples(layout, self.size)
+        return [
+            SoundSceneSample(
+                scene.image, layout, i, sources[i], (*map(tuple, when[i]),), f"scenes-sound, {self.split}, {indices[i]}"
+            )
+            for i, scene in enumerate(scenes)
+        ]
+
+
+def add_noise(
+    waveform: Float[Tensor, "b samples"],
+    snr: float | Float[Tensor, "b"],
+    generator: torch.Generator,
+    kind: str = "white",
+    mask: Bool[Tensor, "b samples"] | None = None,
+) -> Float[Tensor, "b samples"]:
+    r"""Add noise of which the power is ``snr`` decibels below the sound's, over each row's real samples.
+
+    .. math:: \mathrm{SNR} = 10 \log_{10} \frac{\sum_t x_t^2}{\sum_t n_t^2}
+
+    ``kind`` is white (as loud at each frequency), pink (its power falls as 1/f) or babble (eight voices that change
+    their tone every fifth of a second, made of the same tones as scenes). Padding stays as it is. The sum may leave
+    [-1, 1].
+
+    Raises ``ValueError`` for an unknown kind, or for a silent row, which no noise can be in proportion to.
+    """
+    if kind not in NOISES:
+        raise ValueError(f"There is no noise {kind!r}; {choices(kind, NOISES)}.")
+    noise = NOISES[kind](*waveform.shape, generator).to(waveform.device)
+    real = torch.ones_like(waveform, dtype=torch.bool) if mask is None else mask
+    noise = noise.masked_fill(~real, 0)
+    power, of_noise = (x.masked_fill(~real, 0).double().square().sum(-1) for x in (waveform, noise))
+    if not (power > 0).all():
+        row = (power > 0).int().argmin().item()
+        raise ValueError(f"Row {row} of the batch is silent or not a number, so that no SNR can be set; leave it out.")
+    ratio = 10 ** (torch.as_tensor(snr, device=waveform.device).double() / 10)
+    gain = (power / of_noise / ratio).sqrt()
+    return waveform + (gain[:, None] * noise).to(waveform.dtype)
+
+
+def _white(b: int, samples: int, generator: torch.Generator) -> Float[Tensor, "b samples"]:
+    return torch.randn(b, samples, generator=generator)
+
+
+def _pink(b: int, samples: int, generator: torch.Generator) -> Float[Tensor, "b samples"]:
+    spectrum = torch.fft.rfft(_white(b, samples, generator))
+    loudness = torch.arange(spectrum.shape[-1]).clamp(min=1).rsqrt()
+    loudness[0] = 0  # no constant part
+    return torch.fft.irfft(spectrum * loudness, n=samples)
+
+
+def _babble(b: int, samples: int, generator: torch.Generator, voices: int = 8) -> Float[Tensor, "b samples"]:
+    syllable = RATE // 5
+    count = samples // syllable + 2
+    table = torch.from_numpy(tones()).flatten(0, 1).unfold(1, syllable, 1)  # (tones, first sample, syllable), a view
+    window, sound = torch.hann_window(syllable), torch.zeros(b, samples)
+    for voice in range(voices):
+        which = torch.randint(len(table), (b, count), generator=generator)
+        phase = torch.randint(RATE, (b, count), generator=generator)
+        loudness = torch.rand(b, count, 1, generator=generator)
+        late = voice * syllable // voices  # the voices do not begin their syllables at once
+        sound += (table[which, phase].mul_(loudness * window)).flatten(1)[:, late : late + samples]
+    return sound
+
+
+NOISES: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {"white": _white, "pink": _pink, "babble": _babble}

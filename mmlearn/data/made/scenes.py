@@ -1,0 +1,318 @@
+"""``scenes``: rendered pictures of which everything is known, for alignment that can be checked.
+
+Eight or nine objects stand on a jittered 4 × 4 grid; the caption mentions two of them and how they stand to each other.
+A scene is a conjunction search: each mentioned object shares its colour with one other object and its shape with
+another, so neither word alone finds it, and both together do. The rest is a crowd of a third colour and a third shape.
+With ``objects=n`` there are n instead, no two alike in colour or in shape; of two, the caption mentions all. Scene i of
+a split is a function of (split, i, seed, objects) and nothing else.
+
+Four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
+``composition`` the caption mentions one of them. A picture of one split cannot occur in another, for each split has
+grounds of its own.
+
+Source of the display: Treisman & Gelade 1980, "A Feature-Integration Theory of Attention", experiment I.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmlearn.data.hashing import stream, uniform
+from mmlearn.data.made import drawing
+from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
+from mmlearn.data.made.questions import Question, ask
+from mmlearn.names import choices
+
+SPLITS = ("train", "val", "test", "composition")
+COLOURS, SHAPES = tuple(drawing.COLOURS), tuple(drawing.SHAPES)
+SIZES, TEXTURES = tuple(drawing.SIZES), tuple(drawing.TEXTURES)
+RELATIONS = ("left of", "right of", "above", "below")
+TEMPLATES = ("a {0} {1} a {2}", "the {0} is {1} the {2}")
+OBJECTS = 9  # at most; every other scene has one less
+# Each colour and each shape is in exactly one pair, so every part is known and only the combination is new.
+HELD_OUT = tuple((colour, (5 * colour + 1) % len(SHAPES)) for colour in range(len(COLOURS)))
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object: its four attributes, where its middle is and what it fills, in pixels."""
+
+    size: str
+    texture: str
+    colour: str
+    shape: str
+    cell: int  # 0 to 15, in reading order
+    centre: tuple[float, float]  # x, y
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+
+    @property
+    def name(self) -> str:
+        return f"{self.size} {self.texture} {self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """``caption[start:end]`` names object number ``object``."""
+
+    start: int
+    end: int
+    object: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands where in n scenes, before it is drawn; (n, 9) are the objects, of which the last may be absent."""
+
+    colour: np.ndarray  # (n, 9)
+    shape: np.ndarray  # (n, 9)
+    size: np.ndarray  # (n, 9)
+    texture: np.ndarray  # (n, 9)
+    cell: np.ndarray  # (n, 9), in reading order
+    jitter: np.ndarray  # (n, 9, 2), x and y, from 0 to twice JITTER
+    count: np.ndarray  # (n,)
+    mentioned: np.ndarray  # (n, 2): subject and object of the caption
+    relation: np.ndarray  # (n,)
+    template: np.ndarray  # (n,)
+    ground: np.ndarray  # (n,)
+    question_bits: np.ndarray  # (n,)
+
+
+def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None) -> Layout:
+    """Decide everything about these scenes."""
+    widths = len(COLOURS), len(SHAPES), GRID**2, OBJECTS, OBJECTS, 2 * OBJECTS, 6
+    numbers = uniform(stream("scenes", split, seed), index, sum(widths))
+    colour, shape, place, size, texture, jitter, rest = np.split(numbers, np.cumsum(widths)[:-1], axis=1)
+    count, swap, axis, template, ground, question = rest.T
+
+    choose = _search if objects is None else _all_different
+    colour, shape = choose(colour, shape, composition=split == "composition")
+    cell = place.argsort(1)[:, :OBJECTS]
+    mentioned = np.where(swap[:, None] < 0.5, [0, 1], [1, 0])
+    subject, other = np.take_along_axis(cell, mentioned, 1).T
+    rows_apart, columns_apart = subject // GRID - other // GRID, subject % GRID - other % GRID
+    across = (columns_apart != 0) & ((rows_apart == 0) | (axis < 0.5))
+    grounds = len(drawing.grounds(CANVAS)) // len(SPLITS)
+    return Layout(
+        colour=colour,
+        shape=shape,
+        size=(size * len(SIZES)).astype(int),
+        texture=(texture * len(TEXTURES)).astype(int),
+        cell=cell,
+        jitter=(jitter * (2 * JITTER + 1)).astype(int).reshape(-1, OBJECTS, 2),
+        count=OBJECTS - (count < 0.5) if objects is None else np.full(len(index), objects),
+        mentioned=mentioned,
+        relation=np.where(across, columns_apart > 0, 2 + (rows_apart > 0)),
+        template=(template * len(TEMPLATES)).astype(int),
+        ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
+        question_bits=(question * 2**24).astype(int),
+    )
+
+
+def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Colour and shape of nine objects for each row of random numbers, (n, 12) each; the first two are mentioned."""
+    colours = colour_key.argsort(1)[:, :3]  # of the two mentioned objects, and of the crowd
+    unseen = np.array([shape for _, shape in HELD_OUT])[colours]  # the shapes that these colours never have
+    one, two, crowd = 0, 1, 2
+    first = unseen[:, one] if composition else _best(shape_key, unseen[:, one], unseen[:, crowd])
+    second = _best(shape_key, unseen[:, two], unseen[:, crowd], first)
+    third = _best(shape_key, *unseen.T, first, second)
+    shapes = np.stack([first, second, third], 1)
+    return (
+        colours[:, [one, two, one, two, crowd, crowd, crowd, crowd, crowd]],
+        shapes[:, [one, two, crowd, crowd, one, two, crowd, crowd, crowd]],
+    )
+
+
+def _all_different(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same for nine objects that share neither colours nor shapes."""
+    colours = colour_key.argsort(1)[:, :OBJECTS]
+    unseen = np.array([shape for _, shape in HELD_OUT])[colours]
+    shapes = [unseen[:, 0]] if composition else []
+    while len(shapes) < OBJECTS:
+        shapes.append(_best(shape_key, unseen[:, len(shapes)], *shapes))
+    return colours, np.stack(shapes, 1)
+
+
+def _best(key: np.ndarray, *forbidden: np.ndarray) -> np.ndarray:
+    """For each row of keys the shape with the highest, without the forbidden ones."""
+    key, rows = key.copy(), np.arange(len(key))
+    for shape in forbidden:
+        key[rows, shape] = -1
+    return key.argmax(1)
+
+
+def draw(layout: Layout, size: int) -> Float[np.ndarray, "n 3 size size"]:
+    """The pictures of a layout, float32 in [0, 1]."""
+    images = drawing.grounds(size)[layout.ground]
+    cells = images.reshape(len(images), 3, GRID, size // GRID, GRID, size // GRID)
+    palette = np.array(list(drawing.COLOURS.values()), np.float32)
+    x, y = np.moveaxis(layout.jitter, -1, 0)
+    for k in range(OBJECTS):
+        scene = np.flatnonzero(k < layout.count)
+        at = scene, k
+        cover = drawing.sprites(size)[layout.shape[at], layout.size[at], x[at], y[at]]
+        paint = drawing.painted(size)[layout.shape[at], layout.texture[at], layout.size[at], x[at], y[at]]
+        row, column = np.divmod(layout.cell[at], GRID)
+        ground = cells[scene, :, row, :, column] * (1 - cover)[:, None]
+        cells[scene, :, row, :, column] = ground + paint[:, None] * palette[layout.colour[at], :, None, None]
+    return images
+
+
+@dataclass(frozen=True, repr=False)
+class SceneSample:
+    """A scene and all that is known of it, worked out when it is asked for.
+
+    ``image`` is float32 (3, size, size) in [0, 1].
+    """
+
+    image: Float[Tensor, "3 size size"]
+    layout: Layout
+    row: int  # of the layout
+
+    @cached_property
+    def _names(self) -> tuple[str, str]:
+        return tuple(" ".join(_attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
+
+    @cached_property
+    def caption(self) -> str:
+        template, relation = self.layout.template[self.row], self.layout.relation[self.row]
+        return TEMPLATES[template].format(self._names[0], RELATIONS[relation], self._names[1])
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """The objects of the layout in reading order."""
+        return sorted(range(self.layout.count[self.row]), key=self.layout.cell[self.row].__getitem__)
+
+    @cached_property
+    def objects(self) -> tuple[SceneObject, ...]:
+        """The objects, in reading order."""
+        size, (layout, i) = self.image.shape[-1], (self.layout, self.row)
+        unit = size / CANVAS
+        objects = []
+        for k in self._order:
+            row, column = divmod(int(layout.cell[i, k]), GRID)
+            x, y = (
+                float((place + 0.5) * size / GRID + (jitter - JITTER) * unit)
+                for place, jitter in zip((column, row), layout.jitter[i, k])
+            )
+            radius = drawing.SIZES[SIZES[layout.size[i, k]]] * unit
+            objects.append(
+                SceneObject(
+                    *_attributes(layout, i, k),
+                    cell=row * GRID + column,
+                    centre=(x, y),
+                    box=(x - radius, y - radius, x + radius, y + radius),
+                )
+            )
+        return tuple(objects)
+
+    @cached_property
+    def relation(self) -> tuple[int, str, int]:
+        """What the caption says: subject, predicate, object."""
+        subject, other = (self._order.index(k) for k in self.layout.mentioned[self.row])
+        return subject, RELATIONS[self.layout.relation[self.row]], other
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """Which characters of the caption name which object."""
+        starts = self.caption.index(self._names[0]), self.caption.rindex(self._names[1])
+        numbers = self.relation[0], self.relation[2]
+        return tuple(Link(at, at + len(name), k) for at, name, k in zip(starts, self._names, numbers))
+
+    @cached_property
+    def boxes(self) -> Float[Tensor, "objects 4"]:
+        """Left, top, right and bottom edge of each object, in pixels."""
+        return torch.tensor([item.box for item in self.objects])
+
+    @cached_property
+    def masks(self) -> Bool[Tensor, "objects size size"]:
+        """Which pixels each object covers by at least half."""
+        size, (layout, i) = self.image.shape[-1], (self.layout, self.row)
+        masks = np.zeros((len(self._order), GRID, size // GRID, GRID, size // GRID), bool)
+        for mask, k in zip(masks, self._order):
+            row, column = divmod(layout.cell[i, k], GRID)
+            cover = drawing.sprites(size)[layout.shape[i, k], layout.size[i, k], *layout.jitter[i, k]]
+            mask[row, :, column] = cover >= 0.5
+        return torch.from_numpy(masks.reshape(-1, size, size))
+
+    @cached_property
+    def graph(self) -> tuple[tuple[int, str, int], ...]:
+        """Every true (subject, predicate, object), by columns and rows of the grid; objects are the nodes."""
+        edges = []
+        for i, one in enumerate(self.objects):
+            for j, other in enumerate(self.objects):
+                (row, column), (other_row, other_column) = divmod(one.cell, GRID), divmod(other.cell, GRID)
+                across = {-1: "left of", 1: "right of"}.get(int(np.sign(column - other_column)))
+                along = {-1: "above", 1: "below"}.get(int(np.sign(row - other_row)))
+                edges += [(i, predicate, j) for predicate in (across, along) if predicate]
+        return tuple(edges)
+
+    @cached_property
+    def question(self) -> Question:
+        """One question about the picture, with its kind and its answer."""
+        return ask(self.objects, self.graph, int(self.layout.question_bits[self.row]))
+
+
+def draw_samples(layout: Layout, size: int, covered: Bool[np.ndarray, "n cells"] | None = None) -> list[SceneSample]:
+    """The scenes of a layout, with the ``covered`` ones of their 16 cells in grey."""
+    images = draw(layout, size)
+    if covered is not None:
+        cells = covered.reshape(-1, 1, GRID, GRID).repeat(size // GRID, 2).repeat(size // GRID, 3)
+        images = np.where(cells, np.float32(0.5), images)
+    return [SceneSample(image, layout, i) for i, image in enumerate(torch.from_numpy(images))]
+
+
+def _attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
+    """Size, texture, colour and shape of object k of scene i."""
+    size, texture = SIZES[layout.size[i, k]], TEXTURES[layout.texture[i, k]]
+    return size, texture, COLOURS[layout.colour[i, k]], SHAPES[layout.shape[i, k]]
+
+
+class Scenes(Dataset):
+    """Scene i of ``split``, for any i ≥ 0; ``length`` only says how many an epoch has.
+
+    ``objects`` is None for a search among eight or nine, or how many objects, all different, there are.
+
+    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, a length below 1, or
+    fewer than 2 or more than 9 objects.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        size: int = 64,
+        seed: int = 0,
+        length: int = 1_000_000,
+        objects: int | None = None,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"scenes has no split {split!r}; {choices(split, SPLITS)}.")
+        if size < 24 or size % GRID:
+            raise ValueError(f"A scene's size is a multiple of {GRID} and at least 24 pixels, got {size}.")
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}.")
+        if objects is not None and not 2 <= objects <= OBJECTS:
+            raise ValueError(f"A scene has 2 to {OBJECTS} objects, got {objects}.")
+        self.split, self.size, self.seed, self.length, self.objects = split, size, seed, length, objects
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[SceneSample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> SceneSample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[SceneSample]:
+        """Many scenes at once, which is far faster than one by one. ``DataLoader`` calls this."""
+        if len(indices) and min(indices) < 0:
+            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
+        return draw_samples(lay_out(self.split, np.asarray(indices), self.seed, self.objects), self.size)

@@ -1,0 +1,1 @@
+"""Reading the user's own files: pictures, sounds, folders, COCO, shards."""

@@ -1,0 +1,90 @@
+"""COCO-style captions (COCO, Flickr8k and Flickr30k in Karpathy's JSON once converted), read by torchvision."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from mmlearn.data.read.pictures import ImageText, read_picture
+from mmlearn.names import choices
+
+DIGITS = "0123456789"  # of the year in a name
+
+
+class CocoCaptions(Dataset):
+    """One sample a caption: ``images`` is the folder of pictures, ``annotations`` the ``captions_*.json`` beside it.
+
+    ``numbers[i]`` is the number of the picture of sample i, for pictures have about five captions each. Needs
+    ``pycocotools`` (in ``mmlearn[scale]``). Raises ``FileNotFoundError`` or ``ValueError`` for what is missing.
+    """
+
+    def __init__(self, images: str | Path, annotations: str | Path, *, size: int = 64):
+        self.images, self.size = Path(images), size
+        for path, kind in ((self.images, "folder"), (Path(annotations), "file")):
+            if not path.exists():
+                raise FileNotFoundError(f"There is no {kind} {path}.")
+        try:
+            from torchvision.datasets import CocoCaptions as Published
+
+            with redirect_stdout(sys.stderr):  # pycocotools tells its progress
+                published = Published(str(images), str(annotations))
+            self.samples = [
+                (number, published.coco.imgs[picture]["file_name"], caption["caption"].strip())
+                for number, picture in enumerate(published.ids)
+                for caption in published.coco.loadAnns(published.coco.getAnnIds(picture))
+            ]
+        except ModuleNotFoundError as error:
+            raise ValueError("COCO captions need pycocotools: pip install 'mmlearn[scale]'.") from error
+        except (ValueError, KeyError, AssertionError, TypeError, AttributeError) as error:
+            raise ValueError(f"{annotations} is no COCO captions file ({type(error).__name__}: {error}).") from error
+        if not self.samples:
+            raise ValueError(f"{annotations} holds no caption.")
+        self.numbers = [number for number, _, _ in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def caption(self, index: int) -> str:
+        """A caption without its picture."""
+        return self.samples[index][2]
+
+    def __getitem__(self, index: int) -> ImageText:
+        _, name, caption = self.samples[index]
+        return ImageText(read_picture(self.images / name, self.size), caption, name)
+
+
+class CocoFolder(CocoCaptions):
+    """COCO as it is unpacked: ``annotations/captions_train2017.json`` beside its pictures in ``train2017``.
+
+    Splits are train and val, for captions of test are not public. Of several years the last is taken whose pictures
+    are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is missing.
+    """
+
+    evaluated_on = "val"
+
+    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
+        files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
+        here = {path: name for path, name in files.items() if name.rstrip(DIGITS) == split}
+        if not here:
+            splits = sorted({name.rstrip(DIGITS) for name in files.values()})
+            raise ValueError(f"{folder} has no captions of {split!r}; {choices(split, splits)}.")
+        places = [
+            (path, images)
+            for path, name in here.items()
+            for images in (Path(folder) / name, Path(folder) / "images" / name)
+            if images.is_dir()
+        ]
+        if not places:
+            raise FileNotFoundError(f"There is no folder {Path(folder) / [*here.values()][-1]} of pictures.")
+        annotations, images = places[-1]
+        super().__init__(images, annotations, size=size)
+
+
+def coco_folder(folder: str | Path) -> bool:
+    """Whether COCO's captions lie in this folder."""
+    return bool(_annotations(folder))
+
+
+def _annotations(folder: str | Path) -> list[Path]:
+    return sorted((Path(folder) / "annotations").glob("captions_*.json"))

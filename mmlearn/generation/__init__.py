@@ -1,0 +1,1 @@
+"""How a model writes: from scores of the next token, or of each frame, to a text."""

@@ -1,9 +1,0 @@
-"""Where mmlearn keeps what belongs to its user, and may be deleted: progress in exercises, features."""
-
-import os
-from pathlib import Path
-
-
-def home() -> Path:
-    """``MMLEARN_HOME``, by default ``~/.mmlearn``."""
-    return Path(os.environ.get("MMLEARN_HOME") or Path.home() / ".mmlearn")

@@ -1,0 +1,1 @@
+"""Systems that align picture and text before they fuse them."""

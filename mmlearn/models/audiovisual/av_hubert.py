@@ -1,0 +1,300 @@
+"""AV-HuBERT: guess the clusters of speech where sound, lips or both are hidden, from what is left of either.
+
+Paper: Shi et al. 2022, "Learning Audio-Visual Speech Representation by Masked Multimodal Cluster Prediction". Official
+code: https://github.com/facebookresearch/av_hubert.
+
+Deviations: ``tiny`` is ours: small convolutions and 50 clusters. Blocks start scaled by width and depth, the official
+code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Each clip
+drops its own modality; the official code draws once for a batch. At least one span of a clip and modality is hidden,
+there two. A span of pictures gives way to a span of the same clip that is taken around its end, so that it is always as
+long and never itself; there it starts anywhere else and its last picture is repeated beyond the end. Frames that are
+not hidden have no loss (α = 0 in equation 4). Padded frames never reach the pictures' batch norms. Fine-tuning has the
+CTC head, not the decoder. Pictures are made grey here; cutting out lips and scaling spectrograms is the data's.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
+from mmlearn.models.speech.context_network import ContextNetwork
+from mmlearn.models.speech.encoder import CTCHead
+from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
+from mmlearn.objectives.speech import mask_spans
+
+GREY = (0.299, 0.587, 0.114)  # red, green, blue, as ITU-R BT.601 weighs them
+
+
+@dataclass(frozen=True)
+class AVHuBERTConfig(Config):
+    mels: int = 26  # bands of the spectrogram
+    stack: int = 4  # its frames in the time of one of the video's: 100 and 25 a second
+    video_widths: tuple[int, ...] = (64, 128, 256, 512)  # of ResNet-18's stages
+    video_blocks: int = 2  # of each stage
+    video_kernel: tuple[int, int, int] = (5, 7, 7)  # of the first convolution: frames, rows, columns
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    position_kernel: int = 128  # frames
+    position_groups: int = 16
+    dropout: float = 0.1
+    clusters: int = 2000  # 0: no head, for a model that only reads
+    embedding_width: int = 256  # where frames and clusters are compared
+    temperature: float = 0.1  # of that comparison
+    both_probability: float = 0.5  # p_m: that a clip keeps sound and picture
+    audio_probability: float = 0.5  # p_a: that it is the sound, of those that keep one
+    audio_mask_probability: float = 0.08  # the share of frames that begin a span
+    audio_mask_length: int = 10  # frames of the video
+    video_mask_probability: float = 0.06
+    video_mask_length: int = 5
+    vocab_size: int = 0  # of the texts; 0: no head
+    blank: int = 0  # the token that stands for none
+    seed: int = 0  # of spans and of what is dropped
+
+    PRESETS = {
+        "tiny": dict(
+            mels=40,
+            video_widths=(8, 16, 32),
+            video_blocks=1,
+            video_kernel=(3, 5, 5),
+            width=64,
+            depth=3,
+            num_heads=2,
+            position_kernel=16,
+            position_groups=4,
+            dropout=0.0,
+            clusters=50,
+            embedding_width=64,
+        ),
+        "base": dict(),
+        "large": dict(width=1024, depth=24, num_heads=16),
+    }
+
+
+class AVHuBERTOutput(NamedTuple):
+    tokens: Float[Tensor, "b f d"]  # frames that have seen and heard the clip
+    mask: Bool[Tensor, "b f"]  # which of them are real
+    cluster_logits: Float[Tensor, "b f c"] | None
+    logits: Float[Tensor, "b f v"] | None  # of a token or the blank
+
+
+class Draws(NamedTuple):
+    """What a step leaves to chance."""
+
+    audio_masked: Bool[Tensor, "b f"]
+    video_masked: Bool[Tensor, "b f"]
+    imposter: Int[Tensor, "b f"]  # the frame whose picture is shown at each
+    audio_kept: Bool[Tensor, "b"]
+    video_kept: Bool[Tensor, "b"]
+
+
+class LipEncoder(nn.Module):
+    """One vector for each real frame of a grey video, (b, f, widths[-1]), and 0 for the others.
+
+    A convolution over space and time, and a ResNet with PReLU for each frame by itself. Source: section 3.2; Stafylakis
+    & Tzimiropoulos 2017 for the design.
+    """
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, kernel: tuple[int, int, int]):
+        super().__init__()
+        padding = tuple(size // 2 for size in kernel)
+        self.convolution = nn.Conv3d(1, widths[0], kernel, stride=(1, 2, 2), padding=padding, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        self.activation = nn.PReLU(widths[0])
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.trunk = residual_trunk(widths, blocks, activation=nn.PReLU)
+        self.apply(initialise_convolutions)
+
+    def forward(self, video: Float[Tensor, "b f height width"], mask: Bool[Tensor, "b f"]) -> Float[Tensor, "b f c"]:
+        x = rearrange(
+            self.convolution(video.masked_fill(~mask[..., None, None], 0)[:, None]),
+            "b c f row column -> b f c row column",
+        )[mask]
+        x = self.trunk(self.pool(self.activation(self.norm(x)))).mean((2, 3))
+        return x.new_zeros(*mask.shape, x.shape[1]).masked_scatter(mask[..., None], x)
+
+
+class AVHuBERT(nn.Module):
+    r"""Frames of sound and of pictures side by side through one transformer, each then compared with every cluster.
+
+    .. math:: f^{av}_t = \begin{cases} [f^a_t; f^v_t] & p_m \\ [f^a_t; 0] & (1 - p_m) p_a \\
+       [0; f^v_t] & (1 - p_m)(1 - p_a) \end{cases}, \quad
+       p_t(c) = \mathrm{softmax}_c \left(\frac{\cos(A e_t, W_c)}{\tau}\right)
+
+    ``video`` or ``mel`` may be None: a missing modality is 0, as a dropped one. Each frame of the video has ``stack``
+    of the spectrogram, of which up to ``stack`` more at the end are left out. ``video_mask`` says which frames are
+    real, or without it ``mel_mask``. ``draws`` hides and drops. To learn texts, build a model with ``vocab_size`` and
+    load what a pretrained one has. The count of steps is in ``state_dict``, and so in a checkpoint; clusters come in
+    the batch. Raises ``ValueError`` where both modalities are missing, do not fit each other, or have no frame.
+    Source: sections 3.2 and 3.3, equations 2 to 4.
+    """
+
+    def __init__(self, config: AVHuBERTConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.mask_embedding = nn.Parameter(torch.rand(config.stack * config.mels))
+        self.audio_projection = nn.Linear(config.stack * config.mels, width)
+        self.lip_encoder = LipEncoder(config.video_widths, config.video_blocks, config.video_kernel)
+        self.video_projection = nn.Linear(config.video_widths[-1], width)
+        self.fusion_norm = nn.LayerNorm(2 * width)
+        self.fusion = nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.context = ContextNetwork(
+            width,
+            config.depth,
+            config.num_heads,
+            position_kernel=config.position_kernel,
+            position_groups=config.position_groups,
+            norm_first=True,
+            dropout=config.dropout,
+        )
+        self.projection = self.cluster_embedding = self.ctc_head = None
+        if config.clusters:
+            self.projection = nn.Linear(width, config.embedding_width)
+            self.cluster_embedding = nn.Parameter(torch.rand(config.clusters, config.embedding_width))
+        if config.vocab_size:
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.dropout)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def draw(self, mask: Bool[Tensor, "b f"]) -> Draws:
+        """What to hide and to drop of clips with these real frames, by the seed and the step alone."""
+        config = self.config
+        generator = torch.Generator().manual_seed(random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32))
+        spans = [
+            mask_spans(mask, probability=probability, length=length, generator=generator)
+            for probability, length in (
+                (config.audio_mask_probability, config.audio_mask_length),
+                (config.video_mask_probability, config.video_mask_length),
+            )
+        ]
+        probability = dict(both=config.both_probability, audio=config.audio_probability)
+        kept = modality_dropout(mask, generator=generator, **probability)
+        return Draws(*spans, imposters(spans[1], mask, generator=generator), *kept)
+
+    def forward(
+        self,
+        video: Float[Tensor, "b f 3 height width"] | None,
+        mel: Float[Tensor, "b mels s"] | None,
+        video_mask: Bool[Tensor, "b f"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        draws: Draws | None = None,
+    ) -> AVHuBERTOutput:
+        real = self.frame_mask(video, mel, video_mask, mel_mask)
+        audio = seen = torch.zeros((), device=real.device).expand(*real.shape, self.config.width)
+        if mel is not None:
+            audio = self._hear(mel, mel_mask, real, draws)
+        if video is not None:
+            seen = self._see(video, real, draws)
+        x = self.dropout(self.fusion(self.fusion_norm(torch.cat([audio, seen], dim=-1))))
+        tokens = self.context(x, real)
+        cluster_logits = None
+        if self.projection is not None:
+            frames = F.normalize(self.projection(tokens), dim=-1)
+            cluster_logits = frames @ F.normalize(self.cluster_embedding, dim=-1).T / self.config.temperature
+        logits = self.ctc_head(tokens) if self.ctc_head is not None else None
+        return AVHuBERTOutput(tokens, real, cluster_logits, logits)
+
+    def _hear(self, mel: Tensor, mel_mask: Tensor | None, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+        mel = mel if mel_mask is None else mel.masked_fill(~mel_mask[:, None], 0)
+        mel = mel[:, :, : real.shape[1] * self.config.stack]
+        x = rearrange(mel, "b mels (f stack) -> b f (stack mels)", stack=self.config.stack)
+        if draws is not None:
+            x = torch.where(draws.audio_masked[..., None], self.mask_embedding.to(x), x)
+        x = self.audio_projection(x)
+        return x if draws is None else x * draws.audio_kept[:, None, None]
+
+    def _see(self, video: Tensor, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+        red, green, blue = video.unbind(2)
+        grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
+        if draws is not None:
+            grey = grey[torch.arange(len(grey), device=grey.device)[:, None], draws.imposter]
+        x = self.video_projection(self.lip_encoder(grey, real))
+        return x if draws is None else x * draws.video_kept[:, None, None]
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``cluster``.
+
+        ``cluster`` (b, f) is the number of each frame, -100 in padding; it counts where sound or picture is hidden. The
+        fields of :class:`Draws` may be in the batch; what is not is drawn for the step, and modalities are dropped in
+        training only. Raises ``ValueError`` without ``video`` and ``mel``, for an empty batch, where nothing can be
+        learned from it, and for clusters of another shape. Source: equation 4.
+        """
+        streams = [batch.get(name) for name in ("video", "mel", "video_mask", "mel_mask")]
+        real = self.frame_mask(*streams)
+        if self.ctc_head is not None and "tokens" in batch:
+            output = self(*streams)
+            return {"ctc": self.ctc_head.loss(output.logits, output.mask, batch["tokens"], batch.get("mask"))}
+        if self.projection is None or "cluster" not in batch:
+            raise ValueError(
+                "Nothing to learn: this AV-HuBERT needs cluster in the batch and clusters, or tokens and vocab_size."
+            )
+        if batch["cluster"].shape != real.shape:
+            raise ValueError(
+                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(batch['cluster'].shape)}."
+            )
+        drawn = self.draw(real)
+        if not self.training:
+            drawn = drawn._replace(
+                audio_kept=torch.ones_like(drawn.audio_kept), video_kept=torch.ones_like(drawn.video_kept)
+            )
+        draws = Draws(*(batch.get(name, value) for name, value in drawn._asdict().items()))
+        logits = self(*streams, draws).cluster_logits
+        hidden = draws.audio_masked, draws.video_masked
+        return {"cluster": masked_multimodal_cluster(logits, batch["cluster"], *hidden, real)}
+
+    def frame_mask(
+        self, video: Tensor | None, mel: Tensor | None, video_mask: Tensor | None, mel_mask: Tensor | None
+    ) -> Bool[Tensor, "b f"]:
+        """Which frames of the video are real: the shape in which frames are hidden and clusters are given."""
+        stack = self.config.stack
+        if video is None and mel is None:
+            raise ValueError("AV-HuBERT needs video (b, f, 3, h, w), mel (b, mels, s) or both; both are missing.")
+        if mel is not None and mel.shape[1] != self.config.mels:
+            raise ValueError(f"A spectrogram has {self.config.mels} bands here, not {mel.shape[1]}.")
+        b, frames = video.shape[:2] if video is not None else (len(mel), mel.shape[2] // stack)
+        if not b or not frames:
+            raise ValueError("A batch holds at least one clip, and a clip at least one frame.")
+        if mel is not None and not (len(mel) == b and 0 <= mel.shape[2] - frames * stack <= stack):
+            raise ValueError(
+                f"{b} videos of {frames} frames go with {b} spectrograms of {frames * stack} to {(frames + 1) * stack} "
+                f"frames; got {len(mel)} of {mel.shape[2]}."
+            )
+        if video_mask is not None:
+            return video_mask
+        if mel_mask is not None:
+            return mel_mask[:, : frames * stack].unflatten(1, (frames, stack)).any(-1)
+        return torch.ones(b, frames, dtype=torch.bool, device=(mel if video is None else video).device)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Count the step, by which chance goes."""
+        self.steps += 1
+
+
+def imposters(
+    masked: Bool[Tensor, "b f"], real: Bool[Tensor, "b f"], *, generator: torch.Generator
+) -> Int[Tensor, "b f"]:
+    r"""Masking by substitution: which frame of the same clip is shown at each, its own where it is not hidden.
+
+    A hidden run of length l in a clip of n frames is shifted as a whole, around the end of the clip, by a number of
+    frames from l to n - l, so that none of it shows itself; by 1 to n - 1 where it is longer than half of the clip.
+    Source: section 3.2, masking by substitution.
+    """
+    place = torch.arange(masked.shape[1], device=masked.device).expand_as(masked)
+    begins = masked & ~F.pad(masked, (1, 0))[:, :-1]
+    start = torch.where(begins, place, 0).cummax(1).values
+    run = begins.int().cumsum(1)  # the how-manieth run this frame is in or behind
+    length = ((run[:, :, None] == run[:, None]) & masked[:, None]).sum(-1)
+    frames = real.sum(1, keepdim=True)
+    least = torch.where(2 * length <= frames, length, 1)
+    chance = torch.rand(masked.shape, generator=generator, device=generator.device).to(masked.device).gather(1, start)
+    shift = least + (chance * (frames - 2 * least + 1).clamp(min=1)).long()
+    return torch.where(masked & (frames > 1), (place + shift) % frames.clamp(min=1), place)

@@ -1,0 +1,269 @@
+"""Sound of Pixels: solos are mixed and separated again by what is seen, until every pixel has a sound of its own.
+
+Paper: Zhao et al. 2018, "The Sound of Pixels". Official code: https://github.com/hangzhaomit/Sound-of-Pixels.
+
+Deviations: ``tiny`` is ours; the published sizes are the official script's, with the K = 16 of the paper (the script
+has 32), and start at random, where the paper's video network starts from ImageNet. Sound has 16 kHz here, the paper's
+11 kHz. A mixture is the sum of its solos, in the official code their mean. Rows that follow each other in a batch are
+mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the sum of magnitudes, so that they sum to 1
+(see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the official code sums of weighted terms over
+bins. Magnitudes move to logarithmic frequencies by linear interpolation along frequency alone. Clips may have any
+length.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
+from mmlearn.objectives.separation import (
+    binary_mask_loss,
+    binary_masks,
+    from_spectrum,
+    loudness,
+    ratio_mask_loss,
+    ratio_masks,
+    spectrum,
+)
+
+WARP = 21  # how many times as wide as the lowest bin of logarithmic frequencies the highest is
+QUIET = 1e-10  # added to a magnitude before its logarithm
+
+
+@dataclass(frozen=True)
+class SoundOfPixelsConfig(Config):
+    fft_size: int = 1022  # samples
+    hop: int = 256  # samples
+    bins: int = 256  # of logarithmic frequency; a power of two for each level of the audio network at least
+    channels: int = 16  # K: of a pixel, and of a sound
+    video_widths: tuple[int, ...] = (64, 128, 256, 512)  # of ResNet-18's stages
+    blocks: int = 2  # of each stage
+    frames: int = 3  # of a clip, that the video network sees
+    audio_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512)  # of the levels of the audio network
+    masks: str = "binary"  # or "ratio"
+    sources: int = 2  # rows of a batch that are mixed
+
+    PRESETS = {
+        "tiny": dict(
+            fft_size=512,
+            bins=128,
+            channels=8,
+            video_widths=(8, 16, 16),
+            blocks=1,
+            audio_widths=(8, 16, 32, 32),
+        ),
+        "resnet18-unet7": dict(),
+    }
+
+
+class SoundOfPixelsOutput(NamedTuple):
+    logits: Float[Tensor, "b bins s"]  # of the mask of what is seen, on logarithmic frequencies
+    pixels: Float[Tensor, "b k rows columns"]  # from 0 to 1
+    sounds: Float[Tensor, "b k bins s"]
+
+
+class VideoNetwork(nn.Module):
+    r"""K numbers for each pixel of a small grid, their largest over time, :math:`\sigma(\max_t i_k(x, y, t))`.
+
+    A ResNet whose last stage is dilated instead of halved, and a 3 × 3 convolution to K channels. With four stages the
+    grid has a sixteenth of the picture's rows and columns.
+    Source: section 3.1 and the official code (``ResnetDilated``).
+    """
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, channels: int):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.trunk = residual_trunk(widths, blocks, dilate_last=True)
+        self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.apply(initialise_convolutions)
+
+    def forward(self, video: Float[Tensor, "b f 3 height width"]) -> Float[Tensor, "b k rows columns"]:
+        maps = self.head(self.trunk(self.pool(self.stem(video.flatten(0, 1)))))
+        return maps.unflatten(0, video.shape[:2]).amax(1).sigmoid()
+
+
+class AudioNetwork(nn.Module):
+    """A U-Net from one map of a mixture to K, of the same size: halved level by level, and back beside each level.
+
+    The number of frames is brought to whole halvings by silence, and back. Source: section 3.1; Ronneberger et al.
+    2015 (U-Net); the official code (``unet7``).
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            first, last = level == 0, level == len(widths) - 1
+            down = [nn.Conv2d(widths[level - 1] if level else 1, width, 4, stride=2, padding=1, bias=False)]
+            down = down if first else [nn.LeakyReLU(0.2), *down]
+            self.down.append(nn.Sequential(*down, *([] if first or last else [nn.BatchNorm2d(width)])))
+            inside = width if last else 2 * width
+            outside = channels if first else widths[level - 1]
+            up = [
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+                nn.Conv2d(inside, outside, 3, padding=1, bias=first),
+            ]
+            self.up.append(nn.Sequential(*up, *([] if first else [nn.BatchNorm2d(outside)])))
+        self.apply(initialise_convolutions)
+        nn.init.normal_(self.up[0][-1].weight, std=0.001)  # as in the official code: at first every mask is ½
+
+    def forward(self, magnitude: Float[Tensor, "b bins s"]) -> Float[Tensor, "b k bins s"]:
+        frames = magnitude.shape[-1]
+        magnitude = F.pad(magnitude, (0, -frames % 2 ** len(self.down)))
+        x = self.norm(torch.log(magnitude[:, None] + QUIET))
+        beside = []
+        for down in self.down:
+            x = down(x)
+            beside.append(x)
+        x = self.up[-1](x)
+        for up, level in zip(reversed(self.up[:-1]), reversed(beside[:-1])):
+            x = up(torch.cat([level, x], dim=1))
+        return x[..., :frames]
+
+
+class SoundOfPixels(nn.Module):
+    r"""A picture's K channels pick from the K maps of a mixture what belongs to the picture, or to a pixel of it.
+
+    .. math:: \hat M(u, v) = \sigma\Big(\sum_k \alpha_k\, i_k\, s_k(u, v) + \beta\Big)
+
+    ``i_k`` is a pixel's channel, or its largest over all pixels. ``video_mask`` is True where a frame is real, from the
+    first on, ``waveform_mask`` where a sample is. Frames are taken at equal distances. Raises ``ValueError`` for
+    unknown masks, for bins that do not halve often enough, and where pictures and sounds are not as many.
+    Source: sections 3.1 and 3.2.
+    """
+
+    def __init__(self, config: SoundOfPixelsConfig):
+        super().__init__()
+        if config.masks not in ("binary", "ratio"):
+            raise ValueError(f"masks is 'binary' or 'ratio', not {config.masks!r}.")
+        if config.bins % 2 ** len(config.audio_widths):
+            raise ValueError(
+                f"{len(config.audio_widths)} levels halve the bins as often: bins must be a multiple of "
+                f"{2 ** len(config.audio_widths)}, got {config.bins}."
+            )
+        self.config = config
+        self.video_network = VideoNetwork(config.video_widths, config.blocks, config.channels)
+        self.audio_network = AudioNetwork(config.audio_widths, config.channels)
+        self.scale = nn.Parameter(torch.ones(config.channels))
+        self.bias = nn.Parameter(torch.zeros(()))
+        to_bins, to_frequencies = log_frequency(config.fft_size // 2 + 1, config.bins)
+        self.register_buffer("to_bins", to_bins, persistent=False)
+        self.register_buffer("to_frequencies", to_frequencies, persistent=False)
+
+    def forward(
+        self,
+        video: Float[Tensor, "b f 3 height width"],
+        waveform: Float[Tensor, "b samples"],
+        video_mask: Bool[Tensor, "b f"] | None = None,
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+    ) -> SoundOfPixelsOutput:
+        if not 1 <= len(video) == len(waveform):
+            raise ValueError(
+                f"Each video has its sound, and at least one: got {len(video)} videos and {len(waveform)} sounds."
+            )
+        pixels = self.video_network(self._frames(video, video_mask))
+        sounds = self.audio_network(self.to_bins @ self._spectrum(waveform, waveform_mask).abs())
+        return SoundOfPixelsOutput(self._mask_logits(pixels.amax((2, 3)), sounds), pixels, sounds)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``mask``: rows that follow each other are mixed, ``sources`` at a time, and each should get its own back.
+
+        ``video`` and ``waveform`` are solos. Raises ``ValueError`` where one is missing, and for a batch that is empty
+        or cannot be divided into mixtures. Source: section 3.2.
+        """
+        if missing := {"video", "waveform"} - set(batch):
+            raise ValueError(f"Sound of Pixels learns from videos with sound; this batch has no {sorted(missing)[0]}.")
+        video, waveform, n = batch["video"], batch["waveform"], self.config.sources
+        if not len(video) or len(video) % n or len(video) != len(waveform):
+            raise ValueError(
+                f"A batch holds at least one mixture of {n} videos with their sounds, and no part of one; got "
+                f"{len(video)} videos and {len(waveform)} sounds."
+            )
+        each = rearrange(self._spectrum(waveform, batch.get("waveform_mask")), "(b n) u s -> b n u s", n=n)
+        magnitude, mixture = self.to_bins @ each.abs(), self.to_bins @ each.sum(1).abs()
+        pixels = self.video_network(self._frames(video, batch.get("video_mask")))
+        sounds = self.audio_network(mixture).repeat_interleave(n, dim=0)
+        logits = rearrange(self._mask_logits(pixels.amax((2, 3)), sounds), "(b n) bins s -> b n bins s", n=n)
+        weight = loudness(mixture)[:, None].expand_as(logits)
+        if self.config.masks == "binary":
+            return {"mask": binary_mask_loss(logits, binary_masks(magnitude), weight)}
+        return {"mask": ratio_mask_loss(logits.sigmoid(), ratio_masks(magnitude), weight)}
+
+    @torch.no_grad()
+    def separate(
+        self,
+        video: Float[Tensor, "b f 3 height width"],
+        waveform: Float[Tensor, "b samples"],
+        video_mask: Bool[Tensor, "b f"] | None = None,
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+    ) -> Float[Tensor, "b samples"]:
+        """What of each mixture belongs to its video; binary masks are 1 from σ = ½ on. Repeat a mixture for each."""
+        logits = self(video, waveform, video_mask, waveform_mask).logits
+        return self._masked(logits[:, None], waveform, waveform_mask)[:, 0]
+
+    @torch.no_grad()
+    def separate_pixels(
+        self,
+        video: Float[Tensor, "b f 3 height width"],
+        waveform: Float[Tensor, "b samples"],
+        video_mask: Bool[Tensor, "b f"] | None = None,
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+    ) -> Float[Tensor, "b rows columns samples"]:
+        """The sound of every pixel of the video network's grid. Source: section 3.3 and figure 4."""
+        _, pixels, sounds = self(video, waveform, video_mask, waveform_mask)
+        rows, columns = pixels.shape[2:]
+        channels = rearrange(pixels, "b k row column -> b (row column) k")
+        logits = einsum(self.scale * channels, sounds, "b p k, b k bins s -> b p bins s") + self.bias
+        return self._masked(logits, waveform, waveform_mask).unflatten(1, (rows, columns))
+
+    def _mask_logits(self, channels: Float[Tensor, "b k"], sounds: Tensor) -> Float[Tensor, "b bins s"]:
+        return einsum(self.scale * channels, sounds, "b k, b k bins s -> b bins s") + self.bias
+
+    def _masked(self, logits: Tensor, waveform: Tensor, waveform_mask: Tensor | None) -> Float[Tensor, "b n samples"]:
+        mask = (logits >= 0).to(logits) if self.config.masks == "binary" else logits.sigmoid()
+        masked = (self.to_frequencies @ mask) * self._spectrum(waveform, waveform_mask)[:, None]
+        return from_spectrum(masked, self.config.fft_size, self.config.hop, waveform.shape[-1])
+
+    def _spectrum(self, waveform: Tensor, waveform_mask: Tensor | None) -> Complex[Tensor, "b frequency s"]:
+        waveform = waveform if waveform_mask is None else waveform.masked_fill(~waveform_mask, 0)
+        return spectrum(waveform, self.config.fft_size, self.config.hop)
+
+    def _frames(self, video: Tensor, video_mask: Tensor | None) -> Float[Tensor, "b f 3 height width"]:
+        """``frames`` of each video, from the first to the last that is real."""
+        if video_mask is None:
+            length = torch.full((len(video),), video.shape[1], device=video.device)
+        else:
+            length = video_mask.sum(1)
+        places = torch.linspace(0, 1, self.config.frames, device=video.device) * (length - 1).clamp(min=0)[:, None]
+        return video[torch.arange(len(video), device=video.device)[:, None], places.round().long()]
+
+
+def log_frequency(
+    frequencies: int, bins: int
+) -> tuple[Float[Tensor, "bins frequencies"], Float[Tensor, "frequencies bins"]]:
+    r"""Matrices from frequencies at equal distances to bins that grow with frequency, and back, by interpolation.
+
+    .. math:: f(u) = \frac{21^u - 1}{20}, \quad u, f \in [0, 1]
+
+    Rows sum to 1. Source: section 4.2 (log-frequency scale); the official code (``warpgrid``).
+    """
+    frequency = (WARP ** torch.linspace(0, 1, bins) - 1) / (WARP - 1)
+    place = (torch.linspace(0, 1, frequencies) * (WARP - 1)).log1p() / math.log(WARP)
+    return _interpolation(frequency * (frequencies - 1), frequencies), _interpolation(place * (bins - 1), bins)
+
+
+def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
+    """Row i weighs the two of ``count`` neighbours between which place i lies."""
+    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)

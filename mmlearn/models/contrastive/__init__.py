@@ -1,0 +1,1 @@
+"""Dual encoders that learn by telling pairs apart."""

@@ -1,0 +1,108 @@
+"""A fusion encoder put to a task: pretrain once, then learn each task from few labels by a small head.
+
+Papers: Tan & Bansal 2019, "LXMERT: Learning Cross-Modality Encoder Representations from Transformers"; Chen et al.
+2020, "UNITER: UNiversal Image-TExt Representation Learning". Official code: https://github.com/airsplay/lxmert,
+https://github.com/ChenRocks/UNITER.
+
+Deviations: every task has the two-layer classifier of visual question answering (UNITER's code reads pairs of pictures
+and regions by one layer each; for regions that is so here too). Entailment is learned by cross-entropy, where UNITER's
+code takes binary cross-entropy of soft labels. Two pictures and a sentence are read as two pairs, UNITER's "Pair"; its
+"Triplet" and "Pair-biattn" are not here.
+"""
+
+import inspect
+from typing import Any, Self
+
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.models.fusion.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead
+
+PICTURE = ("image", "pixel_mask", "regions", "boxes", "region_mask")  # of two pictures each is (b, 2, ...)
+
+
+class FineTuned(nn.Module):
+    """An encoder and the head of one task.
+
+    ``encoder`` is a module that reads entries of a batch by name and returns ``pooled`` (b, d), or else ``tokens``
+    (b, t, d) of which the first is taken, and for a :class:`~mmlearn.models.fusion.heads.ReferringHead` ``regions`` (b,
+    p, d). The head says which task it is. For pairs of pictures the batch holds one sentence a pair, and ``image``,
+    ``pixel_mask``, ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
+
+    The encoder learns too, unless ``encoder.requires_grad_(False)`` froze it before; then it also stays in evaluation
+    mode, without dropout. Raises ``ValueError`` for a batch that lacks what the encoder needs, and for regions asked
+    of an encoder that has none.
+    """
+
+    def __init__(self, encoder: nn.Module, head: VQAHead | NLVRHead | EntailmentHead | ReferringHead):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        named = [
+            parameter
+            for parameter in inspect.signature(encoder.forward).parameters.values()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        self.reads = [parameter.name for parameter in named]
+        self.needs = [parameter.name for parameter in named if parameter.default is parameter.empty]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
+
+    def forward(self, **batch: Tensor) -> Float[Tensor, "b outputs"]:
+        """The head's logits. Takes a whole batch by name, ``system(**batch)``, and passes on what the encoder reads."""
+        inputs = self._inputs(batch)
+        if isinstance(self.head, NLVRHead):
+            pooled = _pooled(self.encoder(**_one_by_one(inputs)))
+            return self.head(rearrange(pooled, "(b pair) d -> b pair d", pair=2))
+        output = self.encoder(**inputs)
+        if not isinstance(self.head, ReferringHead):
+            return self.head(_pooled(output))
+        if not hasattr(output, "regions"):
+            raise ValueError(
+                f"{type(self.encoder).__name__} returns no regions to refer to; take an encoder of regions."
+            )
+        return self.head(output.regions, batch.get("region_mask"))
+
+    def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if missing := [name for name in self.needs if name not in batch]:
+            raise ValueError(f"The encoder reads {', '.join(missing)}, and the batch has only {', '.join(batch)}.")
+        return {name: batch[name] for name in self.reads if name in batch}
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The head's loss, by the name of its task: vqa, nlvr, entailment or referring.
+
+        ``batch["answer"]`` (b,) or soft (b, answers), ``batch["label"]`` (b,) or ``batch["referred"]`` (b,) is what is
+        right. ``ValueError`` without it, or where the batch is empty.
+        """
+        task, name = self.head.task, self.head.label
+        if name not in batch:
+            raise ValueError(f"The task {task} learns from batch['{name}']; this batch has {', '.join(batch)}.")
+        if not len(batch[name]):
+            raise ValueError("A batch holds at least one text and picture.")
+        return {task: self.head.loss(self(**batch), batch[name])}
+
+
+def _pooled(output: Any) -> Float[Tensor, "b d"]:
+    if hasattr(output, "pooled"):
+        return output.pooled
+    if getattr(output, "tokens", None) is not None:  # BLIP's without an encoder are
+        return output.tokens[:, 0]
+    raise ValueError(f"A head reads pooled or tokens of an encoder, and {type(output).__name__} has neither.")
+
+
+def _one_by_one(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Two pictures a sentence → one picture a sentence, each sentence twice."""
+    pairs = {}
+    for name, value in inputs.items():
+        if name not in PICTURE:
+            pairs[name] = repeat(value, "b ... -> (b pair) ...", pair=2)
+        elif value.ndim < 3 or value.shape[1] != 2:
+            raise ValueError(f"Of two pictures {name} is (b, 2, ...); got {tuple(value.shape)}.")
+        else:
+            pairs[name] = rearrange(value, "b pair ... -> (b pair) ...")
+    return pairs

@@ -1,0 +1,225 @@
+"""Pixel-BERT: every pixel of a convolutional network's feature map is a token that BERT reads beside the words.
+
+Paper: Huang et al. 2020, "Pixel-BERT: Aligning Image Pixels with Text by Deep Multi-Modal Transformers",
+arXiv 2004.00849. Official code: none was published.
+
+Deviations: ``tiny`` is ours, with a few convolutions for a backbone. Weights start at random, where the paper starts
+from BERT and from a network trained on ImageNet; both load here under their own names. A linear layer brings features
+to BERT's width, and its bias is the semantic embedding, which all pixels share. ``x152`` has 32 groups of 4 channels.
+One optimiser trains everything; the paper has SGD for the backbone and AdamW for the rest. All losses whose labels a
+batch has are computed in one pass.
+"""
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+from mmlearn.layers.embeddings import check_image, convolutional_stem
+from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
+from mmlearn.models.fusion.heads import VQAHead
+from mmlearn.models.fusion.pair_losses import pair_losses
+
+# Name → blocks of each stage, groups, and channels of each group.
+RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
+
+
+@dataclass(frozen=True)
+class PixelBERTConfig(Config):
+    vocab_size: int = 30_522
+    max_length: int = 512  # tokens
+    token_types: int = 2
+    pad_token: int = 0  # its vector does not learn by being looked up
+    image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
+    backbone: str = "resnet-50"  # or "x152", or "convolutions"
+    stride: int = 64  # pixels of the picture, on a side, for one of the feature map
+    feature_width: int = 2048  # channels of the feature map
+    sampled_pixels: int = 100  # of the feature map, read in a step of pretraining; 0: all
+    seed: int = 0  # of that sample
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None  # 4 · width
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    initial_std: float = 0.02  # of weights
+    pretraining_heads: bool = True
+    answers: int = 0  # 0: no head
+
+    PRESETS = {
+        "tiny": dict(
+            vocab_size=512,
+            max_length=32,
+            image_size=64,
+            backbone="convolutions",
+            stride=8,
+            feature_width=64,
+            sampled_pixels=32,
+            width=64,
+            depth=3,
+            num_heads=4,
+            dropout=0.0,
+            initial_std=0.125,
+        ),
+        "resnet-50": dict(),
+        "x152": dict(backbone="x152"),
+    }
+
+
+class PixelBERTOutput(NamedTuple):
+    tokens: Float[Tensor, "b t d"]
+    pixels: Float[Tensor, "b p d"]  # row by row; those that were sampled
+    pooled: Float[Tensor, "b d"]  # of the first token
+    match_logits: Float[Tensor, "b 2"] | None  # 0: do not belong together, 1: do
+    answer_logits: Float[Tensor, "b answers"] | None
+
+
+def resnet_backbone(name: str) -> nn.Sequential:
+    """A residual network up to its last feature map, and a pooling that halves it.
+
+    (b, 3, height, width) → (b, 2048, height/64, width/64), rounded up. Its layers have torchvision's names, so
+    ``load_state_dict(resnet50(weights=...).state_dict(), strict=False)`` fills it.
+    Source: He et al. 2016 (ResNet); Xie et al. 2017 (ResNeXt); Huang et al. 2020, section 3.1.
+    """
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    blocks, groups, width = RESNETS[name]
+    network = ResNet(Bottleneck, list(blocks), groups=groups, width_per_group=width)
+    layers = OrderedDict(network.named_children())
+    del layers["avgpool"], layers["fc"]
+    return nn.Sequential(layers | {"pool": nn.MaxPool2d(2, ceil_mode=True)})
+
+
+def _backbone(config: PixelBERTConfig) -> nn.Module:
+    if config.backbone == "convolutions":
+        return convolutional_stem(config.stride, config.feature_width)
+    if config.backbone not in RESNETS:
+        raise ValueError(f"backbone is 'convolutions', {' or '.join(map(repr, RESNETS))}, not {config.backbone!r}.")
+    return resnet_backbone(config.backbone)
+
+
+class PixelBERT(nn.Module):
+    r"""Words as in BERT and pixels of a feature map, told apart by what is added to each, through BERT's blocks.
+
+    .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v
+
+    Pixels have no positions of their own: where they are is known as far as the backbone tells. ``mask`` is True where
+    a token is real; ``token_type`` is by default the first. With a ``generator``, ``sampled_pixels`` of each picture
+    are drawn by it and the others left out. ``backbone`` is built as the configuration says unless it is given; it maps
+    (b, 3, height, width) to (b, ``feature_width``, height/``stride``, width/``stride``), rounded up. Heads are built
+    where the configuration asks for them. Raises ``ValueError`` for an unknown backbone, for pictures that are not
+    float (b, 3, height, width) or are smaller than a pixel of the feature map, and where texts and pictures are not as
+    many. Source: sections 3.1 to 3.3 and equations 1 and 2.
+    """
+
+    def __init__(self, config: PixelBERTConfig, backbone: nn.Module | None = None):
+        super().__init__()
+        self.config = config
+        width, epsilon = config.width, config.norm_epsilon
+        self.embedding = BERTEmbedding(
+            config.vocab_size,
+            width,
+            config.max_length,
+            token_types=config.token_types,
+            pad_token=config.pad_token,
+            norm_epsilon=epsilon,
+            dropout=config.dropout,
+        )
+        self.image_projection = nn.Linear(config.feature_width, width)  # the bias is s_v
+        self.transformer = bert_transformer(
+            width,
+            config.depth,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            norm_epsilon=epsilon,
+            dropout=config.dropout,
+        )
+        self.pooler = pooler(width)
+        self.masked_language_head = self.matching_head = None
+        if config.pretraining_heads:
+            self.masked_language_head = MaskedLanguageHead(
+                width, config.vocab_size, activation=config.activation, norm_epsilon=epsilon
+            )
+            self.matching_head = nn.Linear(width, 2)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+        # Afterwards, for these start their own way; the head so small that no answer is preferred.
+        self.answer_head = VQAHead(width, config.answers) if config.answers else None
+        self.backbone = _backbone(config) if backbone is None else backbone
+        self.register_buffer("steps", torch.tensor(0))  # of training; a checkpoint holds it, and so the samples to come
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the feature map of a picture of ``image_size``."""
+        size = self.config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return -(-height // self.config.stride), -(-width // self.config.stride)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        image: Float[Tensor, "b 3 height width"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        token_type: Int[Tensor, "b t"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> PixelBERTOutput:
+        check_image(image, self.config.stride)
+        if len(tokens) != len(image):
+            raise ValueError(f"Each text has its picture; got {len(image)} images and {len(tokens)} texts.")
+        features = rearrange(self.backbone(image), "b f row column -> b (row column) f")
+        if generator is not None and self.config.sampled_pixels:
+            features = _sample(features, self.config.sampled_pixels, generator)
+        pixels = self.embedding.dropout(self.image_projection(features))
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        real = torch.cat([mask, torch.ones_like(pixels[..., 0], dtype=torch.bool)], dim=1)
+        x = self.transformer(torch.cat([self.embedding(tokens, token_type), pixels], dim=1), real)
+        words, pixels = x.split([tokens.shape[1], pixels.shape[1]], dim=1)
+        pooled = self.pooler(words[:, 0])
+        return PixelBERTOutput(
+            tokens=words,
+            pixels=pixels,
+            pooled=pooled,
+            match_logits=self.matching_head(pooled) if self.matching_head is not None else None,
+            answer_logits=self.answer_head(pooled) if self.answer_head is not None else None,
+        )
+
+    def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        return self.masked_language_head(x, self.embedding.tokens.weight)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``mlm``, ``itm`` and ``vqa``: those with labels in the batch and a head to learn.
+
+        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere; it counts in pairs that match.
+        ``match_label`` (b,) is 1 where text and picture belong together. ``answer`` is one (b,), or a score for each
+        (b, answers). Pixels are sampled in training, but not where there are answers: that is no pretraining. Raises
+        ``ValueError`` without any of these labels, or for an empty batch.
+        """
+        if not len(batch["tokens"]):
+            raise ValueError("A batch holds at least one text and picture.")
+        generator = self.generator() if self.training and "answer" not in batch else None
+        output = self(batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), generator)
+        return pair_losses(self, output, batch)
+
+    def generator(self) -> torch.Generator:
+        """What draws the pixels of this step: chance is a function of the seed and the step alone."""
+        return torch.Generator().manual_seed(random.Random(f"{self.config.seed} {int(self.steps)}").getrandbits(32))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Count the step, so that the next one draws other pixels."""
+        self.steps += 1
+
+
+def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Generator) -> Float[Tensor, "b k f"]:
+    """``count`` pixels of each picture, any set as likely as any other, in the order in which they lie."""
+    draw = torch.rand(features.shape[:2], generator=generator, device=generator.device)
+    kept = draw.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
+    return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))

@@ -1,0 +1,52 @@
+r"""VisualBERT: the words and the regions of a picture are one sequence, which one BERT reads. The simplest of its kind.
+
+Paper: Li et al. 2019, "VisualBERT: A Simple and Performant Baseline for Vision and Language".
+Official code: https://github.com/uclanlp/visualbert.
+
+Deviations: ``tiny`` is ours. Regions come from a detector that is not trained along. Weights start as in our BERT, from
+a normal cut at two deviations. A batch trains every objective whose labels it holds. Regions take no position from
+words aligned with them.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.models.fusion.single_stream import TINY, Pretraining, SingleStreamConfig
+
+
+@dataclass(frozen=True)
+class VisualBERTConfig(SingleStreamConfig):
+    PRESETS = {"tiny": TINY, "base": dict()}
+
+
+class VisualBERT(Pretraining):
+    r"""A region is its projected features, the picture's type, and one position for all; normalised as words are.
+
+    .. math:: \mathrm{LN}(W v + e_\mathrm{picture} + e_\mathrm{position})
+
+    Words are guessed in texts that do not fit as well: of two captions, the first always does. Boxes are not read.
+    Source: Li et al. 2019, section 3.2; section 3.3 for the objectives.
+    """
+
+    OBJECTIVES = ("mlm", "itm")
+    MATCHED_ONLY = False
+
+    def __init__(self, config: VisualBERTConfig):
+        super().__init__(config)
+        self.region_projection = nn.Linear(config.region_width, config.width)
+        # Whole tables, as published, of which regions read one row each.
+        self.region_types = nn.Embedding(config.token_types, config.width)
+        self.region_positions = nn.Parameter(torch.empty(config.max_length, config.width))
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+        with torch.no_grad():
+            self.region_types.weight.copy_(self.embedding.token_types.weight)
+            self.region_positions.copy_(self.embedding.positions)
+
+    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
+        image = self.region_projection(regions) + self.region_types.weight[self.PICTURE] + self.region_positions[0]
+        image = self.embedding.dropout(self.embedding.norm(image))
+        return torch.cat([self.embedding(tokens, token_type), image], dim=1)

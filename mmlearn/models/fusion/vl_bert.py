@@ -1,0 +1,104 @@
+r"""VL-BERT: every element of one sequence has a token and a visual feature, which for words is the whole picture's.
+
+Paper: Su et al. 2020, "VL-BERT: Pre-training of Generic Visual-Linguistic Representations".
+Official code: https://github.com/jackroos/VL-BERT.
+
+Deviations: ``tiny`` is ours. Regions come from a detector that is not trained along. Weights start as in our BERT, from
+a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC asks for the likeliest class,
+as in the paper (the code for the whole distribution, as ``mrc_kl`` does). As in the code for given features, boxes are
+centre and size (in the paper corners), [END] has no visual feature (in the paper the whole picture's), and the whole
+picture is the mean of the unmasked regions (in the paper a network's view of it). No text comes without a picture.
+Where a text fills all positions, regions and [END] share its last.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.layers import TextEmbedding
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.models.fusion.single_stream import LARGE, TINY, Pretraining, SingleStreamConfig
+
+
+@dataclass(frozen=True)
+class VLBERTConfig(SingleStreamConfig):
+    token_types: int = 3  # A and B for sentences, C for the picture
+    geometry_width: int = 2048  # features of a box: a multiple of 8
+    visual_scale: float = 0.0  # of visual features at first: 0 starts as BERT, initial_std has them as large as tokens
+    pooler: bool = False
+    objectives: tuple[str, ...] = ("mlm", "mrc")
+
+    PRESETS = {"tiny": TINY | dict(geometry_width=64, visual_scale=0.125), "base": dict(), "large": LARGE}
+
+
+def box_waves(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p width"]:
+    r"""Sines and cosines of a box's centre and size, in percent of the picture's, at m wavelengths each.
+
+    .. math:: \sin(100\, g / 1000^{i/m}),\; \cos(100\, g / 1000^{i/m}), \quad
+       g \in (x_c, y_c, w, h), \quad 0 \le i < m = \mathrm{width} / 8
+
+    Raises ``ValueError`` for a width that is no multiple of 8. Source: Su et al. 2020, section 3.2, and official code.
+    """
+    if width % 8:
+        raise ValueError(f"A box is four numbers in sines and cosines: width must be a multiple of 8, got {width}.")
+    left, top, right, bottom = boxes.unbind(-1)
+    place = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=-1)
+    steps = torch.arange(width // 8, device=boxes.device) / (width // 8)
+    angle = 100 * place[..., None] / 1000**steps  # (b, p, 4, m)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+
+
+class VLBERT(Pretraining):
+    r"""Each element is a token, a visual feature, a segment and a position; words get the whole picture's feature.
+
+    .. math:: e_\mathrm{token} + \mathrm{LN}(\mathrm{ReLU}(W [g(\mathrm{box}), v])) + e_\mathrm{segment}
+       + e_\mathrm{position}
+
+    The token of a region is [IMG], or another learned vector where it is masked. The whole picture is one more region.
+    All regions stand at one position behind the text, and [END] at the next. Text is padded at its end.
+    Source: Su et al. 2020, section 3.2 and figure 1; section 3.3 for the objectives.
+    """
+
+    OBJECTIVES = ("mlm", "mrc", "mrc_kl", "itm")
+    PICTURE = 2
+
+    def __init__(self, config: VLBERTConfig):
+        super().__init__(config)
+        width, epsilon = config.width, config.norm_epsilon
+        self.visual = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(config.geometry_width + config.region_width, width), nn.ReLU()
+        )
+        self.word_visual_norm = nn.LayerNorm(width, eps=epsilon)
+        self.region_visual_norm = nn.LayerNorm(width, eps=epsilon)
+        self.image_token = nn.Parameter(config.initial_std * torch.randn(width))
+        self.masked_image_token = nn.Parameter(config.initial_std * torch.randn(width))
+        self.end_token = nn.Parameter(config.initial_std * torch.randn(width))
+        self.masked_region = nn.Parameter(torch.zeros(config.region_width))
+        self.region_classifier = None
+        if {"mrc", "mrc_kl"} & set(config.objectives):
+            self.region_classifier = nn.Sequential(
+                nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.region_classes)
+            )
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+        for norm in (self.word_visual_norm, self.region_visual_norm):
+            nn.init.constant_(norm.weight, config.visual_scale)
+
+    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
+        shown = (region_mask & ~masked).sum(1)[:, None, None]
+        whole = regions.sum(1, keepdim=True) / shown.clamp(min=1)  # the mean of what is shown
+        regions = torch.cat([regions + masked[..., None] * self.masked_region, whole], dim=1)
+        boxes = torch.cat([boxes, boxes.new_tensor([0, 0, 1, 1]).expand(len(boxes), 1, 4)], dim=1)
+        visual = self.visual(torch.cat([box_waves(boxes, self.config.geometry_width), regions], dim=-1))
+        table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
+        # Only BERT's sum of embeddings, for visual features join it before the norm.
+        text = TextEmbedding.forward(table, tokens) + segments(token_type) + self.word_visual_norm(visual[:, -1:])
+        behind = mask.sum(1)[:, None]
+        image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)
+        image = image_token + self.region_visual_norm(visual) + places[behind.clamp(max=len(places) - 1)]
+        end = self.end_token + places[(behind + 1).clamp(max=len(places) - 1)]
+        picture = torch.cat([image, end], dim=1) + segments.weight[self.PICTURE]
+        return table.dropout(table.norm(torch.cat([text, picture], dim=1)))

@@ -1,0 +1,184 @@
+"""HuBERT: cluster the frames of speech, learn to guess the clusters of hidden frames, and cluster what was learned.
+
+Paper: Hsu et al. 2021, "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction of Hidden Units".
+Official code: https://github.com/facebookresearch/fairseq (examples/hubert).
+
+Deviations: ``tiny`` is ours: few channels, normalised over what is real of a clip, pre-norm blocks, 50 clusters, and
+spans of 80 ms, for its clips are of a second. Blocks start scaled by width and depth, the official code's as BERT's.
+There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Two helps of the base recipe are
+left out: a penalty on the size of the features, and gradients of the convolutions that are a tenth. At least one span
+of a clip is hidden, in the official code two. k-means takes all frames at once, the official code's batches of them.
+One set of clusters is predicted, not an ensemble of several. When a text is learned, frames are hidden only where the
+batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
+:func:`mmlearn.models.speech.encoder.standardise`. With the norm "group", of the base model, padding that is longer
+changes what is heard, as it does there.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+from mmlearn.models.speech.encoder import (
+    LARGE_SPEECH,
+    TINY_SPEECH,
+    CTCHead,
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    check_clips,
+    mfcc,
+)
+from mmlearn.objectives.clusters import cluster, nearest
+from mmlearn.objectives.speech import mask_spans, masked_cluster
+
+
+@dataclass(frozen=True)
+class HuBERTConfig(Config):
+    speech: SpeechEncoderConfig = SpeechEncoderConfig()
+    clusters: int = 500  # 0: no head, for a model that only reads
+    embedding_width: int = 256  # where frames and clusters are compared
+    temperature: float = 0.1  # of that comparison, τ
+    alpha: float = 1.0  # the weight of hidden frames; the rest is that of seen ones
+    mask_probability: float = 0.08  # the share of frames that begin a span
+    mask_length: int = 10  # frames
+    vocab_size: int = 0  # of the texts; 0: no head
+    blank: int = 0  # the token that stands for none
+    seed: int = 0  # of spans
+
+    PRESETS = {
+        "tiny": dict(speech=TINY_SPEECH, clusters=50, embedding_width=64, mask_probability=0.12, mask_length=4),
+        "base": dict(),
+        "large": dict(speech=replace(LARGE_SPEECH, convolution_bias=False), embedding_width=768),
+        "x-large": dict(
+            speech=replace(LARGE_SPEECH, convolution_bias=False, width=1280, depth=48), embedding_width=1024
+        ),
+    }
+
+
+class HuBERTOutput(NamedTuple):
+    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
+    mask: Bool[Tensor, "b s"]  # which of them are real
+    cluster_logits: Float[Tensor, "b s c"] | None
+    logits: Float[Tensor, "b s v"] | None  # of a token or the blank
+
+
+class HuBERT(nn.Module):
+    r"""A transformer hears what is not hidden, and compares each frame with a vector for every cluster.
+
+    .. math:: p(c \mid \tilde x, t) = \frac{\exp(\mathrm{sim}(A o_t, e_c) / \tau)}
+       {\sum_{c'} \exp(\mathrm{sim}(A o_t, e_{c'}) / \tau)}
+
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. To learn texts, build a
+    model with ``vocab_size`` and load the ``speech`` of a pretrained one. The count of steps is in ``state_dict``, and
+    so in a checkpoint; the clusters come in the batch (:func:`targets`). Raises ``ValueError`` as the parts of
+    :mod:`mmlearn.models.speech.encoder` do.
+    Source: sections II-A to II-D, equation 3 and figure 1.
+    """
+
+    def __init__(self, config: HuBERTConfig):
+        super().__init__()
+        self.config = config
+        self.speech = SpeechEncoder(config.speech)
+        width = config.speech.width
+        self.projection = self.cluster_embedding = self.ctc_head = None
+        if config.clusters:
+            self.projection = nn.Linear(width, config.embedding_width)
+            self.cluster_embedding = nn.Parameter(torch.randn(config.clusters, config.embedding_width))
+        if config.vocab_size:
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
+        """Which frames to hide of clips with these real frames, by the seed and the step alone."""
+        config = self.config
+        seed = random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32)
+        generator = torch.Generator().manual_seed(seed)
+        return mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
+
+    def forward(
+        self,
+        waveform: Float[Tensor, "b samples"],
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+        masked: Bool[Tensor, "b s"] | None = None,
+    ) -> HuBERTOutput:
+        heard = self.speech(waveform, waveform_mask, masked)
+        cluster_logits = None
+        if self.projection is not None:
+            frames = F.normalize(self.projection(heard.tokens), dim=-1)
+            cluster_logits = frames @ F.normalize(self.cluster_embedding, dim=-1).T / self.config.temperature
+        logits = self.ctc_head(heard.tokens) if self.ctc_head is not None else None
+        return HuBERTOutput(heard.tokens, heard.mask, cluster_logits, logits)
+
+    @torch.no_grad()
+    def hidden(self, waveform: Float[Tensor, "samples"], block: int) -> Float[Tensor, "s d"]:
+        """The frames of one clip after so many blocks, in evaluation mode: what the next iteration clusters.
+
+        The paper takes block 6 of 12 after the first iteration and 9 after the second. Raises ``ValueError`` for a
+        block that does not exist.
+        """
+        if not 0 <= block <= self.config.speech.depth:
+            raise ValueError(f"block is from 0 to {self.config.speech.depth}, got {block}.")
+        training = self.training
+        self.eval()
+        frames = self.speech(waveform[None], depth=block).tokens[0]
+        self.train(training)
+        return frames
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``cluster``.
+
+        ``cluster`` (b, s) is the number of each frame, -100 in padding; see :func:`targets`. ``masked`` (b, s) may say
+        which frames to hide; else they are drawn for the step. Raises ``ValueError`` without a waveform, for an empty
+        batch, where nothing can be learned from it, and for clusters of another shape.
+        """
+        waveform, waveform_mask = check_clips(batch)
+        if self.ctc_head is not None and "tokens" in batch:
+            output = self(waveform, waveform_mask, batch.get("masked"))
+            return {"ctc": self.ctc_head.loss(output.logits, output.mask, batch["tokens"], batch.get("mask"))}
+        if self.projection is None or "cluster" not in batch:
+            raise ValueError(
+                "Nothing to learn: this HuBERT needs cluster in the batch and clusters, or tokens and vocab_size."
+            )
+        real, number = self.speech.frame_mask(waveform, waveform_mask), batch["cluster"]
+        if number.shape != real.shape:
+            raise ValueError(
+                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(number.shape)}: make them of "
+                "the same clips."
+            )
+        masked = batch["masked"] if "masked" in batch else self.draw(real)
+        output = self(waveform, waveform_mask, masked)
+        number = number.masked_fill(~real, -100)
+        return {"cluster": masked_cluster(output.cluster_logits, number, masked, self.config.alpha)}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Count the step, by which chance goes."""
+        self.steps += 1
+
+
+def targets(
+    clips: Sequence[Tensor],
+    clusters: int,
+    *,
+    generator: torch.Generator,
+    model: HuBERT | None = None,
+    block: int = 6,
+) -> list[Tensor]:
+    """A cluster number for each frame of each clip: by k-means on MFCC or, with a ``model``, on its frames.
+
+    Clips are (samples,), each of its own length, and so are their numbers (s,). Cepstral coefficients fit the published
+    strides, and are scaled to variance 1 each, in the official code as they are. Raises ``ValueError`` for fewer frames
+    than clusters.
+    Source: sections II-A and IV-B.
+    """
+    frames = [mfcc(clip) if model is None else model.hidden(clip, block) for clip in clips]
+    every = torch.cat(frames)
+    scale = every.std(0).clamp(min=1e-6) if model is None else 1.0
+    centroids = cluster(every / scale, clusters, generator=generator)
+    return list(nearest(every / scale, centroids).split([len(rows) for rows in frames]))

@@ -1,0 +1,189 @@
+"""wav2vec 2.0: hear a clip with gaps, and tell for each gap which of a few sounds of the same clip was there.
+
+Paper: Baevski et al. 2020, "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations".
+Official code: https://github.com/facebookresearch/fairseq (examples/wav2vec).
+
+Deviations: ``tiny`` is ours: few channels, normalised over what is real of a clip, pre-norm blocks, codebooks of 32,
+noise whose temperature falls faster, and spans of 80 ms, for its clips are of a second. Blocks start scaled by width
+and depth, the official code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two layers
+of an MLP. Two helps of the base recipe are left out: a penalty on the size of the features, and gradients of the
+convolutions that are a tenth. At least one span of a clip is hidden, in the official code two. A distractor is the
+target where its codes are; the official code compares vectors, which rounding may tell apart. Losses are means over
+hidden frames, in Transformers sums. In evaluation diversity is that of the codes in use, as in Transformers; the
+official code has that of their probabilities. When a text is learned, frames are hidden only where the batch says so,
+and channels never. Published models want each clip at mean 0 and variance 1:
+:func:`mmlearn.models.speech.encoder.standardise`. With the norm "group", of the base model, padding that is longer
+changes what is heard, as it does there.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config
+from mmlearn.models.speech.encoder import (
+    LARGE_SPEECH,
+    TINY_SPEECH,
+    CTCHead,
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    check_clips,
+)
+from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise
+from mmlearn.objectives.speech import code_diversity, distractor_contrast, mask_spans, sample_distractors
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Config(Config):
+    speech: SpeechEncoderConfig = SpeechEncoderConfig()
+    codebooks: int = 2  # 0: no quantiser, for a model that only reads
+    entries: int = 320  # of each codebook
+    code_width: int = 256  # of the chosen entries together
+    embedding_width: int = 256  # where context and codes are compared
+    distractors: int = 100
+    temperature: float = 0.1  # of the contrast, κ
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, at least, factor of a step
+    diversity_weight: float = 0.1  # α
+    mask_probability: float = 0.065  # the share of frames that begin a span
+    mask_length: int = 10  # frames
+    vocab_size: int = 0  # of the texts; 0: no head
+    blank: int = 0  # the token that stands for none
+    seed: int = 0  # of spans, distractors and noise
+
+    PRESETS = {
+        "tiny": dict(
+            speech=TINY_SPEECH,
+            entries=32,
+            code_width=64,
+            embedding_width=64,
+            distractors=20,
+            gumbel_temperature=(1.0, 0.5, 0.98),
+            mask_probability=0.12,
+            mask_length=4,
+        ),
+        "base": dict(),
+        "large": dict(
+            speech=LARGE_SPEECH,
+            code_width=768,
+            embedding_width=768,
+            gumbel_temperature=(2.0, 0.1, 0.999995),
+        ),
+    }
+
+
+class Wav2Vec2Output(NamedTuple):
+    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
+    mask: Bool[Tensor, "b s"]  # which of them are real
+    context: Float[Tensor, "b s e"] | None  # the frames, where they are compared with
+    target: Float[Tensor, "b s e"] | None  # what was heard, quantised
+    codes: Int[Tensor, "b s groups"] | None  # which entry of each codebook that is
+    probability: Float[Tensor, "b s groups entries"] | None
+    logits: Float[Tensor, "b s v"] | None  # of a token or the blank
+
+
+class Draws(NamedTuple):
+    """What a step leaves to chance."""
+
+    masked: Bool[Tensor, "b s"]
+    distractor: Int[Tensor, "b s k"]
+    gumbel: Float[Tensor, "b s groups entries"]
+
+
+class Wav2Vec2(nn.Module):
+    r"""A transformer hears what is not hidden; a quantiser hears everything, and gives what to look for.
+
+    .. math:: z = f(x), \quad q = \mathrm{quantise}(z) W_q, \quad c = g(\mathrm{mask}(z)) W_c
+
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. With ``gumbel`` noise
+    (b, s, codebooks, entries) codes are samples, without it the likeliest. To learn texts, build a model with
+    ``vocab_size`` and load the ``speech`` of a pretrained one. The count of steps is in ``state_dict``, and so in a
+    checkpoint. Raises ``ValueError`` as the parts of :mod:`mmlearn.models.speech.encoder` do.
+    Source: sections 2 and 3 and figure 1.
+    """
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.config = config
+        self.speech = SpeechEncoder(config.speech)
+        width = config.speech.width
+        self.quantiser = self.context_projection = self.target_projection = self.ctc_head = None
+        if config.codebooks:
+            self.quantiser = ProductQuantiser(
+                config.speech.channels[-1], config.codebooks, config.entries, config.code_width
+            )
+            self.context_projection = nn.Linear(width, config.embedding_width)
+            self.target_projection = nn.Linear(config.code_width, config.embedding_width)
+        if config.vocab_size:
+            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
+        self.register_buffer("steps", torch.tensor(0))
+
+    @property
+    def gumbel_temperature(self) -> float:
+        """τ of the straight-through choice now. Source: section 4.2."""
+        start, least, factor = self.config.gumbel_temperature
+        return max(least, start * factor ** int(self.steps))
+
+    def draw(self, real: Bool[Tensor, "b s"], masked: Bool[Tensor, "b s"] | None = None) -> Draws:
+        """Spans, distractors and noise for clips with these real frames, by the seed and the step alone.
+
+        Spans may be given as ``masked``.
+        """
+        config = self.config
+        seed = random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32)
+        generator = torch.Generator().manual_seed(seed)
+        if masked is None:
+            masked = mask_spans(
+                real, probability=config.mask_probability, length=config.mask_length, generator=generator
+            )
+        masked = masked & real
+        distractor = sample_distractors(masked, config.distractors, generator=generator)
+        noise = gumbel_noise((*real.shape, config.codebooks, config.entries), generator=generator)
+        return Draws(masked, distractor, noise.to(real.device))
+
+    def forward(
+        self,
+        waveform: Float[Tensor, "b samples"],
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+        masked: Bool[Tensor, "b s"] | None = None,
+        gumbel: Float[Tensor, "b s groups entries"] | None = None,
+    ) -> Wav2Vec2Output:
+        heard = self.speech(waveform, waveform_mask, masked)
+        context = target = codes = probability = None
+        if self.quantiser is not None:
+            quantised = self.quantiser(heard.features, gumbel, self.gumbel_temperature)
+            context = self.context_projection(heard.tokens)
+            target, codes, probability = self.target_projection(quantised.vectors), *quantised[1:]
+        logits = self.ctc_head(heard.tokens) if self.ctc_head is not None else None
+        return Wav2Vec2Output(heard.tokens, heard.mask, context, target, codes, probability, logits)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``contrastive`` and ``diversity``.
+
+        ``masked``, ``distractor`` and ``gumbel`` (see :class:`Draws`) may be in the batch; what is not is drawn for the
+        step. Noise is added in training only. Raises ``ValueError`` without a waveform, for an empty batch, and where
+        nothing can be learned from it.
+        """
+        waveform, waveform_mask = check_clips(batch)
+        if self.ctc_head is not None and "tokens" in batch:
+            output = self(waveform, waveform_mask, batch.get("masked"))
+            return {"ctc": self.ctc_head.loss(output.logits, output.mask, batch["tokens"], batch.get("mask"))}
+        if self.quantiser is None:
+            raise ValueError("Nothing to learn: this Wav2Vec2 needs tokens in the batch and vocab_size, or codebooks.")
+        real = self.speech.frame_mask(waveform, waveform_mask)
+        masked, distractor, gumbel = self.draw(real, batch.get("masked"))
+        distractor, gumbel = batch.get("distractor", distractor), batch.get("gumbel", gumbel)
+        output = self(waveform, waveform_mask, masked, gumbel if self.training else None)
+        contrast = distractor_contrast(
+            output.context, output.target, output.codes, distractor, masked, self.config.temperature
+        )
+        diversity = code_diversity(output.probability[masked])
+        return {"contrastive": contrast, "diversity": self.config.diversity_weight * diversity}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Count the step, by which chance and the temperature go."""
+        self.steps += 1

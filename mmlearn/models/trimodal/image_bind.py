@@ -1,0 +1,225 @@
+r"""ImageBind: every modality learns to agree with pictures, and so with every other, without having met it.
+
+Paper: Girdhar et al. 2023, "ImageBind: One Embedding Space To Bind Them All", CVPR.
+Official code: https://github.com/facebookresearch/ImageBind (the model; how it was trained is in the paper only).
+
+Deviations: built in are encoders of pictures, texts and log-mel; video, depth, heat and motion come in as ``encoders``.
+``tiny`` is ours: its towers are read by the maximum over real tokens, and all learn. Every pair learns its temperature;
+the paper keeps some of them fixed. The loss is the mean of both directions, where the paper has their sum. A patch of
+sound has one learned embedding for its band and one for its time, where the paper has one for each patch. Texts that
+are equal in a batch (``caption_id``) are no negatives of each other's pictures, and a row need not have every modality.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
+from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
+from mmlearn.models.trimodal.drop_token import maximum
+from mmlearn.names import choices
+from mmlearn.objectives import binding_loss, gather, same_caption
+
+# What a batch holds of a modality, its values and what of them is real, where this is not called by its own name.
+INPUTS = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
+
+
+@dataclass(frozen=True)
+class ImageBindConfig(Config):
+    image: ImageEncoderConfig = ImageEncoderConfig(
+        patch_size=14, width=1280, depth=32, num_heads=16, embedding_norm=True
+    )
+    text: TextEncoderConfig = TextEncoderConfig(width=1024, depth=24, num_heads=16)
+    audio: AudioEncoderConfig = AudioEncoderConfig()
+    embedding_width: int = 1024
+    pooling: str = "class"  # a tower is its class token, a text its last one, or the "max" over the real ones
+    temperature: float = 0.07  # at the start; each pair learns its own
+    frozen: tuple[str, ...] = ("image", "text")  # encoders that do not learn
+
+    PRESETS = {
+        "tiny": dict(
+            image=ImageEncoderConfig(
+                image_size=64, patch_size=16, width=64, depth=2, num_heads=4, class_token=False, embedding_norm=True
+            ),
+            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=4, causal=False),
+            audio=AudioEncoderConfig(
+                mels=64,
+                max_frames=208,
+                stride=(16, 16),
+                width=64,
+                depth=2,
+                num_heads=4,
+                class_token=False,
+            ),
+            embedding_width=128,
+            pooling="max",
+            frozen=(),
+        ),
+        "huge": dict(),
+    }
+
+
+class ImageBindOutput(NamedTuple):
+    image_embedding: Float[Tensor, "b d"]  # unit length, as are the others
+    text_embedding: Float[Tensor, "b d"] | None
+    audio_embedding: Float[Tensor, "b d"] | None
+
+
+class Tower(nn.Module):
+    """An encoder, what is read of its tokens, and a projection. Source: section 3.2."""
+
+    def __init__(self, encoder: nn.Module, width: int, config: ImageBindConfig):
+        super().__init__()
+        self.pooling = config.pooling
+        self.encoder = encoder
+        self.projection = nn.Linear(width, config.embedding_width, bias=False)
+        nn.init.normal_(self.projection.weight, std=width**-0.5)
+
+    def _read(self, x: Tensor, mask: Tensor | None, place: Tensor | None = None) -> Float[Tensor, "b d"]:
+        """The token at ``place``, by default the first; or the maximum over those that are real."""
+        if self.pooling == "max":
+            return self.projection(maximum(x, mask))
+        return self.projection(x[:, 0] if place is None else select_tokens(x, place))
+
+
+class ImageTower(Tower):
+    """Pictures → (b, embedding_width)."""
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        return self._read(self.encoder(image), None)
+
+
+class TextTower(Tower):
+    """Tokens → (b, embedding_width). Where a text is read at its end, that is its highest token, as in CLIP."""
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        return self._read(self.encoder(tokens, mask), mask, tokens.argmax(-1))
+
+
+class AudioTower(Tower):
+    """Log-mel → (b, embedding_width)."""
+
+    def forward(
+        self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        return self._read(*self.encoder(mel, mel_mask))
+
+
+def build_encoders(config: ImageBindConfig) -> dict[str, nn.Module]:
+    """The towers of pictures, texts and sounds as the configuration has them.
+
+    Raises ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
+    """
+    by_class = config.pooling == "class"
+    if config.pooling not in ("class", "max") or {config.image.class_token, config.audio.class_token} != {by_class}:
+        raise ValueError(f"pooling is 'class' with class tokens or 'max' without, not {config.pooling!r}.")
+    return {
+        "image": ImageTower(ImageEncoder(config.image), config.image.width, config),
+        "text": TextTower(TextEncoder(config.text), config.text.width, config),
+        "audio": AudioTower(AudioEncoder(config.audio), config.audio.width, config),
+    }
+
+
+class ImageBind(nn.Module):
+    """One encoder a modality, all into one space, where only pictures are ever compared with anything in training.
+
+    ``encoders`` are modules by name; without them, those of the configuration (:func:`build_encoders`). An encoder maps
+    what it reads, and its mask where there is one, to (b, embedding_width). Those named in ``frozen`` never learn, nor
+    do they leave evaluation mode. Raises ``ValueError`` without an encoder of images, or one to bind to it.
+    Source: section 3 and figure 2.
+    """
+
+    def __init__(self, config: ImageBindConfig, encoders: dict[str, nn.Module] | None = None):
+        super().__init__()
+        self.config = config
+        self.encoders = nn.ModuleDict(build_encoders(config) if encoders is None else encoders)
+        self.others = [name for name in self.encoders if name != "image"]
+        if "image" not in self.encoders or not self.others:
+            raise ValueError(f"Encoders are those of image and of others to bind to it, got {list(self.encoders)}.")
+        start = math.log(1 / config.temperature)
+        self.logit_scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(start)) for name in self.others})
+        for name in set(config.frozen) & set(self.encoders):
+            self.encoders[name].requires_grad_(False).eval()
+            if name != "image" and "image" in config.frozen:
+                self.logit_scales[name].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for name in set(self.config.frozen) & set(self.encoders):
+            self.encoders[name].eval()
+        return self
+
+    def encode(self, modality: str, *inputs: Tensor | None) -> Float[Tensor, "b d"]:
+        """Unit vectors of a modality, from what its encoder reads. ``ValueError`` for one that is not here."""
+        if modality not in self.encoders:
+            raise ValueError(f"There is no encoder for {modality!r}; {choices(modality, self.encoders)}.")
+        return F.normalize(self.encoders[modality](*(x for x in inputs if x is not None)), dim=-1)
+
+    def encode_image(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
+        return self.encode("image", image)
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        return self.encode("text", tokens, mask)
+
+    def encode_audio(
+        self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        return self.encode("audio", mel, mel_mask)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b ..."],
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        mel: Float[Tensor, "b mels s"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+    ) -> ImageBindOutput:
+        text = None if tokens is None else self.encode_text(tokens, mask)
+        return ImageBindOutput(
+            self.encode_image(image), text, None if mel is None else self.encode_audio(mel, mel_mask)
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        r"""InfoNCE of pictures with each other modality in the batch: ``image_text``, ``image_audio`` and so on.
+
+        .. math:: \ell = \sum_M \ell_{I, M}, \quad \ell_{I, M} = \mathrm{InfoNCE}(q, k), \quad q = f(I), \; k = g(M)
+
+        A text is ``tokens`` and ``mask``, a sound ``mel`` and ``mel_mask``, any other modality goes by its own name. A
+        row whose mask says that nothing is real lacks that modality and has no part in its loss, which is 0 where all
+        lack it. Two modalities are compared only through pictures, and not where both encoders are frozen. Raises
+        ``ValueError`` where that leaves nothing to learn, or for an empty batch. Source: equation 1.
+        """
+        frozen = self.config.frozen if "image" in self.config.frozen else ()
+        names = [name for name in self.others if _inputs(name)[0] in batch and name not in frozen]
+        if "image" not in batch or not names:
+            needed = " or ".join(_inputs(name)[0] for name in self.others if name not in frozen)
+            raise ValueError(f"Nothing to learn: this ImageBind needs image in the batch, and {needed or 'to thaw'}.")
+        if not len(batch["image"]):
+            raise ValueError("A batch holds at least one picture and what belongs to it.")
+        image = gather(self.encode("image", batch["image"]))
+        return {f"image_{name}": self._bind(name, image, batch) for name in names}
+
+    def _bind(self, name: str, image: Tensor, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
+        """Over the rows of all processes that have this modality."""
+        x, mask = (batch.get(key) for key in _inputs(name))
+        other = gather(self.encode(name, x, mask))
+        if len(other) != len(image):
+            raise ValueError(f"Each picture has its {name}; got {len(image)} images and {len(other)} of {name}.")
+        present = torch.ones_like(other[:, 0], dtype=torch.bool) if mask is None else gather(mask.flatten(1).any(1))
+        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
+        return binding_loss(image, other, self.logit_scales[name].exp(), present, positives)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep logits at most a hundredfold cosine, for stability, as in CLIP."""
+        for scale in self.logit_scales.values():
+            scale.clamp_(max=math.log(100))
+
+
+def _inputs(modality: str) -> tuple[str, str]:
+    return INPUTS.get(modality, (modality, f"{modality}_mask"))

@@ -1,0 +1,186 @@
+r"""MISA: what words, voice and face have in common goes to one space, what each of them adds to a space of its own.
+
+Paper: Hazarika et al. 2020, "MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis",
+ACM Multimedia. Official code: https://github.com/declare-lab/MISA.
+
+Deviations: ``tiny`` is ours. Words are looked up in a table that learns and read by an LSTM, as sound and video are;
+the paper reads them by BERT as well. The similarity loss is the CMD; the official code can also train a discriminator.
+The difference loss divides by the square of the width, as the code does and the paper does not; its gradient also goes
+through the length of each row, which the code leaves out. Scores are learned by their squared distance, classes by
+cross-entropy.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mmlearn.layers import Config, Transformer
+from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
+from mmlearn.objectives import central_moment_discrepancy, difference_loss
+
+
+@dataclass(frozen=True)
+class MISAConfig(Config):
+    vocab_size: int = 20_000
+    text_width: int = 300  # features of a word, an audio frame and a video frame
+    audio_width: int = 74
+    video_width: int = 47
+    audio_pool: int = 1  # frames of sound that are read as one, by their mean
+    lstm_width: int | None = None  # of each direction; None: as many as the features, as in the official code
+    width: int = 128
+    num_heads: int = 2
+    mlp_width: int = 2048
+    dropout: float = 0.1  # of the fusion
+    outputs: int = 1  # classes, or 1: a score
+    similarity_weight: float = 1.0  # α
+    difference_weight: float = 0.3  # β
+    reconstruction_weight: float = 1.0  # γ
+    moments: int = 5  # K
+
+    PRESETS = {
+        "tiny": dict(
+            vocab_size=512,
+            text_width=32,
+            audio_width=64,  # log-mel bands
+            audio_pool=8,
+            video_width=3 * 16 * 16,  # small frames as they are
+            lstm_width=32,
+            width=64,
+            mlp_width=128,
+            dropout=0.0,
+            outputs=4,
+        ),
+        "MOSI": dict(),
+    }
+
+
+class MISAOutput(NamedTuple):
+    """Three of each: text, audio, video."""
+
+    logits: Float[Tensor, "b outputs"]
+    utterance: Float[Tensor, "b 3 d"]  # u
+    shared: Float[Tensor, "b 3 d"]  # h^c
+    private: Float[Tensor, "b 3 d"]  # h^p
+    reconstruction: Float[Tensor, "b 3 d"]  # û
+
+
+class UtteranceEncoder(nn.Module):
+    r"""Two LSTMs, one on top of the other, each reading both ways; what they end with becomes one vector.
+
+    .. math:: u_m = \mathrm{LN}\big(\mathrm{ReLU}(W_m\, \mathrm{sLSTM}(U_m) + b_m)\big)
+
+    A sequence without a real element reads as a single zero. Raises ``ValueError`` where a real element comes after
+    padding. Source: section 3.3.1; the norm between both is the official code's.
+    """
+
+    def __init__(self, features: int, lstm_width: int, width: int):
+        super().__init__()
+        self.first = nn.LSTM(features, lstm_width, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(2 * lstm_width)
+        self.second = nn.LSTM(2 * lstm_width, lstm_width, batch_first=True, bidirectional=True)
+        self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
+
+    def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        if (mask[:, 1:] & ~mask[:, :-1]).any():
+            raise ValueError(
+                "An LSTM reads from the start: a mask is True up to where padding begins, False from there."
+            )
+        length = mask.sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(x, length, batch_first=True, enforce_sorted=False)
+        states, (first, _) = self.first(packed)
+        states, _ = pad_packed_sequence(states, batch_first=True)
+        packed = pack_padded_sequence(self.norm(states), length, batch_first=True, enforce_sorted=False)
+        _, (second, _) = self.second(packed)
+        ends = torch.cat([*first, *second], dim=-1)  # of both, each forward and backward
+        return self.projection(ends)
+
+
+class MISA(nn.Module):
+    r"""One vector for each modality, of each what is shared and what is private, and a transformer over all six.
+
+    .. math:: h_m^c = E_c(u_m), \; h_m^p = E_{p,m}(u_m), \quad \hat u_m = D(h_m^c + h_m^p), \quad
+       \hat y = G\big(\mathrm{Transformer}([h_l^c, h_a^c, h_v^c, h_l^p, h_a^p, h_v^p])\big)
+
+    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
+    the list of its ``video_width`` numbers. Masks are True where an element is real, and padding comes last.
+
+    Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` and :class:`UtteranceEncoder` do.
+    Source: section 3 and figure 2.
+    """
+
+    def __init__(self, config: MISAConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        widths = {name: getattr(config, f"{name}_width") for name in MODALITIES}
+        self.sequences = Sequences(config.vocab_size, widths, config.audio_pool)
+        self.utterance = nn.ModuleDict(
+            {name: UtteranceEncoder(size, config.lstm_width or size, width) for name, size in widths.items()}
+        )
+        # A sigmoid, for the CMD of what is shared needs bounds.
+        self.shared = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
+        self.private = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(width, width), nn.Sigmoid()) for name in MODALITIES}
+        )
+        self.decoders = nn.ModuleDict({name: nn.Linear(width, width) for name in MODALITIES})
+        self.fusion = Transformer(
+            width,
+            1,
+            config.num_heads,
+            mlp_width=config.mlp_width,
+            activation="relu",
+            norm_first=False,
+            dropout=config.dropout,
+        )
+        self.prediction = nn.Sequential(
+            nn.Linear(6 * width, 3 * width), nn.Dropout(config.dropout), nn.ReLU(), nn.Linear(3 * width, config.outputs)
+        )
+        nn.init.normal_(self.prediction[-1].weight, std=0.02)  # so small that no class is preferred
+        nn.init.zeros_(self.prediction[-1].bias)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mel: Float[Tensor, "b mels s"],
+        video: Float[Tensor, "b f *frame"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        video_mask: Bool[Tensor, "b f"] | None = None,
+    ) -> MISAOutput:
+        sequences = self.sequences(tokens, mel, video, mask, mel_mask, video_mask)
+        utterance = {name: self.utterance[name](*sequences[name]) for name in MODALITIES}
+        private = {name: self.private[name](u) for name, u in utterance.items()}
+        shared = {name: self.shared(u) for name, u in utterance.items()}
+        back = {name: self.decoders[name](shared[name] + private[name]) for name in MODALITIES}
+        parts = [torch.stack(list(part.values()), dim=1) for part in (utterance, shared, private, back)]
+        fused = self.fusion(torch.cat(parts[1:3], dim=1))  # (b, 6, d)
+        return MISAOutput(self.prediction(fused.flatten(1)), *parts)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        r"""``task``, and with their weights ``similarity``, ``difference`` and ``reconstruction``.
+
+        .. math:: \ell = \ell_\mathrm{task} + \alpha\, \ell_\mathrm{sim} + \beta\, \ell_\mathrm{diff}
+           + \gamma\, \ell_\mathrm{recon}
+
+        ``label`` (b,) is a class, or with one output a score. Raises ``ValueError`` without it, for a class that does
+        not exist, or for an empty batch. Source: section 3.5 and equations 7 to 12.
+        """
+        output, config = self(**read_batch(batch, "MISA")), self.config
+        shared, private = output.shared.unbind(1), output.private.unbind(1)
+        pairs = list(combinations(range(3), 2))
+        similarity = sum(central_moment_discrepancy(shared[i], shared[j], config.moments) for i, j in pairs) / 3
+        difference = sum(difference_loss(own, common) for own, common in zip(private, shared))
+        difference = difference + sum(difference_loss(private[i], private[j]) for i, j in pairs)
+        reconstruction = F.mse_loss(output.reconstruction, output.utterance)
+        return {
+            "task": task_loss(output.logits, batch["label"], F.mse_loss),
+            "similarity": config.similarity_weight * similarity,
+            "difference": config.difference_weight * difference,
+            "reconstruction": config.reconstruction_weight * reconstruction,
+        }

@@ -1,0 +1,265 @@
+"""How the archive of stamps is made, on a small package of Debian's format, and what came of it."""
+
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from mmlearn.data.build import archives as build
+from mmlearn.data.build import sources
+from mmlearn.data.build import stamps as stamps_archive
+from mmlearn.data.packaged.archives import ARCHIVES
+from mmlearn.data.packaged.stamps import SPOKEN
+from mmlearn.data.build.stamps import (
+    checksum,
+    equally_loud,
+    mono,
+    opus,
+    read_captions,
+    unpack_debian,
+    without_chance,
+)
+
+RATE = 16_000
+
+
+def tone(seconds=0.5, rate=RATE, loudness=0.3, hertz=440):
+    return (loudness * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def vorbis(wave, rate=44_100):
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="OGG", subtype="VORBIS")
+    return file.getvalue()
+
+
+def png(colour):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGBA", (100, 80), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def member(name, content):
+    """A member of an ar archive."""
+    header = f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+    assert len(header) == 60
+    return header + content + b"\n" * (len(content) % 2)
+
+
+def debian(files):
+    """A Debian package with these files."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as target:
+        for name, content in files.items():
+            item = tarfile.TarInfo(f"./{name}")
+            item.size = len(content)
+            target.addfile(item, io.BytesIO(content))
+    control = member("control.tar.xz", b"odd")
+    return (
+        b"!<arch>\n"
+        + member("debian-binary", b"2.0\n")
+        + control
+        + member("data.tar.xz", lzma.compress(tar.getvalue()))
+    )
+
+
+@pytest.fixture(scope="module")
+def package():
+    speech = tone(rate=44_100)
+    stereo = np.stack([tone(0.4, 22_050), np.zeros(8820, np.float32)], 1)
+    stamps = {
+        "animals/dog.png": png("brown"),
+        "animals/dog.txt": b"A dog.\nfr.utf8=Un  chien. \npt_BR.utf8=Um cachorro.\nen_GB.utf8=A dog.\nde.utf8=\n",
+        "animals/dog.ogg": vorbis(stereo, 22_050),
+        "animals/dog_desc_fr.ogg": vorbis(speech),
+        "animals/dog_desc_nn.ogg": vorbis(speech),
+        "animals/dog_mirror.png": png("brown"),
+        "animals/ghost.png": png("white"),
+        "animals/ghost.txt": "A ghost.\r\nfr.utf8=Un fantôme.\r\nsr@latin.utf8=Duh.\r\npt_BR.utf8=Alma.\r\n".encode(),
+        "animals/ghost.ogg": vorbis(np.zeros(8000, np.float32), 8000),
+        "animals/ghost_desc_ru.ogg": vorbis(tone(0.3, 8000), 8000),
+        "vehicles/emergency/firetruck.png": png("red"),
+        "vehicles/emergency/firetruck.txt": b"A fire truck.\n",
+        "vehicles/emergency/firetruck.ogg": vorbis(speech),
+        "symbols/math/1.png": png("black"),
+        "symbols/math/1.txt": b"One.\n",
+        "symbols/math/1.ogg": vorbis(speech),
+        "seasonal/gift.txt": b"A gift without a picture.\n",
+        "seasonal/gift_desc_fr.ogg": vorbis(speech),
+    }
+    files = {f"{stamps_archive.ROOT}{name}": content for name, content in stamps.items()}
+    files |= {f"{stamps_archive.DOCUMENTS}changelog.gz": gzip.compress(b"changes"), "usr/bin/other": b"no"}
+    return debian(files | {f"{stamps_archive.DOCUMENTS}copyright": b"GPL"})
+
+
+@pytest.fixture
+def built(package, tmp_path, monkeypatch):
+    path = tmp_path / "stamps.deb"
+    path.write_bytes(package)
+    monkeypatch.setattr(stamps_archive, "fetch", lambda source, downloads: path)
+    monkeypatch.setattr(stamps_archive, "CAPTIONS", 2)
+    return stamps_archive.build_stamps(tmp_path)
+
+
+def test_a_package_becomes_an_archive(built):
+    files, counts = built
+    captions = json.loads(gzip.decompress(files["captions.json.gz"]))
+    assert list(captions) == ["en", "fr", "pt-BR"]  # Serbian has one caption only, British English is English
+    assert captions["fr"] == {"animals/dog": "Un chien.", "animals/ghost": "Un fantôme."}
+    zips = {name: zipfile.ZipFile(io.BytesIO(files[name])) for name in files if name.endswith(".zip")}
+    assert set(zips) == {"pictures.zip", "effects.zip", *(f"speech-{language}.zip" for language in SPOKEN)}
+    assert zips["effects.zip"].namelist() == [
+        "animals/dog.ogg"
+    ]  # no silence, nothing that is not free, no spoken digit
+    assert zips["speech-fr.zip"].namelist() == ["animals/dog.ogg"]
+    assert zips["speech-ru.zip"].namelist() == ["animals/ghost.ogg"]
+    assert zips["pictures.zip"].namelist() == [
+        "animals/dog.webp",
+        "animals/ghost.webp",
+        "symbols/math/1.webp",
+        "vehicles/emergency/firetruck.webp",
+    ]
+    assert files["CREDITS-changes.txt"] == b"changes"
+    assert files["CREDITS-copyright.txt"] == b"GPL"
+    assert counts["pictures"] == 4
+    assert counts["captions"] == {"en": 4, "fr": 2, "pt-BR": 2}
+    assert counts["sounds"] == {f"speech-{each}": int(each in ("fr", "ru")) for each in SPOKEN} | {"effects": 1}
+
+
+def test_the_archive_is_the_same_each_time(built, tmp_path):
+    files, counts = built
+    again, counted = stamps_archive.build_stamps(tmp_path)
+    assert {name: content for name, content in files.items() if again[name] != content} == {}
+    assert counts == counted
+
+
+def test_what_is_no_package_is_refused(tmp_path):
+    path = tmp_path / "x.deb"
+    for content, message in ((b"PK", "does not begin as an ar archive"), (b"!<arch>\n", "holds no data.tar")):
+        path.write_bytes(content)
+        with pytest.raises(SystemExit, match=message):
+            unpack_debian(path, stamps_archive.re.compile(""))
+
+
+def test_a_package_is_asked_for_by_version(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(sources.subprocess, "run", lambda command, **options: ran.append(command))
+    with pytest.raises(SystemExit, match=r"not as tuxpaint-stamps-default_2025\.03\.31-1_all\.deb"):
+        sources.fetch(sources.STAMPS, tmp_path)
+    assert ran == [["apt-get", "download", "--quiet", "tuxpaint-stamps-default=2025.03.31-1"]]
+
+
+def test_a_text_without_translations():
+    assert read_captions({"a": "A  dog.", "b": "A cat.\n# a comment"}) == {"en": {"a": "A dog.", "b": "A cat."}}
+
+
+@pytest.mark.parametrize("rate", [5_000, 8_000, 16_000, 22_050, 44_100])
+def test_sounds_of_any_rate_keep_their_length_and_their_tone(rate):
+    wave = mono(vorbis(tone(0.5, rate), rate))
+    assert wave.dtype == np.float32
+    assert abs(len(wave) - 8000) <= 1
+    spectrum = np.abs(np.fft.rfft(wave))
+    assert abs(np.fft.rfftfreq(len(wave), 1 / RATE)[spectrum.argmax()] - 440) < 3
+
+
+@pytest.mark.parametrize("loudness", [0.001, 0.1, 2.0])
+def test_sounds_become_equally_loud(loudness):
+    loud = equally_loud(tone(loudness=loudness))
+    assert np.sqrt((loud**2).mean()) == pytest.approx(0.1, rel=1e-4)
+    click = np.zeros(8000, np.float32)
+    click[100] = loudness
+    assert np.abs(equally_loud(click)).max() == pytest.approx(0.9, rel=1e-4)
+
+
+def pages(file):
+    """Serial number, checksum, and the page with its checksum zeroed, of each page."""
+    while file:
+        body = 27 + file[26]
+        size = body + sum(file[27:body])
+        page = file[:size]
+        serial, found = (int.from_bytes(page[at : at + 4], "little") for at in (14, 22))
+        yield serial, found, page[:22] + bytes(4) + page[26:]
+        file = file[size:]
+
+
+def test_opus_is_the_same_each_time_and_sounds_the_same():
+    import soundfile
+
+    wave = equally_loud(tone(3.3) + tone(3.3, hertz=1234))
+    file = opus(wave)
+    assert file == opus(wave)
+    assert len(file) < 9_000
+    read, rate = soundfile.read(io.BytesIO(file), dtype="float32")
+    assert (rate, read.shape) == (RATE, wave.shape)
+    assert np.corrcoef(read, wave)[0, 1] > 0.98
+    found = list(pages(file))
+    assert len(found) >= 4  # the head, the comments, and one for each second
+    assert all(serial == 0 for serial, _, _ in found)
+    assert all(checksum(page) == written for _, written, page in found)
+    assert without_chance(file) == file
+
+
+def test_what_is_taken_from_an_opus_file_is_chance_and_padding_only():
+    import soundfile
+
+    wave, raw = tone(1.5), io.BytesIO()
+    soundfile.write(raw, wave, RATE, format="OGG", subtype="OPUS")
+    raw = raw.getvalue()
+    assert all(checksum(page) == written for _, written, page in pages(raw))  # libogg's own are as ours
+    short = without_chance(raw)
+    assert len(short) < len(raw) - 700
+    before, after = (soundfile.read(io.BytesIO(file), dtype="float32")[0] for file in (raw, short))
+    np.testing.assert_array_equal(before, after)
+
+
+# What lies in the package.
+
+
+@pytest.mark.parametrize("kind", ["effects", *(f"speech-{language}" for language in SPOKEN)])
+def test_the_sounds_of_the_archive(kind):
+    import soundfile
+
+    manifest = json.loads((ARCHIVES / "stamps" / "manifest.json").read_bytes())
+    with zipfile.ZipFile(ARCHIVES / "stamps" / f"{kind}.zip") as sounds:
+        items = sounds.infolist()
+        names = [item.filename for item in items]
+        assert names == sorted(names, key=lambda name: name[:-4])
+        assert len(items) == manifest["counts"]["sounds"][kind]
+        assert all(item.compress_type == zipfile.ZIP_STORED for item in items)  # Opus cannot be made smaller
+        for item in items[::25]:
+            file = sounds.read(item)
+            assert all(serial == 0 and checksum(page) == written for serial, written, page in pages(file))
+            info = soundfile.info(io.BytesIO(file))
+            assert (info.format, info.subtype, info.samplerate, info.channels) == ("OGG", "OPUS", RATE, 1)
+
+
+def test_the_pictures_of_the_archive():
+    from PIL import Image
+
+    with zipfile.ZipFile(ARCHIVES / "stamps" / "pictures.zip") as pictures:
+        items = pictures.infolist()
+        assert len(items) == 951
+        for item in items[::40]:
+            picture = Image.open(io.BytesIO(pictures.read(item)))
+            assert (picture.format, picture.size) == ("WEBP", (64, 64)), item.filename
+
+
+def test_upstream_is_credited_in_its_own_words():
+    folder = ARCHIVES / "stamps"
+    contributors = (folder / "CREDITS-contributors.txt").read_text(encoding="utf-8")
+    assert "Stas Zytkiewicz" in contributors
+    assert "Descriptive sounds: Estefanía Ortiz" in contributors
+    assert "Krasimir Petkov" in (folder / "CREDITS-changes.txt").read_text(encoding="utf-8")
+    assert "License: GPL-2" in (folder / "CREDITS-copyright.txt").read_text(encoding="utf-8")
+    assert "Version 1.2, November 2002" in (folder / "LICENSE-GFDL-1.2.txt").read_text(encoding="utf-8")
+    assert json.loads((folder / "manifest.json").read_bytes())["licences"] == ["GPL-2.0-or-later"]
+    assert build.ARCHIVE["stamps"].kept == ("CREDITS-contributors.txt", "LICENSE-GFDL-1.2.txt")

@@ -1,0 +1,560 @@
+"""ALBEF: losses by hand, averages and queues that have no gradient, wrong pairs that are wrong, sizes as published."""
+
+import copy
+import dataclasses
+import json
+import math
+from types import SimpleNamespace
+
+import albef_in_processes
+import pytest
+import torch
+from testing_tools import (
+    assert_rows_are_independent,
+    assert_unit_length,
+    close,
+    mean_loss,
+    other_padding,
+    overfit,
+    pairs,
+)
+
+from mmlearn.evaluation.retrieval import embed
+from mmlearn.layers import record_attention
+from mmlearn.models.align.albef import ALBEF, ALBEFConfig
+from mmlearn.models.text.bert import BERT, BERTConfig
+
+TINY = ALBEFConfig.tiny()
+SMALL = dataclasses.replace(TINY, queue_size=20)
+MASK_TOKEN = 2
+
+
+def gaps(b=8, seed=0):
+    """Pairs with every third token hidden."""
+    batch = pairs(b, seed=seed)
+    hidden = (torch.arange(12) % 3 == 1) & batch["mask"]
+    label = torch.where(hidden, batch["tokens"], -100)
+    return batch | {"tokens": batch["tokens"].masked_fill(hidden, MASK_TOKEN), "token_label": label}
+
+
+def apart(config=SMALL, seed=3):
+    """A system in evaluation mode whose average is another network than the one that is trained, past its ramp."""
+    model = ALBEF(config).eval()
+    other = ALBEF(dataclasses.replace(config)).online
+    model.average.load_state_dict(other.state_dict())
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    model.steps.fill_(config.alpha_ramp)
+    return model
+
+
+# What is read.
+
+
+def test_padding_changes_nothing_that_is_real():
+    model, batch = apart(), gaps()
+    changed = other_padding(batch)
+    output = model(batch["image"], batch["tokens"], batch["mask"])
+    other = model(batch["image"], changed, batch["mask"])
+    for name in ("text_embedding", "match_logits"):
+        assert torch.equal(getattr(output, name), getattr(other, name))
+    for name in ("tokens", "token_logits"):
+        assert torch.equal(getattr(output, name)[batch["mask"]], getattr(other, name)[batch["mask"]])
+    for name, loss in model.loss(batch | {"tokens": changed}).items():
+        assert torch.equal(loss, model.loss(batch)[name]), name
+    unmasked = model(batch["image"], changed)
+    assert not torch.allclose(unmasked.match_logits, output.match_logits, atol=1e-3)
+
+
+def test_every_word_reads_both_ways():
+    model, batch = apart(), pairs(1)
+    before = model(batch["image"], batch["tokens"]).tokens
+    for position in (0, 5, 11):
+        changed = batch["tokens"].clone()
+        changed[0, position] = 2
+        assert ((model(batch["image"], changed).tokens - before).abs().amax(-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("pooling", ["class", "max"])
+def test_vectors_are_made_alone_and_words_look_at_the_picture(pooling):
+    """Align before fuse: neither embedding depends on the partner, every fused word does."""
+    image = dataclasses.replace(TINY.image, class_token=pooling == "class")
+    model, batch = apart(dataclasses.replace(TINY, image=image, pooling=pooling)), pairs()
+    output = model(batch["image"], batch["tokens"])
+    swapped = model(batch["image"].flip(0), batch["tokens"])
+    assert torch.equal(swapped.text_embedding, output.text_embedding)
+    assert ((swapped.tokens - output.tokens).abs().amax(-1) > 1e-5).all()
+    assert torch.equal(model(batch["image"], batch["tokens"].flip(0)).image_embedding, output.image_embedding)
+    patches = model.online.image_projection(model.online.image_encoder(batch["image"]))
+    words = model.online.text_projection(model.online.read_text(batch["tokens"]))
+    vector = patches[:, 0] if pooling == "class" else patches.amax(1)
+    for embedding, expected in ((output.image_embedding, vector), (output.text_embedding, words[:, 0])):
+        assert_unit_length(embedding)
+        close(torch.nn.functional.cosine_similarity(expected, embedding), torch.ones(8))
+    close(output.image_embedding, model.encode_image(batch["image"]))
+    close(output.text_embedding, model.encode_text(batch["tokens"]))
+    close(output.match_logits, model.match(batch["image"], batch["tokens"]))
+
+
+def test_rows_do_not_depend_on_each_other():
+    model, batch = apart(), pairs()
+    assert_rows_are_independent(lambda *rows: model(*rows).tokens, batch["image"], batch["tokens"], batch["mask"])
+
+
+def test_the_text_encoder_is_the_first_blocks_of_bert():
+    """With BERT's weights in both encoders, the text encoder gives what BERT of that depth gives."""
+    config = dataclasses.replace(TINY, text_depth=2, fusion_depth=1)
+    bert = BERT(BERTConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=2, pooler=False)).eval()
+    model, batch = ALBEF(config).eval(), pairs()
+    model.online.embedding.load_state_dict(bert.embedding.state_dict())
+    for number, block in enumerate(bert.transformer.blocks[:2]):
+        model.online.text_encoder.blocks[number].load_state_dict(block.state_dict())
+    bert.transformer.blocks = bert.transformer.blocks[:2]
+    close(model.online.read_text(batch["tokens"], batch["mask"]), bert(batch["tokens"], batch["mask"]).tokens)
+
+
+def test_maps_of_words_over_patches():
+    model, batch = apart(), pairs(2)
+    with record_attention(model) as maps:
+        output = model(batch["image"], batch["tokens"], batch["mask"])
+    assert model.cross_attention == [f"online.multimodal_encoder.blocks.{n}.cross_attention" for n in range(2)]
+    rows, columns = model.grid
+    for name in model.cross_attention:
+        assert maps[name].shape == (2, 2, 12, model.config.image.class_token + rows * columns)
+        close(maps[name].sum(-1), torch.ones(2, 2, 12))
+    (gradient,) = torch.autograd.grad(output.match_logits[:, 1].sum(), maps[model.cross_attention[0]])
+    assert gradient.abs().max() > 0  # for Grad-CAM
+    close(output.match_logits, model.match(batch["image"], batch["tokens"], batch["mask"]))
+
+
+def test_retrieval_finds_its_embeddings():
+    model, batch = apart(), pairs(3)
+    samples = [SimpleNamespace(index=i, caption=str(i), image=batch["image"][i]) for i in range(3)]
+
+    def collate(samples):
+        return {name: rows[[sample.index for sample in samples]] for name, rows in batch.items()}
+
+    found = embed(model, samples, collate)
+    close(found.image, model.encode_image(batch["image"]))
+    close(found.text, model.encode_text(batch["tokens"], batch["mask"]))
+
+
+# Contrast.
+
+
+def contrast_by_hand(model, batch, alpha):
+    """Equation 6 in loops: batch and queue of the average are the candidates."""
+    whole = torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
+    image, text = model.encode_image(batch["image"]), model.encode_text(whole, batch["mask"])
+    slow = model.average
+    slow_image = slow.embed_image(slow.image_encoder(batch["image"]))
+    slow_text = slow.embed_text(slow.read_text(whole, batch["mask"]))
+    scale, ids, terms = model.logit_scale.exp(), batch.get("caption_id", torch.arange(len(image))).tolist(), []
+    for query, teacher, rows, queue in (
+        (image, slow_image, slow_text, model.queue.text),
+        (text, slow_text, slow_image, model.queue.image),
+    ):
+        for i in range(len(image)):
+            candidates = [*rows, *queue]
+            fits = [ids[i] == other for other in [*ids, *model.queue.caption_id.tolist()]]
+            log_p = torch.stack([scale * query[i] @ row for row in candidates]).log_softmax(0)
+            soft = torch.stack([scale * teacher[i] @ row for row in candidates]).softmax(0)
+            for j, fit in enumerate(fits):
+                terms.append(-(alpha * soft[j] + (1 - alpha) * fit / sum(fits)) * log_p[j])
+    return sum(terms).item() / (2 * len(image))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("captions", [False, True])
+def test_contrast_by_hand(alpha, captions):
+    """With captions, one of the batch occurs twice and one waits in the queue. Half-way up the ramp α is half."""
+    model, batch = apart(dataclasses.replace(SMALL, alpha=alpha)), gaps(4)
+    if captions:
+        batch["caption_id"] = torch.tensor([7, 9, 7, 8])
+        model.queue.caption_id[3] = 9
+    for steps, now in ((50, alpha / 2), (100, alpha)):
+        model.steps.fill_(steps)
+        assert model.loss(batch)["itc"].item() == pytest.approx(contrast_by_hand(model, batch, now), abs=1e-5)
+
+
+def test_without_distillation_the_teacher_has_no_say():
+    model, batch = apart(dataclasses.replace(SMALL, alpha=0.0)), gaps()
+    logits = []
+    for one, other in (("image", "text"), ("text", "image")):
+        whole = torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
+        fast = {"image": model.encode_image(batch["image"]), "text": model.encode_text(whole, batch["mask"])}
+        model.online, model.average = model.average, model.online
+        slow = {"image": model.encode_image(batch["image"]), "text": model.encode_text(whole, batch["mask"])}
+        model.online, model.average = model.average, model.online
+        logits.append(model.logit_scale.exp() * fast[one] @ torch.cat([slow[other], getattr(model.queue, other)]).T)
+    expected = sum(torch.nn.functional.cross_entropy(x, torch.arange(8)) for x in logits) / 2
+    close(model.loss(batch)["itc"], expected)
+
+
+def test_losses_start_at_what_knows_nothing():
+    """ITC at ln(batch + queue), ITM at ln 2, MLM at ln v; a temperature of 1, for at 0.07 chance alone costs 1.6."""
+    config = dataclasses.replace(TINY, temperature=1.0)
+    expected = {"itc": math.log(8 + 1024), "itm": math.log(2), "mlm": math.log(512)}
+    for name, value in expected.items():
+
+        def build(name=name):
+            model = ALBEF(config).eval()
+            return SimpleNamespace(loss=lambda batch: {name: model.loss(batch)[name]})
+
+        with torch.no_grad():
+            assert mean_loss(build, gaps, seeds=6) == pytest.approx(value, abs=0.06), name
+
+
+def test_alpha_rises_within_its_ramp():
+    model = ALBEF(dataclasses.replace(TINY, alpha=0.4, alpha_ramp=4))
+    found = []
+    for _ in range(6):
+        found.append(model.alpha)
+        model.after_step()
+    assert found == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4])
+    assert ALBEF(dataclasses.replace(TINY, alpha_ramp=0)).alpha == 0  # before the first step there is nothing to learn
+
+
+# Words.
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_masked_words_by_hand(alpha):
+    """Equation 7 over the hidden places, from what is left of the text: ``forward`` never sees the true words."""
+    model, batch = apart(dataclasses.replace(SMALL, alpha=alpha)), gaps(4)
+    inputs, label = (batch["image"], batch["tokens"], batch["mask"]), batch["token_label"]
+    log_p = model(*inputs).token_logits.log_softmax(-1)
+    model.online, model.average = model.average, model.online
+    soft = model(*inputs).token_logits.softmax(-1)
+    model.online, model.average = model.average, model.online
+    for steps, now in ((50, alpha / 2), (100, alpha)):
+        terms = [
+            -(1 - now) * log_p[b, t, label[b, t]] - now * (soft[b, t] * log_p[b, t]).sum()
+            for b in range(4)
+            for t in range(12)
+            if label[b, t] != -100
+        ]
+        model.steps.fill_(steps)
+        assert model.loss(batch)["mlm"].item() == pytest.approx(sum(terms).item() / len(terms), abs=1e-5)
+
+
+def test_contrast_and_matching_read_whole_texts():
+    model, batch = apart(), gaps()
+    losses = model.loss(batch)
+    whole = {name: rows for name, rows in pairs().items() if name != "token_label"}
+    assert list(model.loss(whole)) == ["itc", "itm"]
+    for name, loss in model.loss(whole).items():
+        assert torch.equal(loss, losses[name])
+
+
+def test_a_batch_without_masked_words():
+    model, batch = apart(), gaps()
+    loss = model.loss(batch | {"token_label": torch.full_like(batch["tokens"], -100)})["mlm"]
+    loss.backward()
+    assert loss.item() == 0
+    assert (model.online.language_head.bias.grad == 0).all()
+
+
+# The average.
+
+
+def test_the_average_follows_exactly():
+    model = apart(dataclasses.replace(SMALL, momentum=0.9)).double()
+    before = {name: value.clone() for name, value in model.average.named_parameters()}
+    online = dict(model.online.named_parameters())
+    model.after_step()
+    for name, value in model.average.named_parameters():
+        close(value, 0.9 * before[name] + 0.1 * online[name], 1e-12)
+    assert model.steps.item() == TINY.alpha_ramp + 1
+
+
+def test_the_average_starts_as_a_copy_and_is_no_part_of_what_is_trained():
+    model = ALBEF(TINY)
+    slow, fast = model.average.state_dict(), model.online.state_dict()
+    assert slow.keys() == fast.keys()
+    for name, value in slow.items():
+        assert torch.equal(value, fast[name])
+        assert value.data_ptr() != fast[name].data_ptr()
+    assert {name for name, value in model.named_parameters() if not value.requires_grad} == {
+        f"average.{name}" for name, _ in model.average.named_parameters()
+    }
+
+
+def test_gradients_reach_what_is_trained_and_nothing_else():
+    model, batch = apart().train(), gaps()
+    model.average.requires_grad_(True)  # should somebody thaw all of the system
+    sum(model.loss(batch).values()).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("average."):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            if not name.endswith("key.bias"):  # the same for all keys, so softmax does not see it
+                assert parameter.grad.abs().max() > 1e-7, name
+
+
+def test_the_teacher_is_no_way_round_the_stop():
+    """Moving the average changes the loss, so the missing gradient is a choice, not a missing connection."""
+    model, batch = apart(), gaps()
+    before = model.loss(batch)
+    with torch.no_grad():
+        for parameter in model.average.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    after = model.loss(batch)
+    assert abs(after["itc"] - before["itc"]) > 1e-3
+    assert abs(after["mlm"] - before["mlm"]) > 1e-3
+
+
+# Queues.
+
+
+def test_queues_take_the_batch_in_training_only():
+    model, batch = apart(), gaps(8)
+    batch["caption_id"] = torch.arange(8) + 100
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.loss(batch)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    slow, whole = model.average, torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
+    image = slow.embed_image(slow.image_encoder(batch["image"]))
+    text = slow.embed_text(slow.read_text(whole, batch["mask"]))
+    model.train().loss(batch)
+    close(model.queue.image[:8], image)
+    close(model.queue.text[:8], text)
+    assert model.queue.caption_id.tolist() == [*range(100, 108), *[-1] * 12]
+    assert torch.equal(model.queue.image[8:], before["queue.image"][8:])
+    assert model.queue.pointer.tolist() == [8]
+
+
+def test_queues_go_round():
+    """Three batches of 8 into 20 places: the last four rows of the third lie over the first four of the first."""
+    model = apart().train()
+    for number in range(3):
+        model.loss(gaps(8, seed=number) | {"caption_id": 8 * number + torch.arange(8)})
+    assert model.queue.pointer.tolist() == [4]
+    assert model.queue.caption_id.tolist() == [20, 21, 22, 23, *range(4, 20)]
+    model.loss(gaps(8))  # without numbers
+    assert model.queue.caption_id.tolist() == [20, 21, 22, 23, *[-1] * 8, *range(12, 20)]
+
+
+def test_backward_after_the_queue_moved_on():
+    """The queue is written before the backward pass that reads it."""
+    model, batch = apart().train(), gaps()
+    frozen = copy.deepcopy(model).eval()
+    one, two = (sum(each.loss(batch).values()) for each in (model, frozen))
+    one.backward()
+    two.backward()
+    close(model.online.image_projection.weight.grad, frozen.online.image_projection.weight.grad)
+
+
+# Matching.
+
+
+def fused(model, batch):
+    """What the multimodal encoder got for matching: texts (3b, t, d), masks and pictures (3b, n, d)."""
+    calls = []
+
+    def store(module, arguments, keywords):
+        calls.append((arguments[0], arguments[1], keywords["context"]))
+
+    hook = model.online.multimodal_encoder.register_forward_pre_hook(store, with_kwargs=True)
+    losses = model.loss({name: rows for name, rows in batch.items() if name != "token_label"})
+    hook.remove()
+    (call,) = calls
+    return *call, losses
+
+
+def rows_of(found, known):
+    """Which row of ``known`` each row of ``found`` is."""
+    return [next(j for j, other in enumerate(known) if torch.equal(row, other)) for row in found]
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_wrong_pairs_are_wrong(hard):
+    """Right ones first, then own picture with another text, then another picture with the own text; never a twin."""
+    model, batch = apart(dataclasses.replace(SMALL, hard_negatives=hard)), pairs(6)
+    ids = [1, 2, 1, 3, 2, 1]
+    batch["caption_id"] = torch.tensor(ids)
+    images, texts = model.online.image_encoder(batch["image"]), model.online.read_text(batch["tokens"], batch["mask"])
+    seen = set()
+    for step in range(25):
+        model.steps.fill_(step)
+        text, mask, image, losses = fused(model, batch)
+        pictures, captions = rows_of(image, images), rows_of(text, texts)
+        assert torch.equal(mask, batch["mask"][captions])
+        assert pictures[:12] == [*range(6), *range(6)]
+        assert captions[:6] + captions[12:] == [*range(6), *range(6)]
+        for i in range(6):
+            assert ids[captions[6 + i]] != ids[i]
+            assert ids[pictures[12 + i]] != ids[i]
+            seen |= {(i, "text", captions[6 + i]), (i, "image", pictures[12 + i])}
+        logits = model.match_head(model.online.fuse(image, text, mask)[:, 0])
+        label = torch.tensor([1] * 6 + [0] * 12)
+        close(losses["itm"], torch.nn.functional.cross_entropy(logits, label))
+    assert len(seen) > 20  # of 2 · (3·3 + 2·4 + 1·5) = 44 that are allowed
+
+
+def test_hard_ones_are_drawn_by_similarity():
+    """Picture 0 looks like text 3 and text 0 like picture 1: nearly always drawn, and evenly once in five times."""
+    shares = {}
+    for hard in (True, False):
+        model, batch = apart(dataclasses.replace(SMALL, hard_negatives=hard)), pairs(6)
+        image = torch.nn.functional.one_hot(torch.arange(6), 64).float()
+        text = image + 0.5 * torch.nn.functional.one_hot(torch.tensor([1, 2, 3, 0, 5, 4]), 64)
+        model.online.embed_image = model.average.embed_image = lambda _, image=image: image
+        model.online.embed_text = model.average.embed_text = lambda _, text=text: text
+        texts = model.online.read_text(batch["tokens"], batch["mask"])
+        images = model.online.image_encoder(batch["image"])
+        drawn = []
+        for step in range(40):
+            model.steps.fill_(step)
+            text_states, _, image_states, _ = fused(model, batch)
+            drawn.append(rows_of(text_states[6:7], texts) + rows_of(image_states[12:13], images))
+        shares[hard] = (sum(text == 3 for text, _ in drawn) / 40, sum(image == 1 for _, image in drawn) / 40)
+    assert all(share > 0.95 for share in shares[True])
+    assert all(0.05 < share < 0.45 for share in shares[False])
+
+
+def test_chance_depends_on_what_a_checkpoint_holds():
+    """Not on any global state, which stays as it is; but on the seed, the step, and the place in the queue."""
+    model, batch = apart(dataclasses.replace(SMALL, hard_negatives=False)), pairs()
+    texts = model.online.read_text(batch["tokens"], batch["mask"])
+
+    def drawn():
+        return tuple(rows_of(fused(model, batch)[0][8:16], texts))
+
+    before, first = torch.get_rng_state(), drawn()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert drawn() == first
+    found = {first}
+    model.steps += 1
+    found.add(drawn())
+    model.queue.pointer += 1
+    found.add(drawn())
+    model.config = dataclasses.replace(model.config, seed=1)
+    found.add(drawn())
+    assert len(found) == 4
+
+
+# Learning.
+
+
+def test_one_batch_is_learned_by_heart():
+    """In evaluation mode, for in training the queue fills with the batch itself."""
+    image = dataclasses.replace(SMALL.image, depth=1)
+    config = dataclasses.replace(SMALL, image=image, fusion_depth=1, alpha=0.0, momentum=0.5)
+    model, batch = ALBEF(config).eval(), gaps(4)
+    assert overfit(model, batch, steps=200, learning_rate=2e-3) < 0.1
+    output = model(batch["image"], batch["tokens"], batch["mask"])
+    masked = batch["token_label"] != -100
+    assert torch.equal(output.token_logits.argmax(-1)[masked], batch["token_label"][masked])
+    whole = pairs(4)
+    for shift, verdict in enumerate([1, 0, 0, 0]):
+        logits = model.match(whole["image"].roll(shift, 0), whole["tokens"], whole["mask"])
+        assert (logits.argmax(-1) == verdict).all()
+
+
+def test_temperature_stays_within_its_bounds():
+    model = ALBEF(TINY)
+    for start, end in ((-9.0, math.log(2)), (9.0, math.log(1000)), (3.0, 3.0)):
+        model.logit_scale.data.fill_(start)
+        model.after_step()
+        assert model.logit_scale.item() == pytest.approx(end, abs=1e-6)
+    assert ALBEF(ALBEFConfig.tiny()).logit_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+# Sizes and settings.
+
+
+def test_the_published_size():
+    """Section 3.5: BERT of 123.7 M and a ViT-B/16 of 85.8 M; between them two projections, a match head and τ."""
+    with torch.device("meta"):
+        model = ALBEF(ALBEFConfig.preset("base"))
+
+    def count(*modules):
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+    online = model.online
+    text = count(online.embedding, online.text_encoder, online.multimodal_encoder, online.language_head)
+    assert (text, count(online.image_encoder)) == (123_697_722, 85_844_736)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert trained == text + 85_844_736 + 2 * (768 * 256 + 256) + 2 * 768 + 2 + 1 == 209_937_725
+    assert count(model.average) == trained - (2 * 768 + 2) - 1
+    assert model.queue.image.shape == model.queue.text.shape == (65_536, 256)
+
+
+@pytest.mark.parametrize("preset", list(ALBEFConfig.PRESETS))
+def test_presets_survive_json(preset):
+    config = ALBEFConfig.preset(preset)
+    assert ALBEFConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (dict(alpha=1.5), "got 1.5 and 0.98"),
+        (dict(momentum=-0.1), "got 0.4 and -0.1"),
+        (dict(queue_size=0), "ALBEF needs a queue: queue_size is at least 1, got 0"),
+        (dict(pooling="class"), "pooling is 'class' with a class token or 'max' without, not 'class'"),
+        (dict(pooling="mean"), "pooling is 'class' with a class token or 'max' without, not 'mean'"),
+    ],
+)
+def test_settings_that_cannot_be(changes, says):
+    with pytest.raises(ValueError, match=says):
+        ALBEF(dataclasses.replace(TINY, **changes))
+
+
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        ({name: rows[:0] for name, rows in gaps().items()}, "at least one: got 0 images and 0 texts"),
+        ({name: rows[:1] for name, rows in gaps().items()}, "In a batch of 1 .*no negative exists"),
+        (gaps() | {"caption_id": torch.ones(8, dtype=torch.long)}, "no negative exists.*two different captions"),
+        (gaps() | {"image": gaps()["image"][:3]}, "got 3 images and 8 texts"),
+        (gaps() | {"match_label": torch.arange(8) % 2}, "makes its own wrong pairs"),
+        (gaps(21), "A queue of 20 pairs cannot take 21 at once"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_batches_that_cannot_be(batch, says):
+    """They are refused in one line, and leave the queues as they were."""
+    model = ALBEF(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=says) as error:
+        model.loss(batch)
+    assert "\n" not in str(error.value)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_matched_pairs_may_say_so():
+    model, batch = ALBEF(SMALL), gaps()
+    model.loss(batch | {"match_label": torch.ones(8, dtype=torch.long)})
+
+
+def test_a_queue_larger_than_the_data():
+    model = ALBEF(TINY)
+    model.queue.check_data(1024)
+    with pytest.raises(ValueError, match=r"A queue of 1024 is larger than the data.* at most 1023\.") as error:
+        model.queue.check_data(1023)
+    assert "\n" not in str(error.value)
+
+
+# Several processes.
+
+
+def test_processes_equal_one(tmp_path):
+    """Three steps of the contrast: the same losses, weights, averages, queues and pointer in both, to 1e-9."""
+    torch.multiprocessing.spawn(albef_in_processes.process, (tmp_path,), nprocs=2)
+    expected = albef_in_processes.train()
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                found[name], value, atol=1e-9, rtol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    assert expected["queue.pointer"].tolist() == [18 % 14]

@@ -1,0 +1,215 @@
+"""Lip2Wav: the future is never heard, padding never leaks, what is said comes from the lips, sizes are as stated."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from testing_tools import assert_rows_are_independent, close, count_parameters, overfit
+from torch import nn
+
+from mmlearn.layers import record_attention
+from mmlearn.models.audiovisual.lip2wav import Convolution, FaceEncoder, Lip2Wav, Lip2WavConfig
+
+TINY = dataclasses.replace(Lip2WavConfig.tiny(), mels=8, video_widths=(8, 8), width=32, prenet_width=16)
+STEADY = dataclasses.replace(TINY, prenet_dropout=0.0)
+SMALL = dataclasses.replace(TINY, video_widths=(8,), decoder_depth=1, postnet_depth=2)
+
+
+def speech(b=3, frames=6, seed=0, mels=8, size=16):
+    """Mouths that are dark where they open, and a band that is as loud as they are open; clips end apart."""
+    generator = torch.Generator().manual_seed(seed)
+    opening = torch.rand(b, frames, generator=generator)
+    rows = (torch.arange(size) - size / 2 + 0.5).abs() / (size / 2)
+    video = 0.5 - (rows < opening[..., None]).float()[..., None, :, None].expand(b, frames, 3, size, size)
+    band = torch.exp(-(((torch.arange(mels) - 3.0) / 2) ** 2))[:, None]
+    mel = 2 * opening.repeat_interleave(4, 1)[:, None] * band - 0.5
+    video_mask = torch.arange(frames) < frames - torch.arange(b)[:, None]
+    return {
+        "video": video.contiguous(),
+        "mel": mel,
+        "video_mask": video_mask,
+        "mel_mask": video_mask.repeat_interleave(4, 1),
+    }
+
+
+def other_padding(batch):
+    """The same clips with other numbers where nothing is real."""
+    video_mask, mel_mask = batch["video_mask"][..., None, None, None], batch["mel_mask"][:, None]
+    video = torch.where(video_mask, batch["video"], torch.full_like(batch["video"], torch.nan))
+    return batch | {
+        "video": video,
+        "mel": torch.where(mel_mask, batch["mel"], torch.full_like(batch["mel"], torch.nan)),
+    }
+
+
+def test_padding_changes_nothing():
+    model, batch = Lip2Wav(STEADY), speech()
+    mask = batch["mel_mask"]
+    output, other = model(**batch), model(**other_padding(batch))
+    assert torch.equal(output.before.mT[mask], other.before.mT[mask])
+    assert torch.equal(output.mel.mT[mask], other.mel.mT[mask])
+    assert model.loss(batch) == model.loss(other_padding(batch))
+    model.eval()
+    nn.init.ones_(model.postnet.layers[-1].norm.weight)
+    whole = model(**batch)
+    alone = model(batch["video"][1:2, :5], batch["mel"][1:2, :, :20])
+    for name in ("before", "mel"):
+        close(getattr(alone, name)[0], getattr(whole, name)[1, :, :20])
+    unmasked = model(other_padding(batch)["video"], batch["mel"])
+    assert not torch.allclose(unmasked.before.mT[mask], whole.before.mT[mask], atol=1e-3)
+
+
+def test_no_step_hears_itself_or_what_comes():
+    model, batch = Lip2Wav(TINY).eval(), speech(1)
+    before = model(batch["video"], batch["mel"]).before
+    for frame in (0, 3, 4, 11, 12, 22):
+        mel = batch["mel"].clone()
+        mel[:, :, frame] += 5
+        changed = (model(batch["video"], mel).before - before).abs().amax((0, 1)) > 1e-6
+        first = 4 * (frame // 4 + 1)  # the step after the one that this frame belongs to
+        assert not changed[:first].any()
+        # Only the last frame of a step is heard.
+        assert bool(changed[first:].any()) is (frame % 4 == 3)
+
+
+def test_every_frame_of_the_video_is_seen():
+    model, batch = Lip2Wav(TINY).eval(), speech(1)
+    before = model(batch["video"], batch["mel"]).before
+    for frame in range(6):
+        video = batch["video"].clone()
+        video[:, frame] += 1
+        assert ((model(video, batch["mel"]).before - before).abs().amax((0, 1)) > 1e-6).all()
+
+
+def test_rows_do_not_depend_on_each_other():
+    model, batch = Lip2Wav(TINY).eval(), speech()
+    model.output.weight.data *= 20
+    assert_rows_are_independent(lambda *rows: model(*rows).before, *batch.values())
+
+
+def test_the_loss_starts_at_the_size_of_what_is_to_be_said():
+    model, batch = Lip2Wav(STEADY), speech()
+    model.output.weight.data.zero_()
+    expected = batch["mel"].mT[batch["mel_mask"]].abs().mean()
+    losses = model.loss(batch)
+    assert set(losses) == {"before", "mel"}
+    close(losses["before"], expected)
+    close(losses["mel"], expected)  # the post-net adds nothing yet
+
+
+def test_the_loss_counts_real_frames_only():
+    model, batch = Lip2Wav(TINY).eval(), speech()
+    nn.init.ones_(model.postnet.layers[-1].norm.weight)
+    output = model(**batch)
+    for name, loss in model.loss(batch).items():
+        error = (getattr(output, name) - batch["mel"]).abs().mT[batch["mel_mask"]]
+        close(loss, error.mean())
+    whole = {name: batch[name] for name in ("video", "mel")}
+    everything = {name: torch.ones_like(batch[name]) for name in ("video_mask", "mel_mask")}
+    assert model.loss(whole) == model.loss(whole | everything)
+
+
+def test_one_batch_is_learned_by_heart():
+    model, batch = Lip2Wav(dataclasses.replace(SMALL, prenet_dropout=0.0)), speech()
+    before = sum(model.loss(batch).values()).item()
+    assert overfit(model, batch, steps=80, learning_rate=5e-3) < 0.15 * before
+
+
+def test_what_is_said_comes_from_the_lips():
+    """A video of other lips is not said as well; and the pre-net's dropout stops in evaluation."""
+    model, batch = Lip2Wav(dataclasses.replace(SMALL, prenet_dropout=0.7)), speech(4, seed=1)
+    del batch["video_mask"], batch["mel_mask"]
+    overfit(model, batch, steps=100, learning_rate=5e-3)
+    model.eval()
+    said = model.generate(batch["video"])
+    error = (said - batch["mel"]).abs().mean()
+    assert error < 0.5 * (batch["mel"] - batch["mel"].mean((0, 2), keepdim=True)).abs().mean()
+    assert (model.generate(batch["video"].roll(1, 0)) - batch["mel"]).abs().mean() > 2 * error
+    assert torch.equal(model.generate(batch["video"]), said)
+
+
+def test_what_is_generated_is_what_is_predicted_from_it():
+    """Shown the generated past, the model says it again."""
+    model, batch = Lip2Wav(TINY).eval(), speech()
+    said = model.generate(batch["video"], batch["video_mask"])
+    assert said.shape == (3, 8, 24)
+    again = model(batch["video"], said, batch["video_mask"], batch["mel_mask"]).before
+    close(again.mT[batch["mel_mask"]], said.mT[batch["mel_mask"]])  # at first the post-net adds nothing
+    assert (said.mT[~batch["mel_mask"]] == 0).all()
+    close(model.generate(batch["video"][2:, :4])[0], said[2, :, :16])
+
+
+@pytest.mark.parametrize(("mel_per_frame", "frames_per_step", "frames"), [(8 / 3, 2, 16), (4.0, 5, 24), (10.0, 4, 60)])
+def test_clocks_of_any_rate(mel_per_frame, frames_per_step, frames):
+    config = dataclasses.replace(TINY, mel_per_frame=mel_per_frame, frames_per_step=frames_per_step)
+    model, batch = Lip2Wav(config).eval(), speech()
+    assert model.generate(batch["video"]).shape == (3, 8, frames)
+    output = model(batch["video"], torch.randn(3, 8, frames))
+    assert output.mel.shape == (3, 8, frames)
+
+
+def test_the_same_time_attracts_from_the_start():
+    """Averaged over clips, the step in whose time a frame lies looks at it more than at those far away."""
+    model, batch = Lip2Wav(dataclasses.replace(TINY, width=64)).eval(), speech(4, frames=40)
+    with record_attention(model) as maps:
+        model(batch["video"], batch["mel"])
+    weights = maps["decoder.blocks.0.cross_attention"].mean((0, 1))
+    place = torch.arange(40)
+    near = (place[:, None] - place).abs() <= 1
+    far = (place[:, None] - place).abs() >= 10
+    assert weights[near].mean() > 1.5 * weights[far].mean()
+
+
+def test_attention_is_recorded():
+    model, batch = Lip2Wav(TINY).eval(), speech()
+    with record_attention(model) as maps:
+        recorded = model(**batch)
+    close(recorded.mel, model(**batch).mel)
+    assert [name for name in maps if "cross" in name] == [f"decoder.blocks.{i}.cross_attention" for i in range(2)]
+    weights = maps["decoder.blocks.1.cross_attention"]
+    assert weights.shape == (3, 2, 6, 6)  # steps of the spectrogram, frames of the video
+    assert (weights[2, :, :, 4:] == 0).all()
+
+
+def test_convolutions_keep_time_and_add_what_came():
+    encoder = FaceEncoder((4, 6), first_kernel=5, blocks=2, width=7).eval()
+    assert [layer.residual for layer in encoder.layers] == [False, False, True, True]
+    assert [layer.convolution.stride for layer in encoder.layers] == [(1, 2, 2)] * 2 + [(1, 1, 1)] * 2
+    assert encoder(torch.randn(2, 5, 3, 20, 12), torch.ones(2, 5, dtype=torch.bool)).shape == (2, 5, 7)
+    layer = Convolution(nn.Conv1d(3, 3, 1), nn.Identity(), residual=True)
+    layer.norm.weight.data.zero_()
+    x, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]]).bool()
+    assert torch.equal(layer(x, mask), x * mask[:, None])
+
+
+def test_wrong_input_is_told(unchecked):
+    model, batch = Lip2Wav(TINY), speech()
+    for name in ("video", "mel"):
+        with pytest.raises(ValueError, match=f"this batch has no {name}"):
+            model.loss({key: rows for key, rows in batch.items() if key != name})
+    with pytest.raises(ValueError, match="at least one; got 0 and 0"):
+        model.loss({name: rows[:0] for name, rows in batch.items()})
+    with pytest.raises(ValueError, match="at least one; got 3 and 2"):
+        model(batch["video"], batch["mel"][:2])
+    with pytest.raises(ValueError, match="has 8 bands here, not 7"):
+        model(batch["video"], batch["mel"][:, 1:])
+    with pytest.raises(ValueError, match="at least one frame; this one has none"):
+        model.generate(batch["video"][:, :0])
+
+
+def test_size():
+    """The paper has no count."""
+    assert count_parameters(Lip2Wav, Lip2WavConfig.preset("published")) == 62_220_752
+
+
+@pytest.mark.parametrize("preset", Lip2WavConfig.PRESETS)
+def test_presets_survive_json(preset):
+    config = Lip2WavConfig.preset(preset)
+    assert Lip2WavConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_tiny_takes_a_second_of_lips():
+    model = Lip2Wav(Lip2WavConfig.tiny())
+    sum(model.loss({"video": torch.rand(2, 25, 3, 32, 32), "mel": torch.randn(2, 40, 100)}).values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

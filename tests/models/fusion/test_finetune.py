@@ -1,0 +1,321 @@
+"""Fine-tuning: any encoder by the names it reads, each task's label, pairs of pictures, what is frozen stays."""
+
+import math
+import re
+from importlib import import_module
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+import torch
+from testing_tools import assert_rows_are_independent, close, overfit
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mmlearn.data.made.questions import ANSWERS as ANSWERS_OF_SCENES
+from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, TaskCollate
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.evaluation import predict
+from mmlearn.models.align.blip import BLIP, BLIPConfig
+from mmlearn.models.fusion.finetune import FineTuned
+from mmlearn.models.fusion.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead
+from mmlearn.training.loop import fit
+
+WIDTH, ANSWERS = 16, 6
+
+
+class Output(NamedTuple):
+    regions: Tensor
+    pooled: Tensor
+
+
+class RegionEncoder(nn.Module):
+    """Words and regions in one bag: pooled is a layer over both means; a region's state has seen the words."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.words = nn.Embedding(50, WIDTH)
+        self.features = nn.Linear(7, WIDTH)
+        self.both = nn.Linear(2 * WIDTH, WIDTH)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens, regions, boxes=None, mask=None, region_mask=None):
+        words, seen = self.words(tokens), self.features(regions)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        region_mask = torch.ones(regions.shape[:2], dtype=torch.bool) if region_mask is None else region_mask
+        text, picture = mean(words, mask), mean(seen, region_mask)
+        pooled = torch.tanh(self.both(torch.cat([text, picture], 1)))
+        return Output(seen * text[:, None], self.dropout(pooled))
+
+
+class PictureEncoder(nn.Module):
+    """Pixels and words; what it returns has no pooled state, but tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, WIDTH)
+        self.pixels = nn.Linear(3, WIDTH)
+
+    def forward(self, image, tokens, mask=None):
+        return SimpleNamespace(tokens=self.words(tokens) + self.pixels(image.mean((2, 3)))[:, None])
+
+
+def mean(x, mask):
+    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def batch_of(b=6, seed=0, pair=()):
+    """Words, regions and pictures, ``pair`` of them to a sentence, and the label of every task."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(5) < 2 + torch.arange(b)[:, None] % 4
+    region_mask = torch.rand(b, *pair, 4, generator=generator) < 0.5
+    region_mask[..., 0] = True
+    return {
+        "tokens": torch.randint(1, 50, (b, 5), generator=generator).masked_fill(~mask, 0),
+        "mask": mask,
+        "regions": torch.randn(b, *pair, 4, 7, generator=generator),
+        "boxes": torch.tensor([0.0, 0, 1, 1]).expand(b, *pair, 4, 4),
+        "region_mask": region_mask,
+        "image": torch.randn(b, *pair, 3, 8, 8, generator=generator),
+        "answer": torch.randint(0, ANSWERS, (b,), generator=generator),
+        "label": torch.arange(b) % 2,
+        "referred": torch.zeros(b, dtype=torch.long),
+    }
+
+
+TASKS = {
+    "vqa": (lambda: VQAHead(WIDTH, ANSWERS), batch_of, ANSWERS),
+    "nlvr": (lambda: NLVRHead(WIDTH), lambda *a, **k: batch_of(*a, **k, pair=(2,)), 2),
+    "entailment": (lambda: EntailmentHead(WIDTH), batch_of, 3),
+    "referring": (lambda: ReferringHead(WIDTH), batch_of, 4),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_its_loss_and_learns_one_batch_by_heart(task):
+    head, batch, outputs = TASKS[task]
+    system, batch = FineTuned(RegionEncoder(), head()), batch(8)
+    batch["referred"] = batch["region_mask"].int().argmax(-1) if task != "referring" else last_real(batch)
+    losses = system.loss(batch)
+    assert set(losses) == {task}
+    logits = system(**batch)
+    assert logits.shape == (8, outputs)
+    close(losses[task], nn.functional.cross_entropy(logits, batch[system.head.label]))
+    assert overfit(system, batch, steps=150, learning_rate=2e-2) < 0.02
+    assert torch.equal(system(**batch).argmax(1), batch[system.head.label])
+
+
+def last_real(batch):
+    return 3 - batch["region_mask"].flip(-1).int().argmax(-1)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_are_independent_and_padding_changes_nothing(task):
+    head, batch, _ = TASKS[task]
+    system, batch = FineTuned(RegionEncoder(), head()), batch()
+    nn.init.normal_(next(iter(system.head.parameters())))
+    names = ["tokens", "mask", "regions", "boxes", "region_mask"]
+
+    def encode(*rows):
+        return system(**dict(zip(names, rows))).nan_to_num(neginf=0)
+
+    assert_rows_are_independent(encode, *(batch[name] for name in names))
+    other = batch | {
+        "tokens": torch.where(batch["mask"], batch["tokens"], 9),
+        "regions": torch.where(batch["region_mask"][..., None], batch["regions"], 5.0),
+    }
+    assert torch.equal(system(**other), system(**batch))
+
+
+def test_soft_answers():
+    system, batch = FineTuned(RegionEncoder(), VQAHead(WIDTH, ANSWERS)), batch_of()
+    soft = torch.rand(6, ANSWERS)
+    loss = system.loss(batch | {"answer": soft})["vqa"]
+    expected = nn.functional.binary_cross_entropy_with_logits(system(**batch), soft) * ANSWERS
+    close(loss, expected)
+    assert loss.item() == pytest.approx(ANSWERS * math.log(2), rel=0.1)
+
+
+def test_an_encoder_gets_what_it_reads_and_no_more():
+    seen = {}
+
+    class Spy(RegionEncoder):
+        def forward(self, tokens, regions, region_mask=None, token_type=None, *rest, **more):
+            seen.update(locals())
+            return super().forward(tokens, regions, region_mask=region_mask)
+
+    batch = batch_of()
+    FineTuned(Spy(), VQAHead(WIDTH, ANSWERS)).loss(batch)
+    for name in ("tokens", "regions", "region_mask"):
+        assert seen[name] is batch[name]
+    assert seen["token_type"] is None
+    assert not seen["rest"]
+    assert not seen["more"]
+
+
+def test_an_encoder_without_a_pooled_state_is_read_at_its_first_token():
+    system, batch = FineTuned(PictureEncoder(), EntailmentHead(WIDTH)), batch_of()
+    tokens = system.encoder(batch["image"], batch["tokens"]).tokens
+    close(system(**batch), system.head(tokens[:, 0]), 0)
+    assert set(system.loss(batch)) == {"entailment"}
+
+
+@pytest.mark.parametrize("encoder", [RegionEncoder, PictureEncoder])
+def test_two_pictures_are_read_one_by_one(encoder):
+    system, batch = FineTuned(encoder(), NLVRHead(WIDTH)), batch_of(pair=(2,))
+    system.head.apply(lambda module: nn.init.normal_(module.weight) if isinstance(module, nn.Linear) else None)
+    single = FineTuned(system.encoder, VQAHead(WIDTH, ANSWERS))
+    single.head = nn.Identity()  # the pooled state itself
+    pictures = ("image", "regions", "boxes", "region_mask")
+    states = [single(**{name: x[:, i] if name in pictures else x for name, x in batch.items()}) for i in (0, 1)]
+    close(system(**batch), system.head(torch.stack(states, 1)))
+    swapped = batch | {name: batch[name].flip(1) for name in pictures}
+    close(system(**swapped), system.head(torch.stack(states[::-1], 1)))
+    assert not torch.allclose(system(**swapped), system(**batch), atol=1e-3)
+
+
+def test_a_frozen_encoder_stays_as_it_is():
+    frozen = RegionEncoder(dropout=0.5).requires_grad_(False)
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    system, batch = FineTuned(frozen, VQAHead(WIDTH, ANSWERS)).train(), batch_of()
+    assert not frozen.training
+    assert system.head.training
+    assert torch.equal(system(**batch), system(**batch))
+    overfit(system, batch, steps=5)
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    learning = FineTuned(RegionEncoder(dropout=0.5), VQAHead(WIDTH, ANSWERS))
+    assert learning.train().encoder.training
+    assert not torch.equal(learning(**batch), learning(**batch))
+    assert not learning.eval().encoder.training
+    weight = learning.encoder.words.weight.clone()
+    overfit(learning, batch, steps=1)
+    assert not torch.equal(learning.encoder.words.weight, weight)
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_fit_trains_it(freeze):
+    system = FineTuned(RegionEncoder().requires_grad_(not freeze), VQAHead(WIDTH, ANSWERS))
+    weight = system.encoder.words.weight.clone()
+    batch = batch_of(32)
+
+    def collate(samples):
+        return {name: value[torch.tensor(samples)] for name, value in batch.items()}
+
+    history = fit(system, Numbers(), collate, steps=40, batch_size=32, learning_rate=1e-2, warmup=2, progress=False)
+    assert history[-1]["loss"] < history[0]["loss"] - 0.1
+    assert "vqa" in history[0]
+    assert torch.equal(system.encoder.words.weight, weight) is freeze
+
+
+# What is wrong is told.
+
+
+def refused(system, batch, says):
+    with pytest.raises(ValueError, match=says) as error:
+        system.loss(batch)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_without_a_label_or_without_rows(task):
+    head, batch, _ = TASKS[task]
+    system, batch = FineTuned(RegionEncoder(), head()), batch()
+    label = system.head.label
+    rest = {name: value for name, value in batch.items() if name != label}
+    refused(system, rest, rf"^The task {task} learns from batch\['{label}'\]; this batch has {', '.join(rest)}\.$")
+    refused(system, {name: value[:0] for name, value in batch.items()}, r"at least one text and picture")
+    assert system.loss({name: value[:1] for name, value in batch.items()})[task].isfinite()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_an_encoder_cannot_give():
+    batch = batch_of()
+    without = {name: value for name, value in batch.items() if name not in ("regions", "tokens")}
+    system = FineTuned(RegionEncoder(), VQAHead(WIDTH, ANSWERS))
+    refused(system, without, rf"^The encoder reads tokens, regions, and the batch has only {', '.join(without)}\.$")
+    silent = RegionEncoder()
+    silent.forward = lambda tokens: SimpleNamespace(words=tokens)
+    refused(FineTuned(silent, EntailmentHead(WIDTH)), batch, r"pooled or tokens of an encoder, and SimpleNamespace has")
+    refused(FineTuned(PictureEncoder(), ReferringHead(WIDTH)), batch, r"^PictureEncoder returns no regions to refer to")
+    refused(system, batch | {"answer": batch["answer"] + ANSWERS}, r"labels are 0 to 5 here")
+    pairs = FineTuned(RegionEncoder(), NLVRHead(WIDTH))
+    refused(pairs, batch, re.escape("Of two pictures regions is (b, 2, ...); got (6, 4, 7)."))
+    three = {name: torch.stack([batch[name]] * 3, 1) for name in ("regions", "boxes", "region_mask")}
+    refused(pairs, batch | three, re.escape("regions is (b, 2, ...); got (6, 3, 4, 7)."))
+    refused(pairs, batch_of(pair=(2,)) | {"region_mask": batch["region_mask"]}, re.escape("region_mask is (b, 2, ...)"))
+    two = {"region_mask": torch.ones(6, 2, dtype=torch.bool)}  # of two regions, not of two pictures
+    refused(pairs, batch_of(pair=(2,)) | two, re.escape("region_mask is (b, 2, ...); got (6, 2)."))
+    refused(pairs, batch_of(pair=(2,)) | {"label": torch.full((6,), 2)}, "labels are 0 to 1 here")
+
+
+# Systems of the library.
+
+ENCODERS = {
+    "UNITER": "single_stream",
+    "VLBERT": "single_stream",
+    "VisualBERT": "single_stream",
+    "LXMERT": "lxmert",
+    "ViLBERT": "vilbert",
+    "ViLT": "vilt",
+    "PixelBERT": "pixel_bert",
+    "ALBEF": "albef",
+    "BLIP": "blip",
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_fusion_system_is_an_encoder(name):
+    """Each task on samples as the tasks on scenes hand them over, of every system that reads them."""
+    module = import_module(f"mmlearn.models.{ENCODERS[name]}")
+    encoder = getattr(module, name)(getattr(module, f"{name}Config").tiny()).eval()
+    detector = SceneDetector()
+    tokenizer = Tokenizer.train(["is there a red square?"])
+    for task, data in (("vqa", VQA), ("nlvr", NLVR), ("entailment", Entailment), ("referring", Referring)):
+        samples = [data("train", length=12)[i] for i in range(6)]
+        batch = TaskCollate(tokenizer, detector=detector)(samples)
+        width = getattr(encoder.config, "visual_width", 64) if task == "referring" else 64
+        head = {"vqa": VQAHead(width, len(ANSWERS_OF_SCENES))} | {
+            "nlvr": NLVRHead(width),
+            "entailment": EntailmentHead(width),
+            "referring": ReferringHead(width),
+        }
+        system = FineTuned(encoder, head[task])
+        if task == "referring" and "regions" not in system.reads:
+            continue
+        losses = system.loss(batch)
+        losses[task].backward()
+        assert losses[task].isfinite()
+        gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+        assert sum(gradient.abs().sum() for gradient in gradients) > 0
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        guess = predict(system, samples, TaskCollate(tokenizer, detector=detector), data.target)
+        assert torch.equal(guess.label, batch[data.target])
+        assert torch.equal(guess.guess, system(**batch).argmax(-1))
+
+
+def test_blip_is_read_where_words_have_seen_the_picture():
+    """Its grounded encoder's first token; and one that only writes has none."""
+    torch.manual_seed(0)
+    encoder = BLIP(BLIPConfig.tiny()).eval()
+    batch = {"tokens": torch.randint(4, 512, (4, 9)), "image": torch.randn(4, 3, 64, 64), "answer": torch.arange(4)}
+    output = encoder(batch["image"], batch["tokens"])
+    close(encoder.match_head(output.tokens[:, 0]), output.match_logits, 0)
+    close(output.match_logits, encoder.match(batch["image"], batch["tokens"]))
+    system = FineTuned(encoder, VQAHead(64, ANSWERS))
+    close(system(**batch), system.head(output.tokens[:, 0]), 0)
+    other = batch | {"image": batch["image"].flip(0)}
+    assert (encoder(other["image"], other["tokens"]).tokens - output.tokens).abs().max() > 1e-3
+    assert overfit(system, batch, steps=25, learning_rate=2e-3) < 0.1
+    writer = FineTuned(BLIP(BLIPConfig(**BLIPConfig.PRESETS["tiny"] | {"encoder": False})), VQAHead(64, ANSWERS))
+    with pytest.raises(ValueError, match="pooled or tokens of an encoder, and BLIPOutput has neither"):
+        writer.loss(batch)

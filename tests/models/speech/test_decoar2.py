@@ -1,0 +1,182 @@
+"""DeCoAR 2.0: hidden frames are rebuilt from codes, never from themselves; padding never leaks; sizes are published."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from testing_tools import assert_rows_are_independent, close, count_parameters, overfit
+
+from mmlearn.layers import record_attention
+from mmlearn.models.speech.decoar2 import DeCoAR2, DeCoAR2Config
+
+TINY = dataclasses.replace(DeCoAR2Config.tiny(), mels=12, depth=2, mask_length=5)
+
+
+def clips(b=4, frames=40, seed=0, mels=12):
+    """Vowels of ten frames as bumps at four places, each band at about mean 0 and variance 1; clips end apart."""
+    generator = torch.Generator().manual_seed(seed)
+    vowel = torch.randint(4, (b, frames // 10), generator=generator).repeat_interleave(10, 1)
+    mel = 2.2 * torch.exp(-(((torch.arange(mels)[:, None] - 3 * vowel[:, None]) / 2) ** 2)) - 0.8
+    mel = mel + 0.05 * torch.randn(mel.shape, generator=generator)
+    return {"mel": mel, "mel_mask": torch.arange(frames) < frames - 6 * torch.arange(b)[:, None]}
+
+
+def other_padding(batch):
+    return torch.where(batch["mel_mask"][:, None], batch["mel"], torch.randn_like(batch["mel"]) * 9)
+
+
+def test_padding_changes_nothing():
+    model, batch = DeCoAR2(TINY), clips()
+    mask = batch["mel_mask"]
+    output, other = model(batch["mel"], mask), model(other_padding(batch), mask)
+    assert torch.equal(output.tokens[mask], other.tokens[mask])
+    assert torch.equal(output.mel.mT[mask], other.mel.mT[mask])
+    close(model(batch["mel"][1:2, :, :34])[0][0], output.tokens[1, :34])
+    assert not torch.allclose(model(other_padding(batch)).tokens[mask], output.tokens[mask], atol=1e-3)
+    assert model.loss(batch) == model.loss(batch | {"mel": other_padding(batch)})
+
+
+def test_what_is_hidden_is_not_heard():
+    model, batch = DeCoAR2(TINY), clips()
+    masked = model.draw(batch["mel_mask"]).masked
+    assert masked.any()
+    assert not (masked & ~batch["mel_mask"]).any()
+    changed = torch.where(masked[:, None], torch.randn_like(batch["mel"]), batch["mel"])
+    for got, expected in zip(model(changed, batch["mel_mask"], masked), model(batch["mel"], batch["mel_mask"], masked)):
+        assert torch.equal(got, expected)
+    assert not torch.allclose(model(changed, batch["mel_mask"]).tokens, model(**batch).tokens, atol=1e-3)
+
+
+def test_rows_do_not_depend_on_each_other():
+    model, batch = DeCoAR2(TINY), clips()
+    assert_rows_are_independent(lambda *rows: model(*rows).tokens, *batch.values())
+
+
+def test_the_loss_counts_hidden_frames_only():
+    model, batch = DeCoAR2(TINY), clips()
+    masked = model.draw(batch["mel_mask"]).masked
+    model.eval()
+    output = model(batch["mel"], batch["mel_mask"], masked)
+    terms = [(output.mel[i, :, t] - batch["mel"][i, :, t]).abs().mean().item() for i, t in masked.nonzero().tolist()]
+    losses = model.loss(batch)
+    assert losses["reconstruction"].item() == pytest.approx(sum(terms) / len(terms), abs=1e-5)
+    none = model.loss(batch | {"masked": torch.zeros_like(masked)})
+    sum(none.values()).backward()
+    assert none["reconstruction"].item() == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_loss_starts_at_the_size_of_what_is_to_be_said():
+    """A model whose last layer says 0 is wrong by each frame's mean absolute value."""
+    model, batch = DeCoAR2(TINY), clips()
+    torch.nn.init.zeros_(model.reconstruction[-1].weight)
+    torch.nn.init.zeros_(model.reconstruction[-1].bias)
+    masked = model.draw(batch["mel_mask"]).masked
+    close(model.loss(batch)["reconstruction"], batch["mel"].mT[masked].abs().mean())
+
+
+def test_diversity_is_the_share_of_entries_not_in_use():
+    model, batch = DeCoAR2(TINY), clips()
+    torch.nn.init.zeros_(model.quantiser.logits.weight)
+    assert model.loss(batch)["diversity"].item() == pytest.approx(0, abs=1e-6)  # every entry is as likely
+    model.eval()
+    assert model.loss(batch)["diversity"].item() == pytest.approx(0.1 * (1 - 2 / 64), abs=1e-6)  # always the first
+
+
+def test_what_is_said_goes_through_codes():
+    model, batch = DeCoAR2(TINY).eval(), clips()
+    output = model(batch["mel"])
+    assert output.codes.shape == (4, 40, 2)
+    alike = (output.codes[:, :, None] == output.codes[:, None]).all(-1)
+    assert alike.sum() > 4 * 40  # some frames share their codes
+    same = (output.mel.mT[:, :, None] - output.mel.mT[:, None]).abs().amax(-1) < 1e-6
+    assert same[alike].all()
+    assert not same.all()
+
+
+def test_one_batch_is_learned_by_heart():
+    """Through codes; the noise alone costs 0.04."""
+    model, batch = DeCoAR2(TINY), clips()
+    batch["masked"] = model.draw(batch["mel_mask"]).masked
+    before = model.loss(batch)["reconstruction"].item()
+    overfit(model, batch, steps=120, learning_rate=3e-3)
+    model.eval()
+    assert model.loss(batch)["reconstruction"].item() < 0.15 * before
+
+
+def test_chance_goes_by_seed_and_step():
+    model, mask = DeCoAR2(TINY), clips()["mel_mask"]
+    first = model.draw(mask)
+    torch.manual_seed(99)
+    assert all(torch.equal(a, b) for a, b in zip(first, model.draw(mask)))
+    before = model.gumbel_temperature
+    model.after_step()
+    assert not torch.equal(first.masked, model.draw(mask).masked)
+    assert model.gumbel_temperature == pytest.approx(0.99 * before)
+    other = DeCoAR2(TINY)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.draw(mask).gumbel, model.draw(mask).gumbel)
+    assert not torch.equal(DeCoAR2(dataclasses.replace(TINY, seed=1)).draw(mask).masked, first.masked)
+    model.steps += 10_000
+    assert model.gumbel_temperature == 0.5
+
+
+def test_noise_acts_in_training_only():
+    model, batch = DeCoAR2(TINY), clips()
+    seen = []
+    model.quantiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    model.loss(batch)
+    model.eval()
+    model.loss(batch)
+    assert seen[0] is not None
+    assert seen[1] is None
+
+
+def test_attention_is_recorded():
+    model, batch = DeCoAR2(TINY).eval(), clips()
+    with record_attention(model) as maps:
+        recorded = model(**batch)
+    close(recorded.tokens, model(**batch).tokens)
+    assert list(maps) == [f"context.transformer.blocks.{i}.attention" for i in range(2)]
+    assert maps["context.transformer.blocks.0.attention"].shape == (4, 2, 40, 40)
+    assert (maps["context.transformer.blocks.1.attention"][3, :, :, 22:] == 0).all()
+
+
+def test_wrong_input_is_told(unchecked):
+    model, batch = DeCoAR2(TINY), clips()
+    with pytest.raises(ValueError, match=r"learns from mel .* this batch has mel_mask"):
+        model.loss({"mel_mask": batch["mel_mask"]})
+    with pytest.raises(ValueError, match="at least one clip"):
+        model.loss({name: rows[:0] for name, rows in batch.items()})
+    for run in (model.loss, lambda batch: model(batch["mel"])):
+        with pytest.raises(ValueError, match="A log-mel has at least one frame; this one has none"):
+            run({"mel": batch["mel"][..., :0]})
+    with pytest.raises(ValueError, match="has 12 bands here, not 11"):
+        model(batch["mel"][:, 1:])
+    for wrong in (batch["mel_mask"].long(), batch["mel_mask"][:, 1:]):
+        with pytest.raises(ValueError, match=r"mel_mask is boolean \(b, s\) = \(4, 40\)"):
+            model(batch["mel"], wrong)
+        with pytest.raises(ValueError, match=r"masked is boolean \(b, s\) = \(4, 40\)"):
+            model(batch["mel"], batch["mel_mask"], wrong)
+
+
+def test_published_size():
+    """SUPERB (Yang et al. 2021, table 1) counts 89.84M in what other tasks use: all but codes and reconstruction."""
+    config = DeCoAR2Config.preset("base")
+    with torch.device("meta"):
+        model = DeCoAR2(config)
+    apart = sum(p.numel() for part in (model.quantiser, model.reconstruction) for p in part.parameters())
+    assert count_parameters(DeCoAR2, config) - apart == 89_838_464
+
+
+@pytest.mark.parametrize("preset", DeCoAR2Config.PRESETS)
+def test_presets_survive_json(preset):
+    config = DeCoAR2Config.preset(preset)
+    assert DeCoAR2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_tiny_takes_a_second_of_speech():
+    model = DeCoAR2(DeCoAR2Config.tiny())
+    sum(model.loss({"mel": torch.randn(2, 40, 101)}).values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,345 @@
+"""wav2vec 2.0: padding and gaps never leak, losses are those of the paper, chance resumes, sizes are the published."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
+from torch.utils.data import Dataset
+
+from mmlearn.layers import record_attention
+from mmlearn.models.speech.encoder import SpeechEncoderConfig
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from mmlearn.objectives.speech import code_diversity, distractor_contrast
+from mmlearn.training import fit
+
+TINY = Wav2Vec2Config.tiny()
+# A frame for every 6 samples, so that tests are quick.
+SMALL = dataclasses.replace(
+    TINY,
+    speech=SpeechEncoderConfig(
+        channels=(12, 16),
+        kernels=(5, 3),
+        strides=(3, 2),
+        convolution_norm="clip",
+        position_kernel=16,  # wider than a gap: frames inside it are told apart by what is around it
+        position_groups=2,
+        width=32,
+        depth=2,
+        num_heads=2,
+        norm_first=True,
+        dropout=0.0,
+    ),
+    entries=16,
+    code_width=16,
+    embedding_width=16,
+    distractors=8,
+)
+TEXTS = dataclasses.replace(SMALL, codebooks=0, vocab_size=9)
+
+
+def clips(b=4, samples=180, seed=0):
+    """Noise of which each clip has 13 samples less than the one before."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(samples) < samples - 13 * torch.arange(b)[:, None]
+    return {"waveform": torch.randn(b, samples, generator=generator), "waveform_mask": mask}
+
+
+def with_texts(b=4, seed=0):
+    batch = clips(b, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(5) < 2 + torch.arange(b)[:, None] % 4
+    return batch | {"tokens": torch.randint(1, 9, (b, 5), generator=generator) * mask, "mask": mask}
+
+
+def other_padding(batch):
+    return batch | {"waveform": torch.where(batch["waveform_mask"], batch["waveform"], 5.0)}
+
+
+def real_frames(model, batch):
+    return model.speech.frame_mask(batch["waveform"], batch["waveform_mask"])
+
+
+@pytest.mark.parametrize("norm", ["group", "clip", "layer"])
+def test_padding_changes_nothing_that_is_real(norm):
+    config = dataclasses.replace(SMALL, vocab_size=9)
+    model = Wav2Vec2(dataclasses.replace(config, speech=dataclasses.replace(config.speech, convolution_norm=norm)))
+    batch = clips()
+    output, other = model(**batch), model(**other_padding(batch))
+    for name in ("tokens", "context", "target", "codes", "probability", "logits"):
+        assert torch.equal(getattr(output, name)[output.mask], getattr(other, name)[output.mask]), name
+    for train in (True, False):
+        model.train(train)
+        assert model.loss(batch) == model.loss(other_padding(batch))
+    texts = with_texts()
+    assert model.loss(texts) == model.loss(other_padding(texts))
+
+
+def test_rows_do_not_depend_on_each_other():
+    model, batch = Wav2Vec2(SMALL), clips()
+    assert_rows_are_independent(lambda *rows: model(*rows).context, *batch.values())
+    assert_rows_are_independent(lambda *rows: model(*rows).target, *batch.values())
+
+
+def test_gaps_hide_what_is_to_be_found_and_targets_do_not_see_gaps():
+    model, batch = (
+        Wav2Vec2(dataclasses.replace(SMALL, speech=dataclasses.replace(SMALL.speech, convolution_norm="layer"))),
+        clips(1),
+    )
+    masked = torch.zeros(1, 29, dtype=torch.bool)
+    masked[0, 10:16] = True
+    output = model(**batch, masked=masked)
+    waveform = batch["waveform"].clone()
+    waveform[0, 6 * 10 + 5 : 6 * 15 + 6] = torch.randn(31)  # seen by hidden frames only
+    other = model(waveform, batch["waveform_mask"], masked)
+    assert torch.equal(other.context, output.context)
+    assert not torch.allclose(other.target[masked], output.target[masked], atol=1e-3)
+    whole = model(**batch)
+    close(whole.target, output.target)
+    assert not torch.allclose(whole.context[masked], output.context[masked], atol=1e-3)
+
+
+def test_losses_are_the_objectives_at_what_is_drawn():
+    model, batch = Wav2Vec2(SMALL).train(), clips()
+    real = real_frames(model, batch)
+    masked, distractor, gumbel = model.draw(real)
+    assert not (masked & ~real).any()
+    output = model(**batch, masked=masked, gumbel=gumbel)
+    losses = model.loss(batch)
+    expected = distractor_contrast(output.context, output.target, output.codes, distractor, masked, 0.1)
+    close(losses["contrastive"], expected)
+    close(losses["diversity"], 0.1 * code_diversity(output.probability[masked]))
+    close(model.loss(batch | {"masked": masked, "distractor": distractor, "gumbel": gumbel})["contrastive"], expected)
+    assert set(losses) == {"contrastive", "diversity"}
+
+
+def test_distractors_go_with_the_gaps_that_a_batch_brings():
+    model, batch = Wav2Vec2(SMALL), clips()
+    masked = real_frames(model, batch) & (torch.arange(29) % 2 == 0)
+    drawn = model.draw(real_frames(model, batch), masked)
+    assert torch.equal(drawn.masked, masked)
+    for i, t in masked.nonzero().tolist():
+        assert masked[i][drawn.distractor[i, t]].all()
+        assert t not in drawn.distractor[i, t].tolist()
+    everywhere = torch.ones_like(masked)  # also in padding, which does not count
+    assert torch.equal(model.draw(real_frames(model, batch), everywhere).masked, real_frames(model, batch))
+
+
+def test_guessing_costs_ln_of_the_candidates_and_the_spread_of_cosines():
+    """Cosines of random directions in d dimensions spread by d^-1/2, and at 0.1 that costs more than ln(1 + k)."""
+
+    def start(temperature):
+        config = dataclasses.replace(SMALL, entries=320, distractors=20, temperature=temperature, diversity_weight=0.0)
+        return mean_loss(lambda: Wav2Vec2(config).train(), lambda seed: clips(seed=seed))
+
+    assert start(10.0) == pytest.approx(math.log(21), abs=0.03)
+    assert math.log(21) - 0.1 < start(0.1) < math.log(21) + 1
+
+
+def test_entries_that_nobody_chooses_cost():
+    model, batch = Wav2Vec2(SMALL).train(), clips()
+    before = model.loss(batch)["diversity"].item()
+    with torch.no_grad():
+        model.quantiser.logits.bias.view(2, 16)[:, 3] += 100
+    assert model.loss(batch)["diversity"].item() == pytest.approx(0.1 * (32 - 2) / 32, abs=1e-4)
+    assert before < 0.05
+
+
+def test_noise_and_gradients_of_the_choice_in_training_only():
+    model, batch = Wav2Vec2(SMALL), clips()
+    for train in (True, False):
+        model.train(train).zero_grad()
+        sum(model.loss(batch).values()).backward()
+        assert (model.quantiser.logits.weight.grad is not None) == train
+    assert model(**batch).probability.max() == 1
+    assert model(**batch, gumbel=model.draw(real_frames(model, batch)).gumbel).probability.max() < 1
+
+
+def test_chance_is_a_function_of_seed_and_step():
+    model, batch = Wav2Vec2(SMALL), clips()
+    real = real_frames(model, batch)
+    first = model.draw(real)
+    torch.manual_seed(5)
+    for one, two in zip(first, model.draw(real)):
+        assert torch.equal(one, two)
+    model.after_step()
+    other = Wav2Vec2(dataclasses.replace(SMALL, seed=1)).draw(real)
+    for one, two, three in zip(first, model.draw(real), other):
+        assert not torch.equal(one, two)
+        assert not torch.equal(one, three)
+
+
+def test_the_choice_gets_colder():
+    model = Wav2Vec2(dataclasses.replace(SMALL, gumbel_temperature=(2.0, 0.5, 0.9)))
+    found = []
+    for _ in range(20):
+        found.append(model.gumbel_temperature)
+        model.after_step()
+    assert found[:3] == [2.0, 1.8, pytest.approx(1.62)]
+    assert found[13] > found[14] == found[19] == 0.5
+
+
+def test_one_batch_is_learned_by_heart():
+    """Which frame is which can be remembered, and entries be spread; noise would keep some doubt."""
+    torch.manual_seed(0)
+    model, batch = Wav2Vec2(SMALL).train(), clips()
+    batch |= model.draw(real_frames(model, batch))._asdict()
+    batch["gumbel"] = 0 * batch["gumbel"]
+    assert overfit(model, batch, steps=60, learning_rate=5e-3) < 0.1
+
+
+def test_texts_are_learned_by_heart():
+    torch.manual_seed(0)
+    assert overfit(Wav2Vec2(TEXTS), with_texts(), steps=200, learning_rate=1e-2) < 0.05
+
+
+def test_heads_are_built_where_asked_and_losses_follow():
+    model, batch = Wav2Vec2(TEXTS), with_texts()
+    output = model(batch["waveform"], batch["waveform_mask"])
+    assert output.context is output.target is output.codes is output.probability is None
+    assert output.logits.shape == (4, 29, 9)
+    assert set(model.loss(batch)) == {"ctc"}
+    both = Wav2Vec2(dataclasses.replace(SMALL, vocab_size=9))
+    assert set(both.loss(batch)) == {"ctc"}
+    assert set(both.loss(clips())) == set(Wav2Vec2(SMALL).loss(batch)) == {"contrastive", "diversity"}
+    with pytest.raises(
+        ValueError, match="Nothing to learn: this Wav2Vec2 needs tokens in the batch and vocab_size, or"
+    ):
+        model.loss(clips())
+    with pytest.raises(ValueError, match="A batch holds at least one clip"):
+        model.loss({name: rows[:0] for name, rows in batch.items()})
+    with pytest.raises(ValueError, match=r"holds waveform \(b, samples\); this one has waveform_mask"):
+        model.loss({"waveform_mask": batch["waveform_mask"]})
+
+
+def test_a_pretrained_encoder_goes_into_a_model_for_texts():
+    pretrained, reader = Wav2Vec2(SMALL), Wav2Vec2(TEXTS)
+    reader.speech.load_state_dict(pretrained.speech.state_dict())
+    batch = with_texts()
+    close(reader(batch["waveform"]).tokens, pretrained(batch["waveform"]).tokens)
+    masked = real_frames(reader, batch) & (torch.arange(29) < 5)
+    assert reader.loss(batch | {"masked": masked}) != reader.loss(batch)
+
+
+def test_texts_cost_what_guessing_costs_at_first():
+    """Every path is as likely, so the cost is ln v a frame, less the logarithm of the number of ways."""
+    batch = with_texts()
+    batch["tokens"] = (torch.arange(5) + 1) * batch["mask"]
+    model, expected = Wav2Vec2(TEXTS), 0
+    assert model.ctc_head.output.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    torch.nn.init.zeros_(model.ctc_head.output.weight)
+    for frames, length in zip([29, 27, 24, 22], [2, 3, 4, 5]):
+        ways = math.comb(frames + length, 2 * length)  # where each token and each blank around it begins
+        expected += (frames * math.log(9) - math.log(ways)) / 4
+    assert model.loss(batch)["ctc"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_clip_with_one_gap_of_one_frame_costs_nothing():
+    model, batch = Wav2Vec2(SMALL).train(), clips(1)
+    masked = torch.zeros(1, 29, dtype=torch.bool)
+    masked[0, 3] = True
+    assert model.loss(batch | {"masked": masked})["contrastive"] == 0
+    losses = model.loss(batch | {"masked": torch.zeros_like(masked)})
+    sum(losses.values()).backward()
+    assert all(loss.item() == 0 for loss in losses.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_silence_is_finite():
+    model = Wav2Vec2(SMALL).train()
+    sum(model.loss({"waveform": torch.zeros(2, 180)}).values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_attention_is_recorded():
+    model, batch = Wav2Vec2(SMALL), clips()
+    with record_attention(model) as maps:
+        recorded = model(**batch)
+    close(recorded.context, model(**batch).context)
+    assert list(maps) == [f"speech.transformer.blocks.{i}.attention" for i in range(2)]
+    assert maps["speech.transformer.blocks.1.attention"].shape == (4, 2, 29, 29)
+
+
+def test_dropout_acts_in_training_only():
+    speech = dataclasses.replace(SMALL.speech, dropout=0.5)
+    model, batch = Wav2Vec2(dataclasses.replace(SMALL, speech=speech)), clips()
+    assert not torch.equal(model(**batch).context, model(**batch).context)
+    model.eval()
+    assert torch.equal(model(**batch).context, model(**batch).context)
+
+
+class Clips(Dataset):
+    """Noise of a second each."""
+
+    def __init__(self, count=12, samples=180):
+        self.waveform = torch.randn(count, samples, generator=torch.Generator().manual_seed(1))
+
+    def __len__(self):
+        return len(self.waveform)
+
+    def __getitem__(self, index):
+        return self.waveform[index]
+
+
+class Stop(Exception):
+    """Ends a run after a step."""
+
+
+def train(folder, system, stop_after=None, **options):
+    def on_step(step, metrics):
+        if step == stop_after:
+            raise Stop
+
+    return system, fit(
+        system,
+        Clips(),
+        lambda samples: {"waveform": torch.stack(samples)},
+        steps=6,
+        batch_size=4,
+        warmup=1,
+        checkpoint_every=2,
+        progress=False,
+        output=folder,
+        on_step=on_step,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path, optimizer):
+    config = dataclasses.replace(SMALL, speech=dataclasses.replace(SMALL.speech, dropout=0.1))
+    torch.manual_seed(0)
+    whole, history = train(tmp_path / "whole", Wav2Vec2(config), optimizer=optimizer)
+    torch.manual_seed(0)
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", Wav2Vec2(config), stop_after=3, optimizer=optimizer)
+    torch.manual_seed(77)
+    resumed, rest = train(tmp_path / "stopped", Wav2Vec2(config), optimizer=optimizer, resume=True)
+    assert rest == history[2:]
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+    assert whole.steps.item() == 6
+    assert len({step["contrastive"] for step in history}) == 6
+
+
+def test_published_sizes():
+    """The paper counts 95M and 317M: here 94.37M and 315.44M in the encoder, and the rest in the quantiser."""
+    assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("base")) == 95_044_608
+    assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("large")) == 317_390_592
+    assert round(count_parameters(Wav2Vec2, Wav2Vec2Config.preset("base")) / 1e6) == 95
+    assert round(count_parameters(Wav2Vec2, Wav2Vec2Config.preset("large")) / 1e6) == 317
+
+
+def test_tiny_is_tiny_and_hears_a_second_as_the_published_do():
+    model = Wav2Vec2(TINY)
+    assert sum(p.numel() for p in model.parameters()) < 250_000
+    assert model(torch.randn(1, 16_000)).tokens.shape == (1, 49, 64)
+    assert model(torch.randn(1, 400)).tokens.shape == (1, 1, 64)
+
+
+@pytest.mark.parametrize("preset", Wav2Vec2Config.PRESETS)
+def test_presets_survive_json(preset):
+    config = Wav2Vec2Config.preset(preset)
+    assert Wav2Vec2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config

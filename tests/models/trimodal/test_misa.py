@@ -1,0 +1,237 @@
+"""MISA: equal to PyTorch's own LSTMs and blocks run on each row alone, and each of its four losses to its equation."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
+from torch import nn
+
+from mmlearn.layers import record_attention
+from mmlearn.models.trimodal.misa import MISA, MISAConfig
+from mmlearn.objectives import central_moment_discrepancy, difference_loss
+
+TINY = dataclasses.replace(
+    MISAConfig.tiny(), vocab_size=50, text_width=12, audio_width=10, video_width=3 * 4 * 4, lstm_width=8, width=16
+)
+WIDE = dataclasses.replace(TINY, lstm_width=None, audio_pool=1, num_heads=4)
+TASK = dataclasses.replace(TINY, similarity_weight=0.0, difference_weight=0.0, reconstruction_weight=0.0)
+NAMES = ("text", "audio", "video")
+
+
+def talk(b=4, seed=0):
+    """Words, sound and small frames of lengths that have nothing to do with each other."""
+    generator = torch.Generator().manual_seed(seed)
+    row = torch.arange(b)[:, None]
+    return {
+        "tokens": torch.randint(50, (b, 6), generator=generator),
+        "mel": torch.randn(b, 10, 21, generator=generator),
+        "video": torch.randn(b, 9, 3, 4, 4, generator=generator),
+        "mask": torch.arange(6) < 6 - row % 4,
+        "mel_mask": torch.arange(21) < 21 - 4 * (row % 3),
+        "video_mask": torch.arange(9) < 9 - 3 * (row % 2),
+        "label": row[:, 0] % 4,
+    }
+
+
+def inputs(batch):
+    return {name: value for name, value in batch.items() if name != "label"}
+
+
+def torch_block(model):
+    """PyTorch's encoder layer with the weights of the fusion."""
+    block, width = model.fusion.blocks[0], model.config.width
+    theirs = nn.TransformerEncoderLayer(
+        width, model.config.num_heads, model.config.mlp_width, dropout=0.0, batch_first=True
+    )
+    attention = block.attention
+    parts = attention.query, attention.key, attention.value
+    theirs.self_attn.in_proj_weight.data = torch.cat([part.weight for part in parts])
+    theirs.self_attn.in_proj_bias.data = torch.cat([part.bias for part in parts])
+    for ours, other in (
+        (attention.output, theirs.self_attn.out_proj),
+        (block.mlp.expand, theirs.linear1),
+        (block.mlp.contract, theirs.linear2),
+        (block.attention_norm, theirs.norm1),
+        (block.mlp_norm, theirs.norm2),
+    ):
+        other.load_state_dict(ours.state_dict())
+    return theirs
+
+
+def reference(model, tokens, mel, video):
+    """Section 3 of the paper for one row without padding: (1, t, f), (1, s, f), (1, f, f)."""
+    pool = model.config.audio_pool
+    mel = torch.stack([part.mean(1) for part in mel.split(pool, dim=1)], dim=1)
+    u, shared, private, back = [], [], [], []
+    for name, x in zip(NAMES, (model.sequences.words(tokens), mel, video)):
+        encoder = model.utterance[name]
+        states, (first, _) = encoder.first(x)
+        _, (second, _) = encoder.second(F.layer_norm(states, states.shape[-1:], encoder.norm.weight, encoder.norm.bias))
+        ends = torch.cat([first[0], first[1], second[0], second[1]], -1)
+        linear, _, norm = encoder.projection
+        u.append(norm(torch.relu(linear(ends))))
+        shared.append(torch.sigmoid(model.shared[0](u[-1])))
+        private.append(torch.sigmoid(model.private[name][0](u[-1])))
+        back.append(model.decoders[name](shared[-1] + private[-1]))
+    fused = torch_block(model)(torch.stack([*shared, *private], dim=1))
+    first, _, _, last = model.prediction
+    logits = last(torch.relu(first(torch.cat(list(fused[0]))[None])))
+    return [logits, *(torch.stack(part, dim=1) for part in (u, shared, private, back))]
+
+
+@pytest.mark.parametrize("config", [TINY, WIDE, dataclasses.replace(TINY, outputs=1, audio_pool=5)])
+def test_against_pytorch_row_by_row(config):
+    model, batch = MISA(config), talk(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    output = model(**inputs(batch))
+    for row in range(5):
+        words, frames, pictures = (int(batch[name][row].sum()) for name in ("mask", "mel_mask", "video_mask"))
+        expected = reference(
+            model,
+            batch["tokens"][row : row + 1, :words],
+            batch["mel"][row : row + 1, :, :frames].mT,
+            batch["video"][row : row + 1, :pictures].flatten(2),
+        )
+        for got, wanted in zip(output, expected):
+            close(got[row], wanted[0])
+
+
+def test_losses_are_those_of_the_equations():
+    config = dataclasses.replace(
+        TINY, similarity_weight=2.0, difference_weight=3.0, reconstruction_weight=5.0, moments=3
+    )
+    model, batch = MISA(config), talk(6)
+    output, losses = model(**inputs(batch)), model.loss(batch)
+    shared, private = output.shared.unbind(1), output.private.unbind(1)
+    close(losses["task"], F.cross_entropy(output.logits, batch["label"]))
+    similarity = [central_moment_discrepancy(shared[i], shared[j], 3) for i, j in ((0, 1), (0, 2), (1, 2))]
+    close(losses["similarity"], 2 * sum(similarity) / 3)
+    own = [difference_loss(shared[i], private[i]) for i in range(3)]
+    each_other = [difference_loss(private[i], private[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    close(losses["difference"], 3 * (sum(own) + sum(each_other)))
+    distances = [(output.reconstruction[:, i] - output.utterance[:, i]).square().sum(1).mean() / 16 for i in range(3)]
+    close(losses["reconstruction"], 5 * sum(distances) / 3)
+    score = torch.randn(6)
+    model = MISA(dataclasses.replace(TINY, outputs=1))
+    expected = (model(**inputs(batch)).logits[:, 0] - score).square().mean()
+    close(model.loss(batch | {"label": score})["task"], expected)
+
+
+def test_what_padding_holds_changes_nothing():
+    model, batch = MISA(TINY), talk()
+    other = batch | {
+        "tokens": torch.where(batch["mask"], batch["tokens"], 9),
+        "mel": torch.where(batch["mel_mask"][:, None], batch["mel"], torch.nan),
+        "video": torch.where(batch["video_mask"][:, :, None, None, None], batch["video"], torch.nan),
+    }
+    assert torch.equal(model(**inputs(other)).utterance, model(**inputs(batch)).utterance)
+    for name in ("mask", "mel_mask", "video_mask"):
+        whole = inputs(batch) | {name: torch.ones_like(batch[name])}
+        assert not torch.allclose(model(**whole).utterance, model(**inputs(batch)).utterance, atol=1e-3), name
+
+
+def test_rows_do_not_depend_on_each_other():
+    model, batch = MISA(TINY), talk()
+    assert_rows_are_independent(lambda *rows: model(*rows).utterance, *inputs(batch).values())
+
+
+@pytest.mark.parametrize("name", ["mask", "mel_mask", "video_mask"])
+def test_a_sequence_without_anything_real_says_nothing(name):
+    model, batch = MISA(TINY), talk()
+    none = batch | {name: torch.zeros_like(batch[name])}
+    losses = model.loss(none)
+    sum(losses.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    key = {"mask": "tokens", "mel_mask": "mel", "video_mask": "video"}[name]
+    if key != "tokens":
+        assert torch.equal(model.loss(none | {key: torch.randn_like(batch[key])})["task"], losses["task"])
+
+
+def test_a_batch_of_one():
+    losses = MISA(TINY).loss({name: rows[:1] for name, rows in talk().items()})
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["difference"] == 0  # one row does not vary
+
+
+def test_the_task_starts_at_what_guessing_costs():
+    assert mean_loss(lambda: MISA(TASK), lambda seed: talk(8, seed=seed)) == pytest.approx(math.log(4), abs=0.05)
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_one_batch_is_learned_by_heart(scores):
+    batch = talk(6)
+    if scores:
+        batch["label"] = torch.linspace(-1, 1, 6)
+    model = MISA(dataclasses.replace(TASK, outputs=1 if scores else 4))
+    assert overfit(model, batch, steps=20, learning_rate=1e-2) < 0.1
+
+
+@pytest.mark.parametrize("name", ["similarity", "difference", "reconstruction"])
+def test_each_loss_can_be_brought_down(name):
+    model, batch = MISA(dataclasses.replace(TASK, **{f"{name}_weight": 10.0})), talk(8)
+    before = model.loss(batch)[name].item()
+    overfit(model, batch, steps=20, learning_rate=5e-3)
+    assert model.loss(batch)[name].item() < 0.6 * before
+
+
+def test_the_shared_encoder_is_one_and_private_ones_are_three():
+    model, batch = MISA(TINY), talk()
+    model(**inputs(batch)).private[:, 1].sum().backward()
+    assert {name for name, part in model.private.items() if part[0].weight.grad.any()} == {"audio"}
+    assert model.shared[0].weight.grad is None
+    for name in NAMES:
+        model.zero_grad()
+        model(**inputs(batch)).shared[:, NAMES.index(name)].sum().backward()
+        assert model.shared[0].weight.grad.any()
+
+
+def test_attention_is_recorded_over_six_parts():
+    model, batch = MISA(TINY), talk()
+    with record_attention(model) as maps:
+        recorded = model(**inputs(batch))
+    close(recorded.logits, model(**inputs(batch)).logits)
+    assert {name: tuple(weights.shape) for name, weights in maps.items()} == {"fusion.blocks.0.attention": (4, 2, 6, 6)}
+
+
+def test_dropout_acts_in_training_only():
+    model, batch = MISA(dataclasses.replace(TINY, dropout=0.3)), inputs(talk(2))
+    assert not torch.equal(model(**batch).logits, model(**batch).logits)
+    model.eval()
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_wrong_batches_are_told(unchecked):
+    model, batch = MISA(TINY), talk()
+    with pytest.raises(ValueError, match="MISA needs tokens and label in the batch as well"):
+        model.loss({name: batch[name] for name in ("mel", "video")})
+    with pytest.raises(ValueError, match="at least one text"):
+        model.loss({name: rows[:0] for name, rows in batch.items()})
+    with pytest.raises(ValueError, match="a mask is True up to where padding begins"):
+        model.loss(batch | {"mask": batch["mask"].flip(1)})
+    with pytest.raises(ValueError, match="holds -1; labels are 0 to 3 here"):
+        model.loss(batch | {"label": batch["label"] - 1})
+
+
+def test_size():
+    """Counted from the description: the paper gives no number."""
+    config, size = MISAConfig.preset("MOSI"), 20_000 * 300
+    for f in (300, 74, 47):
+        size += 2 * (4 * (f * f + f * f) + 8 * f) + 2 * (4 * (2 * f * f + f * f) + 8 * f)  # both ways, two biases
+        size += 2 * 2 * f + (4 * f + 1) * 128 + 2 * 128
+    size += (1 + 3 + 3) * (128 * 128 + 128)  # shared, private, decoders
+    size += 4 * (128 * 128 + 128) + 2 * 128 * 2048 + 2048 + 128 + 4 * 128
+    size += (6 * 128 + 1) * 3 * 128 + 3 * 128 + 1
+    assert count_parameters(MISA, config) == size
+
+
+@pytest.mark.parametrize("preset", MISAConfig.PRESETS)
+def test_presets_survive_json(preset):
+    config = MISAConfig.preset(preset)
+    assert MISAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
