@@ -196,7 +196,8 @@ def test_every_module_of_the_library_is_on_a_page_or_left_out_by_name():
     shown = set(re.findall(r"automodule:: (\S+)", "\n".join(pages.api_pages().values())))
     files = (path for path in (ROOT / "mmlearn").rglob("*.py") if not path.stem.startswith("__"))
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
-    assert modules - shown == {*pages.NOT_SHOWN, "mmlearn.cli"}
+    left_out = modules - shown
+    assert {name for name in left_out if not name.startswith(pages.NOT_SHOWN)} == {"mmlearn.cli"}
 
 
 # Citations.

@@ -261,15 +261,15 @@ def test_what_an_encoder_cannot_give():
 # Systems of the library.
 
 ENCODERS = {
-    "UNITER": "single_stream",
-    "VLBERT": "single_stream",
-    "VisualBERT": "single_stream",
-    "LXMERT": "lxmert",
-    "ViLBERT": "vilbert",
-    "ViLT": "vilt",
-    "PixelBERT": "pixel_bert",
-    "ALBEF": "albef",
-    "BLIP": "blip",
+    "UNITER": "fusion.uniter",
+    "VLBERT": "fusion.vl_bert",
+    "VisualBERT": "fusion.visual_bert",
+    "LXMERT": "fusion.lxmert",
+    "ViLBERT": "fusion.vilbert",
+    "ViLT": "fusion.vilt",
+    "PixelBERT": "fusion.pixel_bert",
+    "ALBEF": "align.albef",
+    "BLIP": "align.blip",
 }
 
 

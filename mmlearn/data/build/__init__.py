@@ -1,0 +1,1 @@
+"""How the packaged archives were made. Never imported at run time."""
