@@ -18,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.data.packaged.archives import ARCHIVES, reading
 from mmlearn.data.build.packing import DRAWN, as_json, draw, open_picture, webp, zipped
 from mmlearn.data.build.sources import (
     ANNOTATIONS,
@@ -36,6 +35,7 @@ from mmlearn.data.build.sources import (
     sha256,
 )
 from mmlearn.data.build.stamps import build_stamps
+from mmlearn.data.packaged.archives import ARCHIVES, reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,4 +1,4 @@
-"""What :mod:`mmlearn.data.build.archives` builds from: packages of npm, PyPI and Debian, pinned by version and SHA-256."""
+"""What the archives are built from: packages of npm, PyPI and Debian, pinned by version and SHA-256."""
 
 import hashlib
 import shutil

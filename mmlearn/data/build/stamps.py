@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from mmlearn.data.build.packing import as_json, open_picture, webp, zipped
-from mmlearn.data.read.sound import RATE
 from mmlearn.data.build.sources import STAMPS, fetch
 from mmlearn.data.packaged.stamps import SPOKEN
+from mmlearn.data.read.sound import RATE
 
 ROOT = "usr/share/tuxpaint/stamps/"
 DOCUMENTS = "usr/share/doc/tuxpaint-stamps-default/"

@@ -13,8 +13,6 @@ import pytest
 from mmlearn.data.build import archives as build
 from mmlearn.data.build import sources
 from mmlearn.data.build import stamps as stamps_archive
-from mmlearn.data.packaged.archives import ARCHIVES
-from mmlearn.data.packaged.stamps import SPOKEN
 from mmlearn.data.build.stamps import (
     checksum,
     equally_loud,
@@ -24,6 +22,8 @@ from mmlearn.data.build.stamps import (
     unpack_debian,
     without_chance,
 )
+from mmlearn.data.packaged.archives import ARCHIVES
+from mmlearn.data.packaged.stamps import SPOKEN
 
 RATE = 16_000
 
