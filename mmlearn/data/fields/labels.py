@@ -1,0 +1,100 @@
+"""Labels: what is hidden or exchanged in a batch so that there is something to predict.
+
+A label is a function of a batch and a generator, so real data and random examples are masked alike, and a test can pin
+the draw. Sizes, such as that of the vocabulary, are looked up by name.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from mmlearn.data.fields.field import Batch
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.objectives.masked import mask_regions, mask_tokens
+from mmlearn.objectives.matching import random_negatives
+
+SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
+OF_A_TEXT = ("tokens", "mask", "word", "caption_id", "token_label")  # what moves with a text to another row
+Sizes = Callable[[str], int]
+
+
+class Label:
+    """Adds entries to a batch. ``holds`` names them, as in :class:`~mmlearn.data.fields.Field`."""
+
+    holds: ClassVar[dict[str, str]] = {}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        """The batch with this label."""
+        raise NotImplementedError
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is a share from 0 to 1, got {share}.")
+
+
+@dataclass(frozen=True)
+class MaskedTokens(Label):
+    """Some ``tokens`` are hidden. ``token_label`` (b, t) holds the true token there and -100 elsewhere.
+
+    Where the batch numbers each token's word, all tokens of a word are hidden together. Source: Devlin et al. 2019
+    (BERT), section 3.1.
+    """
+
+    probability: float = 0.15
+
+    holds = {"token_label": "Int b t < vocab_size"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        tokens, label = mask_tokens(
+            batch["tokens"],
+            batch.get("maskable", batch["mask"]),
+            vocab_size=sizes("vocab_size"),
+            mask_token=Tokenizer.mask_token,
+            special=SPECIAL,
+            generator=generator,
+            probability=self.probability,
+            words=batch.get("word"),
+        )
+        rest = {name: value for name, value in batch.items() if name not in ("word", "maskable")}
+        return rest | {"tokens": tokens, "token_label": label}
+
+
+@dataclass(frozen=True)
+class MaskedRegions(Label):
+    """Some ``regions`` become 0: ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) what all of them were.
+
+    Serves regression and both classifications. Source: Chen et al. 2020 (UNITER), section 3.2.
+    """
+
+    probability: float = 0.15
+
+    holds = {"masked_regions": "Bool b p", "region_target": "Float b p {region_width}"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        masked = mask_regions(batch["region_mask"], generator=generator, probability=self.probability)
+        hidden = batch["regions"].masked_fill(masked[..., None], 0)
+        return batch | {"masked_regions": masked, "region_target": batch["regions"], "regions": hidden}
+
+
+@dataclass(frozen=True)
+class MatchLabel(Label):
+    """Half of the rows get another row's text, never an equal one. ``match_label`` (b,) is 0 there and 1 elsewhere."""
+
+    holds = {"match_label": "Int b"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        b = len(batch["tokens"])
+        other = random_negatives(batch["caption_id"], generator)
+        swapped = torch.randperm(b, generator=generator) < b // 2
+        source = torch.where(swapped, other, torch.arange(b))
+        texts = {name: batch[name][source] for name in OF_A_TEXT if name in batch}
+        return batch | texts | {"match_label": (~swapped).long()}

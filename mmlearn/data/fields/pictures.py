@@ -1,0 +1,150 @@
+"""Fields that are seen: pictures, regions that a detector found in them, and videos."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from mmlearn.data.augment import augment
+from mmlearn.data.batches import image_statistics, normalised
+from mmlearn.data.fields.field import Batch, Field, size
+from mmlearn.data.made.regions import CLASSES, SceneDetector
+from mmlearn.data.read.sound import RATE
+from mmlearn.layers.config import Config
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Image(Field):
+    """``image`` (b, 3, height, width): pixels less ``mean`` and over ``std``, one number a channel.
+
+    Where they are not given, :meth:`fitted` takes the data's; until then they are 0.5.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    image_size: int = 64
+
+    holds = {"image": "Float b 3 height width"}
+    known = ("mean", "std", "image_size")
+    needs = "image"
+
+    def __post_init__(self) -> None:
+        mean, std = self.mean or HALF, self.std or HALF
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError(f"mean and std are three numbers each, and std above 0, not {mean} and {std}.")
+        if self.image_size < 1:
+            raise ValueError(f"image_size is at least 1, not {self.image_size}.")
+
+    def data_options(self, config: Config) -> dict[str, Any]:
+        return {"size": self.image_size}
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        side = int(data[0].image.shape[-1])
+        if side < (patch := size(config, "patch_size", size(config, "stride", 1))):
+            raise ValueError(f"Pictures of {side} pixels are smaller than a patch of {patch}.")
+        if self.mean is not None:
+            return replace(self, image_size=side)
+        mean, std = (tuple(part.tolist()) for part in image_statistics(data))
+        return replace(self, mean=mean, std=std, image_size=side)
+
+    def sizes(self) -> dict[str, Any]:
+        return {"image_size": self.image_size}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        return {"image": normalised(samples, self.mean or HALF, self.std or HALF)}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        side = size(config, "image_size", 64)
+        return {"image": torch.randn(b, 3, side, side, generator=generator)}
+
+    def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch | {"image": augment(batch["image"], generator)}
+
+
+@dataclass(frozen=True)
+class Regions(Field):
+    """What a detector finds in pictures of scenes: features, boxes, the classes' probabilities, and what is real."""
+
+    detector: SceneDetector = SceneDetector()
+
+    holds = {
+        "regions": "Float b p {region_width}",
+        "boxes": "Float b p 4",
+        "region_classes": "Float b p {region_classes}",
+        "region_mask": "Bool b p",
+    }
+    needs = "layout"
+    fixed = "regions are cut out of pictures, and augmentation changes pictures"
+
+    def check_sample(self, sample: Any, system: str) -> None:
+        if getattr(sample, "layout", None) is None:
+            raise ValueError(
+                f"{system} reads regions, which only scenes has: use --data scenes, or take a system that reads pixels."
+            )
+
+    def sizes(self) -> dict[str, Any]:
+        return {
+            "region_width": 3 * self.detector.width**2 + 24,
+            "region_classes": len(CLASSES),
+            "region_attributes": 0,
+        }
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        return self.detector(samples)
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        p, width, classes = 5, size(config, "region_width"), size(config, "region_classes")
+        corner = torch.rand(b, p, 2, generator=generator) * 0.6
+        mask = torch.arange(p) < p - torch.arange(b)[:, None] % 3
+        return {
+            "regions": torch.randn(b, p, width, generator=generator) * mask[..., None],
+            "boxes": torch.cat([corner, corner + 0.3], -1) * mask[..., None],
+            "region_classes": torch.randn(b, p, classes, generator=generator).mul(3).softmax(-1) * mask[..., None],
+            "region_mask": mask,
+        }
+
+
+@dataclass(frozen=True)
+class Video(Field):
+    """``video`` (b, f, 3, height, width) at ``fps`` frames a second, pixels from -1 to 1, and its ``video_mask``.
+
+    At most ``frames`` are taken. They are made smaller, to ``shown`` pixels, where that is set.
+    """
+
+    fps: int = 25
+    image_size: int = 32
+    frames: int | None = None
+    shown: int | None = None
+
+    holds = {"video": "Float b f 3 height width", "video_mask": "Bool b f"}
+    needs = "video"
+    advice = "use --data talking-lips or --data scenes-video"
+
+    def data_options(self, config: Config) -> dict[str, Any]:
+        return {"size": self.image_size, "fps": self.fps}
+
+    def check_sample(self, sample: Any, system: str) -> None:
+        super().check_sample(sample, system)
+        seconds = len(sample.waveform) / RATE
+        if len(sample.video) != round(seconds * self.fps):
+            raise ValueError(f"{system} reads {self.fps} frames a second; got {len(sample.video)} in {seconds:g} s.")
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        clips = [sample.video[: self.frames] for sample in samples]
+        if self.shown:
+            clips = [F.interpolate(clip, (self.shown, self.shown), mode="area") for clip in clips]
+        lengths = torch.tensor([len(clip) for clip in clips])
+        video = pad_sequence(clips, batch_first=True)
+        return {"video": 2 * video - 1, "video_mask": torch.arange(video.shape[1]) < lengths[:, None]}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        f, side = min(12, self.frames or 12), self.shown or self.image_size
+        video = torch.randn(b, f, 3, side, side, generator=generator)
+        return {"video": video, "video_mask": torch.arange(f) < f - 2 * (torch.arange(b)[:, None] % 3)}

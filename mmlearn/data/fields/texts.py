@@ -1,0 +1,205 @@
+"""Fields that are read or named: texts, and one of several names."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmlearn.data.batches import fetch, numbered, spread
+from mmlearn.data.fields.field import Batch, Field, size
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.layers.config import Config
+
+TEXTS = 5000  # of them, at most, a vocabulary is made
+
+
+@dataclass(frozen=True)
+class Tokens(Field):
+    """``tokens`` and ``mask`` (b, t) of the captions, and ``caption_id`` (b,), which is equal where captions are.
+
+    A batch is as long as its longest text, unless ``whole``: then always ``max_length``, for systems that read padding
+    or gather tokens from several processes. With ``words`` the batch also numbers each token's word, so that words are
+    masked whole. Where ``maskable`` names words, such as colours, no other word may be masked. Without ``repeats``
+    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data.
+    """
+
+    tokenizer: Tokenizer | None = None
+    whole: bool = False
+    words: bool = False
+    maskable: Collection[str] = ()
+    repeats: bool = True
+    vocab_size: int = 1024  # at most
+    max_length: int = 32  # at most
+
+    optional = ("caption_id",)
+    needs = "caption"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.maskable, str):
+            raise ValueError(f"maskable is a collection of words, such as {{'red', 'blue'}}; got {self.maskable!r}.")
+
+    @property
+    def holds(self) -> dict[str, str]:
+        length = "{max_length}" if self.whole else "t"
+        entries = {"tokens": f"Int b {length} < vocab_size", "mask": f"Bool b {length}", "caption_id": "Int b"}
+        return entries | ({"word": f"Int b {length}"} if self.words else {})
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        texts = captions(data, spread(len(data), TEXTS))
+        tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
+        return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
+
+    def sizes(self) -> dict[str, Any]:
+        found = {"vocab_size": self.tokenizer.vocab_size, "max_length": self.tokenizer.max_length}
+        return found | {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+
+    def example_sizes(self, config: Config) -> dict[str, Any]:
+        return {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        texts = [sample.caption for sample in samples]
+        tokens, mask = self.tokenizer(texts)
+        batch = {"tokens": tokens, "mask": mask}
+        if self.words or self.maskable:
+            encoded = self.tokenizer.engine.encode_batch(texts)
+            if self.words:
+                batch["word"] = torch.tensor([[-1 if word is None else word for word in one.word_ids] for one in encoded])
+            if self.maskable:
+                batch["maskable"] = mask & self._named(texts, encoded)
+        if not self.whole:
+            t = int(mask.sum(1).max())
+            batch = {name: value[:, :t] for name, value in batch.items()}
+        return batch | ({"caption_id": numbered(texts)} if self.repeats else {})
+
+    def _named(self, texts: Sequence[str], encoded: Sequence[Any]) -> Tensor:
+        """Which tokens belong to a word of ``maskable``."""
+        names = {word.lower() for word in self.maskable}
+        return torch.tensor(
+            [
+                [word is not None and text[slice(*one.word_to_chars(word))].lower() in names for word in one.word_ids]
+                for text, one in zip(texts, encoded)
+            ]
+        )
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        longest, vocab = size(config, "max_length", 12), size(config, "vocab_size")
+        t = longest if self.whole else min(12, longest)
+        end = 3 + (torch.arange(b) * 3) % (min(12, t) - 3)  # texts of 4 tokens, with start and end, and more
+        tokens = torch.randint(4, vocab, (b, t), generator=generator)
+        tokens[:, 0], tokens[torch.arange(b), end] = Tokenizer.start_token, Tokenizer.end_token
+        mask = torch.arange(t) <= end[:, None]
+        batch = {"tokens": tokens.masked_fill(~mask, Tokenizer.pad_token), "mask": mask, "caption_id": torch.arange(b)}
+        return batch | ({"word": (torch.arange(t) - 1).div(2, rounding_mode="floor").expand(b, t)} if self.words else {})
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.tokenizer.save(folder)
+        return {}
+
+    def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        return replace(self, tokenizer=Tokenizer.load(folder))
+
+
+def captions(data: Dataset, indices: Sequence[int]) -> list[str]:
+    """The captions of these samples, without pictures where the data set has ``caption(index)``."""
+    if hasattr(data, "caption"):
+        return [data.caption(index) for index in indices]
+    parts = (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
+    return [sample.caption for part in parts for sample in part]
+
+
+@dataclass(frozen=True)
+class Labels(Field):
+    """``label`` (b,): which of the data's names a sample has. Their number is the size ``into`` of the configuration.
+
+    ``source`` is the attribute that holds the name; ``names`` are all that there are, from the data if not given.
+    """
+
+    into: str = "num_classes"
+    source: str = "caption"
+    names: tuple[str | int, ...] = ()
+
+    known = ("names",)
+
+    @property
+    def holds(self) -> dict[str, str]:
+        return {"label": f"Int b < {self.into}"}
+
+    @property
+    def needs(self) -> str:
+        return self.source
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        if self.source != "caption":
+            found = fetch(data, spread(len(data), 200))
+            return replace(self, names=tuple(sorted({getattr(sample, self.source) for sample in found})))
+        if names := getattr(data, "words", ()):  # a data set that knows them, such as Speech Commands
+            return replace(self, names=tuple(names))
+        count = len(data) if hasattr(data, "caption") else TEXTS  # all where that is cheap, so that no rare name is missed
+        found = captions(data, spread(len(data), count))
+        names = tuple(sorted(set(found)))
+        if not 2 <= len(names) <= len(found) / 2:
+            raise ValueError(
+                f"Captions are told apart here, and these are {len(names)} different ones of {len(found)}: use data "
+                "where each occurs often, or take a system that reads texts, such as clap."
+            )
+        return replace(self, names=names)
+
+    def sizes(self) -> dict[str, Any]:
+        return {self.into: len(self.names)}
+
+    def example_sizes(self, config: Config) -> dict[str, Any]:
+        return {self.into: size(config, self.into) or 7}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        number = {name: i for i, name in enumerate(self.names)}
+        for sample in samples:
+            if (name := getattr(sample, self.source)) not in number:
+                raise ValueError(
+                    f"{name!r} is none of the {len(number)} names that were learned: let every split hold some of each."
+                )
+        return {"label": torch.tensor([number[getattr(sample, self.source)] for sample in samples])}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        return {"label": torch.arange(b) % size(config, self.into)}
+
+
+@dataclass(frozen=True)
+class Answers(Field):
+    """``answer`` (b,): the number of the right answer to each sample's question, among the data's answers."""
+
+    answers: tuple[str, ...] = ()
+
+    holds = {"answer": "Int b < answers"}
+    known = ("answers",)
+    needs = "question"
+
+    def check_sample(self, sample: Any, system: str) -> None:
+        if getattr(sample, "question", None) is None:
+            raise ValueError(
+                "vqa learns from questions with answers: use --data scenes or --data easy-vqa, or leave vqa out."
+            )
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        from mmlearn.data.made.questions import ANSWERS
+
+        return replace(self, answers=tuple(getattr(data, "labels", ANSWERS)))
+
+    def sizes(self) -> dict[str, Any]:
+        return {"answers": len(self.answers)}
+
+    def example_sizes(self, config: Config) -> dict[str, Any]:
+        return {"answers": size(config, "answers") or 7}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        number = {answer: i for i, answer in enumerate(self.answers)}
+        for sample in samples:
+            if (answer := sample.question.answer) not in number:
+                raise ValueError(f"{answer!r} is none of the {len(number)} answers: {', '.join(number)}.")
+        return {"answer": torch.tensor([number[sample.question.answer] for sample in samples])}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        return {"answer": torch.arange(b) % size(config, "answers")}
