@@ -153,26 +153,26 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a batch, over all processes.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch, over all processes.")] = 128,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     learning_rate: Annotated[float, typer.Option(help="The highest of the schedule.")] = 1e-3,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
-    image_size: Annotated[int, typer.Option(min=8, help="Pixels of a side.")] = 64,
+    stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A finished run of an earlier stage, to start from.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
-    augment: Annotated[bool, typer.Option("--augment", help="Move, turn, resize and tint pictures.")] = False,
+    augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
     objectives: Annotated[
         str | None, typer.Option(help="Such as mlm,itm or vqa; as in the paper if not given.")
     ] = None,
-    together: Annotated[
-        bool, typer.Option("--together", help="Each batch serves all objectives (UNITER: one).")
-    ] = False,
-    queue_size: Annotated[
-        int | None, typer.Option(min=0, help="Earlier pairs to compare with, for ALBEF; BLIP may have 0.")
+    together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value in the preset, such as queue_size=4096.")
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
@@ -180,48 +180,41 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
-    """Train a system on pictures or sounds with captions.
+    """Train a system on a data set or on a folder of yours.
 
     With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
     """
-    from mmlearn.data import load
-    from mmlearn.data.catalogue import asked
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
-    from mmlearn.training.hearing import sound_options
-    from mmlearn.training.runs import check_output, new_run, nothing_half_written, preset_of, save_run
+    from mmlearn.training.output import check_output, nothing_half_written
+    from mmlearn.training.runs import load_run, load_training_data, new_run, read_settings, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
-    heard = sound_options(system, preset_of(system, preset))
-    samples = load(data, "train", **asked(data, size=image_size, language=language, skip_bad=skip_bad, **heard))
+    wanted = None if objectives is None else objectives.replace(",", " ").split()
+    learned = dict(preset=preset, stage=stage, objectives=wanted, together=together)
+    fields = dict(vocab_size=vocab_size, repeats=mark_repeats) | ({"image_size": image_size} if image_size else {})
+    source = dict(language=language, skip_bad=skip_bad)
+    samples = load_training_data(system, data, **learned, options=fields, **source)
     _tell(samples)
-    made = new_run(
-        system,
-        samples,
-        preset=preset,
-        vocab_size=vocab_size,
-        seed=seed,
-        objectives=None if objectives is None else objectives.replace(",", " ").split(),
-        together=together,
-        queue_size=queue_size,
-    )
+    settings = read_settings(setting or [])
+    before = load_run(start) if start else None
+    made = new_run(system, samples, **learned, seed=seed, start=before, options=fields, settings=settings)
     _tell_notes(samples)  # of those that were heard on the way
-    made.check_processes(int(os.environ.get("WORLD_SIZE", 1)))
-    collate = made.collate(mark_repeats=mark_repeats, augmented=augment, seed=seed)
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, tensorboard=tensorboard)
-    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
+    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     training |= {"language": getattr(samples, "language", None)}  # the data's own where none is given
+    collate = made.collate(seed=seed, augment=augment)
     if first:
         check_output(output, made, training, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
-            tokens = made.tokenizer.vocab_size
-            say(f"{system}: {made.parameters:,} parameters to train on {len(samples):,} samples, {tokens} tokens")
-        history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
+            say(f"{system}: {made.parameters:,} parameters to train on {len(samples):,} samples")
+        turns = made.stage.turns
+        history = fit(made.system, samples, collate, turns=turns, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
@@ -235,14 +228,14 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[
-        int, typer.Option(min=2, help="Pairs at most; 256 where both are read together, or heard.")
+        int, typer.Option(min=2, help="Samples at most; 256 where pictures and texts are read together.")
     ] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
-    from mmlearn.training.measure import measure
+    from mmlearn.training.evaluate import evaluate as measure
     from mmlearn.training.runs import load_run
 
     made = load_run(folder)

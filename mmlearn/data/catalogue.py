@@ -122,23 +122,22 @@ def held_out(name: str | Path) -> str:
     return getattr(loader, "evaluated_on", "test")
 
 
-def asked(
-    name: str | Path,
-    *,
-    size: int | None = None,
-    language: str | None = None,
-    seconds: float | None = None,
-    speech: bool = False,
-    skip_bad: bool = False,
-) -> dict[str, Any]:
+def is_endless(name: str | Path) -> bool:
+    """Whether a data set is made as it goes, so that any number of its samples can be had."""
+    loader, _ = _find(name)
+    return getattr(loader, "endless", False)
+
+
+def asked(name: str | Path, *, language: str | None = None, skip_bad: bool = False, **wanted: Any) -> dict[str, Any]:
     """Options for :func:`load`, less those that are not asked for.
 
-    ``size``, ``seconds`` and ``speech`` are only for data sets that have them, and ``seconds`` only for folders: what
-    is made rather than read has as many as it has.
+    ``wanted`` are what a system's fields ask for, such as ``size``, ``seconds`` or ``speech``: only data sets that have
+    an option get it, and ``seconds`` only folders, because what is made rather than read is as long as it is.
     """
-    seconds = None if str(name) in CARDS | APART else seconds
-    has, options = options_of(name), {"size": size, "seconds": seconds, "speech": speech}
-    options = {option: value for option, value in options.items() if option in has}
+    if str(name) in CARDS | APART:
+        wanted.pop("seconds", None)
+    has = options_of(name)
+    options = {option: value for option, value in wanted.items() if option in has}
     options |= {"language": language, "skip_bad": skip_bad}
     return {option: value for option, value in options.items() if value}
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.batches import Collate
+from mmlearn.data.batches import CollateFunction
 from mmlearn.evaluation.mode import evaluating
 
 
@@ -19,7 +19,7 @@ class Predictions(NamedTuple):
 
 
 def predict(
-    system: nn.Module, samples: Sequence[Any], collate: Collate, label: str, *, batch_size: int = 256
+    system: nn.Module, samples: Sequence[Any], collate: CollateFunction, label: str, *, batch_size: int = 256
 ) -> Predictions:
     """The highest logit of ``system(**batch)`` for every sample, beside ``batch[label]``.
 

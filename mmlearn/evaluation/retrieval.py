@@ -1,16 +1,49 @@
 """Does a picture find its text, and a text its picture?"""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.data.batches import Collate
+from mmlearn.data.batches import CollateFunction
 from mmlearn.data.hashing import digest
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.objectives import late_interaction
+
+# What makes two samples the same picture, text, sound or video.
+CONTENT: dict[str, Callable[[Any], Hashable]] = {
+    "image": lambda sample: digest(sample.image),
+    "text": lambda sample: sample.caption,
+    "audio": lambda sample: digest(sample.waveform),
+    "video": lambda sample: digest(sample.video),
+}
+
+
+class Encoded(NamedTuple):
+    """The n different pictures (or texts, sounds, videos) of some samples: a vector each, or one a token."""
+
+    embedding: Float[Tensor, "n ..."]  # (n, d) or (n, t, d)
+    mask: Bool[Tensor, "n t"] | None  # of texts: which tokens are real
+    number: list[int]  # for each sample, which of the n it has
+    first: list[int]  # for each of the n, the first sample that has it
+
+
+def embed_each(
+    run: Any, samples: Sequence[Any], modality: str, encode: Callable[..., Tensor], *, batch_size: int = 256
+) -> Encoded:
+    """``encode(system, batch, modality, call)`` of each different picture, text, sound or video, on the CPU."""
+    number, first = first_seen(CONTENT[modality](sample) for sample in samples)
+    vectors, masks = [], []
+    for batch in run.batches([samples[i] for i in first], size=batch_size):
+        vectors += [*encode(run.system, batch, modality, run.call).cpu()]
+        if modality == "text":
+            masks += [*batch["mask"].cpu()]
+    padded = (lambda rows: pad_sequence(rows, batch_first=True)) if vectors[0].ndim > 1 else torch.stack
+    mask = pad_sequence(masks, batch_first=True) if masks else None
+    return Encoded(padded(vectors), mask, number, first)
 
 
 class Embeddings(NamedTuple):
@@ -24,7 +57,7 @@ class Embeddings(NamedTuple):
     first: list[int]  # for each picture the number of the first sample that shows it
 
 
-def embed(system: nn.Module, samples: Sequence[Any], collate: Collate, *, batch_size: int = 256) -> Embeddings:
+def embed(system: nn.Module, samples: Sequence[Any], collate: CollateFunction, *, batch_size: int = 256) -> Embeddings:
     """``encode_image`` of all pictures and ``encode_text`` of all captions, each once however many samples have it.
 
     All captions of a picture are right for it. In evaluation mode and on the system's own device; the result is on the
@@ -48,8 +81,8 @@ def embed(system: nn.Module, samples: Sequence[Any], collate: Collate, *, batch_
                 masks += [*mask.cpu()]
     return Embeddings(
         torch.cat(images),
-        torch.stack(texts),
-        torch.stack(masks),
+        pad_sequence(texts, batch_first=True) if texts[0].ndim > 1 else torch.stack(texts),
+        pad_sequence(masks, batch_first=True),
         belongs(picture, text),
         [samples[i].caption for i in first_text],
         first,
@@ -76,11 +109,18 @@ def belongs(one: Sequence[int], other: Sequence[int]) -> Bool[Tensor, "n m"]:
 
 
 def similarity(embeddings: Embeddings) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
-    """All pictures against all texts, both ways: cosines, or late interaction where there is a vector a token."""
-    if embeddings.image.ndim == 2:
-        cosine = embeddings.image @ embeddings.text.T
+    """All pictures against all texts, both ways."""
+    return similarity_both_ways(embeddings.image, embeddings.text, embeddings.text_mask)
+
+
+def similarity_both_ways(
+    image: Float[Tensor, "n ..."], text: Float[Tensor, "m ..."], text_mask: Bool[Tensor, "m t"] | None
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, "m n"]]:
+    """Cosines of vectors (n, d) and (m, d); late interaction of tokens (n, p, d) and (m, t, d)."""
+    if image.ndim == 2:
+        cosine = image @ text.T
         return cosine, cosine.T
-    chunks = [late_interaction(part, embeddings.text, embeddings.text_mask) for part in embeddings.image.split(64)]
+    chunks = [late_interaction(part, text, text_mask) for part in image.split(64)]
     return torch.cat([chunk[0] for chunk in chunks]), torch.cat([chunk[1] for chunk in chunks], dim=1)
 
 

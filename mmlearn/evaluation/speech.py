@@ -1,5 +1,7 @@
 """Is what was hidden in speech found again?"""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,3 +28,11 @@ def found_among_distractors(
     number = number.masked_fill(logits[:, 1:] == -torch.inf, -1).sort(-1).values
     different = (number[:, :1] >= 0).sum(-1) + (number[:, 1:] != number[:, :-1]).sum(-1)
     return logits[:, 0] > logits[:, 1:].amax(-1), 1 / (1 + different)
+
+
+def all_hidden(parts: Sequence[Tensor]) -> Tensor:
+    """The hidden frames of all batches, joined. ``ValueError`` where there is none."""
+    joined = torch.cat(list(parts))
+    if not len(joined):
+        raise ValueError("These sounds are too short: none has more frames than one hidden span, so nothing is hidden.")
+    return joined

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,54 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm.auto import tqdm
 
-from mmlearn.data.batches import Batches, Collate
+from mmlearn.data.batches import Batches, CollateFunction
 from mmlearn.files import written_whole
-from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
 
 
 class _Loss(nn.Module):
-    """``system.loss`` as a forward pass, which is what data parallelism wraps."""
+    """A loss of the system as a forward pass, which is what data parallelism wraps."""
 
-    def __init__(self, system: nn.Module):
+    def __init__(self, system: nn.Module, name: str):
         super().__init__()
-        self.system = system
+        self.system, self.name = system, name
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.system.loss(batch)
+        return getattr(self.system, self.name)(batch)
+
+
+class _Update:
+    """One turn of a step: the wrapped loss, the parameters that it moves, and their optimisers."""
+
+    def __init__(self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool, **optimizer: Any):
+        self.moved = set(turn.moved(system))
+        self.system, self.learns = system, {name for name, value in system.named_parameters() if value.requires_grad}
+        with self:
+            loss = _Loss(system, turn.loss)
+            self.plain_optimizers = build_optimizers(system, **optimizer)
+            self.loss = accelerator.prepare(torch.compile(loss) if compile else loss)
+            self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
+        self.parameters = [value for name, value in system.named_parameters() if name in self.moved]
+
+    def __enter__(self) -> None:
+        """Until the end of the turn nothing else learns."""
+        for name, parameter in self.system.named_parameters():
+            parameter.requires_grad_(name in self.moved)
+
+    def __exit__(self, *error: Any) -> None:
+        for name, parameter in self.system.named_parameters():
+            parameter.requires_grad_(name in self.learns)
 
 
 def fit(
     system: nn.Module,
-    data: Dataset,
-    collate: Collate,
+    data: Dataset | Mapping[str | None, Dataset],
+    collate: CollateFunction,
     *,
     steps: int,
+    turns: Sequence[Turn] = (Turn(),),
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     optimizer: str = "adamw",
@@ -50,6 +74,7 @@ def fit(
     seed: int = 0,
     workers: int = 0,
     compile: bool = False,
+    lengths: Sequence[int] | None = None,
     output: str | Path | None = None,
     checkpoint_every: int = 200,
     resume: bool = False,
@@ -60,13 +85,16 @@ def fit(
     """Minimise the sum of ``system.loss(batch)`` for ``steps`` steps, and return the metrics of each.
 
     One step takes ``accumulate`` batches of ``batch_size`` (over all processes); the gradient is cut to ``max_norm``.
+    With several ``turns``, as of a discriminator and a generator, each step takes all of them on the same batches.
+    With ``lengths``, one number a sample, batches hold samples of similar length.
+
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
     was never stopped. ``on_step(step, metrics)`` is called after every step. A system may have ``after_step()``, called
-    after each update: momentum encoders and clamps live there. ``precision`` is "no", "bf16" or "fp16".
+    after each update, for momentum encoders and clamps; a part of it ``check_data(length)``, called once before.
+    ``precision`` is "no", "bf16" or "fp16".
 
-    Raises ``ValueError`` for settings that cannot be and for a queue larger than the data, and ``FloatingPointError``
-    where the loss is no longer finite.
+    Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
     if min(steps, accumulate, checkpoint_every) < 1 or warmup < 0:
         got = f"{steps}, {accumulate}, {checkpoint_every} and {warmup}"
@@ -74,26 +102,22 @@ def fit(
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
-    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world)
-    for queue in (part for part in system.children() if isinstance(part, PairQueue)):
-        queue.check_data(len(data))
+    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world, lengths=lengths)
+    for part in system.modules():
+        if hasattr(part, "check_data"):
+            part.check_data(len(batches.source(0)))
     torch.manual_seed(seed + rank)
     system.to(accelerator.device).train()
-    optimizers = build_optimizers(system, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
+    settings = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
+    updates = [_Update(turn, system, accelerator, compile, **settings) for turn in turns]
+    optimizers = [item for update in updates for item in update.plain_optimizers]
     start, log = _open(output, resume, tensorboard, accelerator, system, optimizers)
-
-    model = accelerator.prepare(torch.compile(_Loss(system)) if compile else _Loss(system))
-    optimizers = [accelerator.prepare(item) for item in optimizers]
-    parameters = list(model.parameters())
-    order = range(start * accumulate, steps * accumulate)
-    loader = _in_turn(batches, order, workers, seed)
+    loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     history = []
     hidden = not (progress and accelerator.is_main_process)
     with closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
         for step in range(start, steps):
-            for group in (group for item in optimizers for group in item.param_groups):
-                group["lr"] = rates[step]
-            metrics = _step(accelerator, model, parameters, optimizers, loader, accumulate, max_norm)
+            metrics = _step(accelerator, updates, loader, accumulate, max_norm, rates[step])
             if hasattr(system, "after_step"):
                 system.after_step()
             metrics = {"step": step + 1, **metrics, "learning_rate": rates[step]}
@@ -119,16 +143,17 @@ class _Noted(Dataset):
         self.batches = batches
 
     def __getitem__(self, step: int) -> tuple[dict[str, Tensor], list[str]]:
-        batch, data = self.batches[step], self.batches.data
+        batch, data = self.batches[step], self.batches.source(step)
         return batch, data.new_notes() if get_worker_info() and hasattr(data, "new_notes") else []
 
 
 def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """The batches of these steps, prepared by ``workers`` other processes, whose notes of the data are gathered."""
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
-    for batch, notes in DataLoader(_Noted(batches), batch_size=None, sampler=order, num_workers=workers, generator=own):
+    loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, num_workers=workers, generator=own)
+    for step, (batch, notes) in zip(order, loader):
         if notes:
-            batches.data.note(notes)
+            batches.source(step).note(notes)
         yield batch
 
 
@@ -164,22 +189,35 @@ def _check_finite(metrics: dict[str, float], precision: str) -> None:
             )
 
 
-def _step(accelerator, model, parameters, optimizers, loader, accumulate: int, max_norm: float) -> dict[str, float]:
-    """One update: forward and backward over ``accumulate`` batches, then every optimiser."""
+def _step(
+    accelerator: Accelerator,
+    updates: Sequence[_Update],
+    loader: Iterator[dict[str, Tensor]],
+    accumulate: int,
+    max_norm: float,
+    rate: float,
+) -> dict[str, float]:
+    """All turns on the same batches: each is a forward and a backward pass over these, then its optimisers."""
+    batches = [next(loader) for _ in range(accumulate)]
     totals: dict[str, Tensor] = {}
-    for _ in range(accumulate):
-        batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(loader).items()}
-        with accelerator.accumulate(model), accelerator.autocast():
-            losses = model(batch)
-            accelerator.backward(sum(losses.values()))
-        for name, value in losses.items():
-            totals[name] = totals.get(name, 0) + value.detach() / accumulate
-    norm = accelerator.clip_grad_norm_(parameters, max_norm)
-    for item in optimizers:
-        item.step()
-        item.zero_grad()
+    norms = []
+    for update in updates:
+        with update:
+            for batch in batches:
+                batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
+                with accelerator.accumulate(update.loss), accelerator.autocast():
+                    losses = update.loss(batch)
+                    accelerator.backward(sum(losses.values()))
+                for name, value in losses.items():
+                    totals[name] = totals.get(name, 0) + value.detach() / accumulate
+            norms.append(accelerator.clip_grad_norm_(update.parameters, max_norm))
+            for item in update.optimizers:
+                for group in item.param_groups:
+                    group["lr"] = rate
+                item.step()
+                item.zero_grad()
     totals = {"loss": sum(totals.values()), **totals}
-    return {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
+    return {name: float(value) for name, value in totals.items()} | {"gradient_norm": max(map(float, norms))}
 
 
 def _accelerator(precision: str, accumulate: int) -> Accelerator:

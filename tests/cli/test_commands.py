@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 import typer
+from mmlearn.training.feeding import FEEDS, PAIRED, PIXELS
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -18,7 +19,6 @@ from mmlearn.data import CARDS, load
 from mmlearn.data.catalogue import APART
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.training import runs
-from mmlearn.training.feeding import FEEDS, PAIRED, PIXELS
 
 
 def commands(group, path=()):

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmlearn.data.fusion import FusionCollate
 from testing_tools import close
 
 from mmlearn.data import Batches, PairCollate, Tokenizer, load
-from mmlearn.data.fusion import FusionCollate
 from mmlearn.data.made.questions import ANSWERS, Question
 from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics, pad_waveforms
 from testing_tools import close
 from torch.utils.data import Dataset
 
 from mmlearn.data import Batches, Tokenizer
 from mmlearn.data.mel import LogMel, spec_augment
 from mmlearn.data.read.sound import SoundSample
-from mmlearn.data.sound_batches import SoundCollate, SpecAugmented, mel_statistics, pad_waveforms
 
 LENGTHS = (16_000, 12_345, 500, 1600)
 WORDS = ("yes", "no", "yes", "stop")

@@ -5,6 +5,8 @@ from functools import cache
 
 import pytest
 import torch
+from mmlearn.data.sound_batches import SoundCollate
+from mmlearn.data.video_batches import Changed, Noisy, VideoCollate
 from testing_tools import close
 from torch.utils.data import DataLoader
 
@@ -13,8 +15,6 @@ from mmlearn.data.made.scene_sound import SoundScenes
 from mmlearn.data.made.scene_video import VideoScenes
 from mmlearn.data.made.talking_lips import TOKENS, TalkingLips
 from mmlearn.data.mel import LogMel
-from mmlearn.data.sound_batches import SoundCollate
-from mmlearn.data.video_batches import Changed, Noisy, VideoCollate
 
 SETS = {
     "scenes-sound": lambda: SoundScenes(size=24, length=8),

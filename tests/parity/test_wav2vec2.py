@@ -6,7 +6,8 @@ from testing_tools import close
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2Model
 
 from mmlearn import load_pretrained
-from mmlearn.models.speech.encoder import frame_mask, standardise
+from mmlearn.data.speech_features import standardise
+from mmlearn.models.speech.encoder import frame_mask
 from mmlearn.objectives.speech import mask_spans, sample_distractors
 
 # Nothing but the noise of the quantiser is left to chance.

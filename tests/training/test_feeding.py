@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmlearn.training.feeding import FEEDS, HEARS, PAIRED, PIXELS, check_data, choose_objectives
 from testing_tools import HEARING
 from torch import nn
 from torch.nn import functional as F
@@ -18,7 +19,6 @@ from mmlearn.models import SYSTEMS
 from mmlearn.models import system as find_system
 from mmlearn.training import fit, measure
 from mmlearn.training.checkpoint import save_model
-from mmlearn.training.feeding import FEEDS, HEARS, PAIRED, PIXELS, check_data, choose_objectives
 from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 # Name → what a batch teaches, or what each batch may.

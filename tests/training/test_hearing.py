@@ -6,20 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmlearn.training.feeding import FEEDS, HEARS
+from mmlearn.training.hearing import SOUND_MEASURES, Heard, longest, sound_options
+from mmlearn.training.measure import MEASURES
 from testing_tools import close
 
 from mmlearn.data import load
 from mmlearn.data.batches import fetch
 from mmlearn.data.made.scene_sound import SoundScenes
+from mmlearn.data.speech_features import mfcc
 from mmlearn.models import system as find_system
-from mmlearn.models.speech.encoder import mfcc
 from mmlearn.models.speech.hubert import HuBERTConfig
 from mmlearn.objectives.clusters import nearest
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
-from mmlearn.training.feeding import FEEDS, HEARS
-from mmlearn.training.hearing import SOUND_MEASURES, Heard, longest, sound_options
-from mmlearn.training.measure import MEASURES
 from mmlearn.training.runs import load_run, new_run, save_run
 
 WORDS = ("low", "middle", "high")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmlearn.training.feeding import PAIRED
+from mmlearn.training.measure import measure
 from safetensors.torch import load_file, save_file
 
 from mmlearn.data import CARDS, fetch, load
 from mmlearn.data.catalogue import held_out
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.training.checkpoint import save_model
-from mmlearn.training.feeding import PAIRED
-from mmlearn.training.measure import measure
 from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 WEIGHTS = "model.safetensors"

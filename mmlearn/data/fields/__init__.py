@@ -1,20 +1,19 @@
 """What a batch holds: fields turn samples into tensors, labels add what is to be predicted."""
 
 from mmlearn.data.fields.field import Batch, Field, check_batch, padded_entries, resize, size
-from mmlearn.data.fields.labels import Answer, Label, MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields.labels import Label, MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.data.fields.pictures import Image, Regions, Video
 from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
-from mmlearn.data.fields.texts import Labels, Letters, Tokens
+from mmlearn.data.fields.texts import Answers, Labels, Tokens
 
 __all__ = [
-    "Answer",
+    "Answers",
     "Batch",
     "Clusters",
     "Field",
     "Image",
     "Label",
     "Labels",
-    "Letters",
     "LogMel",
     "MaskedRegions",
     "MaskedTokens",

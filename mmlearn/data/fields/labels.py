@@ -4,7 +4,7 @@ A label is a function of a batch and a generator, so real data and random exampl
 the draw. Sizes, such as that of the vocabulary, are looked up by name.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 

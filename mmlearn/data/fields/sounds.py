@@ -15,8 +15,10 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.batches import fetch, spread
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.mel import HOP, LogMel as Spectrogram, spec_augment
+from mmlearn.data.mel import HOP, spec_augment
+from mmlearn.data.mel import LogMel as Spectrogram
 from mmlearn.data.read.sound import RATE
+from mmlearn.data.speech_features import mfcc, standardise
 from mmlearn.layers.config import Config
 from mmlearn.objectives.clusters import cluster, nearest
 
@@ -49,10 +51,7 @@ def mel_statistics(data: Dataset, mels: int, count: int = CLIPS) -> tuple[float,
 
 @dataclass(frozen=True)
 class Waveform(Field):
-    """``waveform`` (b, samples) at 16 kHz and ``waveform_mask``; ``standard``: each clip at mean 0 and variance 1.
-
-    Source for the scaling: Baevski et al. 2020 (wav2vec 2.0), section 2.
-    """
+    """``waveform`` (b, samples) at 16 kHz and ``waveform_mask``; ``standard``: each clip at mean 0 and variance 1."""
 
     standard: bool = True
 
@@ -66,12 +65,7 @@ class Waveform(Field):
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         waveform, mask = pad_waveforms([sample.waveform for sample in samples])
-        if self.standard:
-            mean = waveform.sum(1) / mask.sum(1)
-            centred = (waveform - mean[:, None]) * mask
-            variance = centred.square().sum(1) / mask.sum(1)
-            waveform = centred / (variance[:, None] + 1e-7).sqrt()
-        return {"waveform": waveform, "waveform_mask": mask}
+        return {"waveform": standardise(waveform, mask) if self.standard else waveform, "waveform_mask": mask}
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         samples = RATE // 2
@@ -146,12 +140,12 @@ class Clusters(Field):
     advice = ADVICE
 
     def __post_init__(self) -> None:
-        if len({len(row) for row in self.centroids}) > 1 or not all(math.isfinite(x) for row in self.centroids for x in row):
+        if len({len(row) for row in self.centroids}) > 1 or not all(
+            math.isfinite(x) for row in self.centroids for x in row
+        ):
             raise ValueError("centroids are rows of equally many finite numbers.")
 
     def _frames(self, sample: Any) -> Tensor:
-        from mmlearn.models.speech.encoder import mfcc  # noqa: PLC0415
-
         return mfcc(sample.waveform)[:: self.every]
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:

@@ -67,7 +67,9 @@ class Tokens(Field):
         if self.words or self.maskable:
             encoded = self.tokenizer.engine.encode_batch(texts)
             if self.words:
-                batch["word"] = torch.tensor([[-1 if word is None else word for word in one.word_ids] for one in encoded])
+                batch["word"] = torch.tensor(
+                    [[-1 if word is None else word for word in one.word_ids] for one in encoded]
+                )
             if self.maskable:
                 batch["maskable"] = mask & self._named(texts, encoded)
         if not self.whole:
@@ -93,7 +95,9 @@ class Tokens(Field):
         tokens[:, 0], tokens[torch.arange(b), end] = Tokenizer.start_token, Tokenizer.end_token
         mask = torch.arange(t) <= end[:, None]
         batch = {"tokens": tokens.masked_fill(~mask, Tokenizer.pad_token), "mask": mask, "caption_id": torch.arange(b)}
-        return batch | ({"word": (torch.arange(t) - 1).div(2, rounding_mode="floor").expand(b, t)} if self.words else {})
+        return batch | (
+            {"word": (torch.arange(t) - 1).div(2, rounding_mode="floor").expand(b, t)} if self.words else {}
+        )
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.tokenizer.save(folder)
@@ -138,7 +142,9 @@ class Labels(Field):
             return replace(self, names=tuple(sorted({getattr(sample, self.source) for sample in found})))
         if names := getattr(data, "words", ()):  # a data set that knows them, such as Speech Commands
             return replace(self, names=tuple(names))
-        count = len(data) if hasattr(data, "caption") else TEXTS  # all where that is cheap, so that no rare name is missed
+        count = (
+            len(data) if hasattr(data, "caption") else TEXTS
+        )  # all where that is cheap, so that no rare name is missed
         found = captions(data, spread(len(data), count))
         names = tuple(sorted(set(found)))
         if not 2 <= len(names) <= len(found) / 2:

@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmlearn.data.batches import normalised
+from mmlearn.data.collate import Collate
+from mmlearn.data.fields import Batch, Field, Image, Regions, Tokens
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made.drawing import GRID
 from mmlearn.data.made.questions import ANSWERS, KINDS, NUMBERS, Question, ask, plural
-from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.made.scenes import (
     COLOURS,
     SHAPES,
@@ -44,62 +43,69 @@ class TaskSample:
     label: int
     task: "type[Task]"
 
+    @property
+    def caption(self) -> str:
+        """The text, under the name by which :class:`~mmlearn.data.fields.Tokens` reads it."""
+        return self.text
 
-class TaskCollate:
-    """Samples of one task → ``image``, ``tokens``, ``mask``, what a ``detector`` finds, ``kind`` and the task's target.
 
-    The target (b,) is ``answer``, ``label`` or ``referred``, as the task says; ``kind`` (b,) counts in its ``kinds``.
-    For a task about two pictures ``image`` is (b, 2, 3, height, width), and so on. Where an object is referred to there
-    is also ``referred_box`` (b, 4), in shares of the picture.
+@dataclass(frozen=True)
+class Pictures(Field):
+    """What ``fields`` make of a task's pictures; of tasks about two, with an axis of two behind the first.
 
     With ``blind`` no picture is shown: ``image`` and ``regions`` are 0, every box is the whole picture and every class
-    as likely as any other. What a model still gets right, it gets from the text.
-
-    Raises ``ValueError`` for no sample, or samples of several tasks.
-    Source: Goyal et al. 2017, "Making the V in VQA Matter", section 4, for models that see only the question.
+    as likely as any other. What a model still gets right, it gets from the text. Source: Goyal et al. 2017, "Making the
+    V in VQA Matter", section 4, for models that see only the question.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        detector: SceneDetector | None = None,
-        mean: Sequence[float] = (0.5, 0.5, 0.5),
-        std: Sequence[float] = (0.5, 0.5, 0.5),
-        blind: bool = False,
-    ):
-        self.tokenizer, self.detector, self.blind = tokenizer, detector, blind
-        self.mean, self.std = mean, std
+    fields: tuple[Field, ...] = (Image(), Regions())
+    blind: bool = False
 
-    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
-        tasks = {sample.task for sample in samples}
-        if len(tasks) != 1:
-            raise ValueError(f"A batch holds at least one sample, all of one task; got samples of {len(tasks)} tasks.")
-        task = tasks.pop()
+    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
         pictures = [picture for sample in samples for picture in sample.pictures]
-        batch = {"image": normalised(pictures, self.mean, self.std)}
-        if self.detector is not None:
-            batch |= self.detector(pictures)
+        batch = {name: value for field in self.fields for name, value in field(pictures).items()}
         if self.blind:
-            batch = {name: _BLIND[name](x) for name, x in batch.items()}
+            batch = {name: BLIND[name](value) for name, value in batch.items()}
         if len(pictures) > len(samples):
-            batch = {name: x.unflatten(0, (len(samples), -1)) for name, x in batch.items()}
-        batch["tokens"], batch["mask"] = self.tokenizer([sample.text for sample in samples])
-        batch["kind"] = torch.tensor([task.kinds.index(sample.kind) for sample in samples])
-        batch[task.target] = torch.tensor([sample.label for sample in samples])
-        if task.target == "referred":
-            boxes = [sample.pictures[0].boxes[sample.label] for sample in samples]
-            batch["referred_box"] = (torch.stack(boxes) / batch["image"].shape[-1]).clamp(0, 1)
+            batch = {name: value.unflatten(0, (len(samples), -1)) for name, value in batch.items()}
         return batch
 
 
-_BLIND = {
+BLIND = {
     "image": torch.zeros_like,
     "regions": torch.zeros_like,
     "boxes": lambda boxes: torch.tensor([0.0, 0.0, 1.0, 1.0]).expand_as(boxes).clone(),
     "region_mask": torch.ones_like,  # how many there are would tell something
     "region_classes": lambda classes: torch.full_like(classes, 1 / classes.shape[-1]),
 }
+
+
+class Target(Field):
+    """``answer``, ``label`` or ``referred`` (b,), as the task says, and the ``kind`` (b,) of each text.
+
+    Where an object is referred to there is also ``referred_box`` (b, 4), in shares of the picture. Raises
+    ``ValueError`` for samples of several tasks.
+    """
+
+    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
+        tasks = {sample.task for sample in samples}
+        if len(tasks) != 1:
+            raise ValueError(f"A batch holds samples of one task; got samples of {len(tasks)} tasks.")
+        task = tasks.pop()
+        batch = {"kind": torch.tensor([task.kinds.index(sample.kind) for sample in samples])}
+        batch[task.target] = torch.tensor([sample.label for sample in samples])
+        if task.target == "referred":
+            scenes = [sample.pictures[0] for sample in samples]
+            boxes = torch.stack([scene.boxes[sample.label] for scene, sample in zip(scenes, samples)])
+            batch["referred_box"] = (boxes / scenes[0].image.shape[-1]).clamp(0, 1)
+        return batch
+
+
+def task_collate(
+    tokenizer: Tokenizer, fields: tuple[Field, ...] = (Image(), Regions()), *, blind: bool = False
+) -> Collate:
+    """The collation for samples of one task: its pictures by ``fields``, its text, and its target."""
+    return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False), Target()))
 
 
 class Task(Dataset):

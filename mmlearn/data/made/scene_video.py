@@ -321,6 +321,8 @@ class VideoScenes(Dataset):
     seconds outside 1 to 10, or frames a second that are not 1 to 100, or do not divide 16,000 or the clip.
     """
 
+    endless = True
+
     def __init__(
         self,
         split: str = "train",

@@ -283,6 +283,8 @@ class Scenes(Dataset):
     fewer than 2 or more than 9 objects.
     """
 
+    endless = True
+
     def __init__(
         self,
         split: str = "train",

@@ -291,6 +291,7 @@ class TalkingLips(Dataset):
     seconds that are not 1 to 20 or no whole number of frames.
     """
 
+    endless = True
     evaluated_on = "unseen-speaker"
 
     def __init__(

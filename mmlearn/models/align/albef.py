@@ -17,7 +17,7 @@ maximum over the patches, because a class token needs several times as many step
 import copy
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -25,12 +25,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, image_text_matching, soft_cross_entropy, update_average
 from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe
 
 
 @dataclass(frozen=True)
@@ -282,3 +284,14 @@ class ALBEF(nn.Module):
         update_average(self.average, self.online, self.config.momentum)
         self.steps += 1
         self.logit_scale.clamp_(math.log(1 / 0.5), math.log(1 / 0.001))
+
+
+RECIPE = Recipe(
+    ALBEF,
+    ALBEFConfig,
+    reads=(
+        Image(),
+        Tokens(),
+    ),
+    learns=(replace(ITC, chance={}), ITM_INSIDE, MLM),  # ITC is among the batch and the queue,
+)

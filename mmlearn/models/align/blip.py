@@ -13,7 +13,7 @@ queue, and trains on at a fixed temperature. ``tiny`` is ours. For the filter se
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,12 +22,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import NO_PADDING, Config, ImageEncoder, ImageEncoderConfig, Padding, TextEmbedding
 from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, image_text_matching, info_nce, update_average
 from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
+from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe
 
 
 @dataclass(frozen=True)
@@ -299,3 +301,14 @@ class BLIP(nn.Module):
             update_average(self.average, self.online, self.config.momentum)
             self.steps += 1
             self.temperature.clamp_(0.001, 0.5)
+
+
+RECIPE = Recipe(
+    BLIP,
+    BLIPConfig,
+    reads=(
+        Image(),
+        Tokens(),
+    ),
+    learns=(replace(ITC, chance={}), ITM_INSIDE, LM),  # ITC is among the batch and the queue,
+)

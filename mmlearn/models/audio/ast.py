@@ -20,9 +20,12 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Labels, LogMel
+from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Config, Transformer
 from mmlearn.models.audio.encoder import patchify_frames, patchify_mel
 from mmlearn.models.audio.mel import check_mel
+from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -178,3 +181,16 @@ class AST(nn.Module):
             )
         criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
         return {"classification": criterion(logits, label)}
+
+
+RECIPE = Recipe(
+    AST,
+    ASTConfig,
+    reads=(
+        LogMel(),
+        Labels(),
+    ),
+    learns=Objective(
+        "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
+    ),
+)

@@ -23,11 +23,14 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import LogMel, Tokens
+from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import Config, patchify
 from mmlearn.layers.language import BERTEmbedding, bert_transformer, initialise_as_bert, pooler
 from mmlearn.models.audio.mel import MelNorm, check_mel
 from mmlearn.models.audio.swin import Swin
 from mmlearn.objectives import gather, pair_cross_entropy, same_caption
+from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -262,3 +265,14 @@ class CLAP(nn.Module):
         """Keep logits at most a hundredfold cosine, and at least the cosine, as the official code does."""
         self.audio_logit_scale.clamp_(0, math.log(100))
         self.text_logit_scale.clamp_(0, math.log(100))
+
+
+RECIPE = Recipe(
+    CLAP,
+    CLAPConfig,
+    reads=(
+        LogMel(),
+        Tokens(),
+    ),
+    learns=Objective("atc", {"atc": ln_batch}, measures=(retrieval("audio", "text"),)),
+)

@@ -12,8 +12,9 @@ length.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Video, Waveform
+from mmlearn.evaluation.measures import row
+from mmlearn.evaluation.separation import si_sdr
 from mmlearn.layers import Config
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
 from mmlearn.objectives.separation import (
@@ -32,6 +36,7 @@ from mmlearn.objectives.separation import (
     ratio_masks,
     spectrum,
 )
+from mmlearn.recipes import Objective, Recipe
 
 WARP = 21  # how many times as wide as the lowest bin of logarithmic frequencies the highest is
 QUIET = 1e-10  # added to a magnitude before its logarithm
@@ -267,3 +272,26 @@ def log_frequency(
 def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
     """Row i weighs the two of ``count`` neighbours between which place i lies."""
     return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)
+
+
+def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """The ratio of signal to distortion of each sound, taken out of a mixture of two. Chance: the mixture as it is."""
+    estimate, mixture = [], []
+    for batch in run.batches(samples, size=2):
+        if len(batch["waveform"]) == 2:
+            mixed = batch["waveform"].sum(0, keepdim=True).expand(2, -1)
+            loud = batch["waveform"].square().sum(1) > 0
+            estimate.append(si_sdr(run.system.separate(batch["video"], mixed)[loud], batch["waveform"][loud]))
+            mixture.append(si_sdr(mixed[loud], batch["waveform"][loud]))
+    return {"SI-SDR in dB": row(torch.cat(estimate).mean(), torch.cat(mixture).mean())}
+
+
+RECIPE = Recipe(
+    SoundOfPixels,
+    SoundOfPixelsConfig,
+    reads=(
+        Video(fps=10),
+        Waveform(standard=False),
+    ),
+    learns=Objective("mask", measures=(separation,)),
+)

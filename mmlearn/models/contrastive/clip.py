@@ -11,15 +11,19 @@ for small pictures of real things, reads its patches by convolutions (Xiao et al
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.evaluation.measures import occlusion, pointing
+from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, info_nce, same_caption
+from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -151,3 +155,25 @@ class CLIP(nn.Module):
     def after_step(self) -> None:
         """Keep logits at most a hundredfold cosine, for stability. Source: section 2.5."""
         self.logit_scale.clamp_(max=math.log(100))
+
+
+def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float[Tensor, "n p"] | None:
+    """What each patch adds to the similarity with a phrase by itself, which max pooling divides among patches."""
+    if run.system.config.pooling != "max":
+        return None
+    tokens, mask = (part.to(run.device) for part in run.tokenizer([f"a {phrase}" for phrase in mentions.phrase]))
+    return run.system.contributions(batch["image"][mentions.sample], run.system.encode_text(tokens, mask))
+
+
+RECIPE = Recipe(
+    CLIP,
+    CLIPConfig,
+    reads=(
+        Image(),
+        Tokens(),
+    ),
+    learns=Objective(
+        "itc", {"itc": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion), samples=ITC.samples
+    ),
+    published={"ViT-B/32": 151_277_313, "ViT-B/16": 149_620_737, "ViT-L/14": 427_616_513},
+)

@@ -9,15 +9,20 @@ there is no class token; ``tiny`` is ours, and starts colder, for a mean over wo
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.evaluation.measures import occlusion, pointing
+from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, late_interaction_info_nce, same_caption
+from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -103,3 +108,25 @@ class FILIP(nn.Module):
     def after_step(self) -> None:
         """Keep logits at most a hundredfold cosine, as CLIP does."""
         self.logit_scale.clamp_(max=math.log(100))
+
+
+def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float[Tensor, "n p"]:
+    """The cosine of each patch with the last token of a phrase."""
+    patches, words = run.system.encode_image(batch["image"]), run.system.encode_text(batch["tokens"], batch["mask"])
+    return mentions.select(einsum(words, patches, "b t d, b p d -> b t p"))
+
+
+RECIPE = Recipe(
+    FILIP,
+    FILIPConfig,
+    reads=(
+        Image(),
+        Tokens(whole=True),
+    ),
+    learns=Objective(
+        "itc",
+        {"late_interaction": ln_batch},
+        measures=(*ITC.measures, pointing(phrase_maps), occlusion),
+        samples=ITC.samples,
+    ),
+)

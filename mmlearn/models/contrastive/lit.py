@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, TextEncoder, TextEncoderConfig
+from mmlearn.models.vision.backbone import load_backbone
 from mmlearn.objectives import gather, info_nce, same_caption
+from mmlearn.recipes import ITC, Recipe
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,15 @@ class LiT(nn.Module):
                 gather(output.image_embedding), gather(output.text_embedding), output.logit_scale, positives
             )
         }
+
+
+RECIPE = Recipe(
+    LiT,
+    LiTConfig,
+    reads=(
+        Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        Tokens(),
+    ),
+    learns=ITC,
+    build=lambda config: LiT(config, load_backbone()),  # which normalises pictures itself
+)

@@ -8,7 +8,7 @@ without one the model reads padding like any token, as it was trained to.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import (
     MLP,
     AttentionPooling,
@@ -27,6 +28,7 @@ from mmlearn.layers import (
     TextEncoderConfig,
 )
 from mmlearn.objectives import gather, pairwise_sigmoid, same_caption
+from mmlearn.recipes import ITC, Recipe
 
 GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
 BASE_TEXT = TextEncoderConfig(vocab_size=32_000, max_length=64, width=768, num_heads=12, causal=False, **GELU)
@@ -147,3 +149,14 @@ class SigLIP(nn.Module):
                 self.config.chunk_size,
             )
         }
+
+
+RECIPE = Recipe(
+    SigLIP,
+    SigLIPConfig,
+    reads=(
+        Image(),
+        Tokens(whole=True),
+    ),
+    learns=replace(ITC, chance={}),  # the sigmoid loss starts where its bias puts it,
+)

@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import MaskedTokens, Regions, Tokens
+from mmlearn.recipes import ITM, MLM, MRM, VQA, Recipe
+from dataclasses import replace
 from mmlearn.layers import NO_PADDING, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
@@ -295,3 +298,12 @@ def answer_loss(
     check_scores(answer, *logits.shape)
     total = F.binary_cross_entropy_with_logits(logits[matched], answer[matched], reduction="sum")
     return total / matched.sum().clamp(min=1)
+
+
+RECIPE = Recipe(
+    LXMERT,
+    LXMERTConfig,
+    reads=(Tokens(), Regions(),),
+    learns=(ITM, MLM, MRM, replace(VQA, labels=(MaskedTokens(),)))  # questions are masked like captions,
+    settings={"answers": 0, "region_attributes": 0},
+)

@@ -21,11 +21,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config
 from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pair_losses import pair_losses
+from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 # Name → blocks of each stage, groups, and channels of each group.
 RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
@@ -223,3 +225,14 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
     draw = torch.rand(features.shape[:2], generator=generator, device=generator.device)
     kept = draw.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
+
+
+RECIPE = Recipe(
+    PixelBERT,
+    PixelBERTConfig,
+    reads=(
+        Image(),
+        Tokens(),
+    ),
+    learns=(ITM, MLM, VQA),
+)

@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.single_stream import LARGE, TINY, Pretraining, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
+from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,14 @@ class UNITER(Pretraining):
         region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))
         distance = word_region_alignment(output.tokens, output.regions, word_mask, region_mask)  # (b,)
         return self.config.alignment_weight * torch.where(batch["match_label"] == 1, distance, -distance).mean()
+
+
+RECIPE = Recipe(
+    UNITER,
+    UNITERConfig,
+    reads=(
+        Tokens(),
+        Regions(),
+    ),
+    learns=OneOf(MLM, MRM, ITM),
+)

@@ -20,6 +20,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import MLP, NO_PADDING, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
@@ -27,6 +28,7 @@ from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.regions import box_sizes, masked_only, read_regions
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_kl
 from mmlearn.objectives.matching import image_text_matching
+from mmlearn.recipes import ITM, MLM, MRM, Recipe
 
 NORM_EPSILON = 1e-12  # as in BERT
 
@@ -297,3 +299,14 @@ def _check_connections(config: ViLBERTConfig) -> None:
     for name, places, depth in (("text", text, config.depth), ("visual", visual, config.visual_depth)):
         if list(places) != sorted(places) or any(not 0 <= place <= depth for place in places):
             raise ValueError(f"{name}_connections rise, from 0 to {depth} blocks; got {places}.")
+
+
+RECIPE = Recipe(
+    ViLBERT,
+    ViLBERTConfig,
+    reads=(
+        Tokens(),
+        Regions(),
+    ),
+    learns=(ITM, MLM, MRM),
+)

@@ -21,12 +21,14 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, ImageEmbedding, Transformer, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pair_losses import pair_losses
 from mmlearn.objectives.transport import word_region_alignment
+from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 
 @dataclass(frozen=True)
@@ -262,3 +264,14 @@ class ViLT(nn.Module):
             output.tokens[:, 1:], output.patches[:, 1:], words[:, 1:], output.patch_mask[:, 1:]
         )
         return (distance * (2 * match - 1)).mean()
+
+
+RECIPE = Recipe(
+    ViLT,
+    ViLTConfig,
+    reads=(
+        Image(),
+        Tokens(words=True),
+    ),
+    learns=(ITM, MLM, VQA),
+)

@@ -14,8 +14,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.single_stream import TINY, Pretraining, SingleStreamConfig
+from mmlearn.recipes import ITM, MLM, Recipe
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,14 @@ class VisualBERT(Pretraining):
         image = self.region_projection(regions) + self.region_types.weight[self.PICTURE] + self.region_positions[0]
         image = self.embedding.dropout(self.embedding.norm(image))
         return torch.cat([self.embedding(tokens, token_type), image], dim=1)
+
+
+RECIPE = Recipe(
+    VisualBERT,
+    VisualBERTConfig,
+    reads=(
+        Tokens(),
+        Regions(),
+    ),
+    learns=(ITM, MLM),
+)

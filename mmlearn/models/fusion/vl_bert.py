@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import TextEmbedding
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.single_stream import LARGE, TINY, Pretraining, SingleStreamConfig
+from mmlearn.recipes import MLM, MRM, Recipe
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,14 @@ class VLBERT(Pretraining):
         end = self.end_token + places[(behind + 1).clamp(max=len(places) - 1)]
         picture = torch.cat([image, end], dim=1) + segments.weight[self.PICTURE]
         return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
+
+
+RECIPE = Recipe(
+    VLBERT,
+    VLBERTConfig,
+    reads=(
+        Tokens(),
+        Regions(),
+    ),
+    learns=(MLM, MRM),
+)

@@ -12,18 +12,23 @@ Spectrograms come as the data has them: bring each band to mean 0 and variance 1
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import LogMel
+from mmlearn.evaluation.measures import row
+from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers import Config
 from mmlearn.models.speech.context_network import ContextNetwork
 from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise
 from mmlearn.objectives.reconstruction import masked_l1
-from mmlearn.objectives.speech import code_diversity, mask_spans
+from mmlearn.objectives.speech import code_diversity, code_perplexity, mask_spans
+from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -187,3 +192,27 @@ class DeCoAR2(nn.Module):
     def after_step(self) -> None:
         """Count the step, by which chance and the temperature go."""
         self.steps += 1
+
+
+def distance_of_hidden_frames(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How far rebuilt frames are from what was there. Chance: the mean of all sounds."""
+    off, blind, used = [], [], []
+    for batch in run.batches(samples):
+        mel, mask = batch["mel"], batch["mel_mask"]
+        masked = run.system.draw(mask).masked
+        output = run.system(mel, mask, masked)
+        off.append((output.mel - mel).mT[masked].abs())
+        blind.append(mel.mT[masked].abs())
+        used.append(output.probability[masked])
+    return {
+        "distance of hidden frames": row(all_hidden(off).mean(), torch.cat(blind).mean()),
+        f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
+    }
+
+
+RECIPE = Recipe(
+    DeCoAR2,
+    DeCoAR2Config,
+    reads=(LogMel(fixed="log-mels are rebuilt here"),),
+    learns=Objective("reconstruction", measures=(distance_of_hidden_frames,)),
+)

@@ -10,20 +10,23 @@ left out: a penalty on the size of the features, and gradients of the convolutio
 of a clip is hidden, in the official code two. k-means takes all frames at once, the official code's batches of them.
 One set of clusters is predicted, not an ensemble of several. When a text is learned, frames are hidden only where the
 batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.models.speech.encoder.standardise`. With the norm "group", of the base model, padding that is longer
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, padding that is longer
 changes what is heard, as it does there.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Clusters, Waveform
+from mmlearn.evaluation.measures import most_common, row
+from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers import Config
 from mmlearn.models.speech.encoder import (
     LARGE_SPEECH,
@@ -36,6 +39,7 @@ from mmlearn.models.speech.encoder import (
 )
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.speech import mask_spans, masked_cluster
+from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -182,3 +186,26 @@ def targets(
     scale = every.std(0).clamp(min=1e-6) if model is None else 1.0
     centroids = cluster(every / scale, clusters, generator=generator)
     return list(nearest(every / scale, centroids).split([len(rows) for rows in frames]))
+
+
+def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many numbers of hidden frames are guessed. Chance: always the commonest."""
+    guess, number = [], []
+    for batch in run.batches(samples):
+        waveform, mask = batch["waveform"], batch["waveform_mask"]
+        masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
+        number.append(batch["cluster"][masked])
+    guess, number = all_hidden(guess).cpu(), torch.cat(number).cpu()
+    return {"hidden numbers guessed": row((guess == number).float().mean(), most_common(number))}
+
+
+RECIPE = Recipe(
+    HuBERT,
+    HuBERTConfig,
+    reads=(
+        Waveform(),
+        Clusters(),
+    ),
+    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+)

@@ -12,18 +12,23 @@ target where its codes are; the official code compares vectors, which rounding m
 hidden frames, in Transformers sums. In evaluation diversity is that of the codes in use, as in Transformers; the
 official code has that of their probabilities. When a text is learned, frames are hidden only where the batch says so,
 and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.models.speech.encoder.standardise`. With the norm "group", of the base model, padding that is longer
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, padding that is longer
 changes what is heard, as it does there.
 """
 
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Waveform
+from mmlearn.evaluation.measures import row
+from mmlearn.evaluation.speech import all_hidden, found_among_distractors
 from mmlearn.layers import Config
 from mmlearn.models.speech.encoder import (
     LARGE_SPEECH,
@@ -34,7 +39,14 @@ from mmlearn.models.speech.encoder import (
     check_clips,
 )
 from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise
-from mmlearn.objectives.speech import code_diversity, distractor_contrast, mask_spans, sample_distractors
+from mmlearn.objectives.speech import (
+    code_diversity,
+    code_perplexity,
+    distractor_contrast,
+    mask_spans,
+    sample_distractors,
+)
+from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -187,3 +199,32 @@ class Wav2Vec2(nn.Module):
     def after_step(self) -> None:
         """Count the step, by which chance and the temperature go."""
         self.steps += 1
+
+
+def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How often a hidden frame is found among others of its clip, and how many codes are in use."""
+    right, chance, used = [], [], []
+    for batch in run.batches(samples):
+        waveform, mask = batch["waveform"], batch["waveform_mask"]
+        draws = run.system.draw(run.system.speech.frame_mask(waveform, mask))
+        output = run.system(waveform, mask, draws.masked)
+        found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
+        right.append(found[0].float())
+        chance.append(found[1])
+        used.append(output.probability[draws.masked])
+    return {
+        "hidden frames found": row(all_hidden(right).mean(), torch.cat(chance).mean()),
+        f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
+    }
+
+
+RECIPE = Recipe(
+    Wav2Vec2,
+    Wav2Vec2Config,
+    reads=(Waveform(),),
+    learns=Objective(
+        "contrastive",
+        {"contrastive": lambda config, batch: math.log(1 + config.distractors)},
+        measures=(hidden_frames_found,),
+    ),
+)

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Tokens
 from mmlearn.layers import Config
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
+from mmlearn.recipes import MLM, Recipe
 
 
 @dataclass(frozen=True)
@@ -125,3 +127,13 @@ class BERT(nn.Module):
         if not losses:
             raise ValueError("This BERT has no head to train: set masked_language_head in its configuration.")
         return losses
+
+
+RECIPE = Recipe(
+    BERT,
+    BERTConfig,
+    reads=(Tokens(),),
+    learns=MLM,
+    settings={"masked_language_head": True, "pooler": False},
+    published={"base": 109_482_240, "large": 335_141_888},
+)

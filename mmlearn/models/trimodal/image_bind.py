@@ -19,11 +19,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, LogMel, Tokens
+from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
 from mmlearn.models.trimodal.drop_token import maximum
 from mmlearn.names import choices
 from mmlearn.objectives import binding_loss, gather, same_caption
+from mmlearn.recipes import Objective, Recipe, ln_batch
 
 # What a batch holds of a modality, its values and what of them is real, where this is not called by its own name.
 INPUTS = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
@@ -223,3 +226,19 @@ class ImageBind(nn.Module):
 
 def _inputs(modality: str) -> tuple[str, str]:
     return INPUTS.get(modality, (modality, f"{modality}_mask"))
+
+
+RECIPE = Recipe(
+    ImageBind,
+    ImageBindConfig,
+    reads=(
+        Image(),
+        Tokens(),
+        LogMel(),
+    ),
+    learns=Objective(
+        "binding",
+        {"image_text": ln_batch, "image_audio": ln_batch},
+        measures=(retrieval("image", "text"), retrieval("image", "audio"), retrieval("audio", "text")),
+    ),
+)

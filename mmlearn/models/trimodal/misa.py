@@ -20,9 +20,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from mmlearn.data.fields import Labels, LogMel, Tokens, Video
+from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Config, Transformer
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
+from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -184,3 +187,16 @@ class MISA(nn.Module):
             "difference": config.difference_weight * difference,
             "reconstruction": config.reconstruction_weight * reconstruction,
         }
+
+
+RECIPE = Recipe(
+    MISA,
+    MISAConfig,
+    reads=(
+        Tokens(),
+        LogMel(bands="audio_width"),
+        Video(fps=10, shown=16),
+        Labels(source="order", into="outputs"),
+    ),
+    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+)

@@ -22,9 +22,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Labels, LogMel, Tokens, Video
+from mmlearn.evaluation.measures import classes
 from mmlearn.layers import MLP, Attention, Config, Transformer, sinusoidal_positions
 from mmlearn.layers.attention import Look
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
+from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -209,3 +212,16 @@ class MulT(nn.Module):
         for an empty batch.
         """
         return {"task": task_loss(self(**read_batch(batch, "MulT")).logits, batch["label"], F.l1_loss)}
+
+
+RECIPE = Recipe(
+    MulT,
+    MulTConfig,
+    reads=(
+        Tokens(),
+        LogMel(bands="audio_width"),
+        Video(fps=10, shown=16),
+        Labels(source="order", into="outputs"),
+    ),
+    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+)

@@ -13,9 +13,11 @@ and of these only what exists. Texts that are equal in a batch (``caption_id``) 
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +25,14 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Tokens, Video, Waveform
+from mmlearn.evaluation.measures import by_name, retrieval
 from mmlearn.layers import Config, TextEmbedding, Transformer
 from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens
 from mmlearn.objectives import gather, mil_nce, same_caption
+from mmlearn.recipes import Objective, Recipe, ln_batch
 
 MODALITIES = ("video", "audio", "text")
 
@@ -286,3 +291,28 @@ def _project(head: nn.Sequential, x: Float[Tensor, "b width"], exists: Bool[Tens
         raise ValueError("Batch norms compare rows: in training a batch holds at least two of each modality, not one.")
     projected = head(x[exists]) if rows else x.new_zeros(0, head[-1].num_features)
     return projected.new_zeros(len(x), projected.shape[1]).index_put((exists,), projected)
+
+
+def embedding(space: int, system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
+    """Videos lie in two spaces, that of sounds (0) and that of texts (1)."""
+    found = by_name(system, batch, modality, call)
+    return found[space] if modality == "video" else found
+
+
+RECIPE = Recipe(
+    VATT,
+    VATTConfig,
+    reads=(
+        Video(fps=10, image_size=64, frames=8),
+        Waveform(standard=False),
+        Tokens(),
+    ),
+    learns=Objective(
+        "nce",
+        {"nce": ln_batch},
+        measures=(
+            retrieval("video", "audio", partial(embedding, 0)),
+            retrieval("video", "text", partial(embedding, 1)),
+        ),
+    ),
+)

@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.data.fields import Image, Labels
+from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,14 @@ class ViT(nn.Module):
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
         return {"classification": F.cross_entropy(self(batch["image"]).logits, batch["label"])}
+
+
+RECIPE = Recipe(
+    ViT,
+    ViTConfig,
+    reads=(
+        Image(),
+        Labels(),
+    ),
+    learns=Objective("classification", {"classification": ln("num_classes")}, measures=(classes("pictures named"),)),
+)

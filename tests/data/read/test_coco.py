@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmlearn.training.measure import measure
 from PIL import Image
 
 from mmlearn.data import load
 from mmlearn.data.catalogue import held_out
 from mmlearn.data.read.coco import CocoCaptions, CocoFolder
-from mmlearn.training.measure import measure
 from mmlearn.training.runs import new_run
 
 pytest.importorskip("pycocotools")

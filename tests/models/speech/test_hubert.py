@@ -9,8 +9,9 @@ import torch
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
 from torch.utils.data import Dataset
 
+from mmlearn.data.speech_features import mfcc
 from mmlearn.layers import record_attention
-from mmlearn.models.speech.encoder import SpeechEncoderConfig, frame_count, mfcc
+from mmlearn.models.speech.encoder import SpeechEncoderConfig, frame_count
 from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig, targets
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.training import fit

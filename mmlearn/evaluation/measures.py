@@ -1,0 +1,271 @@
+"""What ``mmlearn evaluate`` prints: numbers by name, each beside what chance gives.
+
+A measure is a function of a run and of samples that the run has not seen. It knows the run's fields and the methods that
+systems share (``forward``, ``encode_image``, ``match``), and no system's name.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.data.fields import MaskedTokens, MatchLabel
+from mmlearn.evaluation.alignment import (
+    modality_gap,
+    occlusion_check,
+    pair_alignment,
+    pointing_accuracy,
+    pointing_chance,
+    random_patches,
+    uniformity,
+)
+from mmlearn.evaluation.answers import prior_guesses, vqa_accuracy
+from mmlearn.evaluation.mentions import Mentions, find_mentions
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.evaluation.reranking import rerank_both_ways
+from mmlearn.evaluation.retrieval import belongs, embed_each, median_rank, recall_at, similarity_both_ways
+
+Rows = dict[str, dict[str, float | None]]
+PICTURE = ("image", "pixel_mask", "regions", "boxes", "region_classes", "region_mask")
+CANDIDATES = 16  # of each query, that a fusion encoder looks at again
+
+
+def row(obtained: Any, chance: Any = None) -> dict[str, float | None]:
+    """A number, and what chance gives where that is known."""
+    return {"obtained": float(obtained), "chance": None if chance is None else float(chance)}
+
+
+def most_common(numbers: Int[Tensor, "n"]) -> float:
+    """The share of the number that occurs most often: the accuracy of always guessing it."""
+    return float(numbers.bincount().max() / len(numbers))
+
+
+def check_captions(samples: Sequence[Any], what: str) -> None:
+    """``ValueError`` where all samples have one caption."""
+    if len({sample.caption for sample in samples}) < 2:
+        raise ValueError(f"{what} needs at least two different captions, and these samples have one.")
+
+
+# Two modalities in one space.
+
+
+def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
+    """What ``encode_image``, ``encode_text`` and so on make of a batch."""
+    return call(getattr(system, f"encode_{modality}"), batch)
+
+
+def retrieval(one: str, other: str, encode: Callable = by_name) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how well two modalities, such as image and text, find each other.
+
+    Recall and median rank both ways, and how both lie in their space. Where the system can also ``match``, once more
+    after it looked at the likely ones together. A picture, text or sound that is repeated counts once, and everything
+    that stands beside it is right.
+    """
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        check_captions(samples, "Retrieval")
+        first, second = (embed_each(run, samples, modality, encode) for modality in (one, other))
+        positives = belongs(first.number, second.number)
+        both_ways = similarity_both_ways(first.embedding, second.embedding, second.mask)
+        rows = ranking_rows((one, other), both_ways, positives)
+        if hasattr(run.system, "match"):
+            both_ways = look_again(run, samples, first.first, second.first, both_ways)
+            rows |= ranking_rows((one, other), both_ways, positives, ", re-ranked")
+        if first.embedding.ndim == 2:
+            rows |= space_rows((one, other), first.embedding, second.embedding, positives)
+        return rows
+
+    return measure
+
+
+def ranking_rows(
+    names: tuple[str, str],
+    both_ways: tuple[Float[Tensor, "n m"], Float[Tensor, "m n"]],
+    positives: Bool[Tensor, "n m"],
+    how: str = "",
+) -> Rows:
+    """Recall and median rank in both directions. Chance: all similarities equal, ties broken at random."""
+    rows: Rows = {}
+    (one, other), (there, back) = names, both_ways
+    for name, matrix, right in ((f"{one} to {other}", there, positives), (f"{other} to {one}", back, positives.T)):
+        blind = torch.zeros_like(matrix)
+        for k in (1, 5, 10):
+            rows[f"{name} R@{k} of {matrix.shape[1]}{how}"] = row(
+                recall_at(k, matrix, right), recall_at(k, blind, right)
+            )
+        rows[f"{name} median rank{how}"] = row(median_rank(matrix, right), median_rank(blind, right))
+    return rows
+
+
+def space_rows(
+    names: tuple[str, str], one: Float[Tensor, "n d"], other: Float[Tensor, "m d"], positives: Bool[Tensor, "n m"]
+) -> Rows:
+    """How far apart both modalities lie, and how evenly each is spread."""
+    partner = other[positives.int().argmax(1)]
+    return {
+        "modality gap": row(modality_gap(one, partner)),
+        "alignment of pairs": row(pair_alignment(one, partner), 2.0),
+        f"uniformity of {names[0]}s": row(uniformity(one)),
+        f"uniformity of {names[1]}s": row(uniformity(other)),
+    }
+
+
+def look_again(
+    run: Any, samples: Sequence[Any], pictures: list[int], texts: list[int], both_ways: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Similarities in which the likely pairs are ranked by ``match``, picture and text read together."""
+    images = run.plain([samples[i] for i in pictures])["image"]
+    text = run.plain([samples[i] for i in texts])
+
+    def score(image: Tensor, words: Tensor) -> Tensor:
+        pair = (images[image], text["tokens"][words], text["mask"][words])
+        logits = run.system.match(*(part.to(run.device) for part in pair)).cpu()
+        return logits[:, 1] - logits[:, 0]
+
+    with evaluating(run.system):
+        return rerank_both_ways(*both_ways, score, CANDIDATES, generator=torch.Generator().manual_seed(0))
+
+
+# Words and their places.
+
+
+def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n p"] | None]) -> Callable:
+    """The measure of how often ``maps(run, batch, mentions)`` are highest where the named object is."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        if not getattr(samples[0], "links", ()):
+            return {}
+        mentions = find_mentions(samples, run.tokenizer, run.system.image_encoder.embedding.grid)
+        with evaluating(run.system):
+            found = maps(run, run.on_device(run.plain(samples)), mentions)
+        if found is None:
+            return {}
+        accuracy = pointing_accuracy(found.cpu(), mentions.region)
+        return {"pointing accuracy": row(accuracy, pointing_chance(mentions.region))}
+
+    return measure
+
+
+def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
+    """How much less similar picture and caption become when something is painted over, with controls."""
+    if not getattr(samples[0], "links", ()):
+        return {}
+    batch, picture = run.on_device(run.plain(samples)), run.field("image")
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (picture.mean, picture.std))
+    with evaluating(run.system):
+        text = run.system.encode_text(batch["tokens"], batch["mask"])
+
+    def score(image: Tensor) -> Tensor:
+        with evaluating(run.system):
+            seen = run.system.encode_image(((image - mean) / std).to(run.device))
+        if seen.ndim == 2:
+            return (seen * text).sum(-1).cpu()
+        cosine = einsum(seen, text, "b p d, b t d -> b t p").amax(-1)
+        return ((cosine * batch["mask"]).sum(-1) / batch["mask"].sum(-1)).cpu()
+
+    size, masks = samples[0].image.shape[-1], {}
+    for sample in samples:
+        named = [link.object for link in sample.links]
+        other = next(k for k in range(len(sample.objects)) if k not in named)
+        masks.setdefault("what the caption names", []).append(sample.masks[named[0]])
+        masks.setdefault("another object", []).append(sample.masks[other])
+        masks.setdefault("the ground", []).append(_empty_cell(sample, size))
+    masks = {name: torch.stack(each) for name, each in masks.items()}
+    masks["a random patch"] = random_patches(len(samples), (size, size), size // 4, torch.Generator().manual_seed(0))
+    falls = occlusion_check(score, torch.stack([sample.image for sample in samples]), masks)
+    return {f"similarity lost by hiding {name}": row(fall, 0.0) for name, fall in falls.items()}
+
+
+def _empty_cell(sample: Any, size: int) -> Bool[Tensor, "size size"]:
+    """A cell of the grid of a scene on which nothing stands."""
+    free = next(k for k in range(16) if k not in [item.cell for item in sample.objects])
+    cells = torch.zeros(4, 4, dtype=torch.bool)
+    cells[free // 4, free % 4] = True
+    return cells.repeat_interleave(size // 4, 0).repeat_interleave(size // 4, 1)
+
+
+# Picture and text read together.
+
+
+def matching(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many pairs are told from wrong ones, where half of the pictures have another one's caption."""
+    check_captions(samples, "Matching")
+    batch = run.label(run.plain(samples), MatchLabel())
+    guess = run.read(batch, lambda output, rows: output.match_logits.argmax(-1))
+    label, right = batch["match_label"], (guess == batch["match_label"]).float()
+    return {
+        "matching accuracy": row(right.mean(), 0.5),
+        "matching accuracy, true pairs": row(right[label == 1].mean(), 0.5),
+        "matching accuracy, wrong pairs": row(right[label == 0].mean(), 0.5),
+    }
+
+
+def masked_words(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many masked tokens are guessed, and how many beside the next pair's picture. Chance: the commonest token."""
+    batch = run.label(run.plain(samples), MaskedTokens())
+
+    def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+        masked = rows["token_label"] != -100
+        if getattr(output, "token_logits", None) is not None:
+            logits = output.token_logits[masked]
+        else:
+            logits = run.system.token_logits(output.tokens[masked])
+        return logits.argmax(-1) == rows["token_label"][masked]
+
+    chance = most_common(batch["token_label"][batch["token_label"] != -100])
+    rows = {"masked-word accuracy": row(run.read(batch, right).float().mean(), chance)}
+    if other := {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}:
+        blind = run.read(batch | other, right).float().mean()
+        rows["masked-word accuracy, another picture"] = row(blind, chance)
+    return rows
+
+
+def next_words(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many tokens of each caption are guessed from the picture and the tokens before."""
+    batch = run.plain(samples)
+
+    def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+        real = rows["mask"][:, 1:]
+        return output.token_logits[:, :-1][real].argmax(-1) == rows["tokens"][:, 1:][real]
+
+    chance = most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
+    return {"next-word accuracy": row(run.read(batch, right).float().mean(), chance)}
+
+
+def answers(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many questions are answered right: all, each kind, and all beside another sample's picture.
+
+    Chance is the answer that is commonest among these questions of the same kind.
+    """
+    if not hasattr(samples[0], "question"):
+        return {}
+    batch = run.plain(samples, "vqa")
+    far = len(samples) // 2  # neighbours may be asked about the same picture
+    other = batch | {name: batch[name].roll(far, 0) for name in PICTURE if name in batch}
+    guess, blind = (run.read(one, lambda output, rows: output.answer_logits.argmax(-1)) for one in (batch, other))
+    kinds = [sample.question.kind for sample in samples]
+    prior = vqa_accuracy(prior_guesses(kinds, kinds, batch["answer"]), batch["answer"], kinds)
+    found = vqa_accuracy(guess, batch["answer"], kinds)
+    rows = {f"answer {name.replace('/', ', ')}": row(found[name], prior[name]) for name in sorted(found)}
+    wrong = vqa_accuracy(blind, batch["answer"])["accuracy"]
+    return rows | {"answer accuracy, another picture": row(wrong, prior["accuracy"])}
+
+
+# One of several names.
+
+
+def classes(what: str) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many samples get their right ``label``. Chance: always the commonest."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        guess, label = [], []
+        for batch in run.batches(samples):
+            guess.append(run.call(run.system.forward, batch).logits.argmax(-1).cpu())
+            label.append(batch["label"].cpu())
+        guess, label = torch.cat(guess), torch.cat(label)
+        return {what: row((guess == label).float().mean(), most_common(label))}
+
+    return measure

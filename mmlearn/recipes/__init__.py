@@ -1,0 +1,22 @@
+"""What a system reads, what it learns from, in which stages, and how it is measured: in a few lines at its file's foot."""
+
+from mmlearn.recipes.chance import ln, ln_batch
+from mmlearn.recipes.objectives import ITC, ITM, ITM_INSIDE, LM, MLM, MRM, VQA
+from mmlearn.recipes.recipe import Objective, OneOf, Recipe, Stage, Turn
+
+__all__ = [
+    "ITC",
+    "ITM",
+    "ITM_INSIDE",
+    "LM",
+    "MLM",
+    "MRM",
+    "VQA",
+    "Objective",
+    "OneOf",
+    "Recipe",
+    "Stage",
+    "Turn",
+    "ln",
+    "ln_batch",
+]

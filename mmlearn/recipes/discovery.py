@@ -1,0 +1,50 @@
+"""Which systems there are: every file of :mod:`mmlearn.models` with a recipe at its foot. No list names them."""
+
+import re
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import mmlearn.models
+from mmlearn.names import choices
+from mmlearn.recipes.recipe import Recipe
+
+FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
+
+
+def system_files() -> dict[str, Path]:
+    """Each system's name and file: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
+    return {path.stem.replace("_", "-"): path for path in sorted(_files()) if FOOT.search(path.read_text("utf-8"))}
+
+
+def _files() -> list[Path]:
+    return [path for folder in mmlearn.models.__path__ for path in Path(folder).rglob("*.py")]
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of a system, by its name or by the path of a file of one's own. ``ValueError`` where there is none."""
+    path = Path(name)
+    if path.suffix == ".py" and path.is_file():
+        return _recipe_in(path.resolve())
+    known = system_files()
+    if name not in known:
+        raise ValueError(f"There is no system {name!r}; {choices(name, known)}.")
+    return import_module(module_name(known[name])).RECIPE
+
+
+def module_name(path: Path) -> str:
+    """The dotted name under which a file of :mod:`mmlearn.models` is imported."""
+    folder = next(Path(folder) for folder in mmlearn.models.__path__ if path.is_relative_to(folder))
+    return ".".join((mmlearn.models.__name__, *path.relative_to(folder).with_suffix("").parts))
+
+
+@cache
+def _recipe_in(path: Path) -> Recipe:
+    spec = spec_from_file_location(f"mmlearn_of_yours.{path.stem}", path)
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "RECIPE", None), Recipe):
+        raise ValueError(f"{path} has no RECIPE at its foot.")
+    return module.RECIPE

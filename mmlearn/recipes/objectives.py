@@ -1,0 +1,33 @@
+"""The objectives that many systems share: each with its labels, its chance and its measures."""
+
+from dataclasses import replace
+from typing import Any
+
+from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields.texts import Answers
+from mmlearn.evaluation.measures import answers, masked_words, matching, next_words, retrieval
+from mmlearn.recipes.chance import ln, ln_batch
+from mmlearn.recipes.recipe import Objective
+
+
+class Asked:
+    """A sample whose text is its question."""
+
+    def __init__(self, sample: Any):
+        self.sample, self.caption = sample, sample.question.text
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sample":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.sample, name)
+
+
+ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),), samples=5000)
+ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching,))
+ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
+MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
+MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),))
+LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
+VQA = Objective(
+    "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
+)

@@ -1,0 +1,100 @@
+"""The folder that a training writes to: that it holds no other run, and what is left where training fails."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mmlearn.training.checkpoint import checkpoints
+from mmlearn.training.runs import Run
+
+NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
+
+
+def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool) -> None:
+    """Refuse to overwrite a run, and to go on with other settings or data than it was started with.
+
+    ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
+    there is nothing to ``resume``, or where a file of the run is missing.
+    """
+    path = output / "config.json"
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; give a folder.")
+    if not path.exists():
+        if resume:
+            raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
+        if (output / "model.safetensors").exists():
+            raise ValueError(f"{output} holds a model already; give another folder.")
+        return
+    if not resume:
+        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
+    if changed := _changes(path, run, training):
+        raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
+    """What differs between a run that was started and one that would go on with it."""
+    with TemporaryDirectory() as folder:
+        now = json.loads(json.dumps(run.to_dict(Path(folder)) | {"training": training}))  # tuples are lists there
+    try:
+        before = json.loads(path.read_text())
+        started = {**before, **before["training"]}
+        wanted = {**now, **now["training"]}
+        changed = [
+            f"{name} was {started.get(name)!r}, now {value!r}"
+            for name, value in wanted.items()
+            if name not in NOT_COMPARED and started.get(name) != value
+        ]
+        if before["config"] != now["config"]:
+            changed.append("the model is another one")
+        # Without a checkpoint a run starts once more, and its fields are written again.
+        if (
+            not changed
+            and checkpoints(path.parent / "checkpoints")
+            and not _same_data(run, before["fields"], path.parent)
+        ):
+            changed.append("the data is other data")
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    return changed
+
+
+def _same_data(run: Run, before: dict[str, Any], folder: Path) -> bool:
+    """Whether fields learned the same from their data, but for rounding."""
+    for item in run.fields.values():
+        kept = item.load(folder, before[next(iter(item.holds))])
+        if hasattr(item, "tokenizer") and kept.tokenizer.engine.get_vocab() != item.tokenizer.engine.get_vocab():
+            return False
+        if not all(_alike(getattr(kept, name), getattr(item, name)) for name in item.known):
+            return False
+    return True
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-2, abs_tol=1e-2)
+    return one == other
+
+
+@contextmanager
+def nothing_half_written(output: Path) -> Iterator[None]:
+    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    before = set(output.glob("*"))
+    try:
+        yield
+    except BaseException:
+        if not checkpoints(output / "checkpoints"):
+            for path in set(output.glob("*")) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in made:
+                path.rmdir()
+        raise
