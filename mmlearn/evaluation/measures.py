@@ -1,7 +1,7 @@
 """What ``mmlearn evaluate`` prints: numbers by name, each beside what chance gives.
 
-A measure is a function of a run and of samples that the run has not seen. It knows the run's fields and the methods that
-systems share (``forward``, ``encode_image``, ``match``), and no system's name.
+A measure is a function of a run and of samples that the run has not seen. It knows the run's fields and the methods
+that systems share (``forward``, ``encode_image``, ``match``), and no system's name.
 """
 
 from collections.abc import Callable, Sequence

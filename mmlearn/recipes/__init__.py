@@ -1,4 +1,4 @@
-"""What a system reads, what it learns from, in which stages, and how it is measured: in a few lines at its file's foot."""
+"""What a system reads, what it learns, in which stages, and how that is measured: the foot of its file."""
 
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.objectives import ITC, ITM, ITM_INSIDE, LM, MLM, MRM, VQA

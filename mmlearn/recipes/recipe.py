@@ -64,7 +64,7 @@ class Turn:
     moves: tuple[str, ...] = ()
 
     def moved(self, system: nn.Module) -> list[str]:
-        """The names of the parameters that this turn trains. ``ValueError`` for a part that the system does not have."""
+        """The names of the parameters that this turn trains. ``ValueError`` for a part that there is not."""
         names = [name for name, parameter in system.named_parameters() if parameter.requires_grad]
         for part in self.moves:
             if not any(name.startswith(part) for name in names):

@@ -28,9 +28,9 @@ def evaluate(
     Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the system reads; and
     ``ValueError`` where nothing that it learned has a measure.
     """
-    options = {
-        key: value for item in run.fields.values() for key, value in item.data_options(run.system.config).items()
-    }
+    options = {}
+    for item in run.fields.values():
+        options |= item.data_options(run.system.config)
     samples = load(data, split or held_out(data), **asked(data, language=language, skip_bad=skip_bad, **options))
     objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
     limit = min(limit, *(one.samples for one in objectives))

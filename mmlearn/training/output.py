@@ -51,12 +51,10 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
         ]
         if before["config"] != now["config"]:
             changed.append("the model is another one")
-        # Without a checkpoint a run starts once more, and its fields are written again.
-        if (
-            not changed
-            and checkpoints(path.parent / "checkpoints")
-            and not _same_data(run, before["fields"], path.parent)
-        ):
+        going_on = bool(
+            checkpoints(path.parent / "checkpoints")
+        )  # else it starts once more, and writes its fields again
+        if not changed and going_on and not _same_data(run, before["fields"], path.parent):
             changed.append("the data is other data")
     except FileNotFoundError:
         raise

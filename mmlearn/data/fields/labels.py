@@ -67,7 +67,7 @@ class MaskedTokens(Label):
 
 @dataclass(frozen=True)
 class MaskedRegions(Label):
-    """Some ``regions`` become 0: ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) what all of them were.
+    """Some ``regions`` become 0: ``masked_regions`` (b, p) says which, ``region_target`` (b, p, f) what all were.
 
     Serves regression and both classifications. Source: Chen et al. 2020 (UNITER), section 3.2.
     """

@@ -35,7 +35,7 @@ class Tokens(Field):
     vocab_size: int = 1024  # at most
     max_length: int = 32  # at most
 
-    optional = ("caption_id",)
+    optional = ("caption_id", "word")
     needs = "caption"
 
     def __post_init__(self) -> None:

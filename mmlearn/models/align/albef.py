@@ -289,9 +289,6 @@ class ALBEF(nn.Module):
 RECIPE = Recipe(
     ALBEF,
     ALBEFConfig,
-    reads=(
-        Image(),
-        Tokens(),
-    ),
-    learns=(replace(ITC, chance={}), ITM_INSIDE, MLM),  # ITC is among the batch and the queue,
+    reads=(Image(), Tokens()),
+    learns=(replace(ITC, chance={}), ITM_INSIDE, MLM),  # ITC is among the batch and the queue
 )

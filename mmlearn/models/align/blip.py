@@ -306,9 +306,6 @@ class BLIP(nn.Module):
 RECIPE = Recipe(
     BLIP,
     BLIPConfig,
-    reads=(
-        Image(),
-        Tokens(),
-    ),
-    learns=(replace(ITC, chance={}), ITM_INSIDE, LM),  # ITC is among the batch and the queue,
+    reads=(Image(), Tokens()),
+    learns=(replace(ITC, chance={}), ITM_INSIDE, LM),  # ITC is among the batch and the queue
 )

@@ -186,10 +186,7 @@ class AST(nn.Module):
 RECIPE = Recipe(
     AST,
     ASTConfig,
-    reads=(
-        LogMel(),
-        Labels(),
-    ),
+    reads=(LogMel(), Labels()),
     learns=Objective(
         "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
     ),

@@ -270,9 +270,6 @@ class CLAP(nn.Module):
 RECIPE = Recipe(
     CLAP,
     CLAPConfig,
-    reads=(
-        LogMel(),
-        Tokens(),
-    ),
+    reads=(LogMel(), Tokens()),
     learns=Objective("atc", {"atc": ln_batch}, measures=(retrieval("audio", "text"),)),
 )

@@ -322,10 +322,6 @@ def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[
 RECIPE = Recipe(
     AVHuBERT,
     AVHuBERTConfig,
-    reads=(
-        Video(),
-        LogMel(),
-        Clusters(every=2),
-    ),
+    reads=(Video(), LogMel(), Clusters(every=2)),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
 )

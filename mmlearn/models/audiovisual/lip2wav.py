@@ -263,9 +263,6 @@ def distance_of_speech(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, 
 RECIPE = Recipe(
     Lip2Wav,
     Lip2WavConfig,
-    reads=(
-        Video(),
-        LogMel(fixed="log-mels are what is learned"),
-    ),
+    reads=(Video(), LogMel(fixed="log-mels are what is learned")),
     learns=Objective("reconstruction", measures=(distance_of_speech,)),
 )

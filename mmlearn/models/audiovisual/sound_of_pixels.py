@@ -289,9 +289,6 @@ def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | 
 RECIPE = Recipe(
     SoundOfPixels,
     SoundOfPixelsConfig,
-    reads=(
-        Video(fps=10),
-        Waveform(standard=False),
-    ),
+    reads=(Video(fps=10), Waveform(standard=False)),
     learns=Objective("mask", measures=(separation,)),
 )

@@ -168,10 +168,7 @@ def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float
 RECIPE = Recipe(
     CLIP,
     CLIPConfig,
-    reads=(
-        Image(),
-        Tokens(),
-    ),
+    reads=(Image(), Tokens()),
     learns=Objective(
         "itc", {"itc": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion), samples=ITC.samples
     ),

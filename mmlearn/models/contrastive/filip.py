@@ -119,10 +119,7 @@ def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float
 RECIPE = Recipe(
     FILIP,
     FILIPConfig,
-    reads=(
-        Image(),
-        Tokens(whole=True),
-    ),
+    reads=(Image(), Tokens(whole=True)),
     learns=Objective(
         "itc",
         {"late_interaction": ln_batch},

@@ -98,10 +98,7 @@ class LiT(nn.Module):
 RECIPE = Recipe(
     LiT,
     LiTConfig,
-    reads=(
-        Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-        Tokens(),
-    ),
+    reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
     learns=ITC,
     build=lambda config: LiT(config, load_backbone()),  # which normalises pictures itself
 )

@@ -154,9 +154,6 @@ class SigLIP(nn.Module):
 RECIPE = Recipe(
     SigLIP,
     SigLIPConfig,
-    reads=(
-        Image(),
-        Tokens(whole=True),
-    ),
-    learns=replace(ITC, chance={}),  # the sigmoid loss starts where its bias puts it,
+    reads=(Image(), Tokens(whole=True)),
+    learns=replace(ITC, chance={}),  # the sigmoid loss starts where its bias puts it
 )

@@ -11,7 +11,7 @@ Questions count where picture and text match, by the one answer given, or by sof
 of the official fine-tuning. Norms have the epsilon of BERT.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -21,8 +21,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedTokens, Regions, Tokens
-from mmlearn.recipes import ITM, MLM, MRM, VQA, Recipe
-from dataclasses import replace
 from mmlearn.layers import NO_PADDING, Attention, Config, Padding, TransformerBlock
 from mmlearn.layers.attention import co_attention
 from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
@@ -36,6 +34,7 @@ from mmlearn.objectives.masked import (
     smooth_region_regression,
 )
 from mmlearn.objectives.matching import image_text_matching
+from mmlearn.recipes import ITM, MLM, MRM, VQA, Recipe
 
 NORM_EPSILON = 1e-12  # as in BERT
 
@@ -303,7 +302,7 @@ def answer_loss(
 RECIPE = Recipe(
     LXMERT,
     LXMERTConfig,
-    reads=(Tokens(), Regions(),),
-    learns=(ITM, MLM, MRM, replace(VQA, labels=(MaskedTokens(),)))  # questions are masked like captions,
+    reads=(Tokens(), Regions()),
+    learns=(ITM, MLM, MRM, replace(VQA, labels=(MaskedTokens(),))),  # questions are masked like captions
     settings={"answers": 0, "region_attributes": 0},
 )

@@ -230,9 +230,6 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
 RECIPE = Recipe(
     PixelBERT,
     PixelBERTConfig,
-    reads=(
-        Image(),
-        Tokens(),
-    ),
+    reads=(Image(), Tokens()),
     learns=(ITM, MLM, VQA),
 )

@@ -85,9 +85,6 @@ class UNITER(Pretraining):
 RECIPE = Recipe(
     UNITER,
     UNITERConfig,
-    reads=(
-        Tokens(),
-        Regions(),
-    ),
+    reads=(Tokens(), Regions()),
     learns=OneOf(MLM, MRM, ITM),
 )

@@ -304,9 +304,6 @@ def _check_connections(config: ViLBERTConfig) -> None:
 RECIPE = Recipe(
     ViLBERT,
     ViLBERTConfig,
-    reads=(
-        Tokens(),
-        Regions(),
-    ),
+    reads=(Tokens(), Regions()),
     learns=(ITM, MLM, MRM),
 )

@@ -269,9 +269,6 @@ class ViLT(nn.Module):
 RECIPE = Recipe(
     ViLT,
     ViLTConfig,
-    reads=(
-        Image(),
-        Tokens(words=True),
-    ),
+    reads=(Image(), Tokens(words=True)),
     learns=(ITM, MLM, VQA),
 )

@@ -57,9 +57,6 @@ class VisualBERT(Pretraining):
 RECIPE = Recipe(
     VisualBERT,
     VisualBERTConfig,
-    reads=(
-        Tokens(),
-        Regions(),
-    ),
+    reads=(Tokens(), Regions()),
     learns=(ITM, MLM),
 )

@@ -109,9 +109,6 @@ class VLBERT(Pretraining):
 RECIPE = Recipe(
     VLBERT,
     VLBERTConfig,
-    reads=(
-        Tokens(),
-        Regions(),
-    ),
+    reads=(Tokens(), Regions()),
     learns=(MLM, MRM),
 )

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Clusters, Waveform
+from mmlearn.data.speech_features import mfcc
 from mmlearn.evaluation.measures import most_common, row
 from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers import Config
@@ -35,7 +36,6 @@ from mmlearn.models.speech.encoder import (
     SpeechEncoder,
     SpeechEncoderConfig,
     check_clips,
-    mfcc,
 )
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.speech import mask_spans, masked_cluster
@@ -203,9 +203,6 @@ def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[
 RECIPE = Recipe(
     HuBERT,
     HuBERTConfig,
-    reads=(
-        Waveform(),
-        Clusters(),
-    ),
+    reads=(Waveform(), Clusters()),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
 )

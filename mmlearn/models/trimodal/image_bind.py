@@ -231,11 +231,7 @@ def _inputs(modality: str) -> tuple[str, str]:
 RECIPE = Recipe(
     ImageBind,
     ImageBindConfig,
-    reads=(
-        Image(),
-        Tokens(),
-        LogMel(),
-    ),
+    reads=(Image(), Tokens(), LogMel()),
     learns=Objective(
         "binding",
         {"image_text": ln_batch, "image_audio": ln_batch},

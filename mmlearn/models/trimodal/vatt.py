@@ -302,11 +302,7 @@ def embedding(space: int, system: Any, batch: dict[str, Tensor], modality: str, 
 RECIPE = Recipe(
     VATT,
     VATTConfig,
-    reads=(
-        Video(fps=10, image_size=64, frames=8),
-        Waveform(standard=False),
-        Tokens(),
-    ),
+    reads=(Video(fps=10, image_size=64, frames=8), Waveform(standard=False), Tokens()),
     learns=Objective(
         "nce",
         {"nce": ln_batch},

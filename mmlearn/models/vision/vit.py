@@ -77,9 +77,6 @@ class ViT(nn.Module):
 RECIPE = Recipe(
     ViT,
     ViTConfig,
-    reads=(
-        Image(),
-        Labels(),
-    ),
+    reads=(Image(), Labels()),
     learns=Objective("classification", {"classification": ln("num_classes")}, measures=(classes("pictures named"),)),
 )
