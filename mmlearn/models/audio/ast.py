@@ -20,7 +20,8 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, Transformer
+from mmlearn.layers import Config
+from mmlearn.layers.padded import Transformer
 from mmlearn.models.audio.encoder import patchify_frames, patchify_mel
 from mmlearn.models.audio.mel import check_mel
 

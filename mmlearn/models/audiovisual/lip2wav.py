@@ -24,7 +24,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, Transformer, sinusoidal_positions
+from mmlearn.layers import Config, sinusoidal_positions
+from mmlearn.layers.padded import Transformer
 from mmlearn.objectives.reconstruction import masked_l1
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Config
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 
 
 @dataclass(frozen=True)

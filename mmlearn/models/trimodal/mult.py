@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import MLP, Attention, Config, Transformer, sinusoidal_positions
-from mmlearn.layers.attention import Look
+from mmlearn.layers import MLP, Config, sinusoidal_positions
+from mmlearn.layers.padded import Attention, Transformer
+from mmlearn.models.fusion.streams import Look
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 
 

@@ -23,7 +23,8 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, TextEmbedding, Transformer
+from mmlearn.layers import Config, TextEmbedding
+from mmlearn.layers.padded import Transformer
 from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens
