@@ -33,6 +33,7 @@ class FastTransformer(Transformer):
         bias: Float[Tensor, "#b #h #q #q"] | None = None,
         rotary: Float[Tensor, "*#b q half"] | None = None,
     ) -> Float[Tensor, "b *r d"]:
+        """As the plain transformer's."""
         last = self.blocks[-1]
         by_query = (
             bias is not None or rotary is not None or any(m is not None and m.ndim > 2 for m in (mask, context_mask))
