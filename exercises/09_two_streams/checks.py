@@ -8,8 +8,8 @@ from torch import Tensor
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
 from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, task
 from mmlearn.layers import attention
-from mmlearn.layers.attention import co_attention
 from mmlearn.models.fusion.regions import box_sizes
+from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import smooth_region_regression
 
 

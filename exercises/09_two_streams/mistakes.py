@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
-from mmlearn.layers.attention import co_attention
 from mmlearn.models.fusion.regions import box_sizes
+from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import smooth_region_regression
 
 # Two streams.

@@ -1,32 +1,38 @@
 """What at least three systems share."""
 
-from mmlearn.layers.attention import Attention, attention, attention_weights, record_attention
+from mmlearn.layers.attention import Attention, attention, attention_weights
 from mmlearn.layers.config import Config
-from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, patchify, sinusoidal_positions
+from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, patchify
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
-from mmlearn.layers.padding import NO_PADDING, Padding
+from mmlearn.layers.language import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.pooling import AttentionPooling, select_tokens
-from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock
+from mmlearn.layers.positions import rotary_angles, rotate, sinusoidal_positions
+from mmlearn.layers.recording import record_attention
+from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock, TransformerConfig
 
 __all__ = [
     "MLP",
-    "NO_PADDING",
     "Attention",
     "AttentionPooling",
+    "BERTEmbedding",
+    "BERTEncoderConfig",
     "Config",
     "ImageEmbedding",
     "ImageEncoder",
     "ImageEncoderConfig",
-    "Padding",
+    "MaskedLanguageHead",
     "TextEmbedding",
     "TextEncoder",
     "TextEncoderConfig",
     "Transformer",
     "TransformerBlock",
+    "TransformerConfig",
     "attention",
     "attention_weights",
     "patchify",
     "record_attention",
+    "rotary_angles",
+    "rotate",
     "select_tokens",
     "sinusoidal_positions",
 ]

@@ -50,6 +50,9 @@ class Config:
             raise ValueError(
                 f"{cls.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}."
             )
+        needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+        if missing := [name for name in needed if name not in values]:
+            raise ValueError(f"{cls.__name__} needs {', '.join(missing)} as well.")
         for name, value in values.items():
             hint = hints[name]
             if isinstance(hint, type) and issubclass(hint, Config) and isinstance(value, dict):

@@ -139,16 +139,3 @@ class TextEmbedding(nn.Module):
             count = self.tokens.num_embeddings
             wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
             raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
-
-
-def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:
-    r"""Positions that need no learning: a clock hand for every pair of features.
-
-    .. math:: PE_{(pos, 2i)} = \sin(pos / 10000^{2i/d}), \quad PE_{(pos, 2i+1)} = \cos(pos / 10000^{2i/d})
-
-    Raises ``ValueError`` for an odd width. Source: Vaswani et al. 2017, section 3.5.
-    """
-    if width % 2:
-        raise ValueError(f"Sines and cosines come in pairs: width must be even, got {width}.")
-    angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
-    return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")

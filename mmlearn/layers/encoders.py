@@ -8,22 +8,17 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding
-from mmlearn.layers.transformer import Transformer
+from mmlearn.layers.transformer import Transformer, TransformerConfig
 
 
 @dataclass(frozen=True)
-class ImageEncoderConfig(Config):
+class ImageEncoderConfig(TransformerConfig):
     image_size: int | tuple[int, int] = 224  # pixels; (height, width) where they differ
     patch_size: int = 16  # pixels
     width: int = 768
     depth: int = 12
     num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-5
-    dropout: float = 0.0
     class_token: bool = True  # SigLIP has none and pools by attention
     convolutions: bool = False  # read patches by a few convolutions, for little data
     embedding_norm: bool = False  # CLIP normalises before the first block, and so leaves out the patch bias
@@ -32,7 +27,7 @@ class ImageEncoderConfig(Config):
 class ImageEncoder(nn.Module):
     """Patches → class token → positions → (norm) → transformer → norm. Returns (b, n, d), the class token first.
 
-    With ``read`` (b,) only that token of each picture is computed to the end: (b, 1, d).
+    :meth:`read` returns only the token at a position, 0 for the class token: (b, d).
     Source: Dosovitskiy et al. 2021 (ViT), equations 1 to 4; Radford et al. 2021 (CLIP), section 2.4 for the extra norm.
     """
 
@@ -49,40 +44,30 @@ class ImageEncoder(nn.Module):
         self.embedding_norm = (
             nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.embedding_norm else nn.Identity()
         )
-        self.transformer = Transformer(
-            config.width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=config.norm_epsilon,
-            dropout=config.dropout,
-        )
+        self.transformer = Transformer(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
-    def forward(
-        self, image: Float[Tensor, "b 3 height width"], read: Int[Tensor, "b"] | None = None
-    ) -> Float[Tensor, "b n d"]:
-        return self.norm(self.transformer(self.embedding_norm(self.embedding(image)), read=read))
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+        return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
+
+    def read(self, image: Float[Tensor, "b 3 height width"], position: int) -> Float[Tensor, "b d"]:
+        return self.norm(self.transformer.read(self.embedding_norm(self.embedding(image)), position))
 
 
 @dataclass(frozen=True)
-class TextEncoderConfig(Config):
+class TextEncoderConfig(TransformerConfig):
     vocab_size: int = 49408
     max_length: int = 77  # tokens
     width: int = 512
     depth: int = 12
     num_heads: int = 8
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-5
-    dropout: float = 0.0
     causal: bool = True  # SigLIP reads both ways
 
 
 class TextEncoder(nn.Module):
-    """Tokens → positions → transformer → norm. Returns (b, t, d), or with ``read`` (b,) that token alone, (b, 1, d).
+    """Tokens → positions → transformer → norm. Returns (b, t, d).
 
+    :meth:`read` returns only the token at a position, which may be another in every row: (b, d).
     Source: Radford et al. 2021 (CLIP), section 2.4.
     """
 
@@ -90,21 +75,13 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.causal = config.causal
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
-        self.transformer = Transformer(
-            config.width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=config.norm_epsilon,
-            dropout=config.dropout,
-        )
+        self.transformer = Transformer(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
-    def forward(
-        self,
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        read: Int[Tensor, "b"] | None = None,
-    ) -> Float[Tensor, "b n d"]:
-        return self.norm(self.transformer(self.embedding(tokens), mask, self.causal, read=read))
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        return self.norm(self.transformer(self.embedding(tokens), mask, self.causal))
+
+    def read(
+        self, tokens: Int[Tensor, "b t"], position: int | Int[Tensor, "b"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        return self.norm(self.transformer.read(self.embedding(tokens), position, mask, self.causal))

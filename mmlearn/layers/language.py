@@ -3,13 +3,33 @@
 Source: Devlin et al. 2019 (BERT), section 3 and figure 2, and the official code.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import TextEmbedding
-from mmlearn.layers.transformer import ACTIVATIONS, Transformer
+from mmlearn.layers.transformer import TransformerConfig
+
+
+@dataclass(frozen=True)
+class BERTEncoderConfig(TransformerConfig):
+    """A text and the transformer that reads it, at BERT-base's sizes. Systems nest it, or inherit it and add to it."""
+
+    vocab_size: int = 30_522
+    max_length: int = 512  # tokens
+    token_types: int = 2  # sentences or modalities that are told apart; 0: none
+    pad_token: int = 0  # its vector does not learn by being looked up
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    norm_first: bool = False
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    initial_std: float = 0.02  # of weights and tables
 
 
 class BERTEmbedding(TextEmbedding):
@@ -19,28 +39,20 @@ class BERTEmbedding(TextEmbedding):
     no gradient from being looked up. Errors as in :class:`~mmlearn.layers.TextEmbedding`.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        width: int,
-        max_length: int,
-        *,
-        token_types: int = 2,
-        pad_token: int = 0,
-        norm_epsilon: float = 1e-12,
-        dropout: float = 0.0,
-    ):
-        super().__init__(vocab_size, width, max_length)
-        self.tokens.padding_idx = pad_token
-        self.token_types = nn.Embedding(token_types, width)
-        self.norm = nn.LayerNorm(width, eps=norm_epsilon)
-        self.dropout = nn.Dropout(dropout)
+    def __init__(self, config: BERTEncoderConfig):
+        super().__init__(config.vocab_size, config.width, config.max_length)
+        self.tokens.padding_idx = config.pad_token
+        self.token_types = nn.Embedding(config.token_types, config.width) if config.token_types else None
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], token_type: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        token_type = torch.zeros_like(tokens) if token_type is None else token_type
-        return self.dropout(self.norm(super().forward(tokens) + self.token_types(token_type)))
+        x = super().forward(tokens)
+        if self.token_types is not None:
+            x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
+        return self.dropout(self.norm(x))
 
 
 class MaskedLanguageHead(nn.Module):
@@ -48,43 +60,18 @@ class MaskedLanguageHead(nn.Module):
 
     .. math:: \mathrm{logits} = E\, \mathrm{LN}(\phi(W h + b)) + c
 
-    Takes states of any leading shape, for only the masked ones need be read.
+    Takes states of any leading shape, because only the masked ones need be read.
     """
 
-    def __init__(self, width: int, vocab_size: int, *, activation: str = "gelu", norm_epsilon: float = 1e-12):
+    def __init__(self, config: BERTEncoderConfig):
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.activation = ACTIVATIONS[activation]
-        self.norm = nn.LayerNorm(width, eps=norm_epsilon)
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.dense = nn.Linear(config.width, config.width)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, x: Float[Tensor, "... d"], token_table: Float[Tensor, "v d"]) -> Float[Tensor, "... v"]:
         return F.linear(self.norm(self.activation(self.dense(x))), token_table, self.bias)
-
-
-def bert_transformer(
-    width: int,
-    depth: int,
-    num_heads: int,
-    *,
-    mlp_width: int | None = None,
-    context_width: int | None = None,
-    activation: str = "gelu",
-    norm_epsilon: float = 1e-12,
-    dropout: float = 0.0,
-) -> Transformer:
-    """A transformer whose blocks are BERT's: normalised after each branch."""
-    return Transformer(
-        width,
-        depth,
-        num_heads,
-        mlp_width=mlp_width,
-        context_width=context_width,
-        activation=activation,
-        norm_first=False,
-        norm_epsilon=norm_epsilon,
-        dropout=dropout,
-    )
 
 
 def pooler(width: int) -> nn.Sequential:

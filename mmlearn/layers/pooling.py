@@ -27,6 +27,12 @@ class AttentionPooling(nn.Module):
         return self.attention(queries, x, mask=mask)
 
 
-def select_tokens(x: Float[Tensor, "b n d"], position: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
-    """The token at ``position`` of each row."""
-    return x[torch.arange(len(x), device=x.device), position]
+def select_tokens(x: Float[Tensor, "b n d"], position: int | Int[Tensor, "b *r"]) -> Float[Tensor, "b *r d"]:
+    """The token of each row at a position: (b, d). With positions (b, r) r tokens of each row: (b, r, d).
+
+    A number is the same position in every row, and -1 the last one.
+    """
+    if isinstance(position, int):
+        return x[:, position]
+    row = torch.arange(len(x), device=x.device).view(-1, *[1] * (position.ndim - 1))
+    return x[row, position]

@@ -19,6 +19,7 @@ from mmlearn.files import written_whole
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
+from mmlearn.training.speed import speed_up
 
 
 class _Loss(nn.Module):
@@ -115,7 +116,7 @@ def fit(
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     history = []
     hidden = not (progress and accelerator.is_main_process)
-    with closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
+    with speed_up(system), closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
         for step in range(start, steps):
             metrics = _step(accelerator, updates, loader, accumulate, max_norm, rates[step])
             if hasattr(system, "after_step"):

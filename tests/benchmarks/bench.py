@@ -36,8 +36,10 @@ def ours(width, depth, heads, size, patch, **_):
 
     model = CLIP(
         CLIPConfig(
-            image=ImageEncoderConfig(size, patch, width, depth, heads, activation="quick_gelu", embedding_norm=True),
-            text=TextEncoderConfig(VOCAB, LENGTH, width, depth, heads, activation="quick_gelu"),
+            image=ImageEncoderConfig(
+                width, depth, heads, image_size=size, patch_size=patch, activation="quick_gelu", embedding_norm=True
+            ),
+            text=TextEncoderConfig(width, depth, heads, vocab_size=VOCAB, max_length=LENGTH, activation="quick_gelu"),
             embedding_width=width,
         )
     )

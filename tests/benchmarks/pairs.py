@@ -300,7 +300,9 @@ def blip_captioning(size):
 def vision(size):
     from mmlearn.layers import ImageEncoderConfig
 
-    return ImageEncoderConfig(size["picture"], size["patch"], size["width"], size["depth"], size["heads"])
+    return ImageEncoderConfig(
+        size["width"], size["depth"], size["heads"], image_size=size["picture"], patch_size=size["patch"]
+    )
 
 
 def published_blip(size, name="BlipForImageTextRetrieval"):

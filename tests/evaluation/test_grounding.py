@@ -23,7 +23,7 @@ from mmlearn.evaluation.grounding import (
     report_head,
 )
 from mmlearn.evaluation.mentions import Mentions
-from mmlearn.layers import Attention, TransformerBlock, record_attention
+from mmlearn.layers import Attention, TransformerBlock, TransformerConfig, record_attention
 
 GRIDS = [(1, 1), (1, 5), (4, 1), (3, 3), (4, 6), (7, 2)]
 
@@ -212,7 +212,9 @@ class Reader(nn.Module):
 
     def __init__(self, heads, width=12):
         super().__init__()
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, context_width=width) for _ in range(2))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(TransformerConfig(width, 1, heads), context_width=width) for _ in range(2)
+        )
         self.score = nn.Linear(width, 1)
 
     def forward(self, words, patches, mask=None):

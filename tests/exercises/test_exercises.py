@@ -26,10 +26,10 @@ from mmlearn.exercises import (
     tasks,
 )
 from mmlearn.generation.ctc import collapse
-from mmlearn.layers.attention import co_attention
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.fusion.regions import box_sizes
+from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens

@@ -1,7 +1,6 @@
 """Attention equals loops, explicit weights and PyTorch's own multi-head attention; recording changes nothing."""
 
 import math
-import sys
 
 import jaxtyping
 import pytest
@@ -11,21 +10,18 @@ from einops import rearrange
 from testing_tools import close
 from torch import nn
 
-from mmlearn.evaluation.cost import count_flops
-from mmlearn.layers import Attention, Transformer, attention, attention_weights, record_attention
-from mmlearn.layers.attention import co_attention
+from mmlearn.layers import (
+    Attention,
+    Transformer,
+    TransformerConfig,
+    attention,
+    attention_weights,
+    record_attention,
+    rotary_angles,
+    rotate,
+)
 
 B, H, Q, N, K = 2, 3, 4, 6, 5
-MODULE = sys.modules["mmlearn.layers.attention"]  # whose name in the package is the function's
-SMALL = MODULE.SMALL
-
-
-@pytest.fixture(autouse=True, params=["written out", "fused"])
-def kernel(request, monkeypatch):
-    """Everything holds of both ways to compute attention."""
-    monkeypatch.setattr(MODULE, "SMALL", SMALL if request.param == "written out" else (0, 0))
-
-
 MASK_SHAPES = {None: None, 2: (B, N), 3: (B, Q, N), 4: (B, H, Q, N)}
 
 
@@ -69,6 +65,92 @@ def test_fused_equals_explicit_equals_loops(ndim, causal, seed):
     close(weights, expected_weights)
     close(weights @ value, expected)
     close(attention(query, key, value, mask, causal), expected)
+
+
+@pytest.mark.parametrize("shape", [(B, H, Q, N), (1, H, Q, N), (1, 1, Q, N), (B, 1, 1, N), (B, H, Q, 1)])
+@pytest.mark.parametrize("ndim", [None, 2, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_bias_is_added_to_the_scores(causal, ndim, shape):
+    """Its gradient too is that of the explicit softmax; a query that may attend nothing still gets zeros."""
+    query, key, value = tensors()
+    mask = random_mask(MASK_SHAPES[ndim])
+    if mask is not None:
+        mask[0] = False
+    bias = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    scores = torch.einsum("bhqk,bhnk->bhqn", query, key) / math.sqrt(K) + bias
+    allowed = torch.ones(B, H, Q, N, dtype=torch.bool)
+    if mask is not None:
+        allowed = mask[:, None, None].expand(B, H, Q, N) if ndim == 2 else mask
+    if causal:
+        allowed = allowed & torch.ones(Q, N, dtype=torch.bool).tril(N - Q)
+    powers = scores.exp() * allowed
+    expected = powers / powers.sum(-1, keepdim=True).clamp(min=1e-30)
+    output = attention(query, key, value, mask, causal, bias)
+    weights = attention_weights(query, key, mask, causal, bias)
+    close(weights, expected, 1e-12)
+    close(output, expected @ value, 1e-12)
+    if mask is not None:
+        assert (output[0] == 0).all()
+    gradients = [torch.autograd.grad(y.square().sum(), bias)[0] for y in (output, weights @ value, expected @ value)]
+    for gradient in gradients[:2]:
+        close(gradient, gradients[2], 1e-12)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_bias_works_in_the_module_recorded_or_not(masked):
+    x, layer, bias = torch.randn(B, N, 12), Attention(12, H), torch.randn(1, H, N, N)
+    mask = torch.arange(N) < torch.tensor([[2], [N]]) if masked else None
+    expected, expected_weights = pytorch(
+        layer,
+        x,
+        x,
+        attn_mask=bias.expand(B, H, N, N).flatten(0, 1),
+        key_padding_mask=None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf),
+    )
+    close(layer(x, mask=mask, bias=bias), expected)
+    with record_attention(layer) as maps:
+        close(layer(x, mask=mask, bias=bias), expected)
+    close(maps[""], expected_weights)
+
+
+def test_rotation_equals_complex_multiplication():
+    """Features i and i + k/2 are one complex number, turned by e^(iθ); in double precision."""
+    x, angle = torch.randn(B, H, N, 8, dtype=torch.float64), rotary_angles(N, 8).double()
+    assert angle.shape == (N, 4)
+    for position, i in ((0, 0), (1, 0), (5, 3), (2, 1)):
+        assert angle[position, i].item() == pytest.approx(position * 10_000 ** (-2 * i / 8), rel=1e-6)
+    number = torch.complex(x[..., :4], x[..., 4:]) * torch.exp(1j * angle)
+    close(rotate(x, angle), torch.cat([number.real, number.imag], -1), 1e-12)
+    rows = torch.randn(B, N, 4, dtype=torch.float64)  # positions of each row
+    for b in range(B):
+        close(rotate(x, rows)[b], rotate(x[b : b + 1], rows[b])[0], 1e-12)
+    with pytest.raises(ValueError, match="head_width must be even, got 5"):
+        rotary_angles(N, 5)
+
+
+def test_rotated_scores_depend_on_the_distance_alone():
+    query, key = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    angle = rotary_angles(30, 8)
+    turn = lambda x, position: rotate(x, angle[position : position + 1])  # noqa: E731
+    for a, b, shift in ((3, 1, 20), (0, 7, 11), (5, 5, 24)):
+        near = (turn(query, a) * turn(key, b)).sum()
+        close(near, (turn(query, a + shift) * turn(key, b + shift)).sum(), 1e-4)
+    assert not torch.allclose((turn(query, 3) * turn(key, 1)).sum(), (turn(query, 9) * turn(key, 1)).sum(), atol=1e-2)
+
+
+@pytest.mark.parametrize("queries", [1, 3, N])
+def test_the_module_turns_queries_and_keys_and_not_values(queries):
+    """With fewer queries than keys the last query stands at the last key."""
+    x, layer, angle = torch.randn(B, N, 12), Attention(12, 3), rotary_angles(N, 4)
+    split = lambda y: rearrange(y, "b n (h k) -> b h n k", h=3)  # noqa: E731
+    query, key = (rotate(split(part(x)), angle) for part in (layer.query, layer.key))
+    weights = (query @ key.mT / 2).masked_fill(~torch.ones(N, N, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+    expected = layer.output(rearrange(weights @ split(layer.value(x)), "b h n k -> b n (h k)"))
+    close(layer(x[:, -queries:], x, causal=True, rotary=angle), expected[:, -queries:])
+    with record_attention(layer) as maps:
+        layer(x[:, -queries:], x, causal=True, rotary=angle)
+    close(maps[""], weights[:, :, -queries:])
 
 
 @pytest.mark.parametrize("queries", [1, 2, N])
@@ -131,7 +213,7 @@ def test_weights_rows_sum_to_one_and_scale_with_the_head_width():
 def test_wrong_masks_are_refused(compute):
     query, key, _ = tensors()
     for dtype in (torch.float32, torch.int64, torch.uint8):
-        with pytest.raises(ValueError, match=rf"boolean, True where .* this one is {dtype}"):
+        with pytest.raises(ValueError, match=rf"boolean, True where .* this is {dtype}"):
             compute(query, key, torch.ones(B, N, dtype=dtype))
     for shape in ((N,), (B, N + 1), (B + 1, N), (B, N, Q), (B, H + 1, Q, N), (1, 1, 1, B, N), ()):
         with pytest.raises(
@@ -245,7 +327,7 @@ class Tower(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.transformer = Transformer(12, 2, 3)
+        self.transformer = Transformer(TransformerConfig(12, 2, 3))
         self.pool = Attention(12, 2, context_width=12)
 
     def forward(self, x, mask=None, causal=False):
@@ -338,16 +420,6 @@ def test_the_output_has_a_gradient_with_respect_to_recorded_maps():
     close(gradient, torch.einsum("hk,bhnk->bhn", toward, values)[:, :, None].expand(B, H, N, N))
 
 
-def test_two_streams_look_at_each_other_as_they_were():
-    """Each with its own look, the other's tokens and the other's mask."""
-    text, visual = torch.randn(B, N, 12), torch.randn(B, Q, 8)
-    mask, visual_mask = random_mask((B, N)), random_mask((B, Q), seed=1)
-    text_looks, visual_looks = Attention(12, H, context_width=8), Attention(8, 2, context_width=12)
-    got = co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
-    assert torch.equal(got[0], text_looks(text, visual, visual_mask))
-    assert torch.equal(got[1], visual_looks(visual, text, mask))
-
-
 def test_recorded_maps_hold_no_dropout():
     x, layer = torch.randn(B, N, 12), Attention(12, H, dropout=0.9)
     with record_attention(layer) as maps:
@@ -362,88 +434,3 @@ def test_recorded_maps_hold_no_dropout():
 def test_a_model_without_attention_cannot_be_recorded():
     with pytest.raises(ValueError, match="Linear has no mmlearn Attention"), record_attention(nn.Linear(2, 2)):
         pass
-
-
-# Few queries.
-
-
-def few_and_many(layer, x, context, mask, monkeypatch):
-    """The same attention by both ways, with gradients."""
-    results = []
-    for few in (True, False):
-        monkeypatch.setattr(Attention, "_few_ask", lambda *_, few=few: few)
-        output = layer(x, context, mask)
-        weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
-        gradients = torch.autograd.grad((output * weight).sum(), (x, context, *layer.parameters()))
-        results.append((output, *gradients))
-    return results
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("queries", [1, 3, 9])
-def test_few_queries_get_what_many_get(queries, masked, bias, monkeypatch):
-    """Whichever way is shorter; also where a query may attend nothing, and with heads of another width."""
-    torch.manual_seed(queries)
-    layer = Attention(12, 3, head_width=5, context_width=7, bias=bias).double()
-    x, context = torch.randn(4, queries, 12).double().requires_grad_(), torch.randn(4, 6, 7).double().requires_grad_()
-    mask = torch.arange(6) < torch.tensor([6, 4, 0, 1])[:, None] if masked else None
-    few, many = few_and_many(layer, x, context, mask, monkeypatch)
-    for got, expected in zip(few, many, strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
-
-
-def test_dropout_drops_the_same_weights_for_few(monkeypatch):
-    """Here every second key; the bias of a value goes with it."""
-    layer = Attention(12, 3, dropout=0.5).double()
-    x, context = torch.randn(4, 1, 12).double().requires_grad_(), torch.randn(4, 6, 12).double().requires_grad_()
-    second = torch.arange(6) % 2
-    monkeypatch.setattr(MODULE, "SMALL", SMALL)  # the fused kernel drops by itself
-    monkeypatch.setattr(F, "dropout", lambda weights, probability: weights * second / probability)
-    few, many = few_and_many(layer, x, context, None, monkeypatch)
-    for got, expected in zip(few, many, strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
-    probabilities = []
-    monkeypatch.setattr(F, "dropout", lambda weights, probability: probabilities.append(probability) or weights)
-    few_and_many(layer.eval(), x, context, None, monkeypatch)
-    assert probabilities == [0, 0]
-
-
-def test_few_queries_cost_less_and_the_shorter_way_is_taken():
-    def cost(queries):
-        layer, x, context = Attention(64, 4), torch.randn(2, queries, 64), torch.randn(2, 50, 64)
-        return count_flops(lambda: layer(x, context))
-
-    projections, keys, meeting = 2 * 2 * 64 * 64 * 2, 2 * 2 * 50 * 64 * 64 * 2, 2 * 2 * 50 * 64 * 2
-    # Of q, o and, head by head, k and v; a head then meets a context that is four times as wide.
-    assert cost(1) == 2 * projections + 4 * meeting
-    assert cost(50) == 50 * (projections + meeting) + keys
-
-
-def test_keys_that_are_no_plain_layer_are_made():
-    """Such as adapters, which add to what a linear layer gives, or hooks on one: they would be passed over."""
-
-    class Adapted(nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    layer, x, context = Attention(64, 4), torch.randn(2, 1, 64), torch.randn(2, 50, 64)
-    before = layer(x, context)
-    for name in ("key", "value"):
-        adapted = Attention(64, 4)
-        adapted.load_state_dict(layer.state_dict())
-        setattr(adapted, name, Adapted(64, 64))
-        getattr(adapted, name).load_state_dict(getattr(layer, name).state_dict())
-        assert not torch.allclose(adapted(x, context), before, atol=1e-3)
-        called = []
-        getattr(layer, name).register_forward_hook(lambda *_, called=called: called.append(1))
-        layer(x, context)
-        assert called
-
-
-def test_processes_wait_for_every_gradient():
-    """The bias of keys cancels, and so its gradient is zero; but there is one."""
-    layer = Attention(64, 4)
-    layer(torch.randn(2, 1, 64), torch.randn(2, 50, 64)).sum().backward()
-    assert (layer.key.bias.grad == 0).all()
-    assert all(parameter.grad is not None for parameter in layer.parameters())

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
+from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
 from mmlearn.models import SYSTEMS, system
 from mmlearn.models.contrastive.clip import CLIPConfig
 
@@ -34,11 +34,11 @@ def test_presets_differ_and_tiny_is_one(name):
 
 
 def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
-    image = ImageEncoderConfig((8, 12), 2, 6, 1, 3, 7, "relu", 1e-3, 0.25, False, True, True)
+    image = ImageEncoderConfig(6, 1, 3, 7, "relu", False, 1e-3, 0.25, (8, 12), 2, False, True, True)
     assert not any(getattr(image, field.name) == field.default for field in dataclasses.fields(image)), (
         "a default would prove nothing"
     )
-    text = TextEncoderConfig(9, 8, 6, 1, 3, 7, "silu", 1e-3, 0.25, False)
+    text = TextEncoderConfig(6, 1, 3, 7, "silu", False, 1e-3, 0.25, 9, 8, False)
     config = CLIPConfig(image, text, embedding_width=5, pooling="max", temperature=0.5, end_token=4)
     plain = config.to_dict()
     back = CLIPConfig.from_dict(json.loads(json.dumps(plain)))
@@ -51,6 +51,12 @@ def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
 def test_missing_fields_take_their_defaults():
     assert CLIPConfig.from_dict({}) == CLIPConfig()
     assert CLIPConfig.from_dict({"embedding_width": 3}) == CLIPConfig(embedding_width=3)
+
+
+def test_fields_without_a_default_are_asked_for():
+    assert TransformerConfig.from_dict({"width": 8, "depth": 1, "num_heads": 2}) == TransformerConfig(8, 1, 2)
+    with pytest.raises(ValueError, match="TransformerConfig needs depth, num_heads as well"):
+        TransformerConfig.from_dict({"width": 8})
 
 
 def test_unknown_fields_are_named_with_those_that_exist():

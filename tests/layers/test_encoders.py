@@ -33,6 +33,7 @@ def test_image_encoder_is_its_parts_in_order(embedding_norm, class_token):
     expected = nn.functional.layer_norm(x, (12,), encoder.norm.weight, encoder.norm.bias)
     assert encoder(image).shape == (2, 6 + class_token, 12)
     close(encoder(image), expected)
+    close(encoder.read(image, 0), expected[:, 0])
     assert (encoder.embedding.patches.bias is None) == embedding_norm  # the norm would take it away
 
 
@@ -45,7 +46,10 @@ def test_text_encoder_is_its_parts_in_order(causal):
         x = x + block.attention(block.attention_norm(x), mask=mask, causal=causal)
         x = x + block.mlp(block.mlp_norm(x))
     expected = nn.functional.layer_norm(x, (12,), encoder.norm.weight, encoder.norm.bias)
-    close(encoder(tokens, mask)[mask], expected[mask])
+    close(encoder(tokens, mask), expected)
+    for position in (0, -1):
+        close(encoder.read(tokens, position, mask), expected[:, position])
+    close(encoder.read(tokens, torch.tensor([2, 4]), mask), expected[[0, 1], [2, 4]])
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -8,7 +8,7 @@ from transformers import BartConfig, GPT2Config, GPT2Model, LxmertConfig
 from transformers.models.bart.modeling_bart import BartDecoderLayer
 from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
 
-from mmlearn.layers import MLP, Attention, TextEmbedding, Transformer, TransformerBlock
+from mmlearn.layers import MLP, Attention, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
 
 B, T, P = 3, 7, 5
 
@@ -39,7 +39,7 @@ class GPT2(nn.Module):
     def __init__(self, vocab_size, max_length, width, depth, num_heads):
         super().__init__()
         self.embedding = TextEmbedding(vocab_size, width, max_length)
-        self.transformer = Transformer(width, depth, num_heads, activation="gelu_tanh")
+        self.transformer = Transformer(TransformerConfig(width, depth, num_heads, activation="gelu_tanh"))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens, mask=None):
@@ -83,7 +83,7 @@ def test_bart_decoder_layer():
     config = BartConfig(d_model=24, decoder_attention_heads=4, decoder_ffn_dim=40, attn_implementation="eager")
     theirs, ours = (
         random(BartDecoderLayer(config)),
-        TransformerBlock(24, 4, mlp_width=40, context_width=24, norm_first=False),
+        TransformerBlock(TransformerConfig(24, 1, 4, mlp_width=40, norm_first=False), context_width=24),
     )
     copy_bart_attention(ours.attention, theirs.self_attn)
     copy_bart_attention(ours.cross_attention, theirs.encoder_attn)
@@ -108,9 +108,9 @@ class CrossModality(nn.Module):
 
     def __init__(self, width, num_heads, mlp_width):
         super().__init__()
-        settings = dict(mlp_width=mlp_width, norm_first=False, norm_epsilon=1e-12)
+        config = TransformerConfig(width, 1, num_heads, mlp_width=mlp_width, norm_first=False, norm_epsilon=1e-12)
         self.cross, self.norm = Attention(width, num_heads), nn.LayerNorm(width, eps=1e-12)
-        self.text, self.image = (TransformerBlock(width, num_heads, **settings) for _ in range(2))
+        self.text, self.image = (TransformerBlock(config) for _ in range(2))
 
     def forward(self, text, text_mask, image, image_mask):
         seen, read = self.cross(text, image, image_mask), self.cross(image, text, text_mask)
@@ -154,7 +154,7 @@ class GatedCrossAttention(nn.Module):
 
 def test_flamingo_gates_at_zero_are_the_identity_and_learn():
     block, x, context = GatedCrossAttention(24, 4, 10), torch.randn(B, T, 24), torch.randn(B, P, 10)
-    language = Transformer(24, 2, 4)
+    language = Transformer(TransformerConfig(24, 2, 4))
     assert torch.equal(block(x, context), x)
     assert torch.equal(language(block(x, context), causal=True), language(x, causal=True))
     block(x, context).square().sum().backward()

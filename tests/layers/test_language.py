@@ -5,14 +5,23 @@ import torch
 from testing_tools import close
 from torch import nn
 
-from mmlearn.layers import MLP, Attention
+from mmlearn.layers import MLP, Attention, Transformer
 from mmlearn.layers.language import (
     BERTEmbedding,
+    BERTEncoderConfig,
     MaskedLanguageHead,
-    bert_transformer,
     initialise_as_bert,
     pooler,
 )
+
+
+def config(**settings):
+    sizes = dict(vocab_size=50, max_length=6, width=8, depth=2, num_heads=2, dropout=0.0)
+    return BERTEncoderConfig(**sizes | settings)
+
+
+def embedding_of(**settings):
+    return BERTEmbedding(config(**settings))
 
 
 def tokens(b=3, t=6, seed=0):
@@ -21,7 +30,7 @@ def tokens(b=3, t=6, seed=0):
 
 @pytest.mark.parametrize("epsilon", [1e-12, 0.5])
 def test_embedding_by_hand(epsilon):
-    embedding = BERTEmbedding(50, 8, 6, token_types=3, norm_epsilon=epsilon)
+    embedding = embedding_of(token_types=3, norm_epsilon=epsilon)
     text, types = tokens(), tokens(seed=1) % 3
     got = embedding(text, types)
     for i in range(3):
@@ -34,14 +43,20 @@ def test_embedding_by_hand(epsilon):
     close(embedding(text), embedding(text, torch.zeros_like(types)), 0)
 
 
+def test_without_token_types_none_is_added():
+    embedding, text = embedding_of(token_types=0), tokens()
+    total = embedding.tokens(text) + embedding.positions
+    close(embedding(text), nn.functional.layer_norm(total, (8,), eps=1e-12), 1e-5)
+
+
 def test_a_shorter_text_takes_the_first_positions():
-    embedding, text = BERTEmbedding(50, 8, 6), tokens()
+    embedding, text = embedding_of(), tokens()
     close(embedding(text[:, :4]), embedding(text)[:, :4], 0)
 
 
 def test_the_pad_token_is_read_but_does_not_learn():
     for pad in (0, 7):
-        embedding = BERTEmbedding(50, 8, 6, pad_token=pad)
+        embedding = embedding_of(pad_token=pad)
         text = torch.tensor([[1, pad, 2, pad]])
         (embedding(text) * torch.randn(1, 4, 8)).sum().backward()
         gradient = embedding.tokens.weight.grad
@@ -51,7 +66,7 @@ def test_the_pad_token_is_read_but_does_not_learn():
 
 
 def test_dropout_acts_in_training_only():
-    embedding, text = BERTEmbedding(50, 8, 6, dropout=0.5), tokens()
+    embedding, text = embedding_of(dropout=0.5), tokens()
     assert (embedding(text) == 0).float().mean() > 0.3
     embedding.eval()
     assert torch.equal(embedding(text), embedding(text))
@@ -60,7 +75,7 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.usefixtures("unchecked")
 def test_texts_that_cannot_be():
-    embedding = BERTEmbedding(50, 8, 6)
+    embedding = embedding_of()
     with pytest.raises(ValueError, match="There is no token 50"):
         embedding(torch.tensor([[1, 50]]))
     with pytest.raises(ValueError, match="7 tokens are more than the 6 positions"):
@@ -69,7 +84,7 @@ def test_texts_that_cannot_be():
 
 @pytest.mark.parametrize(("activation", "phi"), [("gelu", nn.functional.gelu), ("relu", torch.relu)])
 def test_the_head_by_hand(activation, phi):
-    head, table = MaskedLanguageHead(8, 50, activation=activation, norm_epsilon=1e-3), torch.randn(50, 8)
+    head, table = MaskedLanguageHead(config(activation=activation, norm_epsilon=1e-3)), torch.randn(50, 8)
     nn.init.normal_(head.bias)
     x = torch.randn(4, 8)
     hidden = phi(x @ head.dense.weight.T + head.dense.bias)
@@ -78,7 +93,7 @@ def test_the_head_by_hand(activation, phi):
 
 
 def test_the_head_reads_any_leading_shape_and_each_state_alone():
-    head, table, x = MaskedLanguageHead(8, 50), torch.randn(50, 8), torch.randn(3, 6, 8)
+    head, table, x = MaskedLanguageHead(config()), torch.randn(50, 8), torch.randn(3, 6, 8)
     whole, mask = head(x, table), torch.rand(3, 6) < 0.4
     assert whole.shape == (3, 6, 50)
     close(head(x[mask], table), whole[mask], 1e-6)
@@ -86,7 +101,7 @@ def test_the_head_reads_any_leading_shape_and_each_state_alone():
 
 
 def test_blocks_normalise_after_each_branch():
-    transformer = bert_transformer(8, 2, 2, mlp_width=12, activation="relu", norm_epsilon=1e-3)
+    transformer = Transformer(config(mlp_width=12, activation="relu", norm_epsilon=1e-3))
     x = torch.randn(2, 5, 8)
     expected = x
     for block in transformer.blocks:
@@ -98,9 +113,6 @@ def test_blocks_normalise_after_each_branch():
         assert block.attention_norm.eps == block.mlp_norm.eps == 1e-3
         assert mlp.expand.out_features == 12
     close(transformer(x), expected, 1e-6)
-    assert transformer.blocks[0].cross_attention is None
-    assert bert_transformer(8, 1, 2, context_width=6).blocks[0].cross_attention.key.in_features == 6
-    assert bert_transformer(8, 1, 2, dropout=0.3).blocks[0].attention.dropout == 0.3
 
 
 def test_pooler_is_the_tanh_of_a_layer():

@@ -7,8 +7,8 @@ import torch
 from testing_tools import close
 from torch import nn
 
-from mmlearn.layers import MLP, Transformer, TransformerBlock, record_attention
-from mmlearn.layers.transformer import ACTIVATIONS
+from mmlearn.layers import MLP, Transformer, TransformerBlock, TransformerConfig, record_attention
+from mmlearn.layers.activations import ACTIVATIONS
 
 B, T, N, D, H = 3, 5, 7, 12, 4
 
@@ -27,15 +27,8 @@ def twins(norm_first, activation, decoder=False):
     """PyTorch's layer with noise on every parameter, norms included, and ours with the same weights."""
     build = nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer
     theirs = build(D, H, 20, 0.0, activation, layer_norm_eps=1e-3, batch_first=True, norm_first=norm_first)
-    ours = TransformerBlock(
-        D,
-        H,
-        mlp_width=20,
-        activation=activation,
-        norm_first=norm_first,
-        norm_epsilon=1e-3,
-        context_width=D if decoder else None,
-    )
+    config = TransformerConfig(D, 1, H, mlp_width=20, activation=activation, norm_first=norm_first, norm_epsilon=1e-3)
+    ours = TransformerBlock(config, context_width=D if decoder else None)
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -89,32 +82,72 @@ def test_decoder_block_equals_pytorch(norm_first, masked):
         close(got, want, 1e-4)
 
 
-def test_a_context_comes_exactly_where_it_was_planned():
+BLOCK = TransformerConfig(D, 1, H)
+
+
+def test_a_context_comes_only_where_it_was_planned():
     x, context = torch.randn(B, T, D), torch.randn(B, N, 9)
-    assert TransformerBlock(D, H, context_width=9)(x, context=context).shape == x.shape
-    for block, argument in ((TransformerBlock(D, H), context), (TransformerBlock(D, H, context_width=9), None)):
-        with pytest.raises(ValueError, match="a context exactly if it was built with context_width"):
-            block(x, context=argument)
+    for plain in (TransformerBlock(BLOCK), Transformer(BLOCK), Transformer(BLOCK, context_width=9, context_blocks=[])):
+        with pytest.raises(ValueError, match="takes a context only if it was built with context_width"):
+            plain(x, context=context)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_without_a_context_a_decoder_block_is_the_encoder_block_of_its_weights(norm_first):
+    config = TransformerConfig(D, 1, H, norm_first=norm_first)
+    decoder, encoder, x = TransformerBlock(config, context_width=9), TransformerBlock(config), torch.randn(B, T, D)
+    encoder.load_state_dict({k: v for k, v in decoder.state_dict().items() if not k.startswith("cross_attention")})
+    close(decoder(x), encoder(x), 1e-6)
+    assert not torch.allclose(decoder(x, context=torch.randn(B, N, 9)), encoder(x), atol=1e-3)
 
 
 @pytest.mark.parametrize("context_width", [None, 9])
 def test_transformer_is_its_blocks_in_order_with_all_their_arguments(context_width):
     x, context = torch.randn(B, T, D), None if context_width is None else torch.randn(B, N, 9)
     mask, context_mask = torch.arange(T) < torch.tensor([[2], [4], [T]]), torch.arange(N)[None].expand(B, N) < 5
-    transformer = Transformer(D, 3, H, context_width=context_width, mlp_width=10, norm_first=False)
+    bias, rotary = torch.randn(1, H, T, T), torch.randn(T, 1)
+    transformer = Transformer(TransformerConfig(D, 3, 6, mlp_width=10, norm_first=False), context_width)
+    bias = torch.randn(1, 6, T, T)
     expected = x
     for block in transformer.blocks:
-        expected = block(expected, mask, True, context, context_mask)
+        expected = block(expected, mask, True, context, context_mask, bias, rotary)
     assert len(transformer.blocks) == 3
-    got = transformer(x, mask, True, context, context_mask)
-    close(got[mask], expected[mask], 1e-6)
-    assert (got[~mask] == 0).all()
+    got = transformer(x, mask, True, context, context_mask, bias, rotary)
+    close(got, expected, 1e-6)
+    for changed in (dict(bias=bias + torch.randn(T)), dict(rotary=rotary * 2)):
+        other = transformer(x, mask, True, context, context_mask, **dict(bias=bias, rotary=rotary) | changed)
+        assert not torch.allclose(other, got, atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [(0, 2), (1,), range(4)])
+def test_chosen_blocks_attend_to_the_context_and_the_others_do_not(blocks):
+    """As a Q-Former's do, in every second block."""
+    transformer = Transformer(TransformerConfig(D, 4, H), context_width=9, context_blocks=blocks)
+    assert [i for i, block in enumerate(transformer.blocks) if block.cross_attention is not None] == list(blocks)
+    x, context = torch.randn(B, T, D), torch.randn(B, N, 9)
+    expected = x
+    for i, block in enumerate(transformer.blocks):
+        expected = block(expected, context=context) if i in blocks else block(expected)
+    close(transformer(x, context=context), expected, 1e-6)
+
+
+@pytest.mark.parametrize("position", [0, -1, [2, 0, 4], [[0, 1], [4, 0], [2, 2]]])
+def test_reading_is_selecting_from_the_whole(position):
+    x, transformer = torch.randn(B, T, D), Transformer(TransformerConfig(D, 2, H))
+    mask = torch.arange(T) < torch.tensor([[2], [4], [T]])
+    whole = transformer(x, mask, causal=True)
+    if isinstance(position, int):
+        expected = whole[:, position]
+    else:
+        position = torch.tensor(position)
+        expected = torch.stack([row[places] for row, places in zip(whole, position)])
+    close(transformer.read(x, position, mask, causal=True), expected, 1e-6)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_without_positions_a_transformer_does_not_know_the_order(norm_first):
     """Permuting the tokens permutes the output; a causal mask breaks this, for it is a notion of order."""
-    x, transformer = torch.randn(B, T, D), Transformer(D, 2, H, norm_first=norm_first)
+    x, transformer = torch.randn(B, T, D), Transformer(TransformerConfig(D, 2, H, norm_first=norm_first))
     order = torch.tensor([3, 0, 4, 2, 1])
     close(transformer(x[:, order]), transformer(x)[:, order])
     assert not torch.allclose(transformer(x[:, order], causal=True), transformer(x, causal=True)[:, order], atol=1e-2)
@@ -123,7 +156,7 @@ def test_without_positions_a_transformer_does_not_know_the_order(norm_first):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_future_and_the_padding_change_nothing(seed):
     torch.manual_seed(seed)
-    x, transformer = torch.randn(B, T, D), Transformer(D, 2, H)
+    x, transformer = torch.randn(B, T, D), Transformer(TransformerConfig(D, 2, H))
     changed = x.clone()
     changed[:, 3:] = 100 * torch.randn(B, T - 3, D)
     assert torch.equal(transformer(changed, causal=True)[:, :3], transformer(x, causal=True)[:, :3])
@@ -135,7 +168,7 @@ def test_the_future_and_the_padding_change_nothing(seed):
 def test_weights_start_scaled_by_width_and_depth():
     """Standard deviations to 5 %, of 200 · 200 draws and more; so activations neither die nor explode with depth."""
     width, depth = 200, 8
-    transformer = Transformer(width, depth, 4, mlp_width=300, context_width=100)
+    transformer = Transformer(TransformerConfig(width, depth, 4, mlp_width=300), context_width=100)
     for name, parameter in transformer.named_parameters():
         if parameter.ndim == 2:
             ends_branch = name.endswith(("output.weight", "contract.weight"))
@@ -177,32 +210,11 @@ def test_mlp_is_four_times_as_wide_unless_set_and_names_known_activations():
 
 def test_dropout_acts_on_every_branch_and_on_attention_weights_in_training_only():
     x = torch.randn(B, T, D)
-    block = TransformerBlock(D, H, dropout=1 - 1e-12)  # drops all: only the residual path is left
+    block = TransformerBlock(TransformerConfig(D, 1, H, dropout=1 - 1e-12))  # drops all: only the residual path is left
     assert torch.equal(block(x), x)
     assert not torch.allclose(block.eval()(x), x, atol=1e-2)
     assert torch.equal(block(x), block(x))
-    half = TransformerBlock(D, H, dropout=0.5)
+    half = TransformerBlock(TransformerConfig(D, 1, H, dropout=0.5))
     assert half.attention.dropout == 0.5
     with record_attention(half):
         assert not torch.equal(half(x), half(x))
-
-
-@pytest.mark.parametrize("norm_first", [True, False])
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("read", [[0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]])
-def test_tokens_alone_are_what_they_are_among_all(norm_first, causal, masked, read):
-    """Of the last block; and so are the gradients."""
-    torch.manual_seed(0)
-    model = Transformer(24, 3, 2, norm_first=norm_first).double()
-    x = torch.randn(4, 6, 24, dtype=torch.float64, requires_grad=True)
-    mask = torch.arange(6) < torch.tensor([6, 5, 6, 3])[:, None] if masked else None
-    read = torch.tensor(read)
-    rows, places = torch.arange(4)[:, None], read.view(4, -1)
-    weight = torch.randn(*places.shape, 24, dtype=torch.float64)
-    whole, alone = model(x, mask, causal)[rows, places], model(x, mask, causal, read=read)
-    close(alone, whole)
-    parameters = [x, *model.parameters()]
-    one, other = (torch.autograd.grad((it * weight).sum(), parameters) for it in (alone, whole))
-    for gradient, expected in zip(one, other):
-        close(gradient, expected)

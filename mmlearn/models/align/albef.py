@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, image_text_matching, soft_cross_entropy, update_average
 from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp

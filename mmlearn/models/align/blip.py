@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import NO_PADDING, Config, ImageEncoder, ImageEncoderConfig, Padding, TextEmbedding
-from mmlearn.layers.language import MaskedLanguageHead, bert_transformer, initialise_as_bert
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEmbedding
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers.padded import NO_PADDING, MaskedLanguageHead, Padding, bert_transformer
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, image_text_matching, info_nce, update_average
 from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp

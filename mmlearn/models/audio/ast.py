@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config, Transformer
+from mmlearn.layers import Config
+from mmlearn.layers.padded import Transformer
 from mmlearn.models.audio.encoder import patchify_frames, patchify_mel
 from mmlearn.models.audio.mel import check_mel
 from mmlearn.recipes import Objective, Recipe, ln

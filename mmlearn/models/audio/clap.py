@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel, Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import Config, patchify
-from mmlearn.layers.language import BERTEmbedding, bert_transformer, initialise_as_bert, pooler
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import BERTEmbedding, bert_transformer
 from mmlearn.models.audio.mel import MelNorm, check_mel
 from mmlearn.models.audio.swin import Swin
 from mmlearn.objectives import gather, pair_cross_entropy, same_caption

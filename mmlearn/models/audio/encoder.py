@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
-from mmlearn.layers.transformer import Transformer
+from mmlearn.layers.padded import Transformer
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.attention import Attention
-from mmlearn.layers.transformer import TransformerBlock
+from mmlearn.layers.padded import Attention, TransformerBlock
 
 # A window is a head more: its tokens attend each other, and nothing else.
 SPLIT = "b (row y) (column x) (h k) -> b (row column) h (y x) k"

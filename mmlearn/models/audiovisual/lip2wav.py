@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import LogMel, Video
 from mmlearn.evaluation.measures import row
-from mmlearn.layers import Config, Transformer, sinusoidal_positions
+from mmlearn.layers import Config, sinusoidal_positions
+from mmlearn.layers.padded import Transformer
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.recipes import Objective, Recipe
 

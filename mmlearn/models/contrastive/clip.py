@@ -105,15 +105,14 @@ class CLIP(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        first = None
         if self.config.pooling == "class":
-            first = torch.zeros(len(image), dtype=torch.long, device=image.device)
-        return F.normalize(self.image_projection(self.image_encoder(image, first)).amax(1), dim=-1)
+            return F.normalize(self.image_projection(self.image_encoder.read(image, 0)), dim=-1)
+        return F.normalize(self.image_projection(self.image_encoder(image)).amax(1), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
         position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
-        return F.normalize(self.text_projection(self.text_encoder(tokens, mask, position)[:, 0]), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
 
     def forward(
         self,

@@ -74,7 +74,7 @@ class LiT(nn.Module):
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
         position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
-        return F.normalize(self.text_projection(self.text_encoder(tokens, mask, position)[:, 0]), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
 
     def forward(
         self,

@@ -122,8 +122,7 @@ class SigLIP(nn.Module):
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         if mask is not None:
             tokens = tokens.masked_fill(~mask, self.config.pad_token)  # the last position may be padding
-        last = torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
-        return F.normalize(self.text_head(self.text_encoder(tokens, mask, last)[:, 0]), dim=-1)
+        return F.normalize(self.text_head(self.text_encoder.read(tokens, -1, mask)), dim=-1)
 
     def forward(
         self,

@@ -21,12 +21,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedTokens, Regions, Tokens
-from mmlearn.layers import NO_PADDING, Attention, Config, Padding, TransformerBlock
-from mmlearn.layers.attention import co_attention
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
-from mmlearn.layers.transformer import ACTIVATIONS
+from mmlearn.layers import Config
+from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import (
+    NO_PADDING,
+    Attention,
+    BERTEmbedding,
+    MaskedLanguageHead,
+    Padding,
+    TransformerBlock,
+    bert_transformer,
+)
 from mmlearn.models.fusion.heads import check_scores, classifier
 from mmlearn.models.fusion.regions import masked_only, read_regions
+from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import (
     IGNORED,
     masked_cross_entropy,

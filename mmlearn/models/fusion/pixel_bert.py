@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config
 from mmlearn.layers.embeddings import check_image, convolutional_stem
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pair_losses import pair_losses
 from mmlearn.recipes import ITM, MLM, VQA, Recipe

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, pooler
+from mmlearn.layers.language import pooler
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.models.fusion.regions import masked_only, read_regions
 from mmlearn.objectives.masked import (
     IGNORED,

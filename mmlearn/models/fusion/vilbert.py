@@ -21,11 +21,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Regions, Tokens
-from mmlearn.layers import MLP, NO_PADDING, Attention, Config, Padding, TransformerBlock
-from mmlearn.layers.attention import co_attention
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert
+from mmlearn.layers import MLP, Config
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers.padded import NO_PADDING, Attention, BERTEmbedding, MaskedLanguageHead, Padding, TransformerBlock
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.regions import box_sizes, masked_only, read_regions
+from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy, masked_region_kl
 from mmlearn.objectives.matching import image_text_matching
 from mmlearn.recipes import ITM, MLM, MRM, Recipe

@@ -22,9 +22,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import Config, ImageEmbedding, Transformer, patchify
+from mmlearn.layers import Config, ImageEmbedding, patchify
 from mmlearn.layers.embeddings import check_image
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, initialise_as_bert, pooler
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, Transformer
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.pair_losses import pair_losses
 from mmlearn.objectives.transport import word_region_alignment

@@ -6,8 +6,7 @@ Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Shi et al. 2022 (AV-HuBERT
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.layers.padding import Padding
-from mmlearn.layers.transformer import Transformer
+from mmlearn.layers.padded import Padding, Transformer
 from mmlearn.models.speech.encoder import ConvolutionalPositions
 
 

@@ -15,8 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.config import Config
-from mmlearn.layers.padding import Padding
-from mmlearn.layers.transformer import Transformer
+from mmlearn.layers.padded import Padding, Transformer
 
 Count = TypeVar("Count", int, Tensor)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
 from mmlearn.layers import Config
-from mmlearn.layers.language import BERTEmbedding, MaskedLanguageHead, bert_transformer, initialise_as_bert, pooler
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.recipes import MLM, Recipe
 
 

@@ -22,7 +22,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config, Transformer
+from mmlearn.layers import Config
+from mmlearn.layers.padded import Transformer
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 from mmlearn.recipes import Objective, Recipe, ln

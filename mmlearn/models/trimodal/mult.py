@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import MLP, Attention, Config, Transformer, sinusoidal_positions
-from mmlearn.layers.attention import Look
+from mmlearn.layers import MLP, Config, sinusoidal_positions
+from mmlearn.layers.padded import Attention, Transformer
+from mmlearn.models.fusion.streams import Look
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens, Video, Waveform
 from mmlearn.evaluation.measures import by_name, retrieval
-from mmlearn.layers import Config, TextEmbedding, Transformer
+from mmlearn.layers import Config, TextEmbedding
+from mmlearn.layers.padded import Transformer
 from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens

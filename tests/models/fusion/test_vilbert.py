@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, other_padding, overfit, pairs
 from torch import nn
 
-from mmlearn.layers import Padding, record_attention
+from mmlearn.layers import record_attention
+from mmlearn.layers.padded import Padding
 from mmlearn.models.fusion.vilbert import CoAttentionLayer, ViLBERT, ViLBERTConfig, VisualEmbedding
 from mmlearn.models.text.bert import BERT, BERTConfig
 

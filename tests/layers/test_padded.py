@@ -1,13 +1,10 @@
 """Padding is taken out and put back, and nothing looks at it in between."""
 
-import dataclasses
-
 import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.layers import MLP, NO_PADDING, Attention, Padding, Transformer, TransformerBlock
-from mmlearn.models.align.blip import BLIP, BLIPConfig
+from mmlearn.layers.padded import MLP, NO_PADDING, Attention, Padding, Transformer, TransformerBlock
 from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
 
@@ -98,24 +95,19 @@ MASK = torch.arange(N) < torch.tensor([7, 5, 3, 4])[:, None]
 SYSTEMS = {
     "lxmert": lambda: LXMERT(LXMERTConfig.tiny()),
     "vilbert": lambda: ViLBERT(ViLBERTConfig.tiny()),
-    "blip": lambda: BLIP(dataclasses.replace(BLIPConfig.tiny(), encoder=False)),
 }
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_no_mlp_computes_it(name):
-    """Of all words, and regions or patches, only the real ones pass; the last word of a caption predicts nothing."""
+    """Of all words, and regions or patches, only the real ones pass."""
     model, rows = SYSTEMS[name](), {}
     for place, module in model.named_modules():
         if isinstance(module, MLP):
             module.register_forward_hook(lambda _, inputs, __, place=place: rows.update({place: inputs[0].shape[:-1]}))
     regions, region_mask = torch.randn(B, 6, 216), torch.arange(6) < torch.tensor([6, 2, 1, 5])[:, None]
-    if name == "blip":
-        model.loss({"image": torch.randn(B, 3, 64, 64), "tokens": TOKENS, "mask": MASK})
-        expected = {(15,), (B, 17)}  # 19 words but the last of each, and 16 patches with a class token
-    else:
-        model(TOKENS, regions, torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(B, 6, 4), MASK, region_mask)
-        expected = {(19,), (14,) if name == "lxmert" else (18,)}  # ViLBERT has one token more for each picture
+    model(TOKENS, regions, torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(B, 6, 4), MASK, region_mask)
+    expected = {(19,), (14,) if name == "lxmert" else (18,)}  # ViLBERT has one token more for each picture
     assert set(map(tuple, rows.values())) == expected
 
 

@@ -1,0 +1,17 @@
+"""The activations of an MLP, by the names that configurations use."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    r"""A cheap GELU, :math:`x\, \sigma(1.702 x)`, as in OpenAI's CLIP. Source: Hendrycks & Gimpel 2016."""
+    return F.silu(1.702 * x) / 1.702  # one fused kernel where a sigmoid and a product would be two
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    r"""GELU by its tanh approximation, in SigLIP's and GPT-2's weights. Source: Hendrycks & Gimpel 2016, section 2."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "relu": F.relu, "silu": F.silu}

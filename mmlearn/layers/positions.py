@@ -1,0 +1,46 @@
+"""Positions that need no learning: sines and cosines, added to tokens or used to turn queries and keys."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+
+def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width"]:
+    r"""Positions that need no learning: a clock hand for every pair of features.
+
+    .. math:: PE_{(pos, 2i)} = \sin(pos / 10000^{2i/d}), \quad PE_{(pos, 2i+1)} = \cos(pos / 10000^{2i/d})
+
+    Raises ``ValueError`` for an odd width. Source: Vaswani et al. 2017, section 3.5.
+    """
+    if width % 2:
+        raise ValueError(f"Sines and cosines come in pairs: width must be even, got {width}.")
+    angle = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+    return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")
+
+
+def rotary_angles(length: int, head_width: int, base: float = 10_000.0) -> Float[Tensor, "length half"]:
+    r"""By what angle each pair of features turns at each position, for :func:`rotate`.
+
+    .. math:: \theta_{m, i} = m \, \mathrm{base}^{-2i/k}, \quad i = 0, \dots, k/2 - 1
+
+    Raises ``ValueError`` for an odd head width. Source: Su et al. 2021 (RoFormer), equation 15.
+    """
+    if head_width % 2:
+        raise ValueError(f"Rotary positions turn pairs of features: head_width must be even, got {head_width}.")
+    return torch.arange(length)[:, None] * base ** -(torch.arange(0, head_width, 2) / head_width)
+
+
+def rotate(x: Float[Tensor, "b h n k"], angle: Float[Tensor, "*#b n half"]) -> Float[Tensor, "b h n k"]:
+    r"""Turn each pair of features by the angle of its position, so that scores depend on relative positions alone.
+
+    .. math:: (x_i,\; x_{i + k/2}) \leftarrow (x_i \cos\theta_i - x_{i + k/2} \sin\theta_i,\;
+       x_{i + k/2} \cos\theta_i + x_i \sin\theta_i)
+
+    ``angle`` (:func:`rotary_angles`) is (n, k/2), or (b, n, k/2) where rows have positions of their own. The paper
+    pairs neighbouring features; LLaMA's released weights pair the two halves, as here: the same in another order.
+    Source: Su et al. 2021 (RoFormer), equation 34.
+    """
+    cos, sin = angle.cos().unsqueeze(-3).to(x), angle.sin().unsqueeze(-3).to(x)  # the same for all heads
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

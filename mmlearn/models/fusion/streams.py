@@ -1,0 +1,29 @@
+"""Two streams that look at each other: what ViLBERT and LXMERT share.
+
+Source: Lu et al. 2019 (ViLBERT), section 2.1; Tan & Bansal 2019 (LXMERT), section 2.2.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Look = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, mask of the context) -> queries
+
+
+def co_attention(
+    text: Float[Tensor, "*bt d"],
+    visual: Float[Tensor, "*bn visual_width"],
+    mask: Bool[Tensor, "b t"] | None,
+    visual_mask: Bool[Tensor, "b n"] | None,
+    text_looks: Look,
+    visual_looks: Look,
+) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
+    r"""Two streams look at each other at the same time: queries of one, keys and values of the other, and its mask.
+
+    .. math:: x' = \mathrm{look}_x(x; y, m_y), \quad y' = \mathrm{look}_y(y; x, m_x)
+
+    Both see the other as it was before, so that neither comes first. A mask says what of its own stream is real, and so
+    goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
+    """
+    return text_looks(text, visual, visual_mask), visual_looks(visual, text, mask)

@@ -1,0 +1,142 @@
+"""The trainer's shortcut changes no number: outputs, gradients and recorded maps are the plain transformer's."""
+
+import pytest
+import torch
+from testing_tools import close, pairs
+from torch import nn
+
+from mmlearn.layers import Transformer, TransformerConfig, record_attention
+from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
+from mmlearn.training import fit
+from mmlearn.training.speed import FastTransformer, speed_up
+
+B, N, D = 4, 6, 24
+POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
+
+
+def results(model, x, position, *inputs, **more):
+    """What is read, and its gradients with respect to tokens, context and weights."""
+    if not isinstance(position, int):
+        position = torch.tensor(position)[: len(x)]
+    output = model.read(x, position, *inputs, **more)
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    leaves = [x, *(y for y in more.values() if torch.is_tensor(y) and y.requires_grad), *model.parameters()]
+    return output, *torch.autograd.grad((output * weight).sum(), leaves, allow_unused=True)
+
+
+def assert_same(model, x, position, *inputs, **more):
+    expected = results(model, x, position, *inputs, **more)
+    with speed_up(model):
+        got = results(model, x, position, *inputs, **more)
+    for one, other in zip(got, expected, strict=True):
+        close(one, other)
+
+
+def tokens(b=B):
+    torch.manual_seed(0)
+    return torch.randn(b, N, D, requires_grad=True)
+
+
+@pytest.mark.parametrize("b", [1, B])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("mask", ["none", "padding", "holes and a row without tokens", "by query"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_outputs_and_gradients_are_equal(position, mask, causal, norm_first, b):
+    x, model = tokens(b), Transformer(TransformerConfig(D, 3, 2, norm_first=norm_first))
+    real = {
+        "none": None,
+        "padding": torch.arange(N) < torch.tensor([6, 5, 3, 1])[:b, None],
+        "holes and a row without tokens": torch.rand(b, N) < torch.tensor([0.5, 0.7, 0, 0.5])[:b, None],
+        "by query": torch.rand(b, N, N) < 0.7,
+    }[mask]
+    assert_same(model, x, position, real, causal)
+
+
+@pytest.mark.parametrize("context_blocks", [None, (0, 2), (1,)])
+@pytest.mark.parametrize("mask", [None, (4, 5), (4, N, 5)])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_with_a_context(position, mask, context_blocks):
+    x, context = tokens(), torch.randn(B, 5, 7, requires_grad=True)
+    model = Transformer(TransformerConfig(D, 3, 2), context_width=7, context_blocks=context_blocks)
+    mask = None if mask is None else torch.rand(mask) < 0.6
+    assert_same(model, x, position, causal=True, context=context, context_mask=mask)
+    assert_same(model, x, position)  # and without it
+
+
+def test_with_relative_and_rotary_positions():
+    x, model = tokens(), Transformer(TransformerConfig(D, 3, 2))
+    assert_same(model, x, 0, bias=torch.randn(1, 2, N, N), rotary=torch.randn(N, 6))
+
+
+def test_less_is_computed():
+    model, rows = Transformer(TransformerConfig(D, 3, 2)), []
+    last, expand = model.blocks[-1], model.blocks[-1].mlp.expand.forward
+    last.mlp.expand.forward = lambda x: rows.append(x.shape[1]) or expand(x)
+    with speed_up(model):
+        model.read(tokens(), 0)
+        model.read(tokens(), torch.zeros(B, 2, dtype=torch.long))
+        model(tokens())
+    model.read(tokens(), 0)
+    assert rows == [1, 2, N, N]
+
+
+def test_whoever_watches_the_last_block_sees_all_of_it():
+    x, model = tokens(), Transformer(TransformerConfig(D, 2, 2))
+    with record_attention(model) as plain:
+        model.read(x, 0)
+    with speed_up(model), record_attention(model) as fast:
+        model.read(x, 0)
+    assert [weights.shape for weights in fast.values()] == [(B, 2, N, N)] * 2
+    for name, weights in plain.items():
+        close(fast[name], weights)
+    seen = []
+    model.blocks[1].mlp.register_forward_hook(lambda _, __, output: seen.append(output.shape))
+    with speed_up(model):
+        model.read(x, 0)
+    assert seen == [(B, N, D)]
+
+
+def test_dropout_in_training_and_its_absence_in_evaluation():
+    x, model = tokens(), Transformer(TransformerConfig(D, 2, 2, dropout=0.3))
+    with speed_up(model):
+        assert not torch.equal(model.read(x, 0), model.read(x, 0))
+    assert_same(model.eval(), x, 0)
+
+
+def test_it_is_undone_also_after_an_error_and_leaves_subclasses_alone():
+    class Own(Transformer):
+        pass
+
+    model = nn.ModuleList([Transformer(TransformerConfig(D, 1, 2)), Own(TransformerConfig(D, 1, 2))])
+    names = list(model.state_dict())
+    with pytest.raises(RuntimeError, match="on purpose"), speed_up(model) as fast:  # noqa: PT012
+        assert [type(module) for module in fast] == [FastTransformer, Own]
+        assert list(model.state_dict()) == names
+        raise RuntimeError("on purpose")
+    assert [type(module) for module in model] == [Transformer, Own]
+
+
+class Rows(torch.utils.data.Dataset):
+    """The rows of one batch as samples."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return len(self.batch["image"])
+
+    def __getitem__(self, index):
+        return {name: rows[index] for name, rows in self.batch.items()}
+
+
+def test_the_trainer_uses_it_and_hands_back_the_plain_model():
+    model, batch = CLIP(CLIPConfig.tiny()), pairs(4)
+    before, during = model.loss(batch)["itc"], []
+    note = lambda *_: during.append(type(model.text_encoder.transformer))  # noqa: E731
+    history = fit(
+        model, Rows(batch), torch.utils.data.default_collate, steps=1, batch_size=4, on_step=note, progress=False
+    )
+    assert during == [FastTransformer]
+    assert type(model.text_encoder.transformer) is Transformer
+    assert history[0]["itc"] == pytest.approx(before.item(), abs=1e-5)
