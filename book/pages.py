@@ -15,6 +15,8 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import systems
+
 import mmlearn
 from mmlearn.chapters import Notebook, Result, chapters
 from mmlearn.data import CARDS, fetch, load
@@ -43,6 +45,7 @@ def write_all(book: Path) -> None:
         "generated/commands.md": commands_page(),
     }
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
+    pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
@@ -101,7 +104,13 @@ def contents(known: Sequence[Notebook]) -> str:
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
-        "Reference": ["generated/api/index", "generated/commands", "references"],
+        "Reference": [
+            "how_it_fits",
+            "generated/systems/index",
+            "generated/api/index",
+            "generated/commands",
+            "references",
+        ],
     }
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"

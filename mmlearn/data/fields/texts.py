@@ -15,6 +15,7 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
 TEXTS = 5000  # of them, at most, a vocabulary is made
+RENDERED = 1000  # the same where each caption costs a whole sample
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Tokens(Field):
         return entries | ({"word": f"Int b {length}"} if self.words else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        texts = captions(data, spread(len(data), TEXTS))
+        texts = captions(data, spread(len(data), TEXTS if hasattr(data, "caption") else RENDERED))
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
