@@ -22,6 +22,7 @@ from mmlearn.chapters import Notebook, Result, chapters
 from mmlearn.data import CARDS, fetch, load
 from mmlearn.exercises import Task, tasks
 
+REFERENCE = ("systems/index", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
@@ -104,13 +105,7 @@ def contents(known: Sequence[Notebook]) -> str:
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
-        "Reference": [
-            "how_it_fits",
-            "generated/systems/index",
-            "generated/api/index",
-            "generated/commands",
-            "references",
-        ],
+        "Reference": ["how_it_fits", *(f"generated/{page}" for page in REFERENCE), "references"],
     }
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from html import escape
 from importlib import import_module
@@ -32,8 +33,9 @@ def system_pages() -> dict[str, str]:
 def index_page(families: dict[str, list[tuple[str, Recipe, str]]]) -> str:
     """All systems, by family, with what each reads and learns."""
     parts = [
-        "# Systems\n\nEach system is one file, with its recipe at the foot. `mmlearn train NAME --data DATA --output DIR` "
-        "trains any of them, `mmlearn evaluate DIR --data DATA` measures it.\n"
+        "# Systems\n\nEach system is one file, with its recipe at the foot. "
+        "`mmlearn train NAME --data DATA --output DIR` trains any of them, and `mmlearn evaluate DIR --data DATA` says "
+        "how well it does.\n"
     ]
     for family, systems in sorted(families.items()):
         package = import_module(f"mmlearn.models.{family}")
@@ -118,7 +120,8 @@ def preset_sizes(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _empty(recipe: Recipe, config: Any) -> nn.Module:
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a frozen backbone copies its weights, which has no effect here
         return recipe.make(config)
 
 
@@ -177,8 +180,8 @@ def _draw(columns: Sequence[tuple[str, list[tuple[str, list[str]]]]]) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
-        f'height="{height:.0f}"><style>{style}</style><defs><marker id="head" markerWidth="8" markerHeight="8" refX="6" '
-        'refY="3" orient="auto"><path d="M0 0L6 3L0 6z" fill="#666"/></marker></defs>'
+        f'height="{height:.0f}"><style>{style}</style><defs><marker id="head" markerWidth="8" markerHeight="8" '
+        'refX="6" refY="3" orient="auto"><path d="M0 0L6 3L0 6z" fill="#666"/></marker></defs>'
         '<rect width="100%" height="100%" style="fill:#fff;stroke:none"/>' + "".join(shapes) + "</svg>\n"
     )
 

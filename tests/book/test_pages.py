@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from mmlearn.chapters import Notebook
 from mmlearn.exercises import Task
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book"))  # as conf.py has it
 
 
 def book_module(name):
