@@ -45,6 +45,7 @@ class Tokens(Field):
 
     @property
     def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
         length = "{max_length}" if self.whole else "t"
         entries = {"tokens": f"Int b {length} < vocab_size", "mask": f"Bool b {length}", "caption_id": "Int b"}
         return entries | ({"word": f"Int b {length}"} if self.words else {})
@@ -131,10 +132,12 @@ class Labels(Field):
 
     @property
     def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
         return {"label": f"Int b < {self.into}"}
 
     @property
     def needs(self) -> str:
+        """The attribute that every sample must have."""
         return self.source
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
