@@ -18,7 +18,7 @@ from typing import Any
 import mmlearn
 from mmlearn.chapters import Notebook, Result, chapters
 from mmlearn.data import CARDS, fetch, load
-from mmlearn.exercises import Task, tasks
+from mmlearn.exercises import Task, exercise_folders, tasks
 
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
@@ -30,8 +30,7 @@ def write_all(book: Path) -> None:
     for folder in ("generated", "chapters"):
         shutil.rmtree(book / folder, ignore_errors=True)
     known = known_chapters()
-    folders = [path.parent for path in sorted((book.parent / "exercises").glob("[0-9][0-9]_*/checks.py"))]
-    exercises = {folder.name: tasks(folder) for folder in folders}
+    exercises = {folder.name: tasks(folder) for folder in exercise_folders(book.parent / "exercises")}
     pages = {f"chapters/{chapter.path.name}": shown_notebook(chapter.path) for chapter in known}
     pages |= {
         "generated/lesson.md": lesson_page(book),

@@ -17,6 +17,7 @@ from mmlearn.exercises import (
     expect_close,
     expect_number,
     expect_tensor,
+    folders,
     load_checks,
     load_part,
     progress_file,
@@ -24,6 +25,7 @@ from mmlearn.exercises import (
     task,
     tasks,
 )
+from mmlearn.exercises.progress import remember
 
 
 def double(x):
@@ -236,7 +238,7 @@ def test_attempt_tells_and_remembers_only_what_is_solved(capsys, home):
 
 def test_progress_grows_and_is_never_lost(home):
     for name in ("b/two", "a/one", "b/two"):
-        exercises._remember(name)
+        remember(name)
     assert json.loads(progress_file().read_text()) == ["a/one", "b/two"]
     attempt(check_double, stub)  # what fails now was solved all the same
     assert solved() == {"a/one", "b/two"}
@@ -256,7 +258,7 @@ def test_a_damaged_progress_file_counts_as_empty_and_is_written_anew(home, conte
 
 
 def test_an_interrupted_write_leaves_the_old_progress(home, monkeypatch, capsys):
-    exercises._remember("a/one")
+    remember("a/one")
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -305,7 +307,7 @@ def folder(tmp_path, monkeypatch):
         ''')
     )
     (path / "mistakes.py").write_text("MISTAKES = {'sine': {'cosine': (lambda x: x + 1, 'sin 0')}}")
-    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "package" / "mmlearn")
+    monkeypatch.setattr(folders, "PACKAGE", tmp_path / "package" / "mmlearn")
     return path
 
 
@@ -334,6 +336,6 @@ def test_an_unknown_exercise_is_answered_with_the_nearest(folder):
 
 
 def test_without_exercises_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "mmlearn")
+    monkeypatch.setattr(folders, "PACKAGE", tmp_path / "mmlearn")
     with pytest.raises(FileNotFoundError, match="No exercises came with this installation"):
         exercises.exercises_folder()

@@ -398,9 +398,7 @@ def check_entropy(function: Callable) -> None:
     maps /= maps.sum(-1, keepdim=True)
     flat = torch.full((n, p), 1 / p)
     expect_number(
-        function(
-            flat,
-        ),
+        function(flat),
         1,
         f"A flat map over {p} patches must have entropy 1, whatever their number.",
         "-Σ w ln w is ln p there: divide by it, and mind the sign and the base of the logarithm.",

@@ -13,13 +13,7 @@ from mmlearn.exercises import case, expect, expect_close, expect_number, expect_
 from mmlearn.generation.ctc import collapse
 from mmlearn.models.speech.encoder import frame_count, frame_mask, window
 from mmlearn.models.speech.quantiser import straight_through
-from mmlearn.objectives import (
-    ctc_log_likelihood,
-    distractor_contrast,
-    mask_spans,
-    masked_cluster,
-    sample_distractors,
-)
+from mmlearn.objectives import ctc_log_likelihood, distractor_contrast, mask_spans, masked_cluster, sample_distractors
 from mmlearn.objectives.masked import IGNORED
 
 

@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 import math
 from functools import partial
@@ -6,16 +6,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
 from mmlearn.generation.ctc import collapse
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.speech.quantiser import straight_through
-from mmlearn.objectives import (
-    ctc_log_likelihood,
-    distractor_contrast,
-    mask_spans,
-    masked_cluster,
-    sample_distractors,
-)
+from mmlearn.objectives import ctc_log_likelihood, distractor_contrast, mask_spans, masked_cluster, sample_distractors
 
 # Frames.
 
@@ -294,367 +289,293 @@ def _in_probabilities(log_probs, *rest, **named):
 
 MISTAKES = {
     "melscale_fbanks": {
-        "equal distances in Hz": (
-            partial(_triangles, mel=float, hertz=lambda m: m),
-            "these lie at equal distances in Hz",
-        ),
-        "another logarithm": (
-            partial(
-                _triangles,
-                mel=lambda f: 1127 * math.log10(1 + f / 700),
-                hertz=lambda m: 700 * ((m / 1127).exp() - 1),
+        "these lie at equal distances in Hz": {
+            "equal distances in Hz": partial(_triangles, mel=float, hertz=lambda m: m)
+        },
+        "must be at": {
+            "another logarithm": partial(
+                _triangles, mel=lambda f: 1127 * math.log10(1 + f / 700), hertz=lambda m: 700 * ((m / 1127).exp() - 1)
             ),
-            "must be at",
-        ),
-        "logarithm of base 2": (
-            partial(_triangles, mel=math.log2, hertz=torch.exp2),
-            "The middle of band",
-        ),
-        "bands + 1 corners of a longer row": (partial(_triangles, corners=3), "The middle of band"),
-        "bins up to the sample rate": (partial(_triangles, top=1.0), "The middle of band"),
-        "from 0 Hz": (lambda n, low, *more: _triangles(n, 0.0, *more), "The middle of band 0"),
-        "area 1": (partial(_triangles, height=lambda left, right: 2 / (right - left)), "Each triangle must reach 1"),
-        "not cut at 0": (partial(_triangles, clamp=False), "No weight may be below 0"),
-        "the larger side": (partial(_triangles, shape=torch.maximum), "Each triangle must reach 1"),
-        "rectangles": (
-            lambda *arguments: (_triangles(*arguments) > 0).float(),
-            "The middle of band",
-        ),
-        "hills without an end": (
-            partial(_triangles, shape=lambda up, down: (-4 * (torch.minimum(up, down) - 1) ** 2).exp()),
-            "beyond its neighbours' middles",
-        ),
-        "straight in mel": (_straight_in_mel, "The sides must be straight in Hz"),
-        "rounded hills": (
-            partial(_triangles, shape=lambda up, down: (torch.minimum(up, down).clamp(min=0) * math.pi / 2).sin()),
-            "The sides must be straight in Hz",
-        ),
-        "bands first": (lambda *arguments: _triangles(*arguments).T, "must have shape"),
+            "logarithm of base 2": partial(_triangles, mel=math.log2, hertz=torch.exp2),
+            "bands + 1 corners of a longer row": partial(_triangles, corners=3),
+            "bins up to the sample rate": partial(_triangles, top=1.0),
+            "from 0 Hz": lambda n, low, *more: _triangles(n, 0.0, *more),
+            "rectangles": then(_triangles, lambda y: (y > 0).float()),
+        },
+        "Each triangle must reach 1": {
+            "area 1": partial(_triangles, height=lambda left, right: 2 / (right - left)),
+            "the larger side": partial(_triangles, shape=torch.maximum),
+        },
+        "No weight may be below 0": {"not cut at 0": partial(_triangles, clamp=False)},
+        "beyond its neighbours' middles": {
+            "hills without an end": partial(
+                _triangles, shape=lambda up, down: (-4 * (torch.minimum(up, down) - 1) ** 2).exp()
+            )
+        },
+        "The sides must be straight in Hz": {
+            "straight in mel": _straight_in_mel,
+            "rounded hills": partial(
+                _triangles, shape=lambda up, down: (torch.minimum(up, down).clamp(min=0) * math.pi / 2).sin()
+            ),
+        },
+        "must have shape": {"bands first": then(_triangles, lambda y: y.T)},
     },
     "frame_count": {
-        "samples over stride": (partial(_count, step=lambda n, k, s: n // s), "nothing is padded"),
-        "one too few": (partial(_count, step=lambda n, k, s: (n - k) // s), "nothing is padded"),
-        "as if padded": (partial(_count, step=lambda n, k, s: (n - 1) // s + 1), "nothing is padded"),
-        "rounded up": (partial(_count, step=lambda n, k, s: -((k - n) // s) + 1), "⌋ + 1 frames"),
-        "one inside": (partial(_count, step=lambda n, k, s: (n - k + 1) // s), "⌋ + 1 frames"),
-        "not rounded": (partial(_count, step=lambda n, k, s: (n - k) / s + 1), "Frames are whole numbers"),
-        "layers in the other order": (_reversed_layers, "Of several convolutions each must read"),
-        "the first layer alone": (
-            lambda n, kernels, strides: frame_count(n, kernels[:1], strides[:1]),
-            "Of several convolutions each must read",
-        ),
-        "the largest kernel over all strides": (
-            lambda n, kernels, strides: frame_count(n, [max(kernels)], [math.prod(strides)]),
-            "Of several convolutions each must read",
-        ),
-        "tensors only": (
-            lambda n, kernels, strides: frame_count(n, kernels, strides).clamp(min=0),
-            "A number instead of a tensor: It stops in line",
-        ),
-        "below 0": (partial(_count, least=-(10**6)), "shorter than a window must have 0 frames"),
-        "at least one": (partial(_count, least=1), "shorter than a window must have 0 frames"),
+        "nothing is padded": {
+            "samples over stride": partial(_count, step=lambda n, k, s: n // s),
+            "one too few": partial(_count, step=lambda n, k, s: (n - k) // s),
+            "as if padded": partial(_count, step=lambda n, k, s: (n - 1) // s + 1),
+        },
+        "⌋ + 1 frames": {
+            "rounded up": partial(_count, step=lambda n, k, s: -((k - n) // s) + 1),
+            "one inside": partial(_count, step=lambda n, k, s: (n - k + 1) // s),
+        },
+        "Frames are whole numbers": {"not rounded": partial(_count, step=lambda n, k, s: (n - k) / s + 1)},
+        "Of several convolutions each must read": {
+            "layers in the other order": _reversed_layers,
+            "the first layer alone": lambda n, kernels, strides: frame_count(n, kernels[:1], strides[:1]),
+            "the largest kernel over all strides": lambda n, kernels, strides: frame_count(
+                n, [max(kernels)], [math.prod(strides)]
+            ),
+        },
+        "A number instead of a tensor: It stops in line": {"tensors only": then(frame_count, lambda y: y.clamp(min=0))},
+        "shorter than a window must have 0 frames": {
+            "below 0": partial(_count, least=-(10**6)),
+            "at least one": partial(_count, least=1),
+        },
     },
     "frame_mask": {
-        "any real sample": (
-            partial(_frames, real=lambda w: w.any(-1)),
-            "sees even one padded sample must not be real",
-        ),
-        "the middle sample": (
-            partial(_frames, real=lambda w: w[..., w.shape[-1] // 2]),
-            "sees even one padded sample must not be real",
-        ),
-        "the first sample": (
-            partial(_frames, real=lambda w: w[..., 0]),
-            "sees even one padded sample must not be real",
-        ),
-        "by share": (_by_share, "would change with the padding"),
-        "every so many samples": (_every_so_many, "must have shape"),
-        "nothing is padding": (_of_the_longest, "sees even one padded sample must not be real"),
-        "turned round": (lambda *a: ~frame_mask(*a), "Without padding every frame must be real"),
-        "one too few": (
-            lambda *a: F.pad(frame_mask(*a), (0, 1), value=False)[:, 1:],
-            "Without padding every frame must be real",
-        ),
-        "sure by one more": (
-            lambda mask, kernels, strides: (
+        "sees even one padded sample must not be real": {
+            "any real sample": partial(_frames, real=lambda w: w.any(-1)),
+            "the middle sample": partial(_frames, real=lambda w: w[..., w.shape[-1] // 2]),
+            "the first sample": partial(_frames, real=lambda w: w[..., 0]),
+            "by share": _by_share,
+            "nothing is padding": _of_the_longest,
+        },
+        "must have shape": {"every so many samples": _every_so_many},
+        "Without padding every frame must be real": {
+            "turned round": lambda *a: ~frame_mask(*a),
+            "one too few": lambda *a: F.pad(frame_mask(*a), (0, 1), value=False)[:, 1:],
+        },
+        "A frame of which all samples are real must be real": {
+            "sure by one more": lambda mask, kernels, strides: (
                 frame_mask(mask, kernels, strides)
                 & (mask.all(1)[:, None] | F.pad(frame_mask(mask, kernels, strides), (0, 1), value=False)[:, 1:])
             ),
-            "A frame of which all samples are real must be real",
-        ),
-        "numbers": (lambda *a: frame_mask(*a).float(), "It must be boolean"),
-        "frames at the end": (lambda *a: frame_mask(*a).flip(1), "all samples are real must be real"),
+            "frames at the end": lambda *a: frame_mask(*a).flip(1),
+        },
+        "It must be boolean": {"numbers": lambda *a: frame_mask(*a).float()},
     },
     "mask_spans": {
-        "single frames": (partial(_spans, hide=1), "frames in a row must be hidden"),
-        "spans over the end": (
-            partial(_spans, last=lambda n, length, s: n - 1),
-            "frames in a row must be hidden",
-        ),
-        "padding too": (
-            partial(_spans, last=lambda n, length, s: torch.full_like(n, s - length)),
-            "Padding must never be hidden",
-        ),
-        "the last place never": (
-            partial(_spans, last=lambda n, length, s: n - length - 1),
-            "Spans must begin anywhere where they fit",
-        ),
-        "possibly none": (
-            partial(_spans, spans=lambda p, n, length, u: (p * n + u).floor()),
-            "At least one span of each clip must be hidden",
-        ),
-        "each frame by a coin": (_each_by_a_coin, "must begin a span; here it is"),
-        "a share of frames hidden": (
-            partial(_spans, spans=lambda p, n, length, u: (p * n / length + u).floor().clamp(min=1)),
-            "about 49 % of a long clip must be hidden; here it is",
-        ),
-        "always rounded down": (
-            partial(_spans, spans=lambda p, n, length, u: (p * n + 0 * u).floor().clamp(min=1)),
-            "so 1 or 2 by chance",
-        ),
-        "of the padded clip": (
-            lambda real, *, generator, probability=0.065, length=10: _spans(
+        "frames in a row must be hidden": {
+            "single frames": partial(_spans, hide=1),
+            "spans over the end": partial(_spans, last=lambda n, length, s: n - 1),
+            "visible instead": lambda real, **more: real & ~mask_spans(real, **more),
+        },
+        "Padding must never be hidden": {
+            "padding too": partial(_spans, last=lambda n, length, s: torch.full_like(n, s - length))
+        },
+        "Spans must begin anywhere where they fit": {
+            "the last place never": partial(_spans, last=lambda n, length, s: n - length - 1)
+        },
+        "At least one span of each clip must be hidden": {
+            "possibly none": partial(_spans, spans=lambda p, n, length, u: (p * n + u).floor())
+        },
+        "must begin a span; here it is": {"each frame by a coin": _each_by_a_coin},
+        "about 49 % of a long clip must be hidden; here it is": {
+            "a share of frames hidden": partial(
+                _spans, spans=lambda p, n, length, u: (p * n / length + u).floor().clamp(min=1)
+            )
+        },
+        "so 1 or 2 by chance": {
+            "always rounded down": partial(_spans, spans=lambda p, n, length, u: (p * n + 0 * u).floor().clamp(min=1)),
+            "of the padded clip": lambda real, *, generator, probability=0.065, length=10: _spans(
                 real,
                 generator=generator,
                 probability=probability,
                 length=length,
                 spans=lambda p, n, length, u: (p * real.shape[1] + u).floor().clamp(min=1),
             ),
-            "so 1 or 2 by chance",
-        ),
-        "everything": (
-            partial(_spans, most=lambda n, length: (n - length + 1).clamp(min=0)),
-            "Something of each clip must stay visible",
-        ),
-        "a clip of one span": (
-            partial(_spans, most=lambda n, length: torch.where(n == length, 1, (n - 1).clamp(min=0) // length)),
-            "left whole",
-        ),
-        "torch's own generator": (
-            lambda real, *, generator, **more: mask_spans(real, generator=torch.default_generator, **more),
-            "The same seed must give the same result",
-        ),
-        "a seed of its own": (
-            lambda real, *, generator, **more: mask_spans(real, generator=torch.Generator().manual_seed(0), **more),
-            "Another seed must draw something else",
-        ),
-        "visible instead": (
-            lambda real, **more: real & ~mask_spans(real, **more),
-            "frames in a row must be hidden",
-        ),
+        },
+        "Something of each clip must stay visible": {
+            "everything": partial(_spans, most=lambda n, length: (n - length + 1).clamp(min=0))
+        },
+        "left whole": {
+            "a clip of one span": partial(
+                _spans, most=lambda n, length: torch.where(n == length, 1, (n - 1).clamp(min=0) // length)
+            )
+        },
+        "The same seed must give the same result": {"torch's own generator": from_global_state(mask_spans)},
+        "Another seed must draw something else": {"a seed of its own": from_own_seed(mask_spans)},
     },
     "sample_distractors": {
-        "its own too": (partial(_distractors, own=False), "must never be its own distractor"),
-        "any frame": (
-            partial(_distractors, allowed=lambda masked: torch.ones_like(masked)),
-            "Distractors must be hidden frames of the same clip",
-        ),
-        "frames that are seen": (
-            partial(_distractors, allowed=lambda masked: ~masked),
-            "Distractors must be hidden frames of the same clip",
-        ),
-        "of other clips": (
-            partial(_distractors, allowed=lambda masked: masked.roll(1, 0)),
-            "Distractors must be hidden frames of the same clip",
-        ),
-        "numbers, not places": (_numbers_not_places, "Distractors must be hidden frames of the same clip"),
-        "places in the whole batch": (
-            lambda masked, count, *, generator: (
+        "must never be its own distractor": {"its own too": partial(_distractors, own=False)},
+        "Distractors must be hidden frames of the same clip": {
+            "any frame": partial(_distractors, allowed=lambda masked: torch.ones_like(masked)),
+            "frames that are seen": partial(_distractors, allowed=lambda masked: ~masked),
+            "of other clips": partial(_distractors, allowed=lambda masked: masked.roll(1, 0)),
+            "numbers, not places": _numbers_not_places,
+        },
+        "Places are of frames of the same clip": {
+            "places in the whole batch": lambda masked, count, *, generator: (
                 sample_distractors(masked, count, generator=generator)
                 + masked.shape[1] * torch.arange(len(masked))[:, None, None]
-            ),
-            "Places are of frames of the same clip",
-        ),
-        "one for all": (partial(_distractors, each=False), "must be drawn one by one; here all are the same"),
-        "moved by one": (_moved_by_one, "Each other hidden frame must be as likely"),
-        "its neighbour": (
-            lambda masked, count, *, generator: (
+            )
+        },
+        "must be drawn one by one; here all are the same": {
+            "one for all": partial(_distractors, each=False),
+            "its neighbour": lambda masked, count, *, generator: (
                 ((~masked).int().argsort(dim=1, stable=True))
                 .gather(1, (masked.long().cumsum(1) % masked.sum(1, keepdim=True)))[..., None]
                 .expand(-1, -1, count)
             ),
-            "must be drawn one by one; here all are the same",
-        ),
-        "one draw for all frames": (_one_draw_for_all, "Each frame must draw its own distractors"),
-        "torch's own generator": (
-            lambda masked, count, *, generator: sample_distractors(masked, count, generator=torch.default_generator),
-            "The same seed must give the same result",
-        ),
-        "a seed of its own": (
-            lambda masked, count, *, generator: sample_distractors(
-                masked, count, generator=torch.Generator().manual_seed(int(masked.sum()) + count)
-            ),
-            "Another seed must draw something else",
-        ),
-        "hidden frames alone": (
-            lambda masked, count, *, generator: sample_distractors(masked, count, generator=generator)[masked],
-            "must have shape",
-        ),
+        },
+        "Each other hidden frame must be as likely": {"moved by one": _moved_by_one},
+        "Each frame must draw its own distractors": {"one draw for all frames": _one_draw_for_all},
+        "The same seed must give the same result": {"torch's own generator": from_global_state(sample_distractors)},
+        "Another seed must draw something else": {"a seed of its own": from_own_seed(sample_distractors)},
+        "must have shape": {
+            "hidden frames alone": lambda masked, count, *, generator: sample_distractors(
+                masked, count, generator=generator
+            )[masked]
+        },
     },
     "straight_through": {
-        "soft": (lambda z, n, t: ((z + n) / t).softmax(-1), "Going forward it must be one-hot"),
-        "hard alone": (
-            lambda z, n, t: F.one_hot((z + n).argmax(-1), z.shape[-1]).float(),
-            "A gradient must flow back to the logits",
-        ),
-        "no noise": (lambda z, n, t: straight_through(z, 0 * n, t), "The choice must be a sample"),
-        "noise taken away": (
-            partial(_choice, pick=lambda z, n: z - n),
-            "The choice must be the largest of logits + noise",
-        ),
-        "noise alone": (partial(_choice, pick=lambda z, n: n), "The choice must be the largest of logits + noise"),
-        "the identity going back": (
-            partial(_choice, soft=lambda z, n, t: z),
-            "Going back it must be a softmax, not the identity",
-        ),
-        "no noise going back": (
-            partial(_choice, soft=lambda z, n, t: (z / t).softmax(-1)),
-            "Going back it must have the gradient of softmax(logits + noise)",
-        ),
-        "hard times soft": (
-            lambda z, n, t: (p := ((z + n) / t).softmax(-1)) / p.detach() * F.one_hot((z + n).argmax(-1), z.shape[-1]),
-            "Going back it must have the gradient of softmax(logits + noise)",
-        ),
-        "multiplied by the temperature": (
-            partial(_choice, soft=lambda z, n, t: ((z + n) * t).softmax(-1)),
-            "Going back the softmax must have temperature",
-        ),
-        "noise not divided": (
-            partial(_choice, soft=lambda z, n, t: (z / t + n).softmax(-1)),
-            "Going back the softmax must have temperature",
-        ),
-        "no temperature": (
-            partial(_choice, soft=lambda z, n, t: (z + n).softmax(-1)),
-            "Going back the softmax must have temperature",
-        ),
-        "the wrong one detached": (
-            lambda z, n, t: (
+        "Going forward it must be one-hot": {"soft": lambda z, n, t: ((z + n) / t).softmax(-1)},
+        "A gradient must flow back to the logits": {
+            "hard alone": lambda z, n, t: F.one_hot((z + n).argmax(-1), z.shape[-1]).float(),
+            "all detached": detached(straight_through),
+        },
+        "The choice must be a sample": {"no noise": lambda z, n, t: straight_through(z, 0 * n, t)},
+        "The choice must be the largest of logits + noise": {
+            "noise taken away": partial(_choice, pick=lambda z, n: z - n),
+            "noise alone": partial(_choice, pick=lambda z, n: n),
+        },
+        "Going back it must be a softmax, not the identity": {
+            "the identity going back": partial(_choice, soft=lambda z, n, t: z)
+        },
+        "Going back it must have the gradient of softmax(logits + noise)": {
+            "no noise going back": partial(_choice, soft=lambda z, n, t: (z / t).softmax(-1)),
+            "hard times soft": lambda z, n, t: (
+                (p := ((z + n) / t).softmax(-1)) / p.detach() * F.one_hot((z + n).argmax(-1), z.shape[-1])
+            ),
+            "the wrong one detached": lambda z, n, t: (
                 F.one_hot((z + n).argmax(-1), z.shape[-1])
                 - ((z + n) / t).softmax(-1)
                 + ((z + n) / t).softmax(-1).detach()
             ),
-            "Going back it must have the gradient of softmax(logits + noise)",
-        ),
-        "all detached": (lambda z, n, t: straight_through(z, n, t).detach(), "A gradient must flow back to the logits"),
-        "which it is": (lambda z, n, t: (z + n).argmax(-1), "must have shape"),
+        },
+        "Going back the softmax must have temperature": {
+            "multiplied by the temperature": partial(_choice, soft=lambda z, n, t: ((z + n) * t).softmax(-1)),
+            "noise not divided": partial(_choice, soft=lambda z, n, t: (z / t + n).softmax(-1)),
+            "no temperature": partial(_choice, soft=lambda z, n, t: (z + n).softmax(-1)),
+        },
+        "must have shape": {"which it is": lambda z, n, t: (z + n).argmax(-1)},
     },
     "distractor_contrast": {
-        "the target is no candidate": (partial(_contrast, with_target=False), "it must cost ln(1 + k)"),
-        "a sum": (partial(_contrast, mean=lambda loss, m: loss[m].sum()), "it must cost ln(1 + k)"),
-        "products": (partial(_contrast, unit=lambda x: x), "How long vectors are must not matter"),
-        "every frame": (
-            partial(_contrast, mean=lambda loss, m: (loss * (1 if m.any() else 0)).mean()),
-            "frames that are not hidden must not matter",
-        ),
-        "multiplied by the temperature": (
-            partial(_contrast, scale=lambda x, t: x * t),
-            "-log softmax(cosine / 0.1) at the target",
-        ),
-        "no temperature": (partial(_contrast, scale=lambda x, t: x), "-log softmax(cosine / 0.1) at the target"),
-        "a fixed temperature": (partial(_contrast, scale=lambda x, t: x / 0.1), "With temperature 0.5"),
-        "exchanged": (
-            lambda c, q, *more, **named: distractor_contrast(q, c, *more, **named),
-            "here it is the other way",
-        ),
-        "distractors that are the target": (
-            partial(_contrast, leave_out=lambda same: torch.zeros_like(same[..., 0])),
-            "with the codes of the target is the target, and must be left out",
-        ),
-        "one codebook is enough": (
-            partial(_contrast, leave_out=lambda same: same.any(-1)),
-            "Only a distractor of which all codes are the target's",
-        ),
-        "0 instead of -inf": (partial(_contrast, low=0.0), "with the codes of the target is the target"),
-        "nothing hidden": (
-            partial(_contrast, mean=lambda loss, m: loss[m].mean()),
-            "Its result must be finite",
-        ),
-        "no gradient": (lambda *a, **named: distractor_contrast(*a, **named).detach(), "A gradient must flow back"),
-        "one loss a frame": (partial(_contrast, mean=lambda loss, m: loss), "must have shape ()"),
+        "it must cost ln(1 + k)": {
+            "the target is no candidate": partial(_contrast, with_target=False),
+            "a sum": partial(_contrast, mean=lambda loss, m: loss[m].sum()),
+        },
+        "How long vectors are must not matter": {"products": partial(_contrast, unit=lambda x: x)},
+        "frames that are not hidden must not matter": {
+            "every frame": partial(_contrast, mean=lambda loss, m: (loss * (1 if m.any() else 0)).mean())
+        },
+        "-log softmax(cosine / 0.1) at the target": {
+            "multiplied by the temperature": partial(_contrast, scale=lambda x, t: x * t),
+            "no temperature": partial(_contrast, scale=lambda x, t: x),
+        },
+        "With temperature 0.5": {"a fixed temperature": partial(_contrast, scale=lambda x, t: x / 0.1)},
+        "here it is the other way": {
+            "exchanged": lambda c, q, *more, **named: distractor_contrast(q, c, *more, **named)
+        },
+        "with the codes of the target is the target, and must be left out": {
+            "distractors that are the target": partial(
+                _contrast, leave_out=lambda same: torch.zeros_like(same[..., 0])
+            ),
+            "0 instead of -inf": partial(_contrast, low=0.0),
+        },
+        "Only a distractor of which all codes are the target's": {
+            "one codebook is enough": partial(_contrast, leave_out=lambda same: same.any(-1))
+        },
+        "Its result must be finite": {"nothing hidden": partial(_contrast, mean=lambda loss, m: loss[m].mean())},
+        "A gradient must flow back": {"no gradient": detached(distractor_contrast)},
+        "must have shape ()": {"one loss a frame": partial(_contrast, mean=lambda loss, m: loss)},
     },
     "masked_cluster": {
-        "every frame": (
-            partial(_clusters, hidden=lambda masked, real: real & masked.any()),
-            "Only hidden frames must count",
-        ),
-        "frames that are seen": (
-            partial(_clusters, hidden=lambda masked, real: ~masked & real & masked.any()),
-            "here it is those that are seen",
-        ),
-        "divided by all frames": (
-            partial(_clusters, mean=lambda loss, where: (loss * where).mean()),
-            "Logits that know nothing must cost ln c",
-        ),
-        "a sum": (partial(_clusters, mean=lambda loss, where: loss[where].sum()), "know nothing must cost ln c"),
-        "a mean of means": (partial(_clusters, mean=_mean_of_means), "mean cross-entropy of hidden frames"),
-        "padding is seen": (
-            partial(_clusters, seen=lambda masked, real: ~masked),
-            "padding, of cluster -100, is none of them",
-        ),
-        "alpha for what is seen": (
-            partial(_clusters, mix=lambda a, h, s: (1 - a) * h + a * s),
-            "Hidden frames must count",
-        ),
-        "α = 1 always": (
-            lambda z, k, m, alpha=1.0: masked_cluster(z, k, m),
-            "With α = 0 it must be the mean of the frames that are seen",
-        ),
-        "hidden added whole": (
-            partial(_clusters, mix=lambda a, h, s: h + (1 - a) * s if a < 1 else h),
-            "With α = 0 it must be the mean of the frames that are seen",
-        ),
-        "α squared": (partial(_clusters, mix=lambda a, h, s: a**2 * h + (1 - a**2) * s), "times the seen mean"),
-        "nothing hidden": (partial(_clusters, mean=lambda loss, where: loss[where].mean()), "must be finite"),
-        "no gradient": (lambda *a: masked_cluster(*a).detach(), "A gradient must flow back to the logits"),
-        "one loss a frame": (partial(_clusters, mean=lambda loss, where: loss * where), "must have shape ()"),
+        "Only hidden frames must count": {
+            "every frame": partial(_clusters, hidden=lambda masked, real: real & masked.any())
+        },
+        "here it is those that are seen": {
+            "frames that are seen": partial(_clusters, hidden=lambda masked, real: ~masked & real & masked.any()),
+            "alpha for what is seen": partial(_clusters, mix=lambda a, h, s: (1 - a) * h + a * s),
+        },
+        "Logits that know nothing must cost ln c": {
+            "divided by all frames": partial(_clusters, mean=lambda loss, where: (loss * where).mean()),
+            "a sum": partial(_clusters, mean=lambda loss, where: loss[where].sum()),
+        },
+        "mean cross-entropy of hidden frames": {"a mean of means": partial(_clusters, mean=_mean_of_means)},
+        "padding, of cluster -100, is none of them": {
+            "padding is seen": partial(_clusters, seen=lambda masked, real: ~masked),
+            "α = 1 always": lambda z, k, m, alpha=1.0: masked_cluster(z, k, m),
+            "hidden added whole": partial(_clusters, mix=lambda a, h, s: h + (1 - a) * s if a < 1 else h),
+        },
+        "times the seen mean": {"α squared": partial(_clusters, mix=lambda a, h, s: a**2 * h + (1 - a**2) * s)},
+        "must be finite": {"nothing hidden": partial(_clusters, mean=lambda loss, where: loss[where].mean())},
+        "A gradient must flow back to the logits": {"no gradient": detached(masked_cluster)},
+        "must have shape ()": {"one loss a frame": partial(_clusters, mean=lambda loss, where: loss * where)},
     },
     "collapse": {
-        "blanks first": (partial(_collapsed, blanks_first=True), "must keep them apart"),
-        "a set": (partial(_collapsed, merge=torch.unique), "A token may come back later"),
-        "in order of first sight": (
-            partial(_collapsed, merge=lambda path: torch.tensor(list(dict.fromkeys(path.tolist())))),
-            "A token may come back later",
-        ),
-        "repeats stay": (partial(_collapsed, merge=lambda path: path), "Repeats must be merged"),
-        "blanks stay": (lambda path, blank=0: path.unique_consecutive(), "Blanks must be removed"),
-        "blank 0 always": (lambda path, blank=0: collapse(path), "0 is a token then"),
-        "the path": (lambda path, blank=0: path.clone(), "Repeats must be merged"),
-        "blanks marked": (
-            lambda path, blank=0: path.unique_consecutive().masked_fill(path.unique_consecutive() == blank, -1),
-            "Blanks must be removed",
-        ),
-        "a column": (lambda path, blank=0: collapse(path, blank)[:, None], "must have shape"),
+        "must keep them apart": {"blanks first": partial(_collapsed, blanks_first=True)},
+        "A token may come back later": {
+            "a set": partial(_collapsed, merge=torch.unique),
+            "in order of first sight": partial(
+                _collapsed, merge=lambda path: torch.tensor(list(dict.fromkeys(path.tolist())))
+            ),
+        },
+        "Repeats must be merged": {
+            "repeats stay": partial(_collapsed, merge=lambda path: path),
+            "the path": lambda path, blank=0: path.clone(),
+        },
+        "Blanks must be removed": {
+            "blanks stay": lambda path, blank=0: path.unique_consecutive(),
+            "blanks marked": lambda path, blank=0: path.unique_consecutive().masked_fill(
+                path.unique_consecutive() == blank, -1
+            ),
+        },
+        "0 is a token then": {"blank 0 always": lambda path, blank=0: collapse(path)},
+        "must have shape": {"a column": lambda path, blank=0: collapse(path, blank)[:, None]},
     },
     "ctc_log_likelihood": {
-        "minus": (lambda *a, **named: -ctc_log_likelihood(*a, **named), "must have that token's ln p"),
-        "no logarithm": (lambda *a, **named: ctc_log_likelihood(*a, **named).exp(), "must have that token's ln p"),
-        "the first blank is needed": (
-            partial(_forward, first=lambda new: F.pad(new[:, :1], (0, new.shape[1] - 1), value=-1e30)),
-            "must have that token's ln p",
-        ),
-        "the likeliest path": (partial(_forward, add=lambda ways: ways.amax(0), end=lambda e: e.amax(1)), "alone"),
-        "ends with a token": (partial(_forward, end=lambda e: e[:, 1]), "last token or with a blank after it"),
-        "ends with a blank": (partial(_forward, end=lambda e: e[:, 0]), "must have that token's ln p"),
-        "blanks between all tokens": (partial(_forward, skip=_never_skip), "the blank may be left out"),
-        "no blank between equal ones": (partial(_forward, skip=_skip_any_token), "Two equal tokens need a blank"),
-        "over blanks and tokens": (
-            partial(_forward, skip=lambda s, before, blank: torch.ones_like(s, dtype=torch.bool)),
-            "must have that token's ln p",
-        ),
-        "probabilities": (_in_probabilities, "A long clip: "),
-        "padded frames": (partial(_forward, masked_frames=False), "Frames that frame_mask leaves out must"),
-        "the end of the longest": (partial(_forward, own_end=False), "Tokens that token_mask leaves out must"),
-        "blank 0 always": (
-            lambda log_probs, tokens, frames=None, real=None, blank=0: _forward(log_probs, tokens, frames, real, 0),
-            "0 is a token then",
-        ),
-        "divided by the length": (
-            lambda log_probs, tokens, *more, **named: (
+        "must have that token's ln p": {
+            "minus": then(ctc_log_likelihood, lambda y: -y),
+            "no logarithm": then(ctc_log_likelihood, lambda y: y.exp()),
+            "the first blank is needed": partial(
+                _forward, first=lambda new: F.pad(new[:, :1], (0, new.shape[1] - 1), value=-1e30)
+            ),
+            "ends with a blank": partial(_forward, end=lambda e: e[:, 0]),
+            "over blanks and tokens": partial(
+                _forward, skip=lambda s, before, blank: torch.ones_like(s, dtype=torch.bool)
+            ),
+        },
+        "alone": {"the likeliest path": partial(_forward, add=lambda ways: ways.amax(0), end=lambda e: e.amax(1))},
+        "last token or with a blank after it": {"ends with a token": partial(_forward, end=lambda e: e[:, 1])},
+        "the blank may be left out": {
+            "blanks between all tokens": partial(_forward, skip=_never_skip),
+            "divided by the length": lambda log_probs, tokens, *more, **named: (
                 ctc_log_likelihood(log_probs, tokens, *more, **named) / tokens.shape[1]
             ),
-            "the blank may be left out",
-        ),
-        "their mean": (lambda *a, **named: ctc_log_likelihood(*a, **named).mean(), "must have shape (5,)"),
-        "no gradient": (lambda *a, **named: ctc_log_likelihood(*a, **named).detach(), "A gradient must flow back"),
+        },
+        "Two equal tokens need a blank": {"no blank between equal ones": partial(_forward, skip=_skip_any_token)},
+        "A long clip: ": {"probabilities": _in_probabilities},
+        "Frames that frame_mask leaves out must": {"padded frames": partial(_forward, masked_frames=False)},
+        "Tokens that token_mask leaves out must": {"the end of the longest": partial(_forward, own_end=False)},
+        "0 is a token then": {
+            "blank 0 always": lambda log_probs, tokens, frames=None, real=None, blank=0: _forward(
+                log_probs, tokens, frames, real, 0
+            )
+        },
+        "must have shape (5,)": {"their mean": then(ctc_log_likelihood, lambda y: y.mean())},
+        "A gradient must flow back": {"no gradient": detached(ctc_log_likelihood)},
     },
 }
