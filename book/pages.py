@@ -115,7 +115,7 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
             chapter.number,
             f"[{text(chapter.title)}](/chapters/{chapter.name}.ipynb)",
             f"{chapter.minutes:g}",
-            str(len(exercises[chapter.name])) if chapter.name in exercises else "–",
+            str(sum(len(found) for name, found in exercises.items() if _goes_with(name, chapter)) or "–"),
         )
         for chapter in known
     ]
@@ -126,6 +126,12 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
         "holds it to. `mmlearn run NN` runs one; `make lab` opens them.\n\n"
         + (table(("", "chapter", "minutes", "exercises"), rows) if rows else "There are none yet.\n")
     )
+
+
+def _goes_with(exercise: str, chapter: Notebook) -> bool:
+    """Whether an exercise is of this chapter: 13a_hearing goes with chapter 13a, and with a chapter 13 as a whole."""
+    number = exercise.partition("_")[0]
+    return chapter.number in (number, number[:2])
 
 
 def exercises_page(exercises: dict[str, list[Task]]) -> str:
@@ -166,7 +172,7 @@ def results_page(known: Sequence[Notebook], folder: Path) -> str:
         "disappoints stands here as it is.\n"
     ]
     for name, title in sorted(titles.items()):
-        number = name[:2]
+        number = name.partition("_")[0]
         parts.append(f"## {number} · {text(title or name)}\n")
         for scale in RECORDED:
             path = folder / number / f"{scale}.json"

@@ -117,9 +117,12 @@ def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance
     )
 
 
-def expect_not(got: Tensor, mistaken: Tensor | float, property: str, hint: str) -> None:
-    """Fail where ``got`` is what a known mistake gives, which so is told by its name."""
-    expect(not near(got, mistaken), property, hint)
+def expect_not(
+    got: Tensor, mistaken: Tensor | float | tuple, property: str, hint: str, *, tolerance: float = 1e-5
+) -> None:
+    """Fail where ``got`` is what a known mistake gives, or one of several mistakes of a tuple."""
+    several = mistaken if isinstance(mistaken, tuple) else (mistaken,)
+    expect(not any(near(got, one, tolerance) for one in several), property, hint)
 
 
 def expect_log(got: Any, count: int, symbol: str, hint: str) -> None:
