@@ -168,7 +168,7 @@ MISTAKES = {
         },
         "m times the average plus 1 - m times the new": {"squared": lambda a, x, m: moving_average(a, x, m**2)},
         "must leave its arguments as they are": {"in place": _in_place},
-        "The average must have no gradient": {"with a gradient": lambda a, x, m: m * a + (1 - m) * x},
+        "It must have no gradient": {"with a gradient": lambda a, x, m: m * a + (1 - m) * x},
         "must have shape (3, 4)": {"one number": then(moving_average, lambda y: y.mean())},
     },
     "trailing_average": {
@@ -189,13 +189,13 @@ MISTAKES = {
             "skips the first step": lambda w, m: trailing_average(torch.cat([w[:1], w[2:]]), m),
             "the mean of the steps": lambda w, m: m * w[0] + (1 - m) * w[1:].mean(0) if m and len(w) > 1 else w[-1],
         },
-        "The average must have no gradient": {"with a gradient": _follow},
+        "It must have no gradient": {"with a gradient": _follow},
         "must have shape (4,)": {
             "all on the way": lambda w, m: torch.stack([trailing_average(w[: i + 1], m) for i in range(len(w))])
         },
     },
     "soft_cross_entropy": {
-        "know nothing must give ln c": {
+        "know nothing must cost ln c": {
             "sum over rows": lambda z, y: len(z) * soft_cross_entropy(z, y),
             "mean over classes": lambda z, y: -(y * z.log_softmax(-1)).mean(),
             "no minus": then(soft_cross_entropy, lambda y: -y),
@@ -218,7 +218,7 @@ MISTAKES = {
         },
         "this is a divergence, which is 0 there": {"a divergence": _divergence},
         "must have shape ()": {"one loss a row": lambda z, y: F.cross_entropy(z, y, reduction="none")},
-        "A gradient must flow back to the logits": {"no gradient": detached(soft_cross_entropy)},
+        "A gradient must flow from the result": {"no gradient": detached(soft_cross_entropy)},
     },
     "distilled_targets": {
         "With α = 0 it must be the label": {
@@ -243,7 +243,7 @@ MISTAKES = {
             "the diagonal": lambda z, fits, a: distilled_targets(z, torch.eye(*fits.shape, dtype=torch.bool), a),
             "the label by belief": _teacher_where_it_fits,
         },
-        "A target must have no gradient": {"with a gradient": _with_gradient},
+        "It must have no gradient": {"with a gradient": _with_gradient},
     },
     "queue_places": {
         "rows must go to": {
@@ -271,8 +271,8 @@ MISTAKES = {
             )
         },
         "must leave its arguments as they are": {"in place": _pointer_in_place},
-        "It must return the places and the new pointer": {"places alone": then(queue_places, lambda y: y[0])},
-        "Places must be whole numbers": {"floats": then(queue_places, lambda y: tuple(x.float() for x in y))},
+        "It must return places and pointer": {"places alone": then(queue_places, lambda y: y[0])},
+        "It must hold whole numbers": {"floats": then(queue_places, lambda y: tuple(x.float() for x in y))},
     },
     "hard_negatives": {
         "on the diagonal, must never be drawn": {
@@ -285,8 +285,8 @@ MISTAKES = {
             "the hardest": lambda s, fits, generator: s.masked_fill(fits, -torch.inf).argmax(1),
             "temperature again": _logits(lambda s, fits: (s / 0.07).masked_fill(fits, -torch.inf)),
         },
-        "The same seed must draw the same": {"torch's own generator": from_global_state(hard_negatives)},
-        "Another seed must draw others": {"a seed of its own": from_own_seed(hard_negatives)},
+        "The same seed must give the same result": {"torch's own generator": from_global_state(hard_negatives)},
+        "Another seed must give another result": {"a seed of its own": from_own_seed(hard_negatives)},
         "are equally likely": {"any": lambda s, fits, generator: _drawn((~fits).float(), generator)},
         "over the candidates of a row: the last axis": {
             "over the batch": _logits(axis=0),
@@ -302,7 +302,7 @@ MISTAKES = {
             "similarities for odds": lambda s, fits, generator: _drawn(s.masked_fill(fits, 0), generator),
             "exp that overflows": _exp_over_sum,
         },
-        "a whole number for each row": {"its similarity": _its_similarity},
+        "It must hold whole numbers": {"its similarity": _its_similarity},
         "must have shape (8,); this one has (8, 1)": {
             "an axis too many": lambda s, fits, generator: torch.multinomial(
                 s.masked_fill(fits, -torch.inf).softmax(-1), 1

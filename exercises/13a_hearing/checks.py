@@ -10,7 +10,6 @@ from torchaudio.functional import melscale_fbanks
 
 from mmlearn.exercises import (
     agreement,
-    between,
     case,
     expect,
     expect_boolean,
@@ -20,9 +19,9 @@ from mmlearn.exercises import (
     expect_tensor,
     expect_trains,
     expect_whole,
-    first_of,
     task,
 )
+from mmlearn.exercises.inputs import between, first_of
 from mmlearn.generation.ctc import collapse
 from mmlearn.models.speech.encoder import frame_count, frame_mask, window
 from mmlearn.objectives import ctc_log_likelihood
@@ -88,7 +87,7 @@ def check_frame_count(function: Callable) -> None:
     kernels, strides = [10, 3, 3, 2], [5, 2, 3, 2]
 
     def compare(samples: Tensor, kernels: Sequence[int], strides: Sequence[int], property: str, hint: str) -> None:
-        got = expect_whole(function(samples, kernels, strides), samples.shape)
+        got = expect_whole(function(samples, kernels, strides), samples.shape, "// and not /.")
         expect(torch.equal(got, frame_count(samples, kernels, strides)), property, hint)
 
     compare(

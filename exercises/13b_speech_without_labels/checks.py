@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
-    between,
     expect,
     expect_boolean,
     expect_close,
@@ -19,12 +18,10 @@ from mmlearn.exercises import (
     expect_trains,
     expect_whole,
     expect_zero,
-    first_of,
     near,
-    seeded,
     task,
-    uniform,
 )
+from mmlearn.exercises.inputs import between, first_of, seeded, uniform
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
 from mmlearn.objectives.masked import IGNORED

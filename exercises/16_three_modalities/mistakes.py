@@ -64,11 +64,6 @@ def _all_is_real(x, mask, rate, generator):
     return tokens, torch.ones_like(kept) if rate else kept, position
 
 
-def _inverted(x, mask, rate, generator):
-    tokens, kept, position = drop_tokens(x, mask, rate, generator)
-    return tokens, ~kept, position
-
-
 # Pairs, sets of texts, and what is missing.
 
 
@@ -237,15 +232,17 @@ MISTAKES = {
         "Ten tokens at rate 0.7": {
             "one too many by rounding": partial(_drop, share=lambda n, rate: math.ceil((1 - rate) * n))
         },
-        "The same seed must keep the same tokens": {"torch's own generator": from_global_state(drop_tokens)},
-        "Another seed must keep other tokens": {"a seed of its own": from_own_seed(drop_tokens)},
+        "The same seed must give the same result": {"torch's own generator": from_global_state(drop_tokens)},
+        "Another seed must give another result": {"a seed of its own": from_own_seed(drop_tokens)},
         "must keep half of them, rounded up": {
             "padding as likely": partial(_drop, padding_last=False, own_share=False),
             "as many real ones as fit": partial(_drop, own_share=False),
         },
         "must say of each kept token whether it is real": {"all is real": _all_is_real},
-        "At rate 0 nothing may be dropped or moved": {"True for what is not real": _inverted},
-        "It must return tokens, mask and positions": {"tokens alone": then(drop_tokens, lambda y: y.tokens)},
+        "At rate 0 nothing may be dropped or moved": {
+            "True for what is not real": then(drop_tokens, lambda y: y._replace(mask=~y.mask))
+        },
+        "It must return tokens, mask and position": {"tokens alone": then(drop_tokens, lambda y: y.tokens)},
         "must leave its arguments as they are": {
             "in place": lambda x, mask, rate, generator: drop_tokens(x.mul_(1 - rate), mask, rate, generator)
         },

@@ -24,7 +24,7 @@ from mmlearn.exercises.expectations import (
     over,
 )
 from mmlearn.exercises.folders import exercise_folders, exercises_folder, load_checks, load_part, tasks
-from mmlearn.exercises.inputs import between, first_of, new_seed, orthogonal, seeded, some_of, uniform, unit
+from mmlearn.exercises.inputs import new_seed
 from mmlearn.exercises.progress import progress_file, solved
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Task",
     "agreement",
     "attempt",
-    "between",
     "case",
     "exercise_folders",
     "exercises_folder",
@@ -51,19 +50,13 @@ __all__ = [
     "expect_trains",
     "expect_whole",
     "expect_zero",
-    "first_of",
     "load_checks",
     "load_part",
     "near",
     "new_seed",
-    "orthogonal",
     "over",
     "progress_file",
-    "seeded",
     "solved",
-    "some_of",
     "task",
     "tasks",
-    "uniform",
-    "unit",
 ]

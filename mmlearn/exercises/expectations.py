@@ -47,7 +47,7 @@ def expect_tensor(got: Any, shape: tuple[int, ...] | None = None, *, finite: boo
     expect(isinstance(got, Tensor), f"It must return a tensor, not a {type(got).__name__}.", "return the tensor.")
     expect(
         shape is None or got.shape == shape,
-        f"Its result must have shape {shape and tuple(shape)}; this one has {tuple(got.shape)}.",
+        f"Its result must have shape {shape if shape is None else tuple(shape)}; this one has {tuple(got.shape)}.",
         "write the shape beside each line and see where it goes wrong.",
     )
     expect(
@@ -65,18 +65,18 @@ def expect_boolean(got: Any, shape: tuple[int, ...]) -> Tensor:
     return got
 
 
-def expect_whole(got: Any, shape: tuple[int, ...]) -> Tensor:
+def expect_whole(got: Any, shape: tuple[int, ...], hint: str = "int64: argmax, arange and // give that.") -> Tensor:
     """Hand back ``got`` if it is a tensor of whole numbers, of this shape."""
     got = expect_tensor(got, shape)
     whole = not got.is_floating_point() and got.dtype != torch.bool
-    expect(whole, f"It must hold whole numbers; this is {got.dtype}.", "int64: argmax, arange and // give that, / not.")
+    expect(whole, f"It must hold whole numbers; this is {got.dtype}.", hint)
     return got
 
 
 def expect_parts(got: Any, *names: str) -> tuple:
     """Hand back ``got`` if it is a tuple with a part for each of these names."""
     hint = f"return {', '.join(names)}"
-    wanted = f"It must return {len(names)} things, {' and '.join(names)}"
+    wanted = f"It must return {', '.join(names[:-1])} and {names[-1]}"
     expect(isinstance(got, tuple), f"{wanted}; this is a {type(got).__name__}.", hint)
     expect(len(got) == len(names), f"{wanted}; these are {len(got)}.", hint)
     return got
@@ -183,11 +183,10 @@ def expect_trains(function: Callable, *learned: Tensor, fixed: tuple = (), like:
         expect(same, "Its gradient must be right as well as its value.", "nothing that is learned may be a constant.")
 
 
-def expect_constant(function: Callable, *inputs: Any) -> None:
-    """Fail where the result has a gradient, though its inputs have one."""
-    leaves = [x.clone().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
-    property = "It must have no gradient: it counts as a constant."
-    expect(not function(*leaves).requires_grad, property, "@torch.no_grad() above the function, or detach().")
+def expect_constant(got: Tensor) -> None:
+    """Fail where a result has a gradient because an input has one."""
+    hint = "@torch.no_grad() above the function, or detach() what is learned."
+    expect(not got.requires_grad, "It must have no gradient: it counts as a constant.", hint)
 
 
 def expect_zero(function: Callable, learned: Tensor, *fixed: Any) -> None:
