@@ -275,8 +275,10 @@ MISTAKES = {
             "minus infinity": _attend(_weights, fill=-torch.inf, zero=False),
             "mean of everything": _attend(_weights, zero=False),
         },
-        "its gradient must be finite too": {"NaN mended too late": _nan_to_num},
-        "flow back": {"no gradient": lambda q, k, v, *rest, **named: _weights(q.detach(), k, *rest, **named) @ v},
+        "Its gradient must be finite": {"NaN mended too late": _nan_to_num},
+        "A gradient must flow to every input": {
+            "no gradient": lambda q, k, v, *rest, **named: _weights(q.detach(), k, *rest, **named) @ v
+        },
         "The first query may see": {
             "causal forgotten": _attend(lambda q, k, mask, causal: _weights(q, k, mask)),
             "upper triangle": _attend(_weights, triangle=torch.triu),
