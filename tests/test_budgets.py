@@ -20,7 +20,25 @@ EXERCISES = {
 MODELS = {name: text for name, text in LIBRARY.items() if name.startswith("mmlearn/models/")}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-NOT_YET = {}  # what is over its budget today: its name, and why
+SOON = "its helpers go into the library, and the rest into shorter cells"
+NOT_YET = {  # what is over its budget today: its name, and why
+    "exercises/07_contrastive/checks.py": "to be put on what all checks share",
+    "exercises/07_contrastive/mistakes.py": "to be put on what all checks share",
+    "exercises/08_one_stream/checks.py": "to be put on what all checks share",
+    "exercises/08_one_stream/mistakes.py": "to be put on what all checks share",
+    "mmlearn/models/speech/encoder.py": "three systems' encoder in one file, to be parted",
+    "notebooks/13_listening.ipynb": "three lessons in one",
+    "notebooks/14_seeing_sound.ipynb": SOON,
+    "notebooks/16_three_modalities.ipynb": SOON,
+    "cells of notebooks/05_attention.ipynb": SOON,
+    "cells of notebooks/07_contrastive.ipynb": SOON,
+    "cells of notebooks/08_one_stream.ipynb": SOON,
+    "cells of notebooks/09_two_streams.ipynb": SOON,
+    "cells of notebooks/11_align_before_fuse.ipynb": SOON,
+    "cells of notebooks/13_listening.ipynb": SOON,
+    "cells of notebooks/14_seeing_sound.ipynb": SOON,
+    "cells of notebooks/16_three_modalities.ipynb": SOON,
+}
 
 
 def lines(text):
@@ -70,8 +88,9 @@ def test_files_are_short_enough_to_read():
 
 
 def test_a_model_is_as_a_rule_much_shorter():
-    assert len(MODELS) > 40
-    assert statistics.median(map(lines, MODELS.values())) <= 200
+    lengths = [lines(text) for name, text in MODELS.items() if not name.endswith("__init__.py")]
+    assert len(lengths) > 40
+    assert statistics.median(lengths) <= 200
 
 
 def test_attention_and_transformer_are_two_pages():

@@ -36,9 +36,7 @@ TEXT = dict(vocab_size=32_000, max_length=64, causal=False, **GELU)
 @dataclass(frozen=True)
 class SigLIPConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(**PICTURE)
-    text: TextEncoderConfig = TextEncoderConfig(
-        768, 12, 12, **TEXT
-    )  # its head: as wide as the picture's
+    text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, **TEXT)  # its head: as wide as the picture's
     pad_token: int = 1
     temperature: float = 0.1  # at the start
     bias: float = -10.0  # at the start: nearly all pairs do not match
