@@ -38,7 +38,7 @@ def orthogonal(*shape: int) -> Tensor:
     return torch.linalg.qr(torch.randn(*shape, shape[-1], generator=seeded()))[0]
 
 
-def some_of(*shape: int, real: int | Sequence[int]) -> Tensor:
+def some_of(*shape: int, real: int | Sequence[int] | Tensor) -> Tensor:
     """A mask with so many real ones in each row, in random places; ``real`` may list a number for each row."""
     return torch.rand(*shape, generator=seeded()).argsort(-1) < torch.as_tensor(real)[..., None]
 
