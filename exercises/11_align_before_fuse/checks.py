@@ -1,4 +1,4 @@
-"""Slow averages, queues, hard negatives and maps from gradients: what each must do, told one property at a time."""
+"""Momentum encoders, queues, hard negatives and maps from gradients: what each must do, told one property at a time."""
 
 from collections.abc import Callable
 
@@ -26,61 +26,61 @@ from mmlearn.exercises import (
 from mmlearn.exercises.inputs import between, seeded, uniform
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average, trailing_average
+from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
 # A teacher that is one's own past.
 
 
-@task(moving_average, difficulty=1, minutes=5)
-def check_moving_average(function: Callable) -> None:
+@task(momentum_update, difficulty=1, minutes=5)
+def check_momentum_update(function: Callable) -> None:
     """It stays at momentum 1, jumps at 0, and has no gradient."""
-    average, online, momentum = torch.randn(3, 4), torch.randn(3, 4), uniform(0.6, 0.9)
-    same = agreement(function, moving_average)
-    expect_tensor(function(average, online, 0.9), (3, 4))
+    slow, online, momentum = torch.randn(3, 4), torch.randn(3, 4), uniform(0.6, 0.9)
+    same = agreement(function, momentum_update)
+    expect_tensor(function(slow, online, 0.9), (3, 4))
     same(
-        (average, online, 1.0),
-        "With momentum 1 the average must stay where it is.",
-        "momentum is the share of the old average that is kept, and 1 - momentum that of the new.",
+        (slow, online, 1.0),
+        "With momentum 1 the momentum encoder must stay where it is.",
+        "momentum is the share of the old weight that is kept, and 1 - momentum that of the new.",
     )
     same(
-        (average, online, 0.0),
-        "With momentum 0 the average must become what is learned now.",
-        "the old average is multiplied by momentum, so nothing of it is left.",
+        (slow, online, 0.0),
+        "With momentum 0 the momentum encoder must become what is learned now.",
+        "the old weight is multiplied by momentum, so nothing of it is left.",
     )
     same(
-        (average, online, momentum),
-        f"With momentum {momentum:.2f} it must be m times the average plus 1 - m times the new.",
+        (slow, online, momentum),
+        f"With momentum {momentum:.2f} it must be m times the old weight plus 1 - m times the new.",
         "both shares are of the first power and sum to 1.",
     )
-    expect_constant(function(average, online.clone().requires_grad_(), momentum))
+    expect_constant(function(slow, online.clone().requires_grad_(), momentum))
 
 
-@task(trailing_average, difficulty=2, minutes=10)
-def check_trailing_average(function: Callable) -> None:
+@task(momentum_weights, difficulty=2, minutes=10)
+def check_momentum_weights(function: Callable) -> None:
     """What stood after every step counts, the newest most, and of the start m to the power s is left."""
     steps, momentum = between(3, 6), uniform(0.6, 0.9)
     weights = torch.randn(steps + 1, 4)
-    same = agreement(function, trailing_average)
+    same = agreement(function, momentum_weights)
     expect_tensor(function(weights, momentum), (4,))
     same(
         (weights[:1], momentum),
-        "Before the first step the average must stand where the weights start.",
+        "Before the first step the momentum encoder must stand where the weights start.",
         "weights[0] is the start; nothing has followed yet.",
     )
     same(
         (weights, 1.0),
-        "With momentum 1 the average must stay at the start.",
+        "With momentum 1 the momentum encoder must stay at the start.",
         "it begins at weights[0], and m is what it keeps of itself.",
     )
     same(
         (weights, 0.0),
-        "With momentum 0 the average must be what the last step has learned.",
-        "first the optimiser's step, then the average: it follows the weights after the step, not before it.",
+        "With momentum 0 the momentum encoder must be what the last step has learned.",
+        "first the optimiser's step, then the momentum encoder: it follows the weights after the step, not before it.",
     )
     same(
         (weights, momentum),
         f"After {steps} steps it must hold m^{steps} of the start, and (1 - m) m^({steps} - i) of weights[i].",
-        "go through the steps in their order; each moves the average that the one before has left.",
+        "go through the steps in their order; each moves the weights that the one before has left.",
     )
     expect_constant(function(weights.clone().requires_grad_(), momentum))
 

@@ -9,25 +9,25 @@ from mmlearn.evaluation import box_of_map, gradient_maps
 from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average, trailing_average
+from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
 # A teacher that is one's own past.
 
 
-def _in_place(average, online, momentum):
-    average.lerp_(online.detach(), 1 - momentum)
-    return average
+def _in_place(slow, online, momentum):
+    slow.lerp_(online.detach(), 1 - momentum)
+    return slow
 
 
 def _follow(weights, momentum):
-    average = weights[0]
+    slow = weights[0]
     for online in weights[1:]:
-        average = momentum * average + (1 - momentum) * online
-    return average
+        slow = momentum * slow + (1 - momentum) * online
+    return slow
 
 
 def _from_zero(weights, momentum):
-    return trailing_average(torch.cat([torch.zeros_like(weights[:1]), weights]), momentum)
+    return momentum_weights(torch.cat([torch.zeros_like(weights[:1]), weights]), momentum)
 
 
 def _divergence(logits, target):
@@ -154,44 +154,44 @@ def _all_that_is_high(maps, grid, threshold=0.5):
 
 
 MISTAKES = {
-    "moving_average": {
-        "With momentum 1 the average must stay": {
-            "shares exchanged": lambda a, x, m: moving_average(a, x, 1 - m),
+    "momentum_update": {
+        "With momentum 1 the momentum encoder must stay": {
+            "shares exchanged": lambda a, x, m: momentum_update(a, x, 1 - m),
             "new is added whole": lambda a, x, m: m * a + x.detach(),
             "the mean": lambda a, x, m: (a + x.detach()) / 2,
             "what is learned now": lambda a, x, m: x.detach(),
-            "a fixed momentum": lambda a, x, m: moving_average(a, x, 0.995),
+            "a fixed momentum": lambda a, x, m: momentum_update(a, x, 0.995),
         },
-        "With momentum 0 the average must become what is learned now": {
+        "With momentum 0 the momentum encoder must become what is learned now": {
             "old is kept whole": lambda a, x, m: a + (1 - m) * x.detach(),
             "a step away": lambda a, x, m: a - (1 - m) * (x.detach() - a),
         },
-        "m times the average plus 1 - m times the new": {"squared": lambda a, x, m: moving_average(a, x, m**2)},
+        "m times the old weight plus 1 - m times the new": {"squared": lambda a, x, m: momentum_update(a, x, m**2)},
         "must leave its arguments as they are": {"in place": _in_place},
         "It must have no gradient": {"with a gradient": lambda a, x, m: m * a + (1 - m) * x},
-        "must have shape (3, 4)": {"one number": then(moving_average, lambda y: y.mean())},
+        "must have shape (3, 4)": {"one number": then(momentum_update, lambda y: y.mean())},
     },
-    "trailing_average": {
-        "With momentum 0 the average must be what the last step has learned": {
-            "averages before the step": lambda w, m: trailing_average(w[: max(1, len(w) - 1)], m),
-            "a step late": lambda w, m: trailing_average(torch.cat([w[:1], w[:-1]]), m) if len(w) > 1 else w[0],
+    "momentum_weights": {
+        "With momentum 0 the momentum encoder must be what the last step has learned": {
+            "averages before the step": lambda w, m: momentum_weights(w[: max(1, len(w) - 1)], m),
+            "a step late": lambda w, m: momentum_weights(torch.cat([w[:1], w[:-1]]), m) if len(w) > 1 else w[0],
         },
-        "Before the first step the average must stand where the weights start": {"from zero": _from_zero},
-        "With momentum 1 the average must stay at the start": {
+        "Before the first step the momentum encoder must stand where the weights start": {"from zero": _from_zero},
+        "With momentum 1 the momentum encoder must stay at the start": {
             "corrected for a start at zero": lambda w, m: _from_zero(w, m) / (1 - m ** len(w)) if m < 1 else w.mean(0),
-            "the newest first": lambda w, m: trailing_average(w.flip(0), m),
-            "shares exchanged": lambda w, m: trailing_average(w, 1 - m),
+            "the newest first": lambda w, m: momentum_weights(w.flip(0), m),
+            "shares exchanged": lambda w, m: momentum_weights(w, 1 - m),
             "the mean of all": lambda w, m: w.mean(0),
-            "the last two": lambda w, m: moving_average(w[-2], w[-1], m) if len(w) > 1 else w[0],
+            "the last two": lambda w, m: momentum_update(w[-2], w[-1], m) if len(w) > 1 else w[0],
         },
         "steps it must hold m^": {
-            "always from the start": lambda w, m: moving_average(w[0], w[-1], m),
-            "skips the first step": lambda w, m: trailing_average(torch.cat([w[:1], w[2:]]), m),
+            "always from the start": lambda w, m: momentum_update(w[0], w[-1], m),
+            "skips the first step": lambda w, m: momentum_weights(torch.cat([w[:1], w[2:]]), m),
             "the mean of the steps": lambda w, m: m * w[0] + (1 - m) * w[1:].mean(0) if m and len(w) > 1 else w[-1],
         },
         "It must have no gradient": {"with a gradient": _follow},
         "must have shape (4,)": {
-            "all on the way": lambda w, m: torch.stack([trailing_average(w[: i + 1], m) for i in range(len(w))])
+            "all on the way": lambda w, m: torch.stack([momentum_weights(w[: i + 1], m) for i in range(len(w))])
         },
     },
     "soft_cross_entropy": {

@@ -193,7 +193,10 @@ def _check_size(config: Config, size: int) -> None:
 def _fit(config: Config, tokenizer: Tokenizer, sample: Any, answers: int) -> Config:
     """The configuration for texts, pictures and ``answers`` as they are. ``text`` and ``image`` are encoders in it."""
     text = dict(vocab_size=tokenizer.vocab_size, max_length=tokenizer.max_length)
-    changes = {"text": dataclasses.replace(config.text, **text)} if hasattr(config, "text") else text
+    if hasattr(config, "text"):
+        text |= dict(pad_token=tokenizer.pad_token) if hasattr(config.text, "pad_token") else {}
+        text = {"text": dataclasses.replace(config.text, **text)}
+    changes = text
     size = dict(image_size=int(sample.image.shape[-1]))
     if hasattr(config, "image"):
         changes["image"] = dataclasses.replace(config.image, **size)

@@ -34,7 +34,7 @@ from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
-from mmlearn.objectives.distillation import moving_average
+from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.masked import smooth_region_regression
 
 FOLDERS = exercise_folders()
@@ -328,7 +328,7 @@ def test_worked_examples_of_exercise_09():
 
 
 def test_worked_examples_of_exercise_11():
-    assert moving_average(rows([0, 4]), rows([8, 4]), 0.75).tolist() == [[2, 4]]
+    assert momentum_update(rows([0, 4]), rows([8, 4]), 0.75).tolist() == [[2, 4]]
     logits = rows([3, 1]).log()
     assert objectives.soft_cross_entropy(logits, rows([0.5, 0.5])).item() == pytest.approx(0.837, abs=5e-4)
     assert objectives.soft_cross_entropy(logits, rows([0.75, 0.25])).item() == pytest.approx(0.562, abs=5e-4)
