@@ -44,6 +44,7 @@ FAMILY = Family(
         (r"^embeddings\.visual_position_embeddings\.weight", "region_positions"),
         (r"^cls\.seq_relationship", "matching_head"),
         *(rename for rename in BERT.renames if rename[0] != r"^bert\."),  # a BERT alone is refused
+        (r"^language_head", "masked_language_head"),  # as long as the single streams call it so
     ),
     packed={},
     ignored=BERT.ignored,
