@@ -316,7 +316,7 @@ def data_show(
 @app.command()
 def exercises(as_json: Json = False) -> None:
     """List the exercises: difficulty, minutes, and which you have solved."""
-    from mmlearn.exercises import exercises_folder, solved, tasks
+    from mmlearn.exercises import exercise_folders, exercises_folder, solved, tasks
 
     done = solved()
     rows = [
@@ -327,7 +327,7 @@ def exercises(as_json: Json = False) -> None:
             "difficulty": "★" * task.difficulty,
             "minutes": task.minutes,
         }
-        for folder in sorted(exercises_folder().glob("[0-9][0-9]_*"))
+        for folder in exercise_folders()
         for task in tasks(folder)
     ]
     show(rows, as_json)

@@ -4,6 +4,7 @@ from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     binding_loss,
+    gathered_positives,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
@@ -14,7 +15,7 @@ from mmlearn.objectives.contrastive import (
     same_caption,
 )
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
-from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
+from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_momentum_encoder
 from mmlearn.objectives.gather import gather
 from mmlearn.objectives.masked import (
     mask_regions,
@@ -56,6 +57,7 @@ __all__ = [
     "distractor_contrast",
     "distractor_logits",
     "gather",
+    "gathered_positives",
     "hard_negatives",
     "image_text_matching",
     "info_nce",
@@ -85,6 +87,6 @@ __all__ = [
     "sample_distractors",
     "smooth_region_regression",
     "soft_cross_entropy",
-    "update_average",
+    "update_momentum_encoder",
     "word_region_alignment",
 ]

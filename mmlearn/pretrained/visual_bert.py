@@ -47,6 +47,7 @@ FAMILY = Family(
         (r"^cls\.predictions\.transform\.LayerNorm", "language_head.norm"),
         (r"^cls\.predictions\.bias", "language_head.bias"),
         *(rename for rename in BERT.renames if rename[0] != r"^bert\."),  # a BERT alone is refused
+        (r"^language_head", "masked_language_head"),  # as long as the single streams call it so
     ),
     packed={},
     ignored=BERT.ignored,
