@@ -24,9 +24,14 @@ def _files() -> list[Path]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a system, by its name or by the path of a file of one's own. ``ValueError`` where there is none."""
+    """The recipe of a system, by its name or by the path of a file of one's own.
+
+    Raises ``ValueError`` for a name that is none, or a file without a recipe; ``FileNotFoundError`` for no file.
+    """
     path = Path(name)
-    if path.suffix == ".py" and path.is_file():
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {name}.")
         return _recipe_in(path.resolve())
     known = system_files()
     if name not in known:
