@@ -16,7 +16,8 @@ FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
 
 def system_files() -> dict[str, Path]:
     """Each system's name and file: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
-    return {path.stem.replace("_", "-"): path for path in sorted(_files()) if FOOT.search(path.read_text("utf-8"))}
+    found = {path.stem.replace("_", "-"): path for path in _files() if FOOT.search(path.read_text("utf-8"))}
+    return dict(sorted(found.items()))
 
 
 def _files() -> list[Path]:

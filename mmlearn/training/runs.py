@@ -181,12 +181,13 @@ def new_run(
     else:
         _check_start(start, name, [*(options or {}), *(settings or {}), *(["preset"] if preset != "tiny" else [])])
         config = start.system.config
+    seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
+    for item in items:
+        item.check_sample(fetch(seen[item], [0])[0], name)
     fields: dict[Field, Field] = {}
     for item, wanted in items.items():
-        seen = _samples_of(item, recipe, tasks, data)
-        wanted.check_sample(fetch(seen, [0])[0], name)
         known = start.fields.get(item) if start else None
-        fields[item] = known or wanted.fitted(seen, config, seed)
+        fields[item] = known or wanted.fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
     for key, value in (settings or {}).items():
         if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists

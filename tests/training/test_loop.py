@@ -372,7 +372,10 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     for case in fit_in_processes.CASES:
         whole, resumed = tmp_path / case / "whole", tmp_path / case / "resumed"
-        alone, together = fit_in_processes.train(tmp_path / case / "alone", case), load_file(whole / "model.safetensors")
+        alone, together = (
+            fit_in_processes.train(tmp_path / case / "alone", case),
+            load_file(whole / "model.safetensors"),
+        )
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, atol=1e-9, rtol=1e-9)
         assert killable.sha256(whole / "model.safetensors") == killable.sha256(resumed / "model.safetensors")
