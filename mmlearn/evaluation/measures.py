@@ -106,8 +106,8 @@ def space_rows(
     """How far apart both modalities lie, and how evenly each is spread."""
     partner = other[positives.int().argmax(1)]
     return {
-        "modality gap": row(modality_gap(one, partner)),
-        "alignment of pairs": row(pair_alignment(one, partner), 2.0),
+        f"modality gap, {names[0]} and {names[1]}": row(modality_gap(one, partner)),
+        f"alignment of pairs, {names[0]} and {names[1]}": row(pair_alignment(one, partner), 2.0),
         f"uniformity of {names[0]}s": row(uniformity(one)),
         f"uniformity of {names[1]}s": row(uniformity(other)),
     }

@@ -11,9 +11,10 @@ from mmlearn.recipes.recipe import Objective
 
 
 class Asked:
-    """A sample whose text is its question."""
+    """A sample whose text is its question. ``ValueError`` for a sample without one."""
 
     def __init__(self, sample: Any):
+        Answers().check_sample(sample, "vqa")
         self.sample, self.caption = sample, sample.question.text
 
     def __getattr__(self, name: str) -> Any:

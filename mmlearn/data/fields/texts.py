@@ -130,6 +130,10 @@ class Labels(Field):
 
     known = ("names",)
 
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names differ from each other, not {', '.join(map(str, self.names))}.")
+
     @property
     def holds(self) -> dict[str, str]:
         """The entries and their axes."""
