@@ -100,16 +100,17 @@ def theirs(size, **more):
 
 def single_stream(name, size, **more):
     """VisualBERT, UNITER or VL-BERT, for masked words and matching."""
-    import mmlearn.models.fusion.uniter as systems
+    from mmlearn.recipes.discovery import find_recipe
 
+    recipe = find_recipe(name)
     config = ours(size, depth=size["depth"], region_width=size["features"], objectives=("mlm", "itm"), **more)
-    model, given = getattr(systems, name)(getattr(systems, f"{name}Config")(**config)), batch(size)
+    model, given = recipe.make(recipe.config(**config)), batch(size)
     given = pick(given, "tokens", "mask", "token_label", "regions", "boxes", "region_mask", "match_label")
     return model, lambda: total(model.loss(given))
 
 
 def visual_bert(size):
-    return single_stream("VisualBERT", size)
+    return single_stream("visual-bert", size)
 
 
 def published_visual_bert(size, more_regions=0, matched_only=False):
@@ -137,7 +138,7 @@ def visual_bert_inputs(given, regions, matched_only):
 
 
 def uniter(size):
-    return single_stream("UNITER", size)
+    return single_stream("uniter", size)
 
 
 def near_uniter(size):
@@ -145,7 +146,7 @@ def near_uniter(size):
 
 
 def vl_bert(size):
-    return single_stream("VLBERT", size, geometry_width=size["width"], pooler=True)
+    return single_stream("vl-bert", size, geometry_width=size["width"], pooler=True)
 
 
 def near_vl_bert(size):
@@ -180,9 +181,7 @@ def vilt(size, **head):
     picture = dict(image_size=size["picture"], patch_size=size["patch"], alignment_weight=0.0)
     head = head or dict(match_outputs=0)
     model, given = ViLT(ViLTConfig(**ours(size, depth=size["depth"], **picture, **head))), batch(size)
-    given = pick(
-        given, "tokens", "mask", "image", *(["match_label"] if "masked_language_head" in head else ["token_label"])
-    )
+    given = pick(given, "tokens", "mask", "image", *(["match_label"] if "language_head" in head else ["token_label"]))
     return model, lambda: total(model.loss(given))
 
 
@@ -200,7 +199,7 @@ def published_vilt(size, name="ViltForMaskedLM"):
 
 
 def vilt_matching(size):
-    return vilt(size, masked_language_head=False, match_outputs=1)
+    return vilt(size, language_head=False, match_outputs=1)
 
 
 def published_vilt_matching(size):
@@ -210,7 +209,7 @@ def published_vilt_matching(size):
 def lxmert(size):
     from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 
-    depth = dict(language_depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
+    depth = dict(depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
     heads = dict(region_classes=size["classes"], region_attributes=0, answers=0)
     model = LXMERT(LXMERTConfig(**ours(size, **depth, region_width=size["features"], **heads)))
     given = batch(size)
@@ -252,15 +251,12 @@ LXMERT_SCALE = 6.67  # of losses of regions, as published
 
 def vilbert(size):
     """Three meetings; a meeting has an MLP of its own, where LXMERT has two more self-attentions."""
-    from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
+    from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig, VisualStreamConfig
 
     width, heads, depth = size["width"], size["heads"], size["depth"]
     config = ViLBERTConfig(
         **ours(size, depth=depth, region_width=size["features"], region_classes=size["classes"]),
-        visual_width=width,
-        visual_depth=depth - 1,
-        visual_heads=heads,
-        visual_mlp_width=4 * width,
+        visual=VisualStreamConfig(width=width, depth=depth - 1, num_heads=heads, mlp_width=4 * width, dropout=0.0),
         co_attention_width=width,
         co_attention_heads=heads,
         text_connections=tuple(range(depth - 2, depth + 1)),

@@ -4,9 +4,7 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.layers.padded import MLP, NO_PADDING, Attention, Padding, Transformer, TransformerBlock
-from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
-from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
+from mmlearn.layers.padded import NO_PADDING, Attention, Padding, Transformer, TransformerBlock
 
 B, N, D = 4, 7, 12
 
@@ -88,27 +86,6 @@ def test_a_block_hides_what_was_removed(causal):
     close(whole[mask], block(x, mask, causal)[mask])
     some = block(padding.remove(x), causal=causal, padding=padding, read=read)
     close(some, whole.gather(1, read[..., None].expand(-1, -1, D)))
-
-
-TOKENS = torch.randint(3, 500, (B, N))
-MASK = torch.arange(N) < torch.tensor([7, 5, 3, 4])[:, None]
-SYSTEMS = {
-    "lxmert": lambda: LXMERT(LXMERTConfig.tiny()),
-    "vilbert": lambda: ViLBERT(ViLBERTConfig.tiny()),
-}
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_no_mlp_computes_it(name):
-    """Of all words, and regions or patches, only the real ones pass."""
-    model, rows = SYSTEMS[name](), {}
-    for place, module in model.named_modules():
-        if isinstance(module, MLP):
-            module.register_forward_hook(lambda _, inputs, __, place=place: rows.update({place: inputs[0].shape[:-1]}))
-    regions, region_mask = torch.randn(B, 6, 216), torch.arange(6) < torch.tensor([6, 2, 1, 5])[:, None]
-    model(TOKENS, regions, torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(B, 6, 4), MASK, region_mask)
-    expected = {(19,), (14,) if name == "lxmert" else (18,)}  # ViLBERT has one token more for each picture
-    assert set(map(tuple, rows.values())) == expected
 
 
 def test_tokens_that_are_read_are_computed_where_they_are_padding_as_well():
