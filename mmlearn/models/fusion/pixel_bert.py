@@ -188,7 +188,7 @@ class PixelBERT(nn.Module):
 
 
 def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Generator) -> Float[Tensor, "b k f"]:
-    """``count`` pixels of each picture, any set as likely as any other, in the order in which they lie."""
+    """``count`` pixels of each picture, in the order in which they lie. All sets are equally likely."""
     draw = torch.rand(features.shape[:2], generator=generator, device=generator.device)
     kept = draw.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))

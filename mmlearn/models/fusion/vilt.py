@@ -8,7 +8,7 @@ whose labels a batch has are computed in one pass; the official code passes twic
 pictures, once with whole texts of which half have a false picture. All patches are read; the official code takes 200 of
 them at random where a picture has more. The head that fills gaps shares the token table, as in BERT and in
 Transformers; in the official code it has its own (``tied=False``). Norms add 1e-12 everywhere, as in Transformers; the
-official code adds 1e-6 in the blocks. Whole words are masked where the data say so; augmentation is the data's as well.
+official code adds 1e-6 in the blocks. The data decide whether words are masked whole and how pictures are augmented.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -98,14 +98,20 @@ class PatchEmbedding(ImageEmbedding):
 
     def _positions(self, real: Bool[Tensor, "b row column"]) -> Float[Tensor, "b p d"]:
         """The learned grid, stretched over as many rows and columns as are real in each picture."""
-        last_row, last_column = real[:, :, 0].sum(1) - 1, real[:, 0].sum(1) - 1
-        y = torch.arange(real.shape[1], device=real.device) / last_row.clamp(min=1)[:, None]  # 0 at the first, 1 at the
-        x = torch.arange(real.shape[2], device=real.device) / last_column.clamp(min=1)[:, None]  # last that is real
-        place = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), dim=-1)  # (b, row, column, 2)
-        learned = rearrange(self.positions[1:], "(row column) d -> 1 d row column", row=self.grid[0])
-        learned = learned.expand(len(real), -1, -1, -1)
-        stretched = F.grid_sample(learned, (2 * place - 1).to(learned), align_corners=True)
-        return rearrange(stretched, "b d row column -> b (row column) d")
+        learned = rearrange(self.positions[1:], "(y x) d -> y x d", y=self.grid[0])
+        rows = stretch(self.grid[0], real.shape[1], real[:, :, 0].sum(1)).to(learned)
+        columns = stretch(self.grid[1], real.shape[2], real[:, 0].sum(1)).to(learned)
+        stretched = einsum(rows, learned, columns, "b row y, y x d, b column x -> b row column d")
+        return rearrange(stretched, "b row column d -> b (row column) d")
+
+
+def stretch(size: int, places: int, real: Int[Tensor, "b"]) -> Float[Tensor, "b places size"]:
+    """Linear interpolation from ``size`` values to the first ``real`` of so many places, end on end, as a matrix.
+
+    Each place takes the two values beside it, the nearer one more.
+    """
+    at = torch.arange(places, device=real.device) * (size - 1) / (real - 1).clamp(min=1)[:, None]  # (b, places)
+    return (1 - (at[..., None] - torch.arange(size, device=real.device)).abs()).clamp(min=0)
 
 
 def real_patches(

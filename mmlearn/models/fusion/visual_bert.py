@@ -30,7 +30,8 @@ class VisualBERT(SingleStream):
 
     .. math:: \mathrm{LN}(W v + e_\mathrm{picture} + e_\mathrm{position})
 
-    Words are guessed in texts that do not fit as well: of two captions, the first always does. Boxes are not read.
+    Words are also guessed in texts that do not match, because the paper gives each picture two captions, of which the
+    first always matches. Boxes are not read.
     Source: Li et al. 2019, section 3.2; section 3.3 for the objectives.
     """
 
@@ -40,7 +41,7 @@ class VisualBERT(SingleStream):
     def __init__(self, config: VisualBERTConfig):
         super().__init__(config)
         self.region_projection = nn.Linear(config.region_width, config.width)
-        # Whole tables, as published, of which regions read one row each.
+        # Whole tables, as published, though regions read only one row of each.
         self.region_types = nn.Embedding(config.token_types, config.width)
         self.region_positions = nn.Parameter(torch.empty(config.max_length, config.width))
         self.apply(partial(initialise_as_bert, std=config.initial_std))

@@ -5,7 +5,7 @@ Official code: https://github.com/jackroos/VL-BERT.
 
 Deviations: ``tiny`` is ours. Regions come from a detector that is not trained along. Weights start as in our BERT, from
 a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC asks for the likeliest class,
-as in the paper (the code for the whole distribution, as ``mrc_kl`` does). As in the code for given features, boxes are
+as in the paper (the code asks for all of them, as ``mrc_kl`` does). As in the code for given features, boxes are
 centre and size (in the paper corners), [END] has no visual feature (in the paper the whole picture's), and the whole
 picture is the mean of the unmasked regions (in the paper a network's view of it). No text comes without a picture.
 Where a text fills all positions, regions and [END] share its last.
