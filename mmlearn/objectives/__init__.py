@@ -4,6 +4,7 @@ from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     binding_loss,
+    gathered_positives,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
@@ -56,6 +57,7 @@ __all__ = [
     "distractor_contrast",
     "distractor_logits",
     "gather",
+    "gathered_positives",
     "hard_negatives",
     "image_text_matching",
     "info_nce",

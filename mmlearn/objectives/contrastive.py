@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmlearn.objectives.gather import gather
+
 
 def info_nce(
     image_embedding: Float[Tensor, "b d"],
@@ -178,8 +180,8 @@ def mil_nce(
         candidate_mask = torch.ones(text_embedding.shape[:2], dtype=torch.bool, device=logits.device)
     pairs = logits.masked_fill(~candidate_mask, low).logsumexp(-1)  # (b videos, b texts), still low where none exists
     reverse = pairs.T.masked_fill(positives.T, low)  # (i, j): video j with the texts of i
-    fitting = pairs.masked_fill(~positives, low).logsumexp(1)
-    loss = torch.cat([pairs, reverse], dim=1).logsumexp(1) - fitting
+    matching = pairs.masked_fill(~positives, low).logsumexp(1)
+    loss = torch.cat([pairs, reverse], dim=1).logsumexp(1) - matching
     rows = (positives & candidate_mask.any(1)).any(1)
     return loss.masked_fill(~rows, 0).sum() / rows.sum().clamp(min=1)
 
@@ -205,8 +207,8 @@ def ranking_hinge(
         positives = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     matching = similarity.diagonal()
     over = [
-        (margin + s - matching[:, None]).clamp(min=0).masked_fill(fits, 0)
-        for s, fits in ((similarity, positives), (similarity.T, positives.T))
+        (margin + s - matching[:, None]).clamp(min=0).masked_fill(own, 0)
+        for s, own in ((similarity, positives), (similarity.T, positives.T))
     ]
     rows = [violation.amax(1) if hardest else violation.sum(1) for violation in over]
     return torch.stack(rows).sum(0).mean()
@@ -215,6 +217,11 @@ def ranking_hinge(
 def same_caption(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
     """The ``positives`` of a batch whose captions carry these ids: True where two captions are one."""
     return caption_id[:, None] == caption_id
+
+
+def gathered_positives(caption_id: Int[Tensor, "b"] | None) -> Bool[Tensor, "all all"] | None:
+    """The ``positives`` of the batch of all processes; None where captions have no ids."""
+    return None if caption_id is None else same_caption(gather(caption_id))
 
 
 def _check_pairs(images: int, texts: int) -> None:

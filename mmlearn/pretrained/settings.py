@@ -58,6 +58,28 @@ class Settings:
             )
         return ACTIVATIONS[name]
 
+    def transformer(
+        self,
+        *,
+        width: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_width: int = 3072,
+        activation: str = "gelu",
+        norm_epsilon: float = 1e-12,
+        dropout: tuple[str, float],
+    ) -> dict[str, Any]:
+        """The fields of a ``TransformerConfig``; arguments are the format's defaults, and what it calls dropout."""
+        return dict(
+            width=self.get("hidden_size", width),
+            depth=self.get("num_hidden_layers", depth),
+            num_heads=self.get("num_attention_heads", num_heads),
+            mlp_width=self.get("intermediate_size", mlp_width),
+            activation=self.activation(activation),
+            norm_epsilon=self.get("layer_norm_eps", norm_epsilon),
+            dropout=self.get(*dropout),
+        )
+
     def refuse(self, name: str, value: Any) -> None:
         if self.values.get(name) == value:
             raise ValueError(f"{name} = {value!r} in {self.where} is not built here.")
