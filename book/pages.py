@@ -15,11 +15,14 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import systems
+
 import mmlearn
 from mmlearn.chapters import Notebook, Result, chapters
 from mmlearn.data import CARDS, fetch, load
-from mmlearn.exercises import Task, tasks
+from mmlearn.exercises import Task, exercise_folders, tasks
 
+REFERENCE = ("systems/index", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
@@ -30,8 +33,7 @@ def write_all(book: Path) -> None:
     for folder in ("generated", "chapters"):
         shutil.rmtree(book / folder, ignore_errors=True)
     known = known_chapters()
-    folders = [path.parent for path in sorted((book.parent / "exercises").glob("[0-9][0-9]_*/checks.py"))]
-    exercises = {folder.name: tasks(folder) for folder in folders}
+    exercises = {folder.name: tasks(folder) for folder in exercise_folders(book.parent / "exercises")}
     pages = {f"chapters/{chapter.path.name}": shown_notebook(chapter.path) for chapter in known}
     pages |= {
         "generated/lesson.md": lesson_page(book),
@@ -43,6 +45,7 @@ def write_all(book: Path) -> None:
         "generated/commands.md": commands_page(),
     }
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
+    pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
@@ -101,7 +104,7 @@ def contents(known: Sequence[Notebook]) -> str:
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
-        "Reference": ["generated/api/index", "generated/commands", "references"],
+        "Reference": ["how_it_fits", *(f"generated/{page}" for page in REFERENCE), "references"],
     }
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"
@@ -116,7 +119,7 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
             chapter.number,
             f"[{text(chapter.title)}](/chapters/{chapter.name}.ipynb)",
             f"{chapter.minutes:g}",
-            str(len(exercises[chapter.name])) if chapter.name in exercises else "–",
+            str(sum(len(found) for name, found in exercises.items() if _goes_with(name, chapter)) or "–"),
         )
         for chapter in known
     ]
@@ -127,6 +130,12 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
         "holds it to. `mmlearn run NN` runs one; `make lab` opens them.\n\n"
         + (table(("", "chapter", "minutes", "exercises"), rows) if rows else "There are none yet.\n")
     )
+
+
+def _goes_with(exercise: str, chapter: Notebook) -> bool:
+    """Whether an exercise is of this chapter: 13a_hearing goes with chapter 13a, and with a chapter 13 as a whole."""
+    number = exercise.partition("_")[0]
+    return chapter.number in (number, number[:2])
 
 
 def exercises_page(exercises: dict[str, list[Task]]) -> str:
@@ -167,7 +176,7 @@ def results_page(known: Sequence[Notebook], folder: Path) -> str:
         "disappoints stands here as it is.\n"
     ]
     for name, title in sorted(titles.items()):
-        number = name[:2]
+        number = name.partition("_")[0]
         parts.append(f"## {number} · {text(title or name)}\n")
         for scale in RECORDED:
             path = folder / number / f"{scale}.json"

@@ -188,7 +188,7 @@ def notebooks_folder() -> Path:
 def chapters() -> list[Notebook]:
     """All chapters, in order."""
     found = []
-    for path in sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(notebooks_folder().glob("[0-9][0-9]*_*.ipynb")):  # 07_contrastive, 13a_hearing
         notebook = json.loads(path.read_text(encoding="utf-8"))
         heading = next(
             line.removeprefix("# ").strip()
@@ -198,8 +198,8 @@ def chapters() -> list[Notebook]:
             if line.startswith("# ")
         )
         minutes = float(notebook["metadata"].get("mmlearn", {}).get("minutes", 1))
-        title = re.sub(r"^(Chapter )?\d+[.:·—– ]*", "", heading)
-        found.append(Notebook(path.stem[:2], path.stem, title, minutes, path))
+        title = re.sub(r"^(Chapter )?\d+[a-z]?\b[.:·—– ]*", "", heading)
+        found.append(Notebook(path.stem.partition("_")[0], path.stem, title, minutes, path))
     return found
 
 

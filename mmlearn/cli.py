@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,10 +48,16 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _sets(samples: Any) -> list[Any]:
+    """The data sets that a system learns from: most often one."""
+    return list(samples.values()) if isinstance(samples, Mapping) else [samples]
+
+
 def _tell(samples: Any) -> None:
     """How many files were left out, with an example; and :func:`_tell_notes`."""
-    if skipped := getattr(samples, "skipped", []):
-        say(f"left out {len(skipped)} {getattr(samples, 'holds', 'pictures')}, such as: {skipped[0]}")
+    for part in _sets(samples):
+        if skipped := getattr(part, "skipped", []):
+            say(f"left out {len(skipped)} {getattr(part, 'holds', 'pictures')}, such as: {skipped[0]}")
     _tell_notes(samples)
 
 
@@ -58,8 +65,9 @@ def _tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
     from mmlearn.data.read.sound_notes import in_short
 
-    if notes := getattr(samples, "new_notes", list)():
-        say(f"to know of {in_short(notes)}")
+    for part in _sets(samples):
+        if notes := getattr(part, "new_notes", list)():
+            say(f"to know of {in_short(notes)}")
 
 
 @app.command()
@@ -148,7 +156,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(help="Such as clip, uniter or clap; a wrong name is answered with all.")],
+    system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
@@ -164,7 +172,7 @@ def train(
     start: Annotated[Path | None, typer.Option(help="A finished run of an earlier stage, to start from.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
-    vocab_size: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
+    vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
     objectives: Annotated[
@@ -192,19 +200,20 @@ def train(
     first = int(os.environ.get("RANK", 0)) == 0
     wanted = None if objectives is None else objectives.replace(",", " ").split()
     learned = dict(preset=preset, stage=stage, objectives=wanted, together=together)
-    fields = dict(vocab_size=vocab_size, repeats=mark_repeats) | ({"image_size": image_size} if image_size else {})
-    source = dict(language=language, skip_bad=skip_bad)
-    samples = load_training_data(system, data, **learned, options=fields, **source)
+    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
+    given = {name: value for name, value in given.items() if value is not None}
+    settings, own = read_settings(setting or []), system if system.endswith(".py") else None
+    learned |= dict(start=load_run(start, own) if start else None, options=given)
+    samples = load_training_data(system, data, **learned, language=language, skip_bad=skip_bad)
     _tell(samples)
-    settings = read_settings(setting or [])
-    before = load_run(start) if start else None
-    made = new_run(system, samples, **learned, seed=seed, start=before, options=fields, settings=settings)
+    made = new_run(system, samples, **learned, seed=seed, settings=settings)
     _tell_notes(samples)  # of those that were heard on the way
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
-    training |= {"language": getattr(samples, "language", None)}  # the data's own where none is given
+    languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
+    training |= {"language": languages[0] if languages else None}  # the data's own where none is given
     collate = made.collate(seed=seed, augment=augment)
     if first:
         check_output(output, made, training, resume)
@@ -212,13 +221,15 @@ def train(
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
-            say(f"{system}: {made.parameters:,} parameters to train on {len(samples):,} samples")
+            count = sum(map(len, _sets(samples)))
+            say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
         turns = made.stage.turns
         history = fit(made.system, samples, collate, turns=turns, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
         more = [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad else [])]
+        more += ["--system", own] if own else []
         say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), '--data', data, *more])}")
 
 
@@ -226,6 +237,7 @@ def train(
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
+    system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[
         int, typer.Option(min=2, help="Samples at most; 256 where pictures and texts are read together.")
@@ -238,7 +250,7 @@ def evaluate(
     from mmlearn.training.evaluate import evaluate as measure
     from mmlearn.training.runs import load_run
 
-    made = load_run(folder)
+    made = load_run(folder, system)
     results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=_tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
@@ -316,7 +328,7 @@ def data_show(
 @app.command()
 def exercises(as_json: Json = False) -> None:
     """List the exercises: difficulty, minutes, and which you have solved."""
-    from mmlearn.exercises import exercises_folder, solved, tasks
+    from mmlearn.exercises import exercise_folders, exercises_folder, solved, tasks
 
     done = solved()
     rows = [
@@ -327,7 +339,7 @@ def exercises(as_json: Json = False) -> None:
             "difficulty": "★" * task.difficulty,
             "minutes": task.minutes,
         }
-        for folder in sorted(exercises_folder().glob("[0-9][0-9]_*"))
+        for folder in exercise_folders()
         for task in tasks(folder)
     ]
     show(rows, as_json)

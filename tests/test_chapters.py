@@ -38,7 +38,7 @@ def write(path, cells, **metadata):
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    """A package with three chapters and two exercises."""
+    """A package with four chapters and two exercises."""
     root = tmp_path / "package"
     write(
         root / "notebooks" / "07_contrastive.ipynb",
@@ -47,6 +47,7 @@ def shipped(tmp_path, monkeypatch):
     )
     write(root / "notebooks" / "00_first.ipynb", [cell("x = 1"), cell(["no\n", "# Chapter 00: First\n"], "markdown")])
     write(root / "notebooks" / "05_attention.ipynb", [cell("## no\n# Attention", "markdown")], mmlearn={"minutes": 0.5})
+    write(root / "notebooks" / "13a_hearing.ipynb", [cell("# 13a · Hearing", "markdown")], mmlearn={"minutes": 2})
     write(root / "notebooks" / "draft.ipynb", [cell("# Draft", "markdown")])
     for path in ("05_attention/exercise.ipynb", "05_attention/checks.py", "07_contrastive/checks.py"):
         (root / "exercises" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -198,12 +199,20 @@ def test_chapters_in_order_with_title_and_minutes(shipped):
         ("00", "00_first", "First", 1),
         ("05", "05_attention", "Attention", 0.5),
         ("07", "07_contrastive", "Pulling pairs", 3),
+        ("13a", "13a_hearing", "Hearing", 2),
     ]
 
 
 @pytest.mark.parametrize(
     ("asked", "name"),
-    [("00", "00_first"), ("0", "00_first"), ("5", "05_attention"), ("07", "07_contrastive"), ("00_first", "00_first")],
+    [
+        ("13a", "13a_hearing"),
+        ("00", "00_first"),
+        ("0", "00_first"),
+        ("5", "05_attention"),
+        ("07", "07_contrastive"),
+        ("00_first", "00_first"),
+    ],
 )
 def test_a_chapter_by_number_or_name(shipped, asked, name):
     assert find(asked).name == name
@@ -364,7 +373,7 @@ def test_start_copies_what_is_not_there_and_never_overwrites(shipped, tmp_path):
     target = tmp_path / "mine"
     copied, kept = start(target)
     expected = {
-        *(f"notebooks/{name}.ipynb" for name in ("00_first", "05_attention", "07_contrastive", "draft")),
+        *(f"notebooks/{name}.ipynb" for name in ("00_first", "05_attention", "07_contrastive", "13a_hearing", "draft")),
         "exercises/05_attention/exercise.ipynb",
         "exercises/05_attention/checks.py",
         "exercises/07_contrastive/checks.py",

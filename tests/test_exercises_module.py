@@ -11,12 +11,25 @@ from mmlearn import exercises, files
 from mmlearn.exercises import (
     NOT_SOLVED,
     CheckFailed,
+    agreement,
     attempt,
     case,
+    exercise_folders,
     expect,
+    expect_boolean,
     expect_close,
+    expect_constant,
+    expect_log,
+    expect_not,
     expect_number,
+    expect_parts,
+    expect_seeded,
+    expect_share,
     expect_tensor,
+    expect_trains,
+    expect_whole,
+    expect_zero,
+    folders,
     load_checks,
     load_part,
     progress_file,
@@ -24,6 +37,9 @@ from mmlearn.exercises import (
     task,
     tasks,
 )
+from mmlearn.exercises.inputs import between, first_of, orthogonal, seeded, some_of, uniform, unit
+from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
+from mmlearn.exercises.progress import remember
 
 
 def double(x):
@@ -216,6 +232,130 @@ def test_a_case_is_told_before_what_fails_in_it():
         pass
 
 
+def test_booleans_and_whole_numbers_are_told_from_others():
+    assert expect_boolean(torch.tensor([True]), (1,)).all()
+    assert expect_whole(torch.tensor([2]), (1,)) == 2
+    assert "boolean; this is torch.int64" in str(failure(expect_boolean, torch.tensor([1]), (1,)))
+    for got in (torch.tensor([1.0]), torch.tensor([True])):
+        assert "whole numbers" in str(failure(expect_whole, got, (1,)))
+    assert "shape (2,)" in str(failure(expect_whole, torch.tensor([1]), (2,)))
+
+
+def test_parts_are_named():
+    assert expect_parts((1, 2), "text", "label") == (1, 2)
+    told = failure(expect_parts, torch.zeros(2), "tokens", "mask", "position")
+    assert str(told) == (
+        "It must return tokens, mask and position; this is a Tensor. Hint: return tokens, mask, position"
+    )
+    assert "these are 3" in str(failure(expect_parts, (1, 2, 3), "text", "label"))
+
+
+def test_a_known_mistake_is_recognised_among_several():
+    got = torch.tensor([1.0, 2.0])
+    expect_not(got, (torch.zeros(2), 2 * got), "p", "h")
+    assert failure(expect_not, got, (torch.zeros(2), got + 1e-7), "Doubled.", "h").property == "Doubled."
+    expect_not(torch.full((2,), math.nan), math.nan, "p", "h")
+    assert failure(expect_not, got, got + 1e-3, "Near.", "h", tolerance=1e-2)
+
+
+def test_the_cost_of_knowing_nothing():
+    expect_log(torch.tensor(8.0).log(), 8, "c", "h")
+    assert "must cost ln c = ln 8. Expected 2.079, got 1." in str(failure(expect_log, torch.tensor(1.0), 8, "c", "h"))
+
+
+def test_a_share_may_be_off_as_far_as_chance_takes_it():
+    hits = torch.arange(10_000) < 5_290
+    expect_share(hits, 0.5, "p", "h")  # 6 standard deviations are 0.03
+    assert "Expected about 50.0%, got 53.1%." in str(failure(expect_share, torch.arange(10_000) < 5_310, 0.5, "p", "h"))
+
+
+def test_agreement_compares_tensors_numbers_and_the_losses_of_several_draws():
+    same = agreement(torch.add, lambda x, y: x + y)
+    same((torch.ones(3), torch.ones(3)), "p", "h")
+    failure(agreement(torch.sub, torch.add), (torch.ones(3), torch.ones(3)), "p", "h")
+    draws = [(torch.tensor(0.0), torch.tensor(0.0)), (torch.tensor(0.0), torch.tensor(1.0))]
+    same(draws, "p", "h")
+    assert (
+        failure(agreement(torch.sub, torch.add), draws, "Added.", "h").property == "Added."
+    )  # the first agrees by luck
+    agreement(lambda x: torch.tensor(0.5), lambda x: 0.5)((None,), "p", "h")
+    assert "Expected 0.5" in str(failure(agreement(lambda x: 0.4, lambda x: 0.5), (None,), "p", "h"))
+    loose = agreement(lambda x: x + 1e-3, lambda x: x, tolerance=1e-2)
+    loose((torch.ones(2),), "p", "h")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda x, y, scale: (x * y).sum().detach(), "flow from the result"),
+        (lambda x, y, scale: torch.tensor((x * y).sum().item(), requires_grad=True), "to every input"),
+        (lambda x, y, scale: scale * (x * y.detach()).sum(), "to every input"),
+        (lambda x, y, scale: scale * (x * (y + y.detach()) / 2).sum(), "right as well as its value"),
+        (lambda x, y, scale: scale * (x * y).sum() + 0 * (x - x).norm() * (x - x).abs().sqrt().sum(), "be finite"),
+    ],
+)
+def test_a_gradient_must_reach_all_that_is_learned(wrong, told):
+    def right(x, y, scale):
+        return scale * (x * y).sum()
+
+    given, like = (torch.randn(3), torch.randn(3)), {"fixed": (2.0,), "like": right}
+    expect_trains(right, *given, **like)
+    expect_trains(lambda x, y, scale: (scale * y) @ x, *given, **like)
+    assert told in str(failure(expect_trains, wrong, *given, **like))
+
+
+def test_the_gradient_of_many_numbers_is_compared_entry_by_entry():
+    x = torch.randn(4)
+    expect_trains(torch.sin, x, like=torch.sin)
+    shuffled = lambda x: x.sin() + x.cos() - x.cos().detach()  # noqa: E731
+    assert "right as well" in str(failure(expect_trains, shuffled, x, like=torch.sin))
+
+
+def test_a_constant_has_no_gradient():
+    x = torch.ones(2, requires_grad=True)
+    expect_constant(x.detach())
+    assert "must have no gradient" in str(failure(expect_constant, 2 * x))
+
+
+def test_nothing_to_learn_costs_0_that_can_be_trained():
+    x, nothing = torch.randn(3), torch.zeros(3, dtype=torch.bool)
+    expect_zero(lambda x, m: x[m].sum(), x, nothing)
+    assert "must be finite" in str(failure(expect_zero, lambda x, m: x[m].mean(), x, nothing))
+    assert "The 0 must have a graph" in str(failure(expect_zero, lambda x, m: torch.tensor(0.0), x, nothing))
+    assert "The loss must be 0" in str(failure(expect_zero, lambda x, m: x.sum() + 9, x, nothing))
+
+
+def test_chance_comes_from_the_seed():
+    def draw(generator):
+        return torch.randint(3, (2,), generator=generator)  # so few results that two seeds may agree
+
+    for _ in range(20):
+        expect_seeded(lambda seed: draw(seeded(seed)))
+    expect_seeded(lambda seed: (torch.zeros(2), draw(seeded(seed))))  # of several parts one is drawn
+    state = from_global_state(lambda generator: torch.rand(9, generator=generator))
+    assert "The same seed must give the same" in str(failure(expect_seeded, lambda seed: state(seeded(seed))))
+    for own in (from_own_seed(draw), lambda generator: torch.zeros(2)):
+        assert "Another seed must" in str(failure(expect_seeded, lambda seed: own(generator=seeded(seed))))  # noqa: B023
+
+
+def test_mistakes_made_of_right_answers():
+    assert then(torch.add, lambda y: -y)(1, torch.ones(())) == -2
+    assert not detached(torch.exp)(torch.ones(2, requires_grad=True)).requires_grad
+
+
+def test_inputs_are_of_the_kind_that_they_say_and_new_each_time():
+    assert not torch.equal(unit(4, 3), unit(4, 3))
+    torch.testing.assert_close(unit(2, 4, 3).norm(dim=-1), torch.ones(2, 4))
+    frames = orthogonal(2, 5)
+    torch.testing.assert_close(frames @ frames.mT, torch.eye(5).expand(2, 5, 5))
+    assert {between(2, 4) for _ in range(200)} == {2, 3, 4}
+    assert all(0.5 <= uniform(0.5, 0.7) <= 0.7 for _ in range(50))
+    assert some_of(3, 7, real=2).sum(1).tolist() == [2, 2, 2]
+    assert some_of(3, 7, real=[0, 3, 7]).sum(1).tolist() == [0, 3, 7]
+    assert some_of(9, real=4).sum() == 4
+    assert first_of(3, [1, 3, 0]).tolist() == [[True, False, False], [True, True, True], [False, False, False]]
+
+
 # In a notebook.
 
 
@@ -236,7 +376,7 @@ def test_attempt_tells_and_remembers_only_what_is_solved(capsys, home):
 
 def test_progress_grows_and_is_never_lost(home):
     for name in ("b/two", "a/one", "b/two"):
-        exercises._remember(name)
+        remember(name)
     assert json.loads(progress_file().read_text()) == ["a/one", "b/two"]
     attempt(check_double, stub)  # what fails now was solved all the same
     assert solved() == {"a/one", "b/two"}
@@ -256,7 +396,7 @@ def test_a_damaged_progress_file_counts_as_empty_and_is_written_anew(home, conte
 
 
 def test_an_interrupted_write_leaves_the_old_progress(home, monkeypatch, capsys):
-    exercises._remember("a/one")
+    remember("a/one")
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -305,7 +445,7 @@ def folder(tmp_path, monkeypatch):
         ''')
     )
     (path / "mistakes.py").write_text("MISTAKES = {'sine': {'cosine': (lambda x: x + 1, 'sin 0')}}")
-    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "package" / "mmlearn")
+    monkeypatch.setattr(folders, "PACKAGE", tmp_path / "package" / "mmlearn")
     return path
 
 
@@ -322,6 +462,28 @@ def test_the_tasks_of_a_folder_in_order(folder):
     assert solved() == {"05_small/sine"}
 
 
+def test_an_exercise_of_several_files_is_one(folder):
+    (folder / "checks_more.py").write_text(
+        "import torch\nfrom mmlearn.exercises import task\nHELPER = 6\n"
+        "@task(torch.tan, difficulty=1, minutes=3)\ndef check_tangent(function): pass\n"
+    )
+    (folder / "mistakes_more.py").write_text("MISTAKES = {'tangent': {}}")
+    assert [(one.exercise, one.name) for one in tasks(folder)] == [
+        ("05_small", "sine"), ("05_small", "cosine"), ("05_small", "tangent")
+    ]  # fmt: skip
+    assert list(load_part(folder, "mistakes").MISTAKES) == ["sine", "tangent"]
+    checks = load_checks("05_small")
+    assert checks.check_sine.task.name == "sine"
+    assert checks.check_tangent.task.reference is torch.tan
+
+
+def test_folders_in_order_with_a_letter_behind_the_number(folder):
+    for name in ("13b_more", "13a_hearing", "no_exercise"):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "checks.py").write_text("")
+    assert [path.name for path in exercise_folders()] == ["05_small", "13a_hearing", "13b_more"]
+
+
 def test_parts_of_a_folder_are_loaded_fresh(folder):
     assert set(load_part(folder, "mistakes").MISTAKES) == {"sine"}
     assert load_checks("05_small").HELPER == 5
@@ -334,6 +496,6 @@ def test_an_unknown_exercise_is_answered_with_the_nearest(folder):
 
 
 def test_without_exercises_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(exercises, "PACKAGE", tmp_path / "mmlearn")
+    monkeypatch.setattr(folders, "PACKAGE", tmp_path / "mmlearn")
     with pytest.raises(FileNotFoundError, match="No exercises came with this installation"):
         exercises.exercises_folder()

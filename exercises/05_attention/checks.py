@@ -1,12 +1,12 @@
-"""Tokens, attention and its measures: what each function must do, told one property at a time."""
+"""Tokens and attention: what each function must do, told one property at a time."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mmlearn.evaluation import entropy, mass_ratio, on_grid, pointing_accuracy
-from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, task
+from mmlearn.exercises import agreement, case, expect, expect_close, expect_tensor, expect_trains, near, task
+from mmlearn.exercises.inputs import between, some_of
 from mmlearn.layers import attention, attention_weights, patchify, select_tokens, sinusoidal_positions
 
 # Tokens.
@@ -16,6 +16,7 @@ from mmlearn.layers import attention, attention_weights, patchify, select_tokens
 def check_patchify(function: Callable) -> None:
     """Patches in reading order; channel first, then row, then column within each."""
     image, size = torch.rand(2, 3, 6, 9), 3  # two rows of three patches
+    same = agreement(function, patchify)
     got = expect_tensor(function(image, size))
     expect(
         got.shape != (2, 27, 6),
@@ -39,26 +40,21 @@ def check_patchify(function: Callable) -> None:
         "Within a patch, all pixels of one channel must come before the next channel.",
         "the order within a patch is (c y x), c outside.",
     )
-    expect(
-        near(got[:, 0], first),
-        "Within a channel, pixels must come row by row.",
-        "the order within a patch is (c y x), x inside.",
-    )
-    expect_close(
-        got, patchify(image, size), "All patches must be cut as the first is.", "try a picture of 4 × 6 pixels."
-    )
+    rows = "Within a channel, pixels must come row by row."
+    expect(near(got[:, 0], first), rows, "the order within a patch is (c y x), x inside.")
+    same((image, size), "All patches must be cut as the first is.", "try a picture of 4 × 6 pixels.")
     with case("A picture of 7 × 11 pixels in patches of 3"):
         image = torch.rand(2, 1, 7, 11)
         property = "Pixels beyond the last whole patch must be left out."
         hint = "keep rows·size × columns·size pixels, from the top left corner."
         expect(expect_tensor(function(image, size)).shape == (2, 6, 9), property, hint)
-        expect_close(function(image, size), patchify(image, size), property, hint)
+        same((image, size), property, hint)
 
 
 @task(sinusoidal_positions, difficulty=2, minutes=10)
 def check_sinusoidal_positions(function: Callable) -> None:
     """Sine and cosine in turn, the same angle for a pair, later pairs slower."""
-    length, width = 20, int(torch.randint(3, 9, ())) * 2
+    length, width = 20, 2 * between(3, 8)
     got = expect_tensor(function(length, width), (length, width))
     start = got[0]
     expect(
@@ -88,9 +84,8 @@ def check_sinusoidal_positions(function: Callable) -> None:
         "The later the pair, the slower it must turn.",
         "divide the position by 10000^(2i/d), do not multiply.",
     )
-    expect_close(
-        got,
-        sinusoidal_positions(length, width),
+    agreement(function, sinusoidal_positions)(
+        (length, width),
         "Pair i must turn by 10000^(-2i/d) radians a position, d being the width.",
         "torch.arange(0, d, 2) is 2i already.",
     )
@@ -143,18 +138,16 @@ def check_attention_weights(function: Callable) -> None:
     """A softmax of scaled scores over the keys that may be attended."""
     b, h, q, n, k = 2, 3, 5, 7, 4
     query, key = torch.randn(b, h, q, k) / 2, torch.randn(b, h, n, k) / 2
+    same = agreement(function, attention_weights)
     weights = expect_tensor(function(query, key), (b, h, q, n))
     expect((weights > 0).all(), "Weights must be positive.", "scores become weights by a softmax.")
-    over_keys = "The weights of a query must sum to 1 over its keys"
-    expect(
-        not near(weights.sum(-2), 1.0), f"{over_keys}; these sum to 1 over the queries.", "the last axis is the keys."
-    )
-    expect(not near(weights.sum(1), 1.0), f"{over_keys}; these sum to 1 over the heads.", "the last axis is the keys.")
+    over_keys, axis = "The weights of a query must sum to 1 over its keys", "the last axis is the keys."
+    expect(not near(weights.sum(-2), 1.0), f"{over_keys}; these sum to 1 over the queries.", axis)
+    expect(not near(weights.sum(1), 1.0), f"{over_keys}; these sum to 1 over the heads.", axis)
     expect(near(weights.sum(-1), 1.0), f"{over_keys}.", "softmax over the last axis.")
     expect_scaled(weights, query, key)
-    expect_close(
-        weights,
-        attention_weights(query, key),
+    same(
+        (query, key),
         "The weights must be softmax(Q Kᵀ / √k).",
         "query @ key.transpose(-2, -1) has a score for each query and key.",
     )
@@ -164,17 +157,12 @@ def check_attention_weights(function: Callable) -> None:
     _check_causal(function, query, torch.randn(b, h, q, k) / 2)
     with case("A mask and causal together"):
         mask = (torch.arange(n) > 0).expand(b, n)
-        expect_close(
-            function(query, key, mask, True),
-            attention_weights(query, key, mask, True),
-            "Only keys that both allow may get weight.",
-            "join them with &.",
-        )
+        same((query, key, mask, True), "Only keys that both allow may get weight.", "join them with &.")
 
 
 def _check_mask(function: Callable, query: Tensor, key: Tensor) -> None:
     b, h, n, _ = key.shape
-    mask = torch.rand(b, n).argsort(-1) < 3  # three real tokens a row
+    mask = some_of(b, n, real=3)
     with case("With a mask (b, n)"):
         weights = expect_tensor(function(query, key, mask), (b, h, n, n))
     visible = mask[:, None, None].expand_as(weights)
@@ -208,8 +196,15 @@ def _check_mask(function: Callable, query: Tensor, key: Tensor) -> None:
     expect_close(weights, attention_weights(query, key, mask), "Other rows must not change.", "mask row by row.")
 
 
+LAST = (
+    "The last query must stand at the last key and see them all.",
+    "a triangle starts at the first key; with q queries and n keys shift it by n - q: tril(n - q).",
+)
+
+
 def _check_causal(function: Callable, query: Tensor, key: Tensor) -> None:
     b, h, n, _ = key.shape
+    same = agreement(function, attention_weights)
     with case("With causal"):
         weights = expect_tensor(function(query, key, causal=True), (b, h, n, n), finite=False).nan_to_num()
         earlier = torch.ones(n, n, dtype=torch.bool).tril(-1)
@@ -219,21 +214,18 @@ def _check_causal(function: Callable, query: Tensor, key: Tensor) -> None:
             "tril keeps the lower triangle, where the key comes before the query.",
         )
         expect(near(weights[..., earlier.T], 0.0), "No query may see a later key.", "hide the upper triangle.")
-        expect(
-            (weights.diagonal(dim1=-2, dim2=-1) > 0).all(),
-            "A query must see its own place.",
-            "keep the diagonal: tril(), not tril(-1).",
-        )
-        expect_close(function(query, key, causal=True), attention_weights(query, key, causal=True), *_LAST)
+        own = weights.diagonal(dim1=-2, dim2=-1) > 0
+        expect(own.all(), "A query must see its own place.", "keep the diagonal: tril(), not tril(-1).")
+        same((query, key), *LAST, causal=True)
     with case(f"With causal, 2 queries and {n} keys"):
-        got = function(query[:, :, -2:], key, causal=True)
-        expect_close(got, attention_weights(query[:, :, -2:], key, causal=True), *_LAST)
+        same((query[:, :, -2:], key), *LAST, causal=True)
 
 
-_LAST = (
-    "The last query must stand at the last key and see them all.",
-    "a triangle starts at the first key; with q queries and n keys shift it by n - q: tril(n - q).",
-)
+AXES = {
+    "(b, n)": "mask[:, None, None, :] gives it axes of length 1 for heads and queries.",
+    "(b, q, n)": "mask[:, None] gives it an axis of length 1 for heads.",
+    "(b, h, q, n)": "it has all axes already.",
+}
 
 
 @task(attention, difficulty=3, minutes=15)
@@ -241,6 +233,7 @@ def check_attention(function: Callable) -> None:
     """A weighted mean of values; every form of mask; nothing to attend; queries that come last."""
     b, h, q, n, k, width = 2, 3, 4, 6, 9, 5
     query, key, value = torch.randn(b, h, q, k) / 2, torch.randn(b, h, n, k) / 2, torch.randn(b, h, n, width)
+    same = agreement(function, attention)
     expect_tensor(function(query, key, value), (b, h, q, width))
     alike = value[:, :, :1].expand(b, h, n, width)
     expect(
@@ -250,14 +243,9 @@ def check_attention(function: Callable) -> None:
     )
     numbered = torch.eye(n).expand(b, h, n, n)  # value j is 1 at feature j only: the result is the weights themselves
     expect_scaled(expect_tensor(function(query, key, numbered), (b, h, q, n)), query, key)
-    expect_close(
-        function(query, key, value),
-        attention(query, key, value),
-        "It must be softmax(Q Kᵀ / √k) V.",
-        "your attention_weights, times the values.",
-    )
-    for form, shape in (("(b, n)", (b, n)), ("(b, q, n)", (b, q, n)), ("(b, h, q, n)", (b, h, q, n))):
-        mask = torch.rand(shape).argsort(-1) < 4  # some of each
+    same((query, key, value), "It must be softmax(Q Kᵀ / √k) V.", "your attention_weights, times the values.")
+    for form, shape in zip(AXES, ((b, n), (b, q, n), (b, h, q, n))):
+        mask = some_of(*shape, real=4)
         with case(f"With a mask {form}"):
             got = expect_tensor(function(query, key, value, mask), (b, h, q, width))
             expect(
@@ -265,186 +253,32 @@ def check_attention(function: Callable) -> None:
                 "True must mean that a key may be attended; here it means the opposite.",
                 "F.scaled_dot_product_attention takes True as may attend, nn.MultiheadAttention as hidden.",
             )
-            wanted = attention(query, key, value, mask)
-            expect_close(got, wanted, "Each query must read exactly the keys that its mask allows.", _AXES[form])
+            same((query, key, value, mask), "Each query must read exactly the keys that its mask allows.", AXES[form])
     _check_nothing(function, query, key, value)
-    _check_queries_last(function, query, key, value)
-
-
-_AXES = {
-    "(b, n)": "mask[:, None, None, :] gives it axes of length 1 for heads and queries.",
-    "(b, q, n)": "mask[:, None] gives it an axis of length 1 for heads.",
-    "(b, h, q, n)": "it has all axes already.",
-}
+    _check_queries_last(same, function, query, key, value)
 
 
 def _check_nothing(function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
     mask = torch.ones(query.shape[0], key.shape[2], dtype=torch.bool)
     mask[0] = False
-    query = query.clone().requires_grad_()
     got = expect_tensor(function(query, key, value, mask), (*query.shape[:-1], value.shape[-1]), finite=False)
     property = "A query that may attend nothing must get zeros, not NaN and not the mean of all values."
     expect(near(got[0], 0.0), property, "multiply the weights by the mask after the softmax.")
-    expect(got.requires_grad, "A gradient must flow back to the query.", "stay in torch: no detach, item or numpy.")
-    expect(
-        torch.autograd.grad(got.sum(), query)[0].isfinite().all(),
-        "Where a query may attend nothing, its gradient must be finite too.",
-        "nan_to_num mends the result, not the gradient: use torch.finfo(dtype).min instead of -inf.",
-    )
+    expect_trains(function, query, key, value, like=attention)
+    with case("Where a query may attend nothing"):  # nan_to_num mends the result, not the gradient
+        expect_trains(function, query, key, value, fixed=(mask,), like=attention)
 
 
-def _check_queries_last(function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
+def _check_queries_last(same: Callable, function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
     q, n = query.shape[2], key.shape[2]
     with case("With causal"):
-        got = expect_tensor(function(query, key[:, :, :q], value[:, :, :q], causal=True))
-        expect_close(got[:, :, 0], value[:, :, 0], "The first query may see the first key only.", "hide later keys.")
-        expect_close(
-            got,
-            attention(query, key[:, :, :q], value[:, :, :q], causal=True),
-            "Each query must see its own key and all before it.",
-            "tril() keeps the diagonal and what lies below.",
-        )
+        short = query, key[:, :, :q], value[:, :, :q]
+        first = expect_tensor(function(*short, causal=True))[:, :, 0]
+        expect_close(first, value[:, :, 0], "The first query may see the first key only.", "hide later keys.")
+        diagonal = "tril() keeps the diagonal and what lies below."
+        same(short, "Each query must see its own key and all before it.", diagonal, causal=True)
     with case(f"With causal, {q} queries and {n} keys"):
-        expect_close(function(query, key, value, causal=True), attention(query, key, value, causal=True), *_LAST)
+        same((query, key, value), *LAST, causal=True)
     with case("With a mask and causal together"):
         mask = (torch.arange(n) > 0).expand(len(key), n)
-        wanted = attention(query, key, value, mask, True)
-        expect_close(function(query, key, value, mask, True), wanted, "Both must hold.", "join them with &.")
-
-
-# Is the map right?
-
-
-@task(on_grid, difficulty=2, minutes=10)
-def check_on_grid(function: Callable) -> None:
-    """The share of each patch that a mask covers, in reading order."""
-    rows, columns = 2, 3
-    full = torch.ones(1, 8, 12, dtype=torch.bool)
-    got = expect_tensor(function(full, (rows, columns)), (1, 6))
-    expect((got <= 1).all(), "A share is at most 1.", "take the mean over the pixels of a patch, not their sum.")
-    expect(near(got, 1.0), "A mask that covers everything must cover each patch with share 1.", "a mean of ones is 1.")
-    masks = torch.zeros(6, 8, 12, dtype=torch.bool)
-    for patch, mask in enumerate(masks):  # one patch of each mask, in reading order
-        top, left = patch // columns * 4, patch % columns * 4
-        mask[top : top + 4, left : left + 4] = True
-    expect(
-        near(expect_tensor(function(masks, (rows, columns)), (6, 6)), torch.eye(6)),
-        "Patches must come in reading order, and grid is (rows, columns).",
-        "mask i here covers just the i-th patch of two rows of three.",
-    )
-    half = full.clone()
-    half[:, 2:4] = half[:, 6:8] = False  # the lower half of each patch
-    expect(
-        near(function(half, (rows, columns)), 0.5),
-        "A patch of which half is covered must have share 0.5.",
-        "a maximum, or one pixel in place of all, only says whether it is covered.",
-    )
-    masks = torch.rand(5, 8, 12) < 0.4
-    expect_close(
-        function(masks, (rows, columns)),
-        on_grid(masks, (rows, columns)),
-        "Every pixel of a patch must count alike.",
-        "a plain mean over the patch; interpolation samples a few pixels, rounding forgets the share.",
-    )
-    for grid in ((4, 2), (1, 6)):
-        with case(f"A grid of {grid}"):
-            expect_close(
-                function(masks, grid), on_grid(masks, grid), "It must work too.", "patches need not be square."
-            )
-
-
-@task(pointing_accuracy, difficulty=2, minutes=10)
-def check_pointing_accuracy(function: Callable) -> None:
-    """The highest weight lies on the region; ties count by their share."""
-    n, p = 40, 9
-    regions = torch.zeros(n, p)
-    regions[:, :3] = torch.tensor([0.9, 0.5, 0.3])  # on the region
-    on, off = 0.5 * torch.rand(n, p), 0.5 * torch.rand(n, p)
-    on[:, 2], off[:, 5] = 1, 1
-    expect_number(
-        function(off, regions), 0, "A map whose highest weight lies beside the region must count 0.", "take its argmax."
-    )
-    expect_number(
-        function(on, regions),
-        1,
-        "A map whose highest weight lies on any patch of the region must count 1.",
-        "a patch belongs to the region if at least 0.1 of it is covered, not only where most is covered.",
-    )
-    both = torch.cat([on, off[: n // 2]]), torch.cat([regions, regions[: n // 2]])
-    expect_number(function(*both), 2 / 3, "It must be the share of maps that point right.", "the mean over rows.")
-    grazed = regions.clone()
-    grazed[:, 5] = 0.05
-    expect_number(
-        function(off, grazed),
-        0,
-        "A patch of which only 0.05 is covered must not count as the region.",
-        "a patch belongs to the region if at least 0.1 of it is covered.",
-    )
-    expect_number(
-        function(torch.full((n, p), 1 / p), regions),
-        3 / 9,
-        "A flat map knows nothing and must count as a guess does: 3 of 9 patches are right.",
-        "where several weights are highest, count the share of them on the region; argmax takes the first only.",
-    )
-    maps, regions = torch.randint(0, 3, (n, p)).float(), torch.rand(n, p).square()
-    expect_number(function(maps, regions), pointing_accuracy(maps, regions), "Ties count by share.", "row by row.")
-
-
-@task(entropy, difficulty=1, minutes=10)
-def check_entropy(function: Callable) -> None:
-    """0 for one patch, 1 for all alike, whatever the size of weights."""
-    n, p = 6, int(torch.randint(8, 30, ()))
-    maps = torch.rand(n, p) + 0.01
-    maps /= maps.sum(-1, keepdim=True)
-    flat = torch.full((n, p), 1 / p)
-    expect_number(
-        function(
-            flat,
-        ),
-        1,
-        f"A flat map over {p} patches must have entropy 1, whatever their number.",
-        "-Σ w ln w is ln p there: divide by it, and mind the sign and the base of the logarithm.",
-    )
-    with case("A map with one patch, zeros elsewhere"):
-        one = torch.eye(p)[:n]
-        expect_number(
-            function(one), 0, "Its entropy must be 0.", "0 ln 0 counts as 0: torch.special.entr, torch.xlogy."
-        )
-    expect_number(
-        function(5 * maps),
-        entropy(maps),
-        "Five times a map must have the same entropy.",
-        "first divide each map by its sum; no softmax, for these are weights and not scores.",
-    )
-    expect_number(function(maps), entropy(maps), "It must be the mean over maps of -Σ w ln w / ln p.", "one per row.")
-
-
-@task(mass_ratio, difficulty=2, minutes=10)
-def check_mass_ratio(function: Callable) -> None:
-    """The weight on the region over the share of the picture that the region has."""
-    n, p = 30, 12
-    regions = torch.where(torch.rand(n, p) < 0.3, 0.1 + 0.9 * torch.rand(n, p), 0.09 * torch.rand(n, p))
-    regions[:, 0], regions[:, 1] = 0.6, 0.05
-    inside = regions >= 0.1
-    expect_number(
-        function(torch.full((n, p), 1 / p), regions),
-        1,
-        "A flat map must have ratio 1, however large the region.",
-        "divide the weight inside by the region's share of all patches; a patch is in or out, at 0.1 of it covered.",
-    )
-    right = inside / inside.sum(-1, keepdim=True)
-    expect_number(
-        function(right, regions),
-        float((p / inside.sum(-1)).mean()),
-        "A map with all its weight on the region must have p over the number of its patches, on average.",
-        "each map has its own ratio, and then the mean; a patch is in or out, whatever share of it is covered.",
-    )
-    maps = torch.rand(n, p)
-    maps[:, 0] += torch.rand(n)
-    expect_number(
-        function(7 * maps, regions),
-        mass_ratio(maps, regions),
-        "Seven times a map must have the same ratio.",
-        "first divide each map by its sum; no softmax, for these are weights and not scores.",
-    )
-    expect_number(function(maps, regions), mass_ratio(maps, regions), "It must be the mean ratio.", "one per row.")
+        same((query, key, value, mask, True), "Both must hold.", "join them with &.")

@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from einops import einsum
 
 from mmlearn.evaluation import recall_at
 from mmlearn.evaluation.retrieval import ranks
+from mmlearn.exercises.mistakes import detached, then
 from mmlearn.objectives import info_nce, late_interaction, pair_cross_entropy, pairwise_sigmoid, ranking_hinge
 
 # Objectives.
@@ -244,243 +245,228 @@ def _median(similarity, positives=None, *, rank=lambda b, w, r: 1 + b + w / (r +
 
 MISTAKES = {
     "info_nce": {
-        "pictures pick only": (
-            lambda u, v, s: F.cross_entropy(s * u @ v.T, torch.arange(len(u))),
-            "the same when pictures and texts change places",
-        ),
-        "sum of both directions": (lambda u, v, s: 2 * info_nce(u, v, s), "know nothing: the loss must be ln b"),
-        "sum over pairs": (lambda u, v, s: len(u) * info_nce(u, v, s), "know nothing: the loss must be ln b"),
-        "one answer a pair": (_each_pair, "must have shape ()"),
-        "the match is not in the softmax": (_without_the_match, "know nothing: the loss must be ln b"),
-        "divides by logit_scale": (
-            lambda u, v, s: _both(u @ v.T / s),
-            "Perfect embeddings at a large logit_scale: The loss must be 0",
-        ),
-        "softmax before cross-entropy": (
-            lambda u, v, s: _both((s * u @ v.T).softmax(-1)),
-            "Perfect embeddings at a large logit_scale: The loss must be 0",
-        ),
-        "forgets logit_scale": (lambda u, v, s: _both(u @ v.T), "Perfect embeddings at a large logit_scale"),
-        "exponentiates twice": (lambda u, v, s: _both(s.exp() * u @ v.T), "At logit_scale 0 all logits are equal"),
-        "exp that overflows": (_exp_over_sum, "At logit_scale 100: Its result must be finite"),
-        "targets from within a modality": (_soft_targets, "mean of -log softmax at the matching pairs"),
-        "no gradient": (lambda u, v, s: torch.tensor(info_nce(u, v, s).item()), "A gradient must flow from the result"),
-        "texts detached": (lambda u, v, s: info_nce(u, v.detach(), s), "A gradient must flow to every input"),
+        "the same when pictures and texts change places": {
+            "pictures pick only": lambda u, v, s: F.cross_entropy(s * u @ v.T, torch.arange(len(u)))
+        },
+        "know nothing: the loss must be ln b": {
+            "sum of both directions": then(info_nce, lambda y: 2 * y),
+            "sum over pairs": lambda u, v, s: len(u) * info_nce(u, v, s),
+            "the match is not in the softmax": _without_the_match,
+        },
+        "must have shape ()": {"one answer a pair": _each_pair},
+        "Perfect embeddings at a large logit_scale: The loss must be 0": {
+            "divides by logit_scale": lambda u, v, s: _both(u @ v.T / s),
+            "softmax before cross-entropy": lambda u, v, s: _both((s * u @ v.T).softmax(-1)),
+            "forgets logit_scale": lambda u, v, s: _both(u @ v.T),
+        },
+        "At logit_scale 0 all logits are equal": {"exponentiates twice": lambda u, v, s: _both(s.exp() * u @ v.T)},
+        "At logit_scale 100: Its result must be finite": {"exp that overflows": _exp_over_sum},
+        "mean of -log softmax at the matching pairs": {"targets from within a modality": _soft_targets},
+        "A gradient must flow from the result": {"no gradient": then(info_nce, lambda y: torch.tensor(y.item()))},
+        "A gradient must flow to every input": {"texts detached": lambda u, v, s: info_nce(u, v.detach(), s)},
     },
     "same_caption": {
-        "the diagonal": (lambda ids: torch.eye(len(ids), dtype=torch.bool), "also off the diagonal"),
-        "numbers": (lambda ids: (ids[:, None] == ids).float(), "It must be boolean; this is torch.float32"),
-        "all but itself": (
-            lambda ids: (ids[:, None] == ids) & ~torch.eye(len(ids), dtype=torch.bool),
-            "the diagonal is True",
-        ),
-        "the reverse": (lambda ids: ids[:, None] != ids, "the diagonal is True"),
-        "each with itself": (lambda ids: ids == ids, "must have shape (6, 6); this one has (6,)"),
-        "both are repeated": (_both_repeated, "that both are repeated is not enough"),
+        "also off the diagonal": {"the diagonal": lambda ids: torch.eye(len(ids), dtype=torch.bool)},
+        "It must be boolean; this is torch.float32": {"numbers": lambda ids: (ids[:, None] == ids).float()},
+        "the diagonal is True": {
+            "all but itself": lambda ids: (ids[:, None] == ids) & ~torch.eye(len(ids), dtype=torch.bool),
+            "the reverse": lambda ids: ids[:, None] != ids,
+        },
+        "must have shape (6, 6); this one has (6,)": {"each with itself": lambda ids: ids == ids},
+        "that both are repeated is not enough": {"both are repeated": _both_repeated},
     },
     "pair_cross_entropy": {
-        "the first matrix transposed": (lambda z, y, p=None: pair_cross_entropy(z, z.T, p), "use the second matrix"),
-        "pictures only": (
-            lambda z, y, p=None: F.cross_entropy(z, torch.arange(len(z)) if p is None else _spread(p)),
-            "the loss is the mean of both",
-        ),
-        "a sum of both": (lambda z, y, p=None: 2 * pair_cross_entropy(z, y, p), "the loss is the mean of both"),
-        "ignores positives": (lambda z, y, p=None: pair_cross_entropy(z, y), "It must use positives"),
-        "targets that sum to more than 1": (
-            _with_positives(lambda z, y, p: _targets(z, y, p.float(), p.T.float())),
-            "however many columns fit",
-        ),
-        "log of the sum": (_with_positives(_log_of_the_sum), "however many columns fit"),
-        "positives not transposed": (
-            _with_positives(lambda z, y, p: _targets(z, y, _spread(p), _spread(p))),
-            "positives must be transposed",
-        ),
-        "transposed after dividing": (
-            _with_positives(lambda z, y, p: _targets(z, y, _spread(p), _spread(p).T)),
-            "spread evenly over all columns that fit",
-        ),
-        "the first that fits": (_with_positives(_first_that_fits), "spread evenly over all columns that fit"),
-        "yes or no for each pair": (
-            _with_positives(lambda z, y, p: F.binary_cross_entropy_with_logits(z, p.float())),
-            "With positives on the diagonal only",
-        ),
+        "use the second matrix": {"the first matrix transposed": lambda z, y, p=None: pair_cross_entropy(z, z.T, p)},
+        "the loss is the mean of both": {
+            "pictures only": lambda z, y, p=None: F.cross_entropy(z, torch.arange(len(z)) if p is None else _spread(p)),
+            "a sum of both": lambda z, y, p=None: 2 * pair_cross_entropy(z, y, p),
+        },
+        "It must use positives": {"ignores positives": lambda z, y, p=None: pair_cross_entropy(z, y)},
+        "however many columns fit": {
+            "targets that sum to more than 1": _with_positives(lambda z, y, p: _targets(z, y, p.float(), p.T.float())),
+            "log of the sum": _with_positives(_log_of_the_sum),
+        },
+        "positives must be transposed": {
+            "positives not transposed": _with_positives(lambda z, y, p: _targets(z, y, _spread(p), _spread(p)))
+        },
+        "spread evenly over all columns that fit": {
+            "transposed after dividing": _with_positives(lambda z, y, p: _targets(z, y, _spread(p), _spread(p).T)),
+            "the first that fits": _with_positives(_first_that_fits),
+        },
+        "With positives on the diagonal only": {
+            "yes or no for each pair": _with_positives(lambda z, y, p: F.binary_cross_entropy_with_logits(z, p.float()))
+        },
     },
     "pairwise_sigmoid": {
-        "mean over b²": (lambda u, *rest: _questions(u, *rest) / len(u) ** 2, "each of the b² pairs costs ln 2"),
-        "sum over b²": (_questions, "each of the b² pairs costs ln 2"),
-        "matching pairs only": (
-            lambda u, v, s, b, p=None, c=None: -F.logsigmoid(s * (u * v).sum(-1) + b).mean(),
-            "each of the b² pairs costs ln 2",
-        ),
-        "softmax": (lambda u, v, s, b, p=None, c=None: _both(s * u @ v.T + b), "each of the b² pairs costs ln 2"),
-        "exponentiates twice": (
-            lambda u, v, s, *rest: _sigmoid(u, v, s.exp(), *rest),
-            "each of the b² pairs costs ln 2",
-        ),
-        "signs reversed": (partial(_sigmoid, sign=-1), "Matching pairs must cost nearly nothing"),
-        "bias subtracted": (
-            lambda u, v, s, b, *rest: _sigmoid(u, v, s, -b, *rest),
-            "Only the b matching pairs must pay",
-        ),
-        "bias after the sign": (_biased_after_the_sign, "Only the b matching pairs must pay"),
-        "no bias": (lambda u, v, s, b, *rest: _sigmoid(u, v, s, 0 * b, *rest), "Only the b matching pairs must pay"),
-        "log of a sigmoid": (
-            partial(_sigmoid, log=lambda x: x.sigmoid().log()),
-            "With logits of ±200: Its result must be finite",
-        ),
-        "sigmoid cut off": (
-            partial(_sigmoid, log=lambda x: (x.sigmoid() + 1e-12).log()),
-            "A wrong answer so sure must cost about 200",
-        ),
-        "divides by the scale": (
-            lambda u, v, s, *rest: _sigmoid(u, v, 1 / s.clamp(min=1e-9), *rest),
-            "each of the b² pairs costs ln 2",
-        ),
-        "ignores positives": (
-            lambda u, v, s, b, p=None, c=None: pairwise_sigmoid(u, v, s, b),
-            "Every pair that positives marks must count",
-        ),
-        "positives transposed": (
-            lambda u, v, s, b, p=None, c=None: pairwise_sigmoid(u, v, s, b, p if p is None else p.T),
-            "entry (i, j) is picture i and text j",
-        ),
-        "mean of chunks": (_mean_of_chunks, "in one piece"),
-        "whole chunks only": (_whole_chunks_only, "in one piece"),
-        "chunks of both": (_chunks_of_pairs, "In chunks of 2 pictures"),
-        "no gradient": (lambda *args: pairwise_sigmoid(*args).detach(), "A gradient must flow from the result"),
+        "each of the b² pairs costs ln 2": {
+            "mean over b²": lambda u, *rest: _questions(u, *rest) / len(u) ** 2,
+            "sum over b²": _questions,
+            "matching pairs only": lambda u, v, s, b, p=None, c=None: -F.logsigmoid(s * (u * v).sum(-1) + b).mean(),
+            "softmax": lambda u, v, s, b, p=None, c=None: _both(s * u @ v.T + b),
+            "exponentiates twice": lambda u, v, s, *rest: _sigmoid(u, v, s.exp(), *rest),
+            "divides by the scale": lambda u, v, s, *rest: _sigmoid(u, v, 1 / s.clamp(min=1e-9), *rest),
+        },
+        "Matching pairs must cost nearly nothing": {"signs reversed": partial(_sigmoid, sign=-1)},
+        "Only the b matching pairs must pay": {
+            "bias subtracted": lambda u, v, s, b, *rest: _sigmoid(u, v, s, -b, *rest),
+            "bias after the sign": _biased_after_the_sign,
+            "no bias": lambda u, v, s, b, *rest: _sigmoid(u, v, s, 0 * b, *rest),
+        },
+        "With logits of ±200: Its result must be finite": {
+            "log of a sigmoid": partial(_sigmoid, log=lambda x: x.sigmoid().log())
+        },
+        "A wrong answer so sure must cost about 200": {
+            "sigmoid cut off": partial(_sigmoid, log=lambda x: (x.sigmoid() + 1e-12).log())
+        },
+        "Every pair that positives marks must count": {
+            "ignores positives": lambda u, v, s, b, p=None, c=None: pairwise_sigmoid(u, v, s, b),
+            "positives transposed": lambda u, v, s, b, p=None, c=None: pairwise_sigmoid(
+                u, v, s, b, p if p is None else p.T
+            ),
+        },
+        "in one piece": {
+            "mean of chunks": _mean_of_chunks,
+            "whole chunks only": _whole_chunks_only,
+            "chunks of both": _chunks_of_pairs,
+        },
+        "A gradient must flow from the result": {"no gradient": detached(pairwise_sigmoid)},
     },
     "late_interaction": {
-        "sum over tokens": (partial(_late, mean=torch.sum), "A mean of cosines must not exceed 1"),
-        "mean of all pairs": (partial(_late, best=torch.mean, mend=False), "each token finds its twin"),
-        "directions swapped": (_swapped, "here every word finds its patch"),
-        "one matrix for both": (
-            lambda u, v, m=None: (late_interaction(u, v, m)[0], late_interaction(u, v, m)[0].T),
-            "1 from the picture, and 1/4 from the text",
-        ),
-        "not transposed": (
-            lambda u, v, m=None: (late_interaction(u, v, m)[0], late_interaction(u, v, m)[1].T),
-            "must have shape (4, 3)",
-        ),
-        "one direction": (lambda u, v, m=None: late_interaction(u, v, m)[0], "It must return two matrices"),
-        "neighbours only": (_neighbours, "The order of patches must not matter"),
-        "padding is 0": (partial(_late, hide=0), "Padding must never be the best word"),
-        "padding counts": (partial(_late, real=False), "A mean over words must be over the real ones only"),
-        "ignores the mask": (_no_mask, "What stands in padding must not matter, picture → text"),
-        "mask in the mean only": (_only_in_the_mean, "What stands in padding must not matter, picture → text"),
-        "no words at all": (partial(_late, mend=False), "With a text without words: Its similarity must be 0"),
-        "0 words by 0": (_nothing_by_nothing, "With a text without words: Its similarity must be 0"),
+        "A mean of cosines must not exceed 1": {"sum over tokens": partial(_late, mean=torch.sum)},
+        "each token finds its twin": {"mean of all pairs": partial(_late, best=torch.mean, mend=False)},
+        "here every word finds its patch": {"directions swapped": _swapped},
+        "1 from the picture, and 1/4 from the text": {
+            "one matrix for both": lambda u, v, m=None: (late_interaction(u, v, m)[0], late_interaction(u, v, m)[0].T)
+        },
+        "must have shape (4, 3)": {
+            "not transposed": lambda u, v, m=None: (late_interaction(u, v, m)[0], late_interaction(u, v, m)[1].T)
+        },
+        "It must return two matrices": {"one direction": lambda u, v, m=None: late_interaction(u, v, m)[0]},
+        "The order of patches must not matter": {"neighbours only": _neighbours},
+        "Padding must never be the best word": {"padding is 0": partial(_late, hide=0)},
+        "A mean over words must be over the real ones only": {"padding counts": partial(_late, real=False)},
+        "What stands in padding must not matter, picture → text": {
+            "ignores the mask": _no_mask,
+            "mask in the mean only": _only_in_the_mean,
+        },
+        "With a text without words: Its similarity must be 0": {
+            "no words at all": partial(_late, mend=False),
+            "0 words by 0": _nothing_by_nothing,
+        },
     },
     "ranking_hinge": {
-        "a rival of its own": (partial(_hinge, diagonal=True), "a pair is no rival of its own"),
-        "no hinge": (partial(_hinge, clamp=False), "Where every pair wins by more than the margin"),
-        "right minus wrong": (
-            lambda u, v, *rest: _hinge(-u, v, *rest),
-            "Where every pair wins by more than the margin",
-        ),
-        "one direction": (partial(_hinge, both=False), "rivals in its row and b - 1 in its column"),
-        "mean over rivals": (
-            lambda u, v, *rest: _hinge(u, v, *rest) / (len(u) - 1),
-            "rivals in its row and b - 1 in its column",
-        ),
-        "sum over pairs": (lambda u, v, *rest: _hinge(u, v, *rest) * len(u), "rivals in its row and b - 1"),
-        "squared": (partial(_hinge, power=2), "rivals in its row and b - 1 in its column"),
-        "ignores hardest": (lambda u, v, a=0.2, h=False, p=None: _hinge(u, v, a, False, p), "keep the largest term"),
-        "one hardest for both": (_hardest_of_both, "of each row, and of each column"),
-        "the other pair's margin": (_hinge_by_columns, "of each row, and of each column"),
-        "another default": (
-            lambda u, v, margin=1.0, hardest=False, p=None: _hinge(u, v, margin, hardest, p),
-            "the margin must be 0.2",
-        ),
-        "ignores positives": (
-            lambda u, v, a=0.2, h=False, p=None: _hinge(u, v, a, h),
-            "A text that fits must not count as a rival",
-        ),
-        "no gradient": (lambda *args: _hinge(*args).detach(), "A gradient must flow from the result"),
+        "a pair is no rival of its own": {
+            "a rival of its own": partial(_hinge, diagonal=True),
+            "no hinge": partial(_hinge, clamp=False),
+            "right minus wrong": lambda u, v, *rest: _hinge(-u, v, *rest),
+        },
+        "rivals in its row and b - 1 in its column": {
+            "one direction": partial(_hinge, both=False),
+            "mean over rivals": lambda u, v, *rest: _hinge(u, v, *rest) / (len(u) - 1),
+            "sum over pairs": lambda u, v, *rest: _hinge(u, v, *rest) * len(u),
+            "squared": partial(_hinge, power=2),
+        },
+        "keep the largest term": {
+            "ignores hardest": lambda u, v, a=0.2, h=False, p=None: _hinge(u, v, a, False, p),
+            "one hardest for both": _hardest_of_both,
+            "the other pair's margin": _hinge_by_columns,
+        },
+        "the margin must be 0.2": {
+            "another default": lambda u, v, margin=1.0, hardest=False, p=None: _hinge(u, v, margin, hardest, p)
+        },
+        "A text that fits must not count as a rival": {
+            "ignores positives": lambda u, v, a=0.2, h=False, p=None: _hinge(u, v, a, h)
+        },
+        "A gradient must flow from the result": {"no gradient": detached(_hinge)},
     },
     "modality_gap": {
-        "distance of pairs": (lambda u, v: (u - v).norm(dim=-1).mean(), "The same points in another order"),
-        "squared": (lambda u, v: (u.mean(0) - v.mean(0)).square().sum(), "Expected 3, got 9"),
-        "mean over features": (lambda u, v: (u.mean(1) - v.mean(1)).norm(), "The same points in another order"),
-        "sum of differences": (lambda u, v: (u.mean(0) - v.mean(0)).abs().sum(), "a step of length 3 must have gap 3"),
-        "root of the mean": (
-            lambda u, v: (u.mean(0) - v.mean(0)).square().mean().sqrt(),
-            "a step of length 3 must have gap 3",
-        ),
-        "directions of the means": (
-            lambda u, v: (F.normalize(u.mean(0), dim=0) - F.normalize(v.mean(0), dim=0)).norm(),
-            "a step of length 3 must have gap 3",
-        ),
-        "one number a feature": (lambda u, v: u.mean(0) - v.mean(0), "must return one number"),
+        "The same points in another order": {
+            "distance of pairs": lambda u, v: (u - v).norm(dim=-1).mean(),
+            "mean over features": lambda u, v: (u.mean(1) - v.mean(1)).norm(),
+        },
+        "a step of length 3 must have gap 3": {
+            "squared": lambda u, v: (u.mean(0) - v.mean(0)).square().sum(),
+            "sum of differences": lambda u, v: (u.mean(0) - v.mean(0)).abs().sum(),
+            "root of the mean": lambda u, v: (u.mean(0) - v.mean(0)).square().mean().sqrt(),
+            "directions of the means": lambda u, v: (
+                F.normalize(u.mean(0), dim=0) - F.normalize(v.mean(0), dim=0)
+            ).norm(),
+        },
+        "must return one number": {"one number a feature": lambda u, v: u.mean(0) - v.mean(0)},
     },
     "zero_shot": {
-        "a count": (lambda u, c, y: ((u @ c.T).argmax(-1) == y).sum(), "must all be right. Expected 1, got 200"),
-        "percent": (lambda u, c, y: 100 * ((u @ c.T).argmax(-1) == y).float().mean(), "Expected 1, got 100"),
-        "the farthest name": (lambda u, c, y: ((u @ c.T).argmin(-1) == y).float().mean(), "Expected 1, got 0"),
-        "argmax over pictures": (lambda u, c, y: ((u @ c.T).argmax(0) == y).float().mean(), "It stops in line"),
-        "among the first two": (
-            lambda u, c, y: ((u @ c.T).topk(2).indices == y[:, None]).any(-1).float().mean(),
-            "whose right name comes second must all be wrong",
-        ),
-        "one answer a picture": (lambda u, c, y: (u @ c.T).argmax(-1) == y, "must return one number"),
-        "any that is near": (
-            lambda u, c, y: ((u @ c.T).gather(1, y[:, None]) > 0.5).float().mean(),
-            "the share of pictures whose nearest name is right",
-        ),
+        "must all be right. Expected 1, got 200": {"a count": lambda u, c, y: ((u @ c.T).argmax(-1) == y).sum()},
+        "Expected 1, got 100": {"percent": lambda u, c, y: 100 * ((u @ c.T).argmax(-1) == y).float().mean()},
+        "Expected 1, got 0": {"the farthest name": lambda u, c, y: ((u @ c.T).argmin(-1) == y).float().mean()},
+        "It stops in line": {"argmax over pictures": lambda u, c, y: ((u @ c.T).argmax(0) == y).float().mean()},
+        "whose right name comes second must all be wrong": {
+            "among the first two": lambda u, c, y: ((u @ c.T).topk(2).indices == y[:, None]).any(-1).float().mean()
+        },
+        "must return one number": {"one answer a picture": lambda u, c, y: (u @ c.T).argmax(-1) == y},
+        "the share of pictures whose nearest name is right": {
+            "any that is near": lambda u, c, y: ((u @ c.T).gather(1, y[:, None]) > 0.5).float().mean()
+        },
     },
     "ranks": {
-        "counts from 1": (partial(_ranks, start=1), "0 if it comes first"),
-        "below instead of above": (partial(_ranks, above=torch.lt), "0 if it comes first"),
-        "along columns": (
-            lambda s, p=None: ranks(s, p) if p is not None else (ranks(s[:, : len(s)].T)[0], *ranks(s)[1:]),
-            "compare along the row",
-        ),
-        "level is better": (partial(_ranks, above=torch.ge), "In a flat row nothing must be better"),
-        "level counts itself": (_level_counts_itself, "Without ties, wrong must be 0"),
-        "only itself is right": (lambda s, p=None: ranks(s), "the best of them must count"),
-        "the worst right one": (partial(_ranks, best=torch.amin), "the best of them must count"),
-        "right ones may be better": (
-            lambda s, p=None: ((s > s.diagonal()[:, None]).sum(1), *ranks(s, p)[1:]),
-            "the best of them must count",
-        ),
-        "counts all right ones": (_right_counts_all, "level with the best one"),
-        "one tensor": (lambda s, p=None: ranks(s, p)[0], "It must return three tensors"),
-        "no ties": (
-            lambda s, p=None: (ranks(s, p)[0], 0 * ranks(s, p)[1], ranks(s, p)[2]),
-            "all wrong items must be level",
-        ),
+        "0 if it comes first": {
+            "counts from 1": partial(_ranks, start=1),
+            "below instead of above": partial(_ranks, above=torch.lt),
+            "along columns": lambda s, p=None: (
+                ranks(s, p) if p is not None else (ranks(s[:, : len(s)].T)[0], *ranks(s)[1:])
+            ),
+        },
+        "In a flat row nothing must be better": {"level is better": partial(_ranks, above=torch.ge)},
+        "Without ties, wrong must be 0": {"level counts itself": _level_counts_itself},
+        "the best of them must count": {
+            "only itself is right": lambda s, p=None: ranks(s),
+            "the worst right one": partial(_ranks, best=torch.amin),
+            "right ones may be better": lambda s, p=None: ((s > s.diagonal()[:, None]).sum(1), *ranks(s, p)[1:]),
+        },
+        "level with the best one": {"counts all right ones": _right_counts_all},
+        "It must return three tensors": {"one tensor": lambda s, p=None: ranks(s, p)[0]},
+        "all wrong items must be level": {
+            "no ties": lambda s, p=None: (ranks(s, p)[0], 0 * ranks(s, p)[1], ranks(s, p)[2])
+        },
     },
     "recall_at": {
-        "k + 1 items": (partial(_recall, first=lambda b, w, r: b - 1), "Where it comes last, R@k must be 0"),
-        "rank from 1 below k": (partial(_recall, first=lambda b, w, r: b + 1), "Where the right item comes first"),
-        "a count": (lambda k, s, p=None: _topk(k, s, p) * len(s), "a share, not a count"),
-        "precision": (partial(_topk, share=lambda hits, k, right: hits.sum(1) / k), "any of the first k, not over k"),
-        "share of the right ones": (
-            partial(_topk, share=lambda hits, k, right: hits.sum(1) / right.sum(1)),
-            "one among the first k must be enough",
-        ),
-        "columns for queries": (
-            lambda k, s, p=None: (s.topk(k, 0).indices == torch.arange(s.shape[1])).any(0).float().mean(),
-            "Each row is a query",
-        ),
-        "ignores positives": (lambda k, s, p=None: recall_at(k, s), "one among the first k must be enough"),
-        "topk breaks ties by place": (_topk, "A flat similarity knows nothing"),
-        "ties win": (partial(_recall, first=lambda b, w, r: b), "A flat similarity knows nothing"),
-        "ties lose": (partial(_recall, first=lambda b, w, r: b + w), "A flat similarity knows nothing"),
-        "the mean rank": (partial(_recall, first=lambda b, w, r: b + w / (r + 1)), "A flat similarity knows nothing"),
-        "draws with putting back": (_with_putting_back, "A flat similarity knows nothing"),
-        "share of places": (_share_of_places, "1 - 6/8 · 5/7 · 4/6"),
+        "Where it comes last, R@k must be 0": {"k + 1 items": partial(_recall, first=lambda b, w, r: b - 1)},
+        "Where the right item comes first": {
+            "rank from 1 below k": partial(_recall, first=lambda b, w, r: b + 1),
+            "a count": lambda k, s, p=None: _topk(k, s, p) * len(s),
+        },
+        "any of the first k, not over k": {"precision": partial(_topk, share=lambda hits, k, right: hits.sum(1) / k)},
+        "one among the first k must be enough": {
+            "share of the right ones": partial(_topk, share=lambda hits, k, right: hits.sum(1) / right.sum(1)),
+            "ignores positives": lambda k, s, p=None: recall_at(k, s),
+        },
+        "Each row is a query": {
+            "columns for queries": lambda k, s, p=None: (
+                (s.topk(k, 0).indices == torch.arange(s.shape[1])).any(0).float().mean()
+            )
+        },
+        "A flat similarity knows nothing": {
+            "topk breaks ties by place": _topk,
+            "ties win": partial(_recall, first=lambda b, w, r: b),
+            "ties lose": partial(_recall, first=lambda b, w, r: b + w),
+            "the mean rank": partial(_recall, first=lambda b, w, r: b + w / (r + 1)),
+            "draws with putting back": _with_putting_back,
+        },
+        "1 - 6/8 · 5/7 · 4/6": {"share of places": _share_of_places},
     },
     "median_rank": {
-        "counts from 0": (partial(_median, rank=lambda b, w, r: b + w / (r + 1)), "comes first, it must be 1"),
-        "the mean": (partial(_median, middle=torch.mean), "the median, not the mean"),
-        "the lower of two": (partial(_median, middle=torch.median), "the mean of the middle two"),
-        "ties win": (partial(_median, rank=lambda b, w, r: 1 + b), "the rank of a guess"),
-        "ties lose": (partial(_median, rank=lambda b, w, r: 1 + b + w), "the rank of a guess"),
-        "half of the ties": (partial(_median, rank=lambda b, w, r: 1 + b + w / 2), "1 + 6/3 on average"),
-        "ignores positives": (lambda s, p=None: _median(s), "1 + 6/3 on average"),
-        "one rank a query": (
-            lambda s, p=None: 1 + ranks(s, p)[0],
-            "must return one number, not a Tensor of shape (8,)",
-        ),
+        "comes first, it must be 1": {"counts from 0": partial(_median, rank=lambda b, w, r: b + w / (r + 1))},
+        "the median, not the mean": {"the mean": partial(_median, middle=torch.mean)},
+        "the mean of the middle two": {"the lower of two": partial(_median, middle=torch.median)},
+        "the rank of a guess": {
+            "ties win": partial(_median, rank=lambda b, w, r: 1 + b),
+            "ties lose": partial(_median, rank=lambda b, w, r: 1 + b + w),
+        },
+        "1 + 6/3 on average": {
+            "half of the ties": partial(_median, rank=lambda b, w, r: 1 + b + w / 2),
+            "ignores positives": lambda s, p=None: _median(s),
+        },
+        "must return one number, not a Tensor of shape (8,)": {
+            "one rank a query": lambda s, p=None: 1 + ranks(s, p)[0]
+        },
     },
 }

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, new_seed, task
+from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, task
+from mmlearn.exercises.inputs import new_seed
 from mmlearn.objectives import (
     cosine_cost,
     ipot,

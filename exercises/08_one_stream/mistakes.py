@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import einsum
 
+from mmlearn.exercises.mistakes import from_global_state, from_own_seed, then
 from mmlearn.objectives import (
     cosine_cost,
     ipot,
@@ -332,308 +333,280 @@ def _same_mass(cost, x_mask, y_mask, beta, iterations):
 
 MISTAKES = {
     "mask_tokens": {
-        "labels everywhere": (_labels(lambda read, label, tokens: tokens), "-100 where nothing is hidden"),
-        "label 0 elsewhere": (
-            _labels(lambda read, label, tokens: label.clamp(min=0)),
-            "-100 where nothing is hidden",
-        ),
-        "labels alone": (lambda *args, **more: mask_tokens(*args, **more)[1], "It must return two tensors"),
-        "labels first": (lambda *args, **more: mask_tokens(*args, **more)[::-1], "The text to read must come first"),
-        "changes the text itself": (_in_place, "must leave its arguments as they are"),
-        "padding too": (partial(_mask, real=False), "Padding must never be hidden"),
-        "special tokens too": (partial(_mask, reserved=False), "Special tokens must never be hidden"),
-        "labels are what is shown": (
-            _labels(lambda read, label, tokens: torch.where(label == -100, label, read)),
-            "label must be the token of the text",
-        ),
-        "random tokens anywhere": (partial(_mask, within=False), "What is not hidden must stay as it is"),
-        "hides by one draw and labels by another": (_twice, "What is not hidden must stay as it is"),
-        "always 15 %": (
-            lambda *args, probability=0.15, **more: mask_tokens(*args, **more),
-            "It must hide this share",
-        ),
-        "another default": (
-            lambda *args, probability=0.2, **more: mask_tokens(*args, probability=probability, **more),
-            "Without an argument it must hide 15 %",
-        ),
-        "shows what it hides": (
-            lambda tokens, mask, **more: (tokens.clone(), mask_tokens(tokens, mask, **more)[1]),
-            "this leaks nearly every label",
-        ),
-        "always mask_token": (partial(_mask, shares=(1, 1)), "at 80 % of hidden places"),
-        "never a random token": (partial(_mask, shares=(0.8, 1)), "10 % of hidden places must show their own"),
-        "never its own token": (partial(_mask, shares=(0.8, 0.8)), "10 % of hidden places must show their own"),
-        "a tenth of what is left": (partial(_mask, shares=(0.8, 0.98)), "10 % of hidden places must show their own"),
-        "random tokens may be special": (_vocabulary, "A random token must not be special"),
-        "random tokens from the text": (_from_the_text, "any ordinary one of the vocabulary"),
-        "one random token for all": (_one_for_all, "drawn anew for each place"),
-        "global state": (_global_state, "The same seed must give the same result"),
-        "a generator of its own": (_own_generator, "Another seed must hide other tokens"),
-        "ignores words": (lambda *args, words=None, **more: _mask(*args, **more), "must be hidden together"),
-        "first piece alone": (_first_piece_alone, "must be hidden together"),
-        "one draw for all texts": (_same_for_all_texts, "Each text must draw for itself"),
-        "any piece hides the word": (partial(_mask, join=_any_piece), "A word of 2 must be hidden as often as any"),
-        "nothing hidden in short texts": (partial(_mask, anyway=None), "must have something hidden"),
-        "the first one is hidden anyway": (
-            partial(_mask, anyway=_first_anyway),
-            "The one that is hidden anyway must be any of four",
-        ),
+        "-100 where nothing is hidden": {
+            "labels everywhere": _labels(lambda read, label, tokens: tokens),
+            "label 0 elsewhere": _labels(lambda read, label, tokens: label.clamp(min=0)),
+        },
+        "It must return two tensors": {"labels alone": then(mask_tokens, lambda y: y[1])},
+        "The text to read must come first": {"labels first": then(mask_tokens, lambda y: y[::-1])},
+        "must leave its arguments as they are": {"changes the text itself": _in_place},
+        "Padding must never be hidden": {"padding too": partial(_mask, real=False)},
+        "Special tokens must never be hidden": {"special tokens too": partial(_mask, reserved=False)},
+        "label must be the token of the text": {
+            "labels are what is shown": _labels(lambda read, label, tokens: torch.where(label == -100, label, read))
+        },
+        "What is not hidden must stay as it is": {
+            "random tokens anywhere": partial(_mask, within=False),
+            "hides by one draw and labels by another": _twice,
+        },
+        "It must hide this share": {"always 15 %": lambda *args, probability=0.15, **more: mask_tokens(*args, **more)},
+        "Without an argument it must hide 15 %": {
+            "another default": lambda *args, probability=0.2, **more: mask_tokens(
+                *args, probability=probability, **more
+            )
+        },
+        "this leaks nearly every label": {
+            "shows what it hides": lambda tokens, mask, **more: (tokens.clone(), mask_tokens(tokens, mask, **more)[1])
+        },
+        "at 80 % of hidden places": {"always mask_token": partial(_mask, shares=(1, 1))},
+        "10 % of hidden places must show their own": {
+            "never a random token": partial(_mask, shares=(0.8, 1)),
+            "never its own token": partial(_mask, shares=(0.8, 0.8)),
+            "a tenth of what is left": partial(_mask, shares=(0.8, 0.98)),
+        },
+        "A random token must not be special": {"random tokens may be special": _vocabulary},
+        "any ordinary one of the vocabulary": {
+            "random tokens from the text": _from_the_text,
+            "one random token for all": _one_for_all,
+        },
+        "The same seed must give the same result": {"global state": _global_state},
+        "Another seed must hide other tokens": {"a generator of its own": _own_generator},
+        "must be hidden together": {
+            "ignores words": lambda *args, words=None, **more: _mask(*args, **more),
+            "first piece alone": _first_piece_alone,
+        },
+        "Each text must draw for itself": {"one draw for all texts": _same_for_all_texts},
+        "A word of 2 must be hidden as often as any": {"any piece hides the word": partial(_mask, join=_any_piece)},
+        "must have something hidden": {"nothing hidden in short texts": partial(_mask, anyway=None)},
+        "The one that is hidden anyway must be any of four": {
+            "the first one is hidden anyway": partial(_mask, anyway=_first_anyway)
+        },
     },
     "masked_cross_entropy": {
-        "one cost a place": (_places, "must have shape ()"),
-        "sum over places": (
-            lambda z, y: masked_cross_entropy(z, y) * (y != -100).sum(),
-            "Logits that know nothing must cost ln v",
-        ),
-        "mean over all places": (lambda z, y: _places(z, y).mean(), "Logits that know nothing must cost ln v"),
-        "no minus": (lambda z, y: -masked_cross_entropy(z, y), "Logits that know nothing must cost ln v"),
-        "softmax before cross-entropy": (
-            lambda z, y: masked_cross_entropy(z.softmax(-1), y),
-            "sure and right must cost 0",
-        ),
-        "the next token": (_next_token, "sure and right must cost 0"),
-        "-100 is class 0": (_minus_100_is_a_class, "Logits where label is -100 must not matter"),
-        "ignores 0, not -100": (
-            lambda z, y: F.cross_entropy(z.reshape(-1, z.shape[-1]), y.reshape(-1), ignore_index=0),
-            "It stops in line",
-        ),
-        "log of a softmax": (_log_after_softmax, "With logits of ±200: Its result must be finite"),
-        "mean of means": (_mean_of_means, "every hidden place counts the same"),
-        "texts in a batch only": (_two_axes_only, "With labels of shape (n): It stops in line"),
-        "0 by 0": (
-            lambda z, y: F.cross_entropy(z.reshape(-1, z.shape[-1]), y.reshape(-1)),
-            "With nothing hidden: Its result must be finite",
-        ),
-        "0 that stops backward": (
-            lambda z, y: masked_cross_entropy(z, y) if (y != -100).any() else torch.tensor(0.0),
-            "With nothing hidden: The loss must still have a gradient",
-        ),
-        "no gradient": (lambda z, y: masked_cross_entropy(z, y).detach() + 0 * z.sum(), "A gradient must flow"),
+        "must have shape ()": {"one cost a place": _places},
+        "Logits that know nothing must cost ln v": {
+            "sum over places": lambda z, y: masked_cross_entropy(z, y) * (y != -100).sum(),
+            "mean over all places": then(_places, lambda y: y.mean()),
+            "no minus": then(masked_cross_entropy, lambda y: -y),
+        },
+        "sure and right must cost 0": {
+            "softmax before cross-entropy": lambda z, y: masked_cross_entropy(z.softmax(-1), y),
+            "the next token": _next_token,
+        },
+        "Logits where label is -100 must not matter": {"-100 is class 0": _minus_100_is_a_class},
+        "It stops in line": {
+            "ignores 0, not -100": lambda z, y: F.cross_entropy(
+                z.reshape(-1, z.shape[-1]), y.reshape(-1), ignore_index=0
+            ),
+            "texts in a batch only": _two_axes_only,
+        },
+        "With logits of ±200: Its result must be finite": {"log of a softmax": _log_after_softmax},
+        "every hidden place counts the same": {"mean of means": _mean_of_means},
+        "With nothing hidden: Its result must be finite": {
+            "0 by 0": lambda z, y: F.cross_entropy(z.reshape(-1, z.shape[-1]), y.reshape(-1))
+        },
+        "With nothing hidden: The loss must still have a gradient": {
+            "0 that stops backward": lambda z, y: masked_cross_entropy(z, y) if (y != -100).any() else torch.tensor(0.0)
+        },
+        "A gradient must flow": {"no gradient": lambda z, y: masked_cross_entropy(z, y).detach() + 0 * z.sum()},
     },
     "masked_region_regression": {
-        "mean over features": (_regions(lambda x, y: (x - y).square().mean(-1)), "a sum over features"),
-        "the length, not squared": (_regions(lambda x, y: (x - y).norm(dim=-1)), "a sum over features"),
-        "absolute differences": (_regions(lambda x, y: (x - y).abs().sum(-1)), "a sum over features"),
-        "mean over all regions": (_regions(_square, mean=_of_all_regions), "a sum over features"),
-        "sum over regions": (_regions(_square, mean=lambda each, hidden: each.sum()), "a sum over features"),
-        "distance of the normalised": (
-            _regions(lambda x, y: _square(F.normalize(x, dim=-1), F.normalize(y, dim=-1))),
-            "a sum over features",
-        ),
-        "similarity": (_regions(lambda x, y: (x * y).sum(-1)), "A prediction that is right must cost 0"),
-        "the regions that can be seen": (_regions(_square, which=torch.logical_not), "not hidden must not matter"),
-        "all regions": (_regions(_square, which=_everywhere), "not hidden must not matter"),
-        "mean of means": (_regions(_square, mean=_of_pictures), "every hidden region counts the same"),
-        "0 by 0": (_regions(_square, mean=_nothing_by_nothing), "With nothing hidden: Its result must be finite"),
-        "0 that stops backward": (_stops_backward(masked_region_regression), "The loss must still have a gradient"),
+        "a sum over features": {
+            "mean over features": _regions(lambda x, y: (x - y).square().mean(-1)),
+            "the length, not squared": _regions(lambda x, y: (x - y).norm(dim=-1)),
+            "absolute differences": _regions(lambda x, y: (x - y).abs().sum(-1)),
+            "mean over all regions": _regions(_square, mean=_of_all_regions),
+            "sum over regions": _regions(_square, mean=lambda each, hidden: each.sum()),
+            "distance of the normalised": _regions(
+                lambda x, y: _square(F.normalize(x, dim=-1), F.normalize(y, dim=-1))
+            ),
+        },
+        "A prediction that is right must cost 0": {"similarity": _regions(lambda x, y: (x * y).sum(-1))},
+        "not hidden must not matter": {
+            "the regions that can be seen": _regions(_square, which=torch.logical_not),
+            "all regions": _regions(_square, which=_everywhere),
+        },
+        "every hidden region counts the same": {"mean of means": _regions(_square, mean=_of_pictures)},
+        "With nothing hidden: Its result must be finite": {"0 by 0": _regions(_square, mean=_nothing_by_nothing)},
+        "The loss must still have a gradient": {"0 that stops backward": _stops_backward(masked_region_regression)},
     },
     "masked_region_classification": {
-        "all that the detector says": (_regions(_soft), "also where the detector has doubts"),
-        "weighted by how likely": (
-            _regions(lambda x, y: y.amax(-1) * _class(x, y)),
-            "Logits that know nothing must cost ln c",
-        ),
-        "kl": (_regions(_kl), "Logits that know nothing must cost ln c"),
-        "softmax without a logarithm": (
-            _regions(lambda x, y: -x.softmax(-1).gather(-1, y.argmax(-1, keepdim=True))[..., 0]),
-            "Logits that know nothing must cost ln c",
-        ),
-        "mean over all regions": (_regions(_class, mean=_of_all_regions), "Logits that know nothing must cost ln c"),
-        "the model's own choice": (_regions(lambda x, y: _class(x, x)), "at the detector's first choice"),
-        "the least likely": (_regions(lambda x, y: _class(x, -y)), "sure of the detector's first choice must pay 0"),
-        "a mean weighted by how likely": (_by_confidence, "Only which class is likeliest must matter"),
-        "the regions that can be seen": (_regions(_class, which=torch.logical_not), "not hidden must not matter"),
-        "all regions": (_regions(_class, which=_everywhere), "not hidden must not matter"),
-        "mean of means": (_regions(_class, mean=_of_pictures), "every hidden region counts the same"),
-        "0 by 0": (
-            lambda x, y, m: F.cross_entropy(x[m], y[m].argmax(-1)),
-            "With nothing hidden: Its result must be finite",
-        ),
-        "0 that stops backward": (_stops_backward(masked_region_classification), "The loss must still have a gradient"),
+        "also where the detector has doubts": {
+            "all that the detector says": _regions(_soft),
+            "the least likely": _regions(lambda x, y: _class(x, -y)),
+        },
+        "Logits that know nothing must cost ln c": {
+            "weighted by how likely": _regions(lambda x, y: y.amax(-1) * _class(x, y)),
+            "kl": _regions(_kl),
+            "softmax without a logarithm": _regions(
+                lambda x, y: -x.softmax(-1).gather(-1, y.argmax(-1, keepdim=True))[..., 0]
+            ),
+            "mean over all regions": _regions(_class, mean=_of_all_regions),
+        },
+        "at the detector's first choice": {
+            "the model's own choice": _regions(lambda x, y: _class(x, x)),
+            "mean of means": _regions(_class, mean=_of_pictures),
+        },
+        "Only which class is likeliest must matter": {"a mean weighted by how likely": _by_confidence},
+        "not hidden must not matter": {
+            "the regions that can be seen": _regions(_class, which=torch.logical_not),
+            "all regions": _regions(_class, which=_everywhere),
+        },
+        "With nothing hidden: Its result must be finite": {
+            "0 by 0": lambda x, y, m: F.cross_entropy(x[m], y[m].argmax(-1))
+        },
+        "The loss must still have a gradient": {"0 that stops backward": _stops_backward(masked_region_classification)},
     },
     "masked_region_kl": {
-        "the other direction": (_regions(_reversed_kl), "this is KL(model || detector)"),
-        "cross-entropy": (_regions(_soft), "Where model and detector agree, the loss must be 0"),
-        "first choice only": (_regions(_class), "Where model and detector agree, the loss must be 0"),
-        "probabilities for logarithms": (
-            _regions(lambda x, y: F.kl_div(x.softmax(-1), y, reduction="none").sum(-1)),
-            "Where model and detector agree, the loss must be 0",
-        ),
-        "softmax of probabilities": (
-            _regions(lambda x, y: _kl(x, y.softmax(-1))),
-            "Where model and detector agree, the loss must be 0",
-        ),
-        "no minus": (_regions(lambda x, y: -_kl(x, y)), "A divergence must never be negative"),
-        "both directions": (
-            _regions(lambda x, y: (_kl(x, y) + _reversed_kl(x, y.clamp(min=1e-9))) / 2),
-            "With a detector without doubt, for which it is classification: Logits that know nothing must cost ln c",
-        ),
-        "mean over classes": (
-            lambda x, y, m: F.kl_div(x[m].log_softmax(-1), y[m], reduction="none").mean(),
-            "a sum over classes, a mean over hidden regions",
-        ),
-        "mean over pictures": (
-            lambda x, y, m: _regions(_kl, mean=lambda each, hidden: each.sum() / len(each))(x, y, m),
-            "a sum over classes, a mean over hidden regions",
-        ),
-        "0 log 0": (
-            _regions(lambda x, y: (y * (y / x.softmax(-1)).log()).sum(-1)),
-            "With a detector without doubt, for which it is classification: Its result must be finite",
-        ),
-        "the regions that can be seen": (_regions(_kl, which=torch.logical_not), "not hidden must not matter"),
-        "all regions": (_regions(_kl, which=_everywhere), "not hidden must not matter"),
-        "mean of means": (_regions(_kl, mean=_of_pictures), "every hidden region counts the same"),
-        "0 by 0": (_regions(_kl, mean=_nothing_by_nothing), "With nothing hidden: Its result must be finite"),
-        "0 that stops backward": (_stops_backward(masked_region_kl), "The loss must still have a gradient"),
+        "this is KL(model || detector)": {"the other direction": _regions(_reversed_kl)},
+        "Where model and detector agree, the loss must be 0": {
+            "cross-entropy": _regions(_soft),
+            "first choice only": _regions(_class),
+            "probabilities for logarithms": _regions(lambda x, y: F.kl_div(x.softmax(-1), y, reduction="none").sum(-1)),
+            "softmax of probabilities": _regions(lambda x, y: _kl(x, y.softmax(-1))),
+        },
+        "A divergence must never be negative": {"no minus": _regions(lambda x, y: -_kl(x, y))},
+        "With a detector without doubt, for which it is classification: Logits that know nothing must cost ln c": {
+            "both directions": _regions(lambda x, y: (_kl(x, y) + _reversed_kl(x, y.clamp(min=1e-9))) / 2),
+            "mean over classes": lambda x, y, m: F.kl_div(x[m].log_softmax(-1), y[m], reduction="none").mean(),
+            "mean over pictures": lambda x, y, m: _regions(_kl, mean=lambda each, hidden: each.sum() / len(each))(
+                x, y, m
+            ),
+        },
+        "With a detector without doubt, for which it is classification: Its result must be finite": {
+            "0 log 0": _regions(lambda x, y: (y * (y / x.softmax(-1)).log()).sum(-1))
+        },
+        "not hidden must not matter": {
+            "the regions that can be seen": _regions(_kl, which=torch.logical_not),
+            "all regions": _regions(_kl, which=_everywhere),
+        },
+        "every hidden region counts the same": {"mean of means": _regions(_kl, mean=_of_pictures)},
+        "With nothing hidden: Its result must be finite": {"0 by 0": _regions(_kl, mean=_nothing_by_nothing)},
+        "The loss must still have a gradient": {"0 that stops backward": _stops_backward(masked_region_kl)},
     },
     "random_negatives": {
-        "the neighbour": (lambda ids, generator: torch.arange(len(ids)).roll(1), "the row's own caption"),
-        "a shuffle": (
-            lambda ids, generator: torch.randperm(len(ids), generator=generator),
-            "A row must never be its own negative",
-        ),
-        "any other row": (_other_rows, "A negative must never have the row's own caption"),
-        "a second try": (_redraws_once, "A negative must never have the row's own caption"),
-        "rows that fit": (
-            lambda ids, generator: torch.multinomial((ids[:, None] == ids).float(), 1, generator=generator)[:, 0],
-            "A row must never be its own negative",
-        ),
-        "captions": (
-            lambda ids, generator: ids[random_negatives(ids, generator)],
-            "It must return numbers of rows, from 0 to 7",
-        ),
-        "who differs": (lambda ids, generator: ids[:, None] != ids, "must have shape (8,)"),
-        "a column": (lambda ids, generator: random_negatives(ids, generator)[:, None], "must have shape (8,)"),
-        "global state": (
-            lambda ids, generator: random_negatives(ids, torch.default_generator),
-            "The same seed must draw the same rows",
-        ),
-        "a generator of its own": (
-            lambda ids, generator: random_negatives(ids, torch.Generator().manual_seed(0)),
-            "It must draw anew with each call",
-        ),
-        "the next that differs": (_next_that_differs, "It must draw anew with each call"),
-        "a caption first": (_caption_first, "Every row with another caption must be equally likely"),
+        "the row's own caption": {
+            "the neighbour": lambda ids, generator: torch.arange(len(ids)).roll(1),
+            "any other row": _other_rows,
+            "a second try": _redraws_once,
+        },
+        "A row must never be its own negative": {
+            "a shuffle": lambda ids, generator: torch.randperm(len(ids), generator=generator),
+            "rows that fit": lambda ids, generator: torch.multinomial(
+                (ids[:, None] == ids).float(), 1, generator=generator
+            )[:, 0],
+        },
+        "It must return numbers of rows, from 0 to 7": {
+            "captions": lambda ids, generator: ids[random_negatives(ids, generator)]
+        },
+        "must have shape (8,)": {
+            "who differs": lambda ids, generator: ids[:, None] != ids,
+            "a column": then(random_negatives, lambda y: y[:, None]),
+        },
+        "The same seed must draw the same rows": {"global state": from_global_state(random_negatives)},
+        "It must draw anew with each call": {
+            "a generator of its own": from_own_seed(random_negatives),
+            "the next that differs": _next_that_differs,
+        },
+        "Every row with another caption must be equally likely": {"a caption first": _caption_first},
     },
     "cosine_cost": {
-        "similarity": (lambda x, y: 1 - cosine_cost(x, y), "The same direction must cost 0"),
-        "lengths stay": (lambda x, y: 1 - x @ y.mT, "The same direction must cost 0"),
-        "one side normalised": (lambda x, y: 1 - x @ F.normalize(y, dim=-1).mT, "The same direction must cost 0"),
-        "normalised over words": (
-            lambda x, y: 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).mT,
-            "The same direction must cost 0",
-        ),
-        "a mean over features": (
-            lambda x, y: 1 - (F.normalize(x, dim=-1)[:, :, None] * F.normalize(y, dim=-1)[:, None]).mean(-1),
-            "The same direction must cost 0",
-        ),
-        "absolute cosine": (lambda x, y: 1 - (1 - cosine_cost(x, y)).abs(), "The opposite direction must cost 2"),
-        "squared distance": (lambda x, y: 2 * cosine_cost(x, y), "The opposite direction must cost 2"),
-        "half of it": (lambda x, y: cosine_cost(x, y) / 2, "The opposite direction must cost 2"),
-        "squared cosine": (lambda x, y: cosine_cost(x, y).square() / 2, "A right angle must cost 1"),
-        "0 by 0": (_divides_by_length, "With a vector of zeros: Its result must be finite"),
-        "regions by words": (lambda x, y: cosine_cost(y, x), "Its result must have shape (3, 4"),
-        "every text with every picture": (
-            lambda x, y: 1 - einsum(F.normalize(x, dim=-1), F.normalize(y, dim=-1), "b t d, c p d -> b c t p"),
-            "Its result must have shape (3, 4",
-        ),
-        "the first picture for all": (
-            lambda x, y: cosine_cost(x, y[:1].expand_as(y)),
-            "The same direction must cost 0",
-        ),
-        "texts detached": (lambda x, y: cosine_cost(x.detach(), y), "A gradient must flow to every input"),
+        "The same direction must cost 0": {
+            "similarity": then(cosine_cost, lambda y: 1 - y),
+            "lengths stay": lambda x, y: 1 - x @ y.mT,
+            "one side normalised": lambda x, y: 1 - x @ F.normalize(y, dim=-1).mT,
+            "normalised over words": lambda x, y: 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).mT,
+            "a mean over features": lambda x, y: (
+                1 - (F.normalize(x, dim=-1)[:, :, None] * F.normalize(y, dim=-1)[:, None]).mean(-1)
+            ),
+            "the first picture for all": lambda x, y: cosine_cost(x, y[:1].expand_as(y)),
+        },
+        "The opposite direction must cost 2": {
+            "absolute cosine": then(cosine_cost, lambda y: 1 - (1 - y).abs()),
+            "squared distance": then(cosine_cost, lambda y: 2 * y),
+            "half of it": then(cosine_cost, lambda y: y / 2),
+        },
+        "A right angle must cost 1": {"squared cosine": then(cosine_cost, lambda y: y.square() / 2)},
+        "With a vector of zeros: Its result must be finite": {"0 by 0": _divides_by_length},
+        "Its result must have shape (3, 4": {
+            "regions by words": lambda x, y: cosine_cost(y, x),
+            "every text with every picture": lambda x, y: (
+                1 - einsum(F.normalize(x, dim=-1), F.normalize(y, dim=-1), "b t d, c p d -> b c t p")
+            ),
+        },
+        "A gradient must flow to every input": {"texts detached": lambda x, y: cosine_cost(x.detach(), y)},
     },
     "ipot": {
-        "every word sends 1": (
-            _without_gradient(lengths=lambda mask: 1),
-            "All mass together must be 1",
-        ),
-        "mass may be negative": (lambda c, *rest: ipot(c, *rest) - 1e-3, "Mass must not be negative"),
-        "rows last": (_without_gradient(rows_last=True), "must receive exactly 1/m"),
-        "attention of words": (_attention_of_words, "must receive exactly 1/m"),
-        "nearest region": (_nearest_region, "must receive exactly 1/m"),
-        "attention of regions": (
-            lambda c, x, y, *settings: _attention_of_words(c.mT, y, x).mT,
-            "Each of n real words must send 1/n",
-        ),
-        "no minus": (_without_gradient(kernel=lambda c, beta: torch.exp(c / beta)), "this goes where it is high"),
-        "Sinkhorn": (_without_gradient(proximal=False), "Where each word has one region of cost 0"),
-        "the same mass everywhere": (
-            lambda c, x, y, *settings: _same_mass(c, x, y, *settings, *(0.5, 50)[len(settings) :]),
-            "Where each word has one region of cost 0",
-        ),
-        "ignores the masks": (_without_gradient(mask=False), "With padding: Padding must neither send nor receive"),
-        "n and m with padding": (
-            _without_gradient(lengths=lambda mask: mask.shape[1]),
-            "With padding: All mass together must be 1",
-        ),
-        "0 by 0 in padding": (_without_gradient(smallest=0), "With padding: Its result must be finite"),
-        "0 words": (
-            _without_gradient(lengths=lambda mask: mask.sum(1, keepdim=True)),
-            "With a text without words: Its result must be finite",
-        ),
-        "0 for all if one has no words": (
-            lambda c, x, y, *settings: ipot(c, x, y, *settings) * x.any(1).all(),
-            "With a text without words: Other pairs must not change",
-        ),
-        "times beta": (
-            _without_gradient(kernel=lambda c, beta: torch.exp(-c * beta)),
-            "It must be the plan of the algorithm",
-        ),
-        "no beta": (
-            _without_gradient(kernel=lambda c, beta: torch.exp(-c)),
-            "It must be the plan of the algorithm",
-        ),
-        "forgets σ": (_forgets_sigma, "Each of n real words must send 1/n"),
-        "always 50 steps": (
-            lambda c, x, y, beta=0.5, iterations=50: ipot(c, x, y, beta, max(iterations, 50)),
-            "With beta 0.5 and iterations 1: It must be the plan of the algorithm",
-        ),
-        "one step more": (
-            lambda c, x, y, beta=0.5, iterations=50: ipot(c, x, y, beta, iterations + 1),
-            "It must be the plan of the algorithm",
-        ),
-        "another default": (
-            lambda c, x, y, beta=0.1, iterations=50: ipot(c, x, y, beta, iterations),
-            "Without arguments β must be 0.5",
-        ),
-        "a gradient": (_plan, "The plan must have no gradient"),
+        "All mass together must be 1": {
+            "every word sends 1": _without_gradient(lengths=lambda mask: 1),
+            "n and m with padding": _without_gradient(lengths=lambda mask: mask.shape[1]),
+        },
+        "Mass must not be negative": {"mass may be negative": then(ipot, lambda y: y - 1e-3)},
+        "must receive exactly 1/m": {
+            "rows last": _without_gradient(rows_last=True),
+            "attention of words": _attention_of_words,
+            "nearest region": _nearest_region,
+        },
+        "Each of n real words must send 1/n": {
+            "attention of regions": lambda c, x, y, *settings: _attention_of_words(c.mT, y, x).mT,
+            "forgets σ": _forgets_sigma,
+        },
+        "this goes where it is high": {"no minus": _without_gradient(kernel=lambda c, beta: torch.exp(c / beta))},
+        "Where each word has one region of cost 0": {
+            "Sinkhorn": _without_gradient(proximal=False),
+            "the same mass everywhere": lambda c, x, y, *settings: _same_mass(
+                c, x, y, *settings, *(0.5, 50)[len(settings) :]
+            ),
+        },
+        "With padding: Padding must neither send nor receive": {"ignores the masks": _without_gradient(mask=False)},
+        "With padding: Its result must be finite": {"0 by 0 in padding": _without_gradient(smallest=0)},
+        "With a text without words: Its result must be finite": {
+            "0 words": _without_gradient(lengths=lambda mask: mask.sum(1, keepdim=True))
+        },
+        "With a text without words: Other pairs must not change": {
+            "0 for all if one has no words": lambda c, x, y, *settings: ipot(c, x, y, *settings) * x.any(1).all()
+        },
+        "It must be the plan of the algorithm": {
+            "times beta": _without_gradient(kernel=lambda c, beta: torch.exp(-c * beta)),
+            "no beta": _without_gradient(kernel=lambda c, beta: torch.exp(-c)),
+            "always 50 steps": lambda c, x, y, beta=0.5, iterations=50: ipot(c, x, y, beta, max(iterations, 50)),
+            "one step more": lambda c, x, y, beta=0.5, iterations=50: ipot(c, x, y, beta, iterations + 1),
+        },
+        "Without arguments β must be 0.5": {
+            "another default": lambda c, x, y, beta=0.1, iterations=50: ipot(c, x, y, beta, iterations)
+        },
+        "The plan must have no gradient": {"a gradient": _plan},
     },
     "word_region_alignment": {
-        "one number for all": (lambda *args: word_region_alignment(*args).mean(), "must have shape (3,)"),
-        "the plan": (lambda w, r, *rest: ipot(cosine_cost(w, r), *rest), "must have shape (3,)"),
-        "similarity": (
-            lambda w, r, *rest: 1 - word_region_alignment(w, r, *rest),
-            "Where all words and regions have the same direction, the cost must be 0",
-        ),
-        "mean over words and regions": (
-            lambda w, r, *rest: word_region_alignment(w, r, *rest) / (w.shape[1] * r.shape[1]),
-            "Where all words and regions have opposite directions, the cost must be 2",
-        ),
-        "lengths stay": (
-            partial(_transport, cost=lambda x, y: 1 - x @ y.mT),
-            "Where all words and regions have the same direction, the cost must be 0",
-        ),
-        "the best region of each word": (_best_region, "One word must pay the mean over four regions"),
-        "the same mass everywhere": (partial(_transport, plan=_same_mass), "The same vectors in another order"),
-        "Sinkhorn": (
-            partial(_transport, plan=_without_gradient(proximal=False)),
-            "The same vectors in another order",
-        ),
-        "ignores the masks": (_no_masks, "With padding: What stands in padding must not matter"),
-        "ignores region_mask": (
-            lambda w, r, x, y, *rest: word_region_alignment(w, r, x, torch.ones_like(y), *rest),
-            "With padding: What stands in padding must not matter",
-        ),
-        "ignores beta and iterations": (
-            lambda w, r, x, y, *rest: word_region_alignment(w, r, x, y),
-            "with this β and so many steps",
-        ),
-        "no gradient": (torch.no_grad()(word_region_alignment), "A gradient must flow from the result"),
-        "words detached": (
-            lambda w, *rest: word_region_alignment(w.detach(), *rest),
-            "A gradient must flow to every input",
-        ),
-        "a gradient through the plan": (partial(_transport, plan=_plan), "the plan counts as a constant"),
+        "must have shape (3,)": {
+            "one number for all": then(word_region_alignment, lambda y: y.mean()),
+            "the plan": lambda w, r, *rest: ipot(cosine_cost(w, r), *rest),
+        },
+        "Where all words and regions have the same direction, the cost must be 0": {
+            "similarity": then(word_region_alignment, lambda y: 1 - y),
+            "lengths stay": partial(_transport, cost=lambda x, y: 1 - x @ y.mT),
+        },
+        "Where all words and regions have opposite directions, the cost must be 2": {
+            "mean over words and regions": lambda w, r, *rest: (
+                word_region_alignment(w, r, *rest) / (w.shape[1] * r.shape[1])
+            )
+        },
+        "One word must pay the mean over four regions": {"the best region of each word": _best_region},
+        "The same vectors in another order": {
+            "the same mass everywhere": partial(_transport, plan=_same_mass),
+            "Sinkhorn": partial(_transport, plan=_without_gradient(proximal=False)),
+        },
+        "With padding: What stands in padding must not matter": {
+            "ignores the masks": _no_masks,
+            "ignores region_mask": lambda w, r, x, y, *rest: word_region_alignment(w, r, x, torch.ones_like(y), *rest),
+        },
+        "with this β and so many steps": {
+            "ignores beta and iterations": lambda w, r, x, y, *rest: word_region_alignment(w, r, x, y)
+        },
+        "A gradient must flow from the result": {"no gradient": torch.no_grad()(word_region_alignment)},
+        "A gradient must flow to every input": {
+            "words detached": lambda w, *rest: word_region_alignment(w.detach(), *rest)
+        },
+        "the plan counts as a constant": {"a gradient through the plan": partial(_transport, plan=_plan)},
     },
 }

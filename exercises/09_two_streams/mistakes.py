@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 from functools import partial
 from itertools import groupby
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
+from mmlearn.exercises.mistakes import detached, then
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import smooth_region_regression
@@ -163,178 +164,148 @@ def _share_of_pairs(groups):
 
 MISTAKES = {
     "box_sizes": {
-        "height first": (lambda boxes: box_sizes(boxes)[..., [1, 0, 2]], "Width must come first; here height does"),
-        "a corner and a size": (
-            lambda boxes: _sizes(boxes, lambda x, y, r, b: r, lambda x, y, r, b: b),
-            "Width must be right minus left",
-        ),
-        "left minus right": (
-            lambda boxes: _sizes(boxes, lambda x, y, r, b: x - r, lambda x, y, r, b: y - b),
-            "A box around the whole picture",
-        ),
-        "left, right, top, bottom": (
-            lambda boxes: _sizes(boxes, lambda x, y, r, b: y - x, lambda x, y, r, b: b - r),
-            "A box around the whole picture",
-        ),
-        "height from the left": (
-            lambda boxes: _sizes(boxes, height=lambda x, y, r, b: b - x),
-            "Height must be bottom minus top",
-        ),
-        "a sum for the area": (lambda boxes: _sizes(boxes, area=torch.add), "A box around the whole picture"),
-        "area from the picture's corner": (_up_to_the_corner, "The area must be width times height"),
-        "root of the area": (lambda boxes: _sizes(boxes, area=lambda w, h: (w * h).sqrt()), "The area must be width"),
-        "stacked first": (lambda boxes: box_sizes(boxes).movedim(-1, 0), "must have shape (2, "),
+        "Width must come first; here height does": {"height first": then(box_sizes, lambda y: y[..., [1, 0, 2]])},
+        "Width must be right minus left": {
+            "a corner and a size": lambda boxes: _sizes(boxes, lambda x, y, r, b: r, lambda x, y, r, b: b)
+        },
+        "A box around the whole picture": {
+            "left minus right": lambda boxes: _sizes(boxes, lambda x, y, r, b: x - r, lambda x, y, r, b: y - b),
+            "left, right, top, bottom": lambda boxes: _sizes(boxes, lambda x, y, r, b: y - x, lambda x, y, r, b: b - r),
+            "a sum for the area": lambda boxes: _sizes(boxes, area=torch.add),
+        },
+        "Height must be bottom minus top": {
+            "height from the left": lambda boxes: _sizes(boxes, height=lambda x, y, r, b: b - x)
+        },
+        "The area must be width times height": {
+            "area from the picture's corner": _up_to_the_corner,
+            "root of the area": lambda boxes: _sizes(boxes, area=lambda w, h: (w * h).sqrt()),
+        },
+        "must have shape (2, ": {"stacked first": then(box_sizes, lambda y: y.movedim(-1, 0))},
     },
     "co_attention": {
-        "own mask": (lambda t, v, m, n, *looks: co_attention(t, v, n, m, *looks), "here it is the looking one's own"),
-        "no masks": (lambda t, v, m, n, *looks: co_attention(t, v, None, None, *looks), "here a mask is missing"),
-        "no mask of the words": (lambda t, v, m, n, *looks: co_attention(t, v, None, n, *looks), "a mask is missing"),
-        "keys of its own": (
-            lambda t, v, m, n, look, other: (look(t, t, m), other(v, v, n)),
-            "here one looks at itself",
-        ),
-        "keys of its own, the other's mask": (
-            lambda t, v, m, n, look, other: (look(t, t, n), other(v, v, m)),
-            "here one looks at itself",
-        ),
-        "text first": (_text_first, "as it was before"),
-        "visual first": (_visual_first, "as it was before"),
-        "looks exchanged": (
-            lambda t, v, m, n, look, other: co_attention(t, v, m, n, other, look),
-            "with its own weights: text_looks is for the text",
-        ),
-        "streams exchanged": (lambda *given: co_attention(*given)[::-1], "The text stream must come back first"),
-        "words only": (
-            lambda t, v, m, n, look, other: (look(t, v, n), v),
-            "Both must look; here one stays as it is",
-        ),
-        "one stream": (lambda *given: co_attention(*given)[0], "It must return both streams"),
-        "one sequence of both": (_joined, "what its look at the other stream gives"),
-        "masks inverted": (_masks_inverted, "here a mask is inverted"),
-        "added twice": (_residual_twice, "what its look at the other stream gives"),
-        "masks required": (_needs_masks, "without masks: It stops in line"),
+        "here it is the looking one's own": {"own mask": lambda t, v, m, n, *looks: co_attention(t, v, n, m, *looks)},
+        "here a mask is missing": {
+            "no masks": lambda t, v, m, n, *looks: co_attention(t, v, None, None, *looks),
+            "no mask of the words": lambda t, v, m, n, *looks: co_attention(t, v, None, n, *looks),
+        },
+        "here one looks at itself": {
+            "keys of its own": lambda t, v, m, n, look, other: (look(t, t, m), other(v, v, n)),
+            "keys of its own, the other's mask": lambda t, v, m, n, look, other: (look(t, t, n), other(v, v, m)),
+        },
+        "as it was before": {"text first": _text_first, "visual first": _visual_first},
+        "with its own weights: text_looks is for the text": {
+            "looks exchanged": lambda t, v, m, n, look, other: co_attention(t, v, m, n, other, look)
+        },
+        "The text stream must come back first": {"streams exchanged": then(co_attention, lambda y: y[::-1])},
+        "Both must look; here one stays as it is": {"words only": lambda t, v, m, n, look, other: (look(t, v, n), v)},
+        "It must return both streams": {"one stream": then(co_attention, lambda y: y[0])},
+        "what its look at the other stream gives": {"one sequence of both": _joined, "added twice": _residual_twice},
+        "here a mask is inverted": {"masks inverted": _masks_inverted},
+        "without masks: It stops in line": {"masks required": _needs_masks},
     },
     "smooth_region_regression": {
-        "all regions": (
-            lambda x, y, m: F.smooth_l1_loss(x, y),
-            "Where every masked region is guessed exactly, the loss must be 0",
-        ),
-        "the visible ones": (
-            lambda x, y, m: smooth_region_regression(x, y, ~m),
-            "Where every masked region is guessed exactly, the loss must be 0",
-        ),
-        "squared": (lambda x, y, m: _smooth(x, y, m, distance=F.mse_loss), "off by ½, the loss must be (½)²/2 = ⅛"),
-        "half of the square": (
-            lambda x, y, m: _smooth(x, y, m, distance=F.mse_loss) / 2,
-            "off by 3, the loss must be 3 - ½",
-        ),
-        "absolute": (lambda x, y, m: _smooth(x, y, m, distance=F.l1_loss), "off by ½, the loss must be (½)²/2 = ⅛"),
-        "no minus a half": (partial(_smooth, distance=_no_minus_a_half), "off by 3, the loss must be 3 - ½"),
-        "sum over features": (partial(_smooth, count=lambda m, f: m.sum()), "however many regions and features"),
-        "mean over all regions": (
-            partial(_smooth, count=lambda m, f: torch.tensor(m.numel() * f)),
-            "however many regions and features",
-        ),
-        "a sum": (partial(_smooth, count=lambda m, f: torch.tensor(1)), "however many regions and features"),
-        "rows first": (_rows_first, "Every masked region must count alike"),
-        "length of a region": (_by_length, "mean over masked regions and features of the smooth distance"),
-        "mean of nothing": (
-            lambda x, y, m: F.smooth_l1_loss(x[m], y[m]),
-            "With nothing masked: Its result must be finite",
-        ),
-        "one loss a row": (
-            lambda x, y, m: F.smooth_l1_loss(x, y, reduction="none").mean(-1) * m,
-            "must have shape (); this one has (4, 6)",
-        ),
-        "no gradient": (
-            lambda x, y, m: smooth_region_regression(x, y, m).detach(),
-            "A gradient must flow back to the prediction",
-        ),
+        "Where every masked region is guessed exactly, the loss must be 0": {
+            "all regions": lambda x, y, m: F.smooth_l1_loss(x, y),
+            "the visible ones": lambda x, y, m: smooth_region_regression(x, y, ~m),
+        },
+        "off by ½, the loss must be (½)²/2 = ⅛": {
+            "squared": lambda x, y, m: _smooth(x, y, m, distance=F.mse_loss),
+            "absolute": lambda x, y, m: _smooth(x, y, m, distance=F.l1_loss),
+            "sum over features": partial(_smooth, count=lambda m, f: m.sum()),
+            "mean over all regions": partial(_smooth, count=lambda m, f: torch.tensor(m.numel() * f)),
+            "a sum": partial(_smooth, count=lambda m, f: torch.tensor(1)),
+        },
+        "off by 3, the loss must be 3 - ½": {
+            "half of the square": lambda x, y, m: _smooth(x, y, m, distance=F.mse_loss) / 2,
+            "no minus a half": partial(_smooth, distance=_no_minus_a_half),
+        },
+        "Every masked region must count alike": {"rows first": _rows_first},
+        "mean over masked regions and features of the smooth distance": {"length of a region": _by_length},
+        "With nothing masked: Its result must be finite": {
+            "mean of nothing": lambda x, y, m: F.smooth_l1_loss(x[m], y[m])
+        },
+        "must have shape (); this one has (4, 6)": {
+            "one loss a row": lambda x, y, m: F.smooth_l1_loss(x, y, reduction="none").mean(-1) * m
+        },
+        "A gradient must flow back to the prediction": {"no gradient": detached(smooth_region_regression)},
     },
     "iou": {
-        "shared counts twice": (partial(_iou, join=lambda a, b, s: a + b), "that are the same must have IoU 1"),
-        "shared area alone": (partial(_iou, join=lambda a, b, s: torch.ones(())), "that are the same must have IoU 1"),
-        "a distance": (lambda box, other: 1 - iou(box, other), "that are the same must have IoU 1"),
-        "two negatives": (partial(_iou, least=-9.0), "to the right and below of it: Boxes that do not touch"),
-        "clamped at the end": (
-            lambda box, other: _iou(box, other, least=-9.0).clamp(0, 1),
-            "Boxes that do not touch must have IoU 0",
-        ),
-        "generalised": (_generalised, "Boxes that do not touch must have IoU 0"),
-        "over the smaller": (partial(_iou, join=lambda a, b, s: torch.minimum(a, b)), "must have IoU ¼"),
-        "Dice": (partial(_iou, join=lambda a, b, s: (a + b) / 2), "inside another one of four times its area"),
-        "a corner and a size": (_corner_and_size, "must have IoU ¼"),
-        "a pixel more": (partial(_iou, side=1.0), "Boxes in pixels instead of shares: IoU must be what it is"),
-        "0 by 0": (partial(_iou, small=0.0), "Two boxes without area: Its result must be finite"),
-        "all pairs": (_all_pairs, "Box i must meet box i only"),
+        "that are the same must have IoU 1": {
+            "shared counts twice": partial(_iou, join=lambda a, b, s: a + b),
+            "shared area alone": partial(_iou, join=lambda a, b, s: torch.ones(())),
+            "a distance": then(iou, lambda y: 1 - y),
+        },
+        "to the right and below of it: Boxes that do not touch": {
+            "two negatives": partial(_iou, least=-9.0),
+            "clamped at the end": lambda box, other: _iou(box, other, least=-9.0).clamp(0, 1),
+            "generalised": _generalised,
+        },
+        "must have IoU ¼": {
+            "over the smaller": partial(_iou, join=lambda a, b, s: torch.minimum(a, b)),
+            "Dice": partial(_iou, join=lambda a, b, s: (a + b) / 2),
+            "a corner and a size": _corner_and_size,
+        },
+        "Boxes in pixels instead of shares: IoU must be what it is": {"a pixel more": partial(_iou, side=1.0)},
+        "Two boxes without area: Its result must be finite": {"0 by 0": partial(_iou, small=0.0)},
+        "Box i must meet box i only": {"all pairs": _all_pairs},
     },
     "best_region": {
-        "the lowest": (partial(_best, pick=lambda w: w.argmin(1)), "It must be the box with the highest weight"),
-        "a mean of boxes": (
-            lambda w, boxes, m=None: (w.softmax(1)[..., None] * boxes).sum(1),
-            "one of the boxes as it is",
-        ),
-        "boxes of all rows": (lambda w, boxes, m=None: boxes[:, w.argmax(1)], "not the boxes at all n places"),
-        "the best of all rows": (
-            lambda w, boxes, m=None: boxes[:, w.mean(0).argmax()],
-            "It must be the box with the highest weight",
-        ),
-        "its number": (lambda w, boxes, m=None: w.argmax(1), "must have shape ("),
-        "the last of several": (
-            partial(_best, pick=lambda w: w.shape[1] - 1 - w.flip(1).argmax(1)),
-            "equally the highest: The first of them",
-        ),
-        "ignores the mask": (
-            lambda w, boxes, m=None: best_region(w, boxes),
-            "that has the highest weight: Padding must",
-        ),
-        "mask inverted": (
-            lambda w, boxes, m=None: best_region(w, boxes, m if m is None else ~m),
-            "that has the highest weight: Padding must",
-        ),
-        "place among the real ones": (_real_ones_only, "that has the highest weight: Padding must"),
-        "times the mask": (partial(_best, hide=torch.mul), "weights that are all negative: Padding must not win"),
-        "filled with 0": (
-            partial(_best, hide=lambda w, m: w.masked_fill(~m, 0)),
-            "weights that are all negative: Padding must not win",
-        ),
-        "in place": (_in_place, "must leave its arguments as they are"),
+        "It must be the box with the highest weight": {
+            "the lowest": partial(_best, pick=lambda w: w.argmin(1)),
+            "the best of all rows": lambda w, boxes, m=None: boxes[:, w.mean(0).argmax()],
+        },
+        "one of the boxes as it is": {
+            "a mean of boxes": lambda w, boxes, m=None: (w.softmax(1)[..., None] * boxes).sum(1)
+        },
+        "not the boxes at all n places": {"boxes of all rows": lambda w, boxes, m=None: boxes[:, w.argmax(1)]},
+        "must have shape (": {"its number": lambda w, boxes, m=None: w.argmax(1)},
+        "equally the highest: The first of them": {
+            "the last of several": partial(_best, pick=lambda w: w.shape[1] - 1 - w.flip(1).argmax(1))
+        },
+        "that has the highest weight: Padding must": {
+            "ignores the mask": lambda w, boxes, m=None: best_region(w, boxes),
+            "mask inverted": lambda w, boxes, m=None: best_region(w, boxes, m if m is None else ~m),
+            "place among the real ones": _real_ones_only,
+        },
+        "weights that are all negative: Padding must not win": {
+            "times the mask": partial(_best, hide=torch.mul),
+            "filled with 0": partial(_best, hide=lambda w, m: w.masked_fill(~m, 0)),
+        },
+        "must leave its arguments as they are": {"in place": _in_place},
     },
     "soft_scores": {
-        "no limit": (lambda n: n / 3, "worth at most 1"),
-        "share of ten people": (lambda n: n / 10, "What three people said, or more, must be worth 1"),
-        "the official mean": (
-            lambda n: n / 10 * soft_scores((n - 1).clamp(min=0)) + (1 - n / 10) * soft_scores(n),
-            "What three people said, or more, must be worth 1",
-        ),
-        "share of the row": (lambda n: n / n.sum(-1, keepdim=True).clamp(min=1), "What three people said, or more"),
-        "share of the most common": (lambda n: n / n.max(), "What three people said, or more, must be worth 1"),
-        "a softmax": (lambda n: n.float().softmax(-1), "What nobody said must be worth 0"),
-        "three or nothing": (lambda n: (n >= 3).float(), "One person must make ⅓, and two ⅔"),
-        "whole numbers": (lambda n: (n // 3).clamp(max=1), "One person must make ⅓, and two ⅔"),
-        "any is right": (lambda n: (n > 0).float(), "One person must make ⅓, and two ⅔"),
-        "one number": (lambda n: soft_scores(n).mean(), "must have shape (4, 5)"),
+        "worth at most 1": {"no limit": lambda n: n / 3},
+        "What three people said, or more, must be worth 1": {
+            "share of ten people": lambda n: n / 10,
+            "the official mean": lambda n: n / 10 * soft_scores((n - 1).clamp(min=0)) + (1 - n / 10) * soft_scores(n),
+            "share of the row": lambda n: n / n.sum(-1, keepdim=True).clamp(min=1),
+            "share of the most common": lambda n: n / n.max(),
+        },
+        "What nobody said must be worth 0": {"a softmax": lambda n: n.float().softmax(-1)},
+        "One person must make ⅓, and two ⅔": {
+            "three or nothing": lambda n: (n >= 3).float(),
+            "whole numbers": lambda n: (n // 3).clamp(max=1),
+            "any is right": lambda n: (n > 0).float(),
+        },
+        "must have shape (4, 5)": {"one number": lambda n: soft_scores(n).mean()},
     },
     "nlvr_accuracy": {
-        "one number": (lambda g, y, s: (g == y).float().mean(), "It must return a dict, not a Tensor"),
-        "no consistency": (lambda g, y, s: {"accuracy": (g == y).float().mean()}, "must hold accuracy and consistency"),
-        "percent": (
-            lambda g, y, s: {name: 100 * value for name, value in nlvr_accuracy(g, y, s).items()},
-            "Where all is right, both are 1",
-        ),
-        "counts": (
-            lambda g, y, s: nlvr_accuracy(g, y, s) | {"consistency": len(set(s))},
-            "Where all is right, both are 1: consistency is the share of sentences",
-        ),
-        "guesses that agree": (_agree_with_each_other, "Where all is right, both are 1: consistency"),
-        "any pair": (partial(_judge, one=any), "accuracy is ¾ and consistency 0"),
-        "more than half": (partial(_judge, one=lambda rights: _mean(rights) > 0.5), "accuracy is ¾ and consistency 0"),
-        "mean of a sentence": (partial(_judge, share=_mean_of_sentences), "accuracy is ¾ and consistency 0"),
-        "share of pairs": (partial(_judge, share=_share_of_pairs), "sentences have 1 to 6 pairs: consistency"),
-        "accuracy by sentence": (
-            partial(_judge, accuracy=_mean_of_sentences),
-            "sentences have 1 to 6 pairs: accuracy is the share of pairs",
-        ),
-        "neighbours only": (_neighbours_only, "Where pairs of one sentence do not stand together"),
+        "It must return a dict, not a Tensor": {"one number": lambda g, y, s: (g == y).float().mean()},
+        "must hold accuracy and consistency": {"no consistency": lambda g, y, s: {"accuracy": (g == y).float().mean()}},
+        "Where all is right, both are 1": {
+            "percent": then(nlvr_accuracy, lambda y: {name: 100 * value for name, value in y.items()}),
+            "counts": lambda g, y, s: nlvr_accuracy(g, y, s) | {"consistency": len(set(s))},
+            "guesses that agree": _agree_with_each_other,
+        },
+        "accuracy is ¾ and consistency 0": {
+            "any pair": partial(_judge, one=any),
+            "more than half": partial(_judge, one=lambda rights: _mean(rights) > 0.5),
+            "mean of a sentence": partial(_judge, share=_mean_of_sentences),
+        },
+        "sentences have 1 to 6 pairs: consistency": {"share of pairs": partial(_judge, share=_share_of_pairs)},
+        "sentences have 1 to 6 pairs: accuracy is the share of pairs": {
+            "accuracy by sentence": partial(_judge, accuracy=_mean_of_sentences)
+        },
+        "Where pairs of one sentence do not stand together": {"neighbours only": _neighbours_only},
     },
 }

@@ -1,4 +1,4 @@
-"""Slow averages, queues, hard negatives and maps from gradients: what each must do, told one property at a time."""
+"""Momentum encoders, queues, hard negatives and maps from gradients: what each must do, told one property at a time."""
 
 from collections.abc import Callable
 
@@ -7,94 +7,99 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmlearn.evaluation import box_of_map, gradient_maps
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, near, new_seed, task
+from mmlearn.exercises import (
+    agreement,
+    case,
+    expect,
+    expect_close,
+    expect_constant,
+    expect_log,
+    expect_not,
+    expect_parts,
+    expect_seeded,
+    expect_tensor,
+    expect_trains,
+    expect_whole,
+    near,
+    task,
+)
+from mmlearn.exercises.inputs import between, seeded, uniform
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average, trailing_average
+from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
 # A teacher that is one's own past.
 
 
-@task(moving_average, difficulty=1, minutes=5)
-def check_moving_average(function: Callable) -> None:
+@task(momentum_update, difficulty=1, minutes=5)
+def check_momentum_update(function: Callable) -> None:
     """It stays at momentum 1, jumps at 0, and has no gradient."""
-    average, online = torch.randn(3, 4), torch.randn(3, 4)
-    expect_tensor(function(average, online, 0.9), (3, 4))
-    expect_close(
-        function(average, online, 1.0),
-        average,
-        "With momentum 1 the average must stay where it is.",
-        "momentum is the share of the old average that is kept, and 1 - momentum that of the new.",
+    slow, online, momentum = torch.randn(3, 4), torch.randn(3, 4), uniform(0.6, 0.9)
+    same = agreement(function, momentum_update)
+    expect_tensor(function(slow, online, 0.9), (3, 4))
+    same(
+        (slow, online, 1.0),
+        "With momentum 1 the momentum encoder must stay where it is.",
+        "momentum is the share of the old weight that is kept, and 1 - momentum that of the new.",
     )
-    expect_close(
-        function(average, online, 0.0),
-        online,
-        "With momentum 0 the average must become what is learned now.",
-        "the old average is multiplied by momentum, so nothing of it is left.",
+    same(
+        (slow, online, 0.0),
+        "With momentum 0 the momentum encoder must become what is learned now.",
+        "the old weight is multiplied by momentum, so nothing of it is left.",
     )
-    momentum = float(0.6 + 0.3 * torch.rand(()))
-    expect_close(
-        function(average, online, momentum),
-        moving_average(average, online, momentum),
-        f"With momentum {momentum:.2f} it must be m times the average plus 1 - m times the new.",
+    same(
+        (slow, online, momentum),
+        f"With momentum {momentum:.2f} it must be m times the old weight plus 1 - m times the new.",
         "both shares are of the first power and sum to 1.",
     )
-    got = function(average, online.clone().requires_grad_(), momentum)
-    expect(not got.requires_grad, "The average must have no gradient.", "@torch.no_grad(), or detach what is learned.")
+    expect_constant(function(slow, online.clone().requires_grad_(), momentum))
 
 
-@task(trailing_average, difficulty=2, minutes=10)
-def check_trailing_average(function: Callable) -> None:
+@task(momentum_weights, difficulty=2, minutes=10)
+def check_momentum_weights(function: Callable) -> None:
     """What stood after every step counts, the newest most, and of the start m to the power s is left."""
-    steps = int(torch.randint(3, 7, ()))
-    weights, momentum = torch.randn(steps + 1, 4), float(0.6 + 0.3 * torch.rand(()))
+    steps, momentum = between(3, 6), uniform(0.6, 0.9)
+    weights = torch.randn(steps + 1, 4)
+    same = agreement(function, momentum_weights)
     expect_tensor(function(weights, momentum), (4,))
-    expect_close(
-        function(weights[:1], momentum),
-        weights[0],
-        "Before the first step the average must stand where the weights start.",
+    same(
+        (weights[:1], momentum),
+        "Before the first step the momentum encoder must stand where the weights start.",
         "weights[0] is the start; nothing has followed yet.",
     )
-    expect_close(
-        function(weights, 1.0),
-        weights[0],
-        "With momentum 1 the average must stay at the start.",
+    same(
+        (weights, 1.0),
+        "With momentum 1 the momentum encoder must stay at the start.",
         "it begins at weights[0], and m is what it keeps of itself.",
     )
-    expect_close(
-        function(weights, 0.0),
-        weights[-1],
-        "With momentum 0 the average must be what the last step has learned.",
-        "first the optimiser's step, then the average: it follows the weights after the step, not before it.",
+    same(
+        (weights, 0.0),
+        "With momentum 0 the momentum encoder must be what the last step has learned.",
+        "first the optimiser's step, then the momentum encoder: it follows the weights after the step, not before it.",
     )
-    expect_close(
-        function(weights, momentum),
-        trailing_average(weights, momentum),
+    same(
+        (weights, momentum),
         f"After {steps} steps it must hold m^{steps} of the start, and (1 - m) m^({steps} - i) of weights[i].",
-        "go through the steps in their order; each moves the average that the one before has left.",
+        "go through the steps in their order; each moves the weights that the one before has left.",
     )
-    got = function(weights.clone().requires_grad_(), momentum)
-    expect(not got.requires_grad, "The average must have no gradient.", "@torch.no_grad(), or detach the weights.")
+    expect_constant(function(weights.clone().requires_grad_(), momentum))
 
 
 @task(soft_cross_entropy, difficulty=2, minutes=10)
 def check_soft_cross_entropy(function: Callable) -> None:
     """ln c of nothing, plain cross-entropy of a certain target, the entropy at best."""
-    n, c = int(torch.randint(4, 7, ())), 8
+    n, c = between(4, 6), 8
     logits, target = torch.randn(n, c), (2 * torch.randn(n, c)).softmax(-1)
-    expect_tensor(function(logits, target), ())
-    best, entropy = function(target.log(), target), -(target * target.log()).sum(1).mean()
-    expect(
-        not near(best, 0.0),
+    same = agreement(function, soft_cross_entropy)
+    best = expect_tensor(function(target.log(), target), ())
+    expect_not(
+        best,
+        0.0,
         "Logits that agree with the target must still cost its entropy; this is a divergence, which is 0 there.",
         "a cross-entropy does not subtract the entropy of the target.",
     )
-    expect_close(
-        function(torch.zeros(n, c), target),
-        torch.tensor(c).log(),
-        f"Logits that know nothing must give ln c = ln {c}.",
-        "minus the sum over the c classes, and the mean over the n rows only.",
-    )
+    mean = "minus the sum over the c classes, and the mean over the n rows only."
+    expect_log(function(torch.zeros(n, c), target), c, "c", mean)
     label = logits.argmin(1)  # where they are surely wrong
     certain = F.one_hot(label, c).float()
     expect_close(
@@ -105,75 +110,62 @@ def check_soft_cross_entropy(function: Callable) -> None:
         tolerance=1e-3,
     )
     with case("Logits of many hundreds"):
-        expect_close(
-            function(500 * logits, certain),
-            soft_cross_entropy(500 * logits, certain),
+        same(
+            (500 * logits, certain),
             "What is surely wrong must cost hundreds.",
             "log_softmax, or cross_entropy; a small number inside the logarithm is a limit to the cost.",
         )
-    expect_close(best, entropy, "Logits that agree with the target must cost its entropy.", "all classes count.")
-    expect_close(
-        function(logits, target),
-        soft_cross_entropy(logits, target),
+    same((target.log(), target), "Logits that agree with the target must cost its entropy.", "all classes count.")
+    same(
+        (logits, target),
         "It must be the mean over rows of -Σ y log softmax(z).",
         "every class counts with its share of the target.",
     )
-    leaf = logits.clone().requires_grad_()
-    loss = expect_tensor(function(leaf, target), ())
-    expect(loss.requires_grad, "A gradient must flow back to the logits.", "stay in torch: no item() or detach().")
+    expect_trains(function, logits, fixed=(target,), like=soft_cross_entropy)
 
 
 @task(distilled_targets, difficulty=3, minutes=15)
 def check_distilled_targets(function: Callable) -> None:
     """The label alone at α = 0, the teacher alone at 1, always a distribution, never a gradient."""
-    n, c, alpha = 4, 7, float(0.2 + 0.2 * torch.rand(()))
+    n, c, alpha = 4, 7, uniform(0.2, 0.4)
     teacher, own = 2 * torch.randn(n, c), torch.eye(n, c, dtype=torch.bool)
     positives = own.clone()
     positives[0, 2] = positives[0, 5] = positives[3, 4] = True
+    same = agreement(function, distilled_targets)
     expect_tensor(function(teacher, own, alpha), (n, c))
-    expect_close(
-        function(teacher, own, 0.0),
-        own.float(),
-        "With α = 0 it must be the label alone.",
-        "alpha is the share of the teacher, 1 - alpha that of the label.",
-    )
+    label = "With α = 0 it must be the label alone."
+    same((teacher, own, 0.0), label, "alpha is the share of the teacher, 1 - alpha that of the label.")
     got = expect_tensor(function(teacher, own, 1.0), (n, c))
-    expect(
-        not near(got, teacher.softmax(0)),
+    expect_not(
+        got,
+        teacher.softmax(0),
         "The teacher's shares must sum to 1 over the candidates of a row; these do over the rows.",
         "softmax(-1).",
     )
-    expect(
-        not near(got, F.one_hot(teacher.argmax(1), c).float()),
+    expect_not(
+        got,
+        F.one_hot(teacher.argmax(1), c).float(),
         "With α = 1 it must hold all that the teacher believes, not only its first choice.",
         "no argmax: its doubts are what is learned from.",
     )
-    expect_close(
-        got,
-        teacher.softmax(-1),
+    same(
+        (teacher, own, 1.0),
         "With α = 1 it must be the teacher's softmax alone.",
         "what comes in are logits; turn them into shares before you mix.",
     )
-    got = expect_tensor(function(teacher, positives, 0.0), (n, c))
     expect(
-        near(got.sum(1), 1.0),
+        near(expect_tensor(function(teacher, positives, 0.0), (n, c)).sum(1), 1.0),
         "A row that several candidates fit must still sum to 1.",
         "divide positives by how many there are in the row.",
     )
-    expect_close(
-        got,
-        distilled_targets(teacher, positives, 0.0),
-        "The label must be spread evenly over all that fit.",
-        "each of |P_i| candidates gets 1 / |P_i|.",
-    )
-    expect_close(
-        function(teacher, positives, alpha),
-        distilled_targets(teacher, positives, alpha),
+    even = "The label must be spread evenly over all that fit."
+    same((teacher, positives, 0.0), even, "each of |P_i| candidates gets 1 / |P_i|.")
+    same(
+        (teacher, positives, alpha),
         f"With α = {alpha:.2f} it must be α times the teacher plus 1 - α times the label.",
         "mix the two distributions, not the logits; rows with more than one that fits too.",
     )
-    got = function(teacher.clone().requires_grad_(), positives, alpha)
-    expect(not got.requires_grad, "A target must have no gradient.", "@torch.no_grad(), or detach the teacher.")
+    expect_constant(function(teacher.clone().requires_grad_(), positives, alpha))
 
 
 @task(queue_places, difficulty=2, minutes=10)
@@ -181,16 +173,10 @@ def check_queue_places(function: Callable) -> None:
     """Rows go over the oldest ones, and round and round."""
 
     def both(pointer: int, n: int, size: int) -> tuple[list[int], int]:
-        result = function(torch.tensor([pointer]), n, size)
-        hint = "return places, pointer"
-        expect(isinstance(result, tuple) and len(result) == 2, "It must return the places and the new pointer.", hint)
-        places, moved = expect_tensor(result[0], (n,)), expect_tensor(result[1], (1,))
-        whole = not places.is_floating_point() and not moved.is_floating_point()
-        expect(whole, "Places must be whole numbers, to index with.", "torch.arange of whole numbers is whole.")
-        return places.tolist(), int(moved)
+        places, moved = expect_parts(function(torch.tensor([pointer]), n, size), "places", "pointer")
+        return expect_whole(places, (n,)).tolist(), int(expect_whole(moved, (1,)))
 
-    size, n = int(torch.randint(12, 20, ())), int(torch.randint(3, 6, ()))
-    start = int(torch.randint(2, 6, ()))
+    size, n, start = between(12, 19), between(3, 5), between(2, 5)
     places, pointer = both(start, n, size)
     expect(
         places == list(range(start, start + n)),
@@ -229,22 +215,17 @@ def check_queue_places(function: Callable) -> None:
 def check_hard_negatives(function: Callable) -> None:
     """Never one that fits; by chance, with odds exp s; from the generator."""
     b, rounds = 8, 40
-    seed = new_seed()
 
-    def draw(similarity: Tensor, positives: Tensor, seed: int = seed) -> Tensor:
+    def draw(similarity: Tensor, positives: Tensor, seed: int | None = None) -> Tensor:
         n, m = similarity.shape
-        drawn = expect_tensor(function(similarity, positives, torch.Generator().manual_seed(seed)), (n,))
-        expect(
-            not drawn.is_floating_point(),
-            "It must return which candidate was drawn, a whole number for each row.",
-            "the number of its column, not its similarity.",
-        )
+        which = "which candidate was drawn: the number of its column, not its similarity."
+        drawn = expect_whole(function(similarity, positives, seeded(seed)), (n,), which)
         expect(((drawn >= 0) & (drawn < m)).all(), f"Of {m} candidates the numbers are 0 to {m - 1}.", "no offset.")
         return drawn
 
     similarity = torch.randn(b, b) + 2 * torch.eye(b) - 3  # all below 0, or nearly; a row's own is the most similar
     own = torch.eye(b, dtype=torch.bool)
-    drawn = torch.stack([draw(similarity, own, seed + i) for i in range(rounds)])
+    drawn = torch.stack([draw(similarity, own) for _ in range(rounds)])
     expect(
         (drawn != torch.arange(b)).all(),
         "A row's own candidate, on the diagonal, must never be drawn.",
@@ -254,7 +235,7 @@ def check_hard_negatives(function: Callable) -> None:
     positives = torch.cat([own, own[:, :3]], dim=1)
     positives[::2, 5] = True
     wide[:, 5] += 4
-    drawn = torch.stack([draw(wide, positives, seed + i) for i in range(rounds)])
+    drawn = torch.stack([draw(wide, positives) for _ in range(rounds)])
     expect(
         not positives[torch.arange(b), drawn].any(),
         "Nothing that fits a row must be drawn, also off the diagonal.",
@@ -271,19 +252,13 @@ def _check_odds(draw: Callable) -> None:
     row = torch.tensor([2.0, 1.5, 0.7, 0.0, -0.7, -1.5])[order]  # the first one fits
     similarity = torch.cat([row.expand(n, 6), torch.zeros(n, 6)])  # half of the rows know nothing
     positives = torch.cat([(order == 0).expand(n, 6), (order == 1).expand(n, 6)])
-    drawn = draw(similarity, positives)
-    expect(
-        torch.equal(drawn, draw(similarity, positives)),
-        "The same seed must draw the same.",
-        "hand the generator to torch.multinomial.",
-    )
-    share = F.one_hot(drawn[:n], 6).float().mean(0)[order.argsort()]  # of the most similar candidate first
+    share = F.one_hot(draw(similarity, positives)[:n], 6).float().mean(0)[order.argsort()]  # the most similar first
     expect(
         share[1] < 0.95,
         "The most similar must be likely, not certain; here it is always drawn.",
         "draw from the softmax; no argmax, and similarity is divided by the temperature already.",
     )
-    expect(not torch.equal(drawn, draw(similarity, positives, 1)), "Another seed must draw others.", "use generator.")
+    expect_seeded(lambda seed: draw(similarity, positives, seed))
     expect(
         (share[1:] - 0.2).abs().max() > 0.04,
         "The more similar must be the likelier; here all that do not fit are equally likely.",
@@ -363,20 +338,15 @@ def check_box_of_map(function: Callable) -> None:
     """Around the highest patch and what hangs together with it."""
     grid = rows, columns = 4, 6
 
-    def ask(maps: Tensor, *threshold: float) -> Tensor:
-        return expect_tensor(function(maps.flatten(1), grid, *threshold), (len(maps), 4))
-
     def compare(maps: Tensor, property: str, hint: str, *threshold: float) -> None:
-        wanted = box_of_map(maps.flatten(1), grid, *threshold)
-        expect(near(ask(maps, *threshold), wanted), property, hint)
+        same((maps.flatten(1), grid, *threshold), property, hint)
 
-    one = torch.zeros(rows * columns, rows, columns)
-    one.view(-1).view(rows * columns, -1).fill_diagonal_(1)  # map i has all its weight on patch i
-    got = ask(one)
+    same = agreement(function, box_of_map)
+    one = torch.eye(rows * columns).view(-1, rows, columns)  # map i has all its weight on patch i
+    got = expect_tensor(function(one.flatten(1), grid), (len(one), 4))
     expect((got <= 1).all(), "Numbers must be shares of the picture, from 0 to 1.", "divide by columns and by rows.")
-    width, height = got[:, 2] - got[:, 0], got[:, 3] - got[:, 1]
     expect(
-        (width > 1e-3).all() and (height > 1e-3).all(),
+        (got[:, 2:] - got[:, :2] > 1e-3).all(),
         "A box of one patch must be one patch wide and high, not a point.",
         "it ends where its last patch ends: last column + 1.",
     )

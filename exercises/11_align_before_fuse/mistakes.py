@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 from functools import partial
 
@@ -6,27 +6,28 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.evaluation import box_of_map, gradient_maps
+from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
-from mmlearn.objectives.distillation import moving_average, trailing_average
+from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
 # A teacher that is one's own past.
 
 
-def _in_place(average, online, momentum):
-    average.lerp_(online.detach(), 1 - momentum)
-    return average
+def _in_place(slow, online, momentum):
+    slow.lerp_(online.detach(), 1 - momentum)
+    return slow
 
 
 def _follow(weights, momentum):
-    average = weights[0]
+    slow = weights[0]
     for online in weights[1:]:
-        average = momentum * average + (1 - momentum) * online
-    return average
+        slow = momentum * slow + (1 - momentum) * online
+    return slow
 
 
 def _from_zero(weights, momentum):
-    return trailing_average(torch.cat([torch.zeros_like(weights[:1]), weights]), momentum)
+    return momentum_weights(torch.cat([torch.zeros_like(weights[:1]), weights]), momentum)
 
 
 def _divergence(logits, target):
@@ -153,272 +154,218 @@ def _all_that_is_high(maps, grid, threshold=0.5):
 
 
 MISTAKES = {
-    "moving_average": {
-        "shares exchanged": (lambda a, x, m: moving_average(a, x, 1 - m), "With momentum 1 the average must stay"),
-        "new is added whole": (lambda a, x, m: m * a + x.detach(), "With momentum 1 the average must stay"),
-        "the mean": (lambda a, x, m: (a + x.detach()) / 2, "With momentum 1 the average must stay"),
-        "what is learned now": (lambda a, x, m: x.detach(), "With momentum 1 the average must stay"),
-        "old is kept whole": (
-            lambda a, x, m: a + (1 - m) * x.detach(),
-            "With momentum 0 the average must become what is learned now",
-        ),
-        "a step away": (
-            lambda a, x, m: a - (1 - m) * (x.detach() - a),
-            "With momentum 0 the average must become what is learned now",
-        ),
-        "squared": (lambda a, x, m: moving_average(a, x, m**2), "m times the average plus 1 - m times the new"),
-        "a fixed momentum": (lambda a, x, m: moving_average(a, x, 0.995), "With momentum 1 the average must stay"),
-        "in place": (_in_place, "must leave its arguments as they are"),
-        "with a gradient": (lambda a, x, m: m * a + (1 - m) * x, "The average must have no gradient"),
-        "one number": (lambda a, x, m: moving_average(a, x, m).mean(), "must have shape (3, 4)"),
+    "momentum_update": {
+        "With momentum 1 the momentum encoder must stay": {
+            "shares exchanged": lambda a, x, m: momentum_update(a, x, 1 - m),
+            "new is added whole": lambda a, x, m: m * a + x.detach(),
+            "the mean": lambda a, x, m: (a + x.detach()) / 2,
+            "what is learned now": lambda a, x, m: x.detach(),
+            "a fixed momentum": lambda a, x, m: momentum_update(a, x, 0.995),
+        },
+        "With momentum 0 the momentum encoder must become what is learned now": {
+            "old is kept whole": lambda a, x, m: a + (1 - m) * x.detach(),
+            "a step away": lambda a, x, m: a - (1 - m) * (x.detach() - a),
+        },
+        "m times the old weight plus 1 - m times the new": {"squared": lambda a, x, m: momentum_update(a, x, m**2)},
+        "must leave its arguments as they are": {"in place": _in_place},
+        "It must have no gradient": {"with a gradient": lambda a, x, m: m * a + (1 - m) * x},
+        "must have shape (3, 4)": {"one number": then(momentum_update, lambda y: y.mean())},
     },
-    "trailing_average": {
-        "averages before the step": (
-            lambda w, m: trailing_average(w[: max(1, len(w) - 1)], m),
-            "With momentum 0 the average must be what the last step has learned",
-        ),
-        "a step late": (
-            lambda w, m: trailing_average(torch.cat([w[:1], w[:-1]]), m) if len(w) > 1 else w[0],
-            "With momentum 0 the average must be what the last step has learned",
-        ),
-        "from zero": (_from_zero, "Before the first step the average must stand where the weights start"),
-        "corrected for a start at zero": (
-            lambda w, m: _from_zero(w, m) / (1 - m ** len(w)) if m < 1 else w.mean(0),
-            "With momentum 1 the average must stay at the start",
-        ),
-        "the newest first": (
-            lambda w, m: trailing_average(w.flip(0), m),
-            "With momentum 1 the average must stay at the start",
-        ),
-        "shares exchanged": (lambda w, m: trailing_average(w, 1 - m), "With momentum 1 the average must stay at the"),
-        "the mean of all": (lambda w, m: w.mean(0), "With momentum 1 the average must stay at the start"),
-        "the last two": (
-            lambda w, m: moving_average(w[-2], w[-1], m) if len(w) > 1 else w[0],
-            "With momentum 1 the average must stay at the start",
-        ),
-        "always from the start": (lambda w, m: moving_average(w[0], w[-1], m), "steps it must hold m^"),
-        "skips the first step": (lambda w, m: trailing_average(torch.cat([w[:1], w[2:]]), m), "steps it must hold m^"),
-        "the mean of the steps": (
-            lambda w, m: m * w[0] + (1 - m) * w[1:].mean(0) if m and len(w) > 1 else w[-1],
-            "steps it must hold m^",
-        ),
-        "with a gradient": (_follow, "The average must have no gradient"),
-        "all on the way": (
-            lambda w, m: torch.stack([trailing_average(w[: i + 1], m) for i in range(len(w))]),
-            "must have shape (4,)",
-        ),
+    "momentum_weights": {
+        "With momentum 0 the momentum encoder must be what the last step has learned": {
+            "averages before the step": lambda w, m: momentum_weights(w[: max(1, len(w) - 1)], m),
+            "a step late": lambda w, m: momentum_weights(torch.cat([w[:1], w[:-1]]), m) if len(w) > 1 else w[0],
+        },
+        "Before the first step the momentum encoder must stand where the weights start": {"from zero": _from_zero},
+        "With momentum 1 the momentum encoder must stay at the start": {
+            "corrected for a start at zero": lambda w, m: _from_zero(w, m) / (1 - m ** len(w)) if m < 1 else w.mean(0),
+            "the newest first": lambda w, m: momentum_weights(w.flip(0), m),
+            "shares exchanged": lambda w, m: momentum_weights(w, 1 - m),
+            "the mean of all": lambda w, m: w.mean(0),
+            "the last two": lambda w, m: momentum_update(w[-2], w[-1], m) if len(w) > 1 else w[0],
+        },
+        "steps it must hold m^": {
+            "always from the start": lambda w, m: momentum_update(w[0], w[-1], m),
+            "skips the first step": lambda w, m: momentum_weights(torch.cat([w[:1], w[2:]]), m),
+            "the mean of the steps": lambda w, m: m * w[0] + (1 - m) * w[1:].mean(0) if m and len(w) > 1 else w[-1],
+        },
+        "It must have no gradient": {"with a gradient": _follow},
+        "must have shape (4,)": {
+            "all on the way": lambda w, m: torch.stack([momentum_weights(w[: i + 1], m) for i in range(len(w))])
+        },
     },
     "soft_cross_entropy": {
-        "sum over rows": (lambda z, y: len(z) * soft_cross_entropy(z, y), "know nothing must give ln c"),
-        "mean over classes": (lambda z, y: -(y * z.log_softmax(-1)).mean(), "know nothing must give ln c"),
-        "no minus": (lambda z, y: -soft_cross_entropy(z, y), "know nothing must give ln c"),
-        "over rows": (lambda z, y: -(y * z.log_softmax(0)).sum(1).mean(), "know nothing must give ln c"),
-        "yes or no for each": (
-            lambda z, y: F.binary_cross_entropy_with_logits(z, y),
-            "know nothing must give ln c",
-        ),
-        "exchanged": (lambda z, y: soft_cross_entropy(y, z), "know nothing must give ln c"),
-        "the highest class": (
-            lambda z, y: F.cross_entropy(z, y.argmax(1)),
-            "Logits that agree with the target must cost its entropy",
-        ),
-        "a softmax of the target": (
-            lambda z, y: soft_cross_entropy(z, y.softmax(-1)),
-            "on one class it must be the plain cross-entropy",
-        ),
-        "softmax before": (
-            lambda z, y: soft_cross_entropy(z.softmax(-1), y),
-            "on one class it must be the plain cross-entropy",
-        ),
-        "log of a softmax": (
-            lambda z, y: -(y * z.softmax(-1).log()).sum(1).mean(),
-            "Logits of many hundreds: Its result must be finite",
-        ),
-        "a small number inside": (
-            lambda z, y: -(y * (z.softmax(-1) + 1e-8).log()).sum(1).mean(),
-            "What is surely wrong must cost hundreds",
-        ),
-        "a divergence": (_divergence, "this is a divergence, which is 0 there"),
-        "one loss a row": (lambda z, y: F.cross_entropy(z, y, reduction="none"), "must have shape ()"),
-        "no gradient": (lambda z, y: soft_cross_entropy(z, y).detach(), "A gradient must flow back to the logits"),
+        "know nothing must cost ln c": {
+            "sum over rows": lambda z, y: len(z) * soft_cross_entropy(z, y),
+            "mean over classes": lambda z, y: -(y * z.log_softmax(-1)).mean(),
+            "no minus": then(soft_cross_entropy, lambda y: -y),
+            "over rows": lambda z, y: -(y * z.log_softmax(0)).sum(1).mean(),
+            "yes or no for each": lambda z, y: F.binary_cross_entropy_with_logits(z, y),
+            "exchanged": lambda z, y: soft_cross_entropy(y, z),
+        },
+        "Logits that agree with the target must cost its entropy": {
+            "the highest class": lambda z, y: F.cross_entropy(z, y.argmax(1))
+        },
+        "on one class it must be the plain cross-entropy": {
+            "a softmax of the target": lambda z, y: soft_cross_entropy(z, y.softmax(-1)),
+            "softmax before": lambda z, y: soft_cross_entropy(z.softmax(-1), y),
+        },
+        "Logits of many hundreds: Its result must be finite": {
+            "log of a softmax": lambda z, y: -(y * z.softmax(-1).log()).sum(1).mean()
+        },
+        "What is surely wrong must cost hundreds": {
+            "a small number inside": lambda z, y: -(y * (z.softmax(-1) + 1e-8).log()).sum(1).mean()
+        },
+        "this is a divergence, which is 0 there": {"a divergence": _divergence},
+        "must have shape ()": {"one loss a row": lambda z, y: F.cross_entropy(z, y, reduction="none")},
+        "A gradient must flow from the result": {"no gradient": detached(soft_cross_entropy)},
     },
     "distilled_targets": {
-        "alpha for the label": (
-            lambda z, fits, a: distilled_targets(z, fits, 1 - a),
-            "With α = 0 it must be the label",
-        ),
-        "added": (
-            partial(_targets, mix=lambda y, z, alpha: y + alpha * z),
-            "With α = 1 it must be the teacher's softmax alone",
-        ),
-        "logits": (partial(_targets, believe=lambda z: z), "With α = 1 it must be the teacher's softmax alone"),
-        "a sigmoid": (partial(_targets, believe=torch.sigmoid), "With α = 1 it must be the teacher's softmax alone"),
-        "log softmax": (
-            partial(_targets, believe=lambda z: z.log_softmax(-1)),
-            "With α = 1 it must be the teacher's softmax alone",
-        ),
-        "over rows": (partial(_targets, believe=lambda z: z.softmax(0)), "these do over the rows"),
-        "the first choice": (
-            partial(_targets, believe=lambda z: F.one_hot(z.argmax(1), z.shape[1]).float()),
-            "not only its first choice",
-        ),
-        "label not divided": (
-            partial(_targets, label=lambda fits: fits.float()),
-            "A row that several candidates fit must still sum to 1",
-        ),
-        "label divided by columns": (
-            partial(_targets, label=lambda fits: fits / fits.sum(0).clamp(min=1)),
-            "A row that several candidates fit must still sum to 1",
-        ),
-        "the diagonal": (
-            lambda z, fits, a: distilled_targets(z, torch.eye(*fits.shape, dtype=torch.bool), a),
-            "The label must be spread evenly over all that fit",
-        ),
-        "the label by belief": (_teacher_where_it_fits, "The label must be spread evenly over all that fit"),
-        "mixed before the softmax": (_mixed_logits, "With α = 0 it must be the label alone"),
-        "with a gradient": (_with_gradient, "A target must have no gradient"),
+        "With α = 0 it must be the label": {
+            "alpha for the label": lambda z, fits, a: distilled_targets(z, fits, 1 - a),
+            "mixed before the softmax": _mixed_logits,
+        },
+        "With α = 1 it must be the teacher's softmax alone": {
+            "added": partial(_targets, mix=lambda y, z, alpha: y + alpha * z),
+            "logits": partial(_targets, believe=lambda z: z),
+            "a sigmoid": partial(_targets, believe=torch.sigmoid),
+            "log softmax": partial(_targets, believe=lambda z: z.log_softmax(-1)),
+        },
+        "these do over the rows": {"over rows": partial(_targets, believe=lambda z: z.softmax(0))},
+        "not only its first choice": {
+            "the first choice": partial(_targets, believe=lambda z: F.one_hot(z.argmax(1), z.shape[1]).float())
+        },
+        "A row that several candidates fit must still sum to 1": {
+            "label not divided": partial(_targets, label=lambda fits: fits.float()),
+            "label divided by columns": partial(_targets, label=lambda fits: fits / fits.sum(0).clamp(min=1)),
+        },
+        "The label must be spread evenly over all that fit": {
+            "the diagonal": lambda z, fits, a: distilled_targets(z, torch.eye(*fits.shape, dtype=torch.bool), a),
+            "the label by belief": _teacher_where_it_fits,
+        },
+        "It must have no gradient": {"with a gradient": _with_gradient},
     },
     "queue_places": {
-        "one later": (partial(_places, first=1), "rows must go to"),
-        "from the front": (lambda p, n, size: (torch.arange(n), (p + n) % size), "rows must go to"),
-        "the pointer stays": (partial(_places, move=lambda p, n, size: p.clone()), "the oldest must be at"),
-        "the pointer moves by one": (
-            partial(_places, move=lambda p, n, size: (p + 1) % size),
-            "the oldest must be at",
-        ),
-        "the last row written": (
-            partial(_places, move=lambda p, n, size: (p + n - 1) % size),
-            "the oldest must be at",
-        ),
-        "beyond the end": (partial(_places, around=lambda x, size: x), "must go round the end of a queue"),
-        "all at the end": (partial(_places, around=lambda x, size: x.clamp(max=size - 1)), "must go round the end"),
-        "starts again": (_starts_again, "must go round the end of a queue"),
-        "one place is never used": (partial(_places, around=lambda x, size: x % (size - 1)), "must go round the end"),
-        "the pointer runs away": (partial(_places, move=lambda p, n, size: p + n), "The pointer must go round as well"),
-        "the pointer begins again": (
-            partial(_places, move=lambda p, n, size: torch.where(p + n >= size, 0, p + n)),
-            "The pointer must go round as well",
-        ),
-        "the pointer one too far": (
-            partial(_places, move=lambda p, n, size: torch.where(p + n > size, p + n - size, p + n)),
-            "After the last place the pointer must be 0",
-        ),
-        "in place": (_pointer_in_place, "must leave its arguments as they are"),
-        "places alone": (
-            lambda p, n, size: queue_places(p, n, size)[0],
-            "It must return the places and the new pointer",
-        ),
-        "floats": (
-            lambda p, n, size: tuple(x.float() for x in queue_places(p, n, size)),
-            "Places must be whole numbers",
-        ),
+        "rows must go to": {
+            "one later": partial(_places, first=1),
+            "from the front": lambda p, n, size: (torch.arange(n), (p + n) % size),
+        },
+        "the oldest must be at": {
+            "the pointer stays": partial(_places, move=lambda p, n, size: p.clone()),
+            "the pointer moves by one": partial(_places, move=lambda p, n, size: (p + 1) % size),
+            "the last row written": partial(_places, move=lambda p, n, size: (p + n - 1) % size),
+        },
+        "must go round the end of a queue": {
+            "beyond the end": partial(_places, around=lambda x, size: x),
+            "all at the end": partial(_places, around=lambda x, size: x.clamp(max=size - 1)),
+            "starts again": _starts_again,
+            "one place is never used": partial(_places, around=lambda x, size: x % (size - 1)),
+        },
+        "The pointer must go round as well": {
+            "the pointer runs away": partial(_places, move=lambda p, n, size: p + n),
+            "the pointer begins again": partial(_places, move=lambda p, n, size: torch.where(p + n >= size, 0, p + n)),
+        },
+        "After the last place the pointer must be 0": {
+            "the pointer one too far": partial(
+                _places, move=lambda p, n, size: torch.where(p + n > size, p + n - size, p + n)
+            )
+        },
+        "must leave its arguments as they are": {"in place": _pointer_in_place},
+        "It must return places and pointer": {"places alone": then(queue_places, lambda y: y[0])},
+        "It must hold whole numbers": {"floats": then(queue_places, lambda y: tuple(x.float() for x in y))},
     },
     "hard_negatives": {
-        "its own too": (_logits(lambda s, fits: s), "on the diagonal, must never be drawn"),
-        "0 instead of -inf": (_logits(lambda s, fits: s * ~fits), "on the diagonal, must never be drawn"),
-        "only what fits": (_logits(lambda s, fits: s.masked_fill(~fits, -torch.inf)), "must never be drawn"),
-        "the diagonal only": (_logits(_diagonal_only), "Nothing that fits a row must be drawn, also off the diagonal"),
-        "the hardest": (
-            lambda s, fits, generator: s.masked_fill(fits, -torch.inf).argmax(1),
-            "likely, not certain; here it is always drawn",
-        ),
-        "temperature again": (
-            _logits(lambda s, fits: (s / 0.07).masked_fill(fits, -torch.inf)),
-            "similarity is divided by the temperature already",
-        ),
-        "torch's own generator": (
-            lambda s, fits, generator: hard_negatives(s, fits, torch.default_generator),
-            "The same seed must draw the same",
-        ),
-        "a seed of its own": (
-            lambda s, fits, generator: hard_negatives(s, fits, torch.Generator().manual_seed(0)),
-            "Another seed must draw others",
-        ),
-        "any": (lambda s, fits, generator: _drawn((~fits).float(), generator), "are equally likely"),
-        "over the batch": (_logits(axis=0), "over the candidates of a row: the last axis"),
-        "the least similar": (
-            _logits(lambda s, fits: (-s).masked_fill(fits, -torch.inf)),
-            "here it is the other way",
-        ),
-        "softmax twice": (
-            _logits(lambda s, fits: s.masked_fill(fits, -torch.inf).softmax(-1).masked_fill(fits, -torch.inf)),
-            "Odds must be exp(s)",
-        ),
-        "similarities for odds": (
-            lambda s, fits, generator: _drawn(s.masked_fill(fits, 0), generator),
-            "It stops in line",
-        ),
-        "similarities above 0 for odds": (
-            lambda s, fits, generator: _drawn((s.clamp(min=0) + 0.01) * ~fits, generator),
-            "Odds must be exp(s)",
-        ),
-        "exp that overflows": (_exp_over_sum, "Similarities of ±200: It stops in line"),
-        "its similarity": (_its_similarity, "a whole number for each row"),
-        "an axis too many": (
-            lambda s, fits, generator: torch.multinomial(s.masked_fill(fits, -torch.inf).softmax(-1), 1),
-            "must have shape (8,); this one has (8, 1)",
-        ),
+        "on the diagonal, must never be drawn": {
+            "its own too": _logits(lambda s, fits: s),
+            "0 instead of -inf": _logits(lambda s, fits: s * ~fits),
+            "only what fits": _logits(lambda s, fits: s.masked_fill(~fits, -torch.inf)),
+        },
+        "Nothing that fits a row must be drawn, also off the diagonal": {"the diagonal only": _logits(_diagonal_only)},
+        "likely, not certain; here it is always drawn": {
+            "the hardest": lambda s, fits, generator: s.masked_fill(fits, -torch.inf).argmax(1),
+            "temperature again": _logits(lambda s, fits: (s / 0.07).masked_fill(fits, -torch.inf)),
+        },
+        "The same seed must give the same result": {"torch's own generator": from_global_state(hard_negatives)},
+        "Another seed must give another result": {"a seed of its own": from_own_seed(hard_negatives)},
+        "are equally likely": {"any": lambda s, fits, generator: _drawn((~fits).float(), generator)},
+        "over the candidates of a row: the last axis": {
+            "over the batch": _logits(axis=0),
+            "softmax twice": _logits(
+                lambda s, fits: s.masked_fill(fits, -torch.inf).softmax(-1).masked_fill(fits, -torch.inf)
+            ),
+            "similarities above 0 for odds": lambda s, fits, generator: _drawn(
+                (s.clamp(min=0) + 0.01) * ~fits, generator
+            ),
+        },
+        "here it is the other way": {"the least similar": _logits(lambda s, fits: (-s).masked_fill(fits, -torch.inf))},
+        "It stops in line": {
+            "similarities for odds": lambda s, fits, generator: _drawn(s.masked_fill(fits, 0), generator),
+            "exp that overflows": _exp_over_sum,
+        },
+        "It must hold whole numbers": {"its similarity": _its_similarity},
+        "must have shape (8,); this one has (8, 1)": {
+            "an axis too many": lambda s, fits, generator: torch.multinomial(
+                s.masked_fill(fits, -torch.inf).softmax(-1), 1
+            )
+        },
     },
     "gradient_maps": {
-        "weights alone": (lambda maps, score: {k: w.detach() for k, w in maps.items()}, "speak against the score must"),
-        "gradient alone": (partial(_maps, weigh=lambda w, g: g.relu()), "the sum of all weights, each must come back"),
-        "no relu": (partial(_maps, weigh=lambda w, g: w.detach() * g), "speak against the score must become 0"),
-        "its size": (partial(_maps, weigh=lambda w, g: w.detach() * g.abs()), "speak against the score must become 0"),
-        "its sign": (
-            partial(_maps, weigh=lambda w, g: w.detach() * (g > 0)),
-            "multiplied by its own gradient, where that is positive",
-        ),
-        "a mean over places": (
-            partial(_maps, weigh=lambda w, g: (w.detach() * g.mean((-2, -1), keepdim=True)).relu()),
-            "multiplied by its own gradient, where that is positive",
-        ),
-        "a mean over heads": (
-            partial(_maps, weigh=lambda w, g: (w.detach() * g.relu()).mean(1)),
-            "must have shape (2, 3, 4, 5); this one has (2, 4, 5)",
-        ),
-        "mean of the scores": (partial(_maps, total=torch.mean), "the sum of all weights, each must come back"),
-        "first row's score": (partial(_maps, total=lambda y: y[0]), "the sum of all weights, each must come back"),
-        "a softmax again": (
-            partial(_maps, weigh=lambda w, g: (w.detach() * g.relu()).softmax(-1)),
-            "the sum of all weights, each must come back",
-        ),
-        "graph used up": (partial(_maps, keep=False), "It stops in line"),
-        "backward": (_backward, "It must leave no gradient on the model's weights"),
-        "with a graph": (partial(_maps, weigh=lambda w, g: w * g.relu()), "The maps that come back must have no graph"),
-        "a list": (lambda maps, score: list(gradient_maps(maps, score).values()), "It must return a dict, not a list"),
-        "one layer": (
-            lambda maps, score: {k: w for k, w in gradient_maps(maps, score).items() if k == "layer 1"},
-            "one map a layer, under the same names",
-        ),
+        "speak against the score must": {
+            "weights alone": lambda maps, score: {k: w.detach() for k, w in maps.items()},
+            "no relu": partial(_maps, weigh=lambda w, g: w.detach() * g),
+            "its size": partial(_maps, weigh=lambda w, g: w.detach() * g.abs()),
+        },
+        "the sum of all weights, each must come back": {
+            "gradient alone": partial(_maps, weigh=lambda w, g: g.relu()),
+            "mean of the scores": partial(_maps, total=torch.mean),
+            "first row's score": partial(_maps, total=lambda y: y[0]),
+            "a softmax again": partial(_maps, weigh=lambda w, g: (w.detach() * g.relu()).softmax(-1)),
+        },
+        "multiplied by its own gradient, where that is positive": {
+            "its sign": partial(_maps, weigh=lambda w, g: w.detach() * (g > 0)),
+            "a mean over places": partial(
+                _maps, weigh=lambda w, g: (w.detach() * g.mean((-2, -1), keepdim=True)).relu()
+            ),
+        },
+        "must have shape (2, 3, 4, 5); this one has (2, 4, 5)": {
+            "a mean over heads": partial(_maps, weigh=lambda w, g: (w.detach() * g.relu()).mean(1))
+        },
+        "It stops in line": {"graph used up": partial(_maps, keep=False)},
+        "It must leave no gradient on the model's weights": {"backward": _backward},
+        "The maps that come back must have no graph": {"with a graph": partial(_maps, weigh=lambda w, g: w * g.relu())},
+        "It must return a dict, not a list": {"a list": then(gradient_maps, lambda y: list(y.values()))},
+        "one map a layer, under the same names": {
+            "one layer": then(gradient_maps, lambda y: {k: w for k, w in y.items() if k == "layer 1"})
+        },
     },
     "box_of_map": {
-        "in patches": (
-            lambda maps, grid, t=0.5: box_of_map(maps, grid, t) * torch.tensor([grid[1], grid[0], grid[1], grid[0]]),
-            "must be shares of the picture",
-        ),
-        "ends where the last patch begins": (partial(_box, end=0), "one patch wide and high, not a point"),
-        "top first": (
-            lambda maps, grid, t=0.5: box_of_map(maps, grid, t)[:, [1, 0, 3, 2]],
-            "the box of that patch: left, top, right, bottom",
-        ),
-        "grid turned": (lambda maps, grid, t=0.5: box_of_map(maps, grid[::-1], t), "the box of that patch: left, top"),
-        "a corner and a size": (
-            lambda maps, grid, t=0.5: (lambda x: torch.cat([x[:, :2], x[:, 2:] - x[:, :2]], 1))(
+        "must be shares of the picture": {
+            "in patches": lambda maps, grid, t=0.5: (
+                box_of_map(maps, grid, t) * torch.tensor([grid[1], grid[0], grid[1], grid[0]])
+            )
+        },
+        "one patch wide and high, not a point": {
+            "ends where the last patch begins": partial(_box, end=0),
+            "a corner and a size": lambda maps, grid, t=0.5: (lambda x: torch.cat([x[:, :2], x[:, 2:] - x[:, :2]], 1))(
                 box_of_map(maps, grid, t)
             ),
-            "A box of one patch must be one patch wide and high",
-        ),
-        "the highest patch alone": (
-            lambda maps, grid, t=0.5: box_of_map(F.one_hot(maps.argmax(1), maps.shape[1]).float(), grid, t),
-            "A flat map must give the whole picture",
-        ),
-        "threshold of 1": (partial(_box, relative=False), "a hundred times less must give the same box"),
-        "more than": (partial(_box, enough=torch.gt), "A patch with just half of the highest weight must belong to it"),
-        "threshold ignored": (lambda maps, grid, t=0.5: box_of_map(maps, grid), "With threshold 0.8 only patches"),
-        "all that is high": (_all_that_is_high, "What is high elsewhere, apart from the highest patch"),
-        "neighbours only": (partial(_box, steps=1), "A flat map must give the whole picture"),
-        "a few steps": (partial(_box, steps=5), "over several patches must count to its end"),
-        "sides only": (partial(_box, close=0), "Patches that touch at a corner must hang together"),
-        "the last of several": (partial(_box, last=True), "Of several highest patches that lie apart, the first"),
+        },
+        "the box of that patch: left, top, right, bottom": {
+            "top first": lambda maps, grid, t=0.5: box_of_map(maps, grid, t)[:, [1, 0, 3, 2]],
+            "grid turned": lambda maps, grid, t=0.5: box_of_map(maps, grid[::-1], t),
+        },
+        "A flat map must give the whole picture": {
+            "the highest patch alone": lambda maps, grid, t=0.5: box_of_map(
+                F.one_hot(maps.argmax(1), maps.shape[1]).float(), grid, t
+            ),
+            "neighbours only": partial(_box, steps=1),
+        },
+        "a hundred times less must give the same box": {"threshold of 1": partial(_box, relative=False)},
+        "A patch with just half of the highest weight must belong to it": {"more than": partial(_box, enough=torch.gt)},
+        "With threshold 0.8 only patches": {"threshold ignored": lambda maps, grid, t=0.5: box_of_map(maps, grid)},
+        "What is high elsewhere, apart from the highest patch": {"all that is high": _all_that_is_high},
+        "over several patches must count to its end": {"a few steps": partial(_box, steps=5)},
+        "Patches that touch at a corner must hang together": {"sides only": partial(_box, close=0)},
+        "Of several highest patches that lie apart, the first": {"the last of several": partial(_box, last=True)},
     },
 }

@@ -7,21 +7,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmlearn.exercises import case, expect, expect_close, expect_tensor, expect_trains, near, new_seed, task
+from mmlearn.exercises import (
+    agreement,
+    case,
+    expect,
+    expect_boolean,
+    expect_close,
+    expect_not,
+    expect_parts,
+    expect_seeded,
+    expect_tensor,
+    expect_trains,
+    expect_whole,
+    expect_zero,
+    near,
+    task,
+)
+from mmlearn.exercises.inputs import between, orthogonal, seeded, some_of, unit
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import binding_loss, central_moment_discrepancy, difference_loss, info_nce, mil_nce
-
-
-def unit(*shape: int) -> Tensor:
-    """Random embeddings of unit length."""
-    return F.normalize(torch.randn(*shape), dim=-1)
-
-
-def some_of(*shape: int, real: int) -> Tensor:
-    """A mask with so many real ones in each row, in random places."""
-    return torch.rand(*shape).argsort(-1) < real
-
 
 # Fewer tokens.
 
@@ -30,20 +35,12 @@ def some_of(*shape: int, real: int) -> Tensor:
 def check_drop_tokens(function: Callable) -> None:
     """The same share of what is real in each row, in order, by the generator; at rate 0 all of it."""
     b, n, d = 3, 8, 4
-    seed = new_seed()
 
-    def drop(x: Tensor, mask: Tensor | None, rate: float, k: int, seed: int = seed) -> tuple[Tensor, Tensor, Tensor]:
-        result = function(x, mask, rate, torch.Generator().manual_seed(seed))
-        hint = "return tokens, mask, position"
-        expect(isinstance(result, tuple) and len(result) == 3, "It must return tokens, mask and positions.", hint)
-        tokens, kept, position = result
-        b, _, d = x.shape
-        tokens, kept = expect_tensor(tokens, (b, k, d)), expect_tensor(kept, (b, k))
-        position = expect_tensor(position, (b, k))
-        expect(kept.dtype == torch.bool, "The mask must be boolean, True = real.", "take it from the mask you got.")
-        whole = not position.is_floating_point()
-        expect(whole, "Positions must be whole numbers, to index with.", "argsort and sort give whole numbers.")
-        return tokens, kept, position
+    def drop(x: Tensor, mask: Tensor | None, rate: float, k: int, seed: int | None = None) -> tuple[Tensor, ...]:
+        result = function(x, mask, rate, seeded(seed))
+        tokens, kept, position = expect_parts(result, "tokens", "mask", "position")
+        tokens = expect_tensor(tokens, (len(x), k, x.shape[2]))
+        return tokens, expect_boolean(kept, (len(x), k)), expect_whole(position, (len(x), k))
 
     x = torch.randn(b, n, d)
     tokens, kept, position = drop(x, None, 0.0, n)
@@ -60,17 +57,14 @@ def check_drop_tokens(function: Callable) -> None:
         "Each row must keep tokens of its own choice; here all keep the same.",
         "draw random numbers for (b, n), not for n.",
     )
-    again, other = drop(x, None, 0.5, n // 2)[2], drop(x, None, 0.5, n // 2, seed + 1)[2]
-    expect(torch.equal(position, again), "The same seed must keep the same tokens.", "hand on the generator.")
-    expect(not torch.equal(position, other), "Another seed must keep other tokens.", "hand on the generator.")
+    expect_seeded(lambda seed: drop(x, None, 0.5, n // 2, seed))
     with case("Ten tokens at rate 0.7"):
         drop(torch.randn(b, 10, d), None, 0.7, 3)
     with case("Seven tokens at rate 0.75"):
         drop(torch.randn(b, 7, d), None, 0.75, 2)
-    many = torch.randn(600, n, 1)
-    share = F.one_hot(drop(many, None, 0.5, n // 2)[2], n).sum(1).float().mean(0)
+    share = F.one_hot(drop(torch.randn(600, n, 1), None, 0.5, n // 2)[2], n).sum(1).float().mean(0)
     expect((share - 0.5).abs().max() < 0.12, "Every token must be kept equally often.", "random, and not the first.")
-    _check_padding(drop, seed)
+    _check_padding(drop)
 
 
 def _check_places(x: Tensor, tokens: Tensor, position: Tensor) -> None:
@@ -83,10 +77,10 @@ def _check_places(x: Tensor, tokens: Tensor, position: Tensor) -> None:
     )
 
 
-def _check_padding(drop: Callable, seed: int) -> None:
+def _check_padding(drop: Callable) -> None:
     n, d = 8, 4
     length = torch.tensor([8, 6, 3, 1, 0]).repeat(8)[torch.randperm(40)]
-    mask = torch.rand(40, n).argsort(1).argsort(1) < length[:, None]  # padding anywhere
+    mask = some_of(40, n, real=length)  # padding anywhere
     x = torch.randn(40, n, d).masked_fill(~mask[..., None], 100.0)
     with case("With padding, at rate 0"):
         tokens, kept, _ = drop(x, mask, 0.0, n)
@@ -108,9 +102,8 @@ def _check_padding(drop: Callable, seed: int) -> None:
         )
         first = (kept[:, 1:] <= kept[:, :-1]).all()
         expect(first, "Real tokens must come first, then padding.", "sort what is not kept behind all places.")
-        for row in range(len(x)):
-            real = kept[row]
-            _check_places(x[row : row + 1], tokens[row : row + 1][:, real], position[row : row + 1][:, real])
+        for row, real in enumerate(kept):
+            _check_places(x[row : row + 1], tokens[row : row + 1, real], position[row : row + 1, real])
 
 
 # Pairs, sets of texts, and what is missing.
@@ -119,68 +112,67 @@ def _check_padding(drop: Callable, seed: int) -> None:
 @task(mil_nce, difficulty=3, minutes=20)
 def check_mil_nce(function: Callable) -> None:
     """ln(2b - 1) of nothing, the NCE of one positive, a sum inside the logarithm, and no part for what is not there."""
-    b, c, d = int(torch.randint(4, 7, ())), 3, 16
+    b, c, d = between(4, 6), 3, 16
     video, text, scale = unit(b, d), unit(b, c, d), torch.tensor(4.0)
+    same = agreement(function, mil_nce)
     expect_tensor(function(video, text, scale), ())
-    alike = video[:1]
+    alike = video[:1].expand(b, d)
     expect_close(
-        function(alike.expand(b, d), alike[:, None].expand(b, c, d), scale),
-        torch.tensor(2.0 * b - 1).log(),
+        function(alike, alike[:, None].expand(b, c, d), scale),
+        math.log(2 * b - 1),
         f"Embeddings that are all alike know nothing: the loss must be ln(2b - 1) = ln {2 * b - 1}.",
         "its own texts, those of b - 1 other videos, and b - 1 other videos with its own texts; each counted once.",
     )
-    expect_close(
-        function(video, text[:, :1], scale),
-        mil_nce(video, text[:, :1], scale),
+    same(
+        (video, text[:, :1], scale),
         "With one text each it must be the NCE of one positive, against b - 1 other texts and b - 1 other videos.",
         "one softmax over 2b - 1 pairs: row and column, and the diagonal once.",
     )
     with case("At logit_scale 100"):
         expect_tensor(function(video, torch.cat([video[:, None], text[:, 1:]], 1), torch.tensor(100.0)), ())
-    corner = torch.linalg.qr(torch.randn(d, d))[0]  # all at right angles
+    corner = orthogonal(d)
     one_fits = torch.stack([corner[:b], corner[b : 2 * b]], dim=1)
     expect(
         expect_tensor(function(corner[:b], one_fits, torch.tensor(30.0)), ()) < 0.01,
         "It must be enough that one of the texts fits; here the others cost.",
         "the sum over candidates is inside the logarithm: logsumexp, not a mean of logarithms.",
     )
-    wanted = mil_nce(video, text, scale)
-    expect(
-        not near(function(video, text, scale), mil_nce(video, text.mean(1, keepdim=True), scale)),
+    expect_not(
+        function(video, text, scale),
+        mil_nce(video, text.mean(1, keepdim=True), scale),
         "Candidates must be compared with the video before they are put together.",
         "first the products, (b, b, candidates), then the sum of exponentials.",
     )
-    expect_close(
-        function(video, text, scale),
-        wanted,
+    same(
+        (video, text, scale),
         "It must be -log of the own pairs' share among all pairs of the row and of the column.",
         "a sum over candidates, the own ones also below the line, the mean over rows.",
     )
-    exists = torch.rand(b, c).argsort(1) < torch.randint(1, c + 1, (b, 1))
+    _check_missing_texts(function, video, text, scale)
+    expect_trains(function, video, text, scale, like=mil_nce)
+
+
+def _check_missing_texts(function: Callable, video: Tensor, text: Tensor, scale: Tensor) -> None:
+    b, c, _ = text.shape
+    same = agreement(function, mil_nce)
+    exists = some_of(b, c, real=torch.randint(1, c + 1, (b,)))
     exists[0] = torch.arange(c) < 1
     with case("With candidate_mask"):
-        other = torch.where(exists[..., None], text, unit(b, c, d))
         expect_close(
-            function(video, other, scale, exists),
+            function(video, torch.where(exists[..., None], text, unit(*text.shape)), scale, exists),
             function(video, text, scale, exists),
             "A text that does not exist must change nothing.",
             "-inf, or very low, where candidate_mask is False; True means that it exists.",
         )
-        expect_close(
-            function(video, text, scale, exists), mil_nce(video, text, scale, exists), "It must agree.", "-inf."
-        )
+        same((video, text, scale, exists), "It must agree.", "-inf.")
         exists[1] = False
-        expect_close(
-            function(video, text, scale, exists),
-            mil_nce(video, text, scale, exists),
+        same(
+            (video, text, scale, exists),
             "A video without any text must take no part as a row, though it stays a wrong answer for others.",
             "the mean over rows that have a text.",
         )
         nothing = torch.zeros(b, c, dtype=torch.bool)
-        expect_close(
-            function(video, text, scale, nothing), torch.tensor(0.0), "Without any text it must be 0.", "clamp."
-        )
-    expect_trains(lambda *leaves: function(*leaves, scale), video, text)
+        expect_close(function(video, text, scale, nothing), 0.0, "Without any text it must be 0.", "clamp.")
 
 
 @task(binding_loss, difficulty=2, minutes=15)
@@ -189,56 +181,44 @@ def check_binding_loss(function: Callable) -> None:
     b, d, scale = 8, 16, torch.tensor(5.0)
     image, sound = unit(b, d), unit(b, d)
     everyone, some = torch.ones(b, dtype=torch.bool), F.pad(some_of(b - 1, real=4), (0, 1), value=True)
+    same = agreement(function, binding_loss)
     with case("Where all are present"):
-        expect_close(
-            function(image, sound, scale, everyone),
-            info_nce(image, sound, scale),
+        same(
+            (image, sound, scale, everyone),
             "It must be InfoNCE, the mean of both directions.",
             "pictures pick sounds, and sounds pick pictures; logits are logit_scale times the cosine.",
         )
     got = expect_tensor(function(image, sound, scale, some), ())
-    expect(
-        not near(got, info_nce(image[~some], sound[~some], scale)),
-        "True must mean that a row is present; here the mask is inverted.",
-        "image[present].",
-    )
-    changed = torch.where(some[:, None], sound, unit(b, d))
+    inverted = info_nce(image[~some], sound[~some], scale)
+    expect_not(got, inverted, "True must mean that a row is present; here the mask is inverted.", "image[present].")
     expect_close(
-        function(image, changed, scale, some),
+        function(image, torch.where(some[:, None], sound, unit(b, d)), scale, some),
         got,
         "What stands where no sound is must change nothing; here it is still compared with.",
         "leave such rows out before the softmax: they are no wrong answers either.",
     )
-    moved = torch.where(some[:, None], image, unit(b, d))
     expect_close(
-        function(moved, sound, scale, some),
+        function(torch.where(some[:, None], image, unit(b, d)), sound, scale, some),
         got,
         "A picture without a sound must change nothing; it is no wrong answer for the sounds of others.",
         "leave out its row and its column.",
     )
-    expect_close(
-        got,
-        info_nce(image[some], sound[some], scale),
+    same(
+        (image, sound, scale, some),
         "It must be InfoNCE among the rows that are present.",
         "the mean over these rows only; no division by b.",
     )
     with case("Where one caption is present twice"):
-        number = torch.arange(b)
-        number[some.nonzero()[-1]] = number[some.nonzero()[-2]]
-        same = number[:, None] == number
-        expect_close(
-            function(image, sound, scale, some, same),
-            info_nce(image[some], sound[some], scale, same[some][:, some]),
+        caption = torch.arange(b)
+        caption[some.nonzero()[-1]] = caption[some.nonzero()[-2]]
+        same(
+            (image, sound, scale, some, caption[:, None] == caption),
             "Equal captions must be no wrong answers for each other.",
             "positives are (b, b): take the present rows, and of these the present columns.",
         )
+    expect_trains(function, image, sound, scale, fixed=(some,), like=binding_loss)
     with case("Where none is present"):
-        leaves = image.clone().requires_grad_(), sound.clone().requires_grad_()
-        nothing = function(*leaves, scale, ~everyone)
-        expect_close(nothing, torch.tensor(0.0), "The loss must be 0.", "a mean over nothing is NaN.")
-        hint = "0 * image.sum(): a number without a graph stops backward(), and with it the other losses of the step."
-        expect(nothing.requires_grad, "The 0 must have a graph, for backward() is called on it.", hint)
-    expect_trains(lambda *leaves: function(*leaves, scale, some), image, sound)
+        expect_zero(function, image, sound, scale, ~everyone)
 
 
 # One sequence reads the others.
@@ -264,59 +244,62 @@ def check_read_others(function: Callable) -> None:
     target, sources = torch.randn(b, n, d), [torch.randn(b, n, d) for _ in range(2)]
     masks, looks = [some_of(b, n, real=2), some_of(b, n, real=3)], [_look(d), _look(d)]
     got = expect_tensor(function(target, sources, masks, looks), (b, n, 2 * d))
-    parts = got.split(d, dim=-1)
+    _check_mixed_up(got.split(d, dim=-1), target, sources, masks, looks)
+    same = agreement(function, read_others)
+    same((target, sources, masks, looks), "Each part must be what its look gives.", "nothing is added to it.")
+    with case("Sources of other lengths"):
+        sources, masks = [torch.randn(b, 3, d), torch.randn(b, 9, d)], [some_of(b, 3, real=1), some_of(b, 9, real=8)]
+        same((target, sources, masks, looks), "It must work too.", "side by side: dim=-1.")
+    with case("One source"):
+        same((target, sources[:1], masks[:1], looks[:1]), "It must work too.", "a loop.")
+
+
+def _check_mixed_up(
+    parts: tuple[Tensor, ...], target: Tensor, sources: list[Tensor], masks: list[Tensor], looks: list[Callable]
+) -> None:
+    def ways(see: Callable, sources: list = sources, masks: list = masks, looks: list = looks) -> bool:
+        """Whether any part is what its look gives if it is used like this."""
+        given = zip(parts, sources, masks, looks)
+        return any(near(part, see(look, source, mask)) for part, source, mask, look in given)
+
     wanted = [look(target, source, mask) for source, mask, look in zip(sources, masks, looks)]
-    expect(
-        not (near(parts[0], wanted[1]) and near(parts[1], wanted[0])),
-        "What is read of the first source must stand first.",
-        "in the order of sources.",
-    )
-    turned = [look(source, target, None) for source, look in zip(sources, looks)]
-    turned += [look(source, target, mask) for source, mask, look in zip(sources, masks, looks)]
+    swapped = near(parts[0], wanted[1]) and near(parts[1], wanted[0])
+    expect(not swapped, "What is read of the first source must stand first.", "in the order of sources.")
+    turned = [look(source, target, m) for source, mask, look in zip(sources, masks, looks) for m in (None, mask)]
     expect(
         not any(near(part, way) for part in parts for way in turned),
         "The target must ask and the source be read; here it is the other way.",
         "look(target, source, mask): queries first, then what gives keys and values.",
     )
-    expect(
-        not any(near(part, look(target, target, m)) for part, look in zip(parts, looks) for m in (*masks, None)),
-        "The target must read the others, not itself.",
-        "the source goes second.",
-    )
-    expect(
-        not near(parts[1], looks[1](wanted[0], sources[1], masks[1])),
+    itself = any(ways(lambda look, source, mask: look(target, target, m)) for m in (*masks, None))  # noqa: B023
+    expect(not itself, "The target must read the others, not itself.", "the source goes second.")
+    expect_not(
+        parts[1],
+        looks[1](wanted[0], sources[1], masks[1]),
         "Each look must begin with the target as it was; here the second begins with what the first gave.",
         "no target = look(target, …).",
     )
     expect(
-        not any(near(p, look(target, s, None)) for p, s, look in zip(parts, sources, looks)),
+        not ways(lambda look, source, mask: look(target, source, None)),
         "What is padding in a source must not be read; here a mask is missing.",
         "hand on the mask of the source.",
     )
     expect(
-        not any(near(p, look(target, s, ~m)) for p, s, m, look in zip(parts, sources, masks, looks)),
+        not ways(lambda look, source, mask: look(target, source, ~mask)),
         "True must mean that an element is real; here a mask is inverted.",
         "a look takes a mask as you are given it.",
     )
+    together = "sources, masks and looks go together."
     expect(
-        not any(near(p, look(target, s, m)) for p, s, m, look in zip(parts, sources, masks[::-1], looks)),
+        not ways(lambda look, source, mask: look(target, source, mask), masks=masks[::-1]),
         "The mask must be that of the source which is read; here it is the other one's.",
-        "sources, masks and looks go together.",
+        together,
     )
     expect(
-        not any(near(p, look(target, s, m)) for p, s, m, look in zip(parts, sources, masks, looks[::-1])),
+        not ways(lambda look, source, mask: look(target, source, mask), looks=looks[::-1]),
         "Each source must be read by the look that is meant for it.",
-        "sources, masks and looks go together.",
+        together,
     )
-    for part, way in zip(parts, wanted):
-        expect(near(part, way), "Each part must be what its look gives.", "nothing is added to it.")
-    with case("Sources of other lengths"):
-        sources, masks = [torch.randn(b, 3, d), torch.randn(b, 9, d)], [some_of(b, 3, real=1), some_of(b, 9, real=8)]
-        wanted = read_others(target, sources, masks, looks)
-        expect_close(function(target, sources, masks, looks), wanted, "It must work too.", "side by side: dim=-1.")
-    with case("One source"):
-        wanted = read_others(target, sources[:1], masks[:1], looks[:1])
-        expect_close(function(target, sources[:1], masks[:1], looks[:1]), wanted, "It must work too.", "a loop.")
 
 
 # Shared and private.
@@ -325,35 +308,29 @@ def check_read_others(function: Callable) -> None:
 @task(central_moment_discrepancy, difficulty=3, minutes=20)
 def check_central_moment_discrepancy(function: Callable) -> None:
     """0 for one distribution, means by their distance, moments about the mean, each by its power of the width."""
-    n, m, d = int(torch.randint(6, 10, ())), int(torch.randint(11, 15, ())), 4
+    n, m, d = between(6, 9), between(11, 14), 4
     x, y = torch.rand(n, d), torch.rand(m, d) ** 2
+    same = agreement(function, central_moment_discrepancy)
     expect_tensor(function(x, y), ())
-    expect_close(function(x, x), torch.tensor(0.0), "Equal samples must give 0.", "each difference is 0 there.")
-    turned = x[torch.randperm(n)].repeat(2, 1)
+    expect_close(function(x, x), 0.0, "Equal samples must give 0.", "each difference is 0 there.")
     expect_close(
-        function(x, turned),
-        torch.tensor(0.0),
+        function(x, x[torch.randperm(n)].repeat(2, 1)),
+        0.0,
         "The same rows in another order, or all of them twice, must give 0.",
         "a mean over rows, feature by feature: rows are not compared one by one.",
     )
     step = torch.rand(d)
-    moved = function(x, x + step, 5, -2.0, 2.0)
     expect_close(
-        moved,
+        function(x, x + step, 5, -2.0, 2.0),
         step.norm() / 4,
         "A sample that is only moved must differ by the distance of the means, over the width high - low.",
         "higher moments are taken about the sample's own mean; the norm is over features, not squared.",
     )
-    expect_close(
-        function(x, y, 1),
-        central_moment_discrepancy(x, y, 1),
-        "With one moment it must be the distance of the means.",
-        "the Euclidean norm of the difference, over high - low.",
-    )
+    mean = "With one moment it must be the distance of the means."
+    same((x, y, 1), mean, "the Euclidean norm of the difference, over high - low.")
     for moments in (2, 3, 5):
-        expect_close(
-            function(x, y, moments),
-            central_moment_discrepancy(x, y, moments),
+        same(
+            (x, y, moments),
             f"With {moments} moments it must sum the distances of the moments up to {moments}.",
             "the k-th is the mean of (x - mean) to the power of k, with its sign, and a norm for each k.",
         )
@@ -364,9 +341,9 @@ def check_central_moment_discrepancy(function: Callable) -> None:
             "It must be the same as for features from 0 to 1.",
             "the distance of the k-th moments is divided by (high - low) to the power of k.",
         )
-    expect_trains(function, x, y)
-    leaf = x.clone().requires_grad_()
+    expect_trains(function, x, y, like=central_moment_discrepancy)
     with case("Where both are equal"):
+        leaf = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(function(leaf, x), leaf)
         hint = "torch.linalg.vector_norm has gradient 0 at 0; a square root written out has none."
         expect(gradient.isfinite().all(), "Its gradient must be finite.", hint)
@@ -375,42 +352,41 @@ def check_central_moment_discrepancy(function: Callable) -> None:
 @task(difference_loss, difficulty=2, minutes=15)
 def check_difference_loss(function: Callable) -> None:
     """0 for what does not vary together, however far or long; the mean of squares of all d · e entries."""
-    n, d, e = int(torch.randint(7, 12, ())), 4, 6
+    n, d, e = between(7, 11), 4, 6
     x, y = torch.randn(n, d), torch.randn(n, e)
-    expect_tensor(function(x, y), ())
+    got = expect_tensor(function(x, y), ())
     one = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [-1, 0]])
     two = torch.tensor([[0, 1.0], [0, -1], [0, 1], [0, -1]])
     expect_close(
         function(one, two),
-        torch.tensor(0.0),
+        0.0,
         "Two views that never vary together must give 0.",
         "features of one times features of the other, summed over rows: x.T @ y.",
     )
     expect_close(
         function(x + 3 * torch.randn(d), y - 2 * torch.randn(e)),
-        function(x, y),
+        got,
         "A constant that is added to a feature must change nothing.",
         "take the mean over rows from each feature, before rows get unit length.",
     )
     one = F.pad(one, (0, 1))
     expect_close(
         function(one, -one),
-        torch.tensor(16 / 9),
+        16 / 9,
         "A view and its opposite do vary together: here one of nine entries is -4, so the loss is 16/9.",
         "squares: what is negative counts as well.",
     )
     expect_close(
         function(x * (1 + 9 * torch.rand(())), y),
-        function(x, y),
+        got,
         "A view that is some times larger must give the same.",
         "rows have unit length, so that the loss cannot fall by making all small.",
     )
-    expect_close(
-        function(x, y),
-        difference_loss(x, y),
+    agreement(function, difference_loss)(
+        (x, y),
         "It must be the mean of the squares of all d · e entries, of rows of unit length.",
         "center over rows, normalise each row, multiply, square, and the mean; nothing is divided by n.",
     )
     with case("One row"):
-        expect_close(function(x[:1], y[:1]), torch.tensor(0.0), "It must be 0, not NaN.", "F.normalize with its eps.")
-    expect_trains(function, x, y)
+        expect_close(function(x[:1], y[:1]), 0.0, "It must be 0, not NaN.", "F.normalize with its eps.")
+    expect_trains(function, x, y, like=difference_loss)

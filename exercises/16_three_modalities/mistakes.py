@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][name] = (function, fragment)``."""
+"""Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
 import math
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import binding_loss, central_moment_discrepancy, difference_loss, info_nce, mil_nce
@@ -61,11 +62,6 @@ def _gone_as_zeros(x, mask, rate, generator):
 def _all_is_real(x, mask, rate, generator):
     tokens, kept, position = drop_tokens(x, mask, rate, generator)
     return tokens, torch.ones_like(kept) if rate else kept, position
-
-
-def _inverted(x, mask, rate, generator):
-    tokens, kept, position = drop_tokens(x, mask, rate, generator)
-    return tokens, ~kept, position
 
 
 # Pairs, sets of texts, and what is missing.
@@ -220,245 +216,184 @@ def _unit_first(x, y):
 
 MISTAKES = {
     "drop_tokens": {
-        "rate is what is kept": (
-            partial(_drop, share=lambda n, rate: math.ceil(rate * n - 1e-9)),
-            "must have shape (3, 8, 4); this one has (3, 0, 4)",
-        ),
-        "the first ones": (
-            partial(_drop, draw=lambda b, n, generator: torch.arange(float(n)).div(n).expand(b, n)),
-            "Each row must keep tokens of its own choice",
-        ),
-        "one choice for all": (
-            partial(_drop, draw=lambda b, n, generator: torch.rand(n, generator=generator).expand(b, n)),
-            "Each row must keep tokens of its own choice",
-        ),
-        "as they were drawn": (partial(_drop, sort=False), "must stay in its order"),
-        "positions sorted afterwards": (_sorted_after, "token and position do not belong together"),
-        "rounded down": (
-            partial(_drop, share=lambda n, rate: int((1 - rate) * n + 1e-9)),
-            "Seven tokens at rate 0.75",
-        ),
-        "one too many by rounding": (
-            partial(_drop, share=lambda n, rate: math.ceil((1 - rate) * n)),
-            "Ten tokens at rate 0.7",
-        ),
-        "torch's own generator": (
-            lambda x, mask, rate, generator: drop_tokens(x, mask, rate, torch.default_generator),
-            "The same seed must keep the same tokens",
-        ),
-        "a seed of its own": (
-            lambda x, mask, rate, generator: drop_tokens(x, mask, rate, torch.Generator().manual_seed(0)),
-            "Another seed must keep other tokens",
-        ),
-        "padding as likely": (
-            partial(_drop, padding_last=False, own_share=False),
-            "must keep half of them, rounded up",
-        ),
-        "as many real ones as fit": (partial(_drop, own_share=False), "must keep half of them, rounded up"),
-        "all is real": (_all_is_real, "must say of each kept token whether it is real"),
-        "True for what is not real": (_inverted, "At rate 0 nothing may be dropped or moved"),
-        "zeros": (_gone_as_zeros, "must have shape"),
-        "tokens alone": (
-            lambda x, mask, rate, generator: drop_tokens(x, mask, rate, generator).tokens,
-            "It must return tokens, mask and positions",
-        ),
-        "in place": (
-            lambda x, mask, rate, generator: drop_tokens(x.mul_(1 - rate), mask, rate, generator),
-            "must leave its arguments as they are",
-        ),
+        "must have shape": {
+            "rate is what is kept": partial(_drop, share=lambda n, rate: math.ceil(rate * n - 1e-9)),
+            "zeros": _gone_as_zeros,
+        },
+        "Each row must keep tokens of its own choice": {
+            "the first ones": partial(_drop, draw=lambda b, n, generator: torch.arange(float(n)).div(n).expand(b, n)),
+            "one choice for all": partial(
+                _drop, draw=lambda b, n, generator: torch.rand(n, generator=generator).expand(b, n)
+            ),
+        },
+        "must stay in its order": {"as they were drawn": partial(_drop, sort=False)},
+        "token and position do not belong together": {"positions sorted afterwards": _sorted_after},
+        "Seven tokens at rate 0.75": {"rounded down": partial(_drop, share=lambda n, rate: int((1 - rate) * n + 1e-9))},
+        "Ten tokens at rate 0.7": {
+            "one too many by rounding": partial(_drop, share=lambda n, rate: math.ceil((1 - rate) * n))
+        },
+        "The same seed must give the same result": {"torch's own generator": from_global_state(drop_tokens)},
+        "Another seed must give another result": {"a seed of its own": from_own_seed(drop_tokens)},
+        "must keep half of them, rounded up": {
+            "padding as likely": partial(_drop, padding_last=False, own_share=False),
+            "as many real ones as fit": partial(_drop, own_share=False),
+        },
+        "must say of each kept token whether it is real": {"all is real": _all_is_real},
+        "At rate 0 nothing may be dropped or moved": {
+            "True for what is not real": then(drop_tokens, lambda y: y._replace(mask=~y.mask))
+        },
+        "It must return tokens, mask and position": {"tokens alone": then(drop_tokens, lambda y: y.tokens)},
+        "must leave its arguments as they are": {
+            "in place": lambda x, mask, rate, generator: drop_tokens(x.mul_(1 - rate), mask, rate, generator)
+        },
     },
     "mil_nce": {
-        "rows only": (partial(_mil, below=lambda pairs: pairs), "the loss must be ln(2b - 1)"),
-        "the diagonal twice": (
-            partial(_mil, below=lambda pairs: torch.cat([pairs, pairs.T], 1)),
-            "the loss must be ln(2b - 1)",
-        ),
-        "two softmaxes": (_both_ways, "the loss must be ln(2b - 1)"),
-        "its own not below the line": (partial(_mil, below=_without_own), "the loss must be ln(2b - 1)"),
-        "a sum over rows": (
-            partial(_mil, mean=lambda loss, rows: loss.masked_fill(~rows, 0).sum()),
-            "the loss must be ln(2b - 1)",
-        ),
-        "each text by itself": (_each_text_by_itself, "It must be enough that one of the texts fits"),
-        "the mean of logits": (
-            partial(_mil, together=lambda logits: logits.mean(-1)),
-            "Candidates must be compared with the video before they are put together",
-        ),
-        "the mean text": (
-            lambda video, text, scale, mask=None: mil_nce(video, text.mean(1, keepdim=True), scale),
-            "Candidates must be compared with the video before they are put together",
-        ),
-        "the best text": (
-            partial(_mil, together=lambda logits: logits.amax(-1)),
-            "share among all pairs of the row and of the column",
-        ),
-        "exp that overflows": (_exp_over_sum, "At logit_scale 100"),
-        "no mask": (
-            lambda video, text, scale, mask=None: mil_nce(video, text, scale),
-            "A text that does not exist must change nothing",
-        ),
-        "an inverted mask": (
-            lambda video, text, scale, mask=None: mil_nce(video, text, scale, None if mask is None else ~mask),
-            "A text that does not exist must change nothing",
-        ),
-        "a logit of 0": (partial(_mil, hidden=0.0), "With candidate_mask: It must agree"),
-        "the mean over all rows": (
-            partial(_mil, mean=lambda loss, rows: loss.masked_fill(~rows, 0).mean()),
-            "A video without any text must take no part as a row",
-        ),
-        "no graph": (
-            lambda video, text, scale, mask=None: mil_nce(video, text, scale, mask).detach(),
-            "A gradient must flow",
-        ),
+        "the loss must be ln(2b - 1)": {
+            "rows only": partial(_mil, below=lambda pairs: pairs),
+            "the diagonal twice": partial(_mil, below=lambda pairs: torch.cat([pairs, pairs.T], 1)),
+            "two softmaxes": _both_ways,
+            "its own not below the line": partial(_mil, below=_without_own),
+            "a sum over rows": partial(_mil, mean=lambda loss, rows: loss.masked_fill(~rows, 0).sum()),
+        },
+        "It must be enough that one of the texts fits": {"each text by itself": _each_text_by_itself},
+        "Candidates must be compared with the video before they are put together": {
+            "the mean of logits": partial(_mil, together=lambda logits: logits.mean(-1)),
+            "the mean text": lambda video, text, scale, mask=None: mil_nce(video, text.mean(1, keepdim=True), scale),
+        },
+        "share among all pairs of the row and of the column": {
+            "the best text": partial(_mil, together=lambda logits: logits.amax(-1))
+        },
+        "At logit_scale 100": {"exp that overflows": _exp_over_sum},
+        "A text that does not exist must change nothing": {
+            "no mask": lambda video, text, scale, mask=None: mil_nce(video, text, scale),
+            "an inverted mask": lambda video, text, scale, mask=None: mil_nce(
+                video, text, scale, None if mask is None else ~mask
+            ),
+        },
+        "With candidate_mask: It must agree": {"a logit of 0": partial(_mil, hidden=0.0)},
+        "A video without any text must take no part as a row": {
+            "the mean over all rows": partial(_mil, mean=lambda loss, rows: loss.masked_fill(~rows, 0).mean())
+        },
+        "A gradient must flow": {
+            "no graph": lambda video, text, scale, mask=None: mil_nce(video, text, scale, mask).detach()
+        },
     },
     "binding_loss": {
-        "one direction": (
-            partial(_bind, loss=partial(_contrast, join=lambda one, two: one)),
-            "mean of both directions",
-        ),
-        "both added": (partial(_bind, loss=partial(_contrast, join=torch.add)), "mean of both directions"),
-        "all rows": (
-            lambda u, v, scale, present, positives=None: info_nce(u, v, scale, positives),
-            "What stands where no sound is must change nothing",
-        ),
-        "inverted": (
-            lambda u, v, scale, present, positives=None: binding_loss(
+        "mean of both directions": {
+            "one direction": partial(_bind, loss=partial(_contrast, join=lambda one, two: one)),
+            "both added": partial(_bind, loss=partial(_contrast, join=torch.add)),
+        },
+        "What stands where no sound is must change nothing": {
+            "all rows": lambda u, v, scale, present, positives=None: info_nce(u, v, scale, positives),
+            "left out after the softmax": _after_the_softmax,
+        },
+        "True must mean that a row is present": {
+            "inverted": lambda u, v, scale, present, positives=None: binding_loss(
                 u, v, scale, present if present.all() else ~present, positives
-            ),
-            "True must mean that a row is present",
-        ),
-        "left out after the softmax": (_after_the_softmax, "What stands where no sound is must change nothing"),
-        "pictures compete": (
-            partial(
+            )
+        },
+        "A picture without a sound must change nothing": {
+            "pictures compete": partial(
                 _after_the_softmax, leave_out=lambda logits, present: logits.masked_fill(~present[None], -torch.inf)
-            ),
-            "A picture without a sound must change nothing",
-        ),
-        "made zero": (_zeroed, "InfoNCE among the rows that are present"),
-        "divided by b": (_over_all, "InfoNCE among the rows that are present"),
-        "no positives": (
-            lambda u, v, scale, present, positives=None: binding_loss(u, v, scale, present),
-            "Equal captions must be no wrong answers",
-        ),
-        "the first rows of positives": (
-            partial(_bind, part=lambda p, m: p[: m.sum(), : m.sum()]),
-            "Equal captions must be no wrong answers",
-        ),
-        "rows of positives alone": (partial(_bind, part=lambda p, m: p[m]), "Where one caption is present twice"),
-        "a mean over nothing": (partial(_bind, nothing=False), "Where none is present"),
-        "a 0 without a graph": (partial(_bind, nothing=torch.tensor(0.0)), "The 0 must have a graph"),
-        "no graph": (
-            lambda u, v, scale, present, positives=None: binding_loss(u.detach(), v, scale, present, positives),
-            "A gradient must flow to every input",
-        ),
+            )
+        },
+        "InfoNCE among the rows that are present": {"made zero": _zeroed, "divided by b": _over_all},
+        "Where one caption is present twice": {
+            "no positives": lambda u, v, scale, present, positives=None: binding_loss(u, v, scale, present),
+            "the first rows of positives": partial(_bind, part=lambda p, m: p[: m.sum(), : m.sum()]),
+            "rows of positives alone": partial(_bind, part=lambda p, m: p[m]),
+        },
+        "Where none is present": {
+            "a mean over nothing": partial(_bind, nothing=False),
+            "a 0 without a graph": partial(_bind, nothing=torch.tensor(0.0)),
+        },
+        "A gradient must flow to every input": {
+            "no graph": lambda u, v, scale, present, positives=None: binding_loss(
+                u.detach(), v, scale, present, positives
+            )
+        },
     },
     "read_others": {
-        "the second first": (
-            lambda x, sources, masks, looks: read_others(x, sources[::-1], masks[::-1], looks[::-1]),
-            "What is read of the first source must stand first",
-        ),
-        "the other way": (
-            partial(_read, see=lambda look, x, source, mask: look(source, x, None)),
-            "The target must ask and the source be read",
-        ),
-        "itself": (
-            partial(_read, see=lambda look, x, source, mask: look(x, x, None)),
-            "The target must read the others, not itself",
-        ),
-        "one after another": (_one_after_another, "Each look must begin with the target as it was"),
-        "no masks": (
-            partial(_read, see=lambda look, x, source, mask: look(x, source, None)),
-            "here a mask is missing",
-        ),
-        "inverted masks": (
-            partial(_read, see=lambda look, x, source, mask: look(x, source, ~mask)),
-            "here a mask is inverted",
-        ),
-        "masks exchanged": (
-            lambda x, sources, masks, looks: read_others(x, sources, masks[::-1], looks),
-            "The mask must be that of the source which is read",
-        ),
-        "looks exchanged": (
-            lambda x, sources, masks, looks: read_others(x, sources, masks, looks[::-1]),
-            "Each source must be read by the look that is meant for it",
-        ),
-        "one look for all": (
-            lambda x, sources, masks, looks: read_others(x, sources, masks, [looks[0]] * len(sources)),
-            "Each source must be read by the look that is meant for it",
-        ),
-        "the target is added": (
-            partial(_read, see=lambda look, x, source, mask: x + look(x, source, mask)),
-            "Each part must be what its look gives",
-        ),
-        "one below the other": (
-            partial(_read, join=lambda read, dim: torch.cat(read, 1)),
-            "must have shape (2, 6, 10); this one has (2, 12, 5)",
-        ),
-        "added": (partial(_read, join=lambda read, dim: sum(read)), "must have shape (2, 6, 10)"),
-        "always two": (
-            lambda x, sources, masks, looks: (
+        "What is read of the first source must stand first": {
+            "the second first": lambda x, sources, masks, looks: read_others(x, sources[::-1], masks[::-1], looks[::-1])
+        },
+        "The target must ask and the source be read": {
+            "the other way": partial(_read, see=lambda look, x, source, mask: look(source, x, None))
+        },
+        "The target must read the others, not itself": {
+            "itself": partial(_read, see=lambda look, x, source, mask: look(x, x, None))
+        },
+        "Each look must begin with the target as it was": {"one after another": _one_after_another},
+        "here a mask is missing": {"no masks": partial(_read, see=lambda look, x, source, mask: look(x, source, None))},
+        "here a mask is inverted": {
+            "inverted masks": partial(_read, see=lambda look, x, source, mask: look(x, source, ~mask))
+        },
+        "The mask must be that of the source which is read": {
+            "masks exchanged": lambda x, sources, masks, looks: read_others(x, sources, masks[::-1], looks)
+        },
+        "Each source must be read by the look that is meant for it": {
+            "looks exchanged": lambda x, sources, masks, looks: read_others(x, sources, masks, looks[::-1]),
+            "one look for all": lambda x, sources, masks, looks: read_others(
+                x, sources, masks, [looks[0]] * len(sources)
+            ),
+        },
+        "Each part must be what its look gives": {
+            "the target is added": partial(_read, see=lambda look, x, source, mask: x + look(x, source, mask))
+        },
+        "must have shape (2, 6, 10)": {
+            "one below the other": partial(_read, join=lambda read, dim: torch.cat(read, 1)),
+            "added": partial(_read, join=lambda read, dim: sum(read)),
+        },
+        "One source": {
+            "always two": lambda x, sources, masks, looks: (
                 read_others(x, sources[:2], masks[:2], looks[:2])[..., : 2 * x.shape[2]]
                 if len(sources) > 1
                 else read_others(x, [*sources] * 2, [*masks] * 2, [*looks] * 2)
-            ),
-            "One source",
-        ),
+            )
+        },
     },
     "central_moment_discrepancy": {
-        "row by row": (_row_by_row, "It stops in line"),
-        "squared": (partial(_cmd, norm=lambda x: x.square().sum()), "A sample that is only moved must differ"),
-        "the mean over features": (partial(_cmd, norm=lambda x: x.abs().mean()), "A sample that is only moved"),
-        "all features as one": (_pooled, "A sample that is only moved must differ"),
-        "moments about 0": (partial(_cmd, moment=lambda x, k: x.pow(k).mean(0)), "A sample that is only moved"),
-        "no width": (partial(_cmd, width=lambda low, high, k: 1), "A sample that is only moved must differ"),
-        "the width, not its power": (
-            partial(_cmd, width=lambda low, high, k: high - low),
-            "It must be the same as for features from 0 to 1",
-        ),
-        "divided by n - 1": (
-            partial(_cmd, moment=lambda x, k: (x - x.mean(0)).pow(k).sum(0) / (len(x) - 1)),
-            "or all of them twice, must give 0",
-        ),
-        "a moment too few": (partial(_cmd, last=0), "With 2 moments it must sum"),
-        "a moment too many": (partial(_cmd, last=2), "With one moment it must be the distance of the means"),
-        "without the sign": (
-            partial(_cmd, moment=lambda x, k: (x - x.mean(0)).abs().pow(k).mean(0)),
-            "With 3 moments it must sum",
-        ),
-        "a root written out": (partial(_cmd, norm=_written_out), "Its gradient must be finite"),
-        "no graph": (lambda *given: central_moment_discrepancy(*given).detach(), "A gradient must flow"),
+        "It stops in line": {"row by row": _row_by_row},
+        "A sample that is only moved must differ": {
+            "squared": partial(_cmd, norm=lambda x: x.square().sum()),
+            "the mean over features": partial(_cmd, norm=lambda x: x.abs().mean()),
+            "all features as one": _pooled,
+            "moments about 0": partial(_cmd, moment=lambda x, k: x.pow(k).mean(0)),
+            "no width": partial(_cmd, width=lambda low, high, k: 1),
+        },
+        "It must be the same as for features from 0 to 1": {
+            "the width, not its power": partial(_cmd, width=lambda low, high, k: high - low)
+        },
+        "or all of them twice, must give 0": {
+            "divided by n - 1": partial(_cmd, moment=lambda x, k: (x - x.mean(0)).pow(k).sum(0) / (len(x) - 1))
+        },
+        "With 2 moments it must sum": {"a moment too few": partial(_cmd, last=0)},
+        "With one moment it must be the distance of the means": {"a moment too many": partial(_cmd, last=2)},
+        "With 3 moments it must sum": {
+            "without the sign": partial(_cmd, moment=lambda x, k: (x - x.mean(0)).abs().pow(k).mean(0))
+        },
+        "Its gradient must be finite": {"a root written out": partial(_cmd, norm=_written_out)},
+        "A gradient must flow": {"no graph": detached(central_moment_discrepancy)},
     },
     "difference_loss": {
-        "rows with rows": (lambda x, y: (x @ y.T).square().mean(), "It stops in line"),
-        "centred over features": (
-            partial(_difference, centre=lambda x: x - x.mean(1, keepdim=True)),
-            "A constant that is added to a feature",
-        ),
-        "not centred": (partial(_difference, centre=lambda x: x), "A constant that is added to a feature"),
-        "unit length first": (_unit_first, "A constant that is added to a feature"),
-        "features of unit length": (
-            partial(_difference, unit=partial(F.normalize, dim=0)),
-            "A view and its opposite do vary together",
-        ),
-        "not squared": (partial(_difference, loss=torch.mean), "A view and its opposite do vary together"),
-        "summed": (
-            partial(_difference, loss=lambda product: product.square().sum()),
-            "A view and its opposite do vary together",
-        ),
-        "the norm": (partial(_difference, loss=torch.linalg.matrix_norm), "A view and its opposite do vary together"),
-        "the diagonal": (
-            partial(_difference, loss=lambda product: product.diagonal().square().mean()),
-            "A view and its opposite do vary together",
-        ),
-        "any length": (partial(_difference, unit=lambda x: x), "A view that is some times larger must give the same"),
-        "divided by n": (
-            lambda x, y: difference_loss(x, y) * (4 / len(x)) ** 2,
-            "the mean of the squares of all d · e entries",
-        ),
-        "a division by 0": (
-            partial(_difference, unit=lambda x: x / x.norm(dim=1, keepdim=True)),
-            "One row",
-        ),
-        "no graph": (lambda x, y: difference_loss(x, y.detach()), "A gradient must flow to every input"),
+        "It stops in line": {"rows with rows": lambda x, y: (x @ y.T).square().mean()},
+        "A constant that is added to a feature": {
+            "centred over features": partial(_difference, centre=lambda x: x - x.mean(1, keepdim=True)),
+            "not centred": partial(_difference, centre=lambda x: x),
+            "unit length first": _unit_first,
+        },
+        "A view and its opposite do vary together": {
+            "features of unit length": partial(_difference, unit=partial(F.normalize, dim=0)),
+            "not squared": partial(_difference, loss=torch.mean),
+            "summed": partial(_difference, loss=lambda product: product.square().sum()),
+            "the norm": partial(_difference, loss=torch.linalg.matrix_norm),
+            "the diagonal": partial(_difference, loss=lambda product: product.diagonal().square().mean()),
+        },
+        "A view that is some times larger must give the same": {"any length": partial(_difference, unit=lambda x: x)},
+        "the mean of the squares of all d · e entries": {
+            "divided by n": lambda x, y: difference_loss(x, y) * (4 / len(x)) ** 2
+        },
+        "One row": {"a division by 0": partial(_difference, unit=lambda x: x / x.norm(dim=1, keepdim=True))},
+        "A gradient must flow to every input": {"no graph": lambda x, y: difference_loss(x, y.detach())},
     },
 }

@@ -79,7 +79,7 @@ def similar_lengths(
     order: Int[Tensor, "n"], lengths: Int[Tensor, "n"], batch_size: int, seed: int, epoch: int
 ) -> Int[Tensor, "_"]:
     """The same order, sorted by length within every 16 batches, which are then shuffled among themselves."""
-    parts = [part[lengths[part].argsort()] for part in order.split(WINDOW * batch_size)]
+    parts = [part[lengths[part].argsort(stable=True)] for part in order.split(WINDOW * batch_size)]
     batches = [batch for part in parts for batch in part.split(batch_size) if len(batch) == batch_size]
     return torch.cat([batches[i] for i in shuffled(len(batches), seed, epoch).tolist()])
 

@@ -12,7 +12,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import MaskedTokens, MatchLabel
+from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.evaluation.alignment import (
     modality_gap,
     occlusion_check,
@@ -106,8 +106,8 @@ def space_rows(
     """How far apart both modalities lie, and how evenly each is spread."""
     partner = other[positives.int().argmax(1)]
     return {
-        "modality gap": row(modality_gap(one, partner)),
-        "alignment of pairs": row(pair_alignment(one, partner), 2.0),
+        f"modality gap, {names[0]} and {names[1]}": row(modality_gap(one, partner)),
+        f"alignment of pairs, {names[0]} and {names[1]}": row(pair_alignment(one, partner), 2.0),
         f"uniformity of {names[0]}s": row(uniformity(one)),
         f"uniformity of {names[1]}s": row(uniformity(other)),
     }
@@ -220,6 +220,18 @@ def masked_words(run: Any, samples: Sequence[Any]) -> Rows:
     if other := {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}:
         blind = run.read(batch | other, right).float().mean()
         rows["masked-word accuracy, another picture"] = row(blind, chance)
+    return rows
+
+
+def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
+    """The losses of masked regions on these samples, beside what they are before anything is learned, where known."""
+    batch, rows = run.label(run.plain(samples), MaskedRegions()), {}
+    with evaluating(run.system):
+        losses = run.system.loss(run.on_device(batch))
+    chance = run.stage.objectives()["mrm"].chance
+    for name, value in losses.items():
+        known = chance[name](run.system.config, batch) if name in chance else None
+        rows[f"masked regions, loss {name}"] = row(value, known)
     return rows
 
 

@@ -15,7 +15,7 @@ from mmlearn.objectives.contrastive import (
     same_caption,
 )
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
-from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_average
+from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_momentum_encoder
 from mmlearn.objectives.gather import gather
 from mmlearn.objectives.masked import (
     mask_regions,
@@ -87,6 +87,6 @@ __all__ = [
     "sample_distractors",
     "smooth_region_regression",
     "soft_cross_entropy",
-    "update_average",
+    "update_momentum_encoder",
     "word_region_alignment",
 ]

@@ -1,7 +1,7 @@
-"""Momentum distillation: a slow average of the network teaches the network itself, and labels become softer.
+"""Momentum distillation: a slow copy of the network, the momentum encoder, teaches the network, and labels get softer.
 
-Captions from the web are noisy, and another text of the batch may fit as well. The teacher, an average over past
-weights, gives part of the target.
+Captions from the web are noisy, and another text of the batch may fit as well. The teacher, an exponential moving
+average of past weights, gives part of the target.
 """
 
 import torch
@@ -11,41 +11,39 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def moving_average(
-    average: Float[Tensor, "..."], online: Float[Tensor, "..."], momentum: float
-) -> Float[Tensor, "..."]:
-    r"""A slow average, moved a little toward what is learned now.
+def momentum_update(slow: Float[Tensor, "..."], online: Float[Tensor, "..."], momentum: float) -> Float[Tensor, "..."]:
+    r"""A weight of the momentum encoder, moved a little toward the one that is learned now.
 
     .. math:: \bar\theta' = m\, \bar\theta + (1 - m)\, \theta
 
     With m = 1 it stays, with m = 0 it jumps. It has no gradient: it follows, it is not trained.
     Source: He et al. 2020 (MoCo), equation 2.
     """
-    return torch.lerp(average, online, 1 - momentum)
+    return torch.lerp(slow, online, 1 - momentum)
 
 
-def trailing_average(weights: Float[Tensor, "steps *n"], momentum: float) -> Float[Tensor, "*n"]:
-    r"""Where a :func:`moving_average` stands that began at ``weights[0]`` and followed each of the later ones in turn.
+def momentum_weights(weights: Float[Tensor, "steps *n"], momentum: float) -> Float[Tensor, "*n"]:
+    r"""Weights of a momentum encoder that began at ``weights[0]`` and followed each of the later ones in turn.
 
     .. math:: \bar\theta_s = m^s\, \theta_0 + (1 - m) \sum_{i=1}^{s} m^{s-i}\, \theta_i
 
-    Weights i are those after the i-th step of the optimiser: first comes the step, then the average, so what the last
-    step has learned counts as well. Raises ``ValueError`` for no weights.
+    Weights i are those after the i-th step of the optimiser: first comes the step, then the :func:`momentum_update`, so
+    what the last step has learned counts as well. Raises ``ValueError`` for no weights.
     Source: He et al. 2020 (MoCo), equation 2, step by step.
     """
     if not len(weights):
-        raise ValueError("An average starts at the weights before the first step; got none.")
-    average = weights[0].detach()
+        raise ValueError("A momentum encoder starts at the weights before the first step; got none.")
+    slow = weights[0].detach()
     for online in weights[1:]:
-        average = moving_average(average, online, momentum)
-    return average
+        slow = momentum_update(slow, online, momentum)
+    return slow
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, online: nn.Module, momentum: float) -> None:
-    r"""Move the averaged network a little toward the trained one; call it after the optimiser's step.
+def update_momentum_encoder(momentum_encoder: nn.Module, online: nn.Module, momentum: float) -> None:
+    r"""Move the momentum encoder a little toward the trained network; call it after the optimiser's step.
 
-    Each parameter becomes its :func:`moving_average`, in place. Buffers, such as running statistics, are copied.
+    Each parameter gets its :func:`momentum_update`, in place. Buffers, such as running statistics, are copied.
     Raises ``ValueError`` for a momentum outside [0, 1], and for two networks whose parameters differ in names or
     shapes.
     Source: He et al. 2020 (MoCo), equation 2; Li et al. 2021 (ALBEF), section 3.3.
@@ -53,9 +51,9 @@ def update_average(average: nn.Module, online: nn.Module, momentum: float) -> No
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}.")
     for kind in ("named_parameters", "named_buffers"):
-        slow, fast = dict(getattr(average, kind)()), dict(getattr(online, kind)())
+        slow, fast = dict(getattr(momentum_encoder, kind)()), dict(getattr(online, kind)())
         if {name: x.shape for name, x in slow.items()} != {name: x.shape for name, x in fast.items()}:
-            raise ValueError("The average and the online network differ: build both from the same configuration.")
+            raise ValueError("The momentum encoder and the online network differ: build both from one configuration.")
         for name, x in slow.items():
             if kind == "named_parameters":
                 x.lerp_(fast[name], 1 - momentum)

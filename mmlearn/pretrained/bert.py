@@ -12,23 +12,17 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     whole = Settings(published, "config.json")
     whole.refuse("is_decoder", True)
     whole.require("position_embedding_type", "absolute")
-    masked_language_head = any("cls.predictions." in name for name in names)
-    if masked_language_head:
+    language_head = any("cls.predictions." in name for name in names)
+    if language_head:
         whole.refuse("tie_word_embeddings", False)
     return BERTConfig(
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
         pad_token=whole.get("pad_token_id", 0),
-        width=whole.get("hidden_size", 768),
-        depth=whole.get("num_hidden_layers", 12),
-        num_heads=whole.get("num_attention_heads", 12),
-        mlp_width=whole.get("intermediate_size", 3072),
-        activation=whole.activation("gelu"),
-        norm_epsilon=whole.get("layer_norm_eps", 1e-12),
-        dropout=whole.get("hidden_dropout_prob", 0.1),
+        **whole.transformer(dropout=("hidden_dropout_prob", 0.1)),
         pooler=any("pooler." in name for name in names),
-        masked_language_head=masked_language_head,
+        language_head=language_head,
         next_sentence_head=any("cls.seq_relationship." in name for name in names),
     )
 
@@ -52,9 +46,9 @@ FAMILY = Family(
         (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
         (r"(blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
         (r"^pooler\.dense", "pooler.0"),
-        (r"^cls\.predictions\.transform\.dense", "masked_language_head.dense"),
-        (r"^cls\.predictions\.transform\.LayerNorm", "masked_language_head.norm"),
-        (r"^cls\.predictions\.bias", "masked_language_head.bias"),
+        (r"^cls\.predictions\.transform\.dense", "language_head.dense"),
+        (r"^cls\.predictions\.transform\.LayerNorm", "language_head.norm"),
+        (r"^cls\.predictions\.bias", "language_head.bias"),
         (r"^cls\.seq_relationship", "next_sentence_head"),
     ),
     packed={},

@@ -3,7 +3,7 @@ Salesforce/blip-image-captioning-base. The numbers are defaults of that format."
 
 from typing import Any
 
-from mmlearn.layers import ImageEncoderConfig
+from mmlearn.layers import BERTEncoderConfig, ImageEncoderConfig
 from mmlearn.models.align.blip import BLIP, BLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
@@ -31,25 +31,16 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 384),
             patch_size=image.get("patch_size", 16),
-            width=image.get("hidden_size", 768),
-            depth=image.get("num_hidden_layers", 12),
-            num_heads=image.get("num_attention_heads", 12),
-            mlp_width=image.get("intermediate_size", 3072),
-            activation=image.activation("gelu"),
-            norm_epsilon=image.get("layer_norm_eps", 1e-5),
-            dropout=image.get("attention_dropout", 0.0),
+            **image.transformer(norm_epsilon=1e-5, dropout=("attention_dropout", 0.0)),
         ),
-        vocab_size=table - 2,
-        max_length=text.get("max_position_embeddings", 512),
-        pad_token=text.get("pad_token_id", 0),
+        text=BERTEncoderConfig(
+            vocab_size=table - 2,
+            max_length=text.get("max_position_embeddings", 512),
+            token_types=0,
+            pad_token=text.get("pad_token_id", 0),
+            **text.transformer(num_heads=8, dropout=("hidden_dropout_prob", 0.0)),
+        ),
         end_token=text.get("sep_token_id", 102),
-        width=text.get("hidden_size", 768),
-        depth=text.get("num_hidden_layers", 12),
-        num_heads=text.get("num_attention_heads", 8),
-        mlp_width=text.get("intermediate_size", 3072),
-        activation=text.activation("gelu"),
-        norm_epsilon=text.get("layer_norm_eps", 1e-12),
-        dropout=text.get("hidden_dropout_prob", 0.0),
         embedding_width=whole.get("image_text_hidden_size", 256),
         encoder=encoder,
         decoder=decoder,
@@ -82,7 +73,7 @@ FAMILY = Family(
         (r"^(text_encoder|text_decoder\.bert)\.", "online.text."),
         (r"\.embeddings\.word_embeddings", ".embedding.tokens"),
         (r"\.embeddings\.position_embeddings\.weight", ".embedding.positions"),
-        (r"\.embeddings\.LayerNorm", ".embedding_norm"),
+        (r"\.embeddings\.LayerNorm", ".embedding.norm"),
         (r"\.encoder\.layer\.", ".transformer.blocks."),
         (r"\.(attention|crossattention)\.self\.", r".\1."),
         (r"\.(attention|crossattention)\.output\.dense", r".\1.output"),

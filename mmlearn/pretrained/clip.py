@@ -7,6 +7,8 @@ from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
+CLIP_DEFAULTS = dict(activation="quick_gelu", norm_epsilon=1e-5, dropout=("attention_dropout", 0.0))
+
 
 def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
     """Our configuration for a published ``config.json``."""
@@ -17,25 +19,13 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 224),
             patch_size=image.get("patch_size", 32),
-            width=image.get("hidden_size", 768),
-            depth=image.get("num_hidden_layers", 12),
-            num_heads=image.get("num_attention_heads", 12),
-            mlp_width=image.get("intermediate_size", 3072),
-            activation=image.activation("quick_gelu"),
-            norm_epsilon=image.get("layer_norm_eps", 1e-5),
-            dropout=image.get("attention_dropout", 0.0),
+            **image.transformer(**CLIP_DEFAULTS),
             embedding_norm=True,
         ),
         text=TextEncoderConfig(
             vocab_size=text.get("vocab_size", 49408),
             max_length=text.get("max_position_embeddings", 77),
-            width=text.get("hidden_size", 512),
-            depth=text.get("num_hidden_layers", 12),
-            num_heads=text.get("num_attention_heads", 8),
-            mlp_width=text.get("intermediate_size", 2048),
-            activation=text.activation("quick_gelu"),
-            norm_epsilon=text.get("layer_norm_eps", 1e-5),
-            dropout=text.get("attention_dropout", 0.0),
+            **text.transformer(width=512, num_heads=8, mlp_width=2048, **CLIP_DEFAULTS),
         ),
         embedding_width=whole.get("projection_dim", 512),
         end_token=None if end_token == 2 else end_token,  # 2 stands in old files; they mean the highest id

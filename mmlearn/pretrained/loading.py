@@ -19,22 +19,6 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 
-FAMILIES = (
-    "audio-spectrogram-transformer",
-    "bert",
-    "blip",
-    "clap",
-    "clip",
-    "hubert",
-    "lxmert",
-    "siglip",
-    "vilt",
-    "visual_bert",
-    "vit",
-    "wav2vec2",
-)
-MODULES = {"audio-spectrogram-transformer": "ast"}  # where the published name is not the module's
-
 
 @dataclass(frozen=True)
 class Family:
@@ -65,10 +49,11 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     """
     folder = _folder(path_or_hub_id)
     published = _read_json(folder / "config.json")
-    kind = published.get("model_type")
-    if kind not in FAMILIES:
-        raise ValueError(f"{folder / 'config.json'} is of model_type {kind!r}; mmlearn loads {', '.join(FAMILIES)}.")
-    family: Family = import_module(f"mmlearn.pretrained.{MODULES.get(kind, kind)}").FAMILY
+    kind, known = str(published.get("model_type")).replace("-", "_"), families()
+    if kind not in known:
+        got = f"model_type {published.get('model_type')!r}"
+        raise ValueError(f"{folder / 'config.json'} is of {got}; mmlearn loads {', '.join(known)}.")
+    family: Family = import_module(f"mmlearn.pretrained.{kind}").FAMILY
     tensors = _read_tensors(folder)
     try:
         with torch.device("meta"):
@@ -79,6 +64,12 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         ) from error
     _fill(model, _rename(family, tensors, folder), folder, family.fresh)
     return model.eval()
+
+
+def families() -> list[str]:
+    """The published families that can be loaded: the files beside this one that have a FAMILY, by their names."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return [path.stem for path in files if re.search(r"^FAMILY = ", path.read_text("utf-8"), re.MULTILINE)]
 
 
 def _folder(path_or_hub_id: str | Path) -> Path:

@@ -7,6 +7,8 @@ from mmlearn.models.contrastive.siglip import SigLIP, SigLIPConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
+SIGLIP_DEFAULTS = dict(activation="gelu_pytorch_tanh", norm_epsilon=1e-6, dropout=("attention_dropout", 0.0))
+
 
 def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
     """Our configuration for a published ``config.json``."""
@@ -17,25 +19,13 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 224),
             patch_size=image.get("patch_size", 16),
-            width=image.get("hidden_size", 768),
-            depth=image.get("num_hidden_layers", 12),
-            num_heads=image.get("num_attention_heads", 12),
-            mlp_width=image.get("intermediate_size", 3072),
-            activation=image.activation("gelu_pytorch_tanh"),
-            norm_epsilon=image.get("layer_norm_eps", 1e-6),
-            dropout=image.get("attention_dropout", 0.0),
+            **image.transformer(**SIGLIP_DEFAULTS),
             class_token=False,
         ),
         text=TextEncoderConfig(
             vocab_size=text.get("vocab_size", 32_000),
             max_length=text.get("max_position_embeddings", 64),
-            width=text.get("hidden_size", 768),
-            depth=text.get("num_hidden_layers", 12),
-            num_heads=text.get("num_attention_heads", 12),
-            mlp_width=text.get("intermediate_size", 3072),
-            activation=text.activation("gelu_pytorch_tanh"),
-            norm_epsilon=text.get("layer_norm_eps", 1e-6),
-            dropout=text.get("attention_dropout", 0.0),
+            **text.transformer(**SIGLIP_DEFAULTS),
             causal=False,
         ),
         pad_token=text.get("pad_token_id", 1),

@@ -42,8 +42,12 @@ FAMILY = Family(
         (r"^embeddings\.visual_projection", "region_projection"),
         (r"^embeddings\.visual_token_type_embeddings", "region_types"),
         (r"^embeddings\.visual_position_embeddings\.weight", "region_positions"),
-        (r"^cls\.seq_relationship", "matching_head"),
+        (r"^cls\.seq_relationship", "match_head"),
+        (r"^cls\.predictions\.transform\.dense", "language_head.dense"),
+        (r"^cls\.predictions\.transform\.LayerNorm", "language_head.norm"),
+        (r"^cls\.predictions\.bias", "language_head.bias"),
         *(rename for rename in BERT.renames if rename[0] != r"^bert\."),  # a BERT alone is refused
+        (r"^language_head", "masked_language_head"),  # as long as the single streams call it so
     ),
     packed={},
     ignored=BERT.ignored,

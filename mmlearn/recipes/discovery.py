@@ -16,7 +16,8 @@ FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
 
 def system_files() -> dict[str, Path]:
     """Each system's name and file: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
-    return {path.stem.replace("_", "-"): path for path in sorted(_files()) if FOOT.search(path.read_text("utf-8"))}
+    found = {path.stem.replace("_", "-"): path for path in _files() if FOOT.search(path.read_text("utf-8"))}
+    return dict(sorted(found.items()))
 
 
 def _files() -> list[Path]:
@@ -24,9 +25,14 @@ def _files() -> list[Path]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a system, by its name or by the path of a file of one's own. ``ValueError`` where there is none."""
+    """The recipe of a system, by its name or by the path of a file of one's own.
+
+    Raises ``ValueError`` for a name that is none, or a file without a recipe; ``FileNotFoundError`` for no file.
+    """
     path = Path(name)
-    if path.suffix == ".py" and path.is_file():
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {name}.")
         return _recipe_in(path.resolve())
     known = system_files()
     if name not in known:

@@ -5,15 +5,16 @@ from typing import Any
 
 from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.data.fields.texts import Answers
-from mmlearn.evaluation.measures import answers, masked_words, matching, next_words, retrieval
+from mmlearn.evaluation.measures import answers, masked_regions, masked_words, matching, next_words, retrieval
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
 
 class Asked:
-    """A sample whose text is its question."""
+    """A sample whose text is its question. ``ValueError`` for a sample without one."""
 
     def __init__(self, sample: Any):
+        Answers().check_sample(sample, "vqa")
         self.sample, self.caption = sample, sample.question.text
 
     def __getattr__(self, name: str) -> Any:
@@ -26,7 +27,7 @@ ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),)
 ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matching,))
 ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
-MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),))
+MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True

@@ -136,12 +136,14 @@ class Recipe:
             raise ValueError(f"The recipe of {self.system.__name__} says learns or stages, and one of them.")
         if self.learns is not None:
             object.__setattr__(self, "stages", (Stage(self.learns),))
+            object.__setattr__(self, "learns", None)  # so that a recipe can be replaced
 
     def stage(self, name: str | None = None) -> Stage:
         """The stage of this name, or the first. ``ValueError`` for another."""
         named = {stage.name: stage for stage in self.stages}
         if name is not None and name not in named:
-            raise ValueError(f"{self.system.__name__} has no stage {name!r}; {choices(name, filter(None, named))}.")
+            hint = choices(name, named) if all(named) else "it has only one: leave stage out"
+            raise ValueError(f"{self.system.__name__} has no stage {name!r}; {hint}.")
         return self.stages[0] if name is None else named[name]
 
     def make(self, config: Config) -> nn.Module:

@@ -23,24 +23,44 @@ def evaluate(
     """``{measure: {"obtained": …, "chance": …}}`` on a split of ``data``, the held-out one if none is named.
 
     At most ``limit`` samples are taken, and no more than the objectives say: those that read picture and text together
-    take much memory. ``tell`` is called with the data once it is read.
+    take much memory. ``tell`` is called with the data once it is read. An objective with a data set of its own is
+    measured on that one alone, and one that reads what these samples lack is left out.
 
-    Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks what the system reads; and
+    Raises ``ValueError`` and ``FileNotFoundError`` for data that is not there, or lacks all that the system reads; and
     ``ValueError`` where nothing that it learned has a measure.
     """
+    learned = dict.fromkeys(one for task in run.tasks for one in task)
+    objectives = [one for one in learned if one.data in (None, str(data))]
+    if not objectives:
+        own = " or ".join(sorted({one.data for one in learned}))
+        raise ValueError(f"{run.name} learned from {own}, and not from {data}: evaluate it on what it learned.")
     options = {}
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
     samples = load(data, split or held_out(data), **asked(data, language=language, skip_bad=skip_bad, **options))
-    objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)
     count = min(limit, 256 if endless else len(samples))
     chosen = fetch(samples, range(count) if endless else sorted(set(spread(len(samples), count))))
-    for item in run.recipe.reads:
-        run.fields[item].check_sample(chosen[0], run.name)
+    objectives = _served(run, objectives, chosen[0])
     tell(samples)
     return measure(run, chosen, objectives)
+
+
+def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objective]:
+    """The objectives that find in such a sample what they read. ``ValueError`` where none does."""
+    found, problem = [], None
+    for one in objectives:
+        try:
+            asked_for = one.ask(sample) if one.ask else sample
+            for item in (*run.recipe.reads, *one.reads):
+                run.fields[item].check_sample(asked_for, run.name)
+            found.append(one)
+        except ValueError as error:
+            problem = error
+    if not found:
+        raise problem
+    return found
 
 
 def measure(run: Run, samples: list[Any], objectives: list[Objective]) -> Rows:
@@ -50,7 +70,7 @@ def measure(run: Run, samples: list[Any], objectives: list[Objective]) -> Rows:
         rows |= one(run, samples)
     if not rows:
         learned = ", ".join(one.name for one in objectives)
-        known = [one.name for one in run.stage.objectives().values() if one.measures]
-        more = f": train it on {' or '.join(known)} as well" if known else ""
-        raise ValueError(f"{run.name} learned {learned}, which has no measure on this data{more}.")
+        others = [one.name for one in run.stage.objectives().values() if one.measures and one not in objectives]
+        more = f": train it on {' or '.join(others)} as well" if others else ""
+        raise ValueError(f"{run.name} learned {learned}, which has no measure{more}.")
     return rows

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm.auto import tqdm
@@ -227,7 +228,11 @@ def _accelerator(precision: str, accumulate: int) -> Accelerator:
     # A notebook trains many times in one process, and Accelerate would keep the first precision for all of them.
     AcceleratorState._reset_state()
     return Accelerator(
-        mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=not torch.cuda.is_available()
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        cpu=not torch.cuda.is_available(),
+        # Of several processes: a batch that serves one task of several leaves the heads of the others alone.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmlearn.training.checkpoint import checkpoints
-from mmlearn.training.runs import Run
+from mmlearn.training.runs import Run, named
 
 NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
 
@@ -51,9 +51,7 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
         ]
         if before["config"] != now["config"]:
             changed.append("the model is another one")
-        going_on = bool(
-            checkpoints(path.parent / "checkpoints")
-        )  # else it starts once more, and writes its fields again
+        going_on = checkpoints(path.parent / "checkpoints")  # else it starts once more, and writes its fields again
         if not changed and going_on and not _same_data(run, before["fields"], path.parent):
             changed.append("the data is other data")
     except FileNotFoundError:
@@ -65,8 +63,8 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
 
 def _same_data(run: Run, before: dict[str, Any], folder: Path) -> bool:
     """Whether fields learned the same from their data, but for rounding."""
-    for item in run.fields.values():
-        kept = item.load(folder, before[next(iter(item.holds))])
+    for name, item in named(run.fields.values()).items():
+        kept = item.load(folder, before[name])
         if hasattr(item, "tokenizer") and kept.tokenizer.engine.get_vocab() != item.tokenizer.engine.get_vocab():
             return False
         if not all(_alike(getattr(kept, name), getattr(item, name)) for name in item.known):

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from mmlearn.data.fields import Batch, Field, Label, resize, size
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.files import written_whole
+from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference
@@ -49,7 +50,8 @@ class Run:
     @property
     def parameters(self) -> int:
         """How many numbers are trained."""
-        return sum(parameter.numel() for parameter in self.system.parameters() if parameter.requires_grad)
+        moved = {name for turn in self.stage.turns for name in turn.moved(self.system)}
+        return sum(parameter.numel() for name, parameter in self.system.named_parameters() if name in moved)
 
     @property
     def device(self) -> torch.device:
@@ -134,8 +136,18 @@ class Run:
             "objectives": list(self.objectives),
             "together": self.together,
             "config": self.system.config.to_dict(),
-            "fields": {next(iter(item.holds)): item.save(folder) for item in self.fields.values()},
+            "fields": {name: self.fields[item].save(folder) for name, item in named(self.fields).items()},
         }
+
+
+def named(fields: Iterable[Field]) -> dict[str, Field]:
+    """Fields by the first entry that each makes, which ``config.json`` calls them: ``label``, ``label 2`` and so on."""
+    found: dict[str, Field] = {}
+    for item in fields:
+        entry = next(iter(item.holds))
+        count = sum(next(iter(other.holds)) == entry for other in found.values()) + 1
+        found[entry if count == 1 else f"{entry} {count}"] = item
+    return found
 
 
 def new_run(
@@ -153,34 +165,75 @@ def new_run(
 ) -> Run:
     """Build a system for this data: its preset, with the vocabulary, picture size and so on that the data has.
 
-    ``objectives`` are those of the paper unless given. ``start`` is the run of an earlier stage, whose fields and
-    weights are taken over. ``options`` are for fields, such as ``vocab_size``; ``settings`` for the configuration, such
-    as ``queue_size``. Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is
-    not, and for data without what the system reads.
+    ``name`` may be the path of a file of one's own. ``objectives`` are those of the paper unless given. ``options`` are
+    for fields, such as ``vocab_size``; ``settings`` for the configuration, such as ``queue_size``. ``start`` is a run
+    of the same system, as of an earlier stage: its configuration, its fields and its weights are taken over.
+
+    Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is not, for any of these
+    that ``start`` decides, and for data without what the system reads.
     """
     recipe = find_recipe(name)
-    chosen, config = recipe.stage(stage), recipe.config.preset(preset)
+    chosen, config, name = recipe.stage(stage), recipe.config.preset(preset), Path(name).name
     tasks = chosen.tasks(objectives, together)
-    names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
-    if start is not None:
-        return replace(start, stage=chosen, objectives=names, together=together)
-    config = resize(config, dict(recipe.settings) | _checked(settings or {}, config, name))
+    items = with_options(recipe.fields(tasks), options or {}, name)
+    if start is None:
+        config = _with_settings(resize(config, dict(recipe.settings)), settings or {}, name)
+    else:
+        _check_start(start, name, [*(options or {}), *(settings or {}), *(["preset"] if preset != "tiny" else [])])
+        config = start.system.config
+    seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
+    for item in items:
+        item.check_sample(fetch(seen[item], [0])[0], name)
     fields: dict[Field, Field] = {}
-    for item in recipe.fields(tasks):
-        seen = _samples_of(item, recipe, tasks, data)
-        item.check_sample(fetch(seen, [0])[0], name)
-        wanted = {key: value for key, value in (options or {}).items() if hasattr(item, key)}
-        fields[item] = replace(item, **wanted).fitted(seen, config, seed)
+    for item, wanted in items.items():
+        known = start.fields.get(item) if start else None
+        fields[item] = known or wanted.fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
+    for key, value in (settings or {}).items():
+        if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
+            raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
-    return Run(name, recipe, recipe.make(config), fields, chosen, names, together)
+    system = recipe.make(config)
+    if start is not None:
+        _take_over(system, start.system.state_dict())
+    names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
+    return Run(name, recipe, system, fields, chosen, names, together)
 
 
-def _checked(settings: Mapping[str, Any], config: Any, name: str) -> dict[str, Any]:
+def with_options(fields: Iterable[Field], options: Mapping[str, Any], name: str) -> dict[Field, Field]:
+    """Each field → the same with those options that it has. ``ValueError`` for an option that none has."""
+    found = {item: replace(item, **{key: options[key] for key in options if hasattr(item, key)}) for item in fields}
+    for key in options:
+        if not any(hasattr(item, key) for item in found):
+            raise ValueError(f"{name} has no option {key!r}: leave it out.")
+    return found
+
+
+def _check_start(start: Run, name: str, decided: list[str]) -> None:
+    if start.name != name:
+        raise ValueError(f"{name} cannot start from a run of {start.name}.")
+    if decided:
+        raise ValueError(f"The run that it starts from decides {decided[0]}: leave it out.")
+
+
+def _take_over(system: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load these into the system. What they lack, such as a head that the earlier stage did not have, stays new."""
+    own = system.state_dict()
+    system.load_state_dict(own | {key: value for key, value in tensors.items() if key in own})
+
+
+def _with_settings(config: Config, settings: Mapping[str, Any], name: str) -> Config:
+    """The configuration with these values wherever it has their names, checked as those of a file are."""
     for key in settings:
         if size(config, key, ...) is ...:
             raise ValueError(f"{name} has no setting {key!r}: leave it out.")
-    return dict(settings)
+
+    def changed(part: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: changed(value) if isinstance(value, dict) else settings.get(key, value) for key, value in part.items()
+        }
+
+    return type(config).from_dict(changed(config.to_dict()))
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -205,6 +258,7 @@ def load_training_data(
     stage: str | None = None,
     objectives: Sequence[str] | None = None,
     together: bool = False,
+    start: Run | None = None,
     options: Mapping[str, Any] | None = None,
     language: str | None = None,
     skip_bad: bool = False,
@@ -214,16 +268,16 @@ def load_training_data(
     Objectives with a data set of their own add that. Arguments and errors as in :func:`new_run`.
     """
     recipe = find_recipe(name)
-    config, tasks = recipe.config.preset(preset), recipe.stage(stage).tasks(objectives, together)
-    wanted = {}
-    for item in recipe.fields(tasks):
-        item = replace(item, **{key: value for key, value in (options or {}).items() if hasattr(item, key)})
-        wanted |= item.data_options(config)
-    sources = dict.fromkeys(task[0].data for task in tasks)
-    found = {
-        source: load(source or data, "train", **asked(source or data, language=language, skip_bad=skip_bad, **wanted))
-        for source in sources
-    }
+    tasks = recipe.stage(stage).tasks(objectives, together)
+    config = start.system.config if start else recipe.config.preset(preset)
+    wanted: dict[str, Any] = {}
+    for item, with_them in with_options(recipe.fields(tasks), options or {}, Path(name).name).items():
+        known = start.fields.get(item) if start else None
+        wanted |= (known or with_them).data_options(config)
+    found = {}
+    for source in dict.fromkeys(task[0].data for task in tasks):
+        asked_for = asked(source or data, language=language, skip_bad=skip_bad, **wanted)
+        found[source] = load(source or data, "train", **asked_for)
     return found[None] if list(found) == [None] else found
 
 
@@ -261,11 +315,13 @@ def save_run(run: Run, folder: str | Path, **more: Any) -> None:
         unfinished.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, system: str | Path | None = None) -> Run:
     """Read a trained run, in evaluation mode.
 
-    Raises ``FileNotFoundError`` for a folder without one, and ``ValueError`` for files that are damaged or do not
-    belong together.
+    ``system`` is the file that the run is of, where that is one of your own: a folder decides of no code that is run.
+
+    Raises ``FileNotFoundError`` for a folder without a run, or with one of another ``system``; and ``ValueError`` for
+    files that are damaged or do not belong together.
     """
     folder = Path(folder)
     path, weights = folder / "config.json", folder / "model.safetensors"
@@ -275,7 +331,7 @@ def load_run(folder: str | Path) -> Run:
                 f"{folder} holds no {one.name}; give the output folder of a finished mmlearn train."
             )
     try:
-        run = _read(json.loads(path.read_text()), folder)
+        run = _read(json.loads(path.read_text()), folder, system)
     except FileNotFoundError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
@@ -290,14 +346,18 @@ def load_run(folder: str | Path) -> Run:
     return run
 
 
-def _read(values: Any, folder: Path) -> Run:
+def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
     """The run that a ``config.json`` describes, with weights as they are at the start."""
     name, together = str(values["system"]), bool(values["together"])
-    recipe = find_recipe(name)
+    own = name.endswith(".py")
+    if own != (system is not None) or Path(system or name).name != name:
+        todo = "say where that file is with --system" if own else "leave --system out"
+        raise FileNotFoundError(f"{folder} is a run of {name}: {todo}.")
+    recipe = find_recipe(str(system or name))
     stage, objectives = recipe.stage(values["stage"]), tuple(map(str, values["objectives"]))
     config, fields = recipe.config.from_dict(values["config"]), {}
-    for item in recipe.fields(stage.tasks(objectives, together)):
-        known = fields[item] = item.load(folder, values["fields"][next(iter(item.holds))])
+    for key, item in named(recipe.fields(stage.tasks(objectives, together))).items():
+        known = fields[item] = item.load(folder, values["fields"][key])
         if wrong := {key: value for key, value in known.sizes().items() if size(config, key, value) != value}:
             key, value = next(iter(wrong.items()))
             raise ValueError(f"{type(item).__name__} has {key} {value}, and the model {size(config, key)}.")

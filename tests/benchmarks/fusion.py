@@ -1,8 +1,8 @@
 """Fusion systems beside Transformers: each in a process of its own, asked for a step in turn, by ``make bench``.
 
 For BLIP's three losses Transformers has no class: two are joined. For ALBEF it has none either: its BERT and its BLIP's
-encoders are joined. Wrong pairs, the contrast, the queue and the average are ours on both sides. A twin is *equal*
-where Transformers has the system: weights are copied over and the losses agree. Else it is the *nearest*: what
+encoders are joined. Wrong pairs, the contrast, the queue and the momentum encoder are ours on both sides. A twin is
+*equal* where Transformers has the system: weights are copied over and the losses agree. Else it is the *nearest*: what
 Transformers has with as many blocks, tokens and operations. Both sides have the same sizes, batch, loss and optimiser.
 Heads that fill gaps are read at masked places alone here, at all places there: that is part of the gain. Both leave
 matrix products to the same library, so time can at best approach the ratio of these, *work*.

@@ -276,14 +276,14 @@ def near_vilbert(size):
 
 
 def blip(size, **half):
+    from mmlearn.layers import BERTEncoderConfig
     from mmlearn.models.align.blip import BLIP, BLIPConfig
 
     size = size | {"length": BLIP_LENGTH}
     half = half or dict(decoder=False)
     image = vision(size)
-    config = BLIPConfig(
-        **ours(size | dict(vocab=size["vocab"] - 2), depth=size["depth"], image=image, queue_size=0, **half)
-    )
+    text = BERTEncoderConfig(**ours(size | dict(vocab=size["vocab"] - 2), depth=size["depth"]), token_types=0)
+    config = BLIPConfig(image=image, text=text, queue_size=0, **half)
     model, given = BLIP(config), batch(size)
     if "encoder" in half:
         given = dict(image=given["image"], tokens=given["whole"], mask=given["mask"])
@@ -334,8 +334,18 @@ def blip_pretraining(size):
     return blip(size, encoder=True)
 
 
+def triples(embeddings, momentum_embeddings, positives, scale, generator):
+    """Which picture meets which text, and whether they belong together: right pairs, then our wrong ones."""
+    from mmlearn.objectives.align import hard_pairs
+
+    picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
+    rows = torch.arange(len(positives))
+    label = torch.cat([torch.ones_like(rows), torch.zeros_like(text)])
+    return torch.cat([rows, picture]), torch.cat([rows, text]), label
+
+
 class PublishedBLIP(nn.Module):
-    """BLIP's three losses without average and queue, of Transformers' two halves joined.
+    """BLIP's three losses without momentum encoder and queue, of Transformers' two halves joined.
 
     They share all but what writes has for self-attention.
     """
@@ -365,16 +375,16 @@ class PublishedBLIP(nn.Module):
     def forward(self, image, tokens, mask):
         """The sum of the three losses. What is not a layer, drawing wrong pairs and the contrast, is ours."""
         from mmlearn.objectives import info_nce
-        from mmlearn.objectives.align import fitting, hard_triples
+        from mmlearn.objectives.align import positive_pairs
 
         reads, real = self.reads, mask.long()
         patches = reads.vision_model(image).last_hidden_state
         words = reads.text_encoder(tokens, attention_mask=real).last_hidden_state
         pictures = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
         texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
-        scale, fits = torch.tensor(1 / 0.07), fitting(torch.full((len(image),), -1))
+        scale, positives = torch.tensor(1 / 0.07), positive_pairs(torch.full((len(image),), -1))
         generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
-        picture, text, label = hard_triples((pictures, texts), (pictures, texts), fits, scale, generator)
+        picture, text, label = triples((pictures, texts), (pictures, texts), positives, scale, generator)
         seen = dict(
             encoder_hidden_states=patches[picture],
             encoder_attention_mask=torch.ones(len(picture), patches.shape[1], dtype=torch.long),
@@ -388,7 +398,7 @@ class PublishedBLIP(nn.Module):
             reduction="mean",
         )
         matching = F.cross_entropy(reads.itm_head(both.last_hidden_state[:, 0]), label)
-        return info_nce(pictures, texts, scale, fits) + matching + written.loss
+        return info_nce(pictures, texts, scale, positives) + matching + written.loss
 
 
 def published_blip_pretraining(size):
@@ -400,12 +410,14 @@ QUEUE = 1024  # earlier pairs that ALBEF compares with
 
 
 def albef(size):
-    """A step of pretraining, with the average moved."""
+    """A step of pretraining, with the momentum encoder moved."""
+    from mmlearn.layers import BERTEncoderConfig
     from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 
     half = size["depth"] // 2
-    more = dict(text_depth=half, fusion_depth=size["depth"] - half, queue_size=QUEUE, alpha_ramp=0)
-    model, given = ALBEF(ALBEFConfig(**ours(size, image=vision(size), **more))), batch(size)
+    more = dict(fusion_depth=size["depth"] - half, queue_size=QUEUE, alpha_ramp=0)
+    text = BERTEncoderConfig(**ours(size, depth=half))
+    model, given = ALBEF(ALBEFConfig(image=vision(size), text=text, **more)), batch(size)
     given = pick(given, "image", "tokens", "mask", "token_label")
 
     def loss():
@@ -460,36 +472,37 @@ class NearALBEFEncoders(nn.Module):
 
 
 class NearALBEF(nn.Module):
-    """ALBEF's three losses. What is no layer, queue, wrong pairs, contrast and moving the average, is ours."""
+    """ALBEF's three losses. What is no layer, queue, wrong pairs, contrast and moving the momentum encoder, is ours."""
 
     def __init__(self, size):
         from mmlearn.models.align.pair_queue import PairQueue
 
         super().__init__()
         self.online = NearALBEFEncoders(size)
-        self.average = copy.deepcopy(self.online).requires_grad_(False)
+        self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
         self.match, self.scale = nn.Linear(size["width"], 2), nn.Parameter(torch.tensor(1 / 0.07).log())
         self.queue, self.chance = PairQueue(QUEUE, 256), torch.Generator()
 
     def forward(self, image, tokens, mask, token_label):
-        from mmlearn.objectives import update_average
-        from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast
+        from mmlearn.objectives import update_momentum_encoder
+        from mmlearn.objectives.align import momentum_contrast, positive_pairs
 
-        update_average(self.average, self.online, 0.995)
-        hidden, scale, number = token_label != -100, self.scale.exp(), torch.full((len(tokens),), -1)
+        update_momentum_encoder(self.momentum_encoder, self.online, 0.995)
+        hidden, scale, caption_id = token_label != -100, self.scale.exp(), torch.full((len(tokens),), -1)
         whole = torch.where(hidden, token_label, tokens)
         states, text, fast = self.online.read(image, whole, mask)
         with torch.no_grad():
-            slow_states, _, slow = self.average.read(image, whole, mask)
-            taught = self.average.fill(slow_states, tokens, mask).softmax(-1)
-        fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
-        contrast = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), fits, scale, 0.4)
-        picture, words, label = hard_triples(fast, slow, fitting(number), scale, self.chance)
+            slow_states, _, slow = self.momentum_encoder.read(image, whole, mask)
+            taught = self.momentum_encoder.fill(slow_states, tokens, mask).softmax(-1)
+        positives = positive_pairs(caption_id)
+        candidates = torch.cat([positives, self.queue.positives(caption_id)], dim=1)
+        contrast = momentum_contrast(fast, slow, (self.queue.image, self.queue.text), candidates, scale, 0.4)
+        picture, words, label = triples(fast, slow, positives, scale, self.chance)
         both = self.match(self.online.fuse(states[picture], text[words], mask[words])[:, 0])
         logits = self.online.fill(states, tokens, mask)
         soft = -(taught * logits.log_softmax(-1)).sum(-1)[hidden].mean()
         gaps = 0.6 * F.cross_entropy(logits.flatten(0, 1), token_label.flatten()) + 0.4 * soft
-        self.queue.push(*slow, number)
+        self.queue.push(*slow, caption_id)
         return contrast + F.cross_entropy(both, label) + gaps
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from mmlearn.chapters import Notebook
 from mmlearn.exercises import Task
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book"))  # as conf.py has it
 
 
 def book_module(name):
@@ -101,7 +103,7 @@ def test_two_machines_are_both_named():
 
 
 def chapter(name, title="Contrastive"):
-    return Notebook(name[:2], name, title, 1.0, Path(f"{name}.ipynb"))
+    return Notebook(name.partition("_")[0], name, title, 1.0, Path(f"{name}.ipynb"))
 
 
 def test_scales_without_a_record_say_not_run(tmp_path):
@@ -158,6 +160,13 @@ def test_notebooks_are_shown_without_progress_bars(tmp_path):
     assert shown["cells"][1]["outputs"] == [outputs[2], kept]
     assert shown["metadata"] == {"mmlearn": {"minutes": 1}}
     assert shown["cells"][0]["source"] == "# α"
+
+
+def test_a_chapter_counts_its_exercises_whether_or_not_they_are_in_parts():
+    exercises = {"07_contrastive": [None] * 3, "13a_hearing": [None] * 2, "13b_speech": [None] * 4}
+    for name, counted in (("07_contrastive", "3"), ("13_listening", "6"), ("13b_speech", "4"), ("14_sound", "–")):
+        page = pages.chapters_page([chapter(name)], exercises)
+        assert cells(page, name.partition("_")[0])[3] == counted
 
 
 def test_exercises_are_listed_with_difficulty_minutes_and_solution():

@@ -7,15 +7,15 @@ import re
 import pytest
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
-from mmlearn.models import SYSTEMS, system
 from mmlearn.models.contrastive.clip import CLIPConfig
+from mmlearn.recipes.discovery import find_recipe, system_files
 
-CASES = [(name, preset) for name in SYSTEMS for preset in system(name)[1].PRESETS]
+CASES = [(name, preset) for name in system_files() for preset in find_recipe(name).config.PRESETS]
 
 
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_every_preset_survives_json(name, preset):
-    config_class = system(name)[1]
+    config_class = find_recipe(name).config
     config = config_class.preset(preset)
     back = config_class.from_dict(json.loads(json.dumps(config.to_dict())))
     assert type(back) is config_class
@@ -23,9 +23,9 @@ def test_every_preset_survives_json(name, preset):
     assert hash(back) == hash(config)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", list(system_files()))
 def test_presets_differ_and_tiny_is_one(name):
-    config_class = system(name)[1]
+    config_class = find_recipe(name).config
     presets = [config_class.preset(preset) for preset in config_class.PRESETS]
     assert len(set(presets)) == len(presets)
     assert config_class.tiny() == config_class.preset("tiny")
@@ -95,7 +95,7 @@ def test_values_of_another_type_or_sign_are_named(values, says):
 
 def test_a_whole_number_is_a_number_and_a_bias_may_be_below_0():
     assert CLIPConfig.from_dict({"temperature": 1, "image": {"image_size": [8, 12]}}).temperature == 1
-    assert system("siglip")[1].from_dict({"bias": -3}).bias == -3
+    assert find_recipe("siglip").config.from_dict({"bias": -3}).bias == -3
 
 
 def test_a_configuration_cannot_be_changed():
@@ -105,4 +105,4 @@ def test_a_configuration_cannot_be_changed():
 
 def test_unknown_systems_are_named_with_those_that_exist():
     with pytest.raises(ValueError, match=r"no system 'vlbert'; did you mean 'vl-bert'\? choose from albef, .*vl-bert"):
-        system("vlbert")
+        find_recipe("vlbert")

@@ -21,7 +21,7 @@ TEXT = [name for name in SYSTEMS if name != "vit"]
 REGIONS = ("lxmert", "uniter", "vilbert", "visual-bert", "vl-bert")
 HARD_NEGATIVES = ("albef", "blip")  # which compare every pair of a batch
 IMAGE = [name for name in SYSTEMS if name not in ("bert", *REGIONS)]
-CHANGES = {"bert": dict(masked_language_head=True, next_sentence_head=True), "vit": dict(num_classes=5)}
+CHANGES = {"bert": dict(language_head=True, next_sentence_head=True), "vit": dict(num_classes=5)}
 
 
 def build(name):

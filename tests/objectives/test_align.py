@@ -1,4 +1,4 @@
-"""Momentum contrast is InfoNCE where nothing waits and nobody teaches; hard triples hold every pair and its rivals."""
+"""Momentum contrast is InfoNCE where nothing waits and nobody teaches; hard pairs are wrong ones; distilled words."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from testing_tools import close
 
 from mmlearn.objectives import info_nce, same_caption
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
+from mmlearn.objectives.align import hard_pairs, masked_distillation, momentum_contrast, positive_pairs, ramp
 
 
 def unit(n, d=5):
@@ -17,8 +17,11 @@ def test_without_queue_and_teacher_it_is_info_nce():
     fast = unit(6).requires_grad_(), unit(6).requires_grad_()
     none = torch.zeros(0, 5), torch.zeros(0, 5)
     for ids in (torch.arange(6), torch.tensor([1, 2, 1, 3, 3, 3])):
-        fits = same_caption(ids)
-        got, expected = momentum_contrast(fast, fast, none, fits, 9.0, 0.0), info_nce(*fast, torch.tensor(9.0), fits)
+        positives = same_caption(ids)
+        got, expected = (
+            momentum_contrast(fast, fast, none, positives, 9.0, 0.0),
+            info_nce(*fast, torch.tensor(9.0), positives),
+        )
         close(got, expected)
         for one, two in zip(torch.autograd.grad(got, fast), torch.autograd.grad(expected, fast), strict=True):
             close(one, two)
@@ -27,8 +30,8 @@ def test_without_queue_and_teacher_it_is_info_nce():
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
 def test_momentum_contrast_against_counting(alpha):
     fast, slow, queues = (tuple(unit(n) for _ in range(2)) for n in (3, 3, 4))
-    fits = torch.rand(3, 7) < 0.3
-    fits[:, :3] |= torch.eye(3, dtype=torch.bool)
+    positives = torch.rand(3, 7) < 0.3
+    positives[:, :3] |= torch.eye(3, dtype=torch.bool)
     total = 0.0
     for here, there in ((0, 1), (1, 0)):
         candidates = [*slow[there], *queues[there]]
@@ -36,9 +39,9 @@ def test_momentum_contrast_against_counting(alpha):
             scores = torch.stack([7 * fast[here][i] @ other for other in candidates]).log_softmax(0)
             taught = torch.stack([7 * slow[here][i] @ other for other in candidates]).softmax(0)
             for j in range(7):
-                target = alpha * taught[j] + (1 - alpha) * fits[i, j] / fits[i].sum()
+                target = alpha * taught[j] + (1 - alpha) * positives[i, j] / positives[i].sum()
                 total -= float(target * scores[j]) / 6
-    assert momentum_contrast(fast, slow, queues, fits, 7.0, alpha).item() == pytest.approx(total, abs=1e-5)
+    assert momentum_contrast(fast, slow, queues, positives, 7.0, alpha).item() == pytest.approx(total, abs=1e-5)
 
 
 def test_the_temperature_learns_and_the_teacher_does_not():
@@ -49,40 +52,66 @@ def test_the_temperature_learns_and_the_teacher_does_not():
     assert all((part.grad.abs().sum(1) > 0).all() for part in fast)
 
 
-def test_hard_triples_hold_every_pair_and_its_rivals():
+def test_hard_pairs_are_all_that_do_not_belong_together():
     ids = torch.tensor([1, 1, 2, 3])
     fast, slow = (unit(4), unit(4)), (unit(4), unit(4))
     seen = set()
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
-        picture, text, label = hard_triples(fast, slow, same_caption(ids), 3.0, generator)
-        assert label.tolist() == [1] * 4 + [0] * 8
-        assert picture[:8].tolist() == [0, 1, 2, 3] * 2
-        assert text[:4].tolist() == text[8:].tolist() == [0, 1, 2, 3]
-        assert torch.equal(ids[picture] == ids[text], label.bool())
-        seen |= {(int(p), int(t)) for p, t in zip(picture[4:], text[4:])}
+        picture, text = hard_pairs(fast, slow, same_caption(ids), 3.0, generator)
+        assert picture[:4].tolist() == text[4:].tolist() == [0, 1, 2, 3]
+        assert (ids[picture] != ids[text]).all()
+        seen |= {(int(p), int(t)) for p, t in zip(picture, text)}
     assert len(seen) == 16 - 6  # all that do not fit
 
 
-def test_hard_triples_prefer_what_is_similar():
+def test_hard_pairs_prefer_what_is_similar():
     """At a great scale each picture meets the most similar text of another, and each text the most similar picture."""
     fast, slow = (unit(6), unit(6)), (unit(6), unit(6))
-    picture, text, _ = hard_triples(fast, slow, torch.eye(6, dtype=torch.bool), 1e5, torch.Generator().manual_seed(0))
-    assert torch.equal(text[6:12], (fast[0] @ slow[1].T).fill_diagonal_(-2).argmax(1))
-    assert torch.equal(picture[12:], (fast[1] @ slow[0].T).fill_diagonal_(-2).argmax(1))
+    picture, text = hard_pairs(fast, slow, torch.eye(6, dtype=torch.bool), 1e5, torch.Generator().manual_seed(0))
+    assert torch.equal(text[:6], (fast[0] @ slow[1].T).fill_diagonal_(-2).argmax(1))
+    assert torch.equal(picture[6:], (fast[1] @ slow[0].T).fill_diagonal_(-2).argmax(1))
 
 
 def test_one_caption_alone_has_no_rival():
     pair = unit(3), unit(3)
     with pytest.raises(ValueError, match="no negative exists"):
-        hard_triples(pair, pair, torch.ones(3, 3, dtype=torch.bool), 1.0, torch.Generator())
+        hard_pairs(pair, pair, torch.ones(3, 3, dtype=torch.bool), 1.0, torch.Generator())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_masked_distillation_against_counting(alpha):
+    logits, teacher = torch.randn(3, 5, 7, requires_grad=True), torch.randn(3, 5, 7, requires_grad=True)
+    label = torch.where(torch.rand(3, 5) < 0.5, torch.randint(7, (3, 5)), -100)
+    label[0, 0] = 2
+    log_p, taught = logits.log_softmax(-1), teacher.softmax(-1)
+    terms = [
+        -(1 - alpha) * log_p[i, j, label[i, j]] - alpha * sum(taught[i, j, w] * log_p[i, j, w] for w in range(7))
+        for i in range(3)
+        for j in range(5)
+        if label[i, j] >= 0
+    ]
+    loss = masked_distillation(logits, label, teacher, alpha)
+    assert loss.item() == pytest.approx(sum(terms).item() / len(terms), abs=1e-5)
+    loss.backward()
+    assert teacher.grad is None
+    assert (logits.grad[label < 0] == 0).all()
+    assert (logits.grad[label >= 0] != 0).all()
+
+
+def test_without_masked_words_there_is_nothing_to_distil():
+    logits = torch.randn(2, 3, 7, requires_grad=True)
+    loss = masked_distillation(logits, torch.full((2, 3), -100), torch.randn(2, 3, 7), 0.4)
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
 
 
 def test_captions_that_fit_a_row():
-    fits = fitting(torch.tensor([5, -1, 5, -1, 7]))
-    assert fits.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3], [4, 4]]
+    positives = positive_pairs(torch.tensor([5, -1, 5, -1, 7]))
+    assert positives.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3], [4, 4]]
 
 
-def test_trust_in_the_average_rises_to_alpha_and_stays():
+def test_trust_in_the_momentum_encoder_rises_to_alpha_and_stays():
     assert [ramp(0.4, steps, 4) for steps in range(7)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
     assert [ramp(0.4, steps, 0) for steps in range(3)] == [0, 0.4, 0.4]

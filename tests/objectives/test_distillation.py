@@ -1,4 +1,4 @@
-"""The average follows the network, the queue keeps the newest rows, and targets mix label and teacher."""
+"""The momentum encoder follows the network, the queue keeps the newest rows, and targets mix label and teacher."""
 
 import copy
 import math
@@ -15,9 +15,9 @@ from mmlearn.objectives import (
     pair_cross_entropy,
     same_caption,
     soft_cross_entropy,
-    update_average,
+    update_momentum_encoder,
 )
-from mmlearn.objectives.distillation import moving_average, trailing_average
+from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
 SEEDS = range(3)
 B, C = 5, 7
@@ -28,18 +28,18 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-# The average.
+# The momentum encoder.
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.995, 1.0])
-def test_the_average_of_a_training_is_a_sum_over_its_steps(momentum):
+def test_weights_after_a_training_are_a_sum_over_its_steps(momentum):
     weights = normal(6, 2, 3)
     expected = momentum**5 * weights[0]
     expected = expected + sum((1 - momentum) * momentum ** (5 - i) * weights[i] for i in range(1, 6))
-    close(trailing_average(weights, momentum), expected, 1e-14)
-    assert not trailing_average(weights.requires_grad_()[:1], momentum).requires_grad
+    close(momentum_weights(weights, momentum), expected, 1e-14)
+    assert not momentum_weights(weights.requires_grad_()[:1], momentum).requires_grad
     with pytest.raises(ValueError, match="starts at the weights before the first step"):
-        trailing_average(weights[:0], momentum)
+        momentum_weights(weights[:0], momentum)
 
 
 def network(width=4):
@@ -50,73 +50,73 @@ def values(model):
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def test_the_average_of_two_tensors_leaves_both_and_has_no_gradient():
-    average, online = torch.tensor([0.0, 4.0]), torch.tensor([8.0, 4.0], requires_grad=True)
-    moved = moving_average(average, online, 0.75)
+def test_the_update_of_two_tensors_leaves_both_and_has_no_gradient():
+    slow_copy, online = torch.tensor([0.0, 4.0]), torch.tensor([8.0, 4.0], requires_grad=True)
+    moved = momentum_update(slow_copy, online, 0.75)
     assert moved.tolist() == [2, 4]
     assert not moved.requires_grad
-    assert (average.tolist(), online.tolist()) == ([0, 4], [8, 4])
+    assert (slow_copy.tolist(), online.tolist()) == ([0, 4], [8, 4])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.995, 1.0])
-def test_the_average_follows_its_equation(momentum):
-    average, online = network(), network()
-    before, now = values(average), values(online)
-    update_average(average, online, momentum)
-    for got, slow, fast, kept in zip(values(average), before, now, values(online)):
+def test_the_momentum_encoder_follows_its_equation(momentum):
+    slow_copy, online = network(), network()
+    before, now = values(slow_copy), values(online)
+    update_momentum_encoder(slow_copy, online, momentum)
+    for got, slow, fast, kept in zip(values(slow_copy), before, now, values(online)):
         close(got, momentum * slow + (1 - momentum) * fast, 1e-14)
         assert torch.equal(kept, fast)
         if momentum in (0, 1):
             assert torch.equal(got, slow if momentum else fast)
 
 
-def test_the_average_comes_after_the_optimisers_step():
-    """Three steps by hand: the average after step k holds the weights after step k with 1 - m."""
+def test_the_update_comes_after_the_optimisers_step():
+    """Three steps by hand: the momentum encoder after step k holds the weights after step k with 1 - m."""
     online = network()
-    average = copy.deepcopy(online).requires_grad_(False)
+    slow_copy = copy.deepcopy(online).requires_grad_(False)
     optimizer = torch.optim.SGD(online.parameters(), lr=0.1)
     expected = values(online)
     for step in range(3):
         optimizer.zero_grad()
         online(normal(6, 3, seed=step)).square().sum().backward()
         optimizer.step()
-        update_average(average, online, 0.9)
+        update_momentum_encoder(slow_copy, online, 0.9)
         expected = [0.9 * slow + 0.1 * fast for slow, fast in zip(expected, values(online))]
-    for got, slow in zip(values(average), expected):
+    for got, slow in zip(values(slow_copy), expected):
         close(got, slow, 1e-13)
-    assert not torch.allclose(average[2].weight, online[2].weight, atol=1e-2)
+    assert not torch.allclose(slow_copy[2].weight, online[2].weight, atol=1e-2)
 
 
-def test_the_average_of_a_network_at_rest_arrives_at_it():
-    average, online = network(), network()
-    start, goal = values(average), values(online)
+def test_the_momentum_encoder_of_a_network_at_rest_arrives_at_it():
+    slow_copy, online = network(), network()
+    start, goal = values(slow_copy), values(online)
     for _ in range(20):
-        update_average(average, online, 0.8)
-    for got, slow, fast in zip(values(average), start, goal):
+        update_momentum_encoder(slow_copy, online, 0.8)
+    for got, slow, fast in zip(values(slow_copy), start, goal):
         close(got, fast + 0.8**20 * (slow - fast), 1e-13)
 
 
 def test_buffers_are_copied_and_gradients_stay_out():
-    average, online = network(), network()
+    slow_copy, online = network(), network()
     online(normal(6, 3)).sum().backward()
-    update_average(average, online, 0.9)
-    for slow, fast in zip(average.buffers(), online.buffers()):
+    update_momentum_encoder(slow_copy, online, 0.9)
+    for slow, fast in zip(slow_copy.buffers(), online.buffers()):
         assert torch.equal(slow, fast)
         assert slow is not fast
-    assert average[1].num_batches_tracked == 1
-    assert all(p.grad is None and p.is_leaf for p in average.parameters())
-    assert all(p.requires_grad for p in average.parameters())  # whether it learns is for its owner to say
+    assert slow_copy[1].num_batches_tracked == 1
+    assert all(p.grad is None and p.is_leaf for p in slow_copy.parameters())
+    assert all(p.requires_grad for p in slow_copy.parameters())  # whether it learns is for its owner to say
 
 
-def test_the_average_needs_a_network_like_itself():
+def test_the_momentum_encoder_needs_a_network_like_itself():
     kept = network()
     before = values(kept)
     for other in (network(5), nn.Linear(3, 4).double(), nn.Sequential(network())):
-        with pytest.raises(ValueError, match="same configuration"):
-            update_average(kept, other, 0.9)
+        with pytest.raises(ValueError, match="from one configuration"):
+            update_momentum_encoder(kept, other, 0.9)
     for momentum in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match="momentum must be from 0 to 1"):
-            update_average(kept, network(), momentum)
+            update_momentum_encoder(kept, network(), momentum)
     assert all(torch.equal(x, y) for x, y in zip(values(kept), before))
 
 

@@ -10,7 +10,7 @@ from testing_tools import close
 from transformers import BertConfig, BertForMaskedLM, BertModel, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from mmlearn.layers import ImageEncoderConfig
+from mmlearn.layers import BERTEncoderConfig, ImageEncoderConfig
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 
 NAMES = {
@@ -41,13 +41,8 @@ def build(case):
     image = ImageEncoderConfig(image_size=16, patch_size=8, width=image_width, depth=1, num_heads=1)
     config = ALBEFConfig(
         image=image,
-        vocab_size=99,
-        max_length=t,
-        width=width,
-        text_depth=text_depth,
+        text=BERTEncoderConfig(width, text_depth, heads, vocab_size=99, max_length=t, dropout=0.0),
         fusion_depth=fusion_depth,
-        num_heads=heads,
-        dropout=0.0,
         queue_size=4,
     )
     mask = torch.arange(t) <= torch.arange(b)[:, None] + 2
@@ -128,7 +123,7 @@ def test_multimodal_encoder(case, padded):
     copy_over(pairs)
     mask = mask if padded else torch.ones_like(mask)
     text = torch.randn(*tokens.shape, width)
-    states = model.fuse(image, text, mask)
+    states = model.multimodal_encoder(text, mask, context=image)
     expected = published(
         encoder_embeds=text,
         attention_mask=mask.long(),

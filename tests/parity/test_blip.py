@@ -124,7 +124,7 @@ def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients)
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_three_losses(count, monkeypatch):
-    """Without average and queue the sum is that of both published halves, which share what the paper says."""
+    """Without momentum encoder and queue the sum is that of both published halves, which share what the paper says."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import pairs
 

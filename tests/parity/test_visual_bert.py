@@ -112,7 +112,7 @@ def test_encoder_alone(case, padded, twins):
     expected, output = published(**batch), ours(**our_batch)
     close_where_real(batch, torch.cat([output.tokens, output.regions], 1), expected.last_hidden_state)
     close(output.pooled, expected.pooler_output)
-    assert output.match_logits is ours.masked_language_head is None
+    assert output.match_logits is ours.language_head is None
     assert ours.config.objectives == ()
 
 

@@ -44,7 +44,7 @@ SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, interme
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
 IMAGE = dict(image_size=8, patch_size=4, **SMALL)
 FAMILIES = {
-    "audio-spectrogram-transformer": "AST",
+    "audio_spectrogram_transformer": "AST",
     "bert": "BERT",
     "blip": "BLIP",
     "clap": "CLAP",
@@ -73,7 +73,7 @@ def published(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("published")
     models = {
-        "audio-spectrogram-transformer": ASTForAudioClassification(
+        "audio_spectrogram_transformer": ASTForAudioClassification(
             ASTConfig(num_mel_bins=12, max_length=20, patch_size=4, frequency_stride=3, time_stride=3, **SMALL)
         ),
         "clap": ClapModel(ClapConfig(text_config=TEXT, audio_config=SWIN, projection_dim=10)),

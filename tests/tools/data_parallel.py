@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmlearn.models import system
 from mmlearn.objectives import gather
+from mmlearn.recipes.discovery import find_recipe
 
 BATCH = 6  # over all processes
 CASES = {  # at SigLIP's own bias of -10 negatives would hardly count
@@ -39,7 +39,7 @@ class Loss(nn.Module):
 def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """The system in float64 and the whole batch, the same in every process. Captions repeat across processes."""
     name, changes, captions = CASES[case]
-    model, config = system(name)
+    model, config = find_recipe(name).system, find_recipe(name).config
     torch.manual_seed(0)
     tower = [nn.Sequential(nn.Conv2d(3, 24, 64), nn.Flatten())] if name == "lit" else []  # the locked one
     model = Loss(model(dataclasses.replace(config.tiny(), **changes), *tower).double())

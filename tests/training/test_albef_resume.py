@@ -1,4 +1,4 @@
-"""ALBEF through ``fit``: a resumed run ends as one never stopped, averages, queues and pointers included."""
+"""ALBEF through ``fit``: a resumed run ends as one never stopped, momentum encoders, queues and pointers included."""
 
 import dataclasses
 
@@ -6,20 +6,15 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mmlearn.layers import ImageEncoderConfig
+from mmlearn.layers import BERTEncoderConfig, ImageEncoderConfig
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_checkpoint
 
 CONFIG = ALBEFConfig(
-    image=ImageEncoderConfig(image_size=16, patch_size=8, width=16, depth=1, num_heads=2, dropout=0.1),
-    vocab_size=40,
-    max_length=8,
-    width=16,
-    text_depth=1,
+    image=ImageEncoderConfig(16, 1, 2, image_size=16, patch_size=8, dropout=0.1),
+    text=BERTEncoderConfig(16, 1, 2, vocab_size=40, max_length=8, dropout=0.1),
     fusion_depth=1,
-    num_heads=2,
-    dropout=0.1,
     embedding_width=8,
     queue_size=18,  # goes round, and not at a batch's end
     momentum=0.9,
@@ -87,37 +82,43 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path, optimizer):
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert expected["queue.pointer"].tolist() == [8 * 2 * 4 % 18]
-    assert expected["steps"].item() == 8  # the average moves once a step, the queue twice
+    assert expected["steps"].item() == 8  # the momentum encoder moves once a step, the queue twice
 
 
 def test_the_run_moves_what_the_checkpoint_must_keep(tmp_path):
-    """The control: averages, queues and the pointer are other ones at the end than at the stop and the start."""
+    """The control: momentum encoder, queue and pointer are others at the end than at the stop and the start."""
     torch.manual_seed(0)
     start = {name: value.clone() for name, value in ALBEF(CONFIG).state_dict().items()}
     found = [train(None, steps=steps)[0].state_dict() for steps in (3, 8)]
     for one, two in ((start, found[0]), (found[0], found[1])):
         for name in ("queue.image", "queue.text", "queue.caption_id", "queue.pointer", "steps"):
             assert not torch.equal(one[name], two[name]), name
-        assert any(not torch.equal(one[name], two[name]) for name in one if name.startswith("average."))
-        assert all(not torch.equal(one[name], two[name]) for name in one if name.startswith("average.image_proj"))
+        assert any(not torch.equal(one[name], two[name]) for name in one if name.startswith("momentum_encoder."))
+        assert all(
+            not torch.equal(one[name], two[name]) for name in one if name.startswith("momentum_encoder.image_proj")
+        )
 
 
-def test_the_average_lost_on_the_way(tmp_path):
-    """A run with averages cannot go on without them, nor one without them go on as if it had some."""
+def test_the_momentum_encoder_lost_on_the_way(tmp_path):
+    """A run with a momentum encoder cannot go on without it, nor one without it go on as if it had one."""
     train(tmp_path / "with", steps=3)
     bare = ALBEF(CONFIG)
-    del bare.average
-    with pytest.raises(ValueError, match=r"belongs to another model: average\..* are only in the file\.$") as error:
+    del bare.momentum_encoder
+    with pytest.raises(
+        ValueError, match=r"belongs to another model: momentum_encoder\..* are only in the file\.$"
+    ) as error:
         train(tmp_path / "with", bare, resume=True)
     assert "\n" not in str(error.value)
     save_checkpoint(tmp_path / "without" / "checkpoints", 3, bare, [])
-    with pytest.raises(ValueError, match=r"belongs to another model: average\..* are only in the model\.$") as error:
+    with pytest.raises(
+        ValueError, match=r"belongs to another model: momentum_encoder\..* are only in the model\.$"
+    ) as error:
         train(tmp_path / "without", resume=True)
     assert "\n" not in str(error.value)
 
 
 def test_bf16_learns_the_same_way(tmp_path):
-    """Embeddings are made in half precision; queues and averages stay whole."""
+    """Embeddings are made in half precision; queues and momentum encoders stay whole."""
     system, history = train(None, precision="bf16", steps=6)
     assert all(value.dtype in (torch.float32, torch.int64) for value in system.state_dict().values())
     _, expected = train(None, steps=6)

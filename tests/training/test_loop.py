@@ -365,22 +365,25 @@ def test_seeds_decide(tmp_path):
 def test_two_processes_learn_what_one_learns(tmp_path):
     """torchrun on CPU, in float64: to 1e-9; and what is resumed ends bit for bit as what was never stopped."""
     script = Path(fit_in_processes.__file__)
-    environment = os.environ | {"PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{script.parent}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment |= {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, script, tmp_path], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    alone = fit_in_processes.train(tmp_path / "alone")
-    together = load_file(tmp_path / "whole" / "model.safetensors")
-    for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, atol=1e-9, rtol=1e-9)
-    assert killable.sha256(tmp_path / "whole" / "model.safetensors") == killable.sha256(
-        tmp_path / "resumed" / "model.safetensors"
-    )
-    assert len(lines(tmp_path / "whole")) == len(lines(tmp_path / "resumed")) == 6
-    newest = checkpoints(tmp_path / "whole" / "checkpoints")[0]
+    for case in fit_in_processes.CASES:
+        whole, resumed = tmp_path / case / "whole", tmp_path / case / "resumed"
+        alone, together = (
+            fit_in_processes.train(tmp_path / case / "alone", case),
+            load_file(whole / "model.safetensors"),
+        )
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, atol=1e-9, rtol=1e-9)
+        assert killable.sha256(whole / "model.safetensors") == killable.sha256(resumed / "model.safetensors")
+        assert len(lines(whole)) == len(lines(resumed)) == 6
+    newest = checkpoints(tmp_path / "plain" / "whole" / "checkpoints")[0]
     assert {path.name for path in newest.glob("random-*")} == {"random-0.safetensors", "random-1.safetensors"}
     with pytest.raises(ValueError, match="was written by 2 processes, and this run has 1"):
-        fit_in_processes.train(tmp_path / "whole", resume=True)
+        fit_in_processes.train(tmp_path / "plain" / "whole", resume=True)
 
 
 def test_the_loop_fits_a_screen():

@@ -9,11 +9,11 @@ from torch import nn
 
 from mmlearn.layers import Attention
 from mmlearn.layers.transformer import MLP
-from mmlearn.models import system as find_system
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.models.contrastive.lit import LiT, LiTConfig
 from mmlearn.models.fusion.lxmert import LXMERT
 from mmlearn.models.fusion.vilbert import ViLBERT
+from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.optimizers import Muon, build_optimizers, schedule
 
 
@@ -106,7 +106,7 @@ def test_muon_moves_matrices_in_blocks_and_adamw_the_rest():
 
 @pytest.mark.parametrize(("system", "count"), [(LXMERT, 34), (ViLBERT, 54)])
 def test_muon_moves_the_attention_between_streams_as_well(system, count):
-    model = system(find_system(system.__name__.lower())[1].tiny())
+    model = system(find_recipe(system.__name__.lower()).config.tiny())
     _, muon = build_optimizers(model, "muon", learning_rate=1.0, weight_decay=0.1)
     moved = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
     looks = [module for module in model.modules() if isinstance(module, Attention)]

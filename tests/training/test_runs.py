@@ -1,335 +1,260 @@
-"""A run's folder: what is saved is what is loaded, and a folder whose files do not belong together is refused."""
+"""New runs: every system is fitted to its data, and what it cannot learn from or be told is refused."""
 
 import dataclasses
-import json
 import pickle
-import shutil
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmlearn.training.feeding import PAIRED
-from mmlearn.training.measure import measure
-from safetensors.torch import load_file, save_file
+from small_data import Tones, set_of
+from testing_tools import close
 
-from mmlearn.data import CARDS, fetch, load
-from mmlearn.data.catalogue import held_out
-from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.training.checkpoint import save_model
-from mmlearn.training.runs import Run, load_run, new_run, save_run
-
-WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load("scenes", "val", size=32)
+from mmlearn.data import fetch, load
+from mmlearn.data.fields import Image, LogMel, Regions, Tokens, Video, size
+from mmlearn.data.made.questions import ANSWERS
+from mmlearn.data.speech_features import mfcc
+from mmlearn.objectives.clusters import nearest
+from mmlearn.recipes import Recipe, Stage
+from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.training.runs import new_run, read_settings
 
 
-@pytest.fixture(scope="module")
-def folders(data, tmp_path_factory):
-    """One folder for each system, not trained."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name in PAIRED:
-        run = new_run(name, data, vocab_size=270)
-        save_run(run, folder / name, training={"data": "scenes"})
-        save_model(run.system, folder / name / WEIGHTS)
-    return folder
+def batch_of(run, data, count=6, **options):
+    return run.collate(**options)(fetch(data, range(count)))
 
 
-@pytest.fixture
-def folder(folders, tmp_path):
-    return lambda name="clip": Path(shutil.copytree(folders / name, tmp_path / name))
+# A new run.
 
 
-def settings(folder, change):
-    """Rewrite ``config.json``."""
-    values = json.loads((folder / "config.json").read_text())
-    change(values)
-    (folder / "config.json").write_text(json.dumps(values))
+@pytest.mark.parametrize("name", system_files())
+def test_a_new_run_fits_its_data(made, sets, name):
+    """The configuration has the sizes that the fields found, and the loss reads what the collation makes."""
+    run, data = made(name), sets[set_of(name)]
+    for field in run.fields.values():
+        assert {key: size(run.system.config, key, value) for key, value in field.sizes().items()} == field.sizes()
+        assert field.data_options(run.system.config).get("size") in (None, 24, 32)  # as in these data sets
+        if isinstance(field, Tokens):
+            tokens, mask = field.tokenizer([sample.caption for sample in fetch(data, range(len(data)))])
+            assert field.tokenizer.max_length == tokens.shape[1] == int(mask.sum(1).max())
+        if isinstance(field, Image) and name != "lit":  # whose tower normalises pictures itself
+            image = field(fetch(data, range(len(data))))["image"]
+            close(image.mean((0, 2, 3)), torch.zeros(3), 0.02)
+            close(image.std((0, 2, 3)), torch.ones(3), 0.02)
+        if isinstance(field, LogMel):
+            batch = field(fetch(data, range(len(data))))
+            real = batch["mel"].mT[batch["mel_mask"]]
+            close(torch.stack([real.mean(), real.std()]), torch.tensor([0.0, 1.0]), 0.02)
+    assert all(value.isfinite() for value in run.system.loss(batch_of(run, data)).values())
 
 
-def refused(folder, *fragments, error=ValueError):
-    with pytest.raises(error) as caught:
-        load_run(folder)
-    assert type(caught.value) is error
-    for fragment in (str(folder), *fragments):
-        assert fragment in str(caught.value), str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_regions_are_as_wide_as_the_detector_has_them(sets, monkeypatch):
+    """Whatever the preset has, as the published ones for a detector of photos do."""
+    config = find_recipe("lxmert").config
+    other = config.PRESETS["tiny"] | {"region_width": 7, "region_classes": 3, "region_attributes": 5}
+    monkeypatch.setitem(config.PRESETS, "other", other)
+    run = new_run("lxmert", sets["scenes"], preset="other")
+    run.system.loss(batch_of(run, sets["scenes"]))
+    assert (run.system.config.region_classes, run.system.config.region_attributes) == (144, 0)
 
 
-@pytest.mark.parametrize("name", PAIRED)
-def test_there_and_back(folders, data, name):
-    """Configuration, weights, tokenizer, statistics, and so every embedding."""
-    made, back = new_run(name, data, vocab_size=270), load_run(folders / name)
-    assert back.name == name
-    assert back.system.config == made.system.config
-    assert not back.system.training
-    assert (back.mean, back.std) == (made.mean, made.std)
-    samples = fetch(data, range(4))
-    batch, again = made.collate()(samples), back.collate()(samples)
-    assert all(torch.equal(batch[key], again[key]) for key in batch)
-    made.system.eval()
-    with torch.no_grad():
-        for one, two in zip(made.system(**batch), back.system(**again), strict=True):
-            assert torch.equal(one, two)
-    assert json.loads((folders / name / "config.json").read_text())["training"] == {"data": "scenes"}
+def test_hubert_numbers_each_frame(made, sets):
+    run, samples = made("hubert"), fetch(sets["scenes-sound"], range(5))
+    batch, centroids = run.collate()(samples), torch.tensor(run.field("cluster").centroids)
+    real = run.system.speech.frame_mask(batch["waveform"], batch["waveform_mask"])
+    assert ((batch["cluster"] >= 0) == real).all()
+    assert centroids.shape == (run.system.config.clusters, 39)
+    for row, sample, mask in zip(batch["cluster"], samples, real):
+        assert torch.equal(row[mask], nearest(mfcc(sample.waveform), centroids))
+    assert len(batch["cluster"][real].unique()) > 10
 
 
-@pytest.mark.parametrize("name", PAIRED)
-def test_a_new_run_fits_its_data(data, name):
-    """Vocabulary, text length and picture size are the data's, and texts are read off where its tokenizer ends them."""
-    run = new_run(name, data, vocab_size=270)
-    tokens, mask = run.tokenizer([sample.caption for sample in fetch(data, range(50))])
-    assert run.system.config.text.vocab_size == run.tokenizer.vocab_size <= 270
-    assert run.system.config.text.max_length == tokens.shape[1] == int(mask.sum(1).max())
-    if hasattr(run.system.config, "image"):
-        assert run.system.config.image.image_size == 32
-    if hasattr(run.system.config, "end_token"):
-        assert run.system.config.end_token == run.tokenizer.end_token
-    loss = run.system.loss(run.collate()(fetch(data, range(8))))
-    assert all(value.isfinite() for value in loss.values())
+def test_ast_tells_the_words_of_the_data(made, sets):
+    run = made("ast")
+    assert run.field("label").names == tuple(Tones.words)
+    assert run.system.config.num_classes == 3
+    assert batch_of(run, sets["words"], 4)["label"].tolist() == [0, 1, 2, 0]
+    with pytest.raises(ValueError, match="'other' is none of the 3 names that were learned"):
+        batch_of(run, Tones(words=("other",)), 1)
+    with pytest.raises(ValueError, match="Captions are told apart here, and these are 30 different ones of 30"):
+        new_run("ast", sets["scenes-sound"])
 
 
-def test_pictures_are_normalised(data):
-    """Over the whole data set, each channel has mean 0 and deviation 1, within what a sample can tell."""
-    image = new_run("clip", data, vocab_size=270).collate()(fetch(data, range(0, 2000, 5)))["image"]
-    assert image.mean((0, 2, 3)).abs().max() < 0.05
-    assert (image.std((0, 2, 3)) - 1).abs().max() < 0.05
+@pytest.mark.parametrize(("name", "seconds"), [("ast", 2.0), ("clap", 2.56), ("decoar2", None), ("wav2vec2", None)])
+def test_how_long_a_sound_may_be(made, name, seconds):
+    """The data set is asked for no more, and longer sounds are cut where it cannot do that."""
+    run = made(name)
+    options = {}
+    for field in run.fields.values():
+        options |= field.data_options(run.system.config)
+    assert options.get("seconds") == (seconds and pytest.approx(seconds))
+    assert options["speech"]
+    long = [SimpleNamespace(waveform=torch.randn(60_000), caption=Tones.words[0])]
+    batch = run.plain(long)
+    length = batch["mel"].shape[2] * 160 if "mel" in batch else batch["waveform"].shape[1]
+    assert length <= (60_160 if seconds is None else 16_000 * seconds + 160)
+    assert length >= (60_000 if seconds is None else 16_000 * seconds)
 
 
-def test_a_seed_decides_the_weights(data):
-    one, two, other = (new_run("clip", data, vocab_size=270, seed=seed).system.state_dict() for seed in (1, 1, 2))
+def test_pictures_beside_sounds_are_left_alone(made, sets):
+    assert "image" not in batch_of(made("clap"), sets["scenes-sound"])
+
+
+def test_a_seed_decides_the_weights(sets):
+    one, two, other = (new_run("clip", sets["scenes"], seed=seed).system.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["image_projection.weight"], other["image_projection.weight"])
+
+
+def test_a_seed_decides_what_is_masked(made, sets):
+    one, again, other = (batch_of(made("vilbert"), sets["scenes"], seed=seed)["token_label"] for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "varied"), [("vilt", "image"), ("albef", "image"), ("clap", "mel"), ("ast", "mel")])
+def test_augmentation(made, sets, name, varied):
+    """Pictures and spectrograms differ, words do not; and a batch is a function of its samples."""
+    run, data = made(name), sets[set_of(name)]
+    plain, collate = batch_of(run, data), run.collate(augment=True)
+    moved, again = batch_of(run, data, augment=True), pickle.loads(pickle.dumps(collate))(fetch(data, range(6)))
+    assert {key for key in plain if not torch.equal(plain[key], moved[key])} == {varied}
+    assert torch.equal(moved[varied], again[varied])
+    with pytest.raises(ValueError, match=r"regions are cut out of pictures.*: leave augment out"):
+        made("uniter").collate(augment=True)
+    for name in ("hubert", "decoar2"):
+        with pytest.raises(ValueError, match=r"Nothing can be augmented here, because .*: leave augment out"):
+            made(name).collate(augment=True)
+
+
+@pytest.mark.parametrize("name", ["lxmert", "vilt", "pixel-bert"])
+def test_questions_where_they_are_asked_for(sets, name):
+    """The vocabulary holds questions and captions, and each batch has one or the other."""
+    data = sets["scenes"]
+    run = new_run(name, data, objectives=("mlm", "vqa"))
+    assert run.system.config.answers == len(ANSWERS)
+    texts = [text for scene in fetch(data, range(60)) for text in (scene.caption, scene.question.text)]
+    tokens, mask = run.tokenizer(texts)
+    assert int(mask.sum(1).max()) == run.tokenizer.max_length
+    assert all(run.tokenizer.decode(row) == text for row, text in zip(tokens, texts))
+    collate = run.collate()
+    seen = {frozenset(run.system.loss(collate.at(k)(fetch(data, range(6))))) for k in range(12)}
+    assert seen == {frozenset({"mlm"}), frozenset({"mlm", "vqa"} if name == "lxmert" else {"vqa"})}
+    assert run.parameters > new_run(name, data).parameters  # there is no head for answers unless it learns them
+
+
+def test_chosen_objectives(made, sets):
+    losses = lambda run: set(run.system.loss(batch_of(run, sets["scenes"])))  # noqa: E731
+    run = made("vilbert", objectives=("itm", "itm"))
+    assert run.objectives == ("itm",)
+    assert losses(run) == {"itm"}
+    assert losses(made("uniter", together=True)) == {"mlm", "mrfr", "mrc_kl", "itm", "wra"}
+    assert losses(made("vilt", objectives=("mlm",), settings={"dropout": 0.0})) == {"mlm"}
+
+
+def test_a_run_starts_from_another(made, sets):
+    """Weights, configuration and fields are taken over; a head that was not there is new."""
+    before = made("vilt", objectives=("mlm",), settings={"width": 32, "mlp_width": 64})
+    run = new_run("vilt", sets["scenes"], objectives=("vqa",), start=before, seed=1)
+    assert run.system.config == dataclasses.replace(before.system.config, answers=len(ANSWERS))
+    own, old = run.system.state_dict(), before.system.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in old.items())
+    assert {key.partition(".")[0] for key in own.keys() - old.keys()} == {"answer_head"}
+    assert run.tokenizer is before.tokenizer
+    assert set(run.system.loss(run.collate()(fetch(sets["scenes"], range(4))))) == {"vqa"}
+
+
+# What cannot be.
 
 
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("clp", {}, r"'clp' is no system that trains .*; did you mean 'clip'\? choose from albef, ast, blip, clap"),
-        (
-            "bert",
-            {},
-            "'bert' is no system that trains on pictures or sounds with captions: in Python, mmlearn.training.fit",
-        ),
+        ("unitre", {}, r"There is no system 'unitre'; did you mean 'uniter'\? choose from albef, .*, wav2vec2\.$"),
         ("clip", {"preset": "tinny"}, r"no preset 'tinny'; did you mean 'tiny'\?"),
-        ("clip", {"vocab_size": 100}, "vocab_size must hold 256 bytes"),
-        ("clip", {"max_length": 2}, "max_length must leave room"),
+        ("clip", {"stage": "two"}, "^CLIP has no stage 'two'; it has only one: leave stage out"),
+        ("uniter", {"objectives": ["wra"]}, r"no objective 'wra' here; choose from mlm, mrm, itm\."),
+        ("lxmert", {"objectives": ["vga"]}, r"did you mean 'vqa'\? choose from itm, mlm, mrm, vqa\."),
+        ("vilt", {"objectives": []}, r"no objective '' here; choose from itm, mlm, vqa\."),
+        ("vilt", {"settings": {"queue_size": 4}}, "^vilt has no setting 'queue_size': leave it out"),
+        ("albef", {"settings": {"queue_size": 0}}, "ALBEF needs a queue: queue_size is at least 1, got 0"),
+        ("albef", {"settings": {"queue_size": "many"}}, "queue_size is a whole number, not 'many'"),
+        ("clip", {"settings": {"image_size": 48}}, "image_size is 32 with this data, and cannot be set: leave it out"),
+        ("clip", {"options": {"frames": 4}}, "^clip has no option 'frames': leave it out"),
+        ("clip", {"options": {"vocab_size": 100}}, "vocab_size must hold 256 bytes"),
+        ("clip", {"options": {"max_length": 2}}, "max_length must leave room"),
+        ("clip", {"start": "siglip"}, "^clip cannot start from a run of siglip"),
+        ("clip", {"start": "clip", "options": {"vocab_size": 300}}, "starts from decides vocab_size: leave it out"),
+        ("clip", {"start": "clip", "settings": {"depth": 1}}, "starts from decides depth: leave it out"),
+        ("clip", {"start": "clip", "preset": "ViT-B/32"}, "starts from decides preset: leave it out"),
     ],
 )
-def test_runs_that_cannot_be(data, name, options, says):
+@pytest.mark.usefixtures("unchecked")
+def test_runs_that_cannot_be(made, sets, name, options, says):
+    if "start" in options:
+        options = options | {"start": made(options["start"])}
     with pytest.raises(ValueError, match=says):
-        new_run(name, data, **{"vocab_size": 270} | options)
+        new_run(name, sets["scenes"], **options)
 
 
-def test_pictures_smaller_than_a_patch():
-    with pytest.raises(ValueError, match="Pictures of 8 pixels are smaller than a patch of 16"):
-        new_run("clip", load("emoji", size=8), vocab_size=270)
+@pytest.mark.parametrize(("name", "smallest"), [("clip", 16), ("vilt", 16), ("albef", 16), ("pixel-bert", 8)])
+def test_pictures_smaller_than_a_patch(name, smallest):
+    with pytest.raises(ValueError, match=f"Pictures of {smallest - 1} pixels are smaller than a patch of {smallest}"):
+        new_run(name, load("emoji", size=smallest - 1))
 
 
-# Faults.
+@pytest.mark.parametrize("name", system_files())
+def test_data_that_lacks_what_a_system_reads(sets, name):
+    """It is told in one line, which names what is lacking."""
+    empty = [SimpleNamespace()] * 8
+    with pytest.raises(ValueError, match=f"^{name} reads [a-z]+, (and these samples have none|which only)"):
+        new_run(name, Listed(empty))
+    if any(isinstance(field, Regions | Video) for field in find_recipe(name).reads):
+        with pytest.raises(ValueError, match=r"use --data (scenes|talking-lips)"):
+            new_run(name, load("emoji", size=16))
 
 
-@pytest.mark.parametrize("name", ["config.json", WEIGHTS, "tokenizer.json"])
-def test_missing_files(folder, name):
-    path = folder()
-    (path / name).unlink()
-    refused(path, name, error=FileNotFoundError)
+class Listed(torch.utils.data.Dataset):
+    """The samples of a list."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
 
 
-def test_no_folder(tmp_path):
-    refused(tmp_path / "nothing", "give the output folder of a finished mmlearn train", error=FileNotFoundError)
+def test_questions_come_from_data_that_has_them():
+    with pytest.raises(ValueError, match="vqa learns from questions with answers: use --data scenes or --data easy"):
+        new_run("vilt", load("emoji", size=32), objectives=("mlm", "vqa"))
 
 
-@pytest.mark.parametrize("name", ["config.json", WEIGHTS, "tokenizer.json"])
-@pytest.mark.parametrize("damage", ["empty", "cut", "pickle", "null", "deep"])
-def test_damaged_files(folder, name, damage):
-    path = folder()
-    content = (path / name).read_bytes()
-    (path / name).write_bytes(
-        {
-            "empty": b"",
-            "cut": content[: len(content) * 2 // 3],
-            "pickle": pickle.dumps({"weight": 1}),
-            "null": b"null",
-            "deep": b"[" * 100_000,
-        }[damage]
-    )
-    refused(path, name)
+def test_too_few_frames_for_the_clusters():
+    with pytest.raises(ValueError, match="24 frames are too few for 50 clusters: give more sounds"):
+        new_run("hubert", Tones(1))
 
 
-def test_files_of_other_systems(folder):
-    """Each file in turn comes from another run."""
-    path, other = folder("clip"), folder("filip")
-    shutil.copyfile(other / WEIGHTS, path / WEIGHTS)
-    refused(path, WEIGHTS, "does not fit its config.json")
-    path = Path(shutil.copytree(folder("siglip"), path.parent / "again"))
-    shutil.copyfile(other / "config.json", path / "config.json")
-    refused(path, WEIGHTS, "does not fit its config.json")
+def test_settings_are_read_as_json():
+    texts = ["a=1", "b=0.5", "c=true", "d=mean", 'e="1"', "f=[1, 2]", "g=x=y"]
+    expected = {"a": 1, "b": 0.5, "c": True, "d": "mean", "e": "1", "f": [1, 2], "g": "x=y"}
+    assert read_settings(texts) == expected
+    for text in ("queue_size", "=3", ""):
+        with pytest.raises(ValueError, match="A setting is name=value, such as queue_size=4096; got"):
+            read_settings([text])
 
 
-def test_a_tokenizer_of_another_run(folder):
-    path = folder()
-    Tokenizer.train(["other words"], vocab_size=262, max_length=7).save(path)
-    refused(path, "tokenizer.json", "does not belong to its config.json: it has 262 tokens and texts of 7, the model")
-    engine = Tokenizer.load(folder("lit")).engine
-    Tokenizer(engine, 5).save(path)
-    refused(path, "tokenizer.json", "texts of 5")
+def test_a_recipe_says_learns_or_stages():
+    recipe = find_recipe("clip")
+    assert dataclasses.replace(recipe, published={}).stages == recipe.stages
+    for wrong in ({}, {"learns": (), "stages": (Stage(()),)}):
+        with pytest.raises(ValueError, match="The recipe of CLIP says learns or stages, and one of them"):
+            Recipe(recipe.system, recipe.config, recipe.reads, **wrong)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda c: c.update(system="clpi"), "did you mean 'clip'?"),
-        (lambda c: c.update(system="vit"), "'vit' is no system that trains"),
-        (lambda c: c.update(system=["clip"]), "is no system"),
-        (lambda c: c.pop("system"), "'system'"),
-        (lambda c: c.pop("mean"), "'mean'"),
-        (lambda c: c.update(mean=[0.5]), "three numbers"),
-        (lambda c: c.update(mean=[0.5, 0.5, float("nan")]), "three numbers"),
-        (lambda c: c.update(std=[0.5, 0.5, 0.0]), "std above 0"),
-        (lambda c: c.update(std="abc"), "'a'"),
-        (lambda c: c.update(config=[]), "damaged"),
-        (lambda c: c["config"].update(wings=2), "CLIPConfig has no field wings"),
-        (lambda c: c["config"].pop("text"), "vocab_size|tokens"),
-        (lambda c: c["config"]["text"].update(width="64"), "damaged"),
-        (lambda c: c["config"]["text"].update(width=-64), "damaged"),
-        (lambda c: c["config"]["text"].update(num_heads=5), "no multiple of num_heads 5"),
-        (lambda c: c["config"].update(pooling="mean"), "pooling is 'class'"),
-        (lambda c: c["config"]["image"].update(num_heads=-1), "num_heads is above 0, not -1"),
-        (lambda c: c["config"]["text"].update(norm_epsilon="abc"), "norm_epsilon is a number, not 'abc'"),
-        (lambda c: c["config"].update(end_token="abc"), "end_token is a whole number or null, not 'abc'"),
-        (lambda c: c["config"].update(end_token=10**6), "whose end_token is 2, not 1000000"),
-        (lambda c: c["config"]["text"].update(activation="abc"), "abc"),
-        (lambda c: c["config"]["image"].update(dropout=7), "dropout"),
-    ],
-)
-def test_a_config_that_cannot_be(folder, change, says):
-    path = folder()
-    settings(path, change)
-    with pytest.raises(ValueError, match=says.replace("?", r"\?")) as caught:
-        load_run(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (
-            lambda c: c["config"].update(embedding_width=100),
-            "text_projection.weight ([128, 64] instead of [100, 64]) are of another",
-        ),
-        (
-            lambda c: c["config"]["image"].update(image_size=64),
-            "embedding.positions ([4, 64] instead of [16, 64]) is of another shape.",
-        ),
-        (lambda c: c["config"]["image"].update(depth=2), "image_encoder.transformer.blocks.2"),
-        (lambda c: c["config"]["text"].update(depth=2), "text_encoder.transformer.blocks.1"),
-    ],
-)
-def test_a_config_that_disagrees_with_the_weights(folder, change, says):
-    path = folder()
-    settings(path, change)
-    refused(path, WEIGHTS, "does not fit its config.json", says)
-
-
-def test_missing_and_extra_tensors_are_named(folder):
-    path = folder()
-    values = load_file(path / WEIGHTS)
-    save_file({k: v for k, v in values.items() if k != "logit_scale"}, path / WEIGHTS)
-    refused(path, WEIGHTS, "does not fit its config.json: logit_scale is only in the model.")
-    extra = {f"adapter{i}": torch.ones(1) for i in range(5)}
-    save_file({k: v for k, v in (values | extra).items() if k != "logit_scale"}, path / WEIGHTS)
-    refused(path, "adapter0, adapter1, adapter2 and 2 more are only in the file; logit_scale is only in the model.")
-
-
-# What mmlearn evaluate measures.
-
-
-class Oracle(torch.nn.Module):
-    """Knows which caption belongs to which picture, or mixes them up."""
-
-    def __init__(self, config, run, samples, shift=0):
-        super().__init__()
-        self.config = config
-        self.parameter = torch.nn.Parameter(torch.zeros(1))
-        batch = run.collate()(samples)
-        keys = list(dict.fromkeys(tuple(row.tolist()) for row in batch["tokens"]))
-        self.text = {key: i for i, key in enumerate(keys)}
-        self.image = {
-            image.sum().item(): (self.text[tuple(row.tolist())] + shift) % len(keys)
-            for image, row in zip(batch["image"], batch["tokens"])
-        }
-
-    def encode_image(self, image):
-        rows = [self.image.get(one.sum().item(), 0) for one in image]
-        return torch.eye(len(self.text))[rows]
-
-    def encode_text(self, tokens, mask):
-        return torch.eye(len(self.text))[[self.text[tuple(row.tolist())] for row in tokens]]
-
-
-@pytest.mark.parametrize(("shift", "recall", "rank"), [(0, 1.0, 1.0), (1, 0.0, None)])
-def test_an_oracle_is_measured_as_one(folders, shift, recall, rank):
-    run = load_run(folders / "siglip")
-    samples = fetch(load("scenes", "test", size=32), range(64))
-    oracle = Oracle(run.system.config, run, samples, shift)
-    rows = measure(Run("siglip", oracle, run.tokenizer, run.mean, run.std), "scenes", limit=64)
-    texts = len(oracle.text)
-    for name in (f"image to text R@1 of {texts}", "text to image R@1 of 64"):
-        assert rows[name]["obtained"] == recall
-    for k in (1, 5, 10):  # of k drawn, none twice
-        assert rows[f"image to text R@{k} of {texts}"]["chance"] == pytest.approx(k / texts)
-    assert rows["text to image median rank"]["chance"] == 32.5  # the middle of 1 to 64
-    if rank:
-        assert rows["image to text median rank"]["obtained"] == rank
-        assert rows["alignment of pairs"]["obtained"] == 0
-        assert rows["modality gap"]["obtained"] == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", PAIRED)
-def test_what_is_measured_of_each_system(folders, name):
-    """An untrained one is near chance; pointing is measured where patches and words can be compared."""
-    rows = measure(load_run(folders / name), "scenes", limit=48)
-    assert ("pointing accuracy" in rows) == (name in ("clip", "filip"))
-    assert ("modality gap" in rows) == (name != "filip")
-    assert sum("lost by hiding" in row for row in rows) == 4
-    for direction in ("image to text", "text to image"):
-        recalls = [row for label, row in rows.items() if label.startswith(f"{direction} R@")]
-        assert [row["obtained"] for row in recalls] == sorted(row["obtained"] for row in recalls)
-        assert [row["chance"] for row in recalls] == sorted(row["chance"] for row in recalls)
-        assert recalls[0]["obtained"] < 0.25
-    for label, row in rows.items():
-        assert row["obtained"] == row["obtained"], label  # no NaN
-    if "pointing accuracy" in rows:
-        assert rows["pointing accuracy"]["chance"] < 0.3
-
-
-def test_pictures_without_links_have_no_pointing(folders):
-    rows = measure(load_run(folders / "clip"), "emoji", limit=20)
-    assert next(iter(rows)) == "image to text R@1 of 20"
-    assert not any("pointing" in label or "hiding" in label for label in rows)
-
-
-def test_held_out_parts_exist_and_are_not_for_training():
-    splits = {name: held_out(name) for name in CARDS}
-    assert {splits.pop(name) for name in ("emoji", "emoji-openmoji")} == {"unseen-style"}
-    assert splits.pop("talking-lips") == "unseen-speaker"
-    assert set(splits.values()) == {"test"}
-    assert all(len(load(name, held_out(name))) > 0 for name in CARDS)
-
-
-def test_measuring_other_data(folders):
-    run = load_run(folders / "clip")
-    with pytest.raises(ValueError, match=r"no data set and no folder 'scene'; did you mean 'scenes'\?"):
-        measure(run, "scene")
-    with pytest.raises(ValueError, match=r"no split 'tst'; did you mean 'test'\?"):
-        measure(run, "scenes", split="tst")
-    with pytest.raises(ValueError, match="scenes has no option 'language'"):
-        measure(run, "scenes", language="de")
-
-
-def test_a_run_is_immutable(folders):
+def test_a_run_is_immutable(made):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load_run(folders / "clip").name = "siglip"
+        made("clip").name = "siglip"
+    with pytest.raises(ValueError, match="Batches of clip have no waveform"):
+        made("clip").field("waveform")

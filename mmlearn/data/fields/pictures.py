@@ -73,6 +73,7 @@ class Regions(Field):
     """What a detector finds in pictures of scenes: features, boxes, the classes' probabilities, and what is real."""
 
     detector: SceneDetector = SceneDetector()
+    image_size: int = 64
 
     holds = {
         "regions": "Float b p {region_width}",
@@ -80,8 +81,15 @@ class Regions(Field):
         "region_classes": "Float b p {region_classes}",
         "region_mask": "Bool b p",
     }
+    known = ("image_size",)
     needs = "layout"
     fixed = "regions are cut out of pictures, and augmentation changes pictures"
+
+    def data_options(self, config: Config) -> dict[str, Any]:
+        return {"size": self.image_size}
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        return replace(self, image_size=int(data[0].image.shape[-1]))
 
     def check_sample(self, sample: Any, system: str) -> None:
         if getattr(sample, "layout", None) is None:
@@ -124,11 +132,15 @@ class Video(Field):
     shown: int | None = None
 
     holds = {"video": "Float b f 3 height width", "video_mask": "Bool b f"}
+    known = ("image_size",)
     needs = "video"
     advice = "use --data talking-lips or --data scenes-video"
 
     def data_options(self, config: Config) -> dict[str, Any]:
         return {"size": self.image_size, "fps": self.fps}
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        return replace(self, image_size=int(data[0].video.shape[-1]))
 
     def check_sample(self, sample: Any, system: str) -> None:
         super().check_sample(sample, system)

@@ -15,6 +15,7 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
 TEXTS = 5000  # of them, at most, a vocabulary is made
+RENDERED = 1000  # the same where each caption costs a whole sample
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Tokens(Field):
 
     @property
     def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
         length = "{max_length}" if self.whole else "t"
         entries = {"tokens": f"Int b {length} < vocab_size", "mask": f"Bool b {length}", "caption_id": "Int b"}
         return entries | ({"word": f"Int b {length}"} if self.words else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        texts = captions(data, spread(len(data), TEXTS))
+        texts = captions(data, spread(len(data), TEXTS if hasattr(data, "caption") else RENDERED))
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
@@ -128,12 +130,18 @@ class Labels(Field):
 
     known = ("names",)
 
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names differ from each other, not {', '.join(map(str, self.names))}.")
+
     @property
     def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
         return {"label": f"Int b < {self.into}"}
 
     @property
     def needs(self) -> str:
+        """The attribute that every sample must have."""
         return self.source
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:

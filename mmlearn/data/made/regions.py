@@ -5,6 +5,7 @@ The boxes are exact, the features are what the boxes hold, and the classes are a
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
 from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
-from mmlearn.data.made.scenes import COLOURS, SHAPES, SceneSample
+from mmlearn.data.made.scenes import COLOURS, SHAPES
 
 CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)  # colour × 12 + shape
 RADII = np.array(list(drawing.SIZES.values()), np.float32)
@@ -50,7 +51,7 @@ class SceneDetector:
             raise ValueError(f"A region is at least 1 pixel wide, got width={width}.")
         self.error_rate, self.width, self.seed = error_rate, width, seed
 
-    def __call__(self, samples: Sequence[SceneSample]) -> dict[str, Tensor]:
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         colour, shape, size, cell, jitter, count = _objects(samples)
         real = np.arange(count.max()) < count[:, None]  # (b, p)
         row, column = np.divmod(cell, GRID)
@@ -108,7 +109,7 @@ def crop(
     return F.avg_pool2d(samples, side // width).unflatten(2, (p, width)).transpose(1, 2)
 
 
-def scene_keys(samples: Iterable[SceneSample]) -> np.ndarray:
+def scene_keys(samples: Iterable[Any]) -> np.ndarray:
     """A 64-bit number for each scene, made of all that its layout says: what stands where, and what is said of it."""
     keys = []
     for sample in _checked(samples):
@@ -117,7 +118,7 @@ def scene_keys(samples: Iterable[SceneSample]) -> np.ndarray:
     return np.array(keys, np.uint64)
 
 
-def _objects(samples: Sequence[SceneSample]) -> tuple[np.ndarray, ...]:
+def _objects(samples: Sequence[Any]) -> tuple[np.ndarray, ...]:
     """Colour, shape, size, cell and jitter of every object in reading order, (b, p) each, and the counts, (b,)."""
     samples = _checked(samples)
     names = ("colour", "shape", "size", "cell", "jitter", "count")
@@ -129,7 +130,7 @@ def _objects(samples: Sequence[SceneSample]) -> tuple[np.ndarray, ...]:
     return *(part[rows, order] for part in parts.values()), count
 
 
-def _checked(samples: Iterable[SceneSample]) -> list[SceneSample]:
+def _checked(samples: Iterable[Any]) -> list[Any]:
     samples = list(samples)
     if not samples:
         raise ValueError("A batch holds at least one scene, got none.")

@@ -1,23 +1,25 @@
-"""ALBEF: align before fuse. Picture and text first find each other as vectors; only then words look at patches.
+"""ALBEF: align before fuse. Picture and text first find each other as vectors; only then words attend to patches.
 
 Paper: Li et al. 2021, "Align before Fuse: Vision and Language Representation Learning with Momentum Distillation".
 Official code: https://github.com/salesforce/ALBEF.
 
 Deviations: weights start at random, encoders and projections scaled by width, tables and heads at BERT's 0.02; the
-paper's as DeiT's and BERT's. The temperature is learned as ln(1/τ), the official code's as τ, within the same bounds.
-The average moves after the optimiser's step, the official code's before the next batch: the same numbers, and once a
-step also where a step takes several batches. The contrast is over the batch of all processes, the official code's over
-that of its own, with the same queue; both look for hard negatives in their own. Where the batch says which captions are
-equal, all of them fit, and none is a negative. Distillation is a cross-entropy, as in the official code; equations 6
-and 7 have a divergence, which differs by a constant. With ``hard_negatives=False`` they are drawn evenly, for
-comparison. ``tiny`` is ours: its average is faster, and it has no class token but embeds a picture by each feature's
-maximum over the patches, because a class token needs several times as many steps to learn where to look.
+paper starts from DeiT and BERT. The temperature is learned as ln(1/τ), in the official code as τ, within the same
+bounds. The momentum encoder moves after the optimiser's step, in the official code before the next batch: the same
+numbers, and once a step also where a step takes several batches. The contrast is over the batch of all processes, in
+the official code over that of its own, with the same queue; both look for hard negatives in their own. Where the batch
+says which captions are equal, all of them are positives, and none is a negative. Distillation is a cross-entropy, as in
+the official code; equations 6 and 7 have a divergence, which differs by a constant. With ``hard_negatives=False`` wrong
+pairs are drawn evenly, for comparison. ``tiny`` is ours: its momentum encoder is faster, and it has no class token but
+embeds a picture by each feature's maximum over the patches, because a class token needs several times as many steps to
+learn where to look.
 """
 
 import copy
 import math
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,48 +28,44 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers import (
+    BERTEmbedding,
+    BERTEncoderConfig,
+    Config,
+    ImageEncoder,
+    ImageEncoderConfig,
+    MaskedLanguageHead,
+    Transformer,
+)
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.models.align.pair_queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching, soft_cross_entropy, update_average
-from mmlearn.objectives.align import fitting, hard_triples, momentum_contrast, ramp
-from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+from mmlearn.models.align.pairs import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.objectives import gather, update_momentum_encoder
+from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
+from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe
 
 
 @dataclass(frozen=True)
 class ALBEFConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(image_size=256, norm_epsilon=1e-6)
-    vocab_size: int = 30_522
-    max_length: int = 512  # tokens
-    pad_token: int = 0
-    width: int = 768
-    text_depth: int = 6  # blocks that see only the text
-    fusion_depth: int = 6  # blocks that also look at the picture
-    num_heads: int = 12
-    norm_epsilon: float = 1e-12
-    dropout: float = 0.1
+    text: BERTEncoderConfig = BERTEncoderConfig(768, 6, 12)  # blocks that see only the text
+    fusion_depth: int = 6  # blocks that also attend to the picture
     embedding_width: int = 256
     pooling: str = "class"  # a picture's embedding is of its class token, or the "max" over its patches
     temperature: float = 0.07  # at the start; the model learns its own
-    momentum: float = 0.995  # of the averaged encoders
+    momentum: float = 0.995  # of the momentum encoder
     queue_size: int = 65_536  # embeddings of earlier batches, as more negatives; at most the size of the data
-    alpha: float = 0.4  # how much the averaged encoders are trusted; 0: no distillation
+    alpha: float = 0.4  # how much the momentum encoder is trusted; 0: no distillation
     alpha_ramp: int = 10_000  # steps in which alpha rises from 0: an epoch of 5.1 M pairs in batches of 512
     hard_negatives: bool = True  # wrong pairs that look right; False: any
     seed: int = 0  # of the wrong pairs
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False),
-            vocab_size=512,
-            max_length=32,
-            width=64,
-            text_depth=1,
+            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False),
+            text=BERTEncoderConfig(64, 1, 2, vocab_size=512, max_length=32, dropout=0.0),
             fusion_depth=2,
-            num_heads=2,
-            dropout=0.0,
             embedding_width=64,
             pooling="max",
             momentum=0.98,
@@ -78,75 +76,92 @@ class ALBEFConfig(Config):
     }
 
 
+class Encoded(NamedTuple):
+    """What the two unimodal encoders make of pictures and texts."""
+
+    patches: Float[Tensor, "b n d"]
+    words: Float[Tensor, "b t width"]
+    image_embedding: Float[Tensor, "b embedding"]  # unit length
+    text_embedding: Float[Tensor, "b embedding"]  # unit length
+
+
 class ALBEFOutput(NamedTuple):
     image_embedding: Float[Tensor, "b d"]  # unit length
     text_embedding: Float[Tensor, "b d"]  # unit length
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+    patches: Float[Tensor, "b n image_width"]  # the picture alone
+    words: Float[Tensor, "b t width"]  # the text alone
     tokens: Float[Tensor, "b t width"]  # words that have seen the picture
     match_logits: Float[Tensor, "b 2"]  # index 1: picture and text belong together
     token_logits: Float[Tensor, "b t v"]
 
 
 class ALBEFEncoders(nn.Module):
-    """The image, text and multimodal encoder, and what reads vectors and words off them: all that is averaged.
+    """The image, text and multimodal encoder with their projections and the language head: all that has a slow copy.
 
     Source: section 3.1 and figure 1.
     """
 
     def __init__(self, config: ALBEFConfig):
         super().__init__()
-        width, num_heads = config.width, config.num_heads
-        shared = dict(norm_epsilon=config.norm_epsilon, dropout=config.dropout)
-        self.embedding = BERTEmbedding(
-            config.vocab_size, width, config.max_length, pad_token=config.pad_token, **shared
-        )
-        self.text_encoder = bert_transformer(width, config.text_depth, num_heads, **shared)
-        self.multimodal_encoder = bert_transformer(
-            width, config.fusion_depth, num_heads, context_width=config.image.width, **shared
-        )
-        self.language_head = MaskedLanguageHead(width, config.vocab_size, norm_epsilon=config.norm_epsilon)
-        self.image_projection = nn.Linear(config.image.width, config.embedding_width)
-        self.text_projection = nn.Linear(width, config.embedding_width)
+        text = config.text
         self.pooling = config.pooling
+        self.embedding = BERTEmbedding(text)
+        self.text_encoder = Transformer(text)
+        self.multimodal_encoder = Transformer(replace(text, depth=config.fusion_depth), config.image.width)
+        self.language_head = MaskedLanguageHead(text)
+        self.image_projection = nn.Linear(config.image.width, config.embedding_width)
+        self.text_projection = nn.Linear(text.width, config.embedding_width)
         self.image_encoder = ImageEncoder(config.image)
         for part in (self.embedding, self.language_head):
-            part.apply(initialise_as_bert)
+            part.apply(partial(initialise_as_bert, std=text.initial_std))
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Encoded:
+        patches, words = self.image_encoder(image), self.read_text(tokens, mask)
+        return Encoded(patches, words, self.embed_image(patches), self.embed_text(words))
 
     def read_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t width"]:
         return self.text_encoder(self.embedding(tokens), mask)
 
-    def embed_image(self, image: Float[Tensor, "b n d"]) -> Float[Tensor, "b embedding"]:
+    def embed_image(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b embedding"]:
         if self.pooling == "class":
-            return F.normalize(self.image_projection(image[:, 0]), dim=-1)
-        return F.normalize(self.image_projection(image).amax(1), dim=-1)
+            return F.normalize(self.image_projection(patches[:, 0]), dim=-1)
+        return F.normalize(self.image_projection(patches).amax(1), dim=-1)
 
-    def embed_text(self, text: Float[Tensor, "b t width"]) -> Float[Tensor, "b embedding"]:
-        return F.normalize(self.text_projection(text[:, 0]), dim=-1)
+    def embed_text(self, words: Float[Tensor, "b t width"]) -> Float[Tensor, "b embedding"]:
+        return F.normalize(self.text_projection(words[:, 0]), dim=-1)
 
-    def fuse(
-        self,
-        image: Float[Tensor, "b n d"],
-        text: Float[Tensor, "b t width"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        read: Int[Tensor, "b"] | None = None,
-    ) -> Float[Tensor, "b r width"]:
-        return self.multimodal_encoder(text, mask, context=image, read=read)
-
-    def predict_tokens(self, states: Float[Tensor, "*n width"]) -> Float[Tensor, "*n v"]:
+    def predict_tokens(self, states: Float[Tensor, "b t width"]) -> Float[Tensor, "b t v"]:
         return self.language_head(states, self.embedding.tokens.weight)
+
+    def fill_gaps(
+        self,
+        patches: Float[Tensor, "b n d"],
+        masked_tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t v"]:
+        words = self.read_text(masked_tokens, mask)
+        return self.predict_tokens(self.multimodal_encoder(words, mask, context=patches))
 
 
 class ALBEF(nn.Module):
-    """Three encoders, a slow average of them that teaches them, and a queue of what that made of earlier batches.
+    """Three encoders, a momentum encoder that teaches them, and a queue of its embeddings of earlier batches.
 
-    ``mask`` is True where a token is real. To judge one picture with many texts, give what ``online.image_encoder`` and
-    ``online.read_text`` return to ``online.fuse`` and ``match_head``. The average, the queue, its pointer and the
-    count of steps are in ``state_dict``, and so in a checkpoint. Raises ``ValueError`` for settings that cannot be.
-    Source: section 3 and figure 1.
+    ``mask`` is True where a token is real. ``forward`` is figure 1 for pairs that belong together; with
+    ``masked_tokens`` (b, t), the texts with gaps, ``token_logits`` are of these. To judge one picture with many texts,
+    give what ``online.image_encoder`` and ``online.read_text`` return to ``online.multimodal_encoder`` and
+    ``match_head``. The
+    momentum encoder, the queue, its pointer and the count of steps are in ``state_dict``, and so in a checkpoint.
+    Raises ``ValueError`` for settings that cannot be. Source: section 3 and figure 1.
     """
 
     def __init__(self, config: ALBEFConfig):
@@ -159,9 +174,10 @@ class ALBEF(nn.Module):
             raise ValueError(f"pooling is 'class' with a class token or 'max' without, not {config.pooling!r}.")
         self.config = config
         self.online = ALBEFEncoders(config)
-        self.match_head = nn.Linear(config.width, 2).apply(initialise_as_bert)
+        start = partial(initialise_as_bert, std=config.text.initial_std)
+        self.match_head = nn.Linear(config.text.width, 2).apply(start)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
-        self.average = copy.deepcopy(self.online).requires_grad_(False)
+        self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
         self.queue = PairQueue(config.queue_size, config.embedding_width)
         self.register_buffer("steps", torch.tensor(0))
 
@@ -172,12 +188,12 @@ class ALBEF(nn.Module):
 
     @property
     def cross_attention(self) -> list[str]:
-        """Where words look at the picture, first block first: the names that ``record_attention`` stores maps under."""
+        """Where words attend to the picture, first block first: the names of these maps in ``record_attention``."""
         return [f"online.multimodal_encoder.blocks.{i}.cross_attention" for i in range(self.config.fusion_depth)]
 
     @property
     def alpha(self) -> float:
-        """How much the average is trusted now. Source: section 3.5."""
+        """How much the momentum encoder is trusted now. Source: section 3.5."""
         return ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
@@ -193,29 +209,34 @@ class ALBEF(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
         """Logits of whether picture and text belong together, which they do at index 1; for ranking candidates anew."""
-        return self._judge(self.online.image_encoder(image), self.online.read_text(tokens, mask), mask)
+        return self._match(self.online.image_encoder(image), self.online.read_text(tokens, mask), mask)
 
-    def _judge(self, image: Tensor, text: Tensor, mask: Tensor | None) -> Float[Tensor, "b 2"]:
-        """Only the first token is read, and so it alone is computed to the end."""
-        first = torch.zeros(len(text), dtype=torch.long, device=text.device)
-        return self.match_head(self.online.fuse(image, text, mask, first)[:, 0])
+    def _match(self, patches: Tensor, words: Tensor, mask: Tensor | None) -> Float[Tensor, "b 2"]:
+        return self.match_head(self.online.multimodal_encoder.read(words, 0, mask, context=patches))
 
     def forward(
         self,
         image: Float[Tensor, "b 3 height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
+        masked_tokens: Int[Tensor, "b t"] | None = None,
     ) -> ALBEFOutput:
         online = self.online
-        image, text = online.image_encoder(image), online.read_text(tokens, mask)
-        states = online.fuse(image, text, mask)
+        patches, words, image_embedding, text_embedding = online(image, tokens, mask)
+        states = online.multimodal_encoder(words, mask, context=patches)
+        if masked_tokens is None:
+            token_logits = online.predict_tokens(states)
+        else:
+            token_logits = online.fill_gaps(patches, masked_tokens, mask)
         return ALBEFOutput(
-            image_embedding=online.embed_image(image),
-            text_embedding=online.embed_text(text),
+            image_embedding=image_embedding,
+            text_embedding=text_embedding,
             logit_scale=self.logit_scale.exp(),
+            patches=patches,
+            words=words,
             tokens=states,
             match_logits=self.match_head(states[:, 0]),
-            token_logits=online.predict_tokens(states),
+            token_logits=token_logits,
         )
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
@@ -225,64 +246,37 @@ class ALBEF(nn.Module):
         the queue, once for each call, also where several calls make a step; in evaluation nothing changes.
         ``ValueError`` for no pair, and for a batch without two different captions, where no wrong pair exists.
         """
-        images, tokens, label = batch["image"], batch["tokens"], batch.get("token_label")
-        if not 1 <= len(images) == len(tokens):
-            raise ValueError(
-                f"Images and texts come in pairs, and at least one: got {len(images)} images and {len(tokens)} texts."
-            )
-        if not batch.get("match_label", torch.ones(1)).all():
-            raise ValueError("ALBEF makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
-        mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
+        image, tokens, mask, caption_id = read_pairs(batch, "ALBEF")
+        label = batch.get("token_label")
         whole = tokens if label is None else torch.where(label == IGNORED, tokens, label)
-        image, text = self.online.image_encoder(images), self.online.read_text(whole, mask)
+        output = self(image, whole, mask, masked_tokens=None if label is None else tokens)
+        embeddings, scale = (output.image_embedding, output.text_embedding), output.logit_scale
         with torch.no_grad():
-            slow_image, slow_text = self.average.image_encoder(images), self.average.read_text(whole, mask)
-            slow = self.average.embed_image(slow_image), self.average.embed_text(slow_text)
-        fast = self.online.embed_image(image), self.online.embed_text(text)
-        number = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
-        all_slow, all_number = tuple(map(gather, slow)), gather(number)  # of all processes
-        losses = {
-            "itc": self._contrast(fast, all_slow, all_number),
-            "itm": self._matching(image, text, mask, fast, slow, number),
-        }
+            teacher = self.momentum_encoder(image, whole, mask)
+            teacher_logits = None if label is None else self.momentum_encoder.fill_gaps(teacher.patches, tokens, mask)
+        momentum_embeddings = teacher.image_embedding, teacher.text_embedding
+
+        losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, self.alpha)}
+        scale = scale if self.config.hard_negatives else 0.0
+        positives, chance = positive_pairs(caption_id), self._chance()
+        picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
+        wrong = self._match(output.patches[picture], output.words[text], mask[text])
+        losses["itm"] = match_right_and_wrong(output.match_logits, wrong)
         if label is not None:
-            losses["mlm"] = self._fill_gaps(image, slow_image, tokens, mask, label)
-        if self.training:  # so that every process has the same queue
-            self.queue.push(*all_slow, all_number)
+            losses["mlm"] = masked_distillation(output.token_logits, label, teacher_logits, self.alpha)
+        if self.training:
+            self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         return losses
 
-    def _contrast(self, fast: tuple[Tensor, Tensor], slow: tuple[Tensor, Tensor], number: Tensor) -> Tensor:
-        """ITC: pick the partner among the average's embeddings of batch and queue. Source: equations 1, 2 and 6."""
-        fast, queues = tuple(map(gather, fast)), (self.queue.image, self.queue.text)
-        fits = torch.cat([fitting(number), self.queue.fits(number)], dim=1)
-        return momentum_contrast(fast, slow, queues, fits, self.logit_scale.exp(), self.alpha)
-
-    def _matching(self, image, text, mask, fast, slow, number) -> Tensor:
-        """ITM: b right pairs, b with a wrong text, b with a wrong picture. Source: section 3.2."""
-        # Chance is a function of what a checkpoint holds; the pointer tells the batches of one step apart.
+    def _chance(self) -> torch.Generator:
+        """A function of what a checkpoint holds; the pointer tells the batches of one step apart."""
         seed = random.Random(f"{self.config.seed} {int(self.steps)} {int(self.queue.pointer)}").getrandbits(32)
-        generator = torch.Generator().manual_seed(seed)
-        scale = self.logit_scale.exp() if self.config.hard_negatives else 0.0
-        picture, words, label = hard_triples(fast, slow, fitting(number), scale, generator)
-        return image_text_matching(self._judge(image[picture], text[words], mask[words]), label)
-
-    def _fill_gaps(self, image, slow_image, tokens, mask, label) -> Tensor:
-        """MLM: which words are hidden, given the rest and the picture? Source: equations 3 and 7."""
-        masked = label != IGNORED
-        states = self.online.fuse(image, self.online.read_text(tokens, mask), mask)[masked]
-        logits, words = self.online.predict_tokens(states), label[masked]
-        hard = masked_cross_entropy(logits, words)
-        if not self.alpha or not len(words):
-            return hard
-        with torch.no_grad():
-            states = self.average.fuse(slow_image, self.average.read_text(tokens, mask), mask)[masked]
-            taught = self.average.predict_tokens(states)
-        return (1 - self.alpha) * hard + self.alpha * soft_cross_entropy(logits, taught.softmax(-1))
+        return torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the average, count the step, and keep τ within the official code's 0.001 to 0.5."""
-        update_average(self.average, self.online, self.config.momentum)
+        """Move the momentum encoder, count the step, and keep τ within the official code's 0.001 to 0.5."""
+        update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
         self.steps += 1
         self.logit_scale.clamp_(math.log(1 / 0.5), math.log(1 / 0.001))
 

@@ -1,6 +1,6 @@
 """Captioning and filtering: a captioner writes, a filter reads, and only captions that fit their picture stay.
 
-Captions from the web often say nothing of the picture. BLIP's decoder writes a synthetic one for each, its matching
+Captions from the web often say nothing of the picture. BLIP's decoder writes a synthetic one for each, its match
 head judges both, and a new model learns from what is kept.
 Source: Li et al. 2022 (BLIP), section 3.3 and figure 3.
 """
@@ -40,7 +40,7 @@ def filter_captions(
 ) -> list[KeptCaption]:
     """The captions that score at least ``threshold``, picture by picture, the one from the web first.
 
-    Picture i has the captions ``web[i]`` and ``synthetic[i]``; scores are the matching head's probability that they
+    Picture i has the captions ``web[i]`` and ``synthetic[i]``; scores are the match head's probability that they
     fit. A picture may keep both, one or none, and one that is written twice counts once. Raises ``ValueError`` where
     captions and scores are not as many, or a score or the threshold is no probability.
     Source: section 3.3.

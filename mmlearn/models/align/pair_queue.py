@@ -35,8 +35,8 @@ class PairQueue(nn.Module):
         self.register_buffer("caption_id", torch.full((size,), -1))  # no caption has this number
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))  # the oldest pair
 
-    def fits(self, caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b size"]:
-        """Which of the pairs here have the caption of which row."""
+    def positives(self, caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b size"]:
+        """Which of the pairs here have the caption of which row. A negative number is like no other."""
         return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)
 
     @torch.no_grad()

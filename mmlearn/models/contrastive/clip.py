@@ -22,8 +22,10 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
-from mmlearn.objectives import gather, info_nce, same_caption
+from mmlearn.objectives import gather, gathered_positives, info_nce
 from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
+
+TINY_TEXT = TextEncoderConfig(64, 1, 2, vocab_size=512, max_length=32)
 
 
 @dataclass(frozen=True)
@@ -37,41 +39,24 @@ class CLIPConfig(Config):
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(
-                image_size=64,
-                patch_size=16,
-                width=64,
-                depth=3,
-                num_heads=2,
-                class_token=False,
-                embedding_norm=True,
-            ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),
+            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True),
+            text=TINY_TEXT,
             embedding_width=128,
             pooling="max",
         ),
         "tiny-conv": dict(
             image=ImageEncoderConfig(
-                image_size=32,
-                patch_size=8,
-                width=64,
-                depth=3,
-                num_heads=2,
-                class_token=False,
-                convolutions=True,
-                embedding_norm=True,
+                64, 3, 2, image_size=32, patch_size=8, class_token=False, convolutions=True, embedding_norm=True
             ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),
+            text=TINY_TEXT,
             embedding_width=128,
             pooling="max",
         ),
         "ViT-B/32": dict(),
         "ViT-B/16": dict(image=ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=16)),
         "ViT-L/14": dict(
-            image=ImageEncoderConfig(
-                embedding_norm=True, activation="quick_gelu", patch_size=14, width=1024, depth=24, num_heads=16
-            ),
-            text=TextEncoderConfig(activation="quick_gelu", width=768, num_heads=12),
+            image=ImageEncoderConfig(1024, 24, 16, embedding_norm=True, activation="quick_gelu", patch_size=14),
+            text=TextEncoderConfig(768, 12, 12, activation="quick_gelu"),
             embedding_width=768,
         ),
     }
@@ -143,12 +128,8 @@ class CLIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
-        return {
-            "itc": info_nce(
-                gather(output.image_embedding), gather(output.text_embedding), output.logit_scale, positives
-            )
-        }
+        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        return {"itc": info_nce(image, text, output.logit_scale, gathered_positives(batch.get("caption_id")))}
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -4,7 +4,7 @@ Paper: Yao et al. 2022, "FILIP: Fine-grained Interactive Language-Image Pre-Trai
 
 Deviations: all tokens take part (the paper exchanges the 25 % with the highest similarity between GPUs, in half
 precision, to save communication); captions are not augmented with back-translation; only patches stand for the picture,
-there is no class token; ``tiny`` is ours, and starts colder, for a mean over words differs less from pair to pair.
+there is no class token; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
 """
 
 import math
@@ -21,7 +21,7 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
-from mmlearn.objectives import gather, late_interaction_info_nce, same_caption
+from mmlearn.objectives import gather, gathered_positives, late_interaction_info_nce
 from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
 
 
@@ -34,19 +34,15 @@ class FILIPConfig(Config):
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(
-                image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False, embedding_norm=True
-            ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2),
+            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True),
+            text=TextEncoderConfig(64, 1, 2, vocab_size=512, max_length=32),
             embedding_width=64,
             temperature=0.03,
         ),
         "base": dict(),  # table 7 of the paper
         "large": dict(
-            image=ImageEncoderConfig(
-                patch_size=14, width=1024, depth=24, num_heads=16, class_token=False, embedding_norm=True
-            ),
-            text=TextEncoderConfig(width=768, num_heads=12),
+            image=ImageEncoderConfig(1024, 24, 16, patch_size=14, class_token=False, embedding_norm=True),
+            text=TextEncoderConfig(768, 12, 12),
         ),
     }
 
@@ -93,16 +89,9 @@ class FILIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Late-interaction InfoNCE over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch["mask"])
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
-        return {
-            "late_interaction": late_interaction_info_nce(
-                gather(output.image_tokens),
-                gather(output.text_tokens),
-                output.logit_scale,
-                gather(batch["mask"]),
-                positives,
-            )
-        }
+        patches, words, mask = gather(output.image_tokens), gather(output.text_tokens), gather(batch["mask"])
+        positives = gathered_positives(batch.get("caption_id"))
+        return {"late_interaction": late_interaction_info_nce(patches, words, output.logit_scale, mask, positives)}
 
     @torch.no_grad()
     def after_step(self) -> None:

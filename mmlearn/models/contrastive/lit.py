@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, TextEncoder, TextEncoderConfig
 from mmlearn.models.vision.backbone import load_backbone
-from mmlearn.objectives import gather, info_nce, same_caption
+from mmlearn.objectives import gather, gathered_positives, info_nce
 from mmlearn.recipes import ITC, Recipe
 
 
 @dataclass(frozen=True)
 class LiTConfig(Config):
     image_width: int = 768  # features of the locked tower; the text is projected to as many
-    text: TextEncoderConfig = TextEncoderConfig(max_length=16, width=768, num_heads=12)
+    text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, max_length=16)
     temperature: float = 0.1  # at the start; the model learns its own
     end_token: int | None = None  # the text is read off here; None: at the highest token id
 
     PRESETS = {
         "tiny": dict(
             image_width=1280,  # MobileNetV2's
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=128, depth=2, num_heads=4),
+            text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32),
         ),
         "B16B": dict(),
     }
@@ -87,12 +87,8 @@ class LiT(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
-        return {
-            "itc": info_nce(
-                gather(output.image_embedding), gather(output.text_embedding), output.logit_scale, positives
-            )
-        }
+        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        return {"itc": info_nce(image, text, output.logit_scale, gathered_positives(batch.get("caption_id")))}
 
 
 RECIPE = Recipe(

@@ -27,17 +27,18 @@ from mmlearn.layers import (
     TextEncoder,
     TextEncoderConfig,
 )
-from mmlearn.objectives import gather, pairwise_sigmoid, same_caption
+from mmlearn.objectives import gather, gathered_positives, pairwise_sigmoid
 from mmlearn.recipes import ITC, Recipe
 
 GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
-BASE_TEXT = TextEncoderConfig(vocab_size=32_000, max_length=64, width=768, num_heads=12, causal=False, **GELU)
+PICTURE = dict(class_token=False, **GELU)
+TEXT = dict(vocab_size=32_000, max_length=64, causal=False, **GELU)
 
 
 @dataclass(frozen=True)
 class SigLIPConfig(Config):
-    image: ImageEncoderConfig = ImageEncoderConfig(class_token=False, **GELU)
-    text: TextEncoderConfig = BASE_TEXT  # its head makes the text embedding as wide as the picture's
+    image: ImageEncoderConfig = ImageEncoderConfig(**PICTURE)
+    text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, **TEXT)  # its head: as wide as the picture's
     pad_token: int = 1
     temperature: float = 0.1  # at the start
     bias: float = -10.0  # at the start: nearly all pairs do not match
@@ -45,39 +46,17 @@ class SigLIPConfig(Config):
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(
-                image_size=64, patch_size=16, width=64, depth=3, num_heads=2, class_token=False, **GELU
-            ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=2, causal=False, **GELU),
+            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, **PICTURE),
+            text=TextEncoderConfig(64, 1, 2, **TEXT | dict(vocab_size=512, max_length=32)),
         ),
         "base-patch16-224": dict(),
         "large-patch16-256": dict(
-            image=ImageEncoderConfig(image_size=256, width=1024, depth=24, num_heads=16, class_token=False, **GELU),
-            text=TextEncoderConfig(
-                vocab_size=32_000, max_length=64, width=1024, depth=24, num_heads=16, causal=False, **GELU
-            ),
+            image=ImageEncoderConfig(1024, 24, 16, image_size=256, **PICTURE),
+            text=TextEncoderConfig(1024, 24, 16, **TEXT),
         ),
         "so400m-patch14-384": dict(
-            image=ImageEncoderConfig(
-                image_size=384,
-                patch_size=14,
-                width=1152,
-                depth=27,
-                num_heads=16,
-                mlp_width=4304,
-                class_token=False,
-                **GELU,
-            ),
-            text=TextEncoderConfig(
-                vocab_size=32_000,
-                max_length=64,
-                width=1152,
-                depth=27,
-                num_heads=16,
-                mlp_width=4304,
-                causal=False,
-                **GELU,
-            ),
+            image=ImageEncoderConfig(1152, 27, 16, mlp_width=4304, image_size=384, patch_size=14, **PICTURE),
+            text=TextEncoderConfig(1152, 27, 16, mlp_width=4304, **TEXT),
         ),
     }
 
@@ -137,17 +116,10 @@ class SigLIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The pairwise sigmoid loss over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
-        return {
-            "sigmoid": pairwise_sigmoid(
-                gather(output.image_embedding),
-                gather(output.text_embedding),
-                output.logit_scale,
-                output.logit_bias,
-                positives,
-                self.config.chunk_size,
-            )
-        }
+        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        positives, chunk_size = gathered_positives(batch.get("caption_id")), self.config.chunk_size
+        scale, bias = output.logit_scale, output.logit_bias
+        return {"sigmoid": pairwise_sigmoid(image, text, scale, bias, positives, chunk_size)}
 
 
 RECIPE = Recipe(

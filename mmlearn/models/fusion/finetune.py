@@ -26,26 +26,25 @@ class FineTuned(nn.Module):
     """An encoder and the head of one task.
 
     ``encoder`` is a module that reads entries of a batch by name and returns ``pooled`` (b, d), or else ``tokens``
-    (b, t, d) of which the first is taken, and for a :class:`~mmlearn.models.fusion.heads.ReferringHead` ``regions`` (b,
-    p, d). The head says which task it is. For pairs of pictures the batch holds one sentence a pair, and ``image``,
-    ``pixel_mask``, ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
+    (b, t, d), of which the first is taken. A :class:`~mmlearn.models.fusion.heads.ReferringHead` needs ``regions``
+    (b, p, d) instead. The head says which task it is. For pairs of pictures the batch holds one sentence a pair, and
+    ``image``, ``pixel_mask``, ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
 
-    The encoder learns too, unless ``encoder.requires_grad_(False)`` froze it before; then it also stays in evaluation
-    mode, without dropout. Raises ``ValueError`` for a batch that lacks what the encoder needs, and for regions asked
-    of an encoder that has none.
+    The encoder learns too, unless it was frozen by ``encoder.requires_grad_(False)``; then it also stays in evaluation
+    mode, without dropout. Raises ``ValueError`` for a batch that lacks what the encoder needs, and for a
+    ``ReferringHead`` on an encoder without regions.
     """
 
     def __init__(self, encoder: nn.Module, head: VQAHead | NLVRHead | EntailmentHead | ReferringHead):
         super().__init__()
         self.encoder = encoder
         self.head = head
-        named = [
-            parameter
-            for parameter in inspect.signature(encoder.forward).parameters.values()
+        parameters = inspect.signature(encoder.forward).parameters.values()
+        self.reads = {
+            parameter.name: parameter.default is parameter.empty  # whether the encoder needs it
+            for parameter in parameters
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        ]
-        self.reads = [parameter.name for parameter in named]
-        self.needs = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        }
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -55,7 +54,10 @@ class FineTuned(nn.Module):
 
     def forward(self, **batch: Tensor) -> Float[Tensor, "b outputs"]:
         """The head's logits. Takes a whole batch by name, ``system(**batch)``, and passes on what the encoder reads."""
-        inputs = self._inputs(batch)
+        if any(needed and name not in batch for name, needed in self.reads.items()):
+            needed = ", ".join(name for name, needed in self.reads.items() if needed)
+            raise ValueError(f"The encoder needs {needed}, and the batch has only {', '.join(batch)}.")
+        inputs = {name: batch[name] for name in self.reads if name in batch}
         if isinstance(self.head, NLVRHead):
             pooled = _pooled(self.encoder(**_one_by_one(inputs)))
             return self.head(rearrange(pooled, "(b pair) d -> b pair d", pair=2))
@@ -68,16 +70,11 @@ class FineTuned(nn.Module):
             )
         return self.head(output.regions, batch.get("region_mask"))
 
-    def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if missing := [name for name in self.needs if name not in batch]:
-            raise ValueError(f"The encoder reads {', '.join(missing)}, and the batch has only {', '.join(batch)}.")
-        return {name: batch[name] for name in self.reads if name in batch}
-
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The head's loss, by the name of its task: vqa, nlvr, entailment or referring.
 
-        ``batch["answer"]`` (b,) or soft (b, answers), ``batch["label"]`` (b,) or ``batch["referred"]`` (b,) is what is
-        right. ``ValueError`` without it, or where the batch is empty.
+        The label is ``batch["answer"]`` (b,) or soft (b, answers), ``batch["label"]`` (b,) or ``batch["referred"]``
+        (b,). ``ValueError`` without it, or where the batch is empty.
         """
         task, name = self.head.task, self.head.label
         if name not in batch:
@@ -90,7 +87,7 @@ class FineTuned(nn.Module):
 def _pooled(output: Any) -> Float[Tensor, "b d"]:
     if hasattr(output, "pooled"):
         return output.pooled
-    if getattr(output, "tokens", None) is not None:  # BLIP's without an encoder are
+    if getattr(output, "tokens", None) is not None:  # BLIP without an encoder returns None
         return output.tokens[:, 0]
     raise ValueError(f"A head reads pooled or tokens of an encoder, and {type(output).__name__} has neither.")
 

@@ -1,7 +1,7 @@
 """Heads that read a fusion encoder for a task: an answer, a verdict on two pictures, entailment, the region meant.
 
-Each takes states and gives logits; ``loss`` compares them with the label. All start as BERT does, so that logits are
-near 0 and a head that has learned nothing holds every answer for equally likely.
+Each takes states and gives logits; ``loss`` compares them with the label. All start as BERT does: logits are near 0, so
+a head that has learned nothing holds every answer for equally likely.
 """
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.language import initialise_as_bert
+from mmlearn.objectives.masked import masked_cross_entropy
 
 
 def classifier(width: int, hidden: int, outputs: int, *, norm_epsilon: float = 1e-12) -> nn.Sequential:
@@ -24,7 +25,10 @@ def classifier(width: int, hidden: int, outputs: int, *, norm_epsilon: float = 1
 
 
 class _Head(nn.Module):
-    """A classifier of pooled states under cross-entropy. ``task`` names its loss, ``label`` its entry of a batch."""
+    """A classifier of pooled states under cross-entropy. ``task`` names its loss, ``label`` its entry of a batch.
+
+    ``loss`` raises ``ValueError`` for labels that do not exist. A label of -100 means that nothing is asked.
+    """
 
     task: str
     label: str
@@ -38,21 +42,21 @@ class _Head(nn.Module):
         return self.classifier(pooled)
 
     def loss(self, logits: Float[Tensor, "b outputs"], label: Int[Tensor, "b"]) -> Float[Tensor, ""]:
-        _check_labels(label, self.label, *logits.shape)
-        return F.cross_entropy(logits, label.long())
+        _check_labels(label, self.label, len(logits))
+        return masked_cross_entropy(logits, label)
 
 
 class VQAHead(_Head):
     r"""Answering as a choice among frequent answers: (b, d) → (b, answers).
 
     A label (b,) is the one right answer, learned by cross-entropy. Labels (b, answers) are soft scores s from 0 to 1,
-    for people disagree; each answer then is a yes or no of its own:
+    because people disagree; each answer then is a yes or no of its own:
 
     .. math:: \ell = -\frac{1}{b} \sum_i \sum_j \left[s_{ij} \log \sigma(z_{ij})
        + (1 - s_{ij}) \log (1 - \sigma(z_{ij}))\right]
 
     Logits that know nothing cost ln(answers), or answers · ln 2. ``loss`` raises ``ValueError`` for answers that do not
-    exist, or scores outside 0 to 1 or of another shape.
+    exist, and for scores outside 0 to 1 or of another shape.
     Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention", section 3.3, and Teney et al. 2018, "Tips and
     Tricks for Visual Question Answering", section 3, for soft scores; official code of LXMERT and UNITER.
     """
@@ -65,16 +69,22 @@ class VQAHead(_Head):
     def loss(self, logits: Float[Tensor, "b answers"], label: Tensor) -> Float[Tensor, ""]:
         if not label.is_floating_point():
             return super().loss(logits, label)
-        check_scores(label, *logits.shape)
-        return F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(logits)
+        if label.shape != logits.shape:
+            raise ValueError(
+                f"Soft answers are (b, answers) = {tuple(logits.shape)}, one score for each; got {tuple(label.shape)}. "
+                "One right answer each is int64 (b,)."
+            )
+        if not ((label >= 0) & (label <= 1)).all():  # NaN is neither
+            raise ValueError("A soft score is from 0 to 1, such as min(people who say so / 3, 1); got one outside.")
+        return F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / max(len(logits), 1)
 
 
 class NLVRHead(_Head):
     """Is a sentence true of two pictures? The pooled states of both, each fused with the sentence: (b, 2, d) → (b, 2).
 
-    Index 1 is *true*. Both pictures of a pair are read side by side, so their order counts, as the sentence speaks of
-    left and right. ``loss`` raises ``ValueError`` for labels other than 0 and 1.
-    Source: Suhr et al. 2019 (NLVR2); Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020 (UNITER), "Pair".
+    Index 1 is *true*. Both pictures of a pair are read side by side, so their order counts, because sentences speak of
+    left and right. Source: Suhr et al. 2019 (NLVR2); Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020
+    (UNITER), "Pair".
     """
 
     task, label = "nlvr", "label"
@@ -89,7 +99,6 @@ class NLVRHead(_Head):
 class EntailmentHead(_Head):
     """Does a picture entail a sentence, contradict it, or neither? (b, d) → (b, 3).
 
-    ``loss`` raises ``ValueError`` for labels other than 0, 1 and 2.
     Source: Xie et al. 2019, "Visual Entailment", section 3.
     """
 
@@ -100,13 +109,13 @@ class EntailmentHead(_Head):
 
 
 class ReferringHead(nn.Module):
-    r"""Which region does the expression mean? Scores w·h_i + c of real regions, to be read by a softmax over them.
+    r"""Which region does the expression mean? Scores w·h_i + c of real regions, which a softmax makes probabilities.
 
     .. math:: P(i) = \frac{\exp(w^\top h_i + c)}{\sum_{j\ \mathrm{real}} \exp(w^\top h_j + c)}
 
-    (b, p, d) → (b, p); regions that are padding score -∞. Raises ``ValueError`` for a picture without a real region;
-    ``loss`` for a referred region that does not exist or is padding. Regions that know nothing cost the mean of ln(real
-    regions). Source: Chen et al. 2020 (UNITER), official code for referring expressions.
+    (b, p, d) → (b, p); regions that are padding score -∞. ``loss`` raises ``ValueError`` for a referred region that
+    does not exist or is padding. Regions that know nothing cost the mean of ln(real regions).
+    Source: Chen et al. 2020 (UNITER), official code for referring expressions.
     """
 
     task, label = "referring", "referred"
@@ -120,37 +129,21 @@ class ReferringHead(nn.Module):
         self, regions: Float[Tensor, "b p d"], region_mask: Bool[Tensor, "b p"] | None = None
     ) -> Float[Tensor, "b p"]:
         scores = self.score(regions)[..., 0]
-        if region_mask is None:
-            return scores
-        if not region_mask.any(1).all():
-            picture = int((~region_mask.any(1)).nonzero()[0])
-            raise ValueError(f"Picture {picture} of the batch has no region to refer to; give at least one.")
-        return scores.masked_fill(~region_mask, -torch.inf)
+        return scores if region_mask is None else scores.masked_fill(~region_mask, -torch.inf)
 
     def loss(self, logits: Float[Tensor, "b p"], label: Int[Tensor, "b"]) -> Float[Tensor, ""]:
-        _check_labels(label, self.label, *logits.shape)
-        if (padding := logits.gather(1, label.long()[:, None])[:, 0].isneginf()).any():
+        _check_labels(label, self.label, len(logits))
+        total = masked_cross_entropy(logits, label)
+        padding = logits.gather(1, label.clamp(min=0)[:, None])[:, 0].isneginf() & (label >= 0)
+        if padding.any():
             row = int(padding.nonzero()[0])
             raise ValueError(f"Expression {row} refers to region {int(label[row])}, which region_mask says is padding.")
-        return F.cross_entropy(logits, label.long())
+        return total
 
 
-def check_scores(score: Float[Tensor, "..."], b: int, answers: int) -> None:
-    """``ValueError`` unless there is a soft score from 0 to 1 for each of b questions and each answer."""
-    if score.shape != (b, answers):
-        raise ValueError(
-            f"Soft answers are (b, answers) = {(b, answers)}, one score for each; got {tuple(score.shape)}. "
-            "One right answer each is int64 (b,)."
-        )
-    if not ((score >= 0) & (score <= 1)).all():  # NaN is neither
-        raise ValueError("A soft score is from 0 to 1, such as min(people who say so / 3, 1); got one outside.")
-
-
-def _check_labels(label: Tensor, name: str, b: int, outputs: int) -> None:
-    """``ValueError`` unless labels are b whole numbers from 0 up to ``outputs``."""
-    if label.shape != (b,) or label.is_floating_point() or label.dtype == torch.bool:
+def _check_labels(label: Tensor, name: str, b: int) -> None:
+    """``ValueError`` unless labels are b whole numbers."""
+    if label.shape != (b,) or label.dtype != torch.int64:
         raise ValueError(
             f"batch['{name}'] is int64 ({b},), one whole number a row; got {label.dtype} {tuple(label.shape)}."
         )
-    if (wrong := (label < 0) | (label >= outputs)).any():
-        raise ValueError(f"batch['{name}'] holds {int(label[wrong][0])}; labels are 0 to {outputs - 1} here.")

@@ -17,17 +17,17 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import Config
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.pair_losses import pair_losses
+from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
 from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 # Name → blocks of each stage, groups, and channels of each group.
@@ -35,25 +35,13 @@ RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
 
 
 @dataclass(frozen=True)
-class PixelBERTConfig(Config):
-    vocab_size: int = 30_522
-    max_length: int = 512  # tokens
-    token_types: int = 2
-    pad_token: int = 0  # its vector does not learn by being looked up
+class PixelBERTConfig(BERTEncoderConfig):
     image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
     backbone: str = "resnet-50"  # or "x152", or "convolutions"
     stride: int = 64  # pixels of the picture, on a side, for one of the feature map
     feature_width: int = 2048  # channels of the feature map
     sampled_pixels: int = 100  # of the feature map, read in a step of pretraining; 0: all
     seed: int = 0  # of that sample
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-12
-    dropout: float = 0.1
-    initial_std: float = 0.02  # of weights
     pretraining_heads: bool = True
     answers: int = 0  # 0: no head
 
@@ -114,48 +102,27 @@ class PixelBERT(nn.Module):
 
     .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v
 
-    Pixels have no positions of their own: where they are is known as far as the backbone tells. ``mask`` is True where
-    a token is real; ``token_type`` is by default the first. With a ``generator``, ``sampled_pixels`` of each picture
-    are drawn by it and the others left out. ``backbone`` is built as the configuration says unless it is given; it maps
-    (b, 3, height, width) to (b, ``feature_width``, height/``stride``, width/``stride``), rounded up. Heads are built
-    where the configuration asks for them. Raises ``ValueError`` for an unknown backbone, for pictures that are not
-    float (b, 3, height, width) or are smaller than a pixel of the feature map, and where texts and pictures are not as
-    many. Source: sections 3.1 to 3.3 and equations 1 and 2.
+    Pixels have no positions of their own: the model knows where they are only as far as the backbone tells it.
+    ``mask`` is True where a token is real; ``token_type`` is by default the first. A ``generator`` draws
+    ``sampled_pixels`` of each picture, and the others are left out. ``backbone`` is built as the configuration says
+    unless it is given; it maps (b, 3, height, width) to (b, ``feature_width``, height/``stride``, width/``stride``),
+    rounded up. Heads are built where the configuration asks for them. Raises ``ValueError`` for an unknown backbone,
+    for pictures that are not float (b, 3, height, width) or are smaller than a pixel of the feature map, and where
+    there are not as many texts as pictures. Source: sections 3.1 to 3.3 and equations 1 and 2.
     """
 
     def __init__(self, config: PixelBERTConfig, backbone: nn.Module | None = None):
         super().__init__()
         self.config = config
-        width, epsilon = config.width, config.norm_epsilon
-        self.embedding = BERTEmbedding(
-            config.vocab_size,
-            width,
-            config.max_length,
-            token_types=config.token_types,
-            pad_token=config.pad_token,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
-        self.image_projection = nn.Linear(config.feature_width, width)  # the bias is s_v
-        self.transformer = bert_transformer(
-            width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
-        self.pooler = pooler(width)
-        self.masked_language_head = self.matching_head = None
-        if config.pretraining_heads:
-            self.masked_language_head = MaskedLanguageHead(
-                width, config.vocab_size, activation=config.activation, norm_epsilon=epsilon
-            )
-            self.matching_head = nn.Linear(width, 2)
+        self.embedding = BERTEmbedding(config)
+        self.image_projection = nn.Linear(config.feature_width, config.width)  # the bias is s_v
+        self.transformer = Transformer(config)
+        self.pooler = pooler(config.width)
+        self.language_head = MaskedLanguageHead(config) if config.pretraining_heads else None
+        self.match_head = nn.Linear(config.width, 2) if config.pretraining_heads else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
-        # Afterwards, for these start their own way; the head so small that no answer is preferred.
-        self.answer_head = VQAHead(width, config.answers) if config.answers else None
+        # These start in their own way; the head so small that it prefers no answer.
+        self.answer_head = VQAHead(config.width, config.answers) if config.answers else None
         self.backbone = _backbone(config) if backbone is None else backbone
         self.register_buffer("steps", torch.tensor(0))  # of training; a checkpoint holds it, and so the samples to come
 
@@ -182,7 +149,7 @@ class PixelBERT(nn.Module):
             features = _sample(features, self.config.sampled_pixels, generator)
         pixels = self.embedding.dropout(self.image_projection(features))
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        real = torch.cat([mask, torch.ones_like(pixels[..., 0], dtype=torch.bool)], dim=1)
+        real = F.pad(mask, (0, pixels.shape[1]), value=True)  # every pixel is
         x = self.transformer(torch.cat([self.embedding(tokens, token_type), pixels], dim=1), real)
         words, pixels = x.split([tokens.shape[1], pixels.shape[1]], dim=1)
         pooled = self.pooler(words[:, 0])
@@ -190,26 +157,25 @@ class PixelBERT(nn.Module):
             tokens=words,
             pixels=pixels,
             pooled=pooled,
-            match_logits=self.matching_head(pooled) if self.matching_head is not None else None,
+            match_logits=self.match_head(pooled) if self.match_head is not None else None,
             answer_logits=self.answer_head(pooled) if self.answer_head is not None else None,
         )
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
-        return self.masked_language_head(x, self.embedding.tokens.weight)
+        return self.language_head(x, self.embedding.tokens.weight)
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm`` and ``vqa``: those with labels in the batch and a head to learn.
 
         ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere; it counts in pairs that match.
         ``match_label`` (b,) is 1 where text and picture belong together. ``answer`` is one (b,), or a score for each
-        (b, answers). Pixels are sampled in training, but not where there are answers: that is no pretraining. Raises
-        ``ValueError`` without any of these labels, or for an empty batch.
+        (b, answers). Pixels are sampled in training, but not where there are answers, because that is no pretraining.
+        Raises ``ValueError`` without any of these labels, or for an empty batch.
         """
-        if not len(batch["tokens"]):
-            raise ValueError("A batch holds at least one text and picture.")
         generator = self.generator() if self.training and "answer" not in batch else None
         output = self(batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), generator)
-        return pair_losses(self, output, batch)
+        losses = masked_words(self, output, batch) | matching(self, output, batch) | answers(self, output, batch)
+        return learnable(self, batch, losses)
 
     def generator(self) -> torch.Generator:
         """What draws the pixels of this step: chance is a function of the seed and the step alone."""

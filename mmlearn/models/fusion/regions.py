@@ -1,4 +1,4 @@
-"""Regions of a picture, as a detector hands them over: what every system that reads them checks and measures.
+"""Regions of a picture, as a detector gives them: what every system that reads them checks and measures.
 
 A region is a feature vector and a box. Boxes are shares of the picture's width and height: left, top, right, bottom.
 Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention", section 3.1, for regions as a picture's tokens.
@@ -8,84 +8,67 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+# What encoders of words and regions read of a batch.
+INPUTS = ("tokens", "regions", "boxes", "mask", "region_mask", "masked_regions", "token_type")
 
-def check_regions(
-    regions: Float[Tensor, "..."], boxes: Float[Tensor, "..."], region_mask: Bool[Tensor, "..."] | None = None
-) -> Bool[Tensor, "b p"]:
-    """The mask of real regions, (b, p): the one given, or all True. What padding holds is not looked at.
 
-    Raises ``ValueError`` where features (b, p, f), boxes (b, p, 4) and mask (b, p) do not agree, a picture has no
-    region, or a real box is inverted, empty or outside the picture.
+def read_regions(
+    regions: Float[Tensor, "b p f"],
+    boxes: Float[Tensor, "b p 4"],
+    region_mask: Bool[Tensor, "b p"] | None,
+    masked_regions: Bool[Tensor, "b p"] | None,
+    *,
+    texts: int,
+    width: int,
+) -> tuple[Float[Tensor, "b p f"], Float[Tensor, "b p 4"], Bool[Tensor, "b p"], Bool[Tensor, "b p"]]:
+    """What an encoder may see of regions: features and boxes, which regions are real, and which are masked.
+
+    Features are 0 where a region is masked, and both are 0 where it is padding, whatever they held. Without
+    ``region_mask`` all regions are real; without ``masked_regions`` none is masked. Raises ``ValueError`` unless there
+    is one picture for each of the ``texts``, with ``width`` features for each region, and all shapes agree.
     """
-    if regions.ndim != 3 or boxes.shape != (*regions.shape[:2], 4):
-        raise ValueError(
-            f"Regions are (b, p, features) and their boxes (b, p, 4); got {tuple(regions.shape)} and "
-            f"{tuple(boxes.shape)}. Pad pictures with fewer regions and say so in region_mask."
-        )
-    if not regions.is_floating_point() or boxes.dtype != regions.dtype:
-        raise ValueError(
-            f"Regions and boxes are floats of one type; got {regions.dtype} and {boxes.dtype}. Use .float() on both."
-        )
     if region_mask is None:
         region_mask = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
-    if region_mask.dtype != torch.bool or region_mask.shape != regions.shape[:2]:
-        raise ValueError(
-            f"region_mask is boolean (b, p) = {tuple(regions.shape[:2])}, True where a region is real; got "
-            f"{region_mask.dtype} {tuple(region_mask.shape)}."
-        )
-    left, top, right, bottom = boxes.unbind(-1)
-    whole = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)
-    empty, wrong = ~region_mask.any(1), region_mask & ~whole
-    if not (empty.any() | wrong.any()):  # asked once, for on a GPU each question waits for all that went before
-        return region_mask
+    if masked_regions is None:
+        masked_regions = torch.zeros_like(region_mask)
+    each = (texts, *regions.shape[1:2])
+    floats = regions.dtype if regions.is_floating_point() else torch.float32
+    for name, value, dtype, shape in (
+        ("regions", regions, floats, (*each, width)),
+        ("boxes", boxes, floats, (*each, 4)),
+        ("region_mask", region_mask, torch.bool, each),
+        ("masked_regions", masked_regions, torch.bool, each),
+    ):
+        if value.dtype != dtype or value.shape != shape:
+            raise ValueError(
+                f"{name} must be {dtype} {shape}, because there are {texts} texts and region_width is {width}; "
+                f"got {value.dtype} {tuple(value.shape)}."
+            )
+    padding = ~region_mask[..., None]
+    shown = regions.masked_fill(padding | masked_regions[..., None], 0)
+    return shown, boxes.masked_fill(padding, 0), region_mask, masked_regions
+
+
+def check_boxes(boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] | None = None) -> None:
+    """``ValueError`` where a picture has no region, or a real box is inverted, empty or outside the picture."""
+    if region_mask is None:
+        region_mask = torch.ones_like(boxes[..., 0], dtype=torch.bool)
+    empty = ~region_mask.any(1)
     if empty.any():
         raise ValueError(
             f"Picture {int(empty.nonzero()[0])} of the batch has no region; give at least one, such as all of it: "
             "0 0 1 1."
         )
-    picture, region = wrong.nonzero()[0].tolist()
-    numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
-    raise ValueError(
-        f"Box {region} of picture {picture} is ({numbers}); left < right and top < bottom, all from 0 to 1 as shares "
-        "of the picture, are expected."
-    )
-
-
-def read_regions(
-    regions: Float[Tensor, "..."],
-    boxes: Float[Tensor, "..."],
-    region_mask: Bool[Tensor, "..."] | None,
-    masked_regions: Bool[Tensor, "..."] | None,
-    *,
-    texts: int,
-    width: int,
-) -> tuple[Float[Tensor, "b p f"], Bool[Tensor, "b p"]]:
-    """What an encoder may see of regions that are read beside so many ``texts``, 0 where masked; and which are real.
-
-    Raises ``ValueError`` as :func:`check_regions` does, and for other than one picture a text or ``width`` features, or
-    another ``masked_regions`` than boolean (b, p).
-    """
-    region_mask = check_regions(regions, boxes, region_mask)
-    if (len(regions), regions.shape[-1]) != (texts, width):
+    left, top, right, bottom = boxes.unbind(-1)
+    inside = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)
+    wrong = region_mask & ~inside
+    if wrong.any():
+        picture, region = wrong.nonzero()[0].tolist()
+        numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
         raise ValueError(
-            f"To {texts} texts belong regions ({texts}, p, region_width = {width}); got {tuple(regions.shape)}."
+            f"Box {region} of picture {picture} is ({numbers}); expected left < right and top < bottom, all from 0 to "
+            "1 as shares of the picture."
         )
-    if masked_regions is not None:
-        if masked_regions.dtype != torch.bool or masked_regions.shape != region_mask.shape:
-            raise ValueError(
-                f"masked_regions is boolean (b, p) = {tuple(region_mask.shape)}, True where a region is hidden; got "
-                f"{masked_regions.dtype} {tuple(masked_regions.shape)}."
-            )
-        regions = regions.masked_fill(masked_regions[..., None], 0)
-    return regions, region_mask
-
-
-def masked_only(masked: Bool[Tensor, "b p"], *of_regions: Float[Tensor, "b p _"]) -> tuple[Tensor, ...]:
-    """Of each (b, p, f) only the m masked regions, as if of one picture, (1, m, f); and last a mask of ones, (1, m).
-
-    So a head reads nothing that it is not asked about.
-    """
-    return *(x[masked][None] for x in of_regions), masked[masked][None]
 
 
 def box_sizes(boxes: Float[Tensor, "b p 4"]) -> Float[Tensor, "b p 3"]:

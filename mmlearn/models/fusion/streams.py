@@ -12,18 +12,18 @@ Look = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, m
 
 
 def co_attention(
-    text: Float[Tensor, "*bt d"],
-    visual: Float[Tensor, "*bn visual_width"],
+    text: Float[Tensor, "b t d"],
+    visual: Float[Tensor, "b n visual_width"],
     mask: Bool[Tensor, "b t"] | None,
     visual_mask: Bool[Tensor, "b n"] | None,
     text_looks: Look,
     visual_looks: Look,
-) -> tuple[Float[Tensor, "*bt d"], Float[Tensor, "*bn visual_width"]]:
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
     r"""Two streams look at each other at the same time: queries of one, keys and values of the other, and its mask.
 
     .. math:: x' = \mathrm{look}_x(x; y, m_y), \quad y' = \mathrm{look}_y(y; x, m_x)
 
-    Both see the other as it was before, so that neither comes first. A mask says what of its own stream is real, and so
-    goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
+    Both see the other as it was before, so neither comes first. A mask says which tokens of its own stream are real, so
+    it goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
     """
     return text_looks(text, visual, visual_mask), visual_looks(visual, text, mask)

@@ -14,13 +14,15 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
 from mmlearn.models.fusion.regions import box_sizes
-from mmlearn.models.fusion.single_stream import LARGE, TINY, Pretraining, SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.fusion.single_stream import LARGE, TINY, SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
 from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe
@@ -35,7 +37,7 @@ class UNITERConfig(SingleStreamConfig):
     PRESETS = {"tiny": TINY, "base": dict(), "large": LARGE}
 
 
-class UNITER(Pretraining):
+class UNITER(SingleStream):
     r"""A region is its features v and its box, projected and normalised apart, added to a type, and normalised again.
 
     .. math:: \mathrm{LN}(\mathrm{LN}(W_v v) + \mathrm{LN}(W_l [x_1, y_1, x_2, y_2, w, h, w h]) + e_\mathrm{picture})
@@ -69,17 +71,23 @@ class UNITER(Pretraining):
         image = self.sum_norm(image + self.embedding.token_types.weight[self.PICTURE])
         return torch.cat([self.embedding(tokens, token_type), self.embedding.dropout(image)], dim=1)
 
-    def _mrfr(self, output: SingleStreamOutput, batch: dict[str, Tensor], together: Tensor) -> Tensor:
-        states, target, masked = self._masked(output, batch, "region_target", together)
-        table = self.region_projection.weight.T  # features are written by the matrix that reads them
-        prediction = F.linear(self.region_regression(states), table, self.region_regression_bias)
-        return masked_region_regression(prediction, target, masked)
+    def region_features(self, regions: Float[Tensor, "b p d"]) -> Float[Tensor, "b p f"]:
+        """What a region held, written by the transpose of the matrix that reads features."""
+        return F.linear(self.region_regression(regions), self.region_projection.weight.T, self.region_regression_bias)
 
-    def _wra(self, output: SingleStreamOutput, batch: dict[str, Tensor], together: Tensor) -> Tensor:
-        word_mask = batch.get("mask", torch.ones_like(batch["tokens"], dtype=torch.bool))
-        region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))
-        distance = word_region_alignment(output.tokens, output.regions, word_mask, region_mask)  # (b,)
-        return self.config.alignment_weight * torch.where(batch["match_label"] == 1, distance, -distance).mean()
+    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+        """``mrc`` or ``mrc_kl``, ``mrfr``, and ``wra``, the alignment of words and regions."""
+        losses = super().picture_losses(output, batch)
+        if self.region_regression is not None and {"masked_regions", "region_target"} <= batch.keys():
+            prediction = self.region_features(output.regions)
+            losses["mrfr"] = masked_region_regression(prediction, batch["region_target"], hidden_regions(batch))
+        if "wra" in self.config.objectives and "match_label" in batch:
+            word_mask = batch.get("mask", torch.ones_like(batch["tokens"], dtype=torch.bool))
+            region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))
+            distance = word_region_alignment(output.tokens, output.regions, word_mask, region_mask)  # (b,)
+            signed = torch.where(batch["match_label"] == 1, distance, -distance)
+            losses["wra"] = self.config.alignment_weight * signed.mean()
+        return losses
 
 
 RECIPE = Recipe(

@@ -22,33 +22,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import Config, ImageEmbedding, patchify
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, ImageEmbedding, MaskedLanguageHead, Transformer, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, Transformer
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.pair_losses import pair_losses
+from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
 from mmlearn.objectives.transport import word_region_alignment
 from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 
 @dataclass(frozen=True)
-class ViLTConfig(Config):
-    vocab_size: int = 30_522
+class ViLTConfig(BERTEncoderConfig):
     max_length: int = 40  # tokens
-    token_types: int = 2
-    pad_token: int = 0  # its vector does not learn by being looked up
+    norm_first: bool = True
     image_size: int | tuple[int, int] = 384  # pixels; (height, width) where they differ
     patch_size: int = 32  # pixels
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-12
-    dropout: float = 0.1
-    initial_std: float = 0.02  # of tables and heads
-    masked_language_head: bool = True
+    language_head: bool = True
     tied: bool = True  # that head and the text embedding share one token table
     match_outputs: int = 2  # no and yes; 1: one score, as fine-tuned for retrieval; 0: no head
     answers: int = 0  # 0: no head
@@ -85,11 +74,11 @@ class PatchEmbedding(ImageEmbedding):
     .. math:: \bar v = [v_\mathrm{class};\, v_1 V;\, \dots;\, v_N V] + V^\mathrm{pos}
 
     A picture of another size gets its positions by bilinear interpolation of the learned grid, corner on corner.
-    ``pixel_mask`` (b, height, width) says where in a padded batch a picture is: True in its top left part. Returns
-    (b, 1 + p, d), and (b, 1 + p), True where a patch is real.
+    ``pixel_mask`` (b, height, width) says where in a padded batch a picture is: True in a rectangle at its top left.
+    Returns (b, 1 + p, d), and (b, 1 + p), True where a patch is real.
 
     Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a patch, and for a
-    mask of another shape, or that is not True in one rectangle from the top left.
+    mask of another shape.
     Source: equation 2; the official code for other sizes.
     """
 
@@ -97,41 +86,45 @@ class PatchEmbedding(ImageEmbedding):
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         grid = check_image(image, self.patch_size)
-        x = self.patches(patchify(image, self.patch_size))
         if pixel_mask is None:
-            real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-            x = x + self._positions(grid, grid)
+            real = torch.ones(len(image), *grid, dtype=torch.bool, device=image.device)
+            positions = self._positions(real[:1])  # the same for all
         else:
-            real, sizes = self._real_patches(image, pixel_mask, grid)
-            x = x + torch.stack([self._positions(size, grid) for size in sizes])
-        first = repeat(self.class_token + self.positions[0], "d -> b 1 d", b=len(x))
-        return torch.cat([first.to(x), x], dim=1), F.pad(real, (1, 0), value=True)
+            real = real_patches(image, pixel_mask, grid)
+            positions = self._positions(real)
+        patches = self.patches(patchify(image, self.patch_size)) + positions
+        first = repeat(self.class_token + self.positions[0], "d -> b 1 d", b=len(image))
+        return torch.cat([first.to(patches), patches], dim=1), F.pad(real.flatten(1), (1, 0), value=True)
 
-    def _positions(self, size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "p d"]:
-        """The learned grid at this many rows and columns, in the top left of a grid that may be larger."""
+    def _positions(self, real: Bool[Tensor, "b row column"]) -> Float[Tensor, "b p d"]:
+        """The learned grid, stretched over as many rows and columns as are real in each picture."""
+        last_row, last_column = real[:, :, 0].sum(1) - 1, real[:, 0].sum(1) - 1
+        y = torch.arange(real.shape[1], device=real.device) / last_row.clamp(min=1)[:, None]  # 0 at the first, 1 at the
+        x = torch.arange(real.shape[2], device=real.device) / last_column.clamp(min=1)[:, None]  # last that is real
+        place = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), dim=-1)  # (b, row, column, 2)
         learned = rearrange(self.positions[1:], "(row column) d -> 1 d row column", row=self.grid[0])
-        if size != self.grid:
-            learned = F.interpolate(learned, size=size, mode="bilinear", align_corners=True)
-        padded = F.pad(learned, (0, grid[1] - size[1], 0, grid[0] - size[0]))
-        return rearrange(padded, "1 d row column -> (row column) d")
+        learned = learned.expand(len(real), -1, -1, -1)
+        stretched = F.grid_sample(learned, (2 * place - 1).to(learned), align_corners=True)
+        return rearrange(stretched, "b d row column -> b (row column) d")
 
-    def _real_patches(
-        self, image: Tensor, pixel_mask: Tensor, grid: tuple[int, int]
-    ) -> tuple[Bool[Tensor, "b p"], list[tuple[int, int]]]:
-        """Which patches are real, and how many rows and columns of them each picture has."""
-        if pixel_mask.dtype != torch.bool or pixel_mask.shape != (len(image), *image.shape[2:]):
-            raise ValueError(
-                f"pixel_mask is boolean (b, height, width) like the pictures, {(len(image), *image.shape[2:])}; got "
-                f"{pixel_mask.dtype} {tuple(pixel_mask.shape)}."
-            )
-        real = F.interpolate(pixel_mask[:, None].float(), size=grid)[:, 0].bool()  # (b, row, column), by top left pixel
-        rows, columns = real[:, :, 0].sum(1), real[:, 0].sum(1)
-        whole = rows * columns  # of a rectangle from the top left
-        if not whole.all() or not torch.equal(real.sum((1, 2)), whole):
-            raise ValueError(
-                "pixel_mask is True in one rectangle from the top left of each picture; pad below and right."
-            )
-        return real.flatten(1), list(zip(rows.tolist(), columns.tolist()))
+
+def real_patches(
+    image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"], grid: tuple[int, int]
+) -> Bool[Tensor, "b row column"]:
+    """Which patches show the picture: those whose first pixel does. ``ValueError`` for a mask of another shape."""
+    if pixel_mask.dtype != torch.bool or pixel_mask.shape != (len(image), *image.shape[2:]):
+        raise ValueError(
+            f"pixel_mask is boolean (b, height, width) like the pictures, {(len(image), *image.shape[2:])}; got "
+            f"{pixel_mask.dtype} {tuple(pixel_mask.shape)}."
+        )
+    return F.interpolate(pixel_mask[:, None].float(), size=grid)[:, 0].bool()
+
+
+def check_pixel_mask(pixel_mask: Bool[Tensor, "b height width"]) -> None:
+    """``ValueError`` unless each picture fills one rectangle at the top left."""
+    rectangle = pixel_mask[:, :, :1] & pixel_mask[:, :1]
+    if not (pixel_mask == rectangle).all() or not pixel_mask[:, 0, 0].all():
+        raise ValueError("pixel_mask is True in one rectangle from the top left of each picture; pad below and right.")
 
 
 class ViLTAnswerHead(VQAHead):
@@ -150,9 +143,8 @@ class ViLT(nn.Module):
     .. math:: z^0 = [\bar t + t^\mathrm{type};\, \bar v + v^\mathrm{type}], \quad p = \tanh(z^D_0 W_\mathrm{pool})
 
     ``mask`` is True where a token is real, ``pixel_mask`` where a picture is; ``token_type`` is by default the first.
-    Heads are built where the configuration asks for them. Raises ``ValueError`` where texts and pictures are not as
-    many, and as :class:`PatchEmbedding` and :class:`~mmlearn.layers.TextEmbedding` do. With ``first`` only so many
-    tokens are computed to the end; the pooled one is the very first.
+    Heads are built where the configuration asks for them. Raises ``ValueError`` where there are not as many texts as
+    pictures, and as :class:`PatchEmbedding` and :class:`~mmlearn.layers.TextEmbedding` do.
     Source: section 3.1 and equations 1 to 6.
     """
 
@@ -161,41 +153,22 @@ class ViLT(nn.Module):
         if config.match_outputs not in (0, 1, 2):
             raise ValueError(f"match_outputs is 2, 1 or 0, got {config.match_outputs}.")
         self.config = config
-        width, epsilon = config.width, config.norm_epsilon
-        self.text_embedding = BERTEmbedding(
-            config.vocab_size,
-            width,
-            config.max_length,
-            token_types=config.token_types,
-            pad_token=config.pad_token,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
+        width = config.width
+        self.text_embedding = BERTEmbedding(config)
         self.image_embedding = PatchEmbedding(config.image_size, config.patch_size, width)
         self.image_dropout = nn.Dropout(config.dropout)
         self.modalities = nn.Embedding(2, width)  # text, picture
-        self.transformer = Transformer(
-            width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
-        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.transformer = Transformer(config)
+        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
         self.pooler = pooler(width)
-        self.masked_language_head = self.token_table = None
-        if config.masked_language_head:
-            self.masked_language_head = MaskedLanguageHead(
-                width, config.vocab_size, activation=config.activation, norm_epsilon=epsilon
-            )
-            self.token_table = None if config.tied else nn.Embedding(config.vocab_size, width)
-        self.matching_head = nn.Linear(width, config.match_outputs) if config.match_outputs else None
+        self.language_head = MaskedLanguageHead(config) if config.language_head else None
+        own_table = config.language_head and not config.tied
+        self.token_table = nn.Embedding(config.vocab_size, width) if own_table else None
+        self.match_head = nn.Linear(width, config.match_outputs) if config.match_outputs else None
         for name, part in self.named_children():
             if name not in ("image_embedding", "transformer"):
                 part.apply(partial(initialise_as_bert, std=config.initial_std))
-        # Afterwards, for it starts itself: so small that no answer is preferred.
+        # It starts in its own way: so small that it prefers no answer.
         self.answer_head = ViLTAnswerHead(width, config.answers) if config.answers else None
 
     @property
@@ -209,7 +182,6 @@ class ViLT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
         pixel_mask: Bool[Tensor, "b height width"] | None = None,
-        first: int | None = None,
     ) -> ViLTOutput:
         patches, patch_mask = self.image_embedding(image, pixel_mask)
         if len(tokens) != len(image):
@@ -218,12 +190,10 @@ class ViLT(nn.Module):
         text = self.text_embedding(tokens, token_type) + text_type
         patches = self.image_dropout(patches) + image_type
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        t, x = text.shape[1], torch.cat([text, patches], dim=1)
-        read = None if first is None else torch.arange(first, device=x.device).expand(len(x), first)
-        x = self.norm(self.transformer(x, torch.cat([mask, patch_mask], dim=1), read=read))
-        text, patches = x[:, :t], x[:, t:]
+        x = self.transformer(torch.cat([text, patches], dim=1), torch.cat([mask, patch_mask], dim=1))
+        text, patches = self.norm(x).split([text.shape[1], patches.shape[1]], dim=1)
         pooled = self.pooler(text[:, 0])
-        match_logits = self.matching_head(pooled) if self.matching_head is not None else None
+        match_logits = self.match_head(pooled) if self.match_head is not None else None
         if self.config.match_outputs == 1:
             match_logits = F.pad(match_logits, (1, 0))  # a score against 0
         answer_logits = self.answer_head(pooled) if self.answer_head is not None else None
@@ -231,40 +201,39 @@ class ViLT(nn.Module):
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
         table = self.text_embedding.tokens if self.token_table is None else self.token_table
-        return self.masked_language_head(x, table.weight)
+        return self.language_head(x, table.weight)
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm``, ``wra`` and ``vqa``: those with labels in the batch and a head to learn.
 
         ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere; it counts in pairs that match.
         ``match_label`` (b,) is 1 where text and picture belong together; the paper calls ``wra`` word-patch alignment.
-        ``answer`` is one (b,), or a score for each (b, answers). Raises ``ValueError`` without any of these labels, or
-        for an empty batch.
+        ``answer`` is one (b,), or a score for each (b, answers). Raises ``ValueError`` without any of these labels, for
+        an empty batch, and for a ``pixel_mask`` that is not True in one rectangle from the top left.
         """
-        if not len(batch["tokens"]):
-            raise ValueError("A batch holds at least one text and picture.")
-        inputs = (batch.get(name) for name in ("mask", "token_type", "pixel_mask"))
-        align = "match_label" in batch and self.config.alignment_weight
-        fill = "token_label" in batch and self.masked_language_head is not None
-        first = None if align else batch["tokens"].shape[1] if fill else 1
-        output, more = self(batch["tokens"], batch["image"], *inputs, first=first), {}
-        if align:
-            distance = self._alignment(output, batch.get("mask"), batch["match_label"])
-            more["wra"] = self.config.alignment_weight * distance
-        return pair_losses(self, output, batch, **more)
+        output = self(
+            batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), batch.get("pixel_mask")
+        )
+        if "pixel_mask" in batch:
+            check_pixel_mask(batch["pixel_mask"])
+        losses = masked_words(self, output, batch) | matching(self, output, batch) | answers(self, output, batch)
+        if "match_label" in batch and self.config.alignment_weight:
+            distance = self.alignment(output, batch.get("mask"))
+            signed = torch.where(batch["match_label"] == 1, distance, -distance)
+            losses["wra"] = self.config.alignment_weight * signed.mean()
+        return learnable(self, batch, losses)
 
-    def _alignment(self, output: ViLTOutput, mask: Tensor | None, match: Tensor) -> Float[Tensor, ""]:
-        """Words of true pairs should be near their picture's patches, those of false pairs far from them.
+    def alignment(self, output: ViLTOutput, mask: Bool[Tensor, "b t"] | None) -> Float[Tensor, "b"]:
+        """How far the words of each text are from its picture's patches: near in true pairs, far in false ones.
 
         The first and the last token of a text and the class token of a picture take no part.
         Source: section 3.2, and the official code for the signs.
         """
         mask = torch.ones_like(output.tokens[..., 0], dtype=torch.bool) if mask is None else mask
         words = mask & F.pad(mask[:, 1:], (0, 1))  # all but the last real token
-        distance = word_region_alignment(
+        return word_region_alignment(
             output.tokens[:, 1:], output.patches[:, 1:], words[:, 1:], output.patch_mask[:, 1:]
         )
-        return (distance * (2 * match - 1)).mean()
 
 
 RECIPE = Recipe(

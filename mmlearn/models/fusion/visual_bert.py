@@ -16,7 +16,7 @@ from torch import nn
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.single_stream import TINY, Pretraining, SingleStreamConfig
+from mmlearn.models.fusion.single_stream import TINY, SingleStream, SingleStreamConfig
 from mmlearn.recipes import ITM, MLM, Recipe
 
 
@@ -25,7 +25,7 @@ class VisualBERTConfig(SingleStreamConfig):
     PRESETS = {"tiny": TINY, "base": dict()}
 
 
-class VisualBERT(Pretraining):
+class VisualBERT(SingleStream):
     r"""A region is its projected features, the picture's type, and one position for all; normalised as words are.
 
     .. math:: \mathrm{LN}(W v + e_\mathrm{picture} + e_\mathrm{position})

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import TextEmbedding
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.single_stream import LARGE, TINY, Pretraining, SingleStreamConfig
+from mmlearn.models.fusion.single_stream import LARGE, TINY, SingleStream, SingleStreamConfig
 from mmlearn.recipes import MLM, MRM, Recipe
 
 
@@ -54,7 +54,7 @@ def box_waves(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p w
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
-class VLBERT(Pretraining):
+class VLBERT(SingleStream):
     r"""Each element is a token, a visual feature, a segment and a position; words get the whole picture's feature.
 
     .. math:: e_\mathrm{token} + \mathrm{LN}(\mathrm{ReLU}(W [g(\mathrm{box}), v])) + e_\mathrm{segment}
@@ -80,7 +80,6 @@ class VLBERT(Pretraining):
         self.masked_image_token = nn.Parameter(config.initial_std * torch.randn(width))
         self.end_token = nn.Parameter(config.initial_std * torch.randn(width))
         self.masked_region = nn.Parameter(torch.zeros(config.region_width))
-        self.region_classifier = None
         if {"mrc", "mrc_kl"} & set(config.objectives):
             self.region_classifier = nn.Sequential(
                 nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.region_classes)
@@ -96,7 +95,7 @@ class VLBERT(Pretraining):
         boxes = torch.cat([boxes, boxes.new_tensor([0, 0, 1, 1]).expand(len(boxes), 1, 4)], dim=1)
         visual = self.visual(torch.cat([box_waves(boxes, self.config.geometry_width), regions], dim=-1))
         table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
-        # Only BERT's sum of embeddings, for visual features join it before the norm.
+        # Only BERT's sum of embeddings, because visual features join it before the norm.
         text = TextEmbedding.forward(table, tokens) + segments(token_type) + self.word_visual_norm(visual[:, -1:])
         behind = mask.sum(1)[:, None]
         image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)

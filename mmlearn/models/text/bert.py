@@ -7,6 +7,7 @@ Deviations: ``tiny`` is ours. The vector of the pad token gets no gradient from 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -14,27 +15,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
-from mmlearn.layers import Config
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.layers.padded import BERTEmbedding, MaskedLanguageHead, bert_transformer
+from mmlearn.objectives import masked_cross_entropy
 from mmlearn.recipes import MLM, Recipe
 
 
 @dataclass(frozen=True)
-class BERTConfig(Config):
-    vocab_size: int = 30_522
-    max_length: int = 512  # tokens
-    token_types: int = 2  # first and second sentence
-    pad_token: int = 0  # its vector does not learn by being looked up
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-12
-    dropout: float = 0.1
+class BERTConfig(BERTEncoderConfig):
     pooler: bool = True
-    masked_language_head: bool = False
+    language_head: bool = False  # for masked words
     next_sentence_head: bool = False
 
     PRESETS = {
@@ -64,33 +54,12 @@ class BERT(nn.Module):
         if config.next_sentence_head and not config.pooler:
             raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
-        width = config.width
-        self.embedding = BERTEmbedding(
-            config.vocab_size,
-            width,
-            config.max_length,
-            token_types=config.token_types,
-            pad_token=config.pad_token,
-            norm_epsilon=config.norm_epsilon,
-            dropout=config.dropout,
-        )
-        self.transformer = bert_transformer(
-            width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=config.norm_epsilon,
-            dropout=config.dropout,
-        )
-        self.pooler = pooler(width) if config.pooler else None
-        self.masked_language_head = None
-        if config.masked_language_head:
-            self.masked_language_head = MaskedLanguageHead(
-                width, config.vocab_size, activation=config.activation, norm_epsilon=config.norm_epsilon
-            )
-        self.next_sentence_head = nn.Linear(width, 2) if config.next_sentence_head else None
-        self.apply(initialise_as_bert)
+        self.embedding = BERTEmbedding(config)
+        self.transformer = Transformer(config)
+        self.pooler = pooler(config.width) if config.pooler else None
+        self.language_head = MaskedLanguageHead(config) if config.language_head else None
+        self.next_sentence_head = nn.Linear(config.width, 2) if config.next_sentence_head else None
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(
         self,
@@ -100,7 +69,7 @@ class BERT(nn.Module):
     ) -> BERTOutput:
         x = self.transformer(self.embedding(tokens, token_type), mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
-        head, table = self.masked_language_head, self.embedding.tokens.weight
+        head, table = self.language_head, self.embedding.tokens.weight
         return BERTOutput(
             tokens=x,
             pooled=pooled,
@@ -120,13 +89,11 @@ class BERT(nn.Module):
         output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
         losses = {}
         if output.token_logits is not None:
-            logits, label = output.token_logits.flatten(0, 1), batch["token_label"].flatten()
-            masked = (label != -100).sum().clamp(min=1)  # of few short texts none may be
-            losses["mlm"] = F.cross_entropy(logits, label, reduction="sum") / masked
+            losses["mlm"] = masked_cross_entropy(output.token_logits, batch["token_label"])
         if output.next_logits is not None:
             losses["nsp"] = F.cross_entropy(output.next_logits, batch["next_label"])
         if not losses:
-            raise ValueError("This BERT has no head to train: set masked_language_head in its configuration.")
+            raise ValueError("This BERT has no head to train: set language_head in its configuration.")
         return losses
 
 
@@ -135,6 +102,6 @@ RECIPE = Recipe(
     BERTConfig,
     reads=(Tokens(),),
     learns=MLM,
-    settings={"masked_language_head": True, "pooler": False},
+    settings={"language_head": True, "pooler": False},
     published={"base": 109_482_240, "large": 335_141_888},
 )

@@ -1,4 +1,4 @@
-"""ALBEF: losses by hand, averages and queues that have no gradient, wrong pairs that are wrong, sizes as published."""
+"""ALBEF: losses by hand, what has no gradient, wrong pairs that are wrong, sizes as published."""
 
 import copy
 import dataclasses
@@ -38,10 +38,10 @@ def gaps(b=8, seed=0):
 
 
 def apart(config=SMALL, seed=3):
-    """A system in evaluation mode whose average is another network than the one that is trained, past its ramp."""
+    """A system in evaluation mode, past its ramp, whose momentum encoder is another network than the trained one."""
     model = ALBEF(config).eval()
     other = ALBEF(dataclasses.replace(config)).online
-    model.average.load_state_dict(other.state_dict())
+    model.momentum_encoder.load_state_dict(other.state_dict())
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -105,7 +105,7 @@ def test_rows_do_not_depend_on_each_other():
 
 def test_the_text_encoder_is_the_first_blocks_of_bert():
     """With BERT's weights in both encoders, the text encoder gives what BERT of that depth gives."""
-    config = dataclasses.replace(TINY, text_depth=2, fusion_depth=1)
+    config = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, depth=2), fusion_depth=1)
     bert = BERT(BERTConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=2, pooler=False)).eval()
     model, batch = ALBEF(config).eval(), pairs()
     model.online.embedding.load_state_dict(bert.embedding.state_dict())
@@ -145,10 +145,10 @@ def test_retrieval_finds_its_embeddings():
 
 
 def contrast_by_hand(model, batch, alpha):
-    """Equation 6 in loops: batch and queue of the average are the candidates."""
+    """Equation 6 in loops: the momentum embeddings of batch and queue are the candidates."""
     whole = torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
     image, text = model.encode_image(batch["image"]), model.encode_text(whole, batch["mask"])
-    slow = model.average
+    slow = model.momentum_encoder
     slow_image = slow.embed_image(slow.image_encoder(batch["image"]))
     slow_text = slow.embed_text(slow.read_text(whole, batch["mask"]))
     scale, ids, terms = model.logit_scale.exp(), batch.get("caption_id", torch.arange(len(image))).tolist(), []
@@ -158,11 +158,11 @@ def contrast_by_hand(model, batch, alpha):
     ):
         for i in range(len(image)):
             candidates = [*rows, *queue]
-            fits = [ids[i] == other for other in [*ids, *model.queue.caption_id.tolist()]]
+            positives = [ids[i] == other for other in [*ids, *model.queue.caption_id.tolist()]]
             log_p = torch.stack([scale * query[i] @ row for row in candidates]).log_softmax(0)
             soft = torch.stack([scale * teacher[i] @ row for row in candidates]).softmax(0)
-            for j, fit in enumerate(fits):
-                terms.append(-(alpha * soft[j] + (1 - alpha) * fit / sum(fits)) * log_p[j])
+            for j, positive in enumerate(positives):
+                terms.append(-(alpha * soft[j] + (1 - alpha) * positive / sum(positives)) * log_p[j])
     return sum(terms).item() / (2 * len(image))
 
 
@@ -185,9 +185,9 @@ def test_without_distillation_the_teacher_has_no_say():
     for one, other in (("image", "text"), ("text", "image")):
         whole = torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
         fast = {"image": model.encode_image(batch["image"]), "text": model.encode_text(whole, batch["mask"])}
-        model.online, model.average = model.average, model.online
+        model.online, model.momentum_encoder = model.momentum_encoder, model.online
         slow = {"image": model.encode_image(batch["image"]), "text": model.encode_text(whole, batch["mask"])}
-        model.online, model.average = model.average, model.online
+        model.online, model.momentum_encoder = model.momentum_encoder, model.online
         logits.append(model.logit_scale.exp() * fast[one] @ torch.cat([slow[other], getattr(model.queue, other)]).T)
     expected = sum(torch.nn.functional.cross_entropy(x, torch.arange(8)) for x in logits) / 2
     close(model.loss(batch)["itc"], expected)
@@ -226,9 +226,9 @@ def test_masked_words_by_hand(alpha):
     model, batch = apart(dataclasses.replace(SMALL, alpha=alpha)), gaps(4)
     inputs, label = (batch["image"], batch["tokens"], batch["mask"]), batch["token_label"]
     log_p = model(*inputs).token_logits.log_softmax(-1)
-    model.online, model.average = model.average, model.online
+    model.online, model.momentum_encoder = model.momentum_encoder, model.online
     soft = model(*inputs).token_logits.softmax(-1)
-    model.online, model.average = model.average, model.online
+    model.online, model.momentum_encoder = model.momentum_encoder, model.online
     for steps, now in ((50, alpha / 2), (100, alpha)):
         terms = [
             -(1 - now) * log_p[b, t, label[b, t]] - now * (soft[b, t] * log_p[b, t]).sum()
@@ -257,37 +257,37 @@ def test_a_batch_without_masked_words():
     assert (model.online.language_head.bias.grad == 0).all()
 
 
-# The average.
+# The momentum encoder.
 
 
-def test_the_average_follows_exactly():
+def test_the_momentum_encoder_follows_exactly():
     model = apart(dataclasses.replace(SMALL, momentum=0.9)).double()
-    before = {name: value.clone() for name, value in model.average.named_parameters()}
+    before = {name: value.clone() for name, value in model.momentum_encoder.named_parameters()}
     online = dict(model.online.named_parameters())
     model.after_step()
-    for name, value in model.average.named_parameters():
+    for name, value in model.momentum_encoder.named_parameters():
         close(value, 0.9 * before[name] + 0.1 * online[name], 1e-12)
     assert model.steps.item() == TINY.alpha_ramp + 1
 
 
-def test_the_average_starts_as_a_copy_and_is_no_part_of_what_is_trained():
+def test_the_momentum_encoder_starts_as_a_copy_and_is_no_part_of_what_is_trained():
     model = ALBEF(TINY)
-    slow, fast = model.average.state_dict(), model.online.state_dict()
+    slow, fast = model.momentum_encoder.state_dict(), model.online.state_dict()
     assert slow.keys() == fast.keys()
     for name, value in slow.items():
         assert torch.equal(value, fast[name])
         assert value.data_ptr() != fast[name].data_ptr()
     assert {name for name, value in model.named_parameters() if not value.requires_grad} == {
-        f"average.{name}" for name, _ in model.average.named_parameters()
+        f"momentum_encoder.{name}" for name, _ in model.momentum_encoder.named_parameters()
     }
 
 
 def test_gradients_reach_what_is_trained_and_nothing_else():
     model, batch = apart().train(), gaps()
-    model.average.requires_grad_(True)  # should somebody thaw all of the system
+    model.momentum_encoder.requires_grad_(True)  # should somebody thaw all of the system
     sum(model.loss(batch).values()).backward()
     for name, parameter in model.named_parameters():
-        if name.startswith("average."):
+        if name.startswith("momentum_encoder."):
             assert parameter.grad is None, name
         else:
             assert parameter.grad is not None, name
@@ -296,11 +296,11 @@ def test_gradients_reach_what_is_trained_and_nothing_else():
 
 
 def test_the_teacher_is_no_way_round_the_stop():
-    """Moving the average changes the loss, so the missing gradient is a choice, not a missing connection."""
+    """Moving the momentum encoder changes the loss, so the missing gradient is a choice, not a missing connection."""
     model, batch = apart(), gaps()
     before = model.loss(batch)
     with torch.no_grad():
-        for parameter in model.average.parameters():
+        for parameter in model.momentum_encoder.parameters():
             parameter.add_(torch.randn_like(parameter))
     after = model.loss(batch)
     assert abs(after["itc"] - before["itc"]) > 1e-3
@@ -317,7 +317,10 @@ def test_queues_take_the_batch_in_training_only():
     model.loss(batch)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    slow, whole = model.average, torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"])
+    slow, whole = (
+        model.momentum_encoder,
+        torch.where(batch["token_label"] == -100, batch["tokens"], batch["token_label"]),
+    )
     image = slow.embed_image(slow.image_encoder(batch["image"]))
     text = slow.embed_text(slow.read_text(whole, batch["mask"]))
     model.train().loss(batch)
@@ -353,7 +356,7 @@ def test_backward_after_the_queue_moved_on():
 
 
 def fused(model, batch):
-    """What the multimodal encoder got for matching: texts (3b, t, d), masks and pictures (3b, n, d)."""
+    """What the multimodal encoder got, right pairs and wrong ones: texts (3b, t, d), masks, pictures (3b, n, d)."""
     calls = []
 
     def store(module, arguments, keywords):
@@ -362,8 +365,8 @@ def fused(model, batch):
     hook = model.online.multimodal_encoder.register_forward_pre_hook(store, with_kwargs=True)
     losses = model.loss({name: rows for name, rows in batch.items() if name != "token_label"})
     hook.remove()
-    (call,) = calls
-    return *call, losses
+    right, wrong = calls
+    return *map(torch.cat, zip(right, wrong)), losses
 
 
 def rows_of(found, known):
@@ -390,7 +393,7 @@ def test_wrong_pairs_are_wrong(hard):
             assert ids[captions[6 + i]] != ids[i]
             assert ids[pictures[12 + i]] != ids[i]
             seen |= {(i, "text", captions[6 + i]), (i, "image", pictures[12 + i])}
-        logits = model.match_head(model.online.fuse(image, text, mask)[:, 0])
+        logits = model.match_head(model.online.multimodal_encoder(text, mask, context=image)[:, 0])
         label = torch.tensor([1] * 6 + [0] * 12)
         close(losses["itm"], torch.nn.functional.cross_entropy(logits, label))
     assert len(seen) > 20  # of 2 · (3·3 + 2·4 + 1·5) = 44 that are allowed
@@ -403,8 +406,8 @@ def test_hard_ones_are_drawn_by_similarity():
         model, batch = apart(dataclasses.replace(SMALL, hard_negatives=hard)), pairs(6)
         image = torch.nn.functional.one_hot(torch.arange(6), 64).float()
         text = image + 0.5 * torch.nn.functional.one_hot(torch.tensor([1, 2, 3, 0, 5, 4]), 64)
-        model.online.embed_image = model.average.embed_image = lambda _, image=image: image
-        model.online.embed_text = model.average.embed_text = lambda _, text=text: text
+        model.online.embed_image = model.momentum_encoder.embed_image = lambda _, image=image: image
+        model.online.embed_text = model.momentum_encoder.embed_text = lambda _, text=text: text
         texts = model.online.read_text(batch["tokens"], batch["mask"])
         images = model.online.image_encoder(batch["image"])
         drawn = []
@@ -482,7 +485,7 @@ def test_the_published_size():
     assert (text, count(online.image_encoder)) == (123_697_722, 85_844_736)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == text + 85_844_736 + 2 * (768 * 256 + 256) + 2 * 768 + 2 + 1 == 209_937_725
-    assert count(model.average) == trained - (2 * 768 + 2) - 1
+    assert count(model.momentum_encoder) == trained - (2 * 768 + 2) - 1
     assert model.queue.image.shape == model.queue.text.shape == (65_536, 256)
 
 
@@ -510,10 +513,10 @@ def test_settings_that_cannot_be(changes, says):
 @pytest.mark.parametrize(
     ("batch", "says"),
     [
-        ({name: rows[:0] for name, rows in gaps().items()}, "at least one: got 0 images and 0 texts"),
+        ({name: rows[:0] for name, rows in gaps().items()}, "at least one; got 0 and 0"),
         ({name: rows[:1] for name, rows in gaps().items()}, "In a batch of 1 .*no negative exists"),
         (gaps() | {"caption_id": torch.ones(8, dtype=torch.long)}, "no negative exists.*two different captions"),
-        (gaps() | {"image": gaps()["image"][:3]}, "got 3 images and 8 texts"),
+        (gaps() | {"image": gaps()["image"][:3]}, "got 3 and 8"),
         (gaps() | {"match_label": torch.arange(8) % 2}, "makes its own wrong pairs"),
         (gaps(21), "A queue of 20 pairs cannot take 21 at once"),
     ],
@@ -547,7 +550,7 @@ def test_a_queue_larger_than_the_data():
 
 
 def test_processes_equal_one(tmp_path):
-    """Three steps of the contrast: the same losses, weights, averages, queues and pointer in both, to 1e-9."""
+    """Three steps of the contrast: the same losses, weights, momentum encoders, queues and pointer in both, to 1e-9."""
     torch.multiprocessing.spawn(albef_in_processes.process, (tmp_path,), nprocs=2)
     expected = albef_in_processes.train()
     for rank in range(2):

@@ -34,7 +34,7 @@ def test_places_go_round():
 def test_a_caption_is_found_and_negative_numbers_never_are():
     queue = PairQueue(4, 2)
     queue.push(torch.zeros(3, 2), torch.zeros(3, 2), torch.tensor([5, -2, 5]))
-    assert queue.fits(torch.tensor([5, -2, -1, 6])).tolist() == [[True, False, True, False], *[[False] * 4] * 3]
+    assert queue.positives(torch.tensor([5, -2, -1, 6])).tolist() == [[True, False, True, False], *[[False] * 4] * 3]
 
 
 def test_it_starts_with_directions_and_is_saved_whole():

@@ -12,9 +12,10 @@ from testing_tools import assert_rows_are_independent, close, overfit
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mmlearn.data.fields import Image, Regions
 from mmlearn.data.made.questions import ANSWERS as ANSWERS_OF_SCENES
 from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, TaskCollate
+from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import predict
 from mmlearn.models.align.blip import BLIP, BLIPConfig
@@ -242,12 +243,12 @@ def test_what_an_encoder_cannot_give():
     batch = batch_of()
     without = {name: value for name, value in batch.items() if name not in ("regions", "tokens")}
     system = FineTuned(RegionEncoder(), VQAHead(WIDTH, ANSWERS))
-    refused(system, without, rf"^The encoder reads tokens, regions, and the batch has only {', '.join(without)}\.$")
+    refused(system, without, rf"^The encoder needs tokens, regions, and the batch has only {', '.join(without)}\.$")
     silent = RegionEncoder()
     silent.forward = lambda tokens: SimpleNamespace(words=tokens)
     refused(FineTuned(silent, EntailmentHead(WIDTH)), batch, r"pooled or tokens of an encoder, and SimpleNamespace has")
     refused(FineTuned(PictureEncoder(), ReferringHead(WIDTH)), batch, r"^PictureEncoder returns no regions to refer to")
-    refused(system, batch | {"answer": batch["answer"] + ANSWERS}, r"labels are 0 to 5 here")
+    refused(system, batch | {"answer": batch["answer"] + ANSWERS}, r"Labels are 0 to 5 here")
     pairs = FineTuned(RegionEncoder(), NLVRHead(WIDTH))
     refused(pairs, batch, re.escape("Of two pictures regions is (b, 2, ...); got (6, 4, 7)."))
     three = {name: torch.stack([batch[name]] * 3, 1) for name in ("regions", "boxes", "region_mask")}
@@ -255,7 +256,7 @@ def test_what_an_encoder_cannot_give():
     refused(pairs, batch_of(pair=(2,)) | {"region_mask": batch["region_mask"]}, re.escape("region_mask is (b, 2, ...)"))
     two = {"region_mask": torch.ones(6, 2, dtype=torch.bool)}  # of two regions, not of two pictures
     refused(pairs, batch_of(pair=(2,)) | two, re.escape("region_mask is (b, 2, ...); got (6, 2)."))
-    refused(pairs, batch_of(pair=(2,)) | {"label": torch.full((6,), 2)}, "labels are 0 to 1 here")
+    refused(pairs, batch_of(pair=(2,)) | {"label": torch.full((6,), 2)}, "Labels are 0 to 1 here")
 
 
 # Systems of the library.
@@ -282,8 +283,9 @@ def test_every_fusion_system_is_an_encoder(name):
     tokenizer = Tokenizer.train(["is there a red square?"])
     for task, data in (("vqa", VQA), ("nlvr", NLVR), ("entailment", Entailment), ("referring", Referring)):
         samples = [data("train", length=12)[i] for i in range(6)]
-        batch = TaskCollate(tokenizer, detector=detector)(samples)
-        width = getattr(encoder.config, "visual_width", 64) if task == "referring" else 64
+        collate = task_collate(tokenizer, (Image(), Regions(detector)))
+        batch = collate(samples)
+        width = 48 if name == "ViLBERT" and task == "referring" else 64  # its visual stream is narrower
         head = {"vqa": VQAHead(width, len(ANSWERS_OF_SCENES))} | {
             "nlvr": NLVRHead(width),
             "entailment": EntailmentHead(width),
@@ -298,7 +300,7 @@ def test_every_fusion_system_is_an_encoder(name):
         gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
         assert sum(gradient.abs().sum() for gradient in gradients) > 0
         assert all(gradient.isfinite().all() for gradient in gradients)
-        guess = predict(system, samples, TaskCollate(tokenizer, detector=detector), data.target)
+        guess = predict(system, samples, collate, data.target)
         assert torch.equal(guess.label, batch[data.target])
         assert torch.equal(guess.guess, system(**batch).argmax(-1))
 

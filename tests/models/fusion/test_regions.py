@@ -7,7 +7,8 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.models.fusion.regions import box_sizes, check_regions, masked_only, read_regions
+from mmlearn.models.fusion.losses import hidden_regions
+from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 WHOLE = [0.0, 0.0, 1.0, 1.0]
@@ -23,21 +24,43 @@ def random_regions(b=3, p=5, f=7, seed=0):
     return torch.randn(b, p, f, generator=generator), boxes, mask
 
 
-def refused(says, regions, boxes, mask=None):
+def read(regions, boxes, mask=None, masked=None, texts=3, width=7):
+    return read_regions(regions, boxes, mask, masked, texts=texts, width=width)
+
+
+def refused(says, function, *given):
     with pytest.raises(ValueError, match=says) as error:
-        check_regions(regions, boxes, mask)
+        function(*given)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_right_passes(seed):
     regions, boxes, mask = random_regions(seed=seed)
-    assert torch.equal(check_regions(regions, boxes, mask), mask)
-    assert torch.equal(check_regions(regions, boxes), torch.ones(3, 5, dtype=torch.bool))
+    masked = (torch.arange(5) % 2 == 1) & mask
+    shown, places, real, hidden = read(regions, boxes, mask, masked)
+    for i in range(3):
+        for j in range(5):
+            sees = mask[i, j] and not masked[i, j]
+            assert torch.equal(shown[i, j], regions[i, j] if sees else torch.zeros(7))
+            assert torch.equal(places[i, j], boxes[i, j] if mask[i, j] else torch.zeros(4))
+    assert real is mask
+    assert hidden is masked
+    check_boxes(boxes, mask)
+    check_boxes(boxes)
+
+
+def test_without_masks_all_is_real_and_shown():
+    regions, boxes, _ = random_regions()
+    shown, places, real, hidden = read(regions, boxes)
+    assert torch.equal(shown, regions)
+    assert torch.equal(places, boxes)
+    assert real.all()
+    assert not hidden.any()
 
 
 def test_the_edges_of_the_picture_are_inside():
-    assert check_regions(torch.zeros(1, 1, 1), torch.tensor([[WHOLE]])).all()
+    check_boxes(torch.tensor([[WHOLE]]))
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 0], [5, 5, -3, 2], [math.nan] * 4, [math.inf, 0, -math.inf, 0]])
@@ -45,47 +68,53 @@ def test_padding_may_hold_anything(box):
     regions, boxes, mask = random_regions()
     boxes[~mask] = torch.tensor(box, dtype=torch.float)
     regions[~mask] = math.nan
-    assert torch.equal(check_regions(regions, boxes, mask), mask)
+    check_boxes(boxes, mask)
+    shown, places, *_ = read(regions, boxes, mask)
+    assert shown.isfinite().all()
+    assert places.isfinite().all()
 
 
 @pytest.mark.parametrize(
-    ("regions", "boxes"),
+    ("regions", "boxes", "wrong"),
     [
-        ((2, 3, 7), (2, 4, 4)),  # another number of boxes
-        ((2, 3, 7), (3, 3, 4)),  # another number of pictures
-        ((2, 3, 7), (2, 3, 5)),  # a box of five numbers
-        ((2, 3, 7), (2, 12)),
-        ((3, 7), (3, 4)),  # without a batch
-        ((2, 3, 7, 7), (2, 3, 4)),  # feature maps
-        ((2, 3, 7), (1, 3, 4)),  # boxes do not broadcast
+        ((3, 5, 7), (3, 4, 4), "boxes"),  # another number of boxes
+        ((3, 5, 7), (2, 5, 4), "boxes"),  # another number of pictures
+        ((3, 5, 7), (3, 5, 5), "boxes"),  # a box of five numbers
+        ((3, 5, 7), (3, 20), "boxes"),
+        ((3, 5, 7), (1, 5, 4), "boxes"),  # boxes do not broadcast
+        ((5, 7), (5, 4), "regions"),  # without a batch
+        ((3, 5, 7, 7), (3, 5, 4), "regions"),  # feature maps
+        ((3, 5, 6), (3, 5, 4), "regions"),  # another width
+        ((2, 5, 7), (2, 5, 4), "regions"),  # fewer pictures than texts
     ],
 )
-def test_counts_that_differ(regions, boxes):
-    got = re.escape(f"got {regions} and {boxes}. Pad pictures with fewer regions")
-    refused(
-        rf"^Regions are \(b, p, features\) and their boxes \(b, p, 4\); {got}", torch.ones(regions), torch.ones(boxes)
-    )
+def test_shapes_that_do_not_agree(regions, boxes, wrong):
+    got = re.escape(f"got torch.float32 {regions if wrong == 'regions' else boxes}.")
+    says = rf"^{wrong} must be torch.float32 \(3, .*there are 3 texts and region_width is 7; {got}$"
+    refused(says, read, torch.ones(regions), torch.ones(boxes))
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 5), (3, 5, 1), (5,), (1, 5), (3, 1)])
-def test_a_mask_of_another_shape(shape):
-    regions, boxes, _ = random_regions()
-    says = re.escape(f"(b, p) = (3, 5), True where a region is real; got torch.bool {shape}.")
-    refused(f"^region_mask is boolean {says}", regions, boxes, torch.ones(shape, dtype=torch.bool))
+def test_masks_of_another_shape(shape):
+    regions, boxes, mask = random_regions()
+    wrong, got = torch.ones(shape, dtype=torch.bool), re.escape(f"got torch.bool {shape}.")
+    refused(rf"^region_mask must be torch.bool \(3, 5\), .*{got}", read, regions, boxes, wrong)
+    refused(rf"^masked_regions must be torch.bool \(3, 5\), .*{got}", read, regions, boxes, mask, wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.long, torch.float, torch.uint8])
-def test_a_mask_of_another_type(dtype):
+def test_masks_of_another_type(dtype):
     regions, boxes, mask = random_regions()
-    refused(rf"^region_mask is boolean .* got {dtype} \(3, 5\)", regions, boxes, mask.to(dtype))
+    refused(rf"^region_mask must be torch.bool .* got {dtype} \(3, 5\)", read, regions, boxes, mask.to(dtype))
+    refused(rf"^masked_regions must be .* got {dtype} \(3, 5\)", read, regions, boxes, mask, mask.to(dtype))
 
 
 def test_a_picture_without_a_region():
-    regions, boxes, mask = random_regions()
+    _, boxes, mask = random_regions()
     mask[1] = False
-    refused("^Picture 1 of the batch has no region; give at least one", regions, boxes, mask)
-    refused("^Picture 0 of the batch has no region", regions, boxes, mask & False)
-    refused("^Picture 0 of the batch has no region", torch.zeros(2, 0, 7), torch.zeros(2, 0, 4))
+    refused("^Picture 1 of the batch has no region; give at least one", check_boxes, boxes, mask)
+    refused("^Picture 0 of the batch has no region", check_boxes, boxes, mask & False)
+    refused("^Picture 0 of the batch has no region", check_boxes, torch.zeros(2, 0, 4))
 
 
 @pytest.mark.parametrize(
@@ -106,15 +135,14 @@ def test_a_picture_without_a_region():
     ],
 )
 def test_boxes_that_cannot_be(box):
-    regions, boxes, mask = random_regions()
+    _, boxes, mask = random_regions()
     boxes[2, 3], mask[2, 3] = torch.tensor(box), True
     numbers = re.escape(", ".join(f"{x:g}" for x in box))
-    refused(
-        rf"^Box 3 of picture 2 is \({numbers}\); left < right and top < bottom, all from 0 to 1", regions, boxes, mask
-    )
+    says = rf"^Box 3 of picture 2 is \({numbers}\); expected left < right and top < bottom, all from 0 to 1"
+    refused(says, check_boxes, boxes, mask)
     mask[2, 3] = False
-    assert check_regions(regions, boxes, mask) is mask
-    refused("^Box 3 of picture 2", regions, boxes)
+    check_boxes(boxes, mask)
+    refused("^Box 3 of picture 2", check_boxes, boxes)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -128,29 +156,25 @@ def test_sizes_by_hand(seed):
     close(box_sizes(torch.tensor([[[0.1, 0.2, 0.6, 0.4]]])), torch.tensor([[[0.5, 0.2, 0.1]]]))
 
 
-@pytest.mark.parametrize(("of_regions", "of_boxes"), [(int, float), (float, int), (int, int), (torch.double, float)])
-def test_numbers_of_another_type(of_regions, of_boxes):
+@pytest.mark.parametrize(
+    ("of_regions", "of_boxes", "wrong"),
+    [(int, float, "regions"), (float, int, "boxes"), (int, int, "regions"), (torch.double, float, "boxes")],
+)
+def test_numbers_of_another_type(of_regions, of_boxes, wrong):
     types = {int: torch.int64, float: torch.float32}
     regions, boxes, mask = random_regions()
     regions, boxes = regions.to(types.get(of_regions, of_regions)), boxes.to(types[of_boxes])
-    refused(
-        rf"^Regions and boxes are floats of one type; got {regions.dtype} and {boxes.dtype}\.", regions, boxes, mask
-    )
+    got = {"regions": regions, "boxes": boxes}[wrong].dtype
+    refused(rf"^{wrong} must be torch.float.*; got {got} \(3, 5, ", read, regions, boxes, mask)
 
 
-def test_masked_regions_of_all_pictures_are_as_if_of_one():
-    masked = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
-    regions, classes = torch.randn(3, 3, 7), torch.randn(3, 3, 4)
-    got = masked_only(masked, regions, classes)
-    for one, whole in zip(got, (regions, classes)):
-        assert torch.equal(one, torch.stack([whole[0, 0], whole[0, 2], whole[2, 1]])[None])
-    assert torch.equal(got[2], torch.ones(1, 3, dtype=torch.bool))
-    none = masked_only(masked & False, regions)
-    assert (none[0].shape, none[1].shape) == ((1, 0, 7), (1, 0))
-
-
-@pytest.mark.parametrize("masked", [torch.ones(3, 5, dtype=torch.long), torch.ones(3, 4, dtype=torch.bool)])
-def test_what_is_hidden_is_said_for_each_region(masked):
-    regions, boxes, mask = random_regions()
-    with pytest.raises(ValueError, match=r"masked_regions is boolean \(b, p\) = \(3, 5\)"):
-        read_regions(regions, boxes, mask, masked, texts=3, width=7)
+def test_regions_that_are_guessed_are_masked_real_and_of_pairs_that_match():
+    tokens, masked = torch.zeros(3, 4).long(), torch.tensor([[True, False, True]] * 3)
+    batch = {"tokens": tokens, "masked_regions": masked}
+    assert torch.equal(hidden_regions(batch), masked)
+    batch["region_mask"] = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
+    real = masked & batch["region_mask"]
+    assert torch.equal(hidden_regions(batch), real)
+    batch["match_label"] = torch.tensor([1, 1, 0])
+    assert torch.equal(hidden_regions(batch), torch.tensor([[True, False, True], [True, False, False], [False] * 3]))
+    assert torch.equal(hidden_regions(batch, matched_only=False), real)

@@ -166,7 +166,10 @@ def test_a_text_that_sees_no_region_is_read_as_by_bert(name):
     changes = dict(visual_scale=0.0) if name == "vl-bert" else {}
     model, batch = build(name, pooler=True, **changes), fusion()
     bert = BERT(dataclasses.replace(BERTConfig.tiny(), masked_language_head=True, token_types=model.config.token_types))
-    assert model.load_state_dict(bert.state_dict(), strict=False).unexpected_keys == []
+    weights = {
+        name.replace("masked_language_head", "language_head"): value for name, value in bert.state_dict().items()
+    }
+    assert model.load_state_dict(weights, strict=False).unexpected_keys == []
     whole = model.transformer.forward
 
     def words_among_themselves(x, real):
@@ -340,8 +343,7 @@ def test_a_narrow_model_with_the_published_start_hardly_listens(name):
         torch.manual_seed(0)
         model, batch = build(name, initial_std=std), fusion()
         states = []
-        store = lambda _, inputs, more, output: states.append(more["padding"].restore(output)[:, 2])  # noqa: E731
-        model.transformer.blocks[0].register_forward_hook(store, with_kwargs=True)
+        model.transformer.blocks[0].register_forward_hook(lambda _, inputs, output: states.append(output[:, 2]))
         other = batch["tokens"].clone()
         other[:, 0] = other[:, 0].flip(0)
         run(model, batch)
@@ -381,7 +383,7 @@ def test_losses_start_at_what_nothing_known_costs(name):
 def test_losses_are_means_over_masked_places_of_matching_pairs():
     model, batch = build("uniter", objectives=("mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra")), fusion()
     output, losses = run(model, batch), model.loss(batch)
-    assert list(losses) == ["mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra"]
+    assert set(losses) == {"mlm", "mrfr", "mrc", "mrc_kl", "itm", "wra"}
     words, features, classes, divergences = [], [], [], []
     for b in (0, 1, 4, 5):  # which match
         for t in range(12):
@@ -396,7 +398,7 @@ def test_losses_are_means_over_masked_places_of_matching_pairs():
             log_probability = model.region_classifier(state).log_softmax(-1)
             classes.append(-log_probability[truth.argmax()].item())
             divergences.append((truth * (truth.log() - log_probability)).sum().item())
-    for name, terms in zip(losses, (words, features, classes, divergences)):
+    for name, terms in zip(("mlm", "mrfr", "mrc", "mrc_kl"), (words, features, classes, divergences)):
         assert losses[name].item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
     verdict = output.match_logits.log_softmax(-1)
     expected = -sum(verdict[b, label].item() for b, label in enumerate(batch["match_label"])) / 8
@@ -441,7 +443,9 @@ def test_a_batch_trains_what_it_has_labels_for(name):
     inputs = {key: batch[key] for key in ("tokens", "regions", "boxes")}
     words = inputs | {"token_label": batch["token_label"]}
     assert list(model.loss(words)) == ["mlm"]
-    with pytest.raises(ValueError, match=r"no label to learn from; .* needs any of: token_label for mlm") as error:
+    with pytest.raises(
+        ValueError, match=r"Nothing to learn: this \w+ has no head for any label of a batch with tokens, regions, boxes"
+    ) as error:
         model.loss(inputs)
     assert "\n" not in str(error.value)
     if name == "uniter":
@@ -459,7 +463,7 @@ def test_nothing_masked_costs_nothing(name):
     nothing = sum(loss for key, loss in losses.items() if key not in ("itm", "wra"))
     nothing.backward()
     assert nothing.item() == 0
-    assert (model.masked_language_head.bias.grad == 0).all()
+    assert (model.language_head.bias.grad == 0).all()
 
 
 def test_padding_is_never_a_masked_region():
@@ -501,7 +505,7 @@ def test_every_parameter_learns(name):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_heads_are_built_for_objectives(name):
     model, batch = build(name, objectives=()), fusion()
-    assert model.masked_language_head is model.matching_head is run(model, batch).match_logits is None
+    assert model.language_head is model.match_head is run(model, batch).match_logits is None
     assert not any("region_classifier" in key or "region_regression" in key for key, _ in model.named_parameters())
     unknown = "wra" if name != "uniter" else "lm"
     with pytest.raises(ValueError, match=f"^{type(model).__name__} learns mlm, .*itm.*, not {unknown}"):
@@ -520,14 +524,14 @@ def test_wrong_input_is_told_in_one_line(name, unchecked):
             model.loss(batch | changes)
         assert "\n" not in str(error.value)
 
-    refused("region_width = 216\\); got \\(8, 5, 191\\)", regions=batch["regions"][..., :191])
+    refused(r"region_width is 216; got torch.float32 \(8, 5, 191\)", regions=batch["regions"][..., :191])
     shorter = {key: batch[key][:3] for key in ("regions", "boxes", "region_mask", "masked_regions")}
-    refused(r"To 8 texts belong regions \(8, p, .*; got \(3, 5, 216\)", **shorter)
+    refused(r"^regions must be torch.float32 \(8, 5, 216\), .* 8 texts .* got torch.float32 \(3, 5, 216\)", **shorter)
     refused("no region; give at least one", region_mask=torch.zeros_like(batch["region_mask"]))
     refused("left < right", boxes=batch["boxes"].flip(-1))
-    refused("at least one text and picture", **{key: rows[:0] for key, rows in batch.items()})
+    refused("at least one", **{key: rows[:0] for key, rows in batch.items()})
     refused("A mask is boolean", mask=batch["mask"].long())
-    with pytest.raises(ValueError, match="token_types must be more, got 1"):
+    with pytest.raises(ValueError, match="token_types must be more; got 1"):
         build(name, token_types=1)
 
 

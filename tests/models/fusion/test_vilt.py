@@ -15,8 +15,8 @@ from mmlearn.objectives.transport import word_region_alignment
 
 TINY = ViLTConfig.tiny()
 MLM = dataclasses.replace(TINY, match_outputs=0, alignment_weight=0.0)
-ITM = dataclasses.replace(TINY, masked_language_head=False, alignment_weight=0.0)
-WRA = dataclasses.replace(TINY, masked_language_head=False, match_outputs=0)
+ITM = dataclasses.replace(TINY, language_head=False, alignment_weight=0.0)
+WRA = dataclasses.replace(TINY, language_head=False, match_outputs=0)
 VQA = dataclasses.replace(WRA, answers=7, alignment_weight=0.0)
 
 
@@ -96,7 +96,7 @@ def test_the_first_word_speaks_for_the_pair():
     model, batch = ViLT(TINY), pairs(2)
     output = read(model, batch)
     close(output.pooled, torch.tanh(model.pooler[0](output.tokens[:, 0])))
-    close(output.match_logits, model.matching_head(output.pooled))
+    close(output.match_logits, model.match_head(output.pooled))
 
 
 def test_weights_spread_as_the_configuration_says():
@@ -138,11 +138,11 @@ def test_losses_are_those_whose_labels_are_there():
     for label, names in [("token_label", {"mlm"}), ("match_label", {"itm", "wra"}), ("answer", {"vqa"})]:
         assert set(model.loss(inputs | {label: batch[label]})) == names
     assert set(model.loss(batch)) == {"mlm", "itm", "wra", "vqa"}
-    with pytest.raises(ValueError, match="Nothing to learn: this ViLT needs token_label, match_label or answer"):
+    with pytest.raises(ValueError, match="Nothing to learn: this ViLT has no head for any label"):
         model.loss(inputs)
     with pytest.raises(ValueError, match="Nothing to learn"):
         ViLT(ITM).loss(inputs | {"token_label": batch["token_label"]})
-    with pytest.raises(ValueError, match="at least one text and picture"):
+    with pytest.raises(ValueError, match="at least one"):
         model.loss({name: rows[:0] for name, rows in batch.items()})
 
 
@@ -284,7 +284,7 @@ def test_wrong_input_is_told(unchecked):
     empty[1] = False
     for wrong in (hole, shifted, empty):
         with pytest.raises(ValueError, match="one rectangle from the top left"):
-            model(tokens, image, mask, None, wrong)
+            model.loss(batch | {"pixel_mask": wrong, "match_label": torch.ones(2).long()})
 
 
 def test_published_size():
@@ -295,10 +295,10 @@ def test_published_size():
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children() if part}
     patches = sum(p.numel() for p in model.image_embedding.patches.parameters())
     assert sizes["transformer"] + patches == 87_414_528
-    bare = dataclasses.replace(config, masked_language_head=False, match_outputs=0)
+    bare = dataclasses.replace(config, language_head=False, match_outputs=0)
     assert count_parameters(ViLT, bare) == 111_595_008
-    assert sizes["masked_language_head"] == 768 * 769 + 2 * 768 + 30_522
-    assert sizes["matching_head"] == 2 * 769
+    assert sizes["language_head"] == 768 * 769 + 2 * 768 + 30_522
+    assert sizes["match_head"] == 2 * 769
     own = dataclasses.replace(config, tied=False)
     assert count_parameters(ViLT, own) - count_parameters(ViLT, config) == 30_522 * 768
 

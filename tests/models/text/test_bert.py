@@ -10,7 +10,7 @@ from testing_tools import assert_rows_are_independent, close, count_parameters, 
 from mmlearn.models.text.bert import BERT, BERTConfig
 
 TINY = BERTConfig.tiny()
-HEADS = dataclasses.replace(TINY, masked_language_head=True, next_sentence_head=True)
+HEADS = dataclasses.replace(TINY, language_head=True, next_sentence_head=True)
 
 
 def gaps(b=8, seed=0):
@@ -62,7 +62,7 @@ def test_sentences_are_told_apart_and_one_is_the_default():
 
 def test_losses_start_at_ln_v_and_ln_2():
     """Logits of 64 features and a table of spread 0.02 spread by 0.16, which adds 0.013 to ln v."""
-    heads = dict(masked_language_head=True)
+    heads = dict(language_head=True)
     assert mean_loss(lambda: BERT(dataclasses.replace(TINY, **heads)), gaps) == pytest.approx(math.log(512), abs=0.05)
     heads = dict(next_sentence_head=True)
     assert mean_loss(lambda: BERT(dataclasses.replace(TINY, **heads)), gaps) == pytest.approx(math.log(2), abs=0.05)
@@ -83,7 +83,7 @@ def test_loss_is_the_mean_over_masked_tokens_only():
     verdict = output.next_logits.log_softmax(-1)
     expected = -sum(verdict[b, b % 2].item() for b in range(8)) / 8
     assert losses["nsp"].item() == pytest.approx(expected, abs=1e-5)
-    (gradient,) = torch.autograd.grad(model.loss(batch)["mlm"], model.masked_language_head.bias, retain_graph=True)
+    (gradient,) = torch.autograd.grad(model.loss(batch)["mlm"], model.language_head.bias, retain_graph=True)
     logits = output.token_logits.detach().requires_grad_()
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["token_label"].flatten())
     (by_token,) = torch.autograd.grad(loss, logits)
@@ -96,7 +96,7 @@ def test_a_batch_without_masked_tokens_costs_nothing():
     loss = model.loss(batch | {"token_label": torch.full_like(batch["tokens"], -100)})["mlm"]
     loss.backward()
     assert loss.item() == 0
-    assert (model.masked_language_head.bias.grad == 0).all()
+    assert (model.language_head.bias.grad == 0).all()
 
 
 def test_one_batch_is_learned_by_heart():
@@ -110,7 +110,7 @@ def test_one_batch_is_learned_by_heart():
 def test_input_and_output_share_their_vectors():
     model, batch = BERT(HEADS), gaps()
     hidden = model(batch["tokens"]).tokens
-    head, table = model.masked_language_head, model.embedding.tokens.weight
+    head, table = model.language_head, model.embedding.tokens.weight
     features = head.norm(torch.nn.functional.gelu(head.dense(hidden)))
     close(model(batch["tokens"]).token_logits, features @ table.T + head.bias)
 
@@ -127,7 +127,7 @@ def test_the_pad_token_learns_nothing_by_being_looked_up():
 def test_heads_are_built_where_asked():
     output = BERT(dataclasses.replace(TINY, pooler=False))(pairs()["tokens"])
     assert output.pooled is output.token_logits is output.next_logits is None
-    with pytest.raises(ValueError, match="no head to train: set masked_language_head"):
+    with pytest.raises(ValueError, match="no head to train: set language_head"):
         BERT(TINY).loss(gaps())
     with pytest.raises(ValueError, match="next_sentence_head reads the pooler"):
         BERT(dataclasses.replace(TINY, pooler=False, next_sentence_head=True))

@@ -1,0 +1,213 @@
+"""What a check expects of a result. Each failure names the property that does not hold, and gives a hint."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmlearn.exercises.inputs import new_seed, seeded
+
+NOT_SOLVED = "not solved yet"
+
+
+class CheckFailed(Exception):
+    """A student's function lacks a property. The message names it and gives a hint."""
+
+    def __init__(self, property: str, hint: str = ""):
+        super().__init__(f"{property} Hint: {hint}" if hint else property)
+        self.property, self.hint = property, hint
+
+
+def expect(holds: bool | Tensor, property: str, hint: str) -> None:
+    """Fail with this property and hint unless it holds."""
+    if not bool(holds):
+        raise CheckFailed(property, hint)
+
+
+@contextmanager
+def case(words: str) -> Iterator[None]:
+    """Within this block a failure is told with these words before it, such as "With a mask"."""
+    try:
+        yield
+    except CheckFailed as failure:
+        if str(failure) == NOT_SOLVED:
+            raise
+        raise CheckFailed(f"{words}: {failure.property}", failure.hint) from failure
+
+
+# What comes back.
+
+
+def expect_tensor(got: Any, shape: tuple[int, ...] | None = None, *, finite: bool = True) -> Tensor:
+    """Hand back ``got`` if it is a tensor, of this shape, and finite unless that is left to later; otherwise fail."""
+    expect(isinstance(got, Tensor), f"It must return a tensor, not a {type(got).__name__}.", "return the tensor.")
+    expect(
+        shape is None or got.shape == shape,
+        f"Its result must have shape {shape if shape is None else tuple(shape)}; this one has {tuple(got.shape)}.",
+        "write the shape beside each line and see where it goes wrong.",
+    )
+    expect(
+        not finite or got.isfinite().all(),
+        "Its result must be finite; this one holds NaN or infinity.",
+        "somewhere 0 is divided by 0, a logarithm meets 0, or exp grows too large.",
+    )
+    return got
+
+
+def expect_boolean(got: Any, shape: tuple[int, ...]) -> Tensor:
+    """Hand back ``got`` if it is a boolean tensor of this shape."""
+    got = expect_tensor(got, shape)
+    expect(got.dtype == torch.bool, f"It must be boolean; this is {got.dtype}.", "a comparison gives booleans.")
+    return got
+
+
+def expect_whole(got: Any, shape: tuple[int, ...], hint: str = "int64: argmax, arange and // give that.") -> Tensor:
+    """Hand back ``got`` if it is a tensor of whole numbers, of this shape."""
+    got = expect_tensor(got, shape)
+    whole = not got.is_floating_point() and got.dtype != torch.bool
+    expect(whole, f"It must hold whole numbers; this is {got.dtype}.", hint)
+    return got
+
+
+def expect_parts(got: Any, *names: str) -> tuple:
+    """Hand back ``got`` if it is a tuple with a part for each of these names."""
+    hint = f"return {', '.join(names)}"
+    wanted = f"It must return {', '.join(names[:-1])} and {names[-1]}"
+    expect(isinstance(got, tuple), f"{wanted}; this is a {type(got).__name__}.", hint)
+    expect(len(got) == len(names), f"{wanted}; these are {len(got)}.", hint)
+    return got
+
+
+def near(got: Tensor, wanted: Tensor | float, tolerance: float = 1e-5) -> bool:
+    """Equal to ``tolerance``, and never so where ``got`` is NaN: to recognise a mistake by what it gives."""
+    wanted = torch.as_tensor(wanted, dtype=got.dtype).expand_as(got)
+    return torch.allclose(got, wanted, atol=tolerance, rtol=tolerance)
+
+
+def expect_close(got: Any, wanted: Tensor | float, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
+    """Fail unless ``got`` is a tensor like ``wanted``: same shape, () for a number, finite, equal to ``tolerance``."""
+    wanted = torch.as_tensor(wanted)
+    wanted = wanted if wanted.is_floating_point() else wanted.float()
+    got = expect_tensor(got, wanted.shape).to(wanted.dtype)
+    numbers = f" Expected {wanted:.4g}, got {got:.4g}." if wanted.ndim == 0 else ""
+    expect(torch.allclose(got, wanted, atol=tolerance, rtol=tolerance), property + numbers, hint)
+
+
+def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
+    """Fail unless ``got`` is one number, plain or in a tensor, equal to ``wanted`` to ``tolerance``."""
+    shape = f" of shape {tuple(got.shape)}" if isinstance(got, Tensor) else ""
+    expect(
+        isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0),
+        f"It must return one number, not a {type(got).__name__}{shape}.",
+        "take the mean over all rows at the end.",
+    )
+    expect(
+        math.isfinite(got),
+        f"Its result must be finite; this one is {float(got)}.",
+        "somewhere 0 is divided by 0, or a logarithm meets 0.",
+    )
+    expect(
+        math.isclose(got, wanted, abs_tol=tolerance, rel_tol=tolerance),
+        f"{property} Expected {wanted:.4g}, got {float(got):.4g}.",
+        hint,
+    )
+
+
+def expect_not(
+    got: Tensor, mistaken: Tensor | float | tuple, property: str, hint: str, *, tolerance: float = 1e-5
+) -> None:
+    """Fail where ``got`` is what a known mistake gives, or one of several mistakes of a tuple."""
+    several = mistaken if isinstance(mistaken, tuple) else (mistaken,)
+    expect(not any(near(got, one, tolerance) for one in several), property, hint)
+
+
+def expect_log(got: Any, count: int, symbol: str, hint: str) -> None:
+    """Fail unless a loss that knows nothing of ``count`` choices costs the logarithm of their number."""
+    property = f"Logits that know nothing must cost ln {symbol} = ln {count}."
+    expect_close(got, math.log(count), property, hint)
+
+
+def expect_share(hits: Tensor, share: float, property: str, hint: str) -> None:
+    """Fail where the share of hits is more than six standard deviations off, which chance does once in 10⁸ times."""
+    got, error = hits.float().mean().item(), 6 * math.sqrt(share * (1 - share) / hits.numel())
+    expect(abs(got - share) <= error, f"{property} Expected about {share:.1%}, got {got:.1%}.", hint)
+
+
+# What the function is like.
+
+
+def over(draws: Sequence[tuple], loss: Callable) -> Tensor:
+    """The loss of each of several draws, so that no wrong one is right by luck."""
+    return torch.stack([expect_tensor(loss(*draw), ()) for draw in draws])
+
+
+def agreement(function: Callable, reference: Callable, *, tolerance: float = 1e-5) -> Callable[..., None]:
+    """What compares the student's function with the library's: ``agrees(inputs, property, hint, **named)``.
+
+    ``inputs`` is a tuple, for both functions; or a list of tuples, whose results are losses, all of them compared.
+    """
+
+    def agrees(inputs: tuple | list[tuple], property: str, hint: str, **named: Any) -> None:
+        if isinstance(inputs, list):
+            got, wanted = (over(inputs, lambda *draw: each(*draw, **named)) for each in (function, reference))  # noqa: B023
+        else:
+            got, wanted = function(*inputs, **named), reference(*inputs, **named)
+        compare = expect_close if isinstance(wanted, Tensor) else expect_number
+        compare(got, wanted, property, hint, tolerance=tolerance)
+
+    return agrees
+
+
+def expect_trains(function: Callable, *learned: Tensor, fixed: tuple = (), like: Callable | None = None) -> None:
+    """Fail unless a gradient reaches all inputs that are learned; where ``like`` is given, unless it is as that one's.
+
+    The function is called with what is learned, and then with what is ``fixed``.
+    """
+    hint = "stay in torch: no item(), detach(), numpy, no_grad() or torch.tensor(…)."
+    leaves = [x.clone().requires_grad_() for x in learned]
+    result = expect_tensor(function(*leaves, *fixed))
+    expect(result.requires_grad, "A gradient must flow from the result to its inputs, or nothing is learned.", hint)
+    towards = torch.randn(result.shape, generator=seeded()) if result.ndim else torch.ones(())
+    gradients = torch.autograd.grad(result, leaves, towards, allow_unused=True)
+    finite = all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+    why = "a root or logarithm of 0, or an infinity, makes it NaN; nan_to_num mends the result, not the gradient."
+    expect(finite, "Its gradient must be finite.", why)
+    reached = all(gradient is not None and gradient.any() for gradient in gradients)
+    expect(reached, "A gradient must flow to every input that is learned.", hint)
+    if like is not None:
+        wanted = torch.autograd.grad(like(*leaves, *fixed), leaves, towards)
+        same = all(near(one, other, 1e-4) for one, other in zip(gradients, wanted))
+        expect(same, "Its gradient must be right as well as its value.", "nothing that is learned may be a constant.")
+
+
+def expect_constant(got: Tensor) -> None:
+    """Fail where a result has a gradient because an input has one."""
+    hint = "@torch.no_grad() above the function, or detach() what is learned."
+    expect(not got.requires_grad, "It must have no gradient: it counts as a constant.", hint)
+
+
+def expect_zero(function: Callable, learned: Tensor, *fixed: Any) -> None:
+    """Fail unless the loss is 0 and has a gradient nevertheless, where nothing is there to be learned."""
+    got = function(learned.clone().requires_grad_(), *fixed)
+    expect_close(got, 0.0, "The loss must be 0.", "a mean over nothing is NaN: divide the sum by at least 1.")
+    hint = "the sum over nothing is 0 and has a graph; a number without one stops backward(), and with it other losses."
+    expect(got.requires_grad, "The 0 must have a graph, because backward() is called on it.", hint)
+
+
+def expect_seeded(draw: Callable[[int], Tensor | tuple[Tensor, ...]]) -> None:
+    """Fail unless all chance comes from the seed: the same one gives the same result, others give another one."""
+    seed = new_seed()
+
+    def same(other: int) -> bool:
+        pair = draw(seed), draw(other)
+        one, two = (drawn if isinstance(drawn, tuple) else (drawn,) for drawn in pair)
+        return all(map(torch.equal, one, two))
+
+    hint = "hand generator to every draw, torch.rand(…, generator=generator), and make none of your own."
+    expect(same(seed), "The same seed must give the same result: all chance comes from generator.", hint)
+    others = all(same(seed + i) for i in range(1, 9))  # where there are few results, one other may be the same
+    expect(not others, "Another seed must give another result.", hint)

@@ -1,0 +1,48 @@
+"""Random inputs of checks, fresh every time, whatever the state of the random numbers of the student's notebook."""
+
+import secrets
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def new_seed() -> int:
+    """A seed that is another one every time."""
+    return secrets.randbelow(2**31)
+
+
+def seeded(seed: int | None = None) -> torch.Generator:
+    """A generator of its own, from this seed or from a new one."""
+    return torch.Generator().manual_seed(new_seed() if seed is None else seed)
+
+
+def between(low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``."""
+    return int(torch.randint(low, high + 1, (), generator=seeded()))
+
+
+def uniform(low: float, high: float) -> float:
+    """A number from ``low`` to ``high``."""
+    return float(low + (high - low) * torch.rand((), generator=seeded()))
+
+
+def unit(*shape: int) -> Tensor:
+    """Embeddings of unit length."""
+    return F.normalize(torch.randn(*shape, generator=seeded()), dim=-1)
+
+
+def orthogonal(*shape: int) -> Tensor:
+    """As many embeddings of unit length as they have numbers, (…, d, d), each at a right angle to all others."""
+    return torch.linalg.qr(torch.randn(*shape, shape[-1], generator=seeded()))[0]
+
+
+def some_of(*shape: int, real: int | Sequence[int] | Tensor) -> Tensor:
+    """A mask with so many real ones in each row, in random places; ``real`` may list a number for each row."""
+    return torch.rand(*shape, generator=seeded()).argsort(-1) < torch.as_tensor(real)[..., None]
+
+
+def first_of(n: int, real: Sequence[int] | Tensor) -> Tensor:
+    """A mask (b, n) with so many real ones at the start of each row, and padding behind them."""
+    return torch.arange(n) < torch.as_tensor(real)[:, None]

@@ -1,0 +1,54 @@
+"""What both systems that align before they fuse do with a batch of pairs: read it, contrast it, match it."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.objectives import gather, image_text_matching
+from mmlearn.objectives.align import Pair, momentum_contrast, positive_pairs
+
+
+def read_pairs(
+    batch: dict[str, Tensor], system: str
+) -> tuple[Float[Tensor, "b 3 height width"], Int[Tensor, "b t"], Bool[Tensor, "b t"] | None, Int[Tensor, "b"]]:
+    """Pictures, tokens, their mask, and which caption each row has: -1, like no other, where the batch does not say.
+
+    Raises ``ValueError`` for no pair, and for rows whose ``match_label`` says that they do not belong together, because
+    these systems make their own wrong pairs.
+    """
+    image, tokens, match_label = batch["image"], batch["tokens"], batch.get("match_label")
+    if not 1 <= len(image) == len(tokens):
+        raise ValueError(f"Pictures and texts are as many, and at least one; got {len(image)} and {len(tokens)}.")
+    if match_label is not None and not match_label.all():
+        raise ValueError(f"{system} makes its own wrong pairs, and match_label marks some; collate without 'itm'.")
+    mask = batch.get("mask", torch.ones_like(tokens, dtype=torch.bool))
+    return image, tokens, mask, batch.get("caption_id", tokens.new_full((len(tokens),), -1))
+
+
+def queue_contrast(
+    embeddings: Pair,
+    momentum_embeddings: Pair,
+    caption_id: Int[Tensor, "b"],
+    queue: PairQueue | None,
+    logit_scale: float | Tensor,
+    alpha: float,
+) -> Float[Tensor, ""]:
+    """ITC: each finds its partner among the momentum embeddings of the queue and of the batch of all processes.
+
+    Without a queue the batch alone is compared. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
+    Source: Li et al. 2021 (ALBEF), section 3.2.
+    """
+    image, text, momentum_image, momentum_text = map(gather, (*embeddings, *momentum_embeddings))
+    caption_id = gather(caption_id)
+    positives, queues = positive_pairs(caption_id), (image[:0], text[:0])
+    if queue is not None:
+        positives = torch.cat([positives, queue.positives(caption_id)], dim=1)
+        queues = queue.image, queue.text
+    return momentum_contrast((image, text), (momentum_image, momentum_text), queues, positives, logit_scale, alpha)
+
+
+def match_right_and_wrong(right: Float[Tensor, "b 2"], wrong: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+    """ITM of pairs that belong together and of some that do not. Source: Li et al. 2021 (ALBEF), section 3.2."""
+    logits = torch.cat([right, wrong])
+    return image_text_matching(logits, (torch.arange(len(logits), device=logits.device) < len(right)).long())

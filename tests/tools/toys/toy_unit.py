@@ -1,0 +1,116 @@
+"""A toy with the shape of UniT: tasks of several data sets, one a batch, over one text and sometimes a picture."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Answers, Image, Labels, Tokens
+from mmlearn.evaluation.measures import most_common, row
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.layers import Config
+from mmlearn.recipes import VQA, Objective, OneOf, Recipe, ln
+
+
+@dataclass(frozen=True)
+class ToyUniTConfig(Config):
+    image_size: int = 64
+    vocab_size: int = 512
+    max_length: int = 32
+    width: int = 32
+    answers: int = 0
+    kinds: int = 2
+    lengths: int = 2
+    pad_token: int = 0
+
+    PRESETS = {"tiny": dict()}
+
+
+class ToyUniTOutput(NamedTuple):
+    text: Float[Tensor, "b d"]
+
+
+class ToyUniT(nn.Module):
+    def __init__(self, config: ToyUniTConfig):
+        super().__init__()
+        self.config = config
+        self.words = nn.EmbeddingBag(config.vocab_size, config.width, mode="sum")
+        self.picture = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, config.width))
+        self.heads = nn.ModuleDict(
+            {
+                "vqa": nn.Linear(config.width, config.answers),
+                "kind": nn.Linear(config.width, config.kinds),
+                "length": nn.Linear(config.width, config.lengths),
+            }
+        )
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> ToyUniTOutput:
+        return ToyUniTOutput(self.words(tokens, per_sample_weights=mask.to(self.words.weight)))
+
+    def logits(self, task: str, batch: dict[str, Tensor]) -> Float[Tensor, "b n"]:
+        text = self(batch["tokens"], batch["mask"]).text / 4
+        return self.heads[task]((text + self.picture(batch["image"]) if task == "vqa" else text).tanh())
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if "answer" in batch:
+            return {"vqa": F.cross_entropy(self.logits("vqa", batch), batch["answer"])}
+        task = "kind" if "asked" in batch else "length"
+        return {task: F.cross_entropy(self.logits(task, batch), batch["label"])}
+
+
+@dataclass(frozen=True)
+class Kinds(Labels):
+    """A label, and ``asked`` (b,), which says that it is of a question."""
+
+    def __call__(self, samples):
+        batch = super().__call__(samples)
+        return batch | {"asked": torch.ones_like(batch["label"], dtype=torch.bool)}
+
+
+def ask(sample):
+    return SimpleNamespace(caption=sample.question.text, kind=sample.question.kind)
+
+
+def weigh(sample):
+    return SimpleNamespace(caption=sample.caption, length="long" if len(sample.caption) > 12 else "short")
+
+
+def told(task, entry):
+    def measure(run, samples):
+        with evaluating(run.system):
+            batch = run.on_device(run.plain(samples, task))
+            right = run.system.logits(task, batch).argmax(-1) == batch[entry]
+        return {f"{task} told": row(right.float().mean(), most_common(batch[entry]))}
+
+    return measure
+
+
+RECIPE = Recipe(
+    ToyUniT,
+    ToyUniTConfig,
+    reads=(Tokens(),),
+    learns=OneOf(
+        replace(VQA, reads=(Image(), Answers()), data="scenes", measures=(told("vqa", "answer"),), by_request=False),
+        Objective(
+            "kind",
+            {"kind": ln("kinds")},
+            reads=(Kinds(source="kind", into="kinds"),),
+            ask=ask,
+            data="scenes",
+            measures=(told("kind", "label"),),
+        ),
+        Objective(
+            "length",
+            {"length": ln("lengths")},
+            reads=(Labels(source="length", into="lengths"),),
+            ask=weigh,
+            data="emoji",
+            measures=(told("length", "label"),),
+        ),
+        shares=(3, 1, 1),
+    ),
+)
