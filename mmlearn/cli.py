@@ -56,7 +56,7 @@ def _tell(samples: Any) -> None:
 
 def _tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
-    from mmlearn.data.read.sound_notes import in_short
+    from mmlearn.data.read.files import in_short
 
     if notes := getattr(samples, "new_notes", list)():
         say(f"to know of {in_short(notes)}")
