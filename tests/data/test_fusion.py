@@ -9,7 +9,7 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.data import Batches, PairCollate, Tokenizer, load
+from mmlearn.data import Batches, PairCollate, Tokenizer, fetch, load
 from mmlearn.data.fusion import FusionCollate
 from mmlearn.data.made.questions import ANSWERS, Question
 from mmlearn.data.made.regions import SceneDetector
@@ -308,7 +308,7 @@ def test_without_noise_captions_stay_and_no_scene_is_needed(scenes, tokenizer):
     collate = FusionCollate(tokenizer, ("itm", "itc"))
     assert collate.captions(scenes) == [scene.caption for scene in scenes]
     assert not collate.is_wrong(scenes).any()
-    emoji = load("emoji", size=24).__getitems__(range(8))
+    emoji = fetch(load("emoji", size=24), range(8))
     assert collate(emoji)["image"].shape == (8, 3, 24, 24)
 
 
@@ -366,7 +366,7 @@ def test_samples_that_do_not_serve_are_named(scenes, tokenizer, unchecked):
         FusionCollate(tokenizer)([])
     with pytest.raises(ValueError, match="at least two different captions"):
         FusionCollate(tokenizer, ("itm",))(scenes[:1])
-    emoji = load("emoji", size=24).__getitems__(range(3))
+    emoji = fetch(load("emoji", size=24), range(3))
     says = r"^vqa learns from questions with answers, as scenes and easy-vqa have; got EmojiSample\.$"
     with pytest.raises(ValueError, match=says):
         FusionCollate(tokenizer, ("vqa",))(emoji)

@@ -53,7 +53,7 @@ def test_the_backbone_sees_what_two_drawings_have_in_common(backbone):
     features = []
     for style in ("noto", "twemoji"):
         data = Emoji("unseen-concept", styles=[style])
-        images = torch.stack([sample.image for sample in data.__getitems__(range(len(data)))])
+        images = torch.stack([sample.image for sample in data])
         with torch.no_grad():
             features.append(backbone(images))
     noto, twemoji = (torch.nn.functional.normalize(each - each.mean(0), dim=1) for each in features)
