@@ -40,6 +40,7 @@ class Endless:
         stream.seek(0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Where that is; the end is far."""
         if whence == io.SEEK_END:
             return self.stream.seek(self.far + 128 + offset)
         return self.stream.seek(offset, whence)
