@@ -15,6 +15,9 @@ from mmlearn.objectives import (
 )
 
 
+# Words.
+
+
 def _mask(
     tokens,
     mask,
@@ -149,6 +152,9 @@ def _log_after_softmax(logits, label):
 def _two_axes_only(logits, label):
     b, t = label.shape
     return masked_cross_entropy(logits.view(b * t, -1), label.view(b * t))
+
+
+# Regions.
 
 
 def _regions(cost, *, which=lambda masked: masked, mean=None):

@@ -198,7 +198,7 @@ MISTAKES = {
         },
         "The text stream must come back first": {"streams exchanged": then(co_attention, lambda y: y[::-1])},
         "Both must look; here one stays as it is": {"words only": lambda t, v, m, n, look, other: (look(t, v, n), v)},
-        "It must return both streams": {"one stream": then(co_attention, lambda y: y[0])},
+        "It must return text and visual": {"one stream": then(co_attention, lambda y: y[0])},
         "what its look at the other stream gives": {"one sequence of both": _joined, "added twice": _residual_twice},
         "here a mask is inverted": {"masks inverted": _masks_inverted},
         "without masks: It stops in line": {"masks required": _needs_masks},
@@ -227,7 +227,7 @@ MISTAKES = {
         "must have shape (); this one has (4, 6)": {
             "one loss a row": lambda x, y, m: F.smooth_l1_loss(x, y, reduction="none").mean(-1) * m
         },
-        "A gradient must flow back to the prediction": {"no gradient": detached(smooth_region_regression)},
+        "A gradient must flow from the result": {"no gradient": detached(smooth_region_regression)},
     },
     "iou": {
         "that are the same must have IoU 1": {

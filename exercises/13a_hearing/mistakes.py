@@ -12,6 +12,9 @@ from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.objectives import ctc_log_likelihood
 
 
+# Frames.
+
+
 def _mel(f):
     return 2595 * math.log10(1 + f / 700)
 
@@ -81,6 +84,9 @@ def _every_so_many(mask, kernels, strides):
 
 def _of_the_longest(mask, kernels, strides):
     return torch.ones_like(frame_mask(mask, kernels, strides))
+
+
+# Words.
 
 
 def _collapsed(path, blank=0, *, merge=torch.unique_consecutive, blanks_first=False):

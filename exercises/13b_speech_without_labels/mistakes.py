@@ -10,6 +10,9 @@ from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
 
 
+# What is hidden.
+
+
 def _spans(
     real,
     *,
@@ -93,6 +96,9 @@ def _one_draw_for_all(masked, count, *, generator):
     drawn = (torch.rand(len(masked), 1, count, generator=generator) * (hidden - 1)).long()
     other = (drawn + (drawn >= own)).clamp(0, masked.shape[1] - 1)
     return places.gather(1, other.flatten(1)).view_as(other)
+
+
+# What is guessed.
 
 
 def _contrast(

@@ -10,6 +10,9 @@ from mmlearn.exercises.mistakes import from_global_state, from_own_seed, then
 from mmlearn.objectives import ratio_masks
 
 
+# Sounds.
+
+
 def _noise(
     waveform,
     snr,
@@ -70,6 +73,9 @@ def _estimate_scaled(estimate, reference):
     fitted = (e * s).sum(-1, keepdim=True) / e.square().sum(-1, keepdim=True).clamp(min=1e-9) * e
     right, wrong = s.square().sum(-1), (fitted - s).square().sum(-1)
     return 10 * torch.log10(right / wrong.clamp(min=1e-7))
+
+
+# When?
 
 
 def _near(
