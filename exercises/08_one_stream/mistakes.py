@@ -14,7 +14,6 @@ from mmlearn.objectives import (
     masked_region_regression,
 )
 
-
 # Words.
 
 

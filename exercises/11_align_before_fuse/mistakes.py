@@ -10,7 +10,6 @@ from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
-
 # A teacher that is one's own past.
 
 

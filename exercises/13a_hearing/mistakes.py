@@ -11,7 +11,6 @@ from mmlearn.generation.ctc import collapse
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.objectives import ctc_log_likelihood
 
-
 # Frames.
 
 

@@ -9,7 +9,6 @@ from mmlearn.exercises.mistakes import detached, from_global_state, from_own_see
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
 
-
 # What is hidden.
 
 

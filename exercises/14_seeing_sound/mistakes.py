@@ -9,7 +9,6 @@ from mmlearn.evaluation import frames_near, si_sdr
 from mmlearn.exercises.mistakes import from_global_state, from_own_seed, then
 from mmlearn.objectives import ratio_masks
 
-
 # Sounds.
 
 

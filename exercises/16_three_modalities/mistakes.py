@@ -11,7 +11,6 @@ from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import binding_loss, info_nce, mil_nce
 
-
 # Fewer tokens.
 
 
