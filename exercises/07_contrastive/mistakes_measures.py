@@ -44,6 +44,17 @@ def _topk(k, similarity, positives=None, *, share=lambda hits, k, right: hits.am
     return share(hits, k, right).mean()
 
 
+def _by_drawing(k, similarity, positives=None):
+    """One place after another is drawn from the level items; what is missed is multiplied."""
+    better, wrong, right = (x.double() for x in ranks(similarity, positives))
+    missed = torch.ones_like(better)
+    for place in range(k):
+        drawn = (place - better).clamp(min=0)  # as many wrong ones are gone
+        here = (wrong - drawn).clamp(min=0) / (wrong + right - drawn).clamp(min=1)
+        missed = missed * torch.where(better <= place, here, 1.0)
+    return float(1 - missed.mean())
+
+
 def _with_putting_back(k, similarity, positives=None):
     better, wrong, right = ranks(similarity, positives)
     return (1 - (wrong / (wrong + right)) ** (k - better).clamp(min=0)).mean()
@@ -58,6 +69,14 @@ def _median(similarity, positives=None, *, rank=lambda b, w, r: 1 + b + w / (r +
     middle = middle or (lambda x: x.quantile(0.5))
     return middle(rank(*ranks(similarity, positives)))
 
+
+RIGHT = {  # right answers that are written in another way than the library's
+    "modality_gap": lambda u, v: torch.dist(u.mean(0), v.mean(0)),
+    "zero_shot": lambda u, c, y: ((u @ c.T).argmax(-1) == y).float().mean(),
+    "ranks": _ranks,
+    "recall_at": _by_drawing,
+    "median_rank": _median,
+}
 
 MISTAKES = {
     "modality_gap": {

@@ -21,6 +21,11 @@ def _other_rows(caption_id, generator):
     return (torch.arange(b) + torch.randint(1, b, (b,), generator=generator)) % b
 
 
+def _highest_of_random(caption_id, generator):
+    chance = torch.rand(len(caption_id), len(caption_id), generator=generator)
+    return chance.masked_fill(caption_id[:, None] == caption_id, -1).argmax(1)
+
+
 def _redraws_once(caption_id, generator):
     drawn, again = _other_rows(caption_id, generator), _other_rows(caption_id, generator)
     return torch.where(caption_id[drawn] == caption_id, again, drawn)
@@ -117,6 +122,13 @@ def _same_mass(cost, x_mask, y_mask, beta, iterations):
     both = x_mask[:, :, None] & y_mask[:, None]
     return both / both.sum((1, 2), keepdim=True).clamp(min=1)
 
+
+RIGHT = {  # right answers that are written in another way than the library's
+    "random_negatives": _highest_of_random,
+    "cosine_cost": lambda x, y: 1 - F.cosine_similarity(x[:, :, None], y[:, None], dim=-1),
+    "ipot": _without_gradient(),
+    "word_region_alignment": partial(_transport, plan=_without_gradient()),
+}
 
 MISTAKES = {
     "random_negatives": {

@@ -162,6 +162,16 @@ def _share_of_pairs(groups):
     return sum(len(rights) for rights in groups.values() if all(rights)) / sum(map(len, groups.values()))
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "box_sizes": _sizes,
+    "co_attention": lambda t, v, m, n, look, other: (look(t, v, n), other(v, t, m)),
+    "smooth_region_regression": _smooth,
+    "iou": _iou,
+    "best_region": _best,
+    "soft_scores": lambda n: (n / 3).clamp(max=1),
+    "nlvr_accuracy": _judge,
+}
+
 MISTAKES = {
     "box_sizes": {
         "Width must come first; here height does": {"height first": then(box_sizes, lambda y: y[..., [1, 0, 2]])},

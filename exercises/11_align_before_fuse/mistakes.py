@@ -104,6 +104,15 @@ def _its_similarity(s, fits, generator):
     return s.gather(1, hard_negatives(s, fits, generator)[:, None])[:, 0]
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "momentum_update": lambda slow, online, m: torch.lerp(online.detach(), slow, m),
+    "momentum_weights": torch.no_grad()(_follow),
+    "soft_cross_entropy": F.cross_entropy,
+    "distilled_targets": _targets,
+    "queue_places": _places,
+    "hard_negatives": _logits(),
+}
+
 MISTAKES = {
     "momentum_update": {
         "With momentum 1 the momentum encoder must stay": {

@@ -54,6 +54,11 @@ def _all_that_is_high(maps, grid, threshold=0.5):
     return torch.tensor(boxes)[:, [1, 0, 3, 2]] / torch.tensor([grid[1], grid[0], grid[1], grid[0]])
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "gradient_maps": _maps,
+    "box_of_map": _box,
+}
+
 MISTAKES = {
     "gradient_maps": {
         "speak against the score must": {

@@ -152,6 +152,14 @@ def _choice(logits, noise, temperature, *, soft=lambda z, n, t: ((z + n) / t).so
     return hard + (p - p.detach())
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "mask_spans": _spans,
+    "sample_distractors": _distractors,
+    "straight_through": _choice,
+    "distractor_contrast": _contrast,
+    "masked_cluster": _clusters,
+}
+
 MISTAKES = {
     "mask_spans": {
         "frames in a row must be hidden": {

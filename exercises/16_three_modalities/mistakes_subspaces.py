@@ -59,6 +59,11 @@ def _unit_first(x, y):
     return (x.T @ y).square().mean()
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "central_moment_discrepancy": _cmd,
+    "difference_loss": _difference,
+}
+
 MISTAKES = {
     "central_moment_discrepancy": {
         "It stops in line": {"row by row": _row_by_row},
