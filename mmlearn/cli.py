@@ -63,7 +63,7 @@ def _tell(samples: Any) -> None:
 
 def _tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
-    from mmlearn.data.read.sound_notes import in_short
+    from mmlearn.data.read.files import in_short
 
     for part in _sets(samples):
         if notes := getattr(part, "new_notes", list)():

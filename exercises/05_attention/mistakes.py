@@ -123,6 +123,11 @@ def _argmax(maps, regions, covered=0.1):
     return (regions.gather(-1, maps.argmax(-1, keepdim=True)) >= covered).float().mean()
 
 
+def _share_of_the_highest(maps, regions):
+    highest = (maps == maps.amax(-1, keepdim=True)).float()
+    return ((highest * (regions >= 0.1)).sum(-1) / highest.sum(-1)).mean()
+
+
 def _any_of_the_highest(maps, regions):
     return ((maps == maps.amax(-1, keepdim=True)) & (regions >= 0.1)).any(-1).float().mean()
 
@@ -150,6 +155,18 @@ def _ratio_to_outside(maps, regions):
     inside = regions >= 0.1
     return ((maps * inside).sum(-1) / inside.sum(-1) / ((maps * ~inside).sum(-1) / (~inside).sum(-1))).mean()
 
+
+RIGHT = {  # right answers that are written in another way than the library's
+    "patchify": _patches,
+    "sinusoidal_positions": _clock,
+    "select_tokens": lambda x, position: x.gather(1, position[:, None, None].expand(-1, 1, x.shape[2]))[:, 0],
+    "attention_weights": _weights,
+    "attention": _attend(_weights),
+    "on_grid": lambda masks, grid: F.adaptive_avg_pool2d(masks.float(), grid).flatten(1),
+    "pointing_accuracy": _share_of_the_highest,
+    "entropy": lambda maps: (_entropy(maps) / _ln(maps)).mean(),
+    "mass_ratio": lambda maps, regions: torch.div(*_inside(maps, regions)).mean(),
+}
 
 MISTAKES = {
     "patchify": {

@@ -3,7 +3,7 @@
 import torch
 from testing_tools import close
 
-from mmlearn.data import load
+from mmlearn.data import fetch, load
 from mmlearn.data.augment import augment
 from mmlearn.data.batches import Augmented, PairCollate
 from mmlearn.data.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ def test_a_batch_is_its_own_seed():
     emoji = load("emoji", "train", size=16)
     tokenizer = Tokenizer.train(emoji.captions)
     plain, collate = PairCollate(tokenizer), Augmented(PairCollate(tokenizer))
-    one, two = emoji.__getitems__([1, 2, 3]), emoji.__getitems__([2, 1, 3])
+    one, two = fetch(emoji, [1, 2, 3]), fetch(emoji, [2, 1, 3])
     assert torch.equal(collate(one)["image"], collate(one)["image"])
     assert not torch.allclose(collate(one)["image"][2], collate(two)["image"][2], atol=1e-2)
     assert not torch.allclose(collate(one)["image"], plain(one)["image"], atol=1e-2)

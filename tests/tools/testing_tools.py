@@ -1,10 +1,7 @@
 """What several tests share. Pytest puts this folder on the path, here and in the processes that tests start."""
 
-import re
-import warnings
 from typing import Any, Self
 
-import pytest
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from torch import nn
@@ -82,23 +79,3 @@ def mean_loss(build, batch, seeds=12):
 def count_parameters(model, config):
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in model(config).parameters())
-
-
-def read_quietly(content, **options):
-    """The waveform of a sound of which nothing is to be said."""
-    from mmlearn.data.read.sound import read_sound
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return read_sound(content, **options)
-
-
-def refusal(content, name, **options):
-    """The line with which a sound of this name is refused."""
-    from mmlearn.data.read.sound import read_sound
-
-    with pytest.raises(ValueError, match=f"^{re.escape(name)} ") as caught:
-        read_sound(content, name=name, notes=[], **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text

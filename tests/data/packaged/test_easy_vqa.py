@@ -121,7 +121,7 @@ installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip instal
 
 @installed
 def test_counts_are_those_the_author_states():
-    train, test = (EasyVQA(split)._rows for split in module.SPLITS)
+    train, test = (EasyVQA(split)._asked for split in module.SPLITS)
     assert (len(train), len({row[3] for row in train})) == (38_575, 4_000)
     assert (len(test), len({row[3] for row in test})) == (9_673, 1_000)
     assert len({row[1] for row in train}) == len({row[2] for row in train}) == 13
@@ -131,9 +131,9 @@ def test_counts_are_those_the_author_states():
 @installed
 def test_a_blind_guesser_gets_what_the_docstring_says():
     counts = defaultdict(Counter)
-    for text, answer, *_ in EasyVQA("train")._rows:
+    for text, answer, *_ in EasyVQA("train")._asked:
         counts[text][answer] += 1
-    guessed = [counts[text].most_common(1)[0][0] == answer for text, answer, *_ in EasyVQA("test")._rows]
+    guessed = [counts[text].most_common(1)[0][0] == answer for text, answer, *_ in EasyVQA("test")._asked]
     assert f"gives {np.mean(guessed):.3f} of" in " ".join(module.__doc__.split())
 
 
@@ -142,7 +142,7 @@ def test_pictures_show_the_answer():
     """The most frequent colour but the ground's has the hue of the answer, for colours that one channel tells."""
     data = EasyVQA("test")
     channel = {"red": 0, "blue": 2}
-    rows = [i for i in range(3000) if data._rows[i][1] in channel and "color" in data._rows[i][0]]
+    rows = [i for i in range(3000) if data._asked[i][1] in channel and "color" in data._asked[i][0]]
     assert len(rows) > 50
     for i in rows:
         pixels = (data[i].image.flatten(1).T * 255).round().int()
