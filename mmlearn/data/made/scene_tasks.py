@@ -43,11 +43,6 @@ class TaskSample:
     label: int
     task: "type[Task]"
 
-    @property
-    def caption(self) -> str:
-        """The text, under the name by which :class:`~mmlearn.data.fields.Tokens` reads it."""
-        return self.text
-
 
 @dataclass(frozen=True)
 class Pictures(Field):
@@ -105,7 +100,7 @@ def task_collate(
     tokenizer: Tokenizer, fields: tuple[Field, ...] = (Image(), Regions()), *, blind: bool = False
 ) -> Collate:
     """The collation for samples of one task: its pictures by ``fields``, its text, and its target."""
-    return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False), Target()))
+    return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False, source="text"), Target()))
 
 
 class Task(Dataset):

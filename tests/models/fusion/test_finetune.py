@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mmlearn.data.made.questions import ANSWERS as ANSWERS_OF_SCENES
-from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, TaskCollate
+from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import predict
 from mmlearn.models.align.blip import BLIP, BLIPConfig
@@ -278,11 +277,10 @@ def test_every_fusion_system_is_an_encoder(name):
     """Each task on samples as the tasks on scenes hand them over, of every system that reads them."""
     module = import_module(f"mmlearn.models.{ENCODERS[name]}")
     encoder = getattr(module, name)(getattr(module, f"{name}Config").tiny()).eval()
-    detector = SceneDetector()
     tokenizer = Tokenizer.train(["is there a red square?"])
     for task, data in (("vqa", VQA), ("nlvr", NLVR), ("entailment", Entailment), ("referring", Referring)):
         samples = [data("train", length=12)[i] for i in range(6)]
-        batch = TaskCollate(tokenizer, detector=detector)(samples)
+        batch = task_collate(tokenizer)(samples)
         width = getattr(encoder.config, "visual_width", 64) if task == "referring" else 64
         head = {"vqa": VQAHead(width, len(ANSWERS_OF_SCENES))} | {
             "nlvr": NLVRHead(width),
@@ -298,7 +296,7 @@ def test_every_fusion_system_is_an_encoder(name):
         gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
         assert sum(gradient.abs().sum() for gradient in gradients) > 0
         assert all(gradient.isfinite().all() for gradient in gradients)
-        guess = predict(system, samples, TaskCollate(tokenizer, detector=detector), data.target)
+        guess = predict(system, samples, task_collate(tokenizer), data.target)
         assert torch.equal(guess.label, batch[data.target])
         assert torch.equal(guess.guess, system(**batch).argmax(-1))
 
