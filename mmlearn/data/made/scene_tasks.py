@@ -56,7 +56,7 @@ class Pictures(Field):
     fields: tuple[Field, ...] = (Image(), Regions())
     blind: bool = False
 
-    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
+    def __call__(self, samples: Sequence[Any]) -> Batch:
         pictures = [picture for sample in samples for picture in sample.pictures]
         batch = {name: value for field in self.fields for name, value in field(pictures).items()}
         if self.blind:
@@ -82,7 +82,7 @@ class Target(Field):
     ``ValueError`` for samples of several tasks.
     """
 
-    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
+    def __call__(self, samples: Sequence[Any]) -> Batch:
         tasks = {sample.task for sample in samples}
         if len(tasks) != 1:
             raise ValueError(f"A batch holds samples of one task; got samples of {len(tasks)} tasks.")
