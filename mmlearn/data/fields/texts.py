@@ -49,6 +49,7 @@ class Tokens(Field):
 
     @property
     def needs(self) -> str:
+        """The attribute that every sample must have."""
         return self.source
 
     @property
