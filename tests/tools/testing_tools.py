@@ -5,6 +5,7 @@ from typing import Any, Self
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from torch import nn
+from torch.utils.data import Dataset
 
 # Jaxtyping decorates methods one by one, where beartype cannot know what ``Self`` is. An int is a float, as in PEP 484.
 typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any}), is_pep484_tower=True))
@@ -16,6 +17,19 @@ HEARING = {
     "ast", "av-hubert", "clap", "decoar2", "hubert", "image-bind", "lip2wav", "misa", "mult", "sound-of-pixels", "vatt",
     "wav2vec2",
 }  # fmt: skip
+
+
+class Listed(Dataset):
+    """The samples of a list as a data set."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
 
 
 def close(got, expected, tolerance=1e-5):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmlearn.data import Batches, Tokenizer
-from mmlearn.data.made.scene_tasks import TaskCollate
+from mmlearn.data import Batches, Tokenizer, fields
+from mmlearn.data.made.scene_tasks import task_collate
 from mmlearn.data.packaged import easy_vqa as module
 from mmlearn.data.packaged.easy_vqa import EasyVQA
 
@@ -64,15 +64,16 @@ def test_kinds(package):
 def test_batches_are_those_of_a_task(package):
     data = EasyVQA("train", size=24)
     tokenizer = Tokenizer.train(data.texts())
-    batch = TaskCollate(tokenizer)([data[i] for i in (2, 0)])
+    batch = task_collate(tokenizer, (fields.Image(),))([data[i] for i in (2, 0)])
     assert batch.keys() == {"image", "tokens", "mask", "kind", "answer"}
     assert batch["answer"].tolist() == [1, 0]
     assert batch["kind"].tolist() == [0, 1]
     assert torch.equal(batch["image"], torch.stack([data[2].image, data[0].image]) * 2 - 1)
-    assert torch.equal(batch["tokens"], tokenizer([ROWS["train"][2][0], ROWS["train"][0][0]])[0])
-    blind = TaskCollate(tokenizer, blind=True)([data[i] for i in (2, 0)])
+    questions, mask = tokenizer([ROWS["train"][2][0], ROWS["train"][0][0]])  # and not their answers
+    assert torch.equal(batch["tokens"], questions[:, : mask.sum(1).max()])
+    blind = task_collate(tokenizer, (fields.Image(),), blind=True)([data[i] for i in (2, 0)])
     assert (blind["image"] == 0).all()
-    assert Batches(data, TaskCollate(tokenizer), 2)[5]["image"].shape == (2, 3, 24, 24)
+    assert Batches(data, task_collate(tokenizer, (fields.Image(),)), 2)[5]["image"].shape == (2, 3, 24, 24)
 
 
 def test_an_unknown_split_is_answered_with_the_published_ones(package):
