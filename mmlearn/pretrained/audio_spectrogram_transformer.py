@@ -19,13 +19,7 @@ def config(published: dict[str, Any], names: set[str]) -> ASTConfig:
         patch_size=whole.get("patch_size", 16),
         frequency_stride=whole.get("frequency_stride", 10),
         time_stride=whole.get("time_stride", 10),
-        width=whole.get("hidden_size", 768),
-        depth=whole.get("num_hidden_layers", 12),
-        num_heads=whole.get("num_attention_heads", 12),
-        mlp_width=whole.get("intermediate_size", 3072),
-        activation=whole.activation("gelu"),
-        norm_epsilon=whole.get("layer_norm_eps", 1e-12),
-        dropout=whole.get("hidden_dropout_prob", 0.0),
+        **whole.transformer(dropout=("hidden_dropout_prob", 0.0)),
         num_classes=classes if any(name.startswith("classifier.") for name in names) else 0,
     )
 

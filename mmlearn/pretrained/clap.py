@@ -1,11 +1,12 @@
 """Published CLAP checkpoints, such as laion/clap-htsat-unfused. The numbers are defaults of that format.
 
-Not those with feature fusion, such as laion/clap-htsat-fused, whose configuration has ``enable_fusion``.
+Checkpoints with feature fusion (``enable_fusion``), such as laion/clap-htsat-fused, are refused.
 """
 
 from typing import Any
 
-from mmlearn.models.audio.clap import CLAP, CLAPConfig
+from mmlearn.layers import BERTEncoderConfig
+from mmlearn.models.audio.clap import CLAP, CLAPConfig, HTSATConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
@@ -31,26 +32,26 @@ def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
     pieces, rest = divmod(audio.get("spec_size", 256), mels)
     if rest or not pieces:
         raise ValueError(f"spec_size of audio_config should be a multiple of num_mel_bins {mels}.")
+    pad_token = text.get("pad_token_id", 1)
     return CLAPConfig(
-        mels=mels,
-        pieces=pieces,
-        patch_size=patch_size,
-        window=audio.get("window_size", 8),
-        audio_width=width,
-        audio_depths=depths,
-        audio_heads=_stages(audio, "num_attention_heads", [4, 8, 16, 32]),
-        audio_activation=audio.activation("gelu"),
-        audio_dropout=audio.get("hidden_dropout_prob", 0.1),
-        vocab_size=text.get("vocab_size", 50_265),
-        max_length=text.get("max_position_embeddings", 514) - text.get("pad_token_id", 1) - 1,
-        pad_token=text.get("pad_token_id", 1),
-        text_width=text.get("hidden_size", 768),
-        text_depth=text.get("num_hidden_layers", 12),
-        text_heads=text.get("num_attention_heads", 12),
-        text_mlp_width=text.get("intermediate_size", 3072),
-        text_activation=text.activation("gelu"),
-        text_norm_epsilon=text.get("layer_norm_eps", 1e-12),
-        text_dropout=text.get("hidden_dropout_prob", 0.1),
+        audio=HTSATConfig(
+            width,
+            depths,
+            _stages(audio, "num_attention_heads", [4, 8, 16, 32]),
+            window=audio.get("window_size", 8),
+            activation=audio.activation("gelu"),
+            dropout=audio.get("hidden_dropout_prob", 0.1),
+            mels=mels,
+            pieces=pieces,
+            patch_size=patch_size,
+        ),
+        text=BERTEncoderConfig(
+            **text.transformer(dropout=("hidden_dropout_prob", 0.1)),
+            vocab_size=text.get("vocab_size", 50_265),
+            max_length=text.get("max_position_embeddings", 514) - pad_token - 1,
+            token_types=1,
+            pad_token=pad_token,
+        ),
         embedding_width=whole.get("projection_dim", 512),
     )
 
@@ -80,7 +81,7 @@ FAMILY = Family(
         (r"\.patch_embed\.norm", ".patch_norm"),
         (r"\.layers\.(\d+)\.blocks", r".swin.stages.\1"),
         (r"\.layers\.(\d+)\.downsample", r".swin.merging.\1"),
-        (r"\.relative_position_bias_table", ".position_bias"),
+        (r"\.attention\.self\.relative_position_bias_table", ".position_bias"),
         (r"\.layernorm_before", ".attention_norm"),
         (r"\.layernorm_after", ".mlp_norm"),
         (r"^text_model\.embeddings\.word_embeddings", "text_encoder.embedding.tokens"),

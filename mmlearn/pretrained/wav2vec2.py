@@ -1,6 +1,6 @@
 """Published wav2vec 2.0 checkpoints, such as facebook/wav2vec2-base, for pretraining, or with a head for texts.
 
-The numbers are defaults of that format. HuBERT is published in the same, but for its name.
+The numbers are defaults of that format. HuBERT is published in the same format under another name.
 """
 
 from typing import Any
@@ -34,14 +34,8 @@ def speech(whole: Settings) -> SpeechEncoderConfig:
         convolution_bias=whole.get("conv_bias", False),
         position_kernel=whole.get("num_conv_pos_embeddings", 128),
         position_groups=whole.get("num_conv_pos_embedding_groups", 16),
-        width=whole.get("hidden_size", 768),
-        depth=whole.get("num_hidden_layers", 12),
-        num_heads=whole.get("num_attention_heads", 12),
-        mlp_width=whole.get("intermediate_size", 3072),
-        activation=whole.activation("gelu"),
+        **whole.transformer(norm_epsilon=1e-5, dropout=("hidden_dropout", 0.1)),
         norm_first=whole.get("do_stable_layer_norm", False),
-        norm_epsilon=whole.get("layer_norm_eps", 1e-5),
-        dropout=whole.get("hidden_dropout", 0.1),
     )
 
 
@@ -83,11 +77,17 @@ SPEECH = (
     (r"^feature_projection\.layer_norm\.", "speech.feature_norm."),
     (r"^feature_projection\.", "speech."),
     (r"^masked_spec_embed$", "speech.mask_embedding"),
-    (r"^encoder\.pos_conv_embed\.conv\.bias$", "speech.positions.bias"),
-    (r"^encoder\.pos_conv_embed\.conv\.(weight_g|parametrizations\.weight\.original0)$", "speech.positions.length"),
-    (r"^encoder\.pos_conv_embed\.conv\.(weight_v|parametrizations\.weight\.original1)$", "speech.positions.direction"),
-    (r"^encoder\.layer_norm\.", "speech.norm."),
-    (r"^encoder\.layers\.", "speech.transformer.blocks."),
+    (r"^encoder\.pos_conv_embed\.conv\.bias$", "speech.context.positions.bias"),
+    (
+        r"^encoder\.pos_conv_embed\.conv\.(weight_g|parametrizations\.weight\.original0)$",
+        "speech.context.positions.length",
+    ),
+    (
+        r"^encoder\.pos_conv_embed\.conv\.(weight_v|parametrizations\.weight\.original1)$",
+        "speech.context.positions.direction",
+    ),
+    (r"^encoder\.layer_norm\.", "speech.context.norm."),
+    (r"^encoder\.layers\.", "speech.context.transformer.blocks."),
     (r"\.attention\.q_proj\.", ".attention.query."),
     (r"\.attention\.k_proj\.", ".attention.key."),
     (r"\.attention\.v_proj\.", ".attention.value."),

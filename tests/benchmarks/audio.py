@@ -75,14 +75,18 @@ def published_ast(size):
 
 
 def clap(size):
-    from mmlearn.models.audio.clap import CLAP, CLAPConfig
+    from mmlearn.layers import BERTEncoderConfig
+    from mmlearn.models.audio.clap import CLAP, CLAPConfig, HTSATConfig
 
-    config = CLAPConfig(
-        mels=size["mels"], pieces=size["pieces"], patch_size=size["swin_patch"], window=size["window"],
-        audio_width=size["swin_width"], audio_depths=size["depths"], audio_heads=size["swin_heads"], audio_dropout=0.0,
-        vocab_size=size["vocab"], max_length=size["length"], text_width=size["width"], text_depth=size["depth"],
-        text_heads=size["heads"], text_dropout=0.0,
+    audio = HTSATConfig(
+        size["swin_width"], size["depths"], size["swin_heads"], window=size["window"], dropout=0.0, mels=size["mels"],
+        pieces=size["pieces"], patch_size=size["swin_patch"],
     )  # fmt: skip
+    text = BERTEncoderConfig(
+        size["width"], size["depth"], size["heads"], dropout=0.0, vocab_size=size["vocab"], max_length=size["length"],
+        token_types=1, pad_token=1,
+    )  # fmt: skip
+    config = CLAPConfig(audio, text)
     model, given = CLAP(config), batch(size)
     return model, lambda: model.loss(given)["atc"]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 # The smaller one is what chapters train. A vocabulary takes as large a share of the work as 30,522 words do in base.
 # The two numbers of ``words`` are the fewest and most tokens of a text, in the larger one of COCO's captions (10.5
-# words on average, and a token before and after); all are padded to ``length``.
+# words on average, and a token before and after); all are padded to the longest of the batch.
 SIZES = {
     "64 wide, 3 layers": dict(
         width=64, depth=3, heads=4, vocab=512, words=(8, 16), length=16, regions=9, features=192, classes=144,
@@ -24,20 +24,21 @@ SIZES = {
         picture=96, patch=16, pairs=16, steps=9,
     ),
 }  # fmt: skip
-BLIP_LENGTH = 30  # to which its official code pads texts in pretraining, whatever their length
 
 
 def batch(size):
     """Words with gaps, regions and a picture for each; half of the pairs do not match."""
     generator = torch.Generator().manual_seed(0)
-    b, t, p = size["pairs"], size["length"], size["regions"]
+    b, p = size["pairs"], size["regions"]
     least, most = size["words"]
+    lengths = torch.randint(least, most + 1, (b, 1), generator=generator)
+    t = int(lengths.max())
 
     def uniform(*shape):
         return torch.rand(shape, generator=generator)
 
     tokens = torch.randint(5, size["vocab"], (b, t), generator=generator)
-    mask = torch.arange(t) < torch.randint(least, most + 1, (b, 1), generator=generator)
+    mask = torch.arange(t) < lengths
     hidden = (uniform(b, t) < 0.15) & mask
     masked = uniform(b, p) < 0.15
     masked[:, 0] = hidden[:, 1] = True
@@ -275,7 +276,6 @@ def blip(size, **half):
     from mmlearn.layers import BERTEncoderConfig
     from mmlearn.models.align.blip import BLIP, BLIPConfig
 
-    size = size | {"length": BLIP_LENGTH}
     half = half or dict(decoder=False)
     image = vision(size)
     text = BERTEncoderConfig(**ours(size | dict(vocab=size["vocab"] - 2), depth=size["depth"]), token_types=0)
@@ -304,7 +304,6 @@ def vision(size):
 def published_blip(size, name="BlipForImageTextRetrieval"):
     import transformers
 
-    size = size | {"length": BLIP_LENGTH}
     decode, encode = size["vocab"] - 2, size["vocab"] - 1
     text = theirs(size, num_hidden_layers=size["depth"], bos_token_id=decode, sep_token_id=3, label_smoothing=0.1)
     image = dict(image_size=size["picture"], patch_size=size["patch"], hidden_size=size["width"])
@@ -398,7 +397,7 @@ class PublishedBLIP(nn.Module):
 
 
 def published_blip_pretraining(size):
-    model, given = PublishedBLIP(size), batch(size | {"length": BLIP_LENGTH})
+    model, given = PublishedBLIP(size), batch(size)
     return model, lambda: model(given["image"], given["whole"], given["mask"])
 
 

@@ -85,7 +85,7 @@ def test_states_with_hidden_frames(case, padded, twins, assert_same_gradients):
     masked = torch.rand(ours(**given).mask.shape) < 0.3
     expected = published(**theirs(given), mask_time_indices=masked).last_hidden_state
     output = ours(**given, masked=masked)
-    real = real_frames(published, given)  # what stands at padding is of no meaning there, and 0 here
+    real = real_frames(published, given)  # what stands at padding has no meaning
     assert torch.equal(output.mask, real)
     close(output.tokens[real], expected[real])
     assert output.cluster_logits is output.logits is None

@@ -216,7 +216,6 @@ def test_states(case, twins):
     real = real_frames(published, given)
     assert torch.equal(output.mask, real)
     close(output.tokens[real], expected.last_hidden_state[real])
-    assert not output.tokens[~real].any()
     close(output.features, expected.extract_features)
     assert ours(given["waveform"]).target is ours(given["waveform"]).logits is None
     close(ours(given["waveform"]).tokens, published(given["waveform"]).last_hidden_state)

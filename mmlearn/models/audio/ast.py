@@ -3,12 +3,13 @@
 Paper: Gong et al. 2021, "AST: Audio Spectrogram Transformer".
 Official code: https://github.com/YuanGongND/ast.
 
-Deviations: ``tiny`` is ours. Weights start at random, where the paper starts from a DeiT trained on ImageNet; tokens
-and positions then at a normal of 0.02, as the official code's positions do without it, and wider in ``tiny``. The
-classifier starts at 0, so that no class is preferred. A clip shorter than ``frames`` takes the first positions in time,
-and may be masked; the official code fills it up with zeros that are attended to, and cuts positions for shorter clips
-out of the middle. Norms add 1e-12, as in Transformers; the official code's add 1e-6. The caller normalises the log-mel:
-the official code subtracts the mean of its data set and divides by twice the deviation.
+Deviations: ``tiny`` is ours. Weights start at random, where the paper starts from a DeiT trained on ImageNet. Tokens
+and positions then start from a normal of 0.02, as the positions of the official code do without that model; in ``tiny``
+it is wider. The classifier starts at 0, so that no class is preferred. A clip that is shorter than ``frames`` takes the
+first positions in time, and its padding can be masked. The official code fills it up with zeros that are attended to,
+and cuts the positions of shorter clips out of the middle. Norms add 1e-12, as in Transformers; the official code adds
+1e-6. The caller normalises the log-mel: the official code subtracts the mean of its data set and divides by twice the
+deviation.
 """
 
 from dataclasses import dataclass
@@ -22,27 +23,23 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config
-from mmlearn.layers.padded import Transformer
-from mmlearn.models.audio.encoder import patchify_frames, patchify_mel
-from mmlearn.models.audio.mel import check_mel
+from mmlearn.layers import Transformer, TransformerConfig
+from mmlearn.models.audio.encoder import patchify_sound
+from mmlearn.models.audio.inputs import real_frames
 from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
-class ASTConfig(Config):
-    mels: int = 128
-    frames: int = 1024  # at most, of 10 ms each
-    patch_size: int = 16
-    frequency_stride: int = 10  # mels from one patch to the next; less than patch_size: they overlap
-    time_stride: int = 10  # frames
+class ASTConfig(TransformerConfig):
     width: int = 768
     depth: int = 12
     num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
     norm_epsilon: float = 1e-12
-    dropout: float = 0.0
+    mels: int = 128
+    frames: int = 1024  # at most, of 10 ms each
+    patch_size: int = 16
+    frequency_stride: int = 10  # mels from one patch to the next; below patch_size, patches overlap
+    time_stride: int = 10  # frames
     initial_std: float = 0.02  # of tokens and positions
     num_classes: int = 0  # 0: no classifier
 
@@ -54,8 +51,6 @@ class ASTConfig(Config):
 
 
 class ASTOutput(NamedTuple):
-    tokens: Float[Tensor, "b n d"]  # class, distillation, then patches: by frequency, then by time
-    mask: Bool[Tensor, "b n"]  # True for both tokens and for patches that are real
     representation: Float[Tensor, "b d"]  # what the classifier reads
     logits: Float[Tensor, "b classes"] | None
 
@@ -66,11 +61,10 @@ class SpectrogramEmbedding(nn.Module):
     .. math:: z_0 = [x_\mathrm{class};\, x_\mathrm{distil};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}, \quad
        N = \left\lfloor \tfrac{m - P + S_f}{S_f} \right\rfloor \left\lfloor \tfrac{s - P + S_t}{S_t} \right\rfloor
 
-    ``mel_mask`` (b, s) is True where a frame is real; padding becomes zeros, and what is shorter than a patch is padded
-    to one. Returns (b, 2 + p, d), and (b, 2 + p), True for both tokens, patches of real frames alone, and those of the
-    first column wherever one of its frames is real.
+    ``mel_mask`` (b, s) is True where a frame is real; :func:`~mmlearn.models.audio.encoder.patchify_sound` says what
+    becomes of the others. Returns (b, 2 + p, d), and (b, 2 + p), which is True for both tokens and for real patches.
 
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.mel.check_mel` does. Source: section 2.1 and figure 1.
+    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` does. Source: section 2.1 and figure 1.
     """
 
     def __init__(self, config: ASTConfig):
@@ -92,18 +86,16 @@ class SpectrogramEmbedding(nn.Module):
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        check_mel(mel, mel_mask, self.config.mels, self.config.frames)
-        size, steps = self.config.patch_size, (self.config.frequency_stride, self.config.time_stride)
-        real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mel_mask is None else mel_mask
-        missing = max(size - mel.shape[2], 0)
-        mel, real = F.pad(mel.masked_fill(~real[:, None], 0), (0, missing)), F.pad(real, (0, missing))
-        x = self.patches(patchify_mel(mel, (size, size), steps))  # (b, row, column, d)
-        columns = patchify_frames(real, size, steps[1])
-        mask = F.pad(repeat(columns, "b column -> b (row column)", row=x.shape[1]), (2, 0), value=True)
-        special, places = self.positions[:2], rearrange(self.positions[2:], "(row n) d -> row n d", row=self.grid[0])
+        config, size = self.config, (self.config.patch_size, self.config.patch_size)
+        real = real_frames(mel, mel_mask, config.mels, config.frames)
+        patches, columns = patchify_sound(mel, real, size, (config.frequency_stride, config.time_stride))
+        x = self.patches(patches)  # (b, row, column, d)
+        places = rearrange(self.positions[2:], "(row column) d -> row column d", row=self.grid[0])
         x = rearrange(x + places[:, : x.shape[2]], "b row column d -> b (row column) d")
-        special = special + torch.stack([self.class_token, self.distillation_token])
-        return torch.cat([repeat(special, "n d -> b n d", b=len(x)).to(x), x], dim=1), mask
+        tokens = torch.stack([self.class_token, self.distillation_token]) + self.positions[:2]
+        x = torch.cat([repeat(tokens, "two d -> b two d", b=len(x)).to(x), x], dim=1)
+        mask = repeat(columns, "b column -> b (row column)", row=self.grid[0])
+        return x, F.pad(mask, (2, 0), value=True)
 
 
 class AST(nn.Module):
@@ -112,8 +104,8 @@ class AST(nn.Module):
     .. math:: y = \tfrac{1}{2} \left(\mathrm{LN}(z_L)^\mathrm{class} + \mathrm{LN}(z_L)^\mathrm{distil}\right), \quad
        \mathrm{logits} = W\, \mathrm{LN}(y) + b
 
-    Inputs and errors are those of :class:`SpectrogramEmbedding`; ``grid`` has the rows (by frequency) and columns (by
-    time) of patches of a clip with ``frames`` frames. Source: section 2.1, and the official code for the mean.
+    Inputs and errors are those of :class:`SpectrogramEmbedding`. ``grid`` has the rows (by frequency) and the columns
+    (by time) of patches of a clip with ``frames`` frames. Source: section 2.1, and the official code for the mean.
     """
 
     def __init__(self, config: ASTConfig):
@@ -121,16 +113,9 @@ class AST(nn.Module):
         self.config = config
         width, epsilon = config.width, config.norm_epsilon
         self.embedding = SpectrogramEmbedding(config)
+        self.grid = self.embedding.grid
         self.dropout = nn.Dropout(config.dropout)
-        self.transformer = Transformer(
-            width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
+        self.transformer = Transformer(config)
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.classifier = None
         if config.num_classes:
@@ -138,32 +123,24 @@ class AST(nn.Module):
             nn.init.zeros_(self.classifier[1].weight)
             nn.init.zeros_(self.classifier[1].bias)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.embedding.grid
-
     def forward(self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None) -> ASTOutput:
         x, mask = self.embedding(mel, mel_mask)
-        tokens = self.norm(self.transformer(self.dropout(x), None if mel_mask is None else mask))
-        representation = tokens[:, :2].mean(1)
-        return ASTOutput(tokens, mask, representation, self._logits(representation))
+        both = torch.arange(2, device=x.device).expand(len(x), -1)  # where the two tokens stand
+        tokens = self.norm(self.transformer.read(self.dropout(x), both, mask))  # (b, 2, d)
+        representation = tokens.mean(1)
+        return ASTOutput(representation, self.classifier(representation) if self.classifier is not None else None)
 
-    def encode_audio(
+    def tokens(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
-    ) -> Float[Tensor, "b d"]:
-        """The representation alone, faster: the last block computes only the two tokens that are read."""
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        """All tokens, and which of them are real: class, distillation, then patches by frequency and then by time."""
         x, mask = self.embedding(mel, mel_mask)
-        read = torch.arange(2, device=x.device).expand(len(x), -1)
-        two = self.transformer(self.dropout(x), None if mel_mask is None else mask, read=read)
-        return self.norm(two).mean(1)
-
-    def _logits(self, representation: Tensor) -> Float[Tensor, "b classes"] | None:
-        return self.classifier(representation) if self.classifier is not None else None
+        return self.norm(self.transformer(self.dropout(x), mask)), mask
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``classification``: which class, for a ``label`` int (b,), or a yes or no to each, for float (b, classes).
 
-        The first is cross-entropy, as for spoken words; the second its binary kind, as for AudioSet. Raises
+        The first is cross-entropy, as for spoken words; the second is binary cross-entropy, as for AudioSet. Raises
         ``ValueError`` without a classifier, ``mel`` or ``label``, for an empty batch and for a label of another shape.
         Source: section 3.1.
         """
@@ -171,10 +148,10 @@ class AST(nn.Module):
             raise ValueError("This AST has no classifier: set num_classes in its configuration.")
         if missing := [name for name in ("mel", "label") if name not in batch]:
             raise ValueError(f"Nothing to learn: this AST needs mel and label, and the batch has no {missing[0]}.")
-        mel, label = batch["mel"], batch["label"]
-        if not len(mel):
+        if not len(batch["mel"]):
             raise ValueError("A batch holds at least one sound.")
-        logits, several = self._logits(self.encode_audio(mel, batch.get("mel_mask"))), label.is_floating_point()
+        logits, label = self(batch["mel"], batch.get("mel_mask")).logits, batch["label"]
+        several = label.is_floating_point()
         if label.shape != (logits.shape if several else logits.shape[:1]):
             raise ValueError(
                 f"A label is int (b,) or float (b, classes), with {tuple(logits.shape)}; got {label.dtype} "

@@ -3,17 +3,17 @@
 Paper: Wu et al. 2023, "Large-scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption
 Augmentation"; the audio tower is HTS-AT (Chen et al. 2022). Official code: https://github.com/LAION-AI/CLAP.
 
-Deviations: ``tiny`` is ours. Feature fusion for clips longer than the tower is not built: such clips are refused, and
-fused checkpoints too. A clip of any length is stretched to that of the tower; the official data repeat a short waveform
-up to ten seconds before. HTS-AT's classifier and stochastic depth are left out. Each direction of the loss has its
-scale, as published weights have; the official code has one for both, unless it trains more projections. The loss is the
-paper's, of both directions: Transformers' ``return_loss`` transposes the logits of sounds once more, and so asks each
-text for its sound twice, and no sound for its text. Weights start at random, where the paper starts from RoBERTa.
-Places of words count from the beginning of the row: pad texts behind.
+Deviations: ``tiny`` is ours. Feature fusion, for clips that are longer than the tower, is not built: such clips and
+fused checkpoints are refused. A clip of any length is stretched to the length of the tower; the official data first
+repeat a short waveform up to ten seconds. HTS-AT's classifier and stochastic depth are left out. Each direction of the
+loss has its own scale, as in published weights; the official code has one for both, unless it trains more projections.
+The loss is the paper's, of both directions. Transformers' ``return_loss`` transposes the logits of sounds once more, so
+it asks each text for its sound twice, and no sound for its text. Weights start at random, where the paper starts from
+RoBERTa. Positions of tokens count from the beginning of the row, so texts must be padded at their end.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -25,66 +25,49 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import LogMel, Tokens
 from mmlearn.evaluation.measures import retrieval
-from mmlearn.layers import Config, patchify
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.layers.padded import BERTEmbedding, bert_transformer
-from mmlearn.models.audio.mel import MelNorm, check_mel
-from mmlearn.models.audio.swin import Swin
-from mmlearn.objectives import gather, pair_cross_entropy, same_caption
+from mmlearn.models.audio.inputs import real_frames
+from mmlearn.models.audio.mel import MelNorm
+from mmlearn.models.audio.swin import Swin, SwinConfig
+from mmlearn.objectives import gather, gathered_positives, pair_cross_entropy
 from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
-class CLAPConfig(Config):
+class HTSATConfig(SwinConfig):
+    """The audio tower."""
+
+    width: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (4, 8, 16, 32)
+    window: int = 8
+    dropout: float = 0.1
     mels: int = 64
     pieces: int = 4  # that time is cut into, one below the other, which makes the log-mel a square picture
     patch_size: int = 4  # mels, and frames
-    window: int = 8  # patches
-    audio_width: int = 96  # of the first stage; each later one is twice as wide
-    audio_depths: tuple[int, ...] = (2, 2, 6, 2)
-    audio_heads: tuple[int, ...] = (4, 8, 16, 32)
-    audio_activation: str = "gelu"
-    audio_dropout: float = 0.1
-    vocab_size: int = 50_265
-    max_length: int = 512  # tokens
-    pad_token: int = 1
-    text_width: int = 768
-    text_depth: int = 12
-    text_heads: int = 12
-    text_mlp_width: int | None = None  # 4 · text_width
-    text_activation: str = "gelu"
-    text_norm_epsilon: float = 1e-12
-    text_dropout: float = 0.1
-    initial_std: float = 0.02  # of tables and the pooler
+
+    @property
+    def frames(self) -> int:
+        """The most frames that a clip may have; a shorter one is stretched to this number."""
+        return self.mels * self.pieces**2
+
+
+TINY_AUDIO = HTSATConfig(24, (2, 2), (2, 4), window=4, dropout=0.0, pieces=2, patch_size=8)
+TINY_TEXT = BERTEncoderConfig(64, 1, 2, vocab_size=512, max_length=32, token_types=1, dropout=0.0, initial_std=0.125)
+
+
+@dataclass(frozen=True)
+class CLAPConfig(Config):
+    audio: HTSATConfig = HTSATConfig()
+    text: BERTEncoderConfig = BERTEncoderConfig(vocab_size=50_265, token_types=1, pad_token=1)  # RoBERTa's
     embedding_width: int = 512
     temperature: float = 0.07  # at the start; the model learns its own
 
     PRESETS = {
-        "tiny": dict(
-            pieces=2,
-            patch_size=8,
-            window=4,
-            audio_width=24,
-            audio_depths=(2, 2),
-            audio_heads=(2, 4),
-            audio_dropout=0.0,
-            vocab_size=512,
-            max_length=32,
-            pad_token=0,
-            text_width=64,
-            text_depth=1,
-            text_heads=2,
-            text_dropout=0.0,
-            initial_std=0.125,
-            embedding_width=128,
-        ),
+        "tiny": dict(audio=TINY_AUDIO, text=TINY_TEXT, embedding_width=128),
         "htsat-unfused": dict(),
     }
-
-    @property
-    def frames(self) -> int:
-        """The most frames that a clip may have; a shorter one is stretched to so many."""
-        return self.mels * self.pieces**2
 
 
 class CLAPOutput(NamedTuple):
@@ -94,105 +77,79 @@ class CLAPOutput(NamedTuple):
     text_logit_scale: Float[Tensor, ""]  # for a text that looks for its sound
 
 
-class AudioTower(nn.Module):
+class HTSAT(nn.Module):
     r"""HTS-AT: log-mel → a square picture → patches → Swin → norm.
 
     Bands are normalised over the batch, and each clip is stretched to ``frames``. Its ``pieces`` of time, one below the
     other, are the picture, so that a window sees neighbours in time and frequency. Returns (b, bands, times, d): what
-    is left of both axes, in order. ``mel_mask`` (b, s) is True where a frame is real.
+    is left of both axes, in order. ``mel_mask`` (b, s) is True from the first frame of a sound to its last.
 
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.mel.check_mel` and :class:`~mmlearn.models.audio.swin.Swin`
-    do. Source: Chen et al. 2022, section 2.1 and figure 1, and the official code.
+    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` and
+    :class:`~mmlearn.models.audio.swin.Swin` do. Source: Chen et al. 2022, section 2.1 and figure 1, and the official
+    code.
     """
 
-    def __init__(self, config: CLAPConfig):
+    def __init__(self, config: HTSATConfig):
         super().__init__()
         self.config = config
-        size, width = config.patch_size, config.audio_width
+        size = config.patch_size
         if config.mels % size:
             raise ValueError(f"{config.mels} mels are no multiple of the patch size {size}; change one of them.")
         self.mel_norm = MelNorm(config.mels, config.frames)
-        self.patches = nn.Linear(size**2, width)
-        self.patch_norm = nn.LayerNorm(width)
-        side = config.mels * config.pieces // size
-        self.swin = Swin(
-            width,
-            config.audio_depths,
-            config.audio_heads,
-            config.window,
-            (side, side),
-            activation=config.audio_activation,
-            dropout=config.audio_dropout,
-        )
-        self.width = width * 2 ** (len(config.audio_depths) - 1)
+        self.patches = nn.Linear(size**2, config.width)
+        self.patch_norm = nn.LayerNorm(config.width)
+        self.side = config.mels * config.pieces // size  # patches on each side of the picture
+        self.swin = Swin(config, (self.side, self.side))
+        self.width = config.width * 2 ** (len(config.depths) - 1)
         self.norm = nn.LayerNorm(self.width)
 
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b bands times d"]:
-        check_mel(mel, mel_mask, self.config.mels, self.config.frames)
-        x = self.mel_norm(mel, mel_mask)  # (b, mels, frames)
+        x = self.mel_norm(mel, real_frames(mel, mel_mask, self.config.mels, self.config.frames))  # (b, mels, frames)
         picture = rearrange(x, "b mel (piece s) -> b 1 (piece mel) s", piece=self.config.pieces)
         x = self.patch_norm(self.patches(patchify(picture, self.config.patch_size)))
-        side = picture.shape[-1] // self.config.patch_size
-        x = self.norm(self.swin(rearrange(x, "b (row column) d -> b row column d", row=side)))
+        x = self.norm(self.swin(rearrange(x, "b (row column) d -> b row column d", row=self.side)))
         return rearrange(x, "b (piece band) s d -> b band (piece s) d", piece=self.config.pieces)
 
 
 class RoBERTaEmbedding(BERTEmbedding):
-    """BERT's embedding of a text whose first token has the position ``pad_token`` + 1; those before are of no token.
+    """BERT's embedding of a text whose first token has the position ``pad_token`` + 1; no token has those before it.
 
     Errors as in :class:`~mmlearn.layers.TextEmbedding`. Source: the official code of Liu et al. 2019 (RoBERTa).
     """
 
-    def __init__(self, vocab_size: int, width: int, max_length: int, *, pad_token: int, **more):
-        super().__init__(vocab_size, width, max_length + pad_token + 1, token_types=1, pad_token=pad_token, **more)
+    def __init__(self, config: BERTEncoderConfig):
+        super().__init__(replace(config, max_length=config.max_length + config.pad_token + 1))
+        self.skipped = config.pad_token + 1
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-        skipped = self.tokens.padding_idx + 1
-        length, most = tokens.shape[1], len(self.positions) - skipped
+        length, most = tokens.shape[1], len(self.positions) - self.skipped
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return super().forward(F.pad(tokens, (skipped, 0)))[:, skipped:]
+        return super().forward(F.pad(tokens, (self.skipped, 0)))[:, self.skipped :]
 
 
-class TextTower(nn.Module):
+class RoBERTa(nn.Module):
     """RoBERTa, read at its first token: embedding → post-norm transformer → tanh of a linear layer. Returns (b, d).
 
     Source: Liu et al. 2019 (RoBERTa), section 2; Devlin et al. 2019 (BERT) for the pooler.
     """
 
-    def __init__(self, config: CLAPConfig):
+    def __init__(self, config: BERTEncoderConfig):
         super().__init__()
-        width, epsilon, dropout = config.text_width, config.text_norm_epsilon, config.text_dropout
-        self.embedding = RoBERTaEmbedding(
-            config.vocab_size,
-            width,
-            config.max_length,
-            pad_token=config.pad_token,
-            norm_epsilon=epsilon,
-            dropout=dropout,
-        )
-        self.transformer = bert_transformer(
-            width,
-            config.text_depth,
-            config.text_heads,
-            mlp_width=config.text_mlp_width,
-            activation=config.text_activation,
-            norm_epsilon=epsilon,
-            dropout=dropout,
-        )
-        self.pooler = pooler(width)
+        self.embedding = RoBERTaEmbedding(config)
+        self.transformer = Transformer(config)
+        self.pooler = pooler(config.width)
         for part in (self.embedding, self.pooler):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        first = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
-        return self.pooler(self.transformer(self.embedding(tokens), mask, read=first)[:, 0])
+        return self.pooler(self.transformer.read(self.embedding(tokens), 0, mask))
 
 
 def projection(width: int, embedding_width: int) -> nn.Sequential:
-    """What brings a tower into the common space: two linear layers with a ReLU between. Source: section 3.1."""
+    """Two linear layers with a ReLU between them, which bring a tower into the common space. Source: section 3.1."""
     return nn.Sequential(nn.Linear(width, embedding_width), nn.ReLU(), nn.Linear(embedding_width, embedding_width))
 
 
@@ -202,17 +159,17 @@ class CLAP(nn.Module):
     .. math:: E^a = \mathrm{MLP}_\mathrm{audio}(f_\mathrm{audio}(X^a)), \quad
        E^t = \mathrm{MLP}_\mathrm{text}(f_\mathrm{text}(X^t))
 
-    ``mel_mask`` is True where a frame is real, ``mask`` where a token is. Errors are those of :class:`AudioTower` and
-    of :class:`~mmlearn.layers.TextEmbedding`. Source: section 3.1, equations 1 and 2.
+    ``mel_mask`` is True where a frame is real, ``mask`` where a token is. Errors are those of :class:`HTSAT` and of
+    :class:`~mmlearn.layers.TextEmbedding`. Source: section 3.1, equations 1 and 2.
     """
 
     def __init__(self, config: CLAPConfig):
         super().__init__()
         self.config = config
-        self.audio_encoder = AudioTower(config)
-        self.text_encoder = TextTower(config)
+        self.audio_encoder = HTSAT(config.audio)
+        self.text_encoder = RoBERTa(config.text)
         self.audio_projection = projection(self.audio_encoder.width, config.embedding_width)
-        self.text_projection = projection(config.text_width, config.embedding_width)
+        self.text_projection = projection(config.text.width, config.embedding_width)
         self.audio_logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
         self.text_logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
 
@@ -256,10 +213,9 @@ class CLAP(nn.Module):
             )
         output = self(batch["mel"], batch["tokens"], batch.get("mel_mask"), batch.get("mask"))
         audio, text = gather(output.audio_embedding), gather(output.text_embedding)
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
         cosine = audio @ text.T
         logits = output.audio_logit_scale * cosine, output.text_logit_scale * cosine.T
-        return {"atc": pair_cross_entropy(*logits, positives)}
+        return {"atc": pair_cross_entropy(*logits, gathered_positives(batch.get("caption_id")))}
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -12,38 +12,18 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.layers.config import Config
-from mmlearn.layers.padded import Transformer
-
-
-@dataclass(frozen=True)
-class AudioEncoderConfig(Config):
-    mels: int = 128  # bands of the spectrogram
-    max_frames: int = 204  # 2 s at 100 frames a second, as ImageBind has them
-    patch_size: tuple[int, int] = (16, 16)  # bands, frames
-    stride: tuple[int, int] = (10, 10)  # below patch_size, patches overlap
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-5
-    dropout: float = 0.0
-    class_token: bool = True
-
-
-class AudioEncoderOutput(NamedTuple):
-    tokens: Float[Tensor, "b n d"]  # the class token first, then patches: all of the lowest bands, then the next
-    mask: Bool[Tensor, "b n"]
+from mmlearn.layers import Transformer, TransformerConfig
+from mmlearn.models.audio.inputs import real_frames, real_samples
 
 
 class WaveformTokens(nn.Module):
     r"""Cut a waveform into pieces of ``patch`` samples, project each, and add the learned embedding of its place.
 
-    The last piece is filled with zeros, as are samples where ``waveform_mask`` is False; a piece is real if any of its
-    samples is. Returns (b, n, d) and (b, n).
+    The last piece is filled with zeros. Samples where ``waveform_mask`` is False become zeros as well. A piece is real
+    if any of its samples is. Returns (b, n, d) and (b, n).
 
-    Raises ``ValueError`` for waveforms that are not float (b, samples), or longer than ``samples``.
+    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_samples` does, and for a waveform that is longer
+    than ``samples``.
     Source: Akbari et al. 2021 (VATT), section 3.1.
     """
 
@@ -56,11 +36,9 @@ class WaveformTokens(nn.Module):
     def forward(
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        if waveform.ndim != 2 or not waveform.is_floating_point():
-            raise ValueError(f"Sound is a float tensor (b, samples); got {waveform.dtype} {tuple(waveform.shape)}.")
+        real = real_samples(waveform, waveform_mask)
         if not 1 <= waveform.shape[1] <= self.samples:
             raise ValueError(f"Sound has 1 to {self.samples} samples here, got {waveform.shape[1]}; cut it.")
-        real = torch.ones_like(waveform, dtype=torch.bool) if waveform_mask is None else waveform_mask
         missing = -waveform.shape[1] % self.patch
         waveform, real = F.pad(waveform.masked_fill(~real, 0), (0, missing)), F.pad(real, (0, missing))
         pieces = waveform.unflatten(1, (-1, self.patch))  # (b, n, samples of a piece)
@@ -86,27 +64,55 @@ def patchify_frames(mask: Bool[Tensor, "b s"], size: int, stride: int) -> Bool[T
     return torch.cat([frames[:, :1].any(-1), frames[:, 1:].all(-1)], dim=1)
 
 
+def patchify_sound(
+    mel: Float[Tensor, "b mels s"], real: Bool[Tensor, "b s"], size: tuple[int, int], stride: tuple[int, int]
+) -> tuple[Float[Tensor, "b row column values"], Bool[Tensor, "b column"]]:
+    """The patches of clips of different lengths, and which of their columns are real.
+
+    Padding becomes zeros, and a clip that is shorter than a patch is padded to one.
+    """
+    missing = max(size[1] - mel.shape[2], 0)
+    mel, real = F.pad(mel.masked_fill(~real[:, None], 0), (0, missing)), F.pad(real, (0, missing))
+    return patchify_mel(mel, size, stride), patchify_frames(real, size[1], stride[1])
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig(TransformerConfig):
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mels: int = 128  # bands of the spectrogram
+    frames: int = 204  # at most: 2 s at 100 frames a second, as ImageBind has them
+    patch_size: tuple[int, int] = (16, 16)  # bands, frames
+    stride: tuple[int, int] = (10, 10)  # below patch_size, patches overlap
+    class_token: bool = True
+
+
+class AudioEncoderOutput(NamedTuple):
+    tokens: Float[Tensor, "b n d"]  # the class token first, then patches: all of the lowest bands, then the next
+    mask: Bool[Tensor, "b n"]
+
+
 class AudioEmbedding(nn.Module):
     r"""Patches of a log-mel spectrogram, each projected, plus a learned embedding of its band and one of its time.
 
     .. math:: z_{ij} = E\, x_{ij} + e^\mathrm{band}_i + e^\mathrm{time}_j
 
-    ``mel_mask`` (b, s) is True where a frame is real; padding becomes zeros. Sound shorter than a patch is padded to
-    one. Returns (b, n, d), and (b, n), True where a patch is real; the class token always is.
+    ``mel_mask`` (b, s) is True where a frame is real; :func:`patchify_sound` says what becomes of the others. The class
+    token, where there is one, stands first and is always real. Returns (b, n, d) and (b, n).
 
-    Raises ``ValueError`` for spectrograms of another number of bands, without frames, or longer than ``max_frames``.
-    Source: Gong et al. 2021 (AST), section 2.1, there with one embedding a patch; Akbari et al. 2021 (VATT), equation
-    1, for the sum.
+    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` does.
+    Source: Gong et al. 2021 (AST), section 2.1, which has one embedding a patch; Akbari et al. 2021 (VATT), equation 1,
+    for the sum.
     """
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__()
         self.config = config
+        width, lengths = config.width, (config.mels, config.frames)
         rows, columns = (
-            (length - size) // stride + 1
-            for length, size, stride in zip((config.mels, config.max_frames), config.patch_size, config.stride)
+            (length - size) // step + 1 for length, size, step in zip(lengths, config.patch_size, config.stride)
         )
-        width = config.width
         self.patches = nn.Linear(config.patch_size[0] * config.patch_size[1], width)
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
         self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)
@@ -115,30 +121,16 @@ class AudioEmbedding(nn.Module):
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        self._check(mel, mel_mask)
-        real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mel_mask is None else mel_mask
-        missing = max(self.config.patch_size[1] - mel.shape[2], 0)
-        mel, real = F.pad(mel.masked_fill(~real[:, None], 0), (0, missing)), F.pad(real, (0, missing))
-        x = self.patches(patchify_mel(mel, self.config.patch_size, self.config.stride))  # (b, row, column, d)
+        real = real_frames(mel, mel_mask, self.config.mels, self.config.frames)
+        patches, columns = patchify_sound(mel, real, self.config.patch_size, self.config.stride)
+        x = self.patches(patches)  # (b, row, column, d)
         x = x + self.bands[:, None] + self.times[: x.shape[2]]
-        columns = patchify_frames(real, self.config.patch_size[1], self.config.stride[1])
         mask = repeat(columns, "b column -> b (row column)", row=x.shape[1])
         x = rearrange(x, "b row column d -> b (row column) d")
         if self.class_token is not None:
             x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
             mask = F.pad(mask, (1, 0), value=True)
         return x, mask
-
-    def _check(self, mel: Tensor, mel_mask: Tensor | None) -> None:
-        mels, frames = self.config.mels, self.config.max_frames
-        if mel.ndim != 3 or mel.shape[1] != mels or not mel.is_floating_point():
-            raise ValueError(f"Log-mel is a float tensor (b, {mels}, frames); got {mel.dtype} {tuple(mel.shape)}.")
-        if not 1 <= mel.shape[2] <= frames:
-            raise ValueError(f"Sound is 1 to {frames} frames long here, got {mel.shape[2]}; cut it into pieces.")
-        if mel_mask is not None and mel_mask.shape != (len(mel), mel.shape[2]):
-            raise ValueError(
-                f"mel_mask is {(len(mel), mel.shape[2])}, True where a frame is real; got {tuple(mel_mask.shape)}."
-            )
 
 
 class AudioEncoder(nn.Module):
@@ -150,15 +142,7 @@ class AudioEncoder(nn.Module):
     def __init__(self, config: AudioEncoderConfig):
         super().__init__()
         self.embedding = AudioEmbedding(config)
-        self.transformer = Transformer(
-            config.width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_epsilon=config.norm_epsilon,
-            dropout=config.dropout,
-        )
+        self.transformer = Transformer(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(

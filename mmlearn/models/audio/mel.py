@@ -1,72 +1,92 @@
-"""What systems that hear ask of a log-mel, and how they bring it to one scale and length."""
+"""Log-mels on one scale and of one length: a batch norm that knows padding, and clips that are stretched."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+EPSILON = 1e-5  # added to a variance before its root
+MOMENTUM = 0.1  # how far running statistics move towards those of a batch
 
-def check_mel(
-    mel: Float[Tensor, "..."], mel_mask: Bool[Tensor, "..."] | None, mels: int, frames: int | None = None
-) -> None:
-    """Raises ``ValueError`` for a log-mel that is not float (b, mels, s), has no frame or more than ``frames``.
 
-    Also for a ``mel_mask`` that is not boolean (b, s), or not True from the first frame of a sound to its last.
+class MaskedBatchNorm(nn.Module):
+    r"""Batch norm over the real rows alone: what is not real counts in no mean and no variance.
+
+    .. math:: y_i = \gamma\, \frac{x_i - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta, \quad
+       \mu = \frac{1}{|m|} \sum_{i \in m} x_i, \quad \sigma^2 = \frac{1}{|m|} \sum_{i \in m} (x_i - \mu)^2
+
+    In evaluation μ and σ² are their running means over training. What is not real becomes β.
+    Source: Ioffe & Szegedy 2015, algorithm 1.
     """
-    if mel.ndim != 3 or mel.shape[1] != mels or not mel.is_floating_point():
-        raise ValueError(f"A log-mel is a float tensor (b, {mels}, s); got {mel.dtype} {tuple(mel.shape)}.")
-    if not mel.shape[2]:
-        raise ValueError("A log-mel has at least one frame; this one has none.")
-    if frames is not None and mel.shape[2] > frames:
-        raise ValueError(f"{mel.shape[2]} frames are more than the {frames} of this model; cut the sound into pieces.")
-    if mel_mask is None:
-        return
-    if mel_mask.dtype != torch.bool or mel_mask.shape != mel[:, 0].shape:
-        raise ValueError(
-            f"mel_mask is boolean (b, s) like the log-mel, {tuple(mel[:, 0].shape)}; got {mel_mask.dtype} "
-            f"{tuple(mel_mask.shape)}."
-        )
-    if (mel_mask[:, 1:] & ~mel_mask[:, :-1]).any():
-        raise ValueError("mel_mask is True from the first frame of a sound to its last; pad behind.")
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*n d"], real: Bool[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+        return torch.addcmul(self.bias, self.standardise(x, real), self.weight)
+
+    def standardise(self, x: Float[Tensor, "*n d"], real: Bool[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+        """The real rows at mean 0 and variance 1, and 0 elsewhere."""
+        absent = ~real[..., None]
+        x = x.float().masked_fill(absent, 0)  # in whole precision, because many rows are summed
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            rows, count = tuple(range(x.ndim - 1)), real.sum().clamp(min=1)
+            mean = x.sum(rows) / count
+            variance = (x - mean).square().masked_fill(absent, 0).sum(rows) / count
+            self._remember(mean, variance, count)
+        return ((x - mean) * (variance + EPSILON).rsqrt()).masked_fill(absent, 0)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Running statistics, with the unbiased variance; a single row has none, and changes nothing."""
+        share = MOMENTUM * (count > 1)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
 
 
-class MelNorm(nn.Module):
-    r"""Batch norm of each band over the real frames of all clips, each of which is stretched to ``frames``.
+class MelNorm(MaskedBatchNorm):
+    r"""Batch norm of each band over the real frames of all clips, each of which is then stretched to ``frames``.
 
     .. math:: y = \gamma\, \mathrm{stretch}\!\left(\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\right) + \beta
 
-    Returns (b, mels, frames); a clip without real frames is as silent as the mean. PyTorch's batch norm also counts
-    batches, which neither training nor a checkpoint needs.
-    Source: Ioffe & Szegedy 2015; the official code for the bicubic stretching.
+    ``mel_mask`` is True from the first frame of a sound to its last. Returns (b, mels, frames). A clip without a real
+    frame is as silent as the mean. Source: Ioffe & Szegedy 2015; the official code of CLAP for the stretching.
     """
 
     def __init__(self, mels: int, frames: int):
-        super().__init__()
+        super().__init__(mels)
         self.frames = frames
-        self.weight, self.bias = nn.Parameter(torch.ones(mels)), nn.Parameter(torch.zeros(mels))
-        self.register_buffer("running_mean", torch.zeros(mels))
-        self.register_buffer("running_var", torch.ones(mels))
 
-    def forward(
-        self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
-    ) -> Float[Tensor, "b mels frames"]:
-        if mel_mask is None or not len(mel):
-            x = self._stretch(self._standard(mel))
-        else:
-            clips = self._standard(mel.mT[mel_mask]).split(mel_mask.sum(1).tolist())  # each (its frames, mels)
-            x = torch.cat([self._stretch(clip.T[None]) for clip in clips])
-        # Last, which gives the same, for stretching takes means; and so nothing before it needs a gradient.
+    def forward(self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"]) -> Float[Tensor, "b mels frames"]:
+        x = stretch(self.standardise(mel.mT, mel_mask).mT, mel_mask.sum(1), self.frames)
         return torch.addcmul(self.bias[:, None], x, self.weight[:, None])
 
-    def _standard(self, x: Tensor) -> Tensor:
-        """Over all axes but the second; one number a band has no deviation to learn from."""
-        training = self.training and x.numel() > x.shape[1]
-        return F.batch_norm(x, self.running_mean, self.running_var, training=training)
 
-    def _stretch(self, clips: Float[Tensor, "b mels s"]) -> Float[Tensor, "b mels frames"]:
-        b, mels, s = clips.shape
-        if not b * s:
-            return clips.new_zeros(b, mels, self.frames)
-        if s == self.frames:
-            return clips
-        return F.interpolate(clips[:, None], (mels, self.frames), mode="bicubic", align_corners=True)[:, 0]
+def stretch(mel: Float[Tensor, "b mels s"], length: Int[Tensor, "b"], frames: int) -> Float[Tensor, "b mels frames"]:
+    r"""The first ``length`` frames of each clip as ``frames`` of them, by cubic interpolation between four neighbours.
+
+    .. math:: y_j = \sum_{k=-1}^{2} w(t_j - \lfloor t_j \rfloor - k)\; x_{\lfloor t_j \rfloor + k}, \quad
+       t_j = j\, \frac{\mathrm{length} - 1}{\mathrm{frames} - 1}
+
+    Beyond its ends a clip goes on as its first or last frame. The same as PyTorch's bicubic interpolation with
+    ``align_corners``, for clips of different lengths at once. Source: Keys 1981, "Cubic Convolution Interpolation for
+    Digital Image Processing", section III.
+    """
+    last = (length - 1).clamp(min=0)[:, None]  # (b, 1)
+    place = torch.arange(frames, device=mel.device) * (last / max(frames - 1, 1))  # t, (b, frames)
+    below, y = place.floor(), mel.new_zeros(())
+    for k in (-1, 0, 1, 2):
+        neighbour = (below.long() + k).clamp(min=0).minimum(last)[:, None]  # (b, 1, frames)
+        y = y + _cubic(place - below - k)[:, None] * mel.take_along_dim(neighbour, dim=2)
+    return y
+
+
+def _cubic(distance: Float[Tensor, "b frames"], a: float = -0.75) -> Float[Tensor, "b frames"]:
+    """How much a neighbour at this distance, at most 2, counts."""
+    d = distance.abs()
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+    return torch.where(d <= 1, near, far)

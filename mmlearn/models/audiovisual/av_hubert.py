@@ -5,14 +5,13 @@ code: https://github.com/facebookresearch/av_hubert.
 
 Deviations: ``tiny`` is ours: small convolutions and 50 clusters. Blocks start scaled by width and depth, the official
 code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Each clip
-drops its own modality; the official code draws once for a batch. At least one span of a clip and modality is hidden,
-there two. A span of pictures gives way to a span of the same clip that is taken around its end, so that it is always as
-long and never itself; there it starts anywhere else and its last picture is repeated beyond the end. Frames that are
-not hidden have no loss (α = 0 in equation 4). Padded frames never reach the pictures' batch norms. Fine-tuning has the
-CTC head, not the decoder. Pictures are made grey here; cutting out lips and scaling spectrograms is the data's.
+drops its own modality; the official code draws once for a batch. At least one span of a clip and modality is hidden, in
+the official code two. A hidden span of pictures shows a span of the same clip, which is taken around the end of the
+clip, so that it is always as long and never itself. In the official code it starts anywhere else, and its last picture
+is repeated beyond the end. Frames that are not hidden have no loss (α = 0 in equation 4). Fine-tuning has the CTC head,
+not the decoder. Pictures are made grey here. The data must cut out the lips and scale spectrograms.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,30 +25,28 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Clusters, LogMel, Video
 from mmlearn.evaluation.measures import most_common, row
 from mmlearn.evaluation.speech import all_hidden
-from mmlearn.layers import Config
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
-from mmlearn.models.speech.context_network import ContextNetwork
+from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
 from mmlearn.models.speech.encoder import CTCHead
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans
 from mmlearn.recipes import Objective, Recipe, ln
 
-GREY = (0.299, 0.587, 0.114)  # red, green, blue, as ITU-R BT.601 weighs them
+GREY = (0.299, 0.587, 0.114)  # red, green and blue, as ITU-R BT.601 weighs them
 
 
 @dataclass(frozen=True)
-class AVHuBERTConfig(Config):
-    mels: int = 26  # bands of the spectrogram
-    stack: int = 4  # its frames in the time of one of the video's: 100 and 25 a second
-    video_widths: tuple[int, ...] = (64, 128, 256, 512)  # of ResNet-18's stages
-    video_blocks: int = 2  # of each stage
-    video_kernel: tuple[int, int, int] = (5, 7, 7)  # of the first convolution: frames, rows, columns
+class AVHuBERTConfig(ContextConfig):
     width: int = 768
     depth: int = 12
     num_heads: int = 12
-    position_kernel: int = 128  # frames
-    position_groups: int = 16
     dropout: float = 0.1
+    mels: int = 26  # bands of the spectrogram
+    stack: int = 4  # frames of the spectrogram in the time of one frame of the video: 100 and 25 a second
+    video_widths: tuple[int, ...] = (64, 128, 256, 512)  # of ResNet-18's stages
+    video_blocks: int = 2  # of each stage
+    video_kernel: tuple[int, int, int] = (5, 7, 7)  # of the first convolution: frames, rows, columns
     clusters: int = 2000  # 0: no head, for a model that only reads
     embedding_width: int = 256  # where frames and clusters are compared
     temperature: float = 0.1  # of that comparison
@@ -101,7 +98,7 @@ class Draws(NamedTuple):
 
 
 class LipEncoder(nn.Module):
-    """One vector for each real frame of a grey video, (b, f, widths[-1]), and 0 for the others.
+    """One vector for each frame of a grey video, (b, f, widths[-1]). Padded frames are black.
 
     A convolution over space and time, and a ResNet with PReLU for each frame by itself. Source: section 3.2; Stafylakis
     & Tzimiropoulos 2017 for the design.
@@ -118,26 +115,25 @@ class LipEncoder(nn.Module):
         self.apply(initialise_convolutions)
 
     def forward(self, video: Float[Tensor, "b f height width"], mask: Bool[Tensor, "b f"]) -> Float[Tensor, "b f c"]:
-        x = rearrange(
-            self.convolution(video.masked_fill(~mask[..., None, None], 0)[:, None]),
-            "b c f row column -> b f c row column",
-        )[mask]
+        x = self.convolution(video.masked_fill(~mask[..., None, None], 0)[:, None])
+        x = rearrange(x, "b c f row column -> (b f) c row column")
         x = self.trunk(self.pool(self.activation(self.norm(x)))).mean((2, 3))
-        return x.new_zeros(*mask.shape, x.shape[1]).masked_scatter(mask[..., None], x)
+        return x.unflatten(0, mask.shape)
 
 
 class AVHuBERT(nn.Module):
-    r"""Frames of sound and of pictures side by side through one transformer, each then compared with every cluster.
+    r"""Frames of sound and of pictures, side by side, through one transformer; each is compared with every cluster.
 
     .. math:: f^{av}_t = \begin{cases} [f^a_t; f^v_t] & p_m \\ [f^a_t; 0] & (1 - p_m) p_a \\
        [0; f^v_t] & (1 - p_m)(1 - p_a) \end{cases}, \quad
        p_t(c) = \mathrm{softmax}_c \left(\frac{\cos(A e_t, W_c)}{\tau}\right)
 
-    ``video`` or ``mel`` may be None: a missing modality is 0, as a dropped one. Each frame of the video has ``stack``
-    of the spectrogram, of which up to ``stack`` more at the end are left out. ``video_mask`` says which frames are
-    real, or without it ``mel_mask``. ``draws`` hides and drops. To learn texts, build a model with ``vocab_size`` and
-    load what a pretrained one has. The count of steps is in ``state_dict``, and so in a checkpoint; clusters come in
-    the batch. Raises ``ValueError`` where both modalities are missing, do not fit each other, or have no frame.
+    ``video`` or ``mel`` may be None: a missing modality is 0, as a dropped one is. Each frame of the video has
+    ``stack`` frames of the spectrogram; up to ``stack`` more at its end are left out. ``video_mask`` says which frames
+    are real, or ``mel_mask`` where there is none. ``draws`` hides and drops. To learn texts, build a model with
+    ``vocab_size`` and load what a pretrained one has. Clusters come in the batch. Checkpoints hold the count of
+    ``steps``. Raises ``ValueError`` where both modalities are missing, do not fit each other, or have no frame, and as
+    :func:`~mmlearn.models.speech.context_network.hide` does.
     Source: sections 3.2 and 3.3, equations 2 to 4.
     """
 
@@ -152,15 +148,7 @@ class AVHuBERT(nn.Module):
         self.fusion_norm = nn.LayerNorm(2 * width)
         self.fusion = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(config.dropout)
-        self.context = ContextNetwork(
-            width,
-            config.depth,
-            config.num_heads,
-            position_kernel=config.position_kernel,
-            position_groups=config.position_groups,
-            norm_first=True,
-            dropout=config.dropout,
-        )
+        self.context = ContextNetwork(config)
         self.projection = self.cluster_embedding = self.ctc_head = None
         if config.clusters:
             self.projection = nn.Linear(width, config.embedding_width)
@@ -170,19 +158,13 @@ class AVHuBERT(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def draw(self, mask: Bool[Tensor, "b f"]) -> Draws:
-        """What to hide and to drop of clips with these real frames, by the seed and the step alone."""
-        config = self.config
-        generator = torch.Generator().manual_seed(random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32))
-        spans = [
-            mask_spans(mask, probability=probability, length=length, generator=generator)
-            for probability, length in (
-                (config.audio_mask_probability, config.audio_mask_length),
-                (config.video_mask_probability, config.video_mask_length),
-            )
-        ]
-        probability = dict(both=config.both_probability, audio=config.audio_probability)
-        kept = modality_dropout(mask, generator=generator, **probability)
-        return Draws(*spans, imposters(spans[1], mask, generator=generator), *kept)
+        """What to hide and to drop of clips with these real frames. It depends on the seed and the step alone."""
+        config, generator = self.config, generator_of_step(self.config.seed, self.steps)
+        audio = dict(probability=config.audio_mask_probability, length=config.audio_mask_length)
+        video = dict(probability=config.video_mask_probability, length=config.video_mask_length)
+        audio_masked, video_masked = (mask_spans(mask, generator=generator, **spans) for spans in (audio, video))
+        kept = modality_dropout(mask, generator=generator, both=config.both_probability, audio=config.audio_probability)
+        return Draws(audio_masked, video_masked, imposters(video_masked, mask, generator=generator), *kept)
 
     def forward(
         self,
@@ -193,12 +175,10 @@ class AVHuBERT(nn.Module):
         draws: Draws | None = None,
     ) -> AVHuBERTOutput:
         real = self.frame_mask(video, mel, video_mask, mel_mask)
-        audio = seen = torch.zeros((), device=real.device).expand(*real.shape, self.config.width)
-        if mel is not None:
-            audio = self._hear(mel, mel_mask, real, draws)
-        if video is not None:
-            seen = self._see(video, real, draws)
-        x = self.dropout(self.fusion(self.fusion_norm(torch.cat([audio, seen], dim=-1))))
+        nothing = torch.zeros(*real.shape, self.config.width, device=real.device)
+        heard = nothing if mel is None else self.hear(mel, mel_mask, real, draws)
+        seen = nothing if video is None else self.see(video, real, draws)
+        x = self.dropout(self.fusion(self.fusion_norm(torch.cat([heard, seen], dim=-1))))
         tokens = self.context(x, real)
         cluster_logits = None
         if self.projection is not None:
@@ -207,16 +187,16 @@ class AVHuBERT(nn.Module):
         logits = self.ctc_head(tokens) if self.ctc_head is not None else None
         return AVHuBERTOutput(tokens, real, cluster_logits, logits)
 
-    def _hear(self, mel: Tensor, mel_mask: Tensor | None, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+    def hear(self, mel: Tensor, mel_mask: Tensor | None, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+        """The sound of each frame of the video: hidden spans show one learned vector, dropped clips 0."""
         mel = mel if mel_mask is None else mel.masked_fill(~mel_mask[:, None], 0)
         mel = mel[:, :, : real.shape[1] * self.config.stack]
         x = rearrange(mel, "b mels (f stack) -> b f (stack mels)", stack=self.config.stack)
-        if draws is not None:
-            x = torch.where(draws.audio_masked[..., None], self.mask_embedding.to(x), x)
-        x = self.audio_projection(x)
+        x = self.audio_projection(hide(x, None if draws is None else draws.audio_masked, self.mask_embedding))
         return x if draws is None else x * draws.audio_kept[:, None, None]
 
-    def _see(self, video: Tensor, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+    def see(self, video: Tensor, real: Tensor, draws: Draws | None) -> Float[Tensor, "b f d"]:
+        """The picture of each frame: hidden ones show imposters, dropped clips 0."""
         red, green, blue = video.unbind(2)
         grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
         if draws is not None:
@@ -228,9 +208,9 @@ class AVHuBERT(nn.Module):
         """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``cluster``.
 
         ``cluster`` (b, f) is the number of each frame, -100 in padding; it counts where sound or picture is hidden. The
-        fields of :class:`Draws` may be in the batch; what is not is drawn for the step, and modalities are dropped in
-        training only. Raises ``ValueError`` without ``video`` and ``mel``, for an empty batch, where nothing can be
-        learned from it, and for clusters of another shape. Source: equation 4.
+        fields of :class:`Draws` may be in the batch; those that are missing are drawn for the step. Modalities are
+        dropped in training only. Raises ``ValueError`` without ``video`` and ``mel``, for an empty batch, where nothing
+        can be learned from it, and for clusters of another shape. Source: equation 4.
         """
         streams = [batch.get(name) for name in ("video", "mel", "video_mask", "mel_mask")]
         real = self.frame_mask(*streams)
@@ -280,23 +260,23 @@ class AVHuBERT(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count the step, by which chance goes."""
+        """Count the step, which decides what is drawn."""
         self.steps += 1
 
 
 def imposters(
     masked: Bool[Tensor, "b f"], real: Bool[Tensor, "b f"], *, generator: torch.Generator
 ) -> Int[Tensor, "b f"]:
-    r"""Masking by substitution: which frame of the same clip is shown at each, its own where it is not hidden.
+    r"""Masking by substitution: which frame of the same clip is shown at each frame. Where nothing is hidden, its own.
 
-    A hidden run of length l in a clip of n frames is shifted as a whole, around the end of the clip, by a number of
-    frames from l to n - l, so that none of it shows itself; by 1 to n - 1 where it is longer than half of the clip.
+    A hidden run of l frames in a clip of n is shifted as a whole, around the end of the clip, by l to n - l frames, so
+    that none of it shows itself. Where it is longer than half of the clip, it is shifted by 1 to n - 1 frames.
     Source: section 3.2, masking by substitution.
     """
     place = torch.arange(masked.shape[1], device=masked.device).expand_as(masked)
     begins = masked & ~F.pad(masked, (1, 0))[:, :-1]
     start = torch.where(begins, place, 0).cummax(1).values
-    run = begins.int().cumsum(1)  # the how-manieth run this frame is in or behind
+    run = begins.int().cumsum(1)  # the number of the last run that begins at this frame or before it
     length = ((run[:, :, None] == run[:, None]) & masked[:, None]).sum(-1)
     frames = real.sum(1, keepdim=True)
     least = torch.where(2 * length <= frames, length, 1)
@@ -306,17 +286,17 @@ def imposters(
 
 
 def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many numbers of frames are guessed whose sound or picture is hidden. Chance: always the commonest."""
-    guess, number = [], []
+    """How many clusters of frames are guessed whose sound or picture is hidden. Chance: always the commonest."""
+    guess, label = [], []
     for batch in run.batches(samples):
         streams = [batch[name] for name in ("video", "mel", "video_mask", "mel_mask")]
         real = run.system.frame_mask(*streams)
         draws = run.system.draw(real)
         hidden = (draws.audio_masked | draws.video_masked) & real
         guess.append(run.system(*streams, draws).cluster_logits[hidden].argmax(-1))
-        number.append(batch["cluster"][hidden])
-    guess, number = all_hidden(guess).cpu(), torch.cat(number).cpu()
-    return {"hidden numbers guessed": row((guess == number).float().mean(), most_common(number))}
+        label.append(batch["cluster"][hidden])
+    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
+    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
 
 
 RECIPE = Recipe(

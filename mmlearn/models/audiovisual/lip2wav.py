@@ -1,21 +1,22 @@
-"""A regressor in the way of Lip2Wav: what do these lips say, as a spectrogram, frame after frame?
+"""A regressor like Lip2Wav: what do these lips say, as a spectrogram, frame after frame?
 
 Paper: Prajwal et al. 2020, "Learning Individual Speaking Styles for Accurate Lip to Speech Synthesis". Official code:
 https://github.com/Rudrabha/Lip2Wav.
 
 Deviations: ``tiny`` is ours. Transformer blocks stand where the paper has Tacotron 2's recurrent layers: for the
-bidirectional layer that ends the encoder, and for the decoder, whose attention then needs no memory of where it looked
-before; so all steps of a known spectrogram are computed at once (Li et al. 2019, "Neural Speech Synthesis with
+bidirectional layer that ends the encoder, and for the decoder. The decoder's attention then needs no memory of where it
+looked before, so all steps of a known spectrogram are computed at once (Li et al. 2019, "Neural Speech Synthesis with
 Transformer Network"). ``published`` has the paper's convolutions, pre-net and post-net, and that paper's transformer.
 Both streams carry the positions of one clock, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that steps
-look at their own time early; a spectrogram is as long as its video, and nothing says when to stop. What is left of the
-picture after the last halving is averaged, where the paper has a 3 × 3 convolution, so any size of picture fits. The
-pre-net drops out in training only, where Tacotron 2's always does; the true past is shown in all of training, where the
-paper shows it less and less. A vocoder is no part of it.
+look at their own time early. A spectrogram is as long as its video, and nothing says when to stop. What is left of the
+picture after the last halving is averaged, where the paper has a 3 × 3 convolution, so pictures may have any size. The
+pre-net drops out in training only, where Tacotron 2's always does. The true past is shown in all of training, where the
+paper shows it less and less. There is no vocoder.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,25 +27,25 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import LogMel, Video
 from mmlearn.evaluation.measures import row
-from mmlearn.layers import Config, sinusoidal_positions
-from mmlearn.layers.padded import Transformer
+from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions
+from mmlearn.models.audio.inputs import real_frames
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
-class Lip2WavConfig(Config):
+class Lip2WavConfig(TransformerConfig):
+    width: int = 512
+    depth: int = 6  # of the decoder
+    num_heads: int = 8
+    dropout: float = 0.1
+    encoder_depth: int = 6
     mels: int = 80  # bands of the spectrogram
-    mel_per_frame: float = 8 / 3  # its frames in the time of one of the video's: 80 and 30 a second
+    mel_per_frame: float = 8 / 3  # frames of the spectrogram in the time of one of the video: 80 and 30 a second
     frames_per_step: int = 2  # of the spectrogram, that one step of the decoder writes
     video_widths: tuple[int, ...] = (24, 48, 96, 192, 384)  # each at half the size of the one before
     first_kernel: int = 5
     blocks: int = 2  # residual convolutions at each size but the first
-    width: int = 512
-    encoder_depth: int = 6
-    decoder_depth: int = 6
-    num_heads: int = 8
-    dropout: float = 0.1
     prenet_width: int = 256
     prenet_dropout: float = 0.5  # also of the post-net
     postnet_width: int = 512
@@ -60,7 +61,7 @@ class Lip2WavConfig(Config):
             blocks=0,
             width=64,
             encoder_depth=1,
-            decoder_depth=2,
+            depth=2,
             num_heads=2,
             dropout=0.0,
             prenet_width=32,
@@ -77,9 +78,9 @@ class Lip2WavOutput(NamedTuple):
 
 
 class Convolution(nn.Module):
-    """A convolution over time, and over rows and columns or not, with batch norm; frames that are not real stay 0.
+    """A convolution over time, or over time, rows and columns, with batch norm. Frames that are not real become 0.
 
-    Where the shape stays, what came is added to what goes.
+    With ``residual`` the input is added to what the convolution makes of it.
     """
 
     def __init__(self, convolution: nn.Module, activation: nn.Module, dropout: float = 0.0, residual: bool = False):
@@ -96,7 +97,7 @@ class Convolution(nn.Module):
 
 
 class FaceEncoder(nn.Module):
-    """A video of lips becomes one vector a frame, by convolutions over space and time that halve space alone.
+    """A video of lips becomes one vector for each frame, by convolutions over space and time that halve space alone.
 
     Source: section 4.2.1 and the official code.
     """
@@ -123,7 +124,7 @@ class FaceEncoder(nn.Module):
 
 
 class PostNet(nn.Module):
-    """What to add to a spectrogram, seen whole. Source: Shen et al. 2018 (Tacotron 2), section 2.2."""
+    """What is added to a spectrogram once it is known whole. Source: Shen et al. 2018 (Tacotron 2), section 2.2."""
 
     def __init__(self, mels: int, width: int, depth: int, dropout: float):
         super().__init__()
@@ -145,31 +146,32 @@ class PostNet(nn.Module):
 
 
 class Lip2Wav(nn.Module):
-    r"""Frames of a video, and a decoder that reads them and its own past, and writes r frames of log-mel a step.
+    r"""An encoder of a video, and a decoder that reads it and its own past, and writes r frames of log-mel a step.
 
     .. math:: \hat y_{j} = W\, \mathrm{Decoder}(\mathrm{PreNet}(y_{<j});\, \mathrm{Encoder}(x)), \quad
        \hat y' = \hat y + \mathrm{PostNet}(\hat y)
 
     ``mel`` is the true past, of which step j sees the last frame of each step before j. ``video_mask`` and ``mel_mask``
-    are True where a frame is real. Raises ``ValueError`` where videos and spectrograms are not as many, where bands are
-    not ``mels``, and where a video has no frame. Source: section 4.2; Shen et al. 2018 (Tacotron 2), section 2.2.
+    are True where a frame is real. Raises ``ValueError`` where videos and spectrograms are not equally many, where a
+    video has no frame, and as :func:`~mmlearn.models.audio.inputs.real_frames` does.
+    Source: section 4.2; Shen et al. 2018 (Tacotron 2), section 2.2.
     """
 
     def __init__(self, config: Lip2WavConfig):
         super().__init__()
         self.config = config
-        width, block = config.width, dict(dropout=config.dropout)
+        width = config.width
         self.face_encoder = FaceEncoder(config.video_widths, config.first_kernel, config.blocks, width)
-        self.encoder = Transformer(width, config.encoder_depth, config.num_heads, **block)
+        self.encoder = Transformer(replace(config, depth=config.encoder_depth))
         self.encoder_norm = nn.LayerNorm(width)
         layers, before = [], config.mels
         for _ in range(2):
             layers += [nn.Linear(before, config.prenet_width), nn.ReLU(), nn.Dropout(config.prenet_dropout)]
             before = config.prenet_width
         self.prenet = nn.Sequential(*layers, nn.Linear(before, width))
-        self.decoder = Transformer(width, config.decoder_depth, config.num_heads, context_width=width, **block)
+        self.decoder = Transformer(config, context_width=width)
         for block in self.decoder.blocks:
-            # Then what has the same position on the clock attracts from the start (Ping et al. 2018, section 3.5).
+            # What has the same position on the clock then attracts from the start (Ping et al. 2018, section 3.5).
             block.cross_attention.key.load_state_dict(block.cross_attention.query.state_dict())
         self.decoder_norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, config.frames_per_step * config.mels)
@@ -187,26 +189,51 @@ class Lip2Wav(nn.Module):
     ) -> Lip2WavOutput:
         if not 1 <= len(video) == len(mel):
             raise ValueError(f"Each video has its spectrogram, and at least one; got {len(video)} and {len(mel)}.")
-        if mel.shape[1] != self.config.mels:
-            raise ValueError(f"A spectrogram has {self.config.mels} bands here, not {mel.shape[1]}.")
-        if mel_mask is None:
-            mel_mask = torch.ones_like(mel[:, 0], dtype=torch.bool)
-        before = self._write(self._read(video, video_mask), video_mask, mel.masked_fill(~mel_mask[:, None], 0))
-        return Lip2WavOutput(before, before + self.postnet(before, mel_mask))
+        real = real_frames(mel, mel_mask, self.config.mels)
+        before = self.write(self.read(video, video_mask), video_mask, mel.masked_fill(~real[:, None], 0))
+        return Lip2WavOutput(before, before + self.postnet(before, real))
+
+    def read(
+        self, video: Float[Tensor, "b f 3 height width"], video_mask: Bool[Tensor, "b f"] | None = None
+    ) -> Float[Tensor, "b f d"]:
+        """What the decoder attends to: each frame, with the position of the step that it belongs to."""
+        frames = video.shape[1]
+        if not frames:
+            raise ValueError("A video has at least one frame; this one has none.")
+        real = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device) if video_mask is None else video_mask
+        steps = [math.floor(i * self.config.mel_per_frame / self.config.frames_per_step) for i in range(frames)]
+        clock = sinusoidal_positions(steps[-1] + 1, self.config.width).to(video)[steps]
+        x = self.face_encoder(video, real) + clock
+        return self.encoder_norm(self.encoder(x, video_mask)) + clock
+
+    def write(
+        self,
+        context: Float[Tensor, "b f d"],
+        context_mask: Bool[Tensor, "b f"] | None,
+        mel: Float[Tensor, "b mels s"],
+    ) -> Float[Tensor, "b mels s"]:
+        """All steps at once. Step j reads the last frame of each step before it."""
+        frames, r = mel.shape[2], self.config.frames_per_step
+        past = F.pad(mel, (1, -1))[:, :, ::r]  # the first step reads 0
+        x = self.prenet(past.mT) + sinusoidal_positions(-(-frames // r), self.config.width).to(mel)
+        x = self.decoder(x, causal=True, context=context, context_mask=context_mask)
+        mel = rearrange(self.output(self.decoder_norm(x)), "b step (r mels) -> b mels (step r)", r=r)
+        return mel[:, :, :frames]
 
     @torch.no_grad()
     def generate(
         self, video: Float[Tensor, "b f 3 height width"], video_mask: Bool[Tensor, "b f"] | None = None
     ) -> Float[Tensor, "b mels s"]:
-        """The spectrogram of a silent video, each step from the ones written before; as long as the padded video.
+        """The spectrogram of a silent video, as long as the padded video. Each step reads those written before it.
 
-        Behind the end of a shorter video stands 0. In training mode the pre-net still drops out: call ``eval`` first.
+        After the end of a shorter video the spectrogram is 0. In training mode the pre-net drops out, so call ``eval``
+        first.
         """
-        context, r = self._read(video, video_mask), self.config.frames_per_step
+        context, r = self.read(video, video_mask), self.config.frames_per_step
         frames = round(video.shape[1] * self.config.mel_per_frame)
         mel = torch.zeros(len(video), self.config.mels, 0, device=video.device)
         while mel.shape[2] < frames:
-            written = self._write(context, video_mask, F.pad(mel, (0, r)))
+            written = self.write(context, video_mask, F.pad(mel, (0, r)))
             mel = torch.cat([mel, written[:, :, -r:]], dim=2)
         mel = mel[:, :, :frames]
         mask = torch.ones_like(mel[:, 0], dtype=torch.bool)
@@ -225,34 +252,12 @@ class Lip2Wav(nn.Module):
             raise ValueError(f"Lip2Wav learns mel from video; this batch has no {sorted(missing)[0]}.")
         mel, mask = batch["mel"], batch.get("mel_mask")
         output = self(batch["video"], mel, batch.get("video_mask"), mask)
-        real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mask is None else mask
+        real = real_frames(mel, mask, self.config.mels)
         return {name: masked_l1(getattr(output, name).mT, mel.mT, real) for name in ("before", "mel")}
-
-    def _read(self, video: Tensor, video_mask: Tensor | None) -> Float[Tensor, "b f d"]:
-        """What the decoder attends to, each frame with the position of the step in whose time it lies."""
-        if not video.shape[1]:
-            raise ValueError("A video has at least one frame; this one has none.")
-        real = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device) if video_mask is None else video_mask
-        step = self.config.mel_per_frame / self.config.frames_per_step
-        places = (torch.arange(video.shape[1], device=video.device) * step).long()
-        clock = sinusoidal_positions(int(places[-1]) + 1, self.config.width).to(video)[places]
-        x = self.face_encoder(video, real) + clock
-        return self.encoder_norm(self.encoder(x, video_mask)) + clock
-
-    def _write(self, context: Tensor, context_mask: Tensor | None, mel: Tensor) -> Float[Tensor, "b mels s"]:
-        """All steps at once: step j reads the frame before its own, and of other steps those before it."""
-        frames, r = mel.shape[2], self.config.frames_per_step
-        steps = -(-frames // r)
-        past = F.pad(mel, (1, -1))[:, :, ::r]  # the first step reads 0
-        clock = sinusoidal_positions(steps, self.config.width).to(mel)
-        x = self.prenet(past.mT) + clock
-        x = self.decoder(x, causal=True, context=context, context_mask=context_mask)
-        mel = rearrange(self.output(self.decoder_norm(x)), "b step (r mels) -> b mels (step r)", r=r)
-        return mel[:, :, :frames]
 
 
 def distance_of_speech(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How far the spectrogram is from the true one, each step given the true steps before. Chance: the mean of all."""
+    """How far the spectrogram is from the true one, where each step knows the true past. Chance: the mean of all."""
     off, blind = [], []
     for batch in run.batches(samples):
         output = run.call(run.system.forward, batch)

@@ -1,4 +1,4 @@
-"""Residual convolutions for pictures: the ResNets of systems that change its strides or activations.
+"""Residual convolutions for pictures: the ResNets of systems that change their strides or activations.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 3.3 and table 1.
 """
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 def rectifier(channels: int) -> nn.Module:
-    """ReLU, for any number of channels, as ``nn.PReLU`` is built with them."""
+    """ReLU, whatever the number of channels, which ``nn.PReLU`` needs."""
     return nn.ReLU()
 
 
 class ResidualBlock(nn.Module):
     r"""Two 3 × 3 convolutions beside a shortcut, :math:`y = \phi(x + \mathrm{BN}(W_2\, \phi(\mathrm{BN}(W_1 x))))`.
 
-    ``stride`` is that of the first and of the shortcut, which is a 1 × 1 convolution wherever the shape changes.
-    ``dilations`` are of the first and the second. ``activation`` builds φ from the number of channels.
+    ``stride`` is that of the first convolution and of the shortcut, which is a 1 × 1 convolution wherever the shape
+    changes. ``dilations`` are those of the first and the second. ``activation`` builds φ from the number of channels.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ def residual_trunk(
 ) -> nn.Sequential:
     """A stage of ``blocks`` for each number of channels; each stage but the first halves the picture.
 
-    With ``dilate_last`` the last stage keeps the size, and its convolutions reach twice as far instead (but for the
-    first of them). 64, 128, 256 and 512 channels with 2 blocks are ResNet-18's. Source: Yu et al. 2017, "Dilated
-    Residual Networks", section 2, for dilation.
+    With ``dilate_last`` the last stage keeps the size. Its convolutions, except the first, reach twice as far instead.
+    64, 128, 256 and 512 channels with 2 blocks are ResNet-18's. Source: Yu et al. 2017, "Dilated Residual Networks",
+    section 2, for dilation.
     """
     layers, before = [], channels[0]
     for stage, width in enumerate(channels):
@@ -72,7 +72,7 @@ def residual_trunk(
 
 
 def initialise_convolutions(module: nn.Module) -> None:
-    """He's spread for the outputs of a 2-d convolution, 1 and 0 for batch norms; for ``module.apply``.
+    """For ``module.apply``: weights of convolutions from He's normal distribution for their outputs, biases 0.
 
     Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2, backward case, as in torchvision.
     """

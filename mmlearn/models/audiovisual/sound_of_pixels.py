@@ -2,13 +2,13 @@
 
 Paper: Zhao et al. 2018, "The Sound of Pixels". Official code: https://github.com/hangzhaomit/Sound-of-Pixels.
 
-Deviations: ``tiny`` is ours; the published sizes are the official script's, with the K = 16 of the paper (the script
-has 32), and start at random, where the paper's video network starts from ImageNet. Sound has 16 kHz here, the paper's
-11 kHz. A mixture is the sum of its solos, in the official code their mean. Rows that follow each other in a batch are
-mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the sum of magnitudes, so that they sum to 1
-(see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the official code sums of weighted terms over
-bins. Magnitudes move to logarithmic frequencies by linear interpolation along frequency alone. Clips may have any
-length.
+Deviations: ``tiny`` is ours. The published sizes are those of the official script, with the K = 16 of the paper (the
+script has 32). Weights start at random, where the paper's video network starts from ImageNet. Sound has 16 kHz here, in
+the paper 11 kHz. A mixture is the sum of its solos, in the official code their mean. Rows that follow each other in a
+batch are mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the sum of magnitudes, so that they
+sum to 1 (see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the official code sums of weighted
+terms over bins. Magnitudes move to logarithmic frequencies by linear interpolation along frequency alone. Clips may
+have any length.
 """
 
 import math
@@ -26,6 +26,7 @@ from mmlearn.data.fields import Video, Waveform
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.separation import si_sdr
 from mmlearn.layers import Config
+from mmlearn.models.audio.inputs import real_samples
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
 from mmlearn.objectives.separation import (
     binary_mask_loss,
@@ -38,7 +39,7 @@ from mmlearn.objectives.separation import (
 )
 from mmlearn.recipes import Objective, Recipe
 
-WARP = 21  # how many times as wide as the lowest bin of logarithmic frequencies the highest is
+WARP = 21  # on logarithmic frequencies the highest bin is this many times as wide as the lowest
 QUIET = 1e-10  # added to a magnitude before its logarithm
 
 
@@ -47,10 +48,10 @@ class SoundOfPixelsConfig(Config):
     fft_size: int = 1022  # samples
     hop: int = 256  # samples
     bins: int = 256  # of logarithmic frequency; a power of two for each level of the audio network at least
-    channels: int = 16  # K: of a pixel, and of a sound
+    channels: int = 16  # K, of a pixel and of a sound
     video_widths: tuple[int, ...] = (64, 128, 256, 512)  # of ResNet-18's stages
     blocks: int = 2  # of each stage
-    frames: int = 3  # of a clip, that the video network sees
+    frames: int = 3  # of a clip that the video network sees
     audio_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512)  # of the levels of the audio network
     masks: str = "binary"  # or "ratio"
     sources: int = 2  # rows of a batch that are mixed
@@ -69,13 +70,13 @@ class SoundOfPixelsConfig(Config):
 
 
 class SoundOfPixelsOutput(NamedTuple):
-    logits: Float[Tensor, "b bins s"]  # of the mask of what is seen, on logarithmic frequencies
+    logits: Float[Tensor, "b bins s"]  # of each video's mask, on logarithmic frequencies
     pixels: Float[Tensor, "b k rows columns"]  # from 0 to 1
     sounds: Float[Tensor, "b k bins s"]
 
 
 class VideoNetwork(nn.Module):
-    r"""K numbers for each pixel of a small grid, their largest over time, :math:`\sigma(\max_t i_k(x, y, t))`.
+    r"""K numbers for each pixel of a small grid, the largest over time, :math:`\sigma(\max_t i_k(x, y, t))`.
 
     A ResNet whose last stage is dilated instead of halved, and a 3 × 3 convolution to K channels. With four stages the
     grid has a sixteenth of the picture's rows and columns.
@@ -98,9 +99,10 @@ class VideoNetwork(nn.Module):
 
 
 class AudioNetwork(nn.Module):
-    """A U-Net from one map of a mixture to K, of the same size: halved level by level, and back beside each level.
+    """A U-Net from one map of a mixture to K maps of the same size.
 
-    The number of frames is brought to whole halvings by silence, and back. Source: section 3.1; Ronneberger et al.
+    Maps are halved level by level and doubled again, where each level also reads what was halved there. Silence fills
+    up the frames until they can be halved as often, and is cut off again. Source: section 3.1; Ronneberger et al.
     2015 (U-Net); the official code (``unet7``).
     """
 
@@ -139,13 +141,14 @@ class AudioNetwork(nn.Module):
 
 
 class SoundOfPixels(nn.Module):
-    r"""A picture's K channels pick from the K maps of a mixture what belongs to the picture, or to a pixel of it.
+    r"""The K channels of a video, or of one of its pixels, pick its sound out of the K maps of a mixture.
 
     .. math:: \hat M(u, v) = \sigma\Big(\sum_k \alpha_k\, i_k\, s_k(u, v) + \beta\Big)
 
-    ``i_k`` is a pixel's channel, or its largest over all pixels. ``video_mask`` is True where a frame is real, from the
-    first on, ``waveform_mask`` where a sample is. Frames are taken at equal distances. Raises ``ValueError`` for
-    unknown masks, for bins that do not halve often enough, and where pictures and sounds are not as many.
+    ``i_k`` is a pixel's channel, or its largest over all pixels. Each waveform belongs to one video or, as a mixture,
+    to several that follow each other. ``video_mask`` is True from the first real frame to the last, ``waveform_mask``
+    where a sample is real. The frames that are looked at have equal distances. Raises ``ValueError`` for unknown masks,
+    for bins that cannot be halved often enough, and where videos cannot be divided among the waveforms.
     Source: sections 3.1 and 3.2.
     """
 
@@ -170,20 +173,23 @@ class SoundOfPixels(nn.Module):
     def forward(
         self,
         video: Float[Tensor, "b f 3 height width"],
-        waveform: Float[Tensor, "b samples"],
+        waveform: Float[Tensor, "mixtures samples"],
         video_mask: Bool[Tensor, "b f"] | None = None,
-        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+        waveform_mask: Bool[Tensor, "mixtures samples"] | None = None,
     ) -> SoundOfPixelsOutput:
-        if not 1 <= len(video) == len(waveform):
+        if not len(video) or not len(waveform) or len(video) % len(waveform):
             raise ValueError(
-                f"Each video has its sound, and at least one: got {len(video)} videos and {len(waveform)} sounds."
+                "Each sound belongs to one video, or to equally many that follow each other; got "
+                f"{len(video)} videos and {len(waveform)} sounds."
             )
         pixels = self.video_network(self._frames(video, video_mask))
-        sounds = self.audio_network(self.to_bins @ self._spectrum(waveform, waveform_mask).abs())
-        return SoundOfPixelsOutput(self._mask_logits(pixels.amax((2, 3)), sounds), pixels, sounds)
+        sounds = self.audio_network(self.magnitude(waveform, waveform_mask))
+        sounds = sounds.repeat_interleave(len(video) // len(waveform), dim=0)
+        logits = einsum(self.scale * pixels.amax((2, 3)), sounds, "b k, b k bins s -> b bins s") + self.bias
+        return SoundOfPixelsOutput(logits, pixels, sounds)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``mask``: rows that follow each other are mixed, ``sources`` at a time, and each should get its own back.
+        """``mask``: each ``sources`` rows that follow each other are mixed, and each row should get its own sound back.
 
         ``video`` and ``waveform`` are solos. Raises ``ValueError`` where one is missing, and for a batch that is empty
         or cannot be divided into mixtures. Source: section 3.2.
@@ -193,15 +199,16 @@ class SoundOfPixels(nn.Module):
         video, waveform, n = batch["video"], batch["waveform"], self.config.sources
         if not len(video) or len(video) % n or len(video) != len(waveform):
             raise ValueError(
-                f"A batch holds at least one mixture of {n} videos with their sounds, and no part of one; got "
+                f"A batch holds at least one mixture of {n} videos with their sounds, and only whole ones; got "
                 f"{len(video)} videos and {len(waveform)} sounds."
             )
-        each = rearrange(self._spectrum(waveform, batch.get("waveform_mask")), "(b n) u s -> b n u s", n=n)
-        magnitude, mixture = self.to_bins @ each.abs(), self.to_bins @ each.sum(1).abs()
-        pixels = self.video_network(self._frames(video, batch.get("video_mask")))
-        sounds = self.audio_network(mixture).repeat_interleave(n, dim=0)
-        logits = rearrange(self._mask_logits(pixels.amax((2, 3)), sounds), "(b n) bins s -> b n bins s", n=n)
-        weight = loudness(mixture)[:, None].expand_as(logits)
+        solos = waveform.masked_fill(~real_samples(waveform, batch.get("waveform_mask")), 0)
+        mixture = rearrange(solos, "(b n) samples -> b n samples", n=n).sum(1)
+        output = self(video, mixture, batch.get("video_mask"))
+        logits, magnitude = (
+            rearrange(x, "(b n) bins s -> b n bins s", n=n) for x in (output.logits, self.magnitude(solos))
+        )
+        weight = loudness(self.magnitude(mixture))[:, None].expand_as(logits)
         if self.config.masks == "binary":
             return {"mask": binary_mask_loss(logits, binary_masks(magnitude), weight)}
         return {"mask": ratio_mask_loss(logits.sigmoid(), ratio_masks(magnitude), weight)}
@@ -214,7 +221,10 @@ class SoundOfPixels(nn.Module):
         video_mask: Bool[Tensor, "b f"] | None = None,
         waveform_mask: Bool[Tensor, "b samples"] | None = None,
     ) -> Float[Tensor, "b samples"]:
-        """What of each mixture belongs to its video; binary masks are 1 from σ = ½ on. Repeat a mixture for each."""
+        """The part of each mixture that belongs to its video. A binary mask is 1 where σ is at least ½.
+
+        A mixture is repeated for each of its videos.
+        """
         logits = self(video, waveform, video_mask, waveform_mask).logits
         return self._masked(logits[:, None], waveform, waveform_mask)[:, 0]
 
@@ -233,8 +243,11 @@ class SoundOfPixels(nn.Module):
         logits = einsum(self.scale * channels, sounds, "b p k, b k bins s -> b p bins s") + self.bias
         return self._masked(logits, waveform, waveform_mask).unflatten(1, (rows, columns))
 
-    def _mask_logits(self, channels: Float[Tensor, "b k"], sounds: Tensor) -> Float[Tensor, "b bins s"]:
-        return einsum(self.scale * channels, sounds, "b k, b k bins s -> b bins s") + self.bias
+    def magnitude(
+        self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
+    ) -> Float[Tensor, "b bins s"]:
+        """How loud each bin of logarithmic frequency is, at each frame."""
+        return self.to_bins @ self._spectrum(waveform, waveform_mask).abs()
 
     def _masked(self, logits: Tensor, waveform: Tensor, waveform_mask: Tensor | None) -> Float[Tensor, "b n samples"]:
         mask = (logits >= 0).to(logits) if self.config.masks == "binary" else logits.sigmoid()
@@ -242,11 +255,11 @@ class SoundOfPixels(nn.Module):
         return from_spectrum(masked, self.config.fft_size, self.config.hop, waveform.shape[-1])
 
     def _spectrum(self, waveform: Tensor, waveform_mask: Tensor | None) -> Complex[Tensor, "b frequency s"]:
-        waveform = waveform if waveform_mask is None else waveform.masked_fill(~waveform_mask, 0)
+        waveform = waveform.masked_fill(~real_samples(waveform, waveform_mask), 0)
         return spectrum(waveform, self.config.fft_size, self.config.hop)
 
     def _frames(self, video: Tensor, video_mask: Tensor | None) -> Float[Tensor, "b f 3 height width"]:
-        """``frames`` of each video, from the first to the last that is real."""
+        """``frames`` of each video at equal distances, from the first frame to the last real one."""
         if video_mask is None:
             length = torch.full((len(video),), video.shape[1], device=video.device)
         else:
@@ -258,7 +271,7 @@ class SoundOfPixels(nn.Module):
 def log_frequency(
     frequencies: int, bins: int
 ) -> tuple[Float[Tensor, "bins frequencies"], Float[Tensor, "frequencies bins"]]:
-    r"""Matrices from frequencies at equal distances to bins that grow with frequency, and back, by interpolation.
+    r"""Matrices that interpolate from frequencies at equal distances to bins that grow with frequency, and back.
 
     .. math:: f(u) = \frac{21^u - 1}{20}, \quad u, f \in [0, 1]
 
@@ -270,12 +283,12 @@ def log_frequency(
 
 
 def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
-    """Row i weighs the two of ``count`` neighbours between which place i lies."""
+    """Row i weighs those two of ``count`` places between which place i lies."""
     return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)
 
 
 def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """The ratio of signal to distortion of each sound, taken out of a mixture of two. Chance: the mixture as it is."""
+    """How well each sound is taken out of a mixture of two, as SI-SDR in decibels. Chance: the mixture as it is."""
     estimate, mixture = [], []
     for batch in run.batches(samples, size=2):
         if len(batch["waveform"]) == 2:

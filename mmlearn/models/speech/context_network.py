@@ -3,44 +3,92 @@
 Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Shi et al. 2022 (AV-HuBERT), section 3.2.
 """
 
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.layers.padded import Padding, Transformer
-from mmlearn.models.speech.encoder import ConvolutionalPositions
+from mmlearn.layers import Transformer, TransformerConfig
+
+
+@dataclass(frozen=True)
+class ContextConfig(TransformerConfig):
+    """A transformer over frames, and the convolution that tells it where a frame is."""
+
+    position_kernel: int = 128  # frames
+    position_groups: int = 16
+
+
+class ConvolutionalPositions(nn.Module):
+    r"""Where a frame is, from its neighbours: a wide grouped convolution whose kernel has its length apart from it.
+
+    .. math:: \mathrm{GELU}(w * x + b), \quad
+       w_{\cdot\cdot i} = g_i \frac{v_{\cdot\cdot i}}{\lVert v_{\cdot\cdot i} \rVert}
+
+    for each place i of the kernel. To be added to x, (b, s, d). Padding must be 0.
+
+    Raises ``ValueError`` where ``width`` is no multiple of ``groups``.
+    Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Mohamed et al. 2019; Salimans & Kingma 2016, equation 2.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int):
+        super().__init__()
+        if width % groups:
+            raise ValueError(f"width {width} is no multiple of the {groups} groups of the positions.")
+        self.groups = groups
+        self.direction = nn.Parameter(torch.randn(width, width // groups, kernel) * (4 / (kernel * width)) ** 0.5)
+        self.length = nn.Parameter(self.direction.detach().norm(dim=(0, 1)))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
+        weight = self.direction * (self.length / self.direction.norm(dim=(0, 1)))
+        kernel = weight.shape[-1]
+        x = F.pad(x.mT, (kernel // 2, (kernel - 1) // 2))  # an even kernel looks one frame farther back than ahead
+        return F.gelu(F.conv1d(x, weight, self.bias, groups=self.groups)).mT
 
 
 class ContextNetwork(nn.Module):
-    """Frames (b, s, d), and positions by a wide convolution added to them, through ``depth`` blocks.
+    """Frames (b, s, d), to which positions are added, through the blocks of a transformer.
 
-    ``mask`` says which frames are real; the others come out as 0. With ``norm_first`` blocks are pre-norm and a norm
-    follows them; else they are post-norm and a norm comes before.
+    ``mask`` says which frames are real; what stands at the others afterwards means nothing. With ``norm_first`` blocks
+    are pre-norm and a norm follows the last one; else they are post-norm and a norm comes before the first one. With
+    ``depth`` only that many blocks are computed, without the last norm.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and official code.
     """
 
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        num_heads: int,
-        *,
-        position_kernel: int,
-        position_groups: int,
-        norm_first: bool,
-        dropout: float,
-    ):
+    def __init__(self, config: ContextConfig):
         super().__init__()
-        self.norm_first = norm_first
-        self.positions = ConvolutionalPositions(width, position_kernel, position_groups)
-        self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(width)
-        self.transformer = Transformer(width, depth, num_heads, norm_first=norm_first, dropout=dropout)
+        self.norm_first = config.norm_first
+        self.positions = ConvolutionalPositions(config.width, config.position_kernel, config.position_groups)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.transformer = Transformer(config)
 
-    def forward(self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"]) -> Float[Tensor, "b s d"]:
-        x = x.masked_fill(~mask[..., None], 0)  # positions look at neighbours, of which padding is none
-        padding = Padding(mask)
-        x = padding.remove(x + self.positions(x))
+    def forward(
+        self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"], depth: int | None = None
+    ) -> Float[Tensor, "b s d"]:
+        x = x.masked_fill(~mask[..., None], 0)  # positions come from neighbours, and padding is none
+        x = x + self.positions(x)
         x = self.dropout(x if self.norm_first else self.norm(x))
-        for block in self.transformer.blocks:
-            x = block(x, padding=padding)
-        return padding.restore(self.norm(x) if self.norm_first else x)
+        for block in self.transformer.blocks[:depth]:
+            x = block(x, mask)
+        return self.norm(x) if self.norm_first and depth is None else x
+
+
+def hide(
+    x: Float[Tensor, "b s d"], masked: Bool[Tensor, "b s"] | None, vector: Float[Tensor, "d"]
+) -> Float[Tensor, "b s d"]:
+    """The frames x, of which those that are ``masked`` show one ``vector`` instead.
+
+    Raises ``ValueError`` for a ``masked`` that is not boolean (b, s).
+    """
+    if masked is None:
+        return x
+    if masked.dtype != torch.bool or masked.shape != x.shape[:2]:
+        raise ValueError(
+            f"masked is boolean (b, s) = {tuple(x.shape[:2])}, True where a frame is hidden; got {masked.dtype} "
+            f"{tuple(masked.shape)}."
+        )
+    return torch.where(masked[..., None], vector.to(x), x)

@@ -3,15 +3,14 @@
 Paper: Ling & Liu 2020, "DeCoAR 2.0: Deep Contextualized Acoustic Representations with Vector Quantization". Official
 code: https://github.com/awslabs/speech-representations.
 
-Deviations: ``tiny`` is ours. Blocks start scaled by width and depth. Scores of codes start with a spread of 5, in
-wav2vec 2.0's quantiser with the square root of the width, which leaves more entries unused. There is one ``dropout``,
-and none of layers or between the two layers of an MLP. Both losses are means: the reconstruction's over hidden frames
-and bands, diversity's over hidden frames, and diversity has wav2vec 2.0's official form
+Deviations: ``tiny`` is ours. Blocks start scaled by width and depth. Scores of codes start with a spread of 5; those of
+wav2vec 2.0's quantiser start with the square root of the width, which leaves more entries unused. There is one
+``dropout``, and no dropout of layers or between the two layers of an MLP. Both losses are means: the reconstruction's
+over hidden frames and bands, diversity's over hidden frames. Diversity has the form of wav2vec 2.0's official code
 (:func:`mmlearn.objectives.speech.code_diversity`). A hidden frame shows one learned vector after the projection.
 Spectrograms come as the data has them: bring each band to mean 0 and variance 1.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,28 +22,27 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.speech import all_hidden
-from mmlearn.layers import Config
-from mmlearn.models.speech.context_network import ContextNetwork
-from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise
+from mmlearn.models.audio.inputs import real_frames
+from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
+from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.objectives.speech import code_diversity, code_perplexity, mask_spans
 from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
-class DeCoAR2Config(Config):
-    mels: int = 80  # bands of the spectrogram
+class DeCoAR2Config(ContextConfig):
     width: int = 768
     depth: int = 12
     num_heads: int = 8
-    position_kernel: int = 128  # frames
-    position_groups: int = 16
     norm_first: bool = False
     dropout: float = 0.1
+    mels: int = 80  # bands of the spectrogram
     codebooks: int = 2
     entries: int = 320  # of each codebook
     code_width: int = 768  # of the chosen entries together
-    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, at least, factor of a step
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, the least, factor of a step
     diversity_weight: float = 0.1  # α
     mask_probability: float = 0.065  # the share of frames that begin a span
     mask_length: int = 20  # frames
@@ -85,13 +83,13 @@ class Draws(NamedTuple):
 
 
 class DeCoAR2(nn.Module):
-    r"""A transformer reads log-mel frames of which spans are hidden; its frames are quantised, and rebuilt from that.
+    r"""A transformer reads log-mel frames of which spans are hidden. Codes of what it makes rebuild the spectrogram.
 
     .. math:: h = g(\mathrm{mask}(x W)), \quad q = \mathrm{quantise}(h), \quad \hat x = \mathrm{FFN}(q)
 
     ``mel_mask`` is True where a frame is real, ``masked`` where it is hidden. With ``gumbel`` noise (b, s, codebooks,
-    entries) codes are samples, without it the likeliest. The count of steps is in ``state_dict``, and so in a
-    checkpoint. Raises ``ValueError`` for another number of bands, no frame, and masks that are not boolean (b, s).
+    entries) codes are samples, without it the likeliest. Checkpoints hold the count of ``steps``. Raises ``ValueError``
+    as :func:`~mmlearn.models.audio.inputs.real_frames` and :func:`~mmlearn.models.speech.context_network.hide` do.
     Source: section 2 and figure 1.
     """
 
@@ -101,15 +99,7 @@ class DeCoAR2(nn.Module):
         width = config.width
         self.projection = nn.Linear(config.mels, width)
         self.mask_embedding = nn.Parameter(torch.rand(width))
-        self.context = ContextNetwork(
-            width,
-            config.depth,
-            config.num_heads,
-            position_kernel=config.position_kernel,
-            position_groups=config.position_groups,
-            norm_first=config.norm_first,
-            dropout=config.dropout,
-        )
+        self.context = ContextNetwork(config)
         self.quantiser = ProductQuantiser(width, config.codebooks, config.entries, config.code_width)
         nn.init.normal_(self.quantiser.logits.weight, std=5 * width**-0.5)
         self.reconstruction = nn.Sequential(
@@ -118,15 +108,13 @@ class DeCoAR2(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     @property
-    def gumbel_temperature(self) -> float:
+    def gumbel_temperature(self) -> Float[Tensor, ""]:
         """τ of the straight-through choice now."""
-        start, least, factor = self.config.gumbel_temperature
-        return max(least, start * factor ** int(self.steps))
+        return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Draws:
-        """Hidden spans and Gumbel noise for clips with these real frames, by the seed and the step alone."""
-        config = self.config
-        generator = torch.Generator().manual_seed(random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32))
+        """Hidden spans and noise for clips with these real frames. They depend on the seed and the step alone."""
+        config, generator = self.config, generator_of_step(self.config.seed, self.steps)
         masked = mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
         noise = gumbel_noise((*mask.shape, config.codebooks, config.entries), generator=generator)
         return Draws(masked, noise.to(mask.device))
@@ -138,31 +126,26 @@ class DeCoAR2(nn.Module):
         masked: Bool[Tensor, "b s"] | None = None,
         gumbel: Float[Tensor, "b s groups entries"] | None = None,
     ) -> DeCoAR2Output:
-        real = self._checked(mel, mel_mask)
-        x = self.projection(mel.mT)
-        if masked is not None:
-            if masked.dtype != torch.bool or masked.shape != real.shape:
-                raise ValueError(
-                    f"masked is boolean (b, s) = {tuple(real.shape)}, True where a frame is hidden; got "
-                    f"{masked.dtype} {tuple(masked.shape)}."
-                )
-            x = torch.where(masked[..., None], self.mask_embedding.to(x), x)
-        tokens = self.context(x, real)
+        mask = real_frames(mel, mel_mask, self.config.mels)
+        tokens = self.context(hide(self.projection(mel.mT), masked, self.mask_embedding), mask)
         vectors, codes, probability = self.quantiser(tokens, gumbel, self.gumbel_temperature)
-        return DeCoAR2Output(tokens, real, self.reconstruction(vectors).mT, codes, probability)
+        return DeCoAR2Output(tokens, mask, self.reconstruction(vectors).mT, codes, probability)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``reconstruction`` of hidden frames, and ``diversity`` of the codes there.
 
-        ``masked`` and ``gumbel`` (see :class:`Draws`) may be in the batch; what is not is drawn for the step. Noise is
-        added in training only. Raises ``ValueError`` without ``mel`` or for an empty batch. Source: section 2.
+        ``masked`` and ``gumbel`` (see :class:`Draws`) may be in the batch; those that are missing are drawn for the
+        step. Noise is added in training only. Raises ``ValueError`` without ``mel`` or for an empty batch.
+        Source: section 2.
         """
         if "mel" not in batch:
             raise ValueError(
                 f"DeCoAR 2.0 learns from mel (b, mels, s); this batch has {', '.join(batch) or 'nothing'}."
             )
         mel = batch["mel"]
-        real = self._checked(mel, batch.get("mel_mask"))
+        if not len(mel):
+            raise ValueError("A batch holds at least one clip.")
+        real = real_frames(mel, batch.get("mel_mask"), self.config.mels)
         draws = Draws(*(batch.get(name, drawn) for name, drawn in self.draw(real)._asdict().items()))
         masked = draws.masked & real
         output = self(mel, real, masked, draws.gumbel if self.training else None)
@@ -172,25 +155,9 @@ class DeCoAR2(nn.Module):
             "diversity": self.config.diversity_weight * diversity,
         }
 
-    def _checked(self, mel: Tensor, mel_mask: Tensor | None) -> Bool[Tensor, "b s"]:
-        """Which frames are real."""
-        if not len(mel):
-            raise ValueError("A batch holds at least one clip.")
-        if not mel.shape[-1]:
-            raise ValueError("A log-mel has at least one frame; this one has none.")
-        if mel.shape[1] != self.config.mels:
-            raise ValueError(f"A spectrogram has {self.config.mels} bands here, not {mel.shape[1]}.")
-        real = torch.ones_like(mel[:, 0], dtype=torch.bool) if mel_mask is None else mel_mask
-        if real.dtype != torch.bool or real.shape != mel[:, 0].shape:
-            raise ValueError(
-                f"mel_mask is boolean (b, s) = {tuple(mel[:, 0].shape)}, True where a frame is real; got "
-                f"{real.dtype} {tuple(real.shape)}."
-            )
-        return real
-
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count the step, by which chance and the temperature go."""
+        """Count the step, which decides what is drawn and how the temperature falls."""
         self.steps += 1
 
 

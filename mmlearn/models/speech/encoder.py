@@ -1,4 +1,4 @@
-"""Speech from the waveform: strided convolutions, positions by convolution, a transformer, and what reads words off it.
+"""Speech from the waveform: strided convolutions, a context network, and the head that reads words off its frames.
 
 Waveforms are float32 (b, samples) at 16 kHz. Frames are written ``s``; with the published strides there are 50 a
 second, each of 25 ms. Source: Baevski et al. 2020 (wav2vec 2.0), sections 2 and 4.2; Hsu et al. 2021 (HuBERT).
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.config import Config
-from mmlearn.layers.padded import Padding, Transformer
+from mmlearn.models.audio.inputs import real_samples
+from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
 
 Count = TypeVar("Count", int, Tensor)
 
@@ -40,26 +40,15 @@ def window(kernels: Sequence[int], strides: Sequence[int]) -> int:
 def frame_mask(
     waveform_mask: Bool[Tensor, "b samples"], kernels: Sequence[int], strides: Sequence[int]
 ) -> Bool[Tensor, "b s"]:
-    """Which frames see real samples only, where ``waveform_mask`` says which samples are real: the first ones.
+    """Which frames are real: those that see real samples alone.
 
-    Raises ``ValueError`` for a mask that is not boolean or not True from the start without a gap, and for a clip
-    without a frame.
+    A clip whose real part is shorter than a window has no real frame. Raises ``ValueError`` for a mask that is shorter
+    than a window.
     """
-    if waveform_mask.dtype != torch.bool or waveform_mask.ndim != 2:
-        raise ValueError(
-            f"waveform_mask is boolean (b, samples), True where a sample is real; got {waveform_mask.dtype} "
-            f"{tuple(waveform_mask.shape)}."
-        )
-    samples = waveform_mask.sum(1)
-    if not torch.equal(waveform_mask, torch.arange(waveform_mask.shape[1], device=samples.device) < samples[:, None]):
-        raise ValueError("waveform_mask is True from the first sample of a clip to its last: pad clips at their end.")
-    frames = frame_count(samples, kernels, strides)
-    if not frames.all():
-        raise ValueError(
-            f"The shortest clip has {int(samples.min())} samples, and one frame needs {window(kernels, strides)}: "
-            "leave such clips out."
-        )
-    return torch.arange(frame_count(waveform_mask.shape[1], kernels, strides), device=frames.device) < frames[:, None]
+    seen = window(kernels, strides)
+    if waveform_mask.shape[1] < seen:
+        raise ValueError(f"A clip of {waveform_mask.shape[1]} samples is shorter than one window of {seen}.")
+    return waveform_mask.unfold(1, seen, math.prod(strides)).all(-1)
 
 
 def check_clips(batch: dict[str, Tensor]) -> tuple[Float[Tensor, "b samples"], Bool[Tensor, "b samples"] | None]:
@@ -74,43 +63,38 @@ def check_clips(batch: dict[str, Tensor]) -> tuple[Float[Tensor, "b samples"], B
 
 
 @dataclass(frozen=True)
-class SpeechEncoderConfig(Config):
+class SpeechEncoderConfig(ContextConfig):
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    norm_first: bool = False
+    dropout: float = 0.1
     channels: tuple[int, ...] = (512,) * 7
     kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
     strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     convolution_norm: str = "group"  # or "layer" or "clip": see FeatureEncoder
     convolution_bias: bool = False
-    position_kernel: int = 128  # frames
-    position_groups: int = 16
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None  # 4 · width
-    activation: str = "gelu"
-    norm_first: bool = False
-    norm_epsilon: float = 1e-5
-    dropout: float = 0.1
 
 
 TINY_SPEECH = SpeechEncoderConfig(
-    channels=(16, 24, 32, 48, 64, 64, 64),
-    convolution_norm="clip",
-    position_kernel=16,
-    position_groups=4,
     width=64,
     depth=3,
     num_heads=2,
     norm_first=True,
     dropout=0.0,
+    position_kernel=16,
+    position_groups=4,
+    channels=(16, 24, 32, 48, 64, 64, 64),
+    convolution_norm="clip",
 )
 LARGE_SPEECH = SpeechEncoderConfig(
-    convolution_norm="layer",
-    convolution_bias=True,
     width=1024,
     depth=24,
     num_heads=16,
     norm_first=True,
     dropout=0.0,
+    convolution_norm="layer",
+    convolution_bias=True,
 )
 
 
@@ -118,13 +102,13 @@ class FeatureEncoder(nn.Module):
     r"""Samples → frames, by convolutions without padding, each with GELU: (b, samples) → (b, s, channels).
 
     With the norm "group" the first convolution is normalised over time, each channel on its own: what is loud stays
-    loud within a clip, but how long a batch is padded changes what a frame is. "clip" is the same over the real samples
-    only, which ``waveform_mask`` tells, and so does not know how long a batch is padded. With "layer" each frame is
-    normalised over its channels after every convolution: it depends on no sample beyond its window, but loud and quiet
-    sound the same, and small networks learn later.
+    loud within a clip, but longer padding changes what a frame is. "clip" is the same over the real samples alone,
+    which ``waveform_mask`` tells, so the length of the padding does not matter. With "layer" each frame is normalised
+    over its channels after every convolution. It then depends on no sample beyond its window, but loud and quiet sound
+    the same, and small networks learn later.
 
-    Raises ``ValueError`` for another norm, for lists of different lengths, and for a waveform that is not float
-    (b, samples) or is shorter than one window.
+    Padding is heard as 0. Raises ``ValueError`` for another norm, for lists of different lengths, for a waveform that
+    is shorter than one window, and as :func:`~mmlearn.models.audio.inputs.real_samples` does.
     Source: Baevski et al. 2020 (wav2vec 2.0), sections 2 and 4.2, and official code for "group" and "layer".
     """
 
@@ -154,78 +138,35 @@ class FeatureEncoder(nn.Module):
     def forward(
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> Float[Tensor, "b s c"]:
-        if waveform.ndim != 2 or not waveform.is_floating_point():
-            raise ValueError(
-                f"Waveforms are float tensors of shape (b, samples); got {waveform.dtype} {tuple(waveform.shape)}."
-            )
-        least = window(self.kernels, self.strides)
-        if waveform.shape[1] < least:
-            raise ValueError(f"A clip of {waveform.shape[1]} samples is shorter than one window of {least}.")
-        if self.norm == "layer":
-            x = waveform[:, :, None]  # (b, n, channels)
-            for convolution, norm in zip(self.convolutions, self.norms):
-                x = F.gelu(norm(_convolve(x, convolution)))
-            return x
-        x = self.convolutions[0](waveform[:, None])  # (b, channels, n)
-        if self.norm == "clip" and waveform_mask is not None:
-            real = frame_mask(waveform_mask, self.kernels[:1], self.strides[:1])
-            x = F.gelu(_norm_over_clip(x, real, self.norms[0]))
-        else:
-            x = F.gelu(self.norms[0](x))
-        for convolution in self.convolutions[1:]:
-            x = F.gelu(convolution(x))
+        real = real_samples(waveform, waveform_mask)
+        seen = window(self.kernels, self.strides)
+        if waveform.shape[1] < seen:
+            raise ValueError(f"A clip of {waveform.shape[1]} samples is shorter than one window of {seen}.")
+        x = waveform.masked_fill(~real, 0)[:, None]  # (b, channels, n)
+        for i, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            if self.norm == "layer":
+                x = self.norms[i](x.mT).mT
+            elif i == 0 and self.norm == "clip":
+                x = norm_over_clip(x, frame_mask(real, self.kernels[:1], self.strides[:1]), self.norms[0])
+            elif i == 0:
+                x = self.norms[0](x)
+            x = F.gelu(x)
         return x.mT
 
 
-def _convolve(x: Float[Tensor, "b n c"], convolution: nn.Conv1d) -> Float[Tensor, "b s out"]:
-    """A convolution between channels that come last, as layer norm wants them."""
-    if x.device.type != "cpu":
-        return convolution(x.mT).mT
-    # On a CPU one product of all windows is twice as fast as a convolution between two transpositions.
-    windows = x.unfold(1, convolution.kernel_size[0], convolution.stride[0]).flatten(2)
-    return F.linear(windows, convolution.weight.flatten(1), convolution.bias)
-
-
-def _norm_over_clip(x: Float[Tensor, "b c n"], real: Bool[Tensor, "b n"], norm: nn.GroupNorm) -> Float[Tensor, "b c n"]:
+def norm_over_clip(x: Float[Tensor, "b c n"], real: Bool[Tensor, "b n"], norm: nn.GroupNorm) -> Float[Tensor, "b c n"]:
     """Each channel of each clip at mean 0 and variance 1 over what is real."""
-    share = (real / real.sum(1, keepdim=True))[..., None].to(x)  # (b, n, 1); products with it are means
+    share = (real / real.sum(1, keepdim=True).clamp(min=1))[..., None].to(x)  # (b, n, 1); products with it are means
     x = x - x @ share
     scale = norm.weight[:, None] * (x.square() @ share + norm.eps).rsqrt()
     return torch.addcmul(norm.bias[:, None], x, scale)
 
 
-class ConvolutionalPositions(nn.Module):
-    r"""Where a frame is, from its neighbours: a wide grouped convolution whose kernel has its length apart from it.
-
-    .. math:: \mathrm{GELU}(w * x + b), \quad
-       w_{\cdot\cdot i} = g_i \frac{v_{\cdot\cdot i}}{\lVert v_{\cdot\cdot i} \rVert}
-
-    for each place i of the kernel. To be added to x, (b, s, d). Padding must be 0.
-
-    Raises ``ValueError`` where ``width`` is no multiple of ``groups``.
-    Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Mohamed et al. 2019; Salimans & Kingma 2016, equation 2.
-    """
-
-    def __init__(self, width: int, kernel: int, groups: int):
-        super().__init__()
-        if width % groups:
-            raise ValueError(f"width {width} is no multiple of the {groups} groups of the positions.")
-        self.groups = groups
-        self.direction = nn.Parameter(torch.randn(width, width // groups, kernel) * (4 / (kernel * width)) ** 0.5)
-        self.length = nn.Parameter(self.direction.detach().norm(dim=(0, 1)))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
-        weight = self.direction * (self.length / self.direction.norm(dim=(0, 1)))
-        kernel = weight.shape[-1]
-        x = F.pad(x.mT, (kernel // 2, (kernel - 1) // 2))  # an even kernel looks one frame farther back than ahead
-        return F.gelu(F.conv1d(x, weight, self.bias, groups=self.groups)).mT
-
-
 class SpeechOutput(NamedTuple):
     """What :class:`SpeechEncoder` returns."""
 
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip; 0 where there is padding
+    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
     mask: Bool[Tensor, "b s"]  # which of them are real
     features: Float[Tensor, "b s c"]  # what was heard at each, normalised, before anything was hidden
 
@@ -236,48 +177,29 @@ class SpeechEncoder(nn.Module):
     .. math:: z = f(x), \quad c = g(\mathrm{mask}(z W) + \mathrm{pos})
 
     ``waveform_mask`` says which samples are real, ``masked`` (b, s) which frames are hidden: these show one learned
-    vector. With ``depth`` only so many blocks are computed, without the last norm. The blocks are post-norm after a
-    norm, or with ``norm_first`` pre-norm before one.
+    vector. With ``depth`` only that many blocks are computed, without the last norm.
 
-    Raises ``ValueError`` as :class:`FeatureEncoder` and :func:`frame_mask` do, and for a ``masked`` that is not boolean
-    (b, s).
+    Raises ``ValueError`` as :class:`FeatureEncoder` and :func:`~mmlearn.models.speech.context_network.hide` do.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and figure 1.
     """
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__()
         self.config = config
-        channels, width, epsilon = config.channels[-1], config.width, config.norm_epsilon
         self.feature_encoder = FeatureEncoder(
             config.channels, config.kernels, config.strides, config.convolution_norm, config.convolution_bias
         )
-        self.feature_norm = nn.LayerNorm(channels, eps=epsilon)
-        self.projection = nn.Linear(channels, width)
-        self.mask_embedding = nn.Parameter(torch.rand(width))
-        self.positions = ConvolutionalPositions(width, config.position_kernel, config.position_groups)
+        self.feature_norm = nn.LayerNorm(config.channels[-1], eps=config.norm_epsilon)
+        self.projection = nn.Linear(config.channels[-1], config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(width, eps=epsilon)
-        self.transformer = Transformer(
-            width,
-            config.depth,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation=config.activation,
-            norm_first=config.norm_first,
-            norm_epsilon=epsilon,
-            dropout=config.dropout,
-        )
+        self.mask_embedding = nn.Parameter(torch.rand(config.width))
+        self.context = ContextNetwork(config)
 
     def frame_mask(
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> Bool[Tensor, "b s"]:
         """Which frames of these clips are real: the shape in which spans are hidden and clusters are given."""
-        whole = torch.ones_like(waveform, dtype=torch.bool) if waveform_mask is None else waveform_mask
-        if whole.shape != waveform.shape:
-            raise ValueError(
-                f"waveform_mask has the shape of the waveform, {tuple(waveform.shape)}; got {tuple(whole.shape)}."
-            )
-        return frame_mask(whole, self.config.kernels, self.config.strides)
+        return frame_mask(real_samples(waveform, waveform_mask), self.config.kernels, self.config.strides)
 
     def forward(
         self,
@@ -286,31 +208,10 @@ class SpeechEncoder(nn.Module):
         masked: Bool[Tensor, "b s"] | None = None,
         depth: int | None = None,
     ) -> SpeechOutput:
-        if waveform_mask is None:
-            real, features = None, self.feature_encoder(waveform)
-        else:
-            real = self.frame_mask(waveform, waveform_mask)
-            features = self.feature_encoder(waveform.masked_fill(~waveform_mask, 0), waveform_mask)
-        features = self.feature_norm(features)
-        x = self.dropout(self.projection(features))
-        if masked is not None:
-            if masked.dtype != torch.bool or masked.shape != x.shape[:2]:
-                raise ValueError(
-                    f"masked is boolean (b, s) = {tuple(x.shape[:2])}, True where a frame is hidden; got "
-                    f"{masked.dtype} {tuple(masked.shape)}."
-                )
-            x = torch.where(masked[..., None], self.mask_embedding.to(x), x)
-        if real is not None:
-            x = x.masked_fill(~real[..., None], 0)  # the positions look at neighbours
-        x = x + self.positions(x)
-        padding = Padding(real)
-        x = padding.remove(x)
-        x = self.dropout(x if self.config.norm_first else self.norm(x))
-        for block in self.transformer.blocks[:depth]:
-            x = block(x, padding=padding)
-        x = padding.restore(self.norm(x) if self.config.norm_first and depth is None else x)
-        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if real is None else real
-        return SpeechOutput(x, mask, features)
+        features = self.feature_norm(self.feature_encoder(waveform, waveform_mask))
+        x = hide(self.dropout(self.projection(features)), masked, self.mask_embedding)
+        mask = self.frame_mask(waveform, waveform_mask)
+        return SpeechOutput(self.context(x, mask, depth), mask, features)
 
 
 class CTCHead(nn.Module):

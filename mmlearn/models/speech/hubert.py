@@ -3,18 +3,17 @@
 Paper: Hsu et al. 2021, "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction of Hidden Units".
 Official code: https://github.com/facebookresearch/fairseq (examples/hubert).
 
-Deviations: ``tiny`` is ours: few channels, normalised over what is real of a clip, pre-norm blocks, 50 clusters, and
-spans of 80 ms, for its clips are of a second. Blocks start scaled by width and depth, the official code's as BERT's.
-There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Two helps of the base recipe are
-left out: a penalty on the size of the features, and gradients of the convolutions that are a tenth. At least one span
-of a clip is hidden, in the official code two. k-means takes all frames at once, the official code's batches of them.
-One set of clusters is predicted, not an ensemble of several. When a text is learned, frames are hidden only where the
-batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, padding that is longer
-changes what is heard, as it does there.
+Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, pre-norm blocks, 50 clusters,
+and spans of 80 ms, because its clips last a second. Blocks start scaled by width and depth, the official code's as
+BERT's. There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Two parts of the base
+recipe are left out: a penalty on the size of the features, and the scaling of the gradients of the convolutions by a
+tenth. At least one span of a clip is hidden, in the official code two. k-means takes all frames at once, the official
+code takes batches of them. One set of clusters is predicted, not an ensemble of several. When a text is learned, frames
+are hidden only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
+is heard, as it does there.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from mmlearn.models.speech.encoder import (
     check_clips,
 )
 from mmlearn.objectives.clusters import cluster, nearest
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans, masked_cluster
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -73,14 +73,14 @@ class HuBERTOutput(NamedTuple):
 
 
 class HuBERT(nn.Module):
-    r"""A transformer hears what is not hidden, and compares each frame with a vector for every cluster.
+    r"""A transformer hears what is not hidden, and compares each frame with one vector for every cluster.
 
     .. math:: p(c \mid \tilde x, t) = \frac{\exp(\mathrm{sim}(A o_t, e_c) / \tau)}
        {\sum_{c'} \exp(\mathrm{sim}(A o_t, e_{c'}) / \tau)}
 
     ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. To learn texts, build a
-    model with ``vocab_size`` and load the ``speech`` of a pretrained one. The count of steps is in ``state_dict``, and
-    so in a checkpoint; the clusters come in the batch (:func:`targets`). Raises ``ValueError`` as the parts of
+    model with ``vocab_size`` and load the ``speech`` of a pretrained one. The clusters come in the batch
+    (:func:`targets`). Checkpoints hold the count of ``steps``. Raises ``ValueError`` as the parts of
     :mod:`mmlearn.models.speech.encoder` do.
     Source: sections II-A to II-D, equation 3 and figure 1.
     """
@@ -99,10 +99,8 @@ class HuBERT(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
-        """Which frames to hide of clips with these real frames, by the seed and the step alone."""
-        config = self.config
-        seed = random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32)
-        generator = torch.Generator().manual_seed(seed)
+        """Which frames to hide of clips with these real frames. It depends on the seed and the step alone."""
+        config, generator = self.config, generator_of_step(self.config.seed, self.steps)
         return mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
 
     def forward(
@@ -111,17 +109,17 @@ class HuBERT(nn.Module):
         waveform_mask: Bool[Tensor, "b samples"] | None = None,
         masked: Bool[Tensor, "b s"] | None = None,
     ) -> HuBERTOutput:
-        heard = self.speech(waveform, waveform_mask, masked)
+        tokens, mask, _ = self.speech(waveform, waveform_mask, masked)
         cluster_logits = None
         if self.projection is not None:
-            frames = F.normalize(self.projection(heard.tokens), dim=-1)
+            frames = F.normalize(self.projection(tokens), dim=-1)
             cluster_logits = frames @ F.normalize(self.cluster_embedding, dim=-1).T / self.config.temperature
-        logits = self.ctc_head(heard.tokens) if self.ctc_head is not None else None
-        return HuBERTOutput(heard.tokens, heard.mask, cluster_logits, logits)
+        logits = self.ctc_head(tokens) if self.ctc_head is not None else None
+        return HuBERTOutput(tokens, mask, cluster_logits, logits)
 
     @torch.no_grad()
     def hidden(self, waveform: Float[Tensor, "samples"], block: int) -> Float[Tensor, "s d"]:
-        """The frames of one clip after so many blocks, in evaluation mode: what the next iteration clusters.
+        """The frames of one clip after this number of blocks, in evaluation mode: what the next iteration clusters.
 
         The paper takes block 6 of 12 after the first iteration and 9 after the second. Raises ``ValueError`` for a
         block that does not exist.
@@ -138,8 +136,8 @@ class HuBERT(nn.Module):
         """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``cluster``.
 
         ``cluster`` (b, s) is the number of each frame, -100 in padding; see :func:`targets`. ``masked`` (b, s) may say
-        which frames to hide; else they are drawn for the step. Raises ``ValueError`` without a waveform, for an empty
-        batch, where nothing can be learned from it, and for clusters of another shape.
+        which frames to hide; otherwise they are drawn for the step. Raises ``ValueError`` without a waveform, for an
+        empty batch, where nothing can be learned from it, and for clusters of another shape.
         """
         waveform, waveform_mask = check_clips(batch)
         if self.ctc_head is not None and "tokens" in batch:
@@ -149,20 +147,19 @@ class HuBERT(nn.Module):
             raise ValueError(
                 "Nothing to learn: this HuBERT needs cluster in the batch and clusters, or tokens and vocab_size."
             )
-        real, number = self.speech.frame_mask(waveform, waveform_mask), batch["cluster"]
-        if number.shape != real.shape:
+        real, label = self.speech.frame_mask(waveform, waveform_mask), batch["cluster"]
+        if label.shape != real.shape:
             raise ValueError(
-                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(number.shape)}: make them of "
+                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(label.shape)}: make them of "
                 "the same clips."
             )
         masked = batch["masked"] if "masked" in batch else self.draw(real)
-        output = self(waveform, waveform_mask, masked)
-        number = number.masked_fill(~real, -100)
-        return {"cluster": masked_cluster(output.cluster_logits, number, masked, self.config.alpha)}
+        logits = self(waveform, waveform_mask, masked).cluster_logits
+        return {"cluster": masked_cluster(logits, label.masked_fill(~real, -100), masked, self.config.alpha)}
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count the step, by which chance goes."""
+        """Count the step, which decides what is drawn."""
         self.steps += 1
 
 
@@ -177,8 +174,8 @@ def targets(
     """A cluster number for each frame of each clip: by k-means on MFCC or, with a ``model``, on its frames.
 
     Clips are (samples,), each of its own length, and so are their numbers (s,). Cepstral coefficients fit the published
-    strides, and are scaled to variance 1 each, in the official code as they are. Raises ``ValueError`` for fewer frames
-    than clusters.
+    strides. Each is scaled to variance 1; the official code takes them as they are. Raises ``ValueError`` for fewer
+    frames than clusters.
     Source: sections II-A and IV-B.
     """
     frames = [mfcc(clip) if model is None else model.hidden(clip, block) for clip in clips]
@@ -189,15 +186,15 @@ def targets(
 
 
 def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many numbers of hidden frames are guessed. Chance: always the commonest."""
-    guess, number = [], []
+    """How many clusters of hidden frames are guessed. Chance: always the commonest."""
+    guess, label = [], []
     for batch in run.batches(samples):
         waveform, mask = batch["waveform"], batch["waveform_mask"]
         masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
         guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
-        number.append(batch["cluster"][masked])
-    guess, number = all_hidden(guess).cpu(), torch.cat(number).cpu()
-    return {"hidden numbers guessed": row((guess == number).float().mean(), most_common(number))}
+        label.append(batch["cluster"][masked])
+    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
+    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
 
 
 RECIPE = Recipe(

@@ -25,8 +25,18 @@ def gumbel_noise(shape: tuple[int, ...], *, generator: torch.Generator) -> Float
     return -torch.empty(shape, device=generator.device).exponential_(generator=generator).log()
 
 
+def annealed(schedule: tuple[float, float, float], steps: Int[Tensor, ""]) -> Float[Tensor, ""]:
+    r"""A temperature that falls from step to step: :math:`\tau = \max(\tau_\mathrm{least}, \tau_0\, r^\mathrm{steps})`.
+
+    ``schedule`` is its start, the least that it becomes, and the factor r. Source: Baevski et al. 2020 (wav2vec 2.0),
+    section 4.2.
+    """
+    start, least, factor = schedule
+    return (start * factor ** steps.double()).clamp(min=least)  # doubles, because there are many steps
+
+
 def straight_through(
-    logits: Float[Tensor, "*n v"], noise: Float[Tensor, "*n v"], temperature: float
+    logits: Float[Tensor, "*n v"], noise: Float[Tensor, "*n v"], temperature: float | Float[Tensor, ""]
 ) -> Float[Tensor, "*n v"]:
     r"""One choice among v: exactly one-hot going forward, and with the gradient of a softmax going back.
 
@@ -45,7 +55,7 @@ class ProductQuantiser(nn.Module):
     .. math:: l = W z + b \in \mathbb{R}^{G \times V}, \quad q = [e_{1, v_1};\, \dots;\, e_{G, v_G}]
 
     With ``noise`` (…, G, V) from :func:`gumbel_noise` the choice is a sample, and its gradient is that of a softmax of
-    temperature τ. Without, it is the argmax and has no gradient.
+    temperature τ. Without noise the choice is the argmax and has no gradient.
 
     Raises ``ValueError`` where ``width`` is no multiple of the codebooks.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2, quantization module; Jegou et al. 2011 for the product.
@@ -65,7 +75,7 @@ class ProductQuantiser(nn.Module):
         self,
         x: Float[Tensor, "*n input"],
         noise: Float[Tensor, "*n groups entries"] | None = None,
-        temperature: float = 1.0,
+        temperature: float | Float[Tensor, ""] = 1.0,
     ) -> Quantised:
         logits = rearrange(self.logits(x), "... (g v) -> ... g v", g=self.groups)
         if noise is None:

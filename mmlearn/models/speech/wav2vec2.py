@@ -3,21 +3,20 @@
 Paper: Baevski et al. 2020, "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations".
 Official code: https://github.com/facebookresearch/fairseq (examples/wav2vec).
 
-Deviations: ``tiny`` is ours: few channels, normalised over what is real of a clip, pre-norm blocks, codebooks of 32,
-noise whose temperature falls faster, and spans of 80 ms, for its clips are of a second. Blocks start scaled by width
-and depth, the official code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two layers
-of an MLP. Two helps of the base recipe are left out: a penalty on the size of the features, and gradients of the
-convolutions that are a tenth. At least one span of a clip is hidden, in the official code two. A distractor is the
-target where its codes are; the official code compares vectors, which rounding may tell apart. Losses are means over
-hidden frames, in Transformers sums. In evaluation diversity is that of the codes in use, as in Transformers; the
-official code has that of their probabilities. When a text is learned, frames are hidden only where the batch says so,
-and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, padding that is longer
-changes what is heard, as it does there.
+Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, pre-norm blocks, codebooks of
+32, noise whose temperature falls faster, and spans of 80 ms, because its clips last a second. Blocks start scaled by
+width and depth, the official code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two
+layers of an MLP. Two parts of the base recipe are left out: a penalty on the size of the features, and the scaling of
+the gradients of the convolutions by a tenth. At least one span of a clip is hidden, in the official code two. A
+distractor counts as the target where its codes are the same; the official code compares vectors, which rounding may
+tell apart. Losses are means over hidden frames, in Transformers sums. In evaluation diversity is that of the codes in
+use, as in Transformers; the official code has that of their probabilities. When a text is learned, frames are hidden
+only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
+is heard, as it does there.
 """
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,7 +37,8 @@ from mmlearn.models.speech.encoder import (
     SpeechEncoderConfig,
     check_clips,
 )
-from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise
+from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import (
     code_diversity,
     code_perplexity,
@@ -58,7 +58,7 @@ class Wav2Vec2Config(Config):
     embedding_width: int = 256  # where context and codes are compared
     distractors: int = 100
     temperature: float = 0.1  # of the contrast, κ
-    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, at least, factor of a step
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, the least, factor of a step
     diversity_weight: float = 0.1  # α
     mask_probability: float = 0.065  # the share of frames that begin a span
     mask_length: int = 10  # frames
@@ -106,14 +106,14 @@ class Draws(NamedTuple):
 
 
 class Wav2Vec2(nn.Module):
-    r"""A transformer hears what is not hidden; a quantiser hears everything, and gives what to look for.
+    r"""A transformer hears what is not hidden. A quantiser hears everything, and gives what the transformer looks for.
 
     .. math:: z = f(x), \quad q = \mathrm{quantise}(z) W_q, \quad c = g(\mathrm{mask}(z)) W_c
 
     ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. With ``gumbel`` noise
     (b, s, codebooks, entries) codes are samples, without it the likeliest. To learn texts, build a model with
-    ``vocab_size`` and load the ``speech`` of a pretrained one. The count of steps is in ``state_dict``, and so in a
-    checkpoint. Raises ``ValueError`` as the parts of :mod:`mmlearn.models.speech.encoder` do.
+    ``vocab_size`` and load the ``speech`` of a pretrained one. Checkpoints hold the count of ``steps``. Raises
+    ``ValueError`` as the parts of :mod:`mmlearn.models.speech.encoder` do.
     Source: sections 2 and 3 and figure 1.
     """
 
@@ -134,24 +134,19 @@ class Wav2Vec2(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     @property
-    def gumbel_temperature(self) -> float:
+    def gumbel_temperature(self) -> Float[Tensor, ""]:
         """τ of the straight-through choice now. Source: section 4.2."""
-        start, least, factor = self.config.gumbel_temperature
-        return max(least, start * factor ** int(self.steps))
+        return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, real: Bool[Tensor, "b s"], masked: Bool[Tensor, "b s"] | None = None) -> Draws:
-        """Spans, distractors and noise for clips with these real frames, by the seed and the step alone.
+        """Spans, distractors and noise for clips with these real frames. They depend on the seed and the step alone.
 
         Spans may be given as ``masked``.
         """
         config = self.config
-        seed = random.Random(f"{config.seed} {int(self.steps)}").getrandbits(32)
-        generator = torch.Generator().manual_seed(seed)
-        if masked is None:
-            masked = mask_spans(
-                real, probability=config.mask_probability, length=config.mask_length, generator=generator
-            )
-        masked = masked & real
+        generator = generator_of_step(config.seed, self.steps)
+        spans = dict(probability=config.mask_probability, length=config.mask_length)
+        masked = real & (mask_spans(real, generator=generator, **spans) if masked is None else masked)
         distractor = sample_distractors(masked, config.distractors, generator=generator)
         noise = gumbel_noise((*real.shape, config.codebooks, config.entries), generator=generator)
         return Draws(masked, distractor, noise.to(real.device))
@@ -163,21 +158,20 @@ class Wav2Vec2(nn.Module):
         masked: Bool[Tensor, "b s"] | None = None,
         gumbel: Float[Tensor, "b s groups entries"] | None = None,
     ) -> Wav2Vec2Output:
-        heard = self.speech(waveform, waveform_mask, masked)
+        tokens, mask, features = self.speech(waveform, waveform_mask, masked)
         context = target = codes = probability = None
         if self.quantiser is not None:
-            quantised = self.quantiser(heard.features, gumbel, self.gumbel_temperature)
-            context = self.context_projection(heard.tokens)
-            target, codes, probability = self.target_projection(quantised.vectors), *quantised[1:]
-        logits = self.ctc_head(heard.tokens) if self.ctc_head is not None else None
-        return Wav2Vec2Output(heard.tokens, heard.mask, context, target, codes, probability, logits)
+            vectors, codes, probability = self.quantiser(features, gumbel, self.gumbel_temperature)
+            context, target = self.context_projection(tokens), self.target_projection(vectors)
+        logits = self.ctc_head(tokens) if self.ctc_head is not None else None
+        return Wav2Vec2Output(tokens, mask, context, target, codes, probability, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``contrastive`` and ``diversity``.
 
-        ``masked``, ``distractor`` and ``gumbel`` (see :class:`Draws`) may be in the batch; what is not is drawn for the
-        step. Noise is added in training only. Raises ``ValueError`` without a waveform, for an empty batch, and where
-        nothing can be learned from it.
+        ``masked``, ``distractor`` and ``gumbel`` (see :class:`Draws`) may be in the batch; those that are missing are
+        drawn for the step. Noise is added in training only. Raises ``ValueError`` without a waveform, for an empty
+        batch, and where nothing can be learned from it.
         """
         waveform, waveform_mask = check_clips(batch)
         if self.ctc_head is not None and "tokens" in batch:
@@ -197,12 +191,12 @@ class Wav2Vec2(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count the step, by which chance and the temperature go."""
+        """Count the step, which decides what is drawn and how the temperature falls."""
         self.steps += 1
 
 
 def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How often a hidden frame is found among others of its clip, and how many codes are in use."""
+    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
     right, chance, used = [], [], []
     for batch in run.batches(samples):
         waveform, mask = batch["waveform"], batch["waveform_mask"]

@@ -1,4 +1,4 @@
-"""Fewer tokens: a random part of them, enough to learn from at a fraction of the cost; or one that stands for all."""
+"""Fewer tokens: a random part of them, which costs less and is enough to learn from, or one that stands for all."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class KeptTokens(NamedTuple):
-    """What is left of a sequence: the tokens, which of them are real, and where each of them stood."""
+    """What is left of a sequence: tokens, which of them are real, and where each of them stood."""
 
     tokens: Float[Tensor, "b k d"]
     mask: Bool[Tensor, "b k"]
@@ -23,8 +23,8 @@ def drop_tokens(
 
     .. math:: k_i = \lceil (1 - r)\, n_i \rceil, \quad k = \lceil (1 - r)\, n \rceil
 
-    Every row gives up the same share of what is real in it: k_i of its n_i real tokens are kept, and k - k_i tokens of
-    padding follow. Give positions to tokens beforehand. ``rate`` 0 gives back what came and draws nothing. Raises
+    Every row gives up the same share of its real tokens: k_i of n_i are kept, and k - k_i tokens of padding follow.
+    Tokens need their positions beforehand. With ``rate`` 0 all tokens are returned and nothing is drawn. Raises
     ``ValueError`` for a rate that is not at least 0 and below 1. Source: Akbari et al. 2021 (VATT), section 3.1.1.
     """
     if not 0 <= rate < 1:
@@ -35,8 +35,9 @@ def drop_tokens(
         return KeptTokens(x, mask, torch.arange(n, device=x.device).expand(b, n))
     keep = 1 - rate
     chance = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
-    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : _share(n, keep)]  # real ones first, in random order
-    real = torch.tensor([_share(count, keep) for count in range(n + 1)], device=x.device)[mask.sum(1)]
+    shares = torch.tensor([math.ceil(count * keep - 1e-9) for count in range(n + 1)])  # 10 · 0.3 is a little over 3
+    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : int(shares[n])]  # real ones first, in random order
+    real = shares.to(x.device)[mask.sum(1)]
     kept = torch.arange(drawn.shape[1], device=x.device) < real[:, None]
     position, order = drawn.masked_fill(~kept, n).sort(1)  # what is not kept goes last
     position = torch.where(position == n, drawn.gather(1, order), position)
@@ -48,7 +49,3 @@ def maximum(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) 
     if mask is None:
         return x.amax(1)
     return x.masked_fill(~mask[..., None], -torch.inf).amax(1).masked_fill(~mask.any(1, keepdim=True), 0)
-
-
-def _share(count: int, keep: float) -> int:
-    return math.ceil(count * keep - 1e-9)  # 10 · (1 - 0.7) is a little more than 3 in floating point

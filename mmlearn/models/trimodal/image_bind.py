@@ -1,13 +1,14 @@
-r"""ImageBind: every modality learns to agree with pictures, and so with every other, without having met it.
+r"""ImageBind: every modality learns to agree with pictures, and so with every other one, without having met it.
 
 Paper: Girdhar et al. 2023, "ImageBind: One Embedding Space To Bind Them All", CVPR.
-Official code: https://github.com/facebookresearch/ImageBind (the model; how it was trained is in the paper only).
+Official code: https://github.com/facebookresearch/ImageBind (the model; only the paper says how it was trained).
 
-Deviations: built in are encoders of pictures, texts and log-mel; video, depth, heat and motion come in as ``encoders``.
-``tiny`` is ours: its towers are read by the maximum over real tokens, and all learn. Every pair learns its temperature;
-the paper keeps some of them fixed. The loss is the mean of both directions, where the paper has their sum. A patch of
-sound has one learned embedding for its band and one for its time, where the paper has one for each patch. Texts that
-are equal in a batch (``caption_id``) are no negatives of each other's pictures, and a row need not have every modality.
+Deviations: encoders of pictures, texts and log-mels are built in; those of video, depth, heat and motion are given as
+``encoders``. ``tiny`` is ours: its towers are read by the maximum over real tokens, and all of them learn. Every pair
+learns its temperature; the paper keeps some of them fixed. The loss is the mean of both directions, where the paper has
+their sum. A patch of sound has one learned embedding for its band and one for its time, where the paper has one for
+each patch. Texts that are equal in a batch (``caption_id``) are no negatives of each other's pictures, and a row need
+not have every modality.
 """
 
 import math
@@ -25,40 +26,28 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
 from mmlearn.models.trimodal.drop_token import maximum
 from mmlearn.names import choices
-from mmlearn.objectives import binding_loss, gather, same_caption
+from mmlearn.objectives import binding_loss, gather, gathered_positives
 from mmlearn.recipes import Objective, Recipe, ln_batch
 
-# What a batch holds of a modality, its values and what of them is real, where this is not called by its own name.
-INPUTS = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
+# The entries of a batch that hold a modality and its mask, where they do not have the modality's own name.
+ENTRIES = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
 
 
 @dataclass(frozen=True)
 class ImageBindConfig(Config):
-    image: ImageEncoderConfig = ImageEncoderConfig(
-        patch_size=14, width=1280, depth=32, num_heads=16, embedding_norm=True
-    )
-    text: TextEncoderConfig = TextEncoderConfig(width=1024, depth=24, num_heads=16)
+    image: ImageEncoderConfig = ImageEncoderConfig(1280, 32, 16, patch_size=14, embedding_norm=True)
+    text: TextEncoderConfig = TextEncoderConfig(1024, 24, 16)
     audio: AudioEncoderConfig = AudioEncoderConfig()
     embedding_width: int = 1024
-    pooling: str = "class"  # a tower is its class token, a text its last one, or the "max" over the real ones
+    pooling: str = "class"  # a tower is read at its class token, a text at its last one, or by the "max" over real ones
     temperature: float = 0.07  # at the start; each pair learns its own
     frozen: tuple[str, ...] = ("image", "text")  # encoders that do not learn
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(
-                image_size=64, patch_size=16, width=64, depth=2, num_heads=4, class_token=False, embedding_norm=True
-            ),
-            text=TextEncoderConfig(vocab_size=512, max_length=32, width=64, depth=1, num_heads=4, causal=False),
-            audio=AudioEncoderConfig(
-                mels=64,
-                max_frames=208,
-                stride=(16, 16),
-                width=64,
-                depth=2,
-                num_heads=4,
-                class_token=False,
-            ),
+            image=ImageEncoderConfig(64, 2, 4, image_size=64, patch_size=16, class_token=False, embedding_norm=True),
+            text=TextEncoderConfig(64, 1, 4, vocab_size=512, max_length=32, causal=False),
+            audio=AudioEncoderConfig(64, 2, 4, mels=64, frames=208, stride=(16, 16), class_token=False),
             embedding_width=128,
             pooling="max",
             frozen=(),
@@ -68,13 +57,16 @@ class ImageBindConfig(Config):
 
 
 class ImageBindOutput(NamedTuple):
-    image_embedding: Float[Tensor, "b d"]  # unit length, as are the others
+    """All embeddings have unit length; None stands for a modality that was not given."""
+
+    image_embedding: Float[Tensor, "b d"]
     text_embedding: Float[Tensor, "b d"] | None
     audio_embedding: Float[Tensor, "b d"] | None
+    own_embeddings: dict[str, Float[Tensor, "b d"]]  # of the modalities for which encoders were given
 
 
 class Tower(nn.Module):
-    """An encoder, what is read of its tokens, and a projection. Source: section 3.2."""
+    """An encoder, the way in which its tokens are read, and a projection. Source: section 3.2."""
 
     def __init__(self, encoder: nn.Module, width: int, config: ImageBindConfig):
         super().__init__()
@@ -83,25 +75,23 @@ class Tower(nn.Module):
         self.projection = nn.Linear(width, config.embedding_width, bias=False)
         nn.init.normal_(self.projection.weight, std=width**-0.5)
 
-    def _read(self, x: Tensor, mask: Tensor | None, place: Tensor | None = None) -> Float[Tensor, "b d"]:
-        """The token at ``place``, by default the first; or the maximum over those that are real."""
-        if self.pooling == "max":
-            return self.projection(maximum(x, mask))
-        return self.projection(x[:, 0] if place is None else select_tokens(x, place))
+    def pool(self, x: Tensor, mask: Tensor | None, position: int | Tensor = 0) -> Float[Tensor, "b d"]:
+        """The projected token at this position, or the maximum over those that are real."""
+        return self.projection(maximum(x, mask) if self.pooling == "max" else select_tokens(x, position))
 
 
 class ImageTower(Tower):
     """Pictures → (b, embedding_width)."""
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        return self._read(self.encoder(image), None)
+        return self.pool(self.encoder(image), None)
 
 
 class TextTower(Tower):
-    """Tokens → (b, embedding_width). Where a text is read at its end, that is its highest token, as in CLIP."""
+    """Tokens → (b, embedding_width). The end of a text is its highest token, as in CLIP."""
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        return self._read(self.encoder(tokens, mask), mask, tokens.argmax(-1))
+        return self.pool(self.encoder(tokens, mask), mask, tokens.argmax(-1))
 
 
 class AudioTower(Tower):
@@ -110,11 +100,11 @@ class AudioTower(Tower):
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b d"]:
-        return self._read(*self.encoder(mel, mel_mask))
+        return self.pool(*self.encoder(mel, mel_mask))
 
 
 def build_encoders(config: ImageBindConfig) -> dict[str, nn.Module]:
-    """The towers of pictures, texts and sounds as the configuration has them.
+    """The towers of pictures, texts and sounds that a configuration describes.
 
     Raises ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
     """
@@ -129,12 +119,12 @@ def build_encoders(config: ImageBindConfig) -> dict[str, nn.Module]:
 
 
 class ImageBind(nn.Module):
-    """One encoder a modality, all into one space, where only pictures are ever compared with anything in training.
+    """One encoder for each modality, all into one space. In training, every modality is compared with pictures alone.
 
-    ``encoders`` are modules by name; without them, those of the configuration (:func:`build_encoders`). An encoder maps
-    what it reads, and its mask where there is one, to (b, embedding_width). Those named in ``frozen`` never learn, nor
-    do they leave evaluation mode. Raises ``ValueError`` without an encoder of images, or one to bind to it.
-    Source: section 3 and figure 2.
+    ``encoders`` are modules by the name of their modality; without them, those of the configuration are built
+    (:func:`build_encoders`). An encoder maps what it reads, and its mask where there is one, to (b, embedding_width).
+    Encoders in ``frozen`` never learn, and stay in evaluation mode. Raises ``ValueError`` without an encoder of images,
+    or without another one to bind to it. Source: section 3 and figure 2.
     """
 
     def __init__(self, config: ImageBindConfig, encoders: dict[str, nn.Module] | None = None):
@@ -158,7 +148,7 @@ class ImageBind(nn.Module):
         return self
 
     def encode(self, modality: str, *inputs: Tensor | None) -> Float[Tensor, "b d"]:
-        """Unit vectors of a modality, from what its encoder reads. ``ValueError`` for one that is not here."""
+        """Unit vectors of a modality, from what its encoder reads. ``ValueError`` for one without an encoder."""
         if modality not in self.encoders:
             raise ValueError(f"There is no encoder for {modality!r}; {choices(modality, self.encoders)}.")
         return F.normalize(self.encoders[modality](*(x for x in inputs if x is not None)), dim=-1)
@@ -181,41 +171,45 @@ class ImageBind(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         mel: Float[Tensor, "b mels s"] | None = None,
         mel_mask: Bool[Tensor, "b s"] | None = None,
+        **own: Tensor,
     ) -> ImageBindOutput:
+        """``own`` are modalities with encoders of one's own, by their names, such as ``depth`` and ``depth_mask``."""
         text = None if tokens is None else self.encode_text(tokens, mask)
-        return ImageBindOutput(
-            self.encode_image(image), text, None if mel is None else self.encode_audio(mel, mel_mask)
-        )
+        audio = None if mel is None else self.encode_audio(mel, mel_mask)
+        others = {name: self.encode(name, own[name], own.get(f"{name}_mask")) for name in self.others if name in own}
+        return ImageBindOutput(self.encode_image(image), text, audio, others)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""InfoNCE of pictures with each other modality in the batch: ``image_text``, ``image_audio`` and so on.
 
         .. math:: \ell = \sum_M \ell_{I, M}, \quad \ell_{I, M} = \mathrm{InfoNCE}(q, k), \quad q = f(I), \; k = g(M)
 
-        A text is ``tokens`` and ``mask``, a sound ``mel`` and ``mel_mask``, any other modality goes by its own name. A
-        row whose mask says that nothing is real lacks that modality and has no part in its loss, which is 0 where all
-        lack it. Two modalities are compared only through pictures, and not where both encoders are frozen. Raises
-        ``ValueError`` where that leaves nothing to learn, or for an empty batch. Source: equation 1.
+        A text is ``tokens`` and ``mask``, a sound ``mel`` and ``mel_mask``; any other modality has its own name. A row
+        whose mask says that nothing is real lacks that modality and has no part in its loss, which is 0 where all rows
+        lack it. There is no loss where both encoders are frozen. Raises ``ValueError`` where nothing is left to learn,
+        and for an empty batch. Source: equation 1.
         """
         frozen = self.config.frozen if "image" in self.config.frozen else ()
-        names = [name for name in self.others if _inputs(name)[0] in batch and name not in frozen]
+        learned = [name for name in self.others if name not in frozen]
+        names = [name for name in learned if _entries(name)[0] in batch]
         if "image" not in batch or not names:
-            needed = " or ".join(_inputs(name)[0] for name in self.others if name not in frozen)
+            needed = " or ".join(_entries(name)[0] for name in learned)
             raise ValueError(f"Nothing to learn: this ImageBind needs image in the batch, and {needed or 'to thaw'}.")
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture and what belongs to it.")
-        image = gather(self.encode("image", batch["image"]))
-        return {f"image_{name}": self._bind(name, image, batch) for name in names}
-
-    def _bind(self, name: str, image: Tensor, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Over the rows of all processes that have this modality."""
-        x, mask = (batch.get(key) for key in _inputs(name))
-        other = gather(self.encode(name, x, mask))
-        if len(other) != len(image):
-            raise ValueError(f"Each picture has its {name}; got {len(image)} images and {len(other)} of {name}.")
-        present = torch.ones_like(other[:, 0], dtype=torch.bool) if mask is None else gather(mask.flatten(1).any(1))
-        positives = same_caption(gather(batch["caption_id"])) if "caption_id" in batch else None
-        return binding_loss(image, other, self.logit_scales[name].exp(), present, positives)
+        entries = [entry for name in names for entry in _entries(name) if entry in batch]
+        output = self(batch["image"], **{entry: batch[entry] for entry in entries})
+        image, positives = gather(output.image_embedding), gathered_positives(batch.get("caption_id"))
+        others = {"text": output.text_embedding, "audio": output.audio_embedding} | output.own_embeddings
+        losses = {}
+        for name in names:
+            other, scale = gather(others[name]), self.logit_scales[name].exp()
+            if len(other) != len(image):
+                raise ValueError(f"Each picture has its {name}; got {len(image)} images and {len(other)} of {name}.")
+            mask = batch.get(_entries(name)[1])
+            present = torch.ones_like(other[:, 0], dtype=torch.bool) if mask is None else gather(mask.flatten(1).any(1))
+            losses[f"image_{name}"] = binding_loss(image, other, scale, present, positives)
+        return losses
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -224,8 +218,8 @@ class ImageBind(nn.Module):
             scale.clamp_(max=math.log(100))
 
 
-def _inputs(modality: str) -> tuple[str, str]:
-    return INPUTS.get(modality, (modality, f"{modality}_mask"))
+def _entries(modality: str) -> tuple[str, str]:
+    return ENTRIES.get(modality, (modality, f"{modality}_mask"))
 
 
 RECIPE = Recipe(

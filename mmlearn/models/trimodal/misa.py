@@ -1,11 +1,11 @@
-r"""MISA: what words, voice and face have in common goes to one space, what each of them adds to a space of its own.
+r"""MISA: what words, voice and face have in common goes to one space, and what each of them adds to a space of its own.
 
 Paper: Hazarika et al. 2020, "MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis",
 ACM Multimedia. Official code: https://github.com/declare-lab/MISA.
 
 Deviations: ``tiny`` is ours. Words are looked up in a table that learns and read by an LSTM, as sound and video are;
-the paper reads them by BERT as well. The similarity loss is the CMD; the official code can also train a discriminator.
-The difference loss divides by the square of the width, as the code does and the paper does not; its gradient also goes
+the paper also reads them by BERT. The similarity loss is the CMD; the official code can also train a discriminator. The
+difference loss divides by the square of the width, as the code does and the paper does not. Its gradient also goes
 through the length of each row, which the code leaves out. Scores are learned by their squared distance, classes by
 cross-entropy.
 """
@@ -18,29 +18,32 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config
-from mmlearn.layers.padded import Transformer
+from mmlearn.layers import Transformer, TransformerConfig, select_tokens
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
-class MISAConfig(Config):
+class MISAConfig(TransformerConfig):
+    """The settings of the transformer are those of the fusion."""
+
+    width: int = 128
+    depth: int = 1
+    num_heads: int = 2
+    mlp_width: int | None = 2048
+    activation: str = "relu"
+    norm_first: bool = False
+    dropout: float = 0.1
     vocab_size: int = 20_000
-    text_width: int = 300  # features of a word, an audio frame and a video frame
+    text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74
     video_width: int = 47
-    audio_pool: int = 1  # frames of sound that are read as one, by their mean
-    lstm_width: int | None = None  # of each direction; None: as many as the features, as in the official code
-    width: int = 128
-    num_heads: int = 2
-    mlp_width: int = 2048
-    dropout: float = 0.1  # of the fusion
+    audio_pool: int = 1  # frames of sound whose mean is read as one
+    lstm_width: int | None = None  # of each direction; None: that of the features, as in the official code
     outputs: int = 1  # classes, or 1: a score
     similarity_weight: float = 1.0  # α
     difference_weight: float = 0.3  # β
@@ -65,7 +68,7 @@ class MISAConfig(Config):
 
 
 class MISAOutput(NamedTuple):
-    """Three of each: text, audio, video."""
+    """Three of each, in the order of text, audio, video."""
 
     logits: Float[Tensor, "b outputs"]
     utterance: Float[Tensor, "b 3 d"]  # u
@@ -74,47 +77,63 @@ class MISAOutput(NamedTuple):
     reconstruction: Float[Tensor, "b 3 d"]  # û
 
 
+class LSTMBothWays(nn.Module):
+    """An LSTM that reads each sequence from its first element to its last, and one that reads it backwards.
+
+    The first ``length`` elements of each row are real. Returns the states of both, (b, n, 2 d), and the two with which
+    they end, (b, 2 d).
+    """
+
+    def __init__(self, features: int, width: int):
+        super().__init__()
+        self.there = nn.LSTM(features, width, batch_first=True)
+        self.back = nn.LSTM(features, width, batch_first=True)
+
+    def forward(
+        self, x: Float[Tensor, "b n features"], length: Int[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b n double"], Float[Tensor, "b double"]]:
+        last = length - 1
+        # Turns the real part of a row round, and done twice gives the row again.
+        turned = (last[:, None] - torch.arange(x.shape[1], device=x.device)) % x.shape[1]
+        there, back = self.there(x)[0], self.back(select_tokens(x, turned))[0]
+        ends = torch.cat([select_tokens(there, last), select_tokens(back, last)], dim=-1)
+        return torch.cat([there, select_tokens(back, turned)], dim=-1), ends
+
+
 class UtteranceEncoder(nn.Module):
-    r"""Two LSTMs, one on top of the other, each reading both ways; what they end with becomes one vector.
+    r"""Two layers of LSTMs, each reading both ways. What they end with becomes one vector.
 
     .. math:: u_m = \mathrm{LN}\big(\mathrm{ReLU}(W_m\, \mathrm{sLSTM}(U_m) + b_m)\big)
 
-    A sequence without a real element reads as a single zero. Raises ``ValueError`` where a real element comes after
-    padding. Source: section 3.3.1; the norm between both is the official code's.
+    Elements that are not real are passed over; a sequence without a real element reads as a single zero.
+    Source: section 3.3.1; the norm between both layers is the official code's.
     """
 
     def __init__(self, features: int, lstm_width: int, width: int):
         super().__init__()
-        self.first = nn.LSTM(features, lstm_width, batch_first=True, bidirectional=True)
+        self.first = LSTMBothWays(features, lstm_width)
         self.norm = nn.LayerNorm(2 * lstm_width)
-        self.second = nn.LSTM(2 * lstm_width, lstm_width, batch_first=True, bidirectional=True)
+        self.second = LSTMBothWays(2 * lstm_width, lstm_width)
         self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
 
     def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        if (mask[:, 1:] & ~mask[:, :-1]).any():
-            raise ValueError(
-                "An LSTM reads from the start: a mask is True up to where padding begins, False from there."
-            )
-        length = mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(x, length, batch_first=True, enforce_sorted=False)
-        states, (first, _) = self.first(packed)
-        states, _ = pad_packed_sequence(states, batch_first=True)
-        packed = pack_padded_sequence(self.norm(states), length, batch_first=True, enforce_sorted=False)
-        _, (second, _) = self.second(packed)
-        ends = torch.cat([*first, *second], dim=-1)  # of both, each forward and backward
-        return self.projection(ends)
+        x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True))  # the real elements come first
+        length = mask.sum(1).clamp(min=1)
+        states, first = self.first(x, length)
+        _, second = self.second(self.norm(states), length)
+        return self.projection(torch.cat([first, second], dim=-1))
 
 
 class MISA(nn.Module):
-    r"""One vector for each modality, of each what is shared and what is private, and a transformer over all six.
+    r"""One vector for each modality, divided into a shared and a private part, and a transformer over all six parts.
 
     .. math:: h_m^c = E_c(u_m), \; h_m^p = E_{p,m}(u_m), \quad \hat u_m = D(h_m^c + h_m^p), \quad
        \hat y = G\big(\mathrm{Transformer}([h_l^c, h_a^c, h_v^c, h_l^p, h_a^p, h_v^p])\big)
 
     Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
-    the list of its ``video_width`` numbers. Masks are True where an element is real, and padding comes last.
+    the list of its ``video_width`` numbers. Masks are True where an element is real.
 
-    Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` and :class:`UtteranceEncoder` do.
+    Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` does.
     Source: section 3 and figure 2.
     """
 
@@ -127,21 +146,13 @@ class MISA(nn.Module):
         self.utterance = nn.ModuleDict(
             {name: UtteranceEncoder(size, config.lstm_width or size, width) for name, size in widths.items()}
         )
-        # A sigmoid, for the CMD of what is shared needs bounds.
+        # A sigmoid, because the CMD of what is shared needs bounds.
         self.shared = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
         self.private = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(width, width), nn.Sigmoid()) for name in MODALITIES}
         )
         self.decoders = nn.ModuleDict({name: nn.Linear(width, width) for name in MODALITIES})
-        self.fusion = Transformer(
-            width,
-            1,
-            config.num_heads,
-            mlp_width=config.mlp_width,
-            activation="relu",
-            norm_first=False,
-            dropout=config.dropout,
-        )
+        self.fusion = Transformer(config)
         self.prediction = nn.Sequential(
             nn.Linear(6 * width, 3 * width), nn.Dropout(config.dropout), nn.ReLU(), nn.Linear(3 * width, config.outputs)
         )
@@ -172,8 +183,8 @@ class MISA(nn.Module):
         .. math:: \ell = \ell_\mathrm{task} + \alpha\, \ell_\mathrm{sim} + \beta\, \ell_\mathrm{diff}
            + \gamma\, \ell_\mathrm{recon}
 
-        ``label`` (b,) is a class, or with one output a score. Raises ``ValueError`` without it, for a class that does
-        not exist, or for an empty batch. Source: section 3.5 and equations 7 to 12.
+        ``label`` (b,) is a class, or a score where there is one output. Raises ``ValueError`` without a label, for a
+        class that does not exist, and for an empty batch. Source: section 3.5 and equations 7 to 12.
         """
         output, config = self(**read_batch(batch, "MISA")), self.config
         shared, private = output.shared.unbind(1), output.private.unbind(1)

@@ -1,4 +1,4 @@
-r"""MulT: each of three sequences reads each of the others as it goes along, and nobody need align them beforehand.
+r"""MulT: each of three sequences reads each of the others, and nothing has to be aligned beforehand.
 
 Paper: Tsai et al. 2019, "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL.
 Official code: https://github.com/yaohungt/Multimodal-Transformer.
@@ -8,12 +8,12 @@ Sequences have masks: a convolution reads zeros where there is padding, padding 
 read at its last real element. Residual paths carry what is not yet normalised, as in the official code; equation 4 of
 the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their
 positions are added, and memories get no positions a second time. There is one ``dropout``; the paper has one for each
-place. Labels that are classes are learned by cross-entropy, as in the paper; scores by their absolute distance, as in
-the official code.
+place. Labels that are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as
+in the official code.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import NamedTuple
 
@@ -24,28 +24,27 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import MLP, Config, sinusoidal_positions
-from mmlearn.layers.padded import Attention, Transformer
-from mmlearn.models.fusion.streams import Look
+from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions
 from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
-class MulTConfig(Config):
+class MulTConfig(TransformerConfig):
+    width: int = 40
+    depth: int = 4  # of each cross-modal transformer
+    num_heads: int = 8
+    activation: str = "relu"
+    dropout: float = 0.1
+    memory_depth: int = 3
     vocab_size: int = 20_000
-    text_width: int = 300  # features of a word, an audio frame and a video frame
+    text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74
     video_width: int = 35
-    audio_pool: int = 1  # frames of sound that are read as one, by their mean
+    audio_pool: int = 1  # frames of sound whose mean is read as one
     text_kernel: int = 1  # neighbours that the first convolution reads
     audio_kernel: int = 1
     video_kernel: int = 1
-    width: int = 40
-    depth: int = 4  # of each cross-modal transformer
-    memory_depth: int = 3
-    num_heads: int = 8
-    dropout: float = 0.1
     outputs: int = 1  # classes, or 1: a score
 
     PRESETS = {
@@ -71,11 +70,14 @@ class MulTConfig(Config):
 
 class MulTOutput(NamedTuple):
     logits: Float[Tensor, "b outputs"]
-    summary: Float[Tensor, "b d"]  # the last elements of all three memories, of two widths each
+    summary: Float[Tensor, "b d"]  # the last elements of all three memories, each of two widths
 
 
-class CrossmodalBlock(nn.Module):
-    r"""The target attends to the source, which stays as it was; then an MLP.
+Look = Callable[[Tensor, Tensor, Tensor], Tensor]  # (queries, context, mask of the context) → queries
+
+
+class CrossmodalBlock(TransformerBlock):
+    r"""The target attends to the source, which stays as it was, instead of to itself. Then comes the MLP.
 
     .. math:: \hat Z^{[i]} = \mathrm{CM}^{[i]}(\mathrm{LN}(Z^{[i-1]}), \mathrm{LN}(Z^{[0]}_\beta)) + Z^{[i-1]}, \quad
        Z^{[i]} = f(\mathrm{LN}(\hat Z^{[i]})) + \hat Z^{[i]}
@@ -83,32 +85,24 @@ class CrossmodalBlock(nn.Module):
     One norm serves target and source, as in the official code. Source: section 3.2 and equations 3 and 4.
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float):
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads, dropout=dropout)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = MLP(width, activation="relu")
-        self.dropout = nn.Dropout(dropout)
-
     def forward(
         self, x: Float[Tensor, "b q d"], source: Float[Tensor, "b n d"], source_mask: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b q d"]:
-        norm = self.attention_norm
-        x = x + self.dropout(self.attention(norm(x), norm(source), mask=source_mask))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        source = self.attention_norm(source)
+        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, source, source_mask))
+        return self.residual(x, self.mlp_norm, self.mlp)
 
 
 class CrossmodalTransformer(nn.Module):
-    """Blocks in which one sequence reads another, which is the same before each of them, and a norm.
+    """Blocks in which one sequence reads another, which stays the same in all of them, and a norm.
 
     Source: section 3.2 and figure 3b; the last norm is the official code's.
     """
 
-    def __init__(self, width: int, depth: int, num_heads: int, dropout: float):
+    def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.blocks = nn.ModuleList(CrossmodalBlock(width, num_heads, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(CrossmodalBlock(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
 
     def forward(
         self, x: Float[Tensor, "b q d"], source: Float[Tensor, "b n d"], source_mask: Bool[Tensor, "b n"]
@@ -124,13 +118,13 @@ def read_others(
     masks: Sequence[Bool[Tensor, "b _"]],
     looks: Sequence[Look],
 ) -> Float[Tensor, "b q features"]:
-    r"""One sequence reads each of the others: its own queries, keys and values of the other, whose mask goes with them.
+    r"""One sequence reads each of the others: the queries are its own, keys and values the other's, as is the mask.
 
     .. math:: Z_\alpha = [\mathrm{look}_{\beta \to \alpha}(X_\alpha; X_\beta, m_\beta);
        \mathrm{look}_{\gamma \to \alpha}(X_\alpha; X_\gamma, m_\gamma)]
 
-    Every look begins with the target as it was, and what they see stands side by side: as long as the target, and as
-    wide as all of them. Source: section 3.3.
+    Every look begins with the same target. What they see stands side by side, as long as the target and as wide as all
+    of them together. Source: section 3.3.
     """
     return torch.cat([look(target, source, mask) for source, mask, look in zip(sources, masks, looks)], dim=-1)
 
@@ -142,9 +136,9 @@ class MulT(nn.Module):
        Z_\alpha = [Z_{\beta \to \alpha}^{[D]}; Z_{\gamma \to \alpha}^{[D]}]
 
     Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
-    the list of its ``video_width`` numbers. Lengths of the three have nothing to do with each other. Masks are True
-    where an element is real; a sequence without any says nothing. In :func:`~mmlearn.layers.record_attention` the map
-    of ``crossmodal.audio_to_text.blocks.i.attention`` tells which frames of sound each word looks at.
+    the list of its ``video_width`` numbers. The three may have any lengths. Masks are True where an element is real; a
+    sequence without a real element says nothing. In :func:`~mmlearn.layers.record_attention` the map of
+    ``crossmodal.audio_to_text.blocks.i.attention`` shows at which frames of sound each word looks.
 
     Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` does.
     Source: section 3 and figure 2.
@@ -153,7 +147,7 @@ class MulT(nn.Module):
     def __init__(self, config: MulTConfig):
         super().__init__()
         self.config = config
-        width, heads, dropout = config.width, config.num_heads, config.dropout
+        width, memory = config.width, replace(config, width=2 * config.width, depth=config.memory_depth)
         widths = {name: getattr(config, f"{name}_width") for name in MODALITIES}
         kernels = {name: getattr(config, f"{name}_kernel") for name in MODALITIES}
         self.sequences = Sequences(config.vocab_size, widths, config.audio_pool)
@@ -161,21 +155,13 @@ class MulT(nn.Module):
             {name: nn.Conv1d(widths[name], width, kernels[name], padding="same", bias=False) for name in MODALITIES}
         )
         self.crossmodal = nn.ModuleDict(
-            {
-                f"{source}_to_{target}": CrossmodalTransformer(width, config.depth, heads, dropout)
-                for target, source in permutations(MODALITIES, 2)
-            }
+            {f"{source}_to_{target}": CrossmodalTransformer(config) for target, source in permutations(MODALITIES, 2)}
         )
-        self.memories = nn.ModuleDict(
-            {
-                name: Transformer(2 * width, config.memory_depth, heads, activation="relu", dropout=dropout)
-                for name in MODALITIES
-            }
-        )
+        self.memories = nn.ModuleDict({name: Transformer(memory) for name in MODALITIES})
         self.memory_norms = nn.ModuleDict({name: nn.LayerNorm(2 * width) for name in MODALITIES})
         self.hidden = nn.Linear(6 * width, 6 * width)
         self.hidden_output = nn.Linear(6 * width, 6 * width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(6 * width, config.outputs)
         nn.init.normal_(self.output.weight, std=0.02)  # so small that no class is preferred
         nn.init.zeros_(self.output.bias)
@@ -200,17 +186,16 @@ class MulT(nn.Module):
             looks = [self.crossmodal[f"{source}_to_{target}"] for source in others]
             read = read_others(x[target], [x[name] for name in others], [real[name] for name in others], looks)
             end = real[target].int().cumsum(1).argmax(1)  # the last real element
-            memory = self.memories[target](read, real[target], read=end)
-            last.append(self.memory_norms[target](memory[:, 0]))
+            last.append(self.memory_norms[target](self.memories[target].read(read, end, real[target])))
         summary = torch.cat(last, dim=-1)
         deeper = self.hidden_output(self.dropout(F.relu(self.hidden(summary))))
         return MulTOutput(self.output(summary + deeper), summary)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``task``: cross-entropy where ``label`` (b,) is a class; the mean absolute error where it is a score.
+        """``task``: cross-entropy where ``label`` (b,) is a class, the mean absolute error where it is a score.
 
-        Raises ``ValueError`` without a label, for a class that does not exist, for scores without ``outputs`` = 1, or
-        for an empty batch.
+        Raises ``ValueError`` without a label, for a class that does not exist, for scores where there are several
+        outputs, and for an empty batch.
         """
         return {"task": task_loss(self(**read_batch(batch, "MulT")).logits, batch["label"], F.l1_loss)}
 

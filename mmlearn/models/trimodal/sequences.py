@@ -15,10 +15,11 @@ Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 class Sequences(nn.Module):
     """Words by a table that learns, sound frame by frame, and video frames as lists of numbers, each with its mask.
 
-    ``widths`` are the features of a word, a frame of sound and a frame of video. Every ``audio_pool`` frames of sound
-    become their mean, over real ones; what is left at the end is one more. Where there is padding, features are zeros.
-    Raises ``ValueError`` for sequences of another number of features, not as many of one kind as of another, or
-    without elements, for masks of another shape, and, on a CPU, for tokens outside the vocabulary.
+    ``widths`` are the features of a word, of a frame of sound and of a frame of video. Every ``audio_pool`` frames of
+    sound become one, the mean of the real ones; the rest at the end becomes one more. Where there is padding, features
+    are zeros. Raises ``ValueError`` for sequences of another number of features or without elements, where the three
+    modalities have different numbers of rows, for masks of another shape, and, on a CPU, for tokens outside the
+    vocabulary.
     """
 
     def __init__(self, vocab_size: int, widths: dict[str, int], audio_pool: int = 1):
@@ -62,7 +63,7 @@ class Sequences(nn.Module):
 def mean_pool(
     x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"], size: int
 ) -> tuple[Float[Tensor, "b fewer features"], Bool[Tensor, "b fewer"]]:
-    """The mean over the real ones of every ``size`` elements, and where there are any; zeros where there are none."""
+    """The mean of the real ones among every ``size`` elements, and where there are any; zeros where there are none."""
     if size == 1:
         return x, mask
     missing = -x.shape[1] % size
@@ -71,9 +72,9 @@ def mean_pool(
 
 
 def read_batch(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """What a system of this name reads of a batch.
+    """The entries of a batch that a system reads; errors call it by its ``name``.
 
-    ``ValueError`` for a batch that lacks any of it, or a label, or is empty.
+    Raises ``ValueError`` for a batch that lacks one of them or a label, or that is empty.
     """
     if missing := [key for key in ("tokens", "mel", "video", "label") if key not in batch]:
         raise ValueError(f"Nothing to learn: {name} needs {' and '.join(missing)} in the batch as well.")
@@ -86,9 +87,9 @@ def read_batch(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 def task_loss(
     logits: Float[Tensor, "b outputs"], label: Tensor, distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy where labels (b,) are classes; where they are scores, their ``distance`` to the one output.
+    """Cross-entropy where labels (b,) are classes, and their ``distance`` to the single output where they are scores.
 
-    Raises ``ValueError`` for a class that does not exist, or where a score would have several outputs.
+    Raises ``ValueError`` for a class that does not exist, and for scores where there are several outputs.
     """
     b, outputs = logits.shape
     if label.shape != (b,) or (label.is_floating_point() and outputs != 1):

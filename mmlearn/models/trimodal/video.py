@@ -15,8 +15,9 @@ class VideoTokens(nn.Module):
 
     .. math:: z_{ijk} = W_{vp}\, x_{ijk} + e^\mathrm{temporal}_i + e^\mathrm{vertical}_j + e^\mathrm{horizontal}_k
 
-    A last box that is not full is filled with zeros, as are frames where ``video_mask`` (b, f) is False; a box is real
-    if any of its frames is. Returns (b, n, d) and (b, n), box by box in a row, row by row, then on in time.
+    A last box that is not full is filled with zeros. Frames where ``video_mask`` (b, f) is False become zeros as well.
+    A box is real if any of its frames is. Returns (b, n, d) and (b, n): first all boxes of the earliest frames, row by
+    row.
 
     Raises ``ValueError`` for videos that are not float (b, f, 3, height, width), or larger than ``size``.
     Source: Akbari et al. 2021 (VATT), section 3.1 and equation 1.

@@ -11,7 +11,7 @@ from mmlearn.layers import record_attention
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig, WaveformTokens, patchify_frames, patchify_mel
 from mmlearn.models.trimodal.video import VideoTokens
 
-CONFIG = AudioEncoderConfig(mels=12, max_frames=30, patch_size=(4, 5), stride=(4, 5), width=16, depth=2, num_heads=2)
+CONFIG = AudioEncoderConfig(mels=12, frames=30, patch_size=(4, 5), stride=(4, 5), width=16, depth=2, num_heads=2)
 OVERLAP = dataclasses.replace(CONFIG, stride=(2, 3))
 
 
@@ -97,12 +97,12 @@ def test_size_of_the_audio_tower_of_image_bind():
 def test_wrong_sound_is_told(unchecked):
     encoder = AudioEncoder(CONFIG)
     for wrong in (torch.randn(2, 11, 30), torch.randn(12, 30), torch.zeros(2, 12, 30, dtype=torch.long)):
-        with pytest.raises(ValueError, match=r"float tensor \(b, 12, frames\); got"):
+        with pytest.raises(ValueError, match=r"A log-mel is a float tensor \(b, 12, s\); got"):
             encoder(wrong)
-    for frames in (0, 31):
-        with pytest.raises(ValueError, match=f"1 to 30 frames long here, got {frames}"):
+    for frames, says in ((0, "at least one frame"), (31, "31 frames are more than the 30 of this model")):
+        with pytest.raises(ValueError, match=says):
             encoder(torch.randn(2, 12, frames))
-    with pytest.raises(ValueError, match=r"mel_mask is \(2, 30\).*got \(2, 29\)"):
+    with pytest.raises(ValueError, match=r"mel_mask is boolean \(b, s\) like the log-mel, \(2, 30\).*got.*\(2, 29\)"):
         encoder(torch.randn(2, 12, 30), torch.ones(2, 29, dtype=torch.bool))
 
 
@@ -142,7 +142,7 @@ def test_a_video_is_cut_into_boxes():
 
 def test_wrong_waveforms_and_videos_are_told(unchecked):
     sound, video = WaveformTokens(100, 8, 16), VideoTokens((8, 16, 16), (2, 8, 8), 16)
-    with pytest.raises(ValueError, match=r"float tensor \(b, samples\); got torch.int16"):
+    with pytest.raises(ValueError, match=r"A waveform is a float tensor \(b, samples\); got torch.int16"):
         sound(torch.zeros(2, 50, dtype=torch.int16))
     for samples in (0, 101):
         with pytest.raises(ValueError, match=f"1 to 100 samples here, got {samples}"):

@@ -5,12 +5,16 @@ import torch
 from einops import rearrange
 from testing_tools import close
 
-from mmlearn.layers import record_attention
-from mmlearn.models.audio.swin import PatchMerging, Swin, SwinBlock, WindowAttention, relative_places, same_side
+from mmlearn.layers import TransformerConfig, record_attention
+from mmlearn.models.audio.swin import PatchMerging, Swin, SwinBlock, SwinConfig, relative_places, same_side
 
 
 def grid(b=2, rows=8, columns=8, width=12):
     return torch.randn(b, rows, columns, width)
+
+
+def block(num_heads, shift=0, dropout=0.0):
+    return SwinBlock(TransformerConfig(12, 1, num_heads, dropout=dropout), 4, shift)
 
 
 def reached(layer, row, column, rows=8, columns=8):
@@ -36,8 +40,9 @@ def test_relative_places_by_hand():
 
 
 def test_attention_in_a_window_step_by_step():
-    layer, x = WindowAttention(12, 3, 4), grid()
-    torch.nn.init.normal_(layer.position_bias)
+    swin, x = block(3), grid()
+    torch.nn.init.normal_(swin.position_bias)
+    layer = swin.attention
     expected = torch.empty_like(x)
     for row in (0, 4):
         for column in (0, 4):
@@ -45,18 +50,20 @@ def test_attention_in_a_window_step_by_step():
             query, key, value = (
                 rearrange(part(tokens), "b n (h k) -> b h n k", h=3) for part in (layer.query, layer.key, layer.value)
             )
-            bias = layer.position_bias[relative_places(4)].permute(2, 0, 1)
+            bias = swin.position_bias[relative_places(4)].permute(2, 0, 1)
             weights = (query @ key.mT / 2 + bias).softmax(-1)
             out = layer.output(rearrange(weights @ value, "b h n k -> b n (h k)"))
             expected[:, row : row + 4, column : column + 4] = rearrange(out, "b (y x) d -> b y x d", y=4)
-    close(layer(x), expected)
+    close(swin.attend_in_windows(x), expected)
+    whole = x + swin.attend_in_windows(swin.attention_norm(x))
+    close(swin(x), whole + swin.mlp(swin.mlp_norm(whole)))
 
 
 def test_windows_keep_to_themselves():
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[4:, :4] = True
-    assert torch.equal(reached(WindowAttention(12, 2, 4), 5, 2), expected)
-    assert torch.equal(reached(SwinBlock(12, 2, 4), 4, 0), expected)
+    assert torch.equal(reached(block(2).attend_in_windows, 5, 2), expected)
+    assert torch.equal(reached(block(2), 4, 0), expected)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,7 @@ def test_windows_keep_to_themselves():
 def test_shifted_windows_reach_neighbours_and_never_across_the_border(token, rows, columns):
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[rows, columns] = True
-    assert torch.equal(reached(WindowAttention(12, 2, 4, shift=2), *token), expected)
+    assert torch.equal(reached(block(2, shift=2).attend_in_windows, *token), expected)
 
 
 def test_same_side_by_hand():
@@ -85,10 +92,10 @@ def test_same_side_by_hand():
 
 def test_attention_is_recorded_by_window():
     for shift in (0, 2):
-        layer, x = WindowAttention(12, 3, 4, shift=shift), grid()
+        layer, x = block(3, shift), grid()
         with record_attention(layer) as maps:
             recorded = layer(x)
-        weights = maps[""]
+        weights = maps["attention"]
         assert weights.shape == (2 * 4, 3, 16, 16)
         close(weights.sum(-1), torch.ones(8, 3, 16))
         close(layer(x), recorded)
@@ -97,7 +104,7 @@ def test_attention_is_recorded_by_window():
 
 
 def test_bias_has_a_gradient_and_nothing_is_attended_through_it_across_the_border():
-    layer = WindowAttention(12, 2, 4, shift=2)
+    layer = block(2, shift=2)
     layer(grid()).square().sum().backward()
     assert (layer.position_bias.grad != 0).all()
     assert layer.position_bias.grad.isfinite().all()
@@ -112,33 +119,33 @@ def test_merging_by_hand():
 
 
 def test_stages_halve_the_grid_and_double_the_width():
-    swin = Swin(8, (2, 2, 1), (1, 2, 2), 4, (16, 32))
+    swin = Swin(SwinConfig(8, (2, 2, 1), (1, 2, 2), 4), (16, 32))
     assert swin(grid(2, 16, 32, 8)).shape == (2, 4, 8, 32)
-    attention = [module for module in swin.modules() if isinstance(module, WindowAttention)]
-    assert [(layer.window, layer.shift) for layer in attention] == [(4, 0), (4, 2), (4, 0), (4, 2), (4, 0)]
-    small = Swin(8, (2, 2), (1, 1), 4, (4, 4))  # one window, then fewer tokens than a window
-    attention = [module for module in small.modules() if isinstance(module, WindowAttention)]
-    assert [(layer.window, layer.shift) for layer in attention] == [(4, 0), (4, 0), (2, 0), (2, 0)]
+    blocks = [module for module in swin.modules() if isinstance(module, SwinBlock)]
+    assert [(layer.window, layer.shift) for layer in blocks] == [(4, 0), (4, 2), (4, 0), (4, 2), (4, 0)]
+    small = Swin(SwinConfig(8, (2, 2), (1, 1), 4), (4, 4))  # one window, then fewer tokens than a window
+    blocks = [module for module in small.modules() if isinstance(module, SwinBlock)]
+    assert [(layer.window, layer.shift) for layer in blocks] == [(4, 0), (4, 0), (2, 0), (2, 0)]
     assert small(grid(1, 4, 4, 8)).shape == (1, 2, 2, 16)
 
 
 def test_activations_keep_their_size_at_the_start():
     torch.manual_seed(0)
-    out = Swin(64, (2, 4), (4, 8), 4, (16, 16))(grid(2, 16, 16, 64))
+    out = Swin(SwinConfig(64, (2, 4), (4, 8), 4), (16, 16))(grid(2, 16, 16, 64))
     assert 0.7 < out.std().item() < 2
 
 
 def test_dropout_acts_in_training_only():
-    block, x = SwinBlock(12, 2, 4, dropout=0.5), grid()
-    assert not torch.equal(block(x), block(x))
-    assert not torch.equal(block.attention(x), block.attention(x))
-    block.eval()
-    assert torch.equal(block(x), block(x))
+    layer, x = block(2, dropout=0.5), grid()
+    assert not torch.equal(layer(x), layer(x))
+    assert not torch.equal(layer.attend_in_windows(x), layer.attend_in_windows(x))
+    layer.eval()
+    assert torch.equal(layer(x), layer(x))
 
 
 def test_grids_that_windows_do_not_fill_are_told(unchecked):
     with pytest.raises(ValueError, match="Windows of 4 × 4 tokens do not fill a grid of 8 × 6"):
-        WindowAttention(12, 2, 4)(grid(1, 8, 6))
+        block(2)(grid(1, 8, 6))
     for wrong, says in [
         (dict(grid=(12, 12), window=8), "Stage 0 has 12 × 12 tokens"),
         (dict(grid=(8, 12), window=4), "Stage 1 has 4 × 6 tokens"),
@@ -146,8 +153,8 @@ def test_grids_that_windows_do_not_fill_are_told(unchecked):
         (dict(grid=(1, 1), window=1), "Stage 1 has 0.5 × 0.5 tokens"),
     ]:
         with pytest.raises(ValueError, match=says):
-            Swin(8, (1, 1), (1, 1), **wrong)
+            Swin(SwinConfig(8, (1, 1), (1, 1), wrong["window"]), wrong["grid"])
     with pytest.raises(ValueError, match=r"Each stage has a depth and a number of heads; got \(2, 2\) and \(1,\)"):
-        Swin(8, (2, 2), (1,), 4, (8, 8))
+        Swin(SwinConfig(8, (2, 2), (1,), 4), (8, 8))
     with pytest.raises(ValueError, match="width 12 is no multiple of num_heads 5"):
-        WindowAttention(12, 5, 4)
+        block(5)

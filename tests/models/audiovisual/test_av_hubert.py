@@ -54,7 +54,7 @@ def other(batch, video, mel):
 
 
 def test_padding_changes_nothing():
-    """Not even the statistics of batch norms, in training."""
+    """What it holds, that is; how long it is changes the statistics of batch norms in training."""
     batch = speech()
     padding = ~batch["video_mask"]
     changed = other(batch, padding, padding)
@@ -64,7 +64,7 @@ def test_padding_changes_nothing():
         assert torch.equal(output.tokens[~padding], got.tokens[~padding])
         assert torch.equal(output.mask, ~padding)
         assert model.loss(batch) == model.loss(changed)
-    trained = AVHuBERT(TINY)
+    trained = settled()
     longer = dict(batch)
     longer["video"] = torch.cat([batch["video"], torch.rand(4, 5, 3, 16, 16)], 1)
     longer["mel"] = torch.cat([batch["mel"], torch.randn(4, 8, 20)], 2)
@@ -234,11 +234,11 @@ def test_sound_and_picture_of_a_frame_go_together():
     for frame in (0, 5, 11):
         heard = mel.clone()
         heard[:, :, 4 * frame : 4 * frame + 4] += 3
-        change = model._hear(heard, None, real, None) - model._hear(mel, None, real, None)
+        change = model.hear(heard, None, real, None) - model.hear(mel, None, real, None)
         assert change.abs().amax((0, 2)).nonzero().flatten().tolist() == [frame]
         seen = video.clone()
         seen[:, frame] = torch.rand(3, 16, 16)
-        change = (model._see(seen, real, None) - model._see(video, real, None)).abs().amax((0, 2))
+        change = (model.see(seen, real, None) - model.see(video, real, None)).abs().amax((0, 2))
         # The first convolution sees one frame before and one behind.
         assert change.nonzero().flatten().tolist() == [k for k in range(frame - 1, frame + 2) if 0 <= k < 12]
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.models.speech.context_network import ContextNetwork
+from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork
 
 
 def build(norm_first):
-    return ContextNetwork(16, 2, 2, position_kernel=5, position_groups=2, norm_first=norm_first, dropout=0.0).eval()
+    return ContextNetwork(ContextConfig(16, 2, 2, position_kernel=5, position_groups=2, norm_first=norm_first)).eval()
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

@@ -318,7 +318,7 @@ def test_attention_is_recorded():
     with record_attention(model) as maps:
         recorded = read(model, batch)
     close(recorded.cluster_logits, read(model, batch).cluster_logits)
-    assert list(maps) == [f"speech.transformer.blocks.{i}.attention" for i in range(3)]
+    assert list(maps) == [f"speech.context.transformer.blocks.{i}.attention" for i in range(3)]
 
 
 def test_published_sizes():

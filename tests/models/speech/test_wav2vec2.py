@@ -258,8 +258,8 @@ def test_attention_is_recorded():
     with record_attention(model) as maps:
         recorded = model(**batch)
     close(recorded.context, model(**batch).context)
-    assert list(maps) == [f"speech.transformer.blocks.{i}.attention" for i in range(2)]
-    assert maps["speech.transformer.blocks.1.attention"].shape == (4, 2, 29, 29)
+    assert list(maps) == [f"speech.context.transformer.blocks.{i}.attention" for i in range(2)]
+    assert maps["speech.context.transformer.blocks.1.attention"].shape == (4, 2, 29, 29)
 
 
 def test_dropout_acts_in_training_only():

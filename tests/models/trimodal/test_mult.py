@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
 
-from mmlearn.layers import record_attention, sinusoidal_positions
+from mmlearn.layers import TransformerConfig, record_attention, sinusoidal_positions
 from mmlearn.models.trimodal.mult import CrossmodalTransformer, MulT, MulTConfig, read_others
 
 TINY = dataclasses.replace(
@@ -232,7 +232,7 @@ def test_one_sequence_reads_each_of_the_others_from_the_start():
         [torch.randn(2, n, 8, generator=generator) for n in (3, 7)],
     )
     masks = [torch.tensor([[True, True, False]] * 2), torch.arange(7) < torch.tensor([[4], [7]])]
-    looks = [CrossmodalTransformer(8, 1, 2, 0.0) for _ in sources]
+    looks = [CrossmodalTransformer(TransformerConfig(8, 1, 2)) for _ in sources]
     read = read_others(target, sources, masks, looks)
     assert read.shape == (2, 5, 16)
     for part, source, mask, look in zip(read.split(8, dim=-1), sources, masks, looks):

@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from testing_tools import assert_rows_are_independent, assert_unit_length, close, count_parameters, mean_loss, overfit
+from torch import nn
 
 from mmlearn.layers import record_attention
-from mmlearn.models.trimodal.vatt import MODALITIES, VATT, VATTConfig
+from mmlearn.models.trimodal.vatt import MODALITIES, VATT, Projection, VATTConfig
 from mmlearn.objectives import mil_nce
 
 TINY = dataclasses.replace(
@@ -87,16 +88,40 @@ def test_embeddings_have_unit_length_in_two_spaces():
 
 def test_the_coarse_space_is_reached_through_the_fine_one():
     model, batch = VATT(TINY).eval(), films()
-    x, _ = model._read("video", *model.tokens["video"](batch["video"], batch["video_mask"]))
-    fine = model.video_head(x)
+    every = torch.ones(4, dtype=torch.bool)
+    x = model.read("video", *model.tokens["video"](batch["video"], batch["video_mask"]))
+    fine = model.video_head(x, every)
     close(model.encode_video(batch["video"], batch["video_mask"])[0], F.normalize(fine, dim=-1))
-    close(model.encode_video(batch["video"], batch["video_mask"])[1], F.normalize(model.video_text_head(fine), dim=-1))
-    x, _ = model._read("audio", *model.tokens["audio"](batch["waveform"], batch["waveform_mask"]))
-    among = F.normalize(model.video_text_head(model.audio_head(x)), dim=-1)
+    close(
+        model.encode_video(batch["video"], batch["video_mask"])[1],
+        F.normalize(model.video_text_head(fine, every), dim=-1),
+    )
+    x = model.read("audio", *model.tokens["audio"](batch["waveform"], batch["waveform_mask"]))
+    among = F.normalize(model.video_text_head(model.audio_head(x, every), every), dim=-1)
     close(model.audio_among_texts(batch["waveform"], batch["waveform_mask"]), among)
-    layers = [type(layer).__name__ for layer in model.video_head]
-    assert layers == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
-    assert all(len(head) == 2 for head in (model.audio_head, model.text_head, model.video_text_head))
+    assert [len(head.layers) for head in (model.video_head, model.audio_head, model.text_head)] == [2, 1, 1]
+
+
+def test_projections_are_pytorchs_layers_over_what_is_real():
+    head, x = Projection(6, 8, 5), torch.randn(7, 6)
+    real = torch.tensor([True, False, True, True, False, True, True])
+    theirs = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5), nn.BatchNorm1d(5))
+    for i, (layer, norm) in enumerate(zip(head.layers, head.norms)):
+        theirs[3 * i].load_state_dict(layer.state_dict())
+        nn.init.uniform_(norm.weight)
+        nn.init.normal_(norm.bias)
+        theirs[3 * i + 1].load_state_dict(norm.state_dict(), strict=False)
+    for training in (True, False):
+        got, expected = head.train(training)(x, real), theirs.train(training)(x[real])
+        close(got[real], expected)
+        assert not got[~real].any()
+        gradients = [
+            torch.autograd.grad(y.square().sum(), part.parameters())
+            for y, part in ((got, head.layers[0]), (expected, theirs[0]))
+        ]
+        for one, other in zip(*gradients):
+            close(one, other)
+    close(head.norms[1].running_var, theirs[4].running_var)
 
 
 @each
@@ -177,8 +202,8 @@ def test_what_does_not_exist_is_unknown_to_batch_norms():
     torch.manual_seed(0)
     other = VATT(TINY)
     other.encode_text(batch["tokens"][exists], batch["mask"][exists])
-    close(model.text_head[1].running_mean, other.text_head[1].running_mean)
-    close(model.text_head[1].running_var, other.text_head[1].running_var)
+    close(model.text_head.norms[0].running_mean, other.text_head.norms[0].running_mean)
+    close(model.text_head.norms[0].running_var, other.text_head.norms[0].running_var)
     text = read(model, batch).text
     assert (text[~exists] == 0).all()
     assert_unit_length(text[exists])
@@ -231,7 +256,7 @@ def test_wrong_batches_are_told(unchecked):
             model.loss({name: batch[name] for name in names})
     with pytest.raises(ValueError, match="at least one video"):
         model.loss({name: rows[:0] for name, rows in batch.items()})
-    with pytest.raises(ValueError, match="at least two of each modality, not one"):
+    with pytest.raises(ValueError, match="at least two of each modality"):
         model.loss({name: rows[:1] for name, rows in batch.items()})
     assert model.eval().loss({name: rows[:1] for name, rows in batch.items()})["nce"].item() == 0
     with pytest.raises(ValueError, match="9 tokens are more than the 8 positions"):
