@@ -74,7 +74,7 @@ def retrieval(one: str, other: str, encode: Callable = by_name) -> Callable[[Any
         if hasattr(run.system, "match"):
             both_ways = look_again(run, samples, first.first, second.first, both_ways)
             rows |= ranking_rows((one, other), both_ways, positives, ", re-ranked")
-        if first.embedding.ndim == 2:
+        if first.embedding.ndim == 2 and min(len(first.first), len(second.first)) > 1:
             rows |= space_rows((one, other), first.embedding, second.embedding, positives)
         return rows
 

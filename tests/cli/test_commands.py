@@ -20,7 +20,7 @@ from mmlearn.data.fields import Image as Pixels
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training import runs
+from mmlearn.training import output
 
 
 def reading(*kinds):
@@ -162,7 +162,7 @@ def trained(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-MORE = {"albef": ["--queue-size", 16], "blip": ["--queue-size", 16]}  # which the folder's 16 pictures fill
+MORE = {"albef": ["--set", "queue_size=16"], "blip": ["--set", "queue_size=16"]}  # which the folder's 16 pictures fill
 
 
 def evaluated(mmlearn, folder, data):
@@ -205,7 +205,7 @@ def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
     assert said.code == 0, said.err
     assert len(trained(folder)) == 2
     measures = evaluated(mmlearn, folder, "scenes")
-    assert {"pointing accuracy", "modality gap", "text to image median rank"} <= set(measures)
+    assert {"pointing accuracy", "modality gap, image and text", "text to image median rank"} <= set(measures)
     assert "the ground" in " ".join(measures)
     composition = mmlearn("evaluate", folder, "--data", "scenes", "--split", "composition", "--limit", 4, "--json")
     assert composition.code == 0
@@ -230,7 +230,7 @@ def test_objectives_and_together(mmlearn, tmp_path):
     assert said.code == 0, said.err
     assert all({"mlm", "mrfr", "mrc_kl"} <= set(row) for row in trained(tmp_path / "one"))
     settings = json.loads((tmp_path / "one" / "config.json").read_text())
-    assert (settings["objectives"], settings["together"], settings["image_size"]) == (["mlm", "mrm"], True, 32)
+    assert (settings["objectives"], settings["together"]) == (["mlm", "mrm"], True)
     assert not any("matching" in name for name in evaluated(mmlearn, tmp_path / "one", "scenes"))
     said = mmlearn("train", "lxmert", *words, "--objectives", "vqa", "--output", tmp_path / "two")
     assert said.code == 0, said.err
@@ -245,7 +245,7 @@ def test_a_published_benchmark_of_questions(mmlearn, tmp_path):
     said = mmlearn("train", "vilt", *words, "--objectives", "vqa", "--output", tmp_path / "run")
     assert said.code == 0, said.err
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert settings["answers"] == list(load("easy-vqa").labels)
+    assert settings["fields"]["answer"]["answers"] == list(load("easy-vqa").labels)
     assert settings["config"]["answers"] == 13
     measures = evaluated(mmlearn, tmp_path / "run", "easy-vqa")
     assert {f"answer accuracy, {kind}" for kind in ("colour", "shape", "existence", "absence")} <= set(measures)
@@ -319,7 +319,7 @@ def test_resuming(mmlearn, short, tmp_path, monkeypatch, system, stop):
             return real(*arguments)
 
         patch.setattr(loop, "_step", step)
-        patch.setattr(runs, "nothing_half_written", lambda _: nullcontext())  # as if killed
+        patch.setattr(output, "nothing_half_written", lambda _: nullcontext())  # as if killed
         assert mmlearn(*words, "--output", folder).code == 9
     assert (folder / "config.json").exists()
     assert not (folder / "model.safetensors").exists()

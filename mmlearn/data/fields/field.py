@@ -31,6 +31,7 @@ class Field:
     optional: ClassVar[tuple[str, ...]] = ()
     known: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str] = ""  # an attribute that every sample must have
+    noun: ClassVar[str] = ""  # what a message calls that; its own name if empty
     advice: ClassVar[str] = "use other data"  # what to do where samples lack it
     fixed: ClassVar[str] = ""  # why this field cannot be augmented; empty: it can
 
@@ -45,7 +46,7 @@ class Field:
     def check_sample(self, sample: Any, system: str) -> None:
         """``ValueError`` where a sample lacks what this field reads."""
         if getattr(sample, self.needs, None) is None:
-            raise ValueError(f"{system} reads {self.needs}, and these samples have none: {self.advice}.")
+            raise ValueError(f"{system} reads {self.noun or self.needs}, and these samples have none: {self.advice}.")
 
     def data_options(self, config: Config) -> dict[str, Any]:
         """What to ask of the data set, such as the size of pictures."""

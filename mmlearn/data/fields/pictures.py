@@ -34,6 +34,7 @@ class Image(Field):
     holds = {"image": "Float b 3 height width"}
     known = ("mean", "std", "image_size")
     needs = "image"
+    noun = "pictures"
 
     def __post_init__(self) -> None:
         mean, std = self.mean or HALF, self.std or HALF
@@ -134,6 +135,7 @@ class Video(Field):
     holds = {"video": "Float b f 3 height width", "video_mask": "Bool b f"}
     known = ("image_size",)
     needs = "video"
+    noun = "videos"
     advice = "use --data talking-lips or --data scenes-video"
 
     def data_options(self, config: Config) -> dict[str, Any]:

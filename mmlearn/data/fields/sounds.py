@@ -57,6 +57,7 @@ class Waveform(Field):
 
     holds = {"waveform": "Float b samples", "waveform_mask": "Bool b samples"}
     needs = "waveform"
+    noun = "sounds"
     advice = ADVICE
     fixed = "augmentation hides parts of spectrograms, and waveforms are read here"
 
@@ -93,6 +94,7 @@ class LogMel(Field):
     holds = {"mel": "Float b mels s", "mel_mask": "Bool b s"}
     known = ("mels", "frames", "mean", "std")
     needs = "waveform"
+    noun = "sounds"
     advice = ADVICE
 
     def __post_init__(self) -> None:
@@ -137,6 +139,7 @@ class Clusters(Field):
     holds = {"cluster": "Int b frames < clusters or -100"}
     known = ("centroids",)
     needs = "waveform"
+    noun = "sounds"
     advice = ADVICE
 
     def __post_init__(self) -> None:

@@ -244,7 +244,7 @@ def test_every_field_is_here():
     assert {type(field) for field in FIELDS} == every - {Field}
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=repr)
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: type(field).__name__)
 @pytest.mark.parametrize("b", [1, 8])
 def test_an_example_is_what_the_field_says(field, b):
     """Of the right types and sizes, a function of the generator; some rows are shorter, and none is empty."""
@@ -306,7 +306,7 @@ def test_what_was_learned_of_the_data_survives_a_folder(name, tmp_path):
 def test_samples_without_what_is_read_are_told():
     silent = load("scenes", size=24)[0]
     for field, says in (
-        (Waveform(), "ast reads waveform, and these samples have none: use --data scenes-sound"),
+        (Waveform(), "ast reads sounds, and these samples have none: use --data scenes-sound"),
         (LogMel(), "use --data scenes-sound"),
         (Clusters(), "use --data scenes-sound"),
         (Video(), "use --data talking-lips or --data scenes-video"),

@@ -183,9 +183,9 @@ def test_no_caption_of_a_picture_is_wrong(coco):
     ).float()
     texts = {data.caption(i): colour[data.numbers[i]] for i in range(5)}
     tokens, mask = run.tokenizer(list(texts))
-    tokens = {tuple(row[real].tolist()): value for row, real, value in zip(tokens, mask, texts.values())}
-    run.system.encode_text = lambda given, mask: torch.tensor(
-        [tokens[tuple(row[real].tolist())] for row, real in zip(given, mask)]
+    known = {tuple(row[real].tolist()): value for row, real, value in zip(tokens, mask, texts.values())}
+    run.system.encode_text = lambda tokens, mask: torch.tensor(
+        [known[tuple(row[real].tolist())] for row, real in zip(tokens, mask)]
     ).float()
     rows = evaluate(run, str(root))
     assert rows["image to text R@1 of 5"]["obtained"] == rows["text to image R@1 of 3"]["obtained"] == 1
