@@ -63,7 +63,7 @@ def _tell(samples: Any) -> None:
 
 def _tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
-    from mmlearn.data.read.sound_notes import in_short
+    from mmlearn.data.read.files import in_short
 
     for part in _sets(samples):
         if notes := getattr(part, "new_notes", list)():
@@ -175,9 +175,7 @@ def train(
     vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
-    objectives: Annotated[
-        str | None, typer.Option(help="Such as mlm,itm or vqa; as in the paper if not given.")
-    ] = None,
+    objectives: Annotated[str | None, typer.Option(help="Such as mlm,itm; all of the paper if not given.")] = None,
     together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Another value in the preset, such as queue_size=4096.")
@@ -239,9 +237,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
-    limit: Annotated[
-        int, typer.Option(min=2, help="Samples at most; 256 where pictures and texts are read together.")
-    ] = 5000,
+    limit: Annotated[int, typer.Option(min=2, help="Samples at most; 256 where texts and pictures meet.")] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,

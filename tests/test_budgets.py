@@ -22,10 +22,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 SOON = "its helpers go into the library, and the rest into shorter cells"
 NOT_YET = {  # what is over its budget today: its name, and why
-    "exercises/07_contrastive/checks.py": "to be put on what all checks share",
-    "exercises/07_contrastive/mistakes.py": "to be put on what all checks share",
-    "exercises/08_one_stream/checks.py": "to be put on what all checks share",
-    "exercises/08_one_stream/mistakes.py": "to be put on what all checks share",
     "notebooks/13_listening.ipynb": "three lessons in one",
     "notebooks/14_seeing_sound.ipynb": SOON,
     "notebooks/16_three_modalities.ipynb": SOON,

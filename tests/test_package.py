@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import mmlearn
+import mmlearn.models
+from mmlearn.recipes.discovery import find_recipe, module_name, system_files
 
 ROOT = Path(mmlearn.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py")) if "_shipped" not in path.parts}
@@ -51,10 +53,11 @@ def test_import_mmlearn_adds_nothing_to_torch_but_itself():
 
 
 def test_what_a_training_imports_is_no_plotting_notebook_or_hub():
-    parts = "layers, objectives, models, data, evaluation, pretrained, training"
+    parts = "layers, objectives, models, recipes, data, evaluation, pretrained, training"
     before, after = imported(
         "".join(f"import mmlearn.{part}\n" for part in parts.split(", "))
-        + "from mmlearn.models import SYSTEMS, system\nfor name in SYSTEMS: system(name)\n"
+        + "from mmlearn.recipes.discovery import find_recipe, system_files\n"
+        + "for name in system_files(): find_recipe(name)\n"
         + "import mmlearn.training.loop, mmlearn.data.made.scenes, mmlearn.data.packaged.emoji\n"
         + "import mmlearn.data.read.folder"
     )
@@ -62,6 +65,21 @@ def test_what_a_training_imports_is_no_plotting_notebook_or_hub():
     assert added & HEAVY == set()
     assert {"mmlearn", "einops", "jaxtyping"} <= added
     assert added <= NEEDED | {"google"}  # a namespace that other packages bring
+
+
+def test_a_class_costs_what_its_own_file_imports():
+    before, after = imported("from mmlearn.models import CLIP")
+    assert {name for name in after - before if not name.startswith("_")} <= NEEDED | {"google"}
+    with pytest.raises(ImportError, match="CLIPP"):
+        from mmlearn.models import CLIPP  # noqa: F401
+
+
+@pytest.mark.parametrize("name", [*system_files()])
+def test_a_system_is_found_by_its_name_and_by_its_class(name):
+    recipe = find_recipe(name)
+    for one in (recipe.system, recipe.config):
+        assert getattr(mmlearn.models, one.__name__) is one
+    assert sys.modules[recipe.system.__module__].RECIPE is recipe
 
 
 def test_the_command_line_imports_what_a_command_needs_and_no_more():
@@ -78,16 +96,18 @@ MAY = {
     "layers": {"names"},
     "objectives": set(),
     "generation": set(),
-    "models": {"layers", "objectives", "generation", "names", "data"},
+    "models": {"layers", "objectives", "generation", "names", "data", "evaluation", "recipes"},
+    "recipes": {"data.fields", "evaluation.measures", "layers.config", "names"},
     "pretrained": {"models", "layers", "names"},
-    "data": {"names", "user_folder", "files", "objectives"},
+    "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
-    "training": {"data", "evaluation", "models", "objectives", "pretrained", "layers", "files", "names"},
+    "training": {"data", "evaluation", "recipes", "objectives", "layers", "files", "names"},
     "chapters": {"files", "names"},
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},
 }  # cli, __main__ and __init__ sit on top
+LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 
 
 def imports(name):
@@ -107,8 +127,8 @@ def imports(name):
 
 
 def is_system(name):
-    """Whether a file of the library is a system: one class with a loss and a configuration with presets."""
-    return name.startswith("models/") and "    PRESETS = " in FILES[name].read_text(encoding="utf-8")
+    """Whether a file of the library is a system: one class with a loss, a configuration, and a recipe at its foot."""
+    return FILES[name] in system_files().values()
 
 
 def part(name):
@@ -121,20 +141,21 @@ def test_every_part_of_the_library_has_its_place():
 
 @pytest.mark.parametrize("upper", MAY)
 def test_arrows_point_one_way(upper):
-    wrong = {
-        f"{name} imports {module}"
-        for name in FILES
-        if part(name) == upper
-        for module in imports(name)
-        if module.split(".")[1] not in MAY[upper] | {upper}
-    }
-    assert wrong == set()
+    def allowed(name, module):
+        known = MAY[upper] | {upper} | LOOKS_FOR.get(name, set())
+        return any(f"{module}.".startswith(f"mmlearn.{one}.") for one in known)
+
+    of_part = [name for name in FILES if part(name) == upper]
+    assert [(name, module) for name in of_part for module in imports(name) if not allowed(name, module)] == []
 
 
 def test_no_system_imports_another():
     """What systems share lies in their family's folder, in a file that is no system."""
-    systems = {".".join(("mmlearn", *Path(name).with_suffix("").parts)) for name in FILES if is_system(name)}
+    systems = {module_name(path) for path in system_files().values()}
     assert {"mmlearn.models.contrastive.clip", "mmlearn.models.vision.vit"} <= systems
+    assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == {
+        name for name in FILES if is_system(name)
+    }
     wrong = {f"{name} imports {module}" for name in FILES if is_system(name) for module in imports(name)} & {
         f"{name} imports {module}" for name in FILES for module in systems
     }
@@ -144,11 +165,20 @@ def test_no_system_imports_another():
 # Docstrings.
 
 
+EXPLAINED = {
+    node.name: {part.name for part in node.body if isinstance(part, ast.FunctionDef) and ast.get_docstring(part)}
+    for tree in TREES.values()
+    for node in tree.body
+    if isinstance(node, ast.ClassDef)
+}  # class → its methods with a docstring
+
+
 def undocumented(name):
     """Public functions and classes of a file, and public methods, without a docstring.
 
     Configurations and outputs of systems explain themselves by their fields; a forward and what stands for it
-    (``encode_image``, in layers, models and pretrained) by its class, a property by its name.
+    (``encode_image``, in layers, models and pretrained) by its class, a property by its name, and what a class of
+    the library already explains by that, where it is overridden.
     """
     for node in TREES[name].body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
@@ -156,8 +186,10 @@ def undocumented(name):
         fields = isinstance(node, ast.ClassDef) and node.name.endswith(("Config", "Output"))
         if not ast.get_docstring(node) and not (fields and part(name) in ("models", "layers")):
             yield node.name
+        above = {base.id for base in node.bases if isinstance(base, ast.Name)} if isinstance(node, ast.ClassDef) else ()
+        explained = {method for base in above for method in EXPLAINED.get(base, ())}
         for method in node.body if isinstance(node, ast.ClassDef) else []:
-            if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+            if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and method.name not in explained:
                 named = any("property" in ast.unparse(decorator) for decorator in method.decorator_list)
                 by_class = part(name) in ("models", "layers", "pretrained")
                 if not ast.get_docstring(method) and not named and not by_class:

@@ -6,7 +6,21 @@ import torch
 from torch import Tensor
 
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
-from mmlearn.exercises import case, expect, expect_close, expect_number, expect_tensor, near, task
+from mmlearn.exercises import (
+    agreement,
+    case,
+    expect,
+    expect_close,
+    expect_not,
+    expect_number,
+    expect_parts,
+    expect_tensor,
+    expect_trains,
+    expect_zero,
+    near,
+    task,
+)
+from mmlearn.exercises.inputs import between, some_of
 from mmlearn.layers import attention
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
@@ -19,18 +33,13 @@ def random_boxes(*shape: int) -> Tensor:
     return torch.cat([start, start + 0.1 + 0.4 * torch.rand(*shape, 2)], dim=-1)
 
 
-def some_of(*shape: int, real: int) -> Tensor:
-    """A mask with so many real ones in each row, in random places."""
-    return torch.rand(*shape).argsort(-1) < real
-
-
 # Two streams.
 
 
 @task(box_sizes, difficulty=1, minutes=5)
 def check_box_sizes(function: Callable) -> None:
     """Width, height and area, in this order."""
-    b, p = 2, int(torch.randint(4, 9, ()))
+    b, p = 2, between(4, 8)
     boxes = random_boxes(b, p)
     got = expect_tensor(function(boxes), (b, p, 3))
     whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(b, p, 4)
@@ -41,11 +50,8 @@ def check_box_sizes(function: Callable) -> None:
         "width is right - left, height is bottom - top, and the area is their product.",
     )
     left, top, right, bottom = boxes.unbind(-1)
-    expect(
-        not near(got[..., 0], bottom - top),
-        "Width must come first; here height does.",
-        "boxes are left, top, right, bottom.",
-    )
+    first = "Width must come first; here height does."
+    expect_not(got[..., 0], bottom - top, first, "boxes are left, top, right, bottom.")
     expect(
         near(got[..., 0], right - left),
         "Width must be right minus left.",
@@ -71,119 +77,126 @@ def _look(width: int, context_width: int) -> Callable:
 def check_co_attention(function: Callable) -> None:
     """Each stream reads the other, with the other's mask, as it was before."""
     b, n, d = 3, 6, 6  # both streams as wide and as long, so that whatever is mixed up still fits
-    text, visual = torch.randn(b, n, d), torch.randn(b, n, d)
-    mask, visual_mask = some_of(b, n, real=3), some_of(b, n, real=2)
-    looks = text_looks, visual_looks = _look(d, d), _look(d, d)
 
     def both(*arguments: Tensor | None) -> list[Tensor]:
-        result = function(*arguments)
-        hint = "return text, visual"
-        expect(isinstance(result, tuple) and len(result) == 2, "It must return both streams.", hint)
-        return [expect_tensor(got, given.shape) for got, given in zip(result, arguments)]
+        parts = expect_parts(function(*arguments), "text", "visual")
+        return [expect_tensor(got, given.shape) for got, given in zip(parts, arguments)]
 
-    given = text, visual, mask, visual_mask, *looks
-    got, wanted = both(*given), co_attention(*given)
-    expect(
-        not near(got[0], wanted[1]) and not near(got[1], wanted[0]),
-        "The text stream must come back first, then the visual one.",
-        "text looks at visual, and what comes back are the words.",
-    )
-    masks = (mask, visual_mask, None)
-    expect(
-        not any(
-            near(got[0], text_looks(text, text, m)) or near(got[1], visual_looks(visual, visual, m)) for m in masks
-        ),
-        "Each stream must look at the other; here one looks at itself.",
-        "the context of the text is visual, and the context of visual is the text.",
-    )
-    expect(
-        not any(
-            near(got[0], visual_looks(text, visual, m)) or near(got[1], text_looks(visual, text, m)) for m in masks
-        ),
-        "Each stream must look with its own weights: text_looks is for the text.",
-        "the queries of the text go into text_looks.",
-    )
-    expect(
-        not near(got[0], text) and not near(got[1], visual),
-        "Both must look; here one stays as it is.",
-        "two calls, one for each stream.",
-    )
-    expect(
-        not near(got[0], text_looks(text, visual, mask)) and not near(got[1], visual_looks(visual, text, visual_mask)),
-        "The mask must be that of the stream looked at; here it is the looking one's own.",
-        "a mask says which keys are real, and the keys are the other stream's.",
-    )
-    expect(
-        not near(got[0], text_looks(text, visual, None)) and not near(got[1], visual_looks(visual, text, None)),
-        "What is padding in the other stream must not be seen; here a mask is missing.",
-        "hand on the mask of the stream that is looked at.",
-    )
-    expect(
-        not near(got[1], visual_looks(visual, wanted[0], mask))
-        and not near(got[0], text_looks(text, wanted[1], visual_mask)),
-        "Both must see the other as it was before; here one sees what the other has become.",
-        "do not write over text before visual has looked at it.",
-    )
-    inverted = co_attention(text, visual, ~mask, ~visual_mask, *looks)
-    expect(
-        not near(got[0], inverted[0]) and not near(got[1], inverted[1]),
-        "True must mean that a token is real; here a mask is inverted.",
-        "a look takes a mask as you are given it.",
-    )
-    for one, other, name in zip(got, wanted, ("text", "visual")):
-        expect(near(one, other), f"The {name} must be what its look at the other stream gives.", "one call for each.")
+    streams, masks = (torch.randn(b, n, d), torch.randn(b, n, d)), (some_of(b, n, real=3), some_of(b, n, real=2))
+    given = *streams, *masks, _look(d, d), _look(d, d)
+    got = both(*given)
+    _check_mixed_up(got, *given)
+    for name, one, wanted in zip(("text", "visual"), got, co_attention(*given)):
+        expect(near(one, wanted), f"The {name} must be what its look at the other stream gives.", "one call for each.")
     with case("Streams of other lengths and widths, without masks"):
         given = torch.randn(b, 4, 3), torch.randn(b, 7, 5), None, None, _look(3, 5), _look(5, 3)
-        for one, other in zip(both(*given), co_attention(*given)):
-            expect_close(one, other, "It must work too.", "masks may be None: hand them on as they are.")
+        for one, wanted in zip(both(*given), co_attention(*given)):
+            expect_close(one, wanted, "It must work too.", "masks may be None: hand them on as they are.")
+
+
+def _check_mixed_up(
+    got: list[Tensor],
+    text: Tensor,
+    visual: Tensor,
+    mask: Tensor,
+    visual_mask: Tensor,
+    text_looks: Callable,
+    visual_looks: Callable,
+) -> None:
+    """Tell what was mixed up: which text and which visual stream each mistake gives, the property, and a hint."""
+    right, looked = co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
+    any_mask = (mask, visual_mask, None)
+    for texts, visuals, property, hint in (
+        (
+            (looked,),
+            (right,),
+            "The text stream must come back first, then the visual one.",
+            "text looks at visual, and what comes back are the words.",
+        ),
+        (
+            [text_looks(text, text, m) for m in any_mask],
+            [visual_looks(visual, visual, m) for m in any_mask],
+            "Each stream must look at the other; here one looks at itself.",
+            "the context of the text is visual, and the context of visual is the text.",
+        ),
+        (
+            [visual_looks(text, visual, m) for m in any_mask],
+            [text_looks(visual, text, m) for m in any_mask],
+            "Each stream must look with its own weights: text_looks is for the text.",
+            "the queries of the text go into text_looks.",
+        ),
+        ((text,), (visual,), "Both must look; here one stays as it is.", "two calls, one for each stream."),
+        (
+            (text_looks(text, visual, mask),),
+            (visual_looks(visual, text, visual_mask),),
+            "The mask must be that of the stream looked at; here it is the looking one's own.",
+            "a mask says which keys are real, and the keys are the other stream's.",
+        ),
+        (
+            (text_looks(text, visual, None),),
+            (visual_looks(visual, text, None),),
+            "What is padding in the other stream must not be seen; here a mask is missing.",
+            "hand on the mask of the stream that is looked at.",
+        ),
+        (
+            (text_looks(text, looked, visual_mask),),
+            (visual_looks(visual, right, mask),),
+            "Both must see the other as it was before; here one sees what the other has become.",
+            "do not write over text before visual has looked at it.",
+        ),
+        (
+            (text_looks(text, visual, ~visual_mask),),
+            (visual_looks(visual, text, ~mask),),
+            "True must mean that a token is real; here a mask is inverted.",
+            "a look takes a mask as you are given it.",
+        ),
+    ):
+        expect_not(got[0], tuple(texts), property, hint)
+        expect_not(got[1], tuple(visuals), property, hint)
 
 
 @task(smooth_region_regression, difficulty=3, minutes=15)
 def check_smooth_region_regression(function: Callable) -> None:
     """Masked regions alone; square when near, straight when far; a mean over regions and features."""
-    b, p, f = 4, 6, int(torch.randint(5, 9, ()))
-    target, masked = torch.randn(b, p, f), torch.rand(b, p).argsort(-1) < torch.tensor([[1], [2], [3], [4]])
+    b, p, f = 4, 6, between(5, 8)
+    target, masked = torch.randn(b, p, f), some_of(b, p, real=[1, 2, 3, 4])
     noise = 3 * torch.randn(b, p, f)
+    same = agreement(function, smooth_region_regression)
     expect_tensor(function(noise, target, masked), ())
     expect_close(
         function(torch.where(masked[..., None], target, noise), target, masked),
-        torch.tensor(0.0),
+        0.0,
         "Where every masked region is guessed exactly, the loss must be 0, whatever is said of the others.",
         "prediction[masked] keeps the regions where masked is True.",
     )
     sign = torch.rand(b, p, f).sub(0.5).sign()
     expect_close(
         function(target + 0.5 * sign, target, masked),
-        torch.tensor(0.125),
+        0.125,
         "Where every feature is off by ½, the loss must be (½)²/2 = ⅛, however many regions and features.",
         "sum over masked regions and features, divided by |m|·f; near 0 it is x²/2.",
     )
     expect_close(
         function(target + 3 * sign, target, masked),
-        torch.tensor(2.5),
+        2.5,
         "Where every feature is off by 3, the loss must be 3 - ½.",
         "from |x| = 1 on it is |x| - ½, which meets x²/2 there.",
     )
     one = target.clone()
     one[masked] += torch.linspace(-3, 3, int(masked.sum()))[:, None]  # each region is off by another distance
-    expect_close(
-        function(one, target, masked),
-        smooth_region_regression(one, target, masked),
+    same(
+        (one, target, masked),
         "Every masked region must count alike, in whichever row it stands.",
         "one sum over all of them, then one division; no mean of means.",
     )
-    expect_close(
-        function(noise, target, masked),
-        smooth_region_regression(noise, target, masked),
+    same(
+        (noise, target, masked),
         "It must be the mean over masked regions and features of the smooth distance.",
         "feature by feature, not the distance of the whole region.",
     )
+    expect_trains(function, noise, fixed=(target, masked), like=smooth_region_regression)
     with case("With nothing masked"):
-        got = function(noise, target, torch.zeros_like(masked))
-        expect_close(got, torch.tensor(0.0), "The loss must be 0.", "clamp(min=1) on what you divide by.")
-    prediction = noise.clone().requires_grad_()
-    loss = expect_tensor(function(prediction, target, masked), ())
-    expect(loss.requires_grad, "A gradient must flow back to the prediction.", "stay in torch: no item() or detach().")
+        expect_zero(function, noise, target, torch.zeros_like(masked))
 
 
 # Where is it?
@@ -192,7 +205,7 @@ def check_smooth_region_regression(function: Callable) -> None:
 @task(iou, difficulty=2, minutes=10)
 def check_iou(function: Callable) -> None:
     """1 for the same box, 0 for boxes apart, and the share of the union otherwise."""
-    n = int(torch.randint(5, 9, ()))
+    n = between(5, 8)
     box = random_boxes(n)
     other = box + 0.08 * (torch.rand(n, 4) - 0.5)  # they share something
     got = expect_tensor(function(box, other), finite=False)
@@ -224,7 +237,7 @@ def check_iou(function: Callable) -> None:
         "A box inside another one of four times its area must have IoU ¼.",
         "divide by the union, not by the smaller box; right and bottom are corners, not sizes.",
     )
-    expect_close(function(box, other), iou(box, other), "It must be |A ∩ B| / |A ∪ B|.", "by hand, on one pair.")
+    agreement(function, iou)((box, other), "It must be |A ∩ B| / |A ∪ B|.", "by hand, on one pair.")
     with case("Two boxes without area"):
         point = torch.cat([box[:, :2], box[:, :2]], dim=-1)
         expect_close(function(point, point), torch.zeros(n), "IoU must be 0, not NaN.", "0 / 0: guard the division.")
@@ -233,7 +246,7 @@ def check_iou(function: Callable) -> None:
 @task(best_region, difficulty=2, minutes=10)
 def check_best_region(function: Callable) -> None:
     """The box of the highest weight, padding never."""
-    n, p = int(torch.randint(5, 9, ())), 6
+    n, p = between(5, 8), 6
     boxes = random_boxes(n, p)
     order = torch.randperm(p).float()
     weights = torch.stack([order.roll(i) for i in range(n)]) - p  # all below 0, no two alike in a row
@@ -249,29 +262,19 @@ def check_best_region(function: Callable) -> None:
         "It must return one of the boxes as it is, from the same row.",
         "no mean of boxes: the one with the highest weight.",
     )
-    expect_close(
-        got, best_region(weights, boxes), "It must be the box with the highest weight.", "argmax over regions."
-    )
+    same = agreement(function, best_region)
+    same((weights, boxes), "It must be the box with the highest weight.", "argmax over regions.")
     with case("Where two weights are equally the highest"):
         tied = weights.clone()
         tied[:, 1] = tied[:, 4] = 1
         expect_close(function(tied, boxes), boxes[:, 1], "The first of them must be taken.", "argmax does so.")
     mask = torch.cat([torch.zeros(n, 1, dtype=torch.bool), some_of(n, p - 1, real=3)], dim=1)
     with case("With padding that has the highest weight"):
-        high = weights + 10 + 20 * ~mask
-        expect_close(
-            function(high, boxes, mask),
-            best_region(high, boxes, mask),
-            "Padding must never win, and the highest real one must.",
-            "True means real; fill the weights where the mask is False.",
-        )
+        hint = "True means real; fill the weights where the mask is False."
+        same((weights + 10 + 20 * ~mask, boxes, mask), "Padding must never win, and the highest real one must.", hint)
     with case("With padding, and weights that are all negative"):
-        expect_close(
-            function(weights, boxes, mask),
-            best_region(weights, boxes, mask),
-            "Padding must not win here either.",
-            "multiplying by the mask makes padding 0, which beats them; fill with -inf.",
-        )
+        hint = "multiplying by the mask makes padding 0, which beats them; fill with -inf."
+        same((weights, boxes, mask), "Padding must not win here either.", hint)
 
 
 # Is it right?

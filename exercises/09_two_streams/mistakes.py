@@ -162,6 +162,16 @@ def _share_of_pairs(groups):
     return sum(len(rights) for rights in groups.values() if all(rights)) / sum(map(len, groups.values()))
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "box_sizes": _sizes,
+    "co_attention": lambda t, v, m, n, look, other: (look(t, v, n), other(v, t, m)),
+    "smooth_region_regression": _smooth,
+    "iou": _iou,
+    "best_region": _best,
+    "soft_scores": lambda n: (n / 3).clamp(max=1),
+    "nlvr_accuracy": _judge,
+}
+
 MISTAKES = {
     "box_sizes": {
         "Width must come first; here height does": {"height first": then(box_sizes, lambda y: y[..., [1, 0, 2]])},
@@ -198,7 +208,7 @@ MISTAKES = {
         },
         "The text stream must come back first": {"streams exchanged": then(co_attention, lambda y: y[::-1])},
         "Both must look; here one stays as it is": {"words only": lambda t, v, m, n, look, other: (look(t, v, n), v)},
-        "It must return both streams": {"one stream": then(co_attention, lambda y: y[0])},
+        "It must return text and visual": {"one stream": then(co_attention, lambda y: y[0])},
         "what its look at the other stream gives": {"one sequence of both": _joined, "added twice": _residual_twice},
         "here a mask is inverted": {"masks inverted": _masks_inverted},
         "without masks: It stops in line": {"masks required": _needs_masks},
@@ -227,7 +237,7 @@ MISTAKES = {
         "must have shape (); this one has (4, 6)": {
             "one loss a row": lambda x, y, m: F.smooth_l1_loss(x, y, reduction="none").mean(-1) * m
         },
-        "A gradient must flow back to the prediction": {"no gradient": detached(smooth_region_regression)},
+        "A gradient must flow from the result": {"no gradient": detached(smooth_region_regression)},
     },
     "iou": {
         "that are the same must have IoU 1": {

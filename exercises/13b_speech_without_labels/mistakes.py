@@ -9,6 +9,8 @@ from mmlearn.exercises.mistakes import detached, from_global_state, from_own_see
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
 
+# What is hidden.
+
 
 def _spans(
     real,
@@ -95,6 +97,9 @@ def _one_draw_for_all(masked, count, *, generator):
     return places.gather(1, other.flatten(1)).view_as(other)
 
 
+# What is guessed.
+
+
 def _contrast(
     context,
     target,
@@ -146,6 +151,14 @@ def _choice(logits, noise, temperature, *, soft=lambda z, n, t: ((z + n) / t).so
     hard = F.one_hot((logits + noise if pick is None else pick(logits, noise)).argmax(-1), logits.shape[-1]).float()
     return hard + (p - p.detach())
 
+
+RIGHT = {  # right answers that are written in another way than the library's
+    "mask_spans": _spans,
+    "sample_distractors": _distractors,
+    "straight_through": _choice,
+    "distractor_contrast": _contrast,
+    "masked_cluster": _clusters,
+}
 
 MISTAKES = {
     "mask_spans": {

@@ -123,6 +123,12 @@ def _batch_length(masked, real, *, generator):
     return imposters(masked, torch.ones_like(real), generator=generator)
 
 
+RIGHT = {  # right answers that are written in another way than the library's
+    "modality_dropout": _drop,
+    "masked_multimodal_cluster": _multimodal,
+    "imposters": _shown,
+}
+
 MISTAKES = {
     "modality_dropout": {
         "With both = 1 nothing must be dropped": {

@@ -24,7 +24,8 @@ class Batches(Dataset):
     ``at(step)``, that is the collation of a step, and ``data`` may be several data sets by name, of which
     ``collate.source(step)`` names one.
 
-    Raises ``ValueError`` for fewer samples than one batch has, or a batch that does not divide among the processes.
+    Raises ``ValueError`` for fewer samples than one batch has, a batch that does not divide among the processes, or
+    ``lengths`` that are not one a sample.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Batches(Dataset):
                 raise ValueError(
                     f"A batch of {batch_size} cannot be drawn from {len(part)} samples; lower the batch size."
                 )
+            if lengths is not None and len(lengths) != len(part):
+                raise ValueError(f"lengths are one number a sample; got {len(lengths)} for {len(part)} samples.")
         if batch_size % world:
             raise ValueError(f"A batch of {batch_size} does not divide among {world} processes.")
         self.data, self.collate, self.batch_size = data, collate, batch_size

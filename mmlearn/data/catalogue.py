@@ -153,10 +153,10 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
 
 
 def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
+    from mmlearn.data.read.captions import has_captions
     from mmlearn.data.read.coco import CocoFolder, coco_folder
-    from mmlearn.data.read.folder import Folder, has_captions
+    from mmlearn.data.read.folder import Folder
     from mmlearn.data.read.shards import ShardFolder, shard_folder
-    from mmlearn.data.read.sound_folder import SoundFolder, names_sounds
     from mmlearn.data.read.speech_commands import SpeechCommands, speech_commands_folder
 
     if speech_commands_folder(folder):
@@ -166,7 +166,7 @@ def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
             return CocoFolder
         if shard_folder(folder):
             return ShardFolder
-    return SoundFolder if names_sounds(folder) else Folder
+    return Folder
 
 
 def _loader(card: Card) -> Callable[..., Dataset]:

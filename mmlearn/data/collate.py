@@ -20,8 +20,8 @@ class Collate:
 
     ``Collate((Image(), Tokens(tokenizer)), (MaskedTokens(),))`` gives pictures and texts with some words hidden.
     ``ask`` changes each sample first, as its caption into a question. ``augment`` varies pictures and spectrograms.
-    Draws depend on ``seed`` and on what the samples are. Raises ``ValueError`` for an empty batch, for fields that
-    cannot be augmented, and whatever fields and labels say of samples that lack what they need.
+    Draws depend on ``seed`` and on the samples' captions and sources. Raises ``ValueError`` for an empty batch, for
+    fields that cannot be augmented, and whatever fields and labels say of samples that lack what they need.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Collate:
 
 
 def _name(sample: Any) -> str:
-    return str(getattr(sample, "caption", None) or getattr(sample, "source", ""))
+    return f"{getattr(sample, 'caption', '')}\n{getattr(sample, 'source', '')}"
 
 
 class Alternate:
@@ -66,6 +66,7 @@ class Alternate:
 
     Which one depends on ``seed`` and the step alone, so all processes serve the same task. :meth:`at` is the collation
     of a step; called by itself, this is the collation of step 0. ``sources`` names, for each, a data set of its own.
+    Raises ``ValueError`` unless there is one share, not below 0, and one source for each collation.
     Source: Chen et al. 2020 (UNITER), section 3.2, where each batch serves one objective.
     """
 
@@ -80,6 +81,11 @@ class Alternate:
         self.collates, self.seed = tuple(collates), seed
         self.shares = tuple(shares or (1.0,) * len(self.collates))
         self.sources = tuple(sources or (None,) * len(self.collates))
+        if not len(self.collates) == len(self.shares) == len(self.sources):
+            counts = f"{len(self.collates)} collations, {len(self.shares)} shares and {len(self.sources)} sources"
+            raise ValueError(f"Each collation has one share and one source; got {counts}.")
+        if not sum(self.shares) > 0 or min(self.shares) < 0:
+            raise ValueError(f"Shares are 0 or more, and some above 0; got {self.shares}.")
 
     def drawn(self, step: int) -> int:
         """The number of the collation that batch ``step`` has."""

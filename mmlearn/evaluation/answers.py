@@ -110,7 +110,7 @@ def picture_gain(
     """What a system that ``sees`` gets right, what one gets that was trained without pictures, and the ``gain``.
 
     A row for ``accuracy`` and one for each kind of question: without a gain the question gives its answer away. Train
-    and ask the ``blind`` one by ``TaskCollate(..., blind=True)``. Raises ``ValueError`` unless both answered the same
+    and ask the ``blind`` one by ``task_collate(..., blind=True)``. Raises ``ValueError`` unless both answered the same
     questions. Source: Goyal et al. 2017, "Making the V in VQA Matter", section 4 (the language-only baseline).
     """
     if not torch.equal(sees.label, blind.label):

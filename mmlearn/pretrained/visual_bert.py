@@ -22,13 +22,7 @@ def config(published: dict[str, Any], names: set[str]) -> VisualBERTConfig:
         token_types=whole.get("type_vocab_size", 2),
         pad_token=whole.get("pad_token_id", 1),
         region_width=whole.get("visual_embedding_dim", 512),
-        width=whole.get("hidden_size", 768),
-        depth=whole.get("num_hidden_layers", 12),
-        num_heads=whole.get("num_attention_heads", 12),
-        mlp_width=whole.get("intermediate_size", 3072),
-        activation=whole.activation("gelu"),
-        norm_epsilon=whole.get("layer_norm_eps", 1e-12),
-        dropout=whole.get("hidden_dropout_prob", 0.1),
+        **whole.transformer(dropout=("hidden_dropout_prob", 0.1)),
         pooler=any("pooler." in name for name in names),
         objectives=objectives,
     )
@@ -43,11 +37,7 @@ FAMILY = Family(
         (r"^embeddings\.visual_token_type_embeddings", "region_types"),
         (r"^embeddings\.visual_position_embeddings\.weight", "region_positions"),
         (r"^cls\.seq_relationship", "match_head"),
-        (r"^cls\.predictions\.transform\.dense", "language_head.dense"),
-        (r"^cls\.predictions\.transform\.LayerNorm", "language_head.norm"),
-        (r"^cls\.predictions\.bias", "language_head.bias"),
         *(rename for rename in BERT.renames if rename[0] != r"^bert\."),  # a BERT alone is refused
-        (r"^language_head", "masked_language_head"),  # as long as the single streams call it so
     ),
     packed={},
     ignored=BERT.ignored,

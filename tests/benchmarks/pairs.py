@@ -13,7 +13,7 @@ from torch import nn
 
 # The smaller one is what chapters train. A vocabulary takes as large a share of the work as 30,522 words do in base.
 # The two numbers of ``words`` are the fewest and most tokens of a text, in the larger one of COCO's captions (10.5
-# words on average, and a token before and after); all are padded to ``length``.
+# words on average, and a token before and after); all are padded to the longest of the batch.
 SIZES = {
     "64 wide, 3 layers": dict(
         width=64, depth=3, heads=4, vocab=512, words=(8, 16), length=16, regions=9, features=192, classes=144,
@@ -24,20 +24,21 @@ SIZES = {
         picture=96, patch=16, pairs=16, steps=9,
     ),
 }  # fmt: skip
-BLIP_LENGTH = 30  # to which its official code pads texts in pretraining, whatever their length
 
 
 def batch(size):
     """Words with gaps, regions and a picture for each; half of the pairs do not match."""
     generator = torch.Generator().manual_seed(0)
-    b, t, p = size["pairs"], size["length"], size["regions"]
+    b, p = size["pairs"], size["regions"]
     least, most = size["words"]
+    lengths = torch.randint(least, most + 1, (b, 1), generator=generator)
+    t = int(lengths.max())
 
     def uniform(*shape):
         return torch.rand(shape, generator=generator)
 
     tokens = torch.randint(5, size["vocab"], (b, t), generator=generator)
-    mask = torch.arange(t) < torch.randint(least, most + 1, (b, 1), generator=generator)
+    mask = torch.arange(t) < lengths
     hidden = (uniform(b, t) < 0.15) & mask
     masked = uniform(b, p) < 0.15
     masked[:, 0] = hidden[:, 1] = True
@@ -100,16 +101,17 @@ def theirs(size, **more):
 
 def single_stream(name, size, **more):
     """VisualBERT, UNITER or VL-BERT, for masked words and matching."""
-    import mmlearn.models.fusion.uniter as systems
+    from mmlearn.recipes.discovery import find_recipe
 
+    recipe = find_recipe(name)
     config = ours(size, depth=size["depth"], region_width=size["features"], objectives=("mlm", "itm"), **more)
-    model, given = getattr(systems, name)(getattr(systems, f"{name}Config")(**config)), batch(size)
+    model, given = recipe.make(recipe.config(**config)), batch(size)
     given = pick(given, "tokens", "mask", "token_label", "regions", "boxes", "region_mask", "match_label")
     return model, lambda: total(model.loss(given))
 
 
 def visual_bert(size):
-    return single_stream("VisualBERT", size)
+    return single_stream("visual-bert", size)
 
 
 def published_visual_bert(size, more_regions=0, matched_only=False):
@@ -137,7 +139,7 @@ def visual_bert_inputs(given, regions, matched_only):
 
 
 def uniter(size):
-    return single_stream("UNITER", size)
+    return single_stream("uniter", size)
 
 
 def near_uniter(size):
@@ -145,7 +147,7 @@ def near_uniter(size):
 
 
 def vl_bert(size):
-    return single_stream("VLBERT", size, geometry_width=size["width"], pooler=True)
+    return single_stream("vl-bert", size, geometry_width=size["width"], pooler=True)
 
 
 def near_vl_bert(size):
@@ -180,9 +182,7 @@ def vilt(size, **head):
     picture = dict(image_size=size["picture"], patch_size=size["patch"], alignment_weight=0.0)
     head = head or dict(match_outputs=0)
     model, given = ViLT(ViLTConfig(**ours(size, depth=size["depth"], **picture, **head))), batch(size)
-    given = pick(
-        given, "tokens", "mask", "image", *(["match_label"] if "masked_language_head" in head else ["token_label"])
-    )
+    given = pick(given, "tokens", "mask", "image", *(["match_label"] if "language_head" in head else ["token_label"]))
     return model, lambda: total(model.loss(given))
 
 
@@ -200,7 +200,7 @@ def published_vilt(size, name="ViltForMaskedLM"):
 
 
 def vilt_matching(size):
-    return vilt(size, masked_language_head=False, match_outputs=1)
+    return vilt(size, language_head=False, match_outputs=1)
 
 
 def published_vilt_matching(size):
@@ -210,7 +210,7 @@ def published_vilt_matching(size):
 def lxmert(size):
     from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 
-    depth = dict(language_depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
+    depth = dict(depth=size["depth"] - 1, region_depth=size["depth"] // 2, cross_depth=size["depth"] // 2)
     heads = dict(region_classes=size["classes"], region_attributes=0, answers=0)
     model = LXMERT(LXMERTConfig(**ours(size, **depth, region_width=size["features"], **heads)))
     given = batch(size)
@@ -252,15 +252,12 @@ LXMERT_SCALE = 6.67  # of losses of regions, as published
 
 def vilbert(size):
     """Three meetings; a meeting has an MLP of its own, where LXMERT has two more self-attentions."""
-    from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
+    from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig, VisualStreamConfig
 
     width, heads, depth = size["width"], size["heads"], size["depth"]
     config = ViLBERTConfig(
         **ours(size, depth=depth, region_width=size["features"], region_classes=size["classes"]),
-        visual_width=width,
-        visual_depth=depth - 1,
-        visual_heads=heads,
-        visual_mlp_width=4 * width,
+        visual=VisualStreamConfig(width=width, depth=depth - 1, num_heads=heads, mlp_width=4 * width, dropout=0.0),
         co_attention_width=width,
         co_attention_heads=heads,
         text_connections=tuple(range(depth - 2, depth + 1)),
@@ -279,7 +276,6 @@ def blip(size, **half):
     from mmlearn.layers import BERTEncoderConfig
     from mmlearn.models.align.blip import BLIP, BLIPConfig
 
-    size = size | {"length": BLIP_LENGTH}
     half = half or dict(decoder=False)
     image = vision(size)
     text = BERTEncoderConfig(**ours(size | dict(vocab=size["vocab"] - 2), depth=size["depth"]), token_types=0)
@@ -308,7 +304,6 @@ def vision(size):
 def published_blip(size, name="BlipForImageTextRetrieval"):
     import transformers
 
-    size = size | {"length": BLIP_LENGTH}
     decode, encode = size["vocab"] - 2, size["vocab"] - 1
     text = theirs(size, num_hidden_layers=size["depth"], bos_token_id=decode, sep_token_id=3, label_smoothing=0.1)
     image = dict(image_size=size["picture"], patch_size=size["patch"], hidden_size=size["width"])
@@ -402,7 +397,7 @@ class PublishedBLIP(nn.Module):
 
 
 def published_blip_pretraining(size):
-    model, given = PublishedBLIP(size), batch(size | {"length": BLIP_LENGTH})
+    model, given = PublishedBLIP(size), batch(size)
     return model, lambda: model(given["image"], given["whole"], given["mask"])
 
 

@@ -38,7 +38,12 @@ def _keep_freed_memory():
 
 
 def _serve(build, arguments, pipe):
-    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for."""
+    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for.
+
+    Ours trains as the trainer trains it, within :func:`mmlearn.training.speed.speed_up`.
+    """
+    from mmlearn.training.speed import speed_up
+
     _keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -51,18 +56,19 @@ def _serve(build, arguments, pipe):
         loss().backward()
         optimizer.step()
 
-    before = _peak_mib()
-    for _ in range(3):
-        step()
-    peak = _peak_mib() - before
-    with FlopCounterMode(display=False) as counter:
-        step()
-    pipe.send((sum(parameter.numel() for parameter in trained), peak, counter.get_total_flops() / 1e9))
-    while threads := pipe.recv():
-        torch.set_num_threads(threads)
-        started = time.perf_counter()
-        step()
-        pipe.send(time.perf_counter() - started)
+    with speed_up(model):
+        before = _peak_mib()
+        for _ in range(3):
+            step()
+        peak = _peak_mib() - before
+        with FlopCounterMode(display=False) as counter:
+            step()
+        pipe.send((sum(parameter.numel() for parameter in trained), peak, counter.get_total_flops() / 1e9))
+        while threads := pipe.recv():
+            torch.set_num_threads(threads)
+            started = time.perf_counter()
+            step()
+            pipe.send(time.perf_counter() - started)
 
 
 def compare(builds, rounds, threads=(1, 2)):

@@ -15,7 +15,6 @@ import sys
 import time
 import zlib
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from PIL import Image
 from mmlearn import cli
 from mmlearn.data import load
 from mmlearn.data.packaged import archives as packaged
-from mmlearn.data.packaged import easy_vqa, emoji
+from mmlearn.data.packaged import easy_vqa
 from mmlearn.training import checkpoint, loop, runs
 
 # Words that the command does not understand: exit code 2.
@@ -269,11 +268,9 @@ def test_unusual_pictures_and_captions_are_read(mmlearn, short, pictures, tmp_pa
 
 @pytest.fixture
 def archives(tmp_path, monkeypatch):
-    """A copy of the archives that a test may damage, and no memory of the good ones."""
+    """A copy of the archives that a test may damage."""
     shutil.copytree(packaged.ARCHIVES, tmp_path / "archives")
     monkeypatch.setattr(packaged, "ARCHIVES", tmp_path / "archives")
-    for name in ("_names", "_categories", "_pictures", "held_out"):
-        monkeypatch.setattr(emoji, name, lru_cache(getattr(emoji, name).__wrapped__))
     return tmp_path / "archives"
 
 

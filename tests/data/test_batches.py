@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from testing_tools import Listed
 from torch.utils.data import DataLoader
 
-from mmlearn.data import Batches, PairCollate, Tokenizer, fetch, image_statistics, load
+from mmlearn.data import Batches, fetch, image_statistics
+from mmlearn.data.batches import shuffled
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -37,32 +39,12 @@ class Together(Numbers):
         return list(indices)
 
 
-class Listed(Numbers):
-    """The samples of a list."""
-
-    def __init__(self, samples):
-        super().__init__(len(samples))
-        self.samples = samples
-
-    def __getitem__(self, index):
-        return self.samples[index]
-
-
 def numbers(samples):
     return {"number": torch.tensor(samples)}
 
 
 def told(batches, steps):
     return [batches[step]["number"].tolist() for step in steps]
-
-
-def pictures(count, captions=("red", "blue", "red ")):
-    generator = torch.Generator().manual_seed(0)
-    scale = torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1)
-    return [
-        SimpleNamespace(image=torch.rand(3, 6, 8, generator=generator) * scale, caption=captions[i % len(captions)])
-        for i in range(count)
-    ]
 
 
 # Which samples.
@@ -138,47 +120,60 @@ def test_it_can_be_sent_to_another_process():
     assert [batch["number"].tolist() for batch in loader] == expected[3:]
 
 
-# What is in a batch.
+# Samples of similar length.
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.train(["red", "blue"], vocab_size=262, max_length=8)
+@pytest.mark.parametrize(("count", "size"), [(500, 4), (203, 5), (37, 1), (64, 64)])
+def test_batches_of_similar_lengths_visit_what_others_do_with_less_padding(count, size):
+    lengths = torch.randint(1, 40, (count,), generator=torch.Generator().manual_seed(count))
+    plain, similar = (Batches(Numbers(count), numbers, size, lengths=given) for given in (None, lengths.tolist()))
+    steps = count // size
+    for epoch in range(3):
+        of_epoch = range(epoch * steps, (epoch + 1) * steps)
+        drawn = [similar.indices(step) for step in of_epoch]
+        assert all(len(batch) == size for batch in drawn)
+        visited = [i for batch in drawn for i in batch]
+        assert len(visited) == len(set(visited)) == steps * size
+        # Batches come from 16 at a time, in which no other division into batches has less padding.
+        order, sums = shuffled(count, 0, epoch), []
+        for window in order.split(16 * size):
+            parts = lengths[window].sort().values.split(size)
+            sums += [part.tolist() for part in parts if len(part) == size]
+        assert sorted(sums) == sorted(lengths[batch].sort().values.tolist() for batch in drawn)
+        if 1 < size < count:
+            padding = [sum(int(lengths[batch].max()) * size for batch in part)
+                       for part in (drawn, [plain.indices(step) for step in of_epoch])]  # fmt: skip
+            assert padding[0] < padding[1]
+            means = [lengths[batch].float().mean().item() for batch in drawn]
+            assert means != sorted(means)  # short ones do not all come first
+    assert drawn != [similar.indices(step) for step in range(steps)]  # each epoch has batches of its own
 
 
-def test_pictures_are_normalised_by_channel_and_samples_stay_as_they_are(tokenizer):
-    samples = pictures(4)
-    before = [sample.image.clone() for sample in samples]
-    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
-    batch = PairCollate(tokenizer, mean=mean, std=std)(samples)
-    assert set(batch) == {"image", "tokens", "mask"}
-    expected = (np.stack([image.numpy() for image in before]) - np.array(mean).reshape(3, 1, 1)) / np.array(
-        std
-    ).reshape(3, 1, 1)
-    assert batch["image"].dtype == torch.float32
-    np.testing.assert_allclose(batch["image"].numpy(), expected, rtol=1e-5, atol=1e-6)
-    tokens, mask = tokenizer([sample.caption for sample in samples])
-    assert torch.equal(batch["tokens"], tokens)
-    assert torch.equal(batch["mask"], mask)
-    assert all(torch.equal(sample.image, image) for sample, image in zip(samples, before))
+def test_similar_lengths_are_a_function_of_seed_and_step_and_shared_by_processes():
+    lengths = list(range(50, 0, -1))
+    whole = Batches(Numbers(50), numbers, 10, seed=4, lengths=lengths)
+    parts = [Batches(Numbers(50), numbers, 10, seed=4, rank=rank, world=2, lengths=lengths) for rank in range(2)]
+    for step in (7, 0, 3, 11, 3):
+        assert [i for part in parts for i in part.indices(step)] == whole.indices(step)
+    assert told(pickle.loads(pickle.dumps(whole)), range(12)) == told(whole, range(12))
+    with pytest.raises(ValueError, match=r"^lengths are one number a sample; got 50 for 51 samples\.$"):
+        Batches(Numbers(51), numbers, 10, lengths=lengths)
 
 
-def test_repeated_captions_have_one_number_and_others_another(tokenizer):
-    captions = ["a", "b", "a", "ab", "b", "", "B"]
-    batch = PairCollate(tokenizer, mark_repeats=True)(pictures(7, captions))
-    number = batch["caption_id"]
-    assert number.dtype == torch.int64
-    assert (number >= 0).all()
-    same = np.array([[one == other for other in captions] for one in captions])
-    assert np.array_equal((number[:, None] == number).numpy(), same)
-    assert number[0] == 3136151050186550259  # in every process, so that they agree
-    many = PairCollate(tokenizer, mark_repeats=True)(pictures(1000, [str(i) for i in range(1000)]))
-    assert many["caption_id"].unique().numel() == 1000
+# Several data sets.
+
+
+def test_every_data_set_of_a_collation_has_a_batch():
+    with pytest.raises(ValueError, match="A batch of 4 cannot be drawn from 3 samples"):
+        Batches({"one": Numbers(9), "other": Numbers(3)}, numbers, 4)
+
+
+# Statistics.
 
 
 @pytest.mark.parametrize("count", [1, 5, 20, 100])
 def test_statistics_are_those_of_numpy(count):
-    data = pictures(20)
+    data = [SimpleNamespace(image=torch.rand(3, 6, 8) * torch.tensor([1, 0.5, 0.1]).view(3, 1, 1)) for _ in range(20)]
     mean, std = image_statistics(Listed(data), count)
     chosen = {1: [0], 5: [0, 4, 9, 14, 19]}.get(count, range(20))
     pixels = np.stack([data[i].image.numpy() for i in chosen]).astype(np.float64)
@@ -186,21 +181,6 @@ def test_statistics_are_those_of_numpy(count):
     np.testing.assert_allclose(std, pixels.std((0, 2, 3), ddof=1), rtol=1e-5)
 
 
-def test_a_channel_that_never_changes_can_be_divided_by(tokenizer):
-    """As in drawings without blue: 0 / 0 would be NaN from the first step on."""
-    data = pictures(6)
-    for sample in data:
-        sample.image[2] = 0.25
-    mean, std = image_statistics(Listed(data))
-    assert std[2].item() == pytest.approx(1 / 255)
-    batch = PairCollate(tokenizer, mean=mean.tolist(), std=std.tolist())(data)
-    assert (batch["image"][:, 2] == 0).all()
-    assert batch["image"].isfinite().all()
-
-
-def test_normalised_by_its_own_statistics_data_has_mean_0_and_deviation_1(tokenizer):
-    data = load("scenes", size=24, length=64)
-    mean, std = image_statistics(data)
-    batch = PairCollate(tokenizer, mean=mean.tolist(), std=std.tolist())(fetch(data, range(64)))
-    assert batch["image"].mean((0, 2, 3)).abs().max() < 1e-3
-    assert (batch["image"].std((0, 2, 3)) - 1).abs().max() < 1e-3
+def test_a_channel_that_never_changes_can_be_divided_by():
+    still = [SimpleNamespace(image=torch.full((3, 4, 4), 0.25))] * 2
+    assert image_statistics(Listed(still))[1].tolist() == pytest.approx([1 / 255] * 3)

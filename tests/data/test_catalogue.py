@@ -64,9 +64,8 @@ def test_options_go_to_the_data_set():
 def test_openmoji_has_nothing_to_train_on():
     with pytest.raises(ValueError, match="no split 'train'; choose from unseen-style, unseen-both"):
         load("emoji-openmoji")
-    assert {sample.style for sample in load("emoji-openmoji", "unseen-both", size=8).__getitems__(range(5))} == {
-        "openmoji"
-    }
+    data = load("emoji-openmoji", "unseen-both", size=8)
+    assert {data[i].style for i in range(5)} == {"openmoji"}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """What several tests share. Pytest puts this folder on the path, here and in the processes that tests start."""
 
-import re
-import warnings
 from typing import Any, Self
 
-import pytest
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from torch import nn
+from torch.utils.data import Dataset
 
 # Jaxtyping decorates methods one by one, where beartype cannot know what ``Self`` is. An int is a float, as in PEP 484.
 typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any}), is_pep484_tower=True))
@@ -19,6 +17,19 @@ HEARING = {
     "ast", "av-hubert", "clap", "decoar2", "hubert", "image-bind", "lip2wav", "misa", "mult", "sound-of-pixels", "vatt",
     "wav2vec2",
 }  # fmt: skip
+
+
+class Listed(Dataset):
+    """The samples of a list as a data set."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
 
 
 def close(got, expected, tolerance=1e-5):
@@ -82,23 +93,3 @@ def mean_loss(build, batch, seeds=12):
 def count_parameters(model, config):
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in model(config).parameters())
-
-
-def read_quietly(content, **options):
-    """The waveform of a sound of which nothing is to be said."""
-    from mmlearn.data.read.sound import read_sound
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return read_sound(content, **options)
-
-
-def refusal(content, name, **options):
-    """The line with which a sound of this name is refused."""
-    from mmlearn.data.read.sound import read_sound
-
-    with pytest.raises(ValueError, match=f"^{re.escape(name)} ") as caught:
-        read_sound(content, name=name, notes=[], **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from mmlearn.data.batches import Batches
-from mmlearn.data.read.sound_notes import SoundSet
+from mmlearn.data.read.files import Files
 from mmlearn.training import fit, loop
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.optimizers import schedule
@@ -295,7 +295,7 @@ def test_reading_in_other_processes_changes_nothing():
     same(here, there)
 
 
-class Noting(SoundSet):
+class Noting(Files):
     """Numbers, of which every third is to be known of."""
 
     def __init__(self):

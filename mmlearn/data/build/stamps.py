@@ -9,15 +9,14 @@ import io
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmlearn.data.build.packing import as_json, open_picture, webp, zipped
-from mmlearn.data.build.sources import STAMPS, fetch
 from mmlearn.data.packaged.stamps import SPOKEN
+from mmlearn.data.read.ogg import Page, read_page
 from mmlearn.data.read.sound import RATE
 
 ROOT = "usr/share/tuxpaint/stamps/"
@@ -33,10 +32,10 @@ BITRATE = 16_000  # a second; RFC 6716, section 2.1.1, has 16 to 20 kbit/s for s
 CODES = {"ca@valencia": "ca-valencia", "sr@latin": "sr-Latn"}
 
 
-def build_stamps(downloads: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+def build_stamps(packages: dict[str, Path]) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Pictures, captions, spoken captions by language, sound effects, and upstream's own credits."""
     wanted = re.compile(rf"{ROOT}.*\.(png|txt|ogg)$|{DOCUMENTS}(copyright|changelog\.gz)$")
-    files = unpack_debian(fetch(STAMPS, downloads), wanted)
+    files = unpack_debian(packages["tuxpaint-stamps-default"], wanted)
     stamps = {name.removeprefix(ROOT): content for name, content in files.items()}
     names = sorted(name[:-4] for name in stamps if name.endswith(".png") and f"{name[:-4]}.txt" in stamps)
     captions = read_captions({name: stamps[f"{name}.txt"].decode() for name in names})
@@ -140,50 +139,13 @@ def without_chance(file: bytes) -> bytes:
 
     Source: RFC 3533 (Ogg), section 6; RFC 7845 (Ogg Opus), section 5.2.
     """
-    return b"".join(_page(header, _short(body)) for header, body in _pages(file))
-
-
-def _pages(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The header of each page without its table of segments, and what the page holds."""
-    start = 0
-    while start < len(file):
-        segments = file[start + 27 : start + 27 + file[start + 26]]
-        body = start + 27 + len(segments)
-        yield file[start : start + 26] + segments, file[body : body + sum(segments)]
-        start = body + sum(segments)
-
-
-def _short(body: bytes) -> bytes:
-    """A page's content; comments end after the vendor's name and say that none follow."""
-    if not body.startswith(b"OpusTags"):
-        return body
-    (vendor,) = struct.unpack_from("<I", body, 8)
-    return body[: 12 + vendor] + struct.pack("<I", 0)
-
-
-def _page(header: bytes, body: bytes) -> bytes:
-    segments = header[26:] if sum(header[26:]) == len(body) else bytes([len(body)])
-    start = header[:14] + bytes(4) + header[18:22]
-    end = bytes([len(segments)]) + segments + body
-    return start + struct.pack("<I", checksum(start + bytes(4) + end)) + end
-
-
-def checksum(page: bytes) -> int:
-    """Ogg's checksum: a CRC with the polynomial 0x04c11db7, which begins at 0 and is not reflected."""
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ TABLE[value >> 24 ^ byte]
-    return value
-
-
-def _table() -> list[int]:
-    table = []
-    for byte in range(256):
-        value = byte << 24
-        for _ in range(8):
-            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
-        table.append(value)
-    return table
-
-
-TABLE = _table()
+    stream, written = io.BytesIO(file), []
+    while (page := read_page(stream)).head:
+        head, table, body = page
+        if body.startswith(b"OpusTags"):  # comments: the vendor's name, and that none follow
+            (vendor,) = struct.unpack_from("<I", body, 8)
+            body = body[: 12 + vendor] + struct.pack("<I", 0)
+            table = bytes([len(body)])
+        page = Page(head[:14] + bytes(4) + head[18:26] + bytes([len(table)]), table, body)
+        written += [page.head[:22], page.checksum, page.head[26:], table, body]
+    return b"".join(written)

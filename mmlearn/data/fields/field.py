@@ -4,7 +4,7 @@ A recipe names its fields in one line each. A field knows no system, only the na
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from mmlearn.layers.config import Config
 
 Batch = dict[str, Tensor]
-KINDS = {"Float": "floats", "Int": "whole numbers (int64)", "Bool": "true or false"}
+KINDS = {"Float": "floats", "Int": "whole numbers (int64)", "Bool": "booleans"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def size(config: Any, name: str, default: Any = None) -> Any:
 
 def resize(config: Any, sizes: dict[str, Any]) -> Any:
     """The configuration with these settings, wherever it or a configuration inside it has one of their names."""
-    changes = {name: value for name, value in sizes.items() if hasattr(config, name)}
+    own = {field.name for field in fields(config)}
+    changes = {name: value for name, value in sizes.items() if name in own}
     changes |= {name: resize(part, sizes) for name, part in vars(config).items() if is_dataclass(part)}
     return replace(config, **changes) if changes else config
 
@@ -100,56 +101,73 @@ def resize(config: Any, sizes: dict[str, Any]) -> Any:
 def check_batch(batch: Batch, holds: dict[str, str], config: Config, optional: Collection[str] = ()) -> None:
     """``ValueError``, in one line, where an entry is missing, of another type, or does not fit the others.
 
-    ``holds`` says what each entry is: ``"Int b t < vocab_size"``. An axis has the same length wherever its letter
-    stands; in braces it is a size of the configuration. Whole numbers lie below the size after ``<`` and are at least
-    0, or -100, which means that nothing is asked here.
+    ``holds`` says what each entry is: ``"Int b t < vocab_size or -100"``. An axis has the same length wherever its
+    letter stands; in braces it is a size of the configuration. Whole numbers are at least 0 and below the size after
+    ``<``, or else the number after ``or``, which means that nothing is asked, or that there is nothing, at a place.
     """
-    lengths: dict[str, tuple[int, str]] = {}  # axis → its length, and the entry that set it
+    lengths: dict[str, tuple[int, str]] = {}  # axis → its length, and who says so
     for name, description in holds.items():
-        axes, _, below = description.partition(" < ")
-        kind, *letters = axes.split()
+        kind, axes, below, other = _read(description)
+        shape = f"({', '.join(axis.strip('{}') for axis in axes)})"
         if name not in batch:
             if name in optional:
                 continue
-            raise ValueError(f"The batch has no {name} ({', '.join(letters)}); it has {', '.join(batch) or 'nothing'}.")
+            raise ValueError(f"The batch has no {name} {shape}; it has {', '.join(batch) or 'nothing'}.")
         value = batch[name]
-        _check_type(name, value, kind, letters)
-        for letter, length in zip(letters, value.shape):
-            expected, source = lengths.setdefault(letter, _length_of(letter, config) or (length, name))
+        _check_type(name, value, kind, shape, len(axes))
+        got = tuple(value.shape)
+        for axis, length in zip(axes, got):
+            fixed = (_number(axis, config), "the configuration") if axis[0] in "{0123456789" else (length, name)
+            expected, source = lengths.setdefault(axis, fixed)
             if length != expected:
-                where = f", as {source} has" if source else ""
-                raise ValueError(f"{name} ({', '.join(letters)}) has {length} along {letter}, not {expected}{where}.")
-        if below:
-            _check_range(name, value, below, size(config, below))
-    if not lengths["b"][0]:
-        raise ValueError("A batch holds at least one row; this one is empty.")
+                because = "" if axis.isdigit() else f", because {axis.strip('{}')} is {expected} in {source}"
+                raise ValueError(f"{name} has the shape {got}, which is not {shape}{because}.")
+        if not value.numel():
+            raise ValueError(f"{name} is empty: it has the shape {got}.")
+        if kind == "Int":
+            _check_range(name, value, _number(below, config) if below else None, other)
 
 
-def _check_type(name: str, value: Tensor, kind: str, letters: list[str]) -> None:
-    fits = {"Float": value.is_floating_point(), "Bool": value.dtype == torch.bool, "Int": value.dtype == torch.int64}
-    if not fits[kind] or value.ndim != len(letters):
-        got = f"{value.dtype} {tuple(value.shape)}"
-        raise ValueError(f"{name} is {KINDS[kind]} ({', '.join(letters)}); got {got}.")
+def _read(description: str) -> tuple[str, list[str], str, str]:
+    """``"Int b t < v or -100"`` as its type, its axes, the size that numbers are below, and what else they may be."""
+    description, _, other = description.partition(" or ")
+    axes, _, below = description.partition(" < ")
+    kind, *letters = axes.split()
+    return kind, letters, below, other
 
 
-def _length_of(letter: str, config: Config) -> tuple[int, str] | None:
-    if letter.isdigit():
-        return int(letter), ""
-    return (size(config, letter[1:-1]), "") if letter[0] == "{" else None
+def _number(size_or_digits: str, config: Config) -> int:
+    name = size_or_digits.strip("{}")
+    return int(name) if name.isdigit() else size(config, name)
 
 
-def _check_range(name: str, value: Tensor, below: str, most: int) -> None:
-    if ((value >= most) | ((value < 0) & (value != -100))).any():
-        raise ValueError(f"{name} are 0 to {most - 1}, as {below} says; got {int(value.min())} to {int(value.max())}.")
+def _check_type(name: str, value: Any, kind: str, shape: str, axes: int) -> None:
+    if isinstance(value, Tensor):
+        fits = {
+            "Float": value.is_floating_point(),
+            "Int": value.dtype == torch.int64,
+            "Bool": value.dtype == torch.bool,
+        }
+        if fits[kind] and value.ndim == axes:
+            return
+    got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ValueError(f"{name} must be {KINDS[kind]} {shape}; got {got}.")
+
+
+def _check_range(name: str, value: Tensor, below: int | None, other: str) -> None:
+    wrong = value < 0 if below is None else (value < 0) | (value >= below)
+    if other:
+        wrong &= value != int(other)
+    if wrong.any():
+        allowed = ("0 or more" if below is None else f"from 0 to {below - 1}") + (f", or {other}" if other else "")
+        raise ValueError(f"The numbers in {name} must be {allowed}; got {int(value[wrong][0])}.")
 
 
 def padded_entries(holds: dict[str, str]) -> dict[str, tuple[str, int]]:
     """Each entry that may hold padding → the mask that says where, and the axis on which they agree."""
+    axes = {name: _read(description)[1] for name, description in holds.items()}
     found = {}
     for mask in (name for name in holds if name.endswith("mask")):
-        axis = holds[mask].split()[2]
-        for name, axes in holds.items():
-            letters = axes.partition(" < ")[0].split()[1:]
-            if name != mask and axis in letters:
-                found[name] = mask, letters.index(axis)
+        places = axes[mask][1]
+        found |= {name: (mask, of.index(places)) for name, of in axes.items() if name != mask and places in of}
     return found

@@ -16,7 +16,7 @@ from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.matching import random_negatives
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
-OF_A_TEXT = ("tokens", "mask", "word", "caption_id", "token_label")  # what moves with a text to another row
+OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")  # what moves with a text to another row
 Sizes = Callable[[str], int]
 
 
@@ -45,7 +45,7 @@ class MaskedTokens(Label):
 
     probability: float = 0.15
 
-    holds = {"token_label": "Int b t < vocab_size"}
+    holds = {"token_label": "Int b t < vocab_size or -100"}
 
     def __post_init__(self) -> None:
         _check_share("probability", self.probability)
@@ -89,11 +89,12 @@ class MaskedRegions(Label):
 class MatchLabel(Label):
     """Half of the rows get another row's text, never an equal one. ``match_label`` (b,) is 0 there and 1 elsewhere."""
 
-    holds = {"match_label": "Int b"}
+    holds = {"match_label": "Int b < 2"}
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
         b = len(batch["tokens"])
-        other = random_negatives(batch["caption_id"], generator)
+        equal = batch["caption_id"] if "caption_id" in batch else batch["tokens"].unique(dim=0, return_inverse=True)[1]
+        other = random_negatives(equal, generator)
         swapped = torch.randperm(b, generator=generator) < b // 2
         source = torch.where(swapped, other, torch.arange(b))
         texts = {name: batch[name][source] for name in OF_A_TEXT if name in batch}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -84,11 +84,11 @@ class LogMel(Field):
     """
 
     bands: str = "mels"
-    fixed: str = ""  # why no part of a spectrogram may be hidden at random
     mels: int = 80
     frames: int | None = None
     mean: float = 0.0
     std: float = 1.0
+    fixed: str = field(default="", kw_only=True)  # why no part of a spectrogram may be hidden at random
 
     holds = {"mel": "Float b mels s", "mel_mask": "Bool b s"}
     known = ("mels", "frames", "mean", "std")
@@ -134,7 +134,7 @@ class Clusters(Field):
     every: int = 1
     centroids: tuple[tuple[float, ...], ...] = ()
 
-    holds = {"cluster": "Int b frames < clusters"}
+    holds = {"cluster": "Int b frames < clusters or -100"}
     known = ("centroids",)
     needs = "waveform"
     advice = ADVICE

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.batches import fetch, numbered, spread
 from mmlearn.data.fields.field import Batch, Field, size
+from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
@@ -25,33 +26,42 @@ class Tokens(Field):
     A batch is as long as its longest text, unless ``whole``: then always ``max_length``, for systems that read padding
     or gather tokens from several processes. With ``words`` the batch also numbers each token's word, so that words are
     masked whole. Where ``maskable`` names words, such as colours, no other word may be masked. Without ``repeats``
-    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data.
+    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and ``source``
+    the attribute of a sample that holds its text.
     """
 
     tokenizer: Tokenizer | None = None
     whole: bool = False
     words: bool = False
-    maskable: Collection[str] = ()
+    maskable: Collection[str] | None = None
     repeats: bool = True
     vocab_size: int = 1024  # at most
     max_length: int = 32  # at most
+    source: str = "caption"
 
     optional = ("caption_id", "word")
-    needs = "caption"
 
     def __post_init__(self) -> None:
         if isinstance(self.maskable, str):
             raise ValueError(f"maskable is a collection of words, such as {{'red', 'blue'}}; got {self.maskable!r}.")
+        if self.maskable is not None:  # a frozen set, so that fields can be compared and be keys
+            object.__setattr__(self, "maskable", frozenset(word.lower() for word in self.maskable))
+
+    @property
+    def needs(self) -> str:
+        """The attribute that every sample must have."""
+        return self.source
 
     @property
     def holds(self) -> dict[str, str]:
         """The entries and their axes."""
         length = "{max_length}" if self.whole else "t"
         entries = {"tokens": f"Int b {length} < vocab_size", "mask": f"Bool b {length}", "caption_id": "Int b"}
-        return entries | ({"word": f"Int b {length}"} if self.words else {})
+        return entries | ({"word": f"Int b {length} or -1"} if self.words else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        texts = captions(data, spread(len(data), TEXTS if hasattr(data, "caption") else RENDERED))
+        count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
+        texts = texts_of(data, spread(len(data), count), self.source)
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
@@ -63,16 +73,18 @@ class Tokens(Field):
         return {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
-        texts = [sample.caption for sample in samples]
+        if self.tokenizer is None:
+            raise ValueError("Tokens has no tokenizer yet: Tokens(Tokenizer.train(captions)), or fitted(…) to data.")
+        texts = [getattr(sample, self.source) for sample in samples]
         tokens, mask = self.tokenizer(texts)
         batch = {"tokens": tokens, "mask": mask}
-        if self.words or self.maskable:
+        if self.words or self.maskable is not None:
             encoded = self.tokenizer.engine.encode_batch(texts)
             if self.words:
                 batch["word"] = torch.tensor(
                     [[-1 if word is None else word for word in one.word_ids] for one in encoded]
                 )
-            if self.maskable:
+            if self.maskable is not None:
                 batch["maskable"] = mask & self._named(texts, encoded)
         if not self.whole:
             t = int(mask.sum(1).max())
@@ -81,10 +93,12 @@ class Tokens(Field):
 
     def _named(self, texts: Sequence[str], encoded: Sequence[Any]) -> Tensor:
         """Which tokens belong to a word of ``maskable``."""
-        names = {word.lower() for word in self.maskable}
         return torch.tensor(
             [
-                [word is not None and text[slice(*one.word_to_chars(word))].lower() in names for word in one.word_ids]
+                [
+                    word is not None and text[slice(*one.word_to_chars(word))].lower() in self.maskable
+                    for word in one.word_ids
+                ]
                 for text, one in zip(texts, encoded)
             ]
         )
@@ -109,12 +123,12 @@ class Tokens(Field):
         return replace(self, tokenizer=Tokenizer.load(folder))
 
 
-def captions(data: Dataset, indices: Sequence[int]) -> list[str]:
-    """The captions of these samples, without pictures where the data set has ``caption(index)``."""
-    if hasattr(data, "caption"):
+def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> list[str]:
+    """The texts of these samples; captions without pictures where the data set has ``caption(index)``."""
+    if source == "caption" and hasattr(data, "caption"):
         return [data.caption(index) for index in indices]
     parts = (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
-    return [sample.caption for part in parts for sample in part]
+    return [getattr(sample, source) for part in parts for sample in part]
 
 
 @dataclass(frozen=True)
@@ -150,10 +164,9 @@ class Labels(Field):
             return replace(self, names=tuple(sorted({getattr(sample, self.source) for sample in found})))
         if names := getattr(data, "words", ()):  # a data set that knows them, such as Speech Commands
             return replace(self, names=tuple(names))
-        count = (
-            len(data) if hasattr(data, "caption") else TEXTS
-        )  # all where that is cheap, so that no rare name is missed
-        found = captions(data, spread(len(data), count))
+        # All captions where reading them is cheap, so that no rare name is missed.
+        count = len(data) if hasattr(data, "caption") else TEXTS
+        found = texts_of(data, spread(len(data), count))
         names = tuple(sorted(set(found)))
         if not 2 <= len(names) <= len(found) / 2:
             raise ValueError(
@@ -198,8 +211,6 @@ class Answers(Field):
             )
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
-        from mmlearn.data.made.questions import ANSWERS
-
         return replace(self, answers=tuple(getattr(data, "labels", ANSWERS)))
 
     def sizes(self) -> dict[str, Any]:

@@ -43,11 +43,6 @@ class TaskSample:
     label: int
     task: "type[Task]"
 
-    @property
-    def caption(self) -> str:
-        """The text, under the name by which :class:`~mmlearn.data.fields.Tokens` reads it."""
-        return self.text
-
 
 @dataclass(frozen=True)
 class Pictures(Field):
@@ -61,7 +56,7 @@ class Pictures(Field):
     fields: tuple[Field, ...] = (Image(), Regions())
     blind: bool = False
 
-    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
+    def __call__(self, samples: Sequence[Any]) -> Batch:
         pictures = [picture for sample in samples for picture in sample.pictures]
         batch = {name: value for field in self.fields for name, value in field(pictures).items()}
         if self.blind:
@@ -87,7 +82,7 @@ class Target(Field):
     ``ValueError`` for samples of several tasks.
     """
 
-    def __call__(self, samples: Sequence[TaskSample]) -> Batch:
+    def __call__(self, samples: Sequence[Any]) -> Batch:
         tasks = {sample.task for sample in samples}
         if len(tasks) != 1:
             raise ValueError(f"A batch holds samples of one task; got samples of {len(tasks)} tasks.")
@@ -105,7 +100,7 @@ def task_collate(
     tokenizer: Tokenizer, fields: tuple[Field, ...] = (Image(), Regions()), *, blind: bool = False
 ) -> Collate:
     """The collation for samples of one task: its pictures by ``fields``, its text, and its target."""
-    return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False), Target()))
+    return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False, source="text"), Target()))
 
 
 class Task(Dataset):

@@ -80,7 +80,7 @@ class EasyVQA(Dataset):
         self.split, self.size, self.folder = split, size, folder / split / "images"
         try:
             self.labels = tuple((folder / "answers.txt").read_text(encoding="utf-8").split())
-            self._rows = [
+            self._asked = [
                 (str(text), str(answer), self.labels.index(answer), int(picture))
                 for text, answer, picture in json.loads((folder / split / "questions.json").read_bytes())
             ]
@@ -90,22 +90,22 @@ class EasyVQA(Dataset):
             ) from error
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._asked)
 
     def __getitem__(self, index: int) -> EasyVQASample:
-        text, answer, label, picture = self._rows[index]
+        text, answer, label, picture = self._asked[index]
         path = self.folder / f"{picture}.png"
         question = Question(_kind(text, answer), text, answer)
         return EasyVQASample(read_picture(path, self.size), question, label, f"{self.split}/{picture}.png")
 
     def caption(self, index: int) -> str:
         """A question with its answer, without its picture."""
-        text, answer, *_ = self._rows[index]
+        text, answer, *_ = self._asked[index]
         return f"{text} {answer}"
 
     def texts(self) -> list[str]:
         """Every question, to train a tokenizer on."""
-        return [text for text, *_ in self._rows]
+        return [text for text, *_ in self._asked]
 
 
 def _kind(text: str, answer: str) -> str:

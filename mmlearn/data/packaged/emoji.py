@@ -10,25 +10,19 @@ man, man"), without the words for who it is ("woman farmer", "farmer"), and all 
 taken in the order of a hash of that name, each that still fits, until there are 200 concepts.
 """
 
-import gzip
-import io
-import json
 import re
-import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.packaged.archives import reading
-from mmlearn.data.read.pictures import read_picture
+from mmlearn.data.packaged.archives import pictures, read_json
 from mmlearn.names import choices
 
 KNOWN, FLUENT, OPENMOJI = ("noto", "noto-v1", "twemoji"), ("fluent-flat", "fluent-3d"), ("openmoji",)
@@ -78,10 +72,9 @@ class Emoji(Dataset):
     ):
         if split not in self.splits:
             raise ValueError(f"{self.archive} has no split {split!r}; {choices(split, self.splits)}.")
-        if language not in _names():
-            raise ValueError(f"{self.archive} has no names in {language!r}; {choices(language, _names())}.")
-        if size < 1:
-            raise ValueError(f"A picture is at least 1 pixel wide, got size {size}.")
+        names = read_json("emoji", "names.json.gz")  # language → code points → name and keywords
+        if language not in names:
+            raise ValueError(f"{self.archive} has no names in {language!r}; {choices(language, names)}.")
         choice, unseen = self.splits[split]
         styles = choice if styles is None else tuple(dict.fromkeys(styles))
         if not styles or not set(styles) <= set(choice):
@@ -89,49 +82,28 @@ class Emoji(Dataset):
                 f"Split {split!r} of {self.archive} has the styles {', '.join(choice)}, not {list(styles)}."
             )
         self.split, self.language, self.size, self.styles = split, language, size, styles
-        drawn, names, hidden = set(_pictures(self.archive).namelist()), _names()[language], held_out()
-        self.pairs = [  # (style, concept) of each sample
+        self._names, self._pictures, hidden = names[language], pictures(self.archive, size), held_out()
+        self._categories = read_json("emoji", "concepts.json")  # by code points, in Unicode's order of categories
+        self.entries = [  # (style, concept) of each sample
             (style, concept)
             for style in styles
-            for concept in _categories()
-            if concept in names and (concept in hidden) == unseen and f"{style}/{concept}.webp" in drawn
+            for concept in self._categories
+            if concept in self._names and (concept in hidden) == unseen and f"{style}/{concept}" in self._pictures
         ]
-        self._pixels = torch.empty(len(self.pairs), 3, size, size, dtype=torch.uint8)
-        self._decoded = [False] * len(self.pairs)
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.entries)
 
     @property
     def captions(self) -> list[str]:
         """The caption of each sample, without its picture."""
-        names = _names()[self.language]
-        return [names[concept]["name"] for _, concept in self.pairs]
+        return [self._names[concept]["name"] for _, concept in self.entries]
 
     def __getitem__(self, index: int) -> EmojiSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[EmojiSample]:
-        """Many samples at once. ``DataLoader`` calls this."""
-        if wrong := [index for index in indices if not -len(self) <= index < len(self)]:
-            raise IndexError(f"This split has {len(self)} samples; there is no sample {wrong[0]}.")
-        for index in indices:
-            if not self._decoded[index]:
-                self._pixels[index] = self._decode(*self.pairs[index])
-                self._decoded[index] = True
-        images = self._pixels[list(indices)].float().div_(255)
-        return [self._sample(image, *self.pairs[index]) for image, index in zip(images, indices)]
-
-    def _decode(self, style: str, concept: str) -> UInt8[Tensor, "3 size size"]:
-        file = f"{style}/{concept}.webp"
-        with reading(self.archive, "pictures.zip"):
-            picture = read_picture(_pictures(self.archive).read(file), self.size, name=file)
-        return (picture * 255).round().to(torch.uint8)
-
-    def _sample(self, image: Tensor, style: str, concept: str) -> EmojiSample:
-        named = _names()[self.language][concept]
+        style, concept = self.entries[index]
+        named, image = self._names[concept], self._pictures[f"{style}/{concept}"]
         return EmojiSample(
-            image, named["name"], concept, style, tuple(named["keywords"]), category=_categories()[concept]
+            image, named["name"], concept, style, tuple(named["keywords"]), category=self._categories[concept]
         )
 
 
@@ -145,11 +117,11 @@ class OpenMoji(Emoji):
         super().__init__(split, **options)
 
 
-@lru_cache
+@cache
 def held_out() -> frozenset[str]:
     """The 200 concepts that are in no sample of ``train`` and ``unseen-style``, as code points."""
     groups = defaultdict(list)
-    for concept, named in _names()["en"].items():
+    for concept, named in read_json("emoji", "names.json.gz")["en"].items():
         groups[_group(named["name"])].append(concept)
     chosen: list[str] = []
     for group in sorted(groups, key=lambda group: stream("emoji", group)):
@@ -161,24 +133,3 @@ def held_out() -> frozenset[str]:
 def _group(name: str) -> str:
     """What the English names of concepts that differ little have in common."""
     return " ".join(WHO.sub("", CLOCK.sub("clock", name.split(":")[0])).split())
-
-
-@lru_cache
-def _names() -> dict[str, dict[str, dict[str, Any]]]:
-    """Language → code points → ``name`` and ``keywords``."""
-    with reading("emoji", "names.json.gz") as path:
-        return json.loads(gzip.decompress(path.read_bytes()))
-
-
-@lru_cache
-def _categories() -> dict[str, str]:
-    """Code points → category, in Unicode's order of categories."""
-    with reading("emoji", "concepts.json") as path:
-        return json.loads(path.read_bytes())
-
-
-@lru_cache
-def _pictures(archive: str) -> zipfile.ZipFile:
-    """The archive's pictures, in memory: a file would share its position with the workers of a ``DataLoader``."""
-    with reading(archive, "pictures.zip") as path:
-        return zipfile.ZipFile(io.BytesIO(path.read_bytes()))

@@ -8,24 +8,18 @@ equal in English without articles, amounts, numbers and what follows the first s
 order of a hash, each that still fits, until ``test`` and ``val`` are full.
 """
 
-import gzip
-import io
-import json
 import re
 import unicodedata
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import torch
-from jaxtyping import Float, Int16, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.packaged.archives import reading
-from mmlearn.data.read.pictures import read_picture
+from mmlearn.data.packaged.archives import Members, pictures, read_json
 from mmlearn.data.read.sound import read_sound
 from mmlearn.names import choices
 
@@ -33,7 +27,6 @@ SPOKEN = ("bg", "ca", "es", "fr", "ro", "ru")
 SPLITS = ("train", "val", "test")
 SHARES = {"test": 0.15, "val": 0.1}  # of the stamps, at most
 STORED = 64  # pixels
-LOUDEST = 32767  # of 16 bits
 LITTLE = re.compile(r"^(a|an|the|some|two|another)\s((pair|bunch|cluster|head) of\s)?|\d+|(?<=\w\w)s\b")
 
 
@@ -86,22 +79,18 @@ class Stamps(Dataset):
     def __init__(self, split: str = "train", *, language: str = "fr", size: int = STORED, speech: bool = False):
         if split not in SPLITS:
             raise ValueError(f"stamps has no split {split!r}; {choices(split, SPLITS)}.")
-        if language not in languages():
-            raise ValueError(f"stamps has no captions in {language!r}; {choices(language, languages())}.")
+        captions = _captions()
+        if language not in captions:
+            raise ValueError(f"stamps has no captions in {language!r}; {choices(language, captions)}.")
         if speech and language not in SPOKEN:
             raise ValueError(f"Nobody says the captions in {language!r}; choose from {', '.join(SPOKEN)}.")
-        if size < 1:
-            raise ValueError(f"A picture is at least 1 pixel wide, got size {size}.")
         self.split, self.language, self.size = split, language, size
-        self._spoken = _members(f"speech-{language}.zip") if language in SPOKEN else frozenset()
-        self._sounding = _members("effects.zip")
+        self._pictures, self._effects = pictures("stamps", size), _sounds("effects.zip")
+        self._speech = _sounds(f"speech-{language}.zip") if language in SPOKEN else {}
+        self._captions, self._english, of = captions[language], captions["en"], _splits()
         self.names = [  # the stamp of each sample
-            name
-            for name in _captions()[language]
-            if _splits()[name] == split and (f"{name}.ogg" in self._spoken or not speech)
+            name for name in self._captions if of[name] == split and (name in self._speech or not speech)
         ]
-        self._pixels: dict[str, UInt8[Tensor, "3 size size"]] = {}
-        self._sounds: dict[tuple[str, str], Int16[Tensor, " samples"]] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -109,57 +98,37 @@ class Stamps(Dataset):
     @property
     def captions(self) -> list[str]:
         """The caption of each sample, without its picture."""
-        captions = _captions()[self.language]
-        return [captions[name] for name in self.names]
+        return [self._captions[name] for name in self.names]
 
     def translations(self, index: int) -> dict[str, str]:
         """The captions of a sample by language, English first."""
         name = self.names[index]
         return {language: of[name] for language, of in _captions().items() if name in of}
 
-    def __getitem__(self, index: int) -> StampSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[StampSample]:
-        """Many samples at once. ``DataLoader`` calls this."""
-        if wrong := [index for index in indices if not -len(self) <= index < len(self)]:
-            raise IndexError(f"This split has {len(self)} samples; there is no sample {wrong[0]}.")
-        return [self._sample(self.names[index]) for index in indices]
-
     def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
         """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""
-        return self._speech(self.names[index])
+        return self._speech.get(self.names[index])
 
-    def _sample(self, name: str) -> StampSample:
+    def __getitem__(self, index: int) -> StampSample:
+        name = self.names[index]
         return StampSample(
-            image=self._image(name),
-            caption=_captions()[self.language][name],
-            english=_captions()["en"][name],
+            image=self._pictures[name],
+            caption=self._captions[name],
+            english=self._english[name],
             language=self.language,
-            speech=self._speech(name),
-            effect=self._sound("effects.zip", name) if f"{name}.ogg" in self._sounding else None,
+            speech=self.spoken(index),
+            effect=self._effects.get(name),
             name=name,
             category=name.partition("/")[0],
         )
 
-    def _speech(self, name: str) -> Float[Tensor, "samples"] | None:
-        return self._sound(f"speech-{self.language}.zip", name) if f"{name}.ogg" in self._spoken else None
 
-    def _image(self, name: str) -> Float[Tensor, "3 size size"]:
-        if name not in self._pixels:
-            with reading("stamps", "pictures.zip"):
-                file = f"{name}.webp"
-                picture = read_picture(_archive("pictures.zip").read(file), self.size, name=file)
-            self._pixels[name] = (picture * 255).round().to(torch.uint8)
-        return self._pixels[name].float().div_(255)
+def _sounds(file: str) -> Members:
+    return Members("stamps", file, _decode_sound, torch.int16)
 
-    def _sound(self, archive: str, name: str) -> Float[Tensor, "samples"]:
-        if (archive, name) not in self._sounds:
-            with reading("stamps", archive):
-                file = f"{name}.ogg"
-                wave = read_sound(_archive(archive).read(file), name=file, notes=[])
-            self._sounds[archive, name] = (wave.clamp(-1, 1) * LOUDEST).round().to(torch.int16)
-        return self._sounds[archive, name].float().div_(LOUDEST)
+
+def _decode_sound(content: bytes, name: str) -> Float[Tensor, "samples"]:
+    return read_sound(content, name=name, notes=[])
 
 
 def languages() -> tuple[str, ...]:
@@ -167,17 +136,7 @@ def languages() -> tuple[str, ...]:
     return tuple(_captions())
 
 
-class _Plain(dict):
-    """Code point → itself where it is part of a word, else a space; for ``str.translate``."""
-
-    def __missing__(self, code: int) -> int | str:
-        return self.setdefault(code, code if unicodedata.category(chr(code))[0] in "LMN" else " ")
-
-
-PLAIN = _Plain()
-
-
-@lru_cache
+@cache
 def _splits() -> dict[str, str]:
     """Stamp → split."""
     groups = sorted(_groups(), key=lambda group: stream("stamps", min(group)))
@@ -208,7 +167,13 @@ def _groups() -> list[list[str]]:
 
 def _key(caption: str) -> str:
     """A caption without case and punctuation, of any script."""
-    return " ".join(caption.casefold().translate(PLAIN).split())
+    return " ".join("".join(map(_plain, caption.casefold())).split())
+
+
+@cache
+def _plain(letter: str) -> str:
+    """The letter where it is part of a word, else a space."""
+    return letter if unicodedata.category(letter)[0] in "LMN" else " "
 
 
 def _little(english: str) -> str:
@@ -216,20 +181,6 @@ def _little(english: str) -> str:
     return _key(LITTLE.sub("", re.split(r"[.!?]\s|[—(]", english.casefold())[0]))
 
 
-@lru_cache
 def _captions() -> dict[str, dict[str, str]]:
     """Language → stamp → caption."""
-    with reading("stamps", "captions.json.gz") as path:
-        return json.loads(gzip.decompress(path.read_bytes()))
-
-
-@lru_cache
-def _members(archive: str) -> frozenset[str]:
-    return frozenset(_archive(archive).namelist())
-
-
-@lru_cache
-def _archive(file: str) -> zipfile.ZipFile:
-    """A zip, in memory: a file would share its position with the workers of a ``DataLoader``."""
-    with reading("stamps", file) as path:
-        return zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    return read_json("stamps", "captions.json.gz")

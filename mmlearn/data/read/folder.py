@@ -1,164 +1,131 @@
-"""A folder of the user's own: pictures, and ``captions.csv`` or ``captions.jsonl`` that say what they show."""
+"""A folder of the user's own: pictures or sounds, and ``captions.csv`` or ``captions.jsonl`` that say what they are."""
 
-import csv
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from torch.utils.data import Dataset
-
-from mmlearn.data.hashing import stream
+from mmlearn.data.read.captions import SPLITS, caption_lines, column, split_of
+from mmlearn.data.read.files import Files
 from mmlearn.data.read.pictures import ImageText, read_picture
+from mmlearn.data.read.sound import SoundSample, probe_sound
 from mmlearn.names import choices
 
-SPLITS = ("train", "val", "test", "all")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
+SOUND_COLUMNS = ("sound", "audio", "recording")
+PICTURE_COLUMNS = ("image", "picture")  # beside sounds
 CAPTION_COLUMNS = ("caption", "text", "description")
 
 
-class Folder(Dataset):
-    """Pictures with captions from a folder.
+class Entry(NamedTuple):
+    """A line of the captions file: what is said, of which files, and by whom."""
+
+    caption: str
+    image: str | None
+    sound: str | None
+    speaker: str
+
+
+class Folder(Files):
+    """Pictures with captions from a folder, or sounds with captions and perhaps pictures.
 
     ``captions.csv`` has a header with ``image`` (a path inside the folder) and ``caption``; ``captions.jsonl`` has one
-    such object a line. A picture may have several lines. Where there is a column ``split`` with train, val or test, it
-    decides; otherwise 80, 10 and 10 % go to each, by the first caption of a picture: no picture stands in two splits,
-    and no caption does where each picture has one.
+    such object a line. Where there is a column ``sound``, samples are sounds; ``image`` and ``speaker`` may stand
+    beside it. A file may have several lines. Where there is a column ``split`` with train, val or test, it decides;
+    otherwise 80, 10 and 10 % go to each, by the first caption of a file: no file stands in two splits, and no caption
+    does where each file has one. Pictures have ``size`` pixels a side; at most ``seconds`` of a sound are taken.
 
-    With ``skip_bad``, pictures that cannot be read are left out, and ``skipped`` lists why; without it, reading one
-    raises ``ValueError`` naming it. ``FileNotFoundError`` and ``ValueError`` name the file and line of what is wrong.
+    ``notes`` has a line for each sound that is converted, because of its rate or its channels; once it is read, also
+    where it is cut, silent or clipped. With ``skip_bad`` all files are read at once, what cannot be read is left out,
+    and ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name the line of the captions that is
+    wrong, the file that is missing, or the sound of which the header is wrong; of others reading them does.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64, skip_bad: bool = False):
-        self.folder, self.size = Path(folder), size
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        *,
+        seconds: float = 10,
+        size: int = 64,
+        skip_bad: bool = False,
+    ):
+        super().__init__()
+        self.folder, self.seconds, self.size = Path(folder), seconds, size
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"There is no folder {self.folder}.")
-        pairs = [(image, caption) for image, caption, where in _pairs(self.folder) if split in (where, "all")]
-        self.skipped: list[str] = []
+        self.holds = "sounds" if names_sounds(self.folder) else "pictures"
+        entries = [entry for entry, where in self._entries() if split in (where, "all")]
+        files = dict.fromkeys((entry.image, entry.sound) for entry in entries)
         if skip_bad:
-            good = {image: self._readable(image) for image in dict.fromkeys(image for image, _ in pairs)}
-            pairs = [pair for pair in pairs if good[pair[0]]]
-        elif missing := next((image for image, _ in pairs if not (self.folder / image).is_file()), None):
-            raise FileNotFoundError(f"There is no picture {self.folder / missing}, though the captions name it.")
-        if not pairs:
-            raise ValueError(f"{self.folder} has no {split} pictures{' that can be read' if self.skipped else ''}.")
-        self.pairs = pairs
+            good = {of for of in files if self.can_read(self._read, *of)}
+            entries = [entry for entry in entries if (entry.image, entry.sound) in good]
+        else:
+            for of in files:
+                self._look_at(*of)
+        if not entries:
+            raise ValueError(f"{folder} has no {split} {self.holds}{' that can be read' if self.skipped else ''}.")
+        self.entries = entries
 
-    def _readable(self, image: str) -> bool:
+    def _entries(self) -> Iterator[tuple[Entry, str]]:
+        """Every line with its split."""
+        first: dict[Path, str] = {}  # the first caption of each file
+        sounds = self.holds == "sounds"
+        for where, line in caption_lines(self.folder):
+            sound = column(line, SOUND_COLUMNS, where) if sounds else None
+            image = None if sounds else column(line, IMAGE_COLUMNS, where)
+            if sounds and any(name in line for name in PICTURE_COLUMNS):
+                image = column(line, PICTURE_COLUMNS, where)
+            caption = column(line, CAPTION_COLUMNS, where)
+            files = [self._inside(name, where) for name in (sound, image) if name]
+            split = str(line.get("split") or split_of(first.setdefault(files[0], caption))).strip()
+            if split not in SPLITS[:3]:
+                raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
+            yield Entry(caption, image, sound, str(line.get("speaker") or "").strip()), split
+
+    def _inside(self, name: str, where: str) -> Path:
         try:
-            read_picture(self.folder / image, self.size)
+            file = (self.folder / name).resolve()
         except (OSError, ValueError) as error:
-            self.skipped.append(str(error))
-            return False
-        return True
+            raise ValueError(f"{where}: {name[:60]!r} cannot be a path ({error}).") from error
+        if not file.is_relative_to(self.folder.resolve()):
+            raise ValueError(f"{where}: {name!r} is outside the folder.")
+        return file
+
+    def _look_at(self, image: str | None, sound: str | None) -> None:
+        for name, kind in ((sound, "sound"), (image, "picture")):
+            if name and not (self.folder / name).is_file():
+                raise FileNotFoundError(f"There is no {kind} {self.folder / name}, though the captions name it.")
+        if sound and (note := probe_sound(self.folder / sound)):
+            self.note([note])
+
+    def _read(self, image: str | None, sound: str | None) -> None:
+        if image:
+            read_picture(self.folder / image, self.size)
+        if sound:
+            self.read_sound(self.folder / sound, self.seconds)
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.entries)
 
     def caption(self, index: int) -> str:
-        """A caption without its picture."""
-        return self.pairs[index][1]
+        """A caption without its picture or sound."""
+        return self.entries[index].caption
 
-    def __getitem__(self, index: int) -> ImageText:
-        image, caption = self.pairs[index]
-        return ImageText(read_picture(self.folder / image, self.size), caption, image)
-
-
-def _pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Image, caption and split of every line."""
-    lines, path = caption_lines(folder)
-    root = folder.resolve()
-    first: dict[Path, str] = {}  # the first caption of each picture
-    for number, line in lines:
-        where = f"{path}, line {number}"
-        image, caption = (column(line, names, where) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
-        try:
-            file = (folder / image).resolve()
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: {image[:60]!r} cannot be a path ({error}).") from error
-        if not file.is_relative_to(root):
-            raise ValueError(f"{where}: {image!r} is outside the folder.")
-        split = str(line.get("split") or split_of(first.setdefault(file, caption))).strip()
-        if split not in SPLITS[:3]:
-            raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
-        yield image, caption, split
+    def __getitem__(self, index: int) -> ImageText | SoundSample:
+        caption, image, sound, speaker = self.entries[index]
+        picture = read_picture(self.folder / image, self.size) if image else None
+        if not sound:
+            return ImageText(picture, caption, image)
+        waveform, notes = self.read_sound(self.folder / sound, self.seconds)
+        return SoundSample(waveform, caption, sound, speaker, picture, notes)
 
 
-CAPTIONS = ("captions.csv", "captions.jsonl")
-
-
-def has_captions(folder: str | Path) -> bool:
-    """Whether a captions file lies in this folder."""
-    return any((Path(folder) / name).is_file() for name in CAPTIONS)
-
-
-def caption_lines(folder: Path) -> tuple[Iterator[tuple[int, dict]], Path]:
-    """The numbered lines of a folder's captions file, and that file. ``FileNotFoundError`` where there is none."""
-    csv_path, jsonl_path = (folder / name for name in CAPTIONS)
-    if csv_path.is_file():
-        return _csv(csv_path), csv_path
-    if jsonl_path.is_file():
-        return _jsonl(jsonl_path), jsonl_path
-    raise FileNotFoundError(
-        f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption); "
-        "or give a folder with annotations/captions_*.json of COCO, or with tar files of WebDataset."
-    )
-
-
-def _csv(path: Path) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num + 1}: {error}; is there a quote too many?") from error
-        if None in row:
-            raise ValueError(
-                f"{path}, line {reader.line_num}: more columns than the header; quote captions with commas."
-            )
-        yield reader.line_num, {name.strip().lower(): value for name, value in row.items()}
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected an object with image or sound, and caption.")
-        yield number, row
-
-
-def _text(path: Path) -> str:
+def names_sounds(folder: str | Path) -> bool:
+    """Whether the captions file of a folder has a column of sounds."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # spreadsheets like to put a byte-order mark first
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-
-
-def column(row: dict, names: tuple[str, ...], where: str) -> str:
-    """What a line says under one of these ``names``. ``ValueError`` where that is missing, empty or no text."""
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}.")
-    value = "" if row[name] is None else row[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: {name} is a text, not {value!r:.60}.")
-    if not value.strip():
-        raise ValueError(f"{where}: {name} is empty.")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{where}: {name} holds half a character (a lone surrogate, as in \\ud800).")
-    return value.strip()
-
-
-def split_of(caption: str) -> str:
-    """The split of a caption where the file names none: a tenth each is val and test, by a hash."""
-    tenth = int(stream("folder", caption.lower())) % 10
-    return {0: "val", 1: "test"}.get(tenth, "train")
+        _, first = next(caption_lines(Path(folder)))
+    except (ValueError, OSError, StopIteration):  # whoever reads it as pictures says what is wrong
+        return False
+    return any(name in first for name in SOUND_COLUMNS)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
-from mmlearn.data.read.folder import SPLITS, split_of
+from mmlearn.data.read.captions import SPLITS, split_of
 from mmlearn.data.read.pictures import SUFFIXES, ImageText, read_picture
 from mmlearn.names import choices
 

@@ -31,31 +31,20 @@ LOUDEST = 8.0  # samples beyond are no matter of loudness but of another unit
 FILTER = 32  # zero crossings of the sinc that resamples, on either side; torchaudio's 6 let much above 8 kHz through
 _BLOCK = 2**16  # samples read at once
 _UNKNOWN = 0x7FFFF000  # bytes; programs that write to a pipe give such sizes
-# What is often taken for a sound, by its first bytes.
-_NO_SOUND = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1aE\xdf\xa3": "a WebM or Matroska video",
-    b"<": "a web page",
+# What is often taken for a sound, by how it begins.
+_INSTEAD = {
+    rb"\x89PNG": "a PNG picture",
+    rb"\xff\xd8\xff": "a JPEG picture",
+    rb"GIF8": "a GIF picture",
+    rb"....ftyp(hei|hev|mif|msf|avi)": "a HEIF or AVIF picture",
+    rb"%PDF": "a PDF document",
+    rb"PK\x03\x04": "a ZIP archive",
+    rb"\x1aE\xdf\xa3": "a WebM or Matroska video",
+    rb"<": "a web page",
+    rb"....ftyp|\xff[\xf0\xf1\xf8\xf9]": "MP4 or AAC; turn it into WAV, FLAC, Ogg or MP3",
+    rb".{28}\x7fFLAC": "FLAC within Ogg; turn it into FLAC by itself, WAV or MP3",
 }
-_PICTURES = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")  # brands of MP4
-# What a WAV may hold, by the tag of its format: what libsndfile reads, and names of what it does not.
-_READ = (0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x45, 0x55, 0x64)
-_CODECS = {
-    0x50: "MP2",
-    0xFF: "AAC",
-    0x160: "WMA",
-    0x161: "WMA",
-    0x162: "WMA",
-    0x163: "WMA",
-    0x1600: "AAC",
-    0x1610: "AAC",
-    0x2000: "AC-3",
-    0x2001: "DTS",
-}
+_CODECS = (0, 0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x45, 0x55, 0x64, 0xFFFE)  # of WAV, that libsndfile may read
 
 
 @dataclass(frozen=True)
@@ -91,20 +80,20 @@ def read_sound(
     """
     heard = _Heard(name or _name_of(source))
     most = round((LONGEST if seconds is None else seconds) * RATE)
-    parts, length = [], 0
-    for part in _blocks(source, heard):
-        parts.append(part)
-        length += len(part)
+    blocks, length = [], 0
+    for block in _blocks(source, heard):
+        blocks.append(block)
+        length += len(block)
+        if length > most and seconds is None:
+            raise ValueError(
+                f"{heard.name} is longer than {LONGEST // 60} minutes: take a part with seconds=…, or go through it "
+                "with stream_sound."
+            )
         if length > most:
-            if seconds is None:
-                raise ValueError(
-                    f"{heard.name} is longer than {LONGEST // 60} minutes: take a part with seconds=…, or go through "
-                    "it with stream_sound."
-                )
             heard.converted.append(f"only its first {seconds:g} s are taken")
             break
     heard.tell(notes)
-    return torch.cat(parts)[:most]
+    return torch.cat(blocks)[:most]
 
 
 def stream_sound(
@@ -118,17 +107,11 @@ def stream_sound(
     heard, size = _Heard(name or _name_of(source)), round(seconds * RATE)
     if size < 1:
         raise ValueError(f"Parts of {seconds:g} s hold no sample: give more seconds.")
-    parts, length = [], 0
-    for part in _blocks(source, heard):
-        parts.append(part)
-        length += len(part)
-        if length >= size:
-            *whole, rest = torch.cat(parts).split(size)
-            whole, rest = (whole, rest) if len(rest) < size else ([*whole, rest], rest[:0])
-            yield from whole
-            parts, length = [rest], len(rest)
-    if length:
-        yield torch.cat(parts)
+    rest = torch.empty(0)
+    for block in _blocks(source, heard):
+        *parts, rest = torch.cat([rest, block]).split(size)
+        yield from parts
+    yield rest
     heard.tell(notes)
 
 
@@ -156,17 +139,14 @@ class _Heard:
     clipped: int = 0
     peak: float = 0.0  # of any channel
     mixed_peak: float = 0.0
-    pages: ogg.Pages | None = None  # where it is Ogg
-    counted: bool = True  # whether it tells how many samples it has
-    lossy: bool = False
 
-    def hear(self, block: np.ndarray, start: float) -> np.ndarray:
+    def hear(self, block: np.ndarray, start: float, lossy: bool) -> np.ndarray:
         """Check a block, (frames, channels), and average its channels. ``start`` is in seconds."""
         loud = np.abs(block)
         peak = float(loud.max())
         if not math.isfinite(peak):
             raise ValueError(f"{self.name} holds samples that are NaN or infinite, near {start:.1f} s.")
-        if peak > LOUDEST and self.lossy:
+        if peak > LOUDEST and lossy:
             raise ValueError(f"{self.name} is damaged: near {start:.1f} s it has samples up to {peak:.4g}.")
         if peak > LOUDEST:
             raise ValueError(f"{self.name} has samples up to {peak:.4g}: divide them so that they lie in [-1, 1].")
@@ -199,23 +179,34 @@ class _Heard:
 def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
     """The sound at 16 kHz, block by block; at its end it is known whether it was long enough and whole."""
     length = 0
-    with _opened(source, heard) as (file, stream):
-        for block in _resampled(_mixed(file, heard), file.samplerate):
+    with _opened(source, heard) as (file, stream, counted):
+        for block in _resampled(_mixed(file, stream, heard), file.samplerate):
             length += len(block)
             yield block.clamp_(-1, 1)  # lossy formats and resampling go a little beyond
-        if heard.pages:
-            heard.pages.check(whole=True)
-        _check_count(file, stream, heard)
+        _check_count(file, stream, counted, heard)
     if length < WINDOW * RATE:
         raise ValueError(f"{heard.name} lasts {1000 * length / RATE:.3g} ms, less than a window of {1000 * WINDOW:g}.")
 
 
-def _check_count(file: Any, stream: Any, heard: _Heard) -> None:
+def _mixed(file: Any, stream: Any, heard: _Heard) -> Iterator[Tensor]:
+    """The sound as the file has it, in one channel. Of an Ogg file the pages are checked as far as it is read."""
+    pages = ogg.check_pages(stream, heard.name, heard.converted) if file.format == "OGG" else iter(())
+    lossy, read, checked = file.format in ("MP3", "OGG"), 0, 0
+    while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+        while checked < stream.tell():
+            checked = next(pages, math.inf)
+        yield torch.from_numpy(heard.hear(block, read / file.samplerate, lossy))
+        read += len(block)
+    for _ in pages:
+        pass
+
+
+def _check_count(file: Any, stream: Any, counted: bool, heard: _Heard) -> None:
     """``ValueError`` for fewer samples than a file says it has, and for an MP3 of which a part was left unread."""
     place = stream.tell()
     left = stream.seek(0, io.SEEK_END) - place
     missing = file.frames - heard.samples // file.channels
-    if not heard.counted:
+    if not counted:
         if left > mp3.ROOM:
             how = "damaged" if file.format == "MP3" else "MP3 within WAV that does not tell its length"
             raise ValueError(f"{heard.name} is {how}: its decoder stopped {left:,} bytes before its end.")
@@ -226,15 +217,6 @@ def _check_count(file: Any, stream: Any, heard: _Heard) -> None:
         raise ValueError(f"{heard.name} is cut off or damaged: it holds {read:,} of {file.frames:,} samples.")
     elif file.format == "MP3" and mp3.goes_on(stream, place):
         raise ValueError(f"{heard.name} {ogg.SEVERAL}")
-
-
-def _mixed(file: Any, heard: _Heard) -> Iterator[Tensor]:
-    read = 0
-    while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
-        if heard.pages:
-            heard.pages.check()
-        yield torch.from_numpy(heard.hear(block, read / file.samplerate))
-        read += len(block)
 
 
 def _resampled(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
@@ -266,66 +248,64 @@ def _resampler(rate: int) -> Any:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, Any]]:
-    """The file of a sound, whose header makes sense, and the stream that it is read from.
+def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, Any, bool]]:
+    """The decoder of a sound whose header makes sense, the stream it reads, and whether that tells its length.
 
-    What libsndfile raises becomes a line that names it.
+    What libsndfile raises becomes a line that names the file.
     """
     import soundfile
 
-    name = heard.name
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"There is no sound {name}.")
+        raise FileNotFoundError(f"There is no sound {heard.name}.")
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0) as stream:
-        start, end = _ends(stream)
+        start = stream.read(4096)
         if not start:
-            raise ValueError(f"{name} is empty (0 bytes).")
-        joined = mp3.counted(stream)
-        # A path would be believed for its suffix.
-        handle = joined or (stream if isinstance(source, bytes) else stream.fileno())
+            raise ValueError(f"{heard.name} is empty (0 bytes).")
         try:
-            with soundfile.SoundFile(handle, closefd=False) as file:
-                # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before:
-                # its decoder says so on stderr, and the next block begins with a crackle.
-                file.seekable = lambda: False
-                _check_header(file, heard)
-                _check_end(file, end, heard)
-                if file.format == "OGG":
-                    heard.pages = ogg.Pages(stream, name, heard.converted)
-                heard.lossy = file.format in ("MP3", "OGG")
-                # Neither layer I and II nor MP3 within WAV tell a length; libsndfile guesses it.
-                heard.counted = joined is None and (file.format == "MP3") == (file.subtype == "MPEG_LAYER_III")
-                yield file, stream
+            file, counted = _decoder(stream)
+            with file:
+                _check_header(file, stream, heard)
+                yield file, stream, counted
         except soundfile.LibsndfileError as error:
-            if start.startswith(b"OggS"):
-                ogg.Pages(stream, name, []).check(whole=True)  # damage is often taken for another format
-            raise ValueError(f"{name} cannot be read as a sound: {_reason(error, start)}.") from error
+            if start.startswith(b"OggS"):  # damage is often taken for another format
+                for _ in ogg.check_pages(stream, heard.name, []):
+                    pass
+            raise ValueError(f"{heard.name} cannot be read as a sound: {_reason(error, start)}.") from error
 
 
-def _ends(stream: io.RawIOBase | io.BytesIO) -> tuple[bytes, bytes]:
-    """The first bytes of a file, and as many of its last as a page of Ogg may have."""
-    start = stream.read(4096)
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - ogg.LONGEST))
-    end = stream.read(ogg.LONGEST)
+def _decoder(stream: Any) -> tuple[Any, bool]:
+    """What decodes a file, and whether the file tells its length: libsndfile guesses that of some MP3."""
+    # A path's suffix would be believed.
+    file = _libsndfile(stream, stream if isinstance(stream, io.BytesIO) else stream.fileno())
+    if file.format != "MP3":
+        return file, not file.subtype.startswith("MPEG_LAYER")  # MP3 within WAV
+    if mp3.tells_length(stream):
+        return file, True
+    file.close()
+    file = _libsndfile(stream, mp3.Endless(stream))
+    file.read(mp3.DELAY)
+    return file, False
+
+
+def _libsndfile(stream: Any, handle: Any) -> Any:
+    import soundfile
+
     stream.seek(0)
-    return start, end
+    file = soundfile.SoundFile(handle, closefd=False)
+    # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before: its decoder
+    # says so on stderr, and the next block begins with a crackle.
+    file.seekable = lambda: False
+    return file
 
 
 def _reason(error: Any, start: bytes) -> str:
-    for magic, what in _NO_SOUND.items():
-        if start.startswith(magic):
+    """Why a file that begins so is no sound."""
+    for beginning, what in _INSTEAD.items():
+        if re.match(beginning, start, re.DOTALL):
             return f"it is {what}"
-    if start[4:8] == b"ftyp" and start[8:12] in _PICTURES:
-        return "it is a HEIF or AVIF picture"
-    if start[4:8] == b"ftyp" or int.from_bytes(start[:2], "big") & 0xFFF6 == 0xFFF0:
-        return "it is MP4 or AAC; turn it into WAV, FLAC, Ogg or MP3"
-    if start[28:33] == b"\x7fFLAC":
-        return "it is FLAC within Ogg; turn it into FLAC by itself, WAV or MP3"
-    if (tag := _tag(start)) and tag not in _READ:
-        return (
-            f"its codec, {_CODECS.get(tag, f'number 0x{tag:X}')}, is not supported; turn it into PCM, FLAC, Ogg or MP3"
-        )
+    codec = int.from_bytes(start.partition(b"fmt ")[2][4:6], "little")
+    if start[8:12] == b"WAVE" and codec not in _CODECS:
+        return f"its codec, number 0x{codec:X}, is not supported; turn it into PCM, FLAC, Ogg or MP3"
     text = error.error_string.strip(" .")
     if text == "Unspecified internal error":  # of MP3 where no frame follows another
         return "it is damaged"
@@ -334,16 +314,8 @@ def _reason(error: Any, start: bytes) -> str:
     return text.removeprefix("Error : ")
 
 
-def _tag(start: bytes) -> int:
-    """Which codec a WAV has, by the number in its chunk "fmt "; 0 for what is no WAV."""
-    place = start.find(b"fmt ") if start[8:12] == b"WAVE" else -1
-    if place < 0:
-        return 0
-    tag = int.from_bytes(start[place + 8 : place + 10], "little")
-    return int.from_bytes(start[place + 32 : place + 34], "little") if tag == 0xFFFE else tag  # told further on
-
-
-def _check_header(file: Any, heard: _Heard) -> None:
+def _check_header(file: Any, stream: Any, heard: _Heard) -> None:
+    """``ValueError`` for a rate that cannot be read, and for a file that ends too early, as far as its format tells."""
     rate, low, high = file.samplerate, *RATES
     if not low <= rate <= high:
         raise ValueError(f"{heard.name} has {rate:,} samples a second, expected {low:,} to {high:,}.")
@@ -353,17 +325,8 @@ def _check_header(file: Any, heard: _Heard) -> None:
         heard.converted.append(f"{file.channels} channels mixed into one")
     if rate != RATE:
         heard.converted.append(f"{rate:,} Hz resampled to {RATE:,}")
-
-
-def _check_end(file: Any, end: bytes, heard: _Heard) -> None:
-    """``ValueError`` for a file that ends too early, as far as its format tells: sizes of chunks, or pages of Ogg."""
     for chunk, promised, found in re.findall(r"^\s*(.+?)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         if chunk not in ("RIFF", "FORM") and int(found) < int(promised) < _UNKNOWN:
             raise ValueError(f"{heard.name} is cut off: it holds {int(found):,} of {int(promised):,} bytes.")
-    if file.format != "OGG":
-        return
-    complete, marked = ogg.last_page(end)
-    if not complete:
-        raise ValueError(f"{heard.name} is cut off: its last page is not complete.")
-    if not marked:
-        heard.converted.append("its end is not marked, so it may be cut off")
+    if file.format == "OGG":
+        ogg.check_end(stream, heard.name, heard.converted)

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from mmlearn.data.read.files import Files
 from mmlearn.data.read.sound import SoundSample
-from mmlearn.data.read.sound_notes import SoundSet
 from mmlearn.names import choices
 
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 SPLITS = ("train", *LISTS, "all")
-BACKGROUND = "_background_noise_"
 VERSIONS = ("", "speech_commands_v0.02", "speech_commands_v0.01")
 SPEAKER = "_nohash_"  # between a speaker and the number of the recording
 
@@ -19,12 +18,11 @@ def speech_commands_folder(folder: str | Path) -> Path | None:
     return next((place for place in places if all((place / name).is_file() for name in LISTS.values())), None)
 
 
-class SpeechCommands(SoundSet):
+class SpeechCommands(Files):
     """Recordings of about a second, of which the caption is the word that is spoken.
 
     ``split`` is train, val, test or all: validation and testing as the published lists have them, training the rest;
-    no speaker stands in two. ``words`` are all words, in order; ``noises`` the files of background noise. Nothing is
-    downloaded. At most ``seconds`` of a recording are taken.
+    no speaker stands in two. ``words`` are all words, in order. At most ``seconds`` of a recording are taken.
 
     ``notes`` has a line for each recording that was read so far and is converted, cut, silent or clipped. With
     ``skip_bad`` all are read at once, those that are missing or cannot be read are left out, and ``skipped`` lists why.
@@ -33,39 +31,32 @@ class SpeechCommands(SoundSet):
     """
 
     def __init__(self, folder: str | Path, split: str = "train", *, seconds: float = 10, skip_bad: bool = False):
+        super().__init__()
         if split not in SPLITS:
             raise ValueError(f"Speech Commands has no split {split!r}; {choices(split, SPLITS)}.")
         found = speech_commands_folder(folder)
         if found is None:
             raise FileNotFoundError(f"{folder} has no {' and '.join(LISTS.values())}: give the unpacked archive.")
-        super().__init__()
-        self.folder, self.seconds, self.skipped = found, seconds, []
-        recordings = sorted(
-            path.relative_to(found).as_posix()
-            for path in found.glob("*/*.wav")
-            if SPEAKER in path.name  # noise has none
-        )
+        self.folder, self.seconds = found, seconds
+        paths = (path for path in found.glob("*/*.wav") if SPEAKER in path.name)  # noise has no speaker
+        recordings = sorted(path.relative_to(found).as_posix() for path in paths)
         self.words = sorted({Path(name).parent.name for name in recordings})
-        self.noises = sorted((found / BACKGROUND).glob("*.wav"))
-        listed = {part: (found / name).read_text(encoding="utf-8").splitlines() for part, name in LISTS.items()}
-        held_out = {name for names in listed.values() for name in names}
-        parts = listed | {"train": [name for name in recordings if name not in held_out], "all": recordings}
+        parts = {part: (found / name).read_text(encoding="utf-8").splitlines() for part, name in LISTS.items()}
+        held_out = {name for names in parts.values() for name in names}
+        parts |= {"train": [name for name in recordings if name not in held_out], "all": recordings}
         missing = {*parts[split]} - {*recordings}
         self.skipped += [f"There is no sound {found / name}, though a list names it." for name in sorted(missing)]
         if missing and not skip_bad:
             raise FileNotFoundError(self.skipped[0])
-        there = [name for name in parts[split] if name not in missing]
-        self.names = [name for name in there if self._readable(name)] if skip_bad else there
+        names = [name for name in parts[split] if name not in missing]
+        self.names = [name for name in names if not skip_bad or self.can_read(self._recording, name)]
         if not self.names:
             raise ValueError(f"{found} has no {split} recordings{' that can be read' if self.skipped else ''}.")
 
-    def _readable(self, name: str) -> bool:
-        try:
-            self._hear(self.folder / name, self.seconds)
-        except (OSError, ValueError) as error:
-            self.skipped.append(str(error))
-            return False
-        return True
+    def _recording(self, name: str) -> SoundSample:
+        waveform, notes = self.read_sound(self.folder / name, self.seconds)
+        path = Path(name)
+        return SoundSample(waveform, path.parent.name, name, path.name.partition(SPEAKER)[0], notes=notes)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,11 +65,5 @@ class SpeechCommands(SoundSet):
         """The word that is spoken, without its sound."""
         return Path(self.names[index]).parent.name
 
-    def speaker(self, index: int) -> str:
-        """Who speaks, without the sound."""
-        return Path(self.names[index]).name.partition(SPEAKER)[0]
-
     def __getitem__(self, index: int) -> SoundSample:
-        name = self.names[index]
-        waveform, notes = self._hear(self.folder / name, self.seconds)
-        return SoundSample(waveform, self.caption(index), name, self.speaker(index), notes=notes)
+        return self._recording(self.names[index])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmlearn.data import Batches, Tokenizer
-from mmlearn.data.made.scene_tasks import TaskCollate
+from mmlearn.data import Batches, Tokenizer, fields
+from mmlearn.data.made.scene_tasks import task_collate
 from mmlearn.data.packaged import easy_vqa as module
 from mmlearn.data.packaged.easy_vqa import EasyVQA
 
@@ -64,15 +64,16 @@ def test_kinds(package):
 def test_batches_are_those_of_a_task(package):
     data = EasyVQA("train", size=24)
     tokenizer = Tokenizer.train(data.texts())
-    batch = TaskCollate(tokenizer)([data[i] for i in (2, 0)])
+    batch = task_collate(tokenizer, (fields.Image(),))([data[i] for i in (2, 0)])
     assert batch.keys() == {"image", "tokens", "mask", "kind", "answer"}
     assert batch["answer"].tolist() == [1, 0]
     assert batch["kind"].tolist() == [0, 1]
     assert torch.equal(batch["image"], torch.stack([data[2].image, data[0].image]) * 2 - 1)
-    assert torch.equal(batch["tokens"], tokenizer([ROWS["train"][2][0], ROWS["train"][0][0]])[0])
-    blind = TaskCollate(tokenizer, blind=True)([data[i] for i in (2, 0)])
+    questions, mask = tokenizer([ROWS["train"][2][0], ROWS["train"][0][0]])  # and not their answers
+    assert torch.equal(batch["tokens"], questions[:, : mask.sum(1).max()])
+    blind = task_collate(tokenizer, (fields.Image(),), blind=True)([data[i] for i in (2, 0)])
     assert (blind["image"] == 0).all()
-    assert Batches(data, TaskCollate(tokenizer), 2)[5]["image"].shape == (2, 3, 24, 24)
+    assert Batches(data, task_collate(tokenizer, (fields.Image(),)), 2)[5]["image"].shape == (2, 3, 24, 24)
 
 
 def test_an_unknown_split_is_answered_with_the_published_ones(package):
@@ -121,7 +122,7 @@ installed = pytest.mark.skipif(find_spec("easy_vqa") is None, reason="pip instal
 
 @installed
 def test_counts_are_those_the_author_states():
-    train, test = (EasyVQA(split)._rows for split in module.SPLITS)
+    train, test = (EasyVQA(split)._asked for split in module.SPLITS)
     assert (len(train), len({row[3] for row in train})) == (38_575, 4_000)
     assert (len(test), len({row[3] for row in test})) == (9_673, 1_000)
     assert len({row[1] for row in train}) == len({row[2] for row in train}) == 13
@@ -131,9 +132,9 @@ def test_counts_are_those_the_author_states():
 @installed
 def test_a_blind_guesser_gets_what_the_docstring_says():
     counts = defaultdict(Counter)
-    for text, answer, *_ in EasyVQA("train")._rows:
+    for text, answer, *_ in EasyVQA("train")._asked:
         counts[text][answer] += 1
-    guessed = [counts[text].most_common(1)[0][0] == answer for text, answer, *_ in EasyVQA("test")._rows]
+    guessed = [counts[text].most_common(1)[0][0] == answer for text, answer, *_ in EasyVQA("test")._asked]
     assert f"gives {np.mean(guessed):.3f} of" in " ".join(module.__doc__.split())
 
 
@@ -142,7 +143,7 @@ def test_pictures_show_the_answer():
     """The most frequent colour but the ground's has the hue of the answer, for colours that one channel tells."""
     data = EasyVQA("test")
     channel = {"red": 0, "blue": 2}
-    rows = [i for i in range(3000) if data._rows[i][1] in channel and "color" in data._rows[i][0]]
+    rows = [i for i in range(3000) if data._asked[i][1] in channel and "color" in data._asked[i][0]]
     assert len(rows) > 50
     for i in rows:
         pixels = (data[i].image.flatten(1).T * 255).round().int()

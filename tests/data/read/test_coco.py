@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmlearn.training.measure import measure
 from PIL import Image
 
 from mmlearn.data import load
 from mmlearn.data.catalogue import held_out
 from mmlearn.data.read.coco import CocoCaptions, CocoFolder
+from mmlearn.training.evaluate import evaluate
 from mmlearn.training.runs import new_run
 
 pytest.importorskip("pycocotools")
@@ -174,7 +174,7 @@ def test_no_caption_of_a_picture_is_wrong(coco):
     root = unpacked(coco, "train2017", "val2017")
     data = load(root, size=32)
     run = new_run("clip", data)
-    rows = measure(run, str(root))
+    rows = evaluate(run, str(root))
     assert rows["image to text R@1 of 5"]["chance"] == pytest.approx((2 + 2 + 1) / 3 / 5)
     assert rows["text to image R@1 of 3"]["chance"] == pytest.approx(1 / 3)
     colour = {0: [1, 0], 1: [-1, 2], 2: [-1, -2]}
@@ -187,5 +187,5 @@ def test_no_caption_of_a_picture_is_wrong(coco):
     run.system.encode_text = lambda given, mask: torch.tensor(
         [tokens[tuple(row[real].tolist())] for row, real in zip(given, mask)]
     ).float()
-    rows = measure(run, str(root))
+    rows = evaluate(run, str(root))
     assert rows["image to text R@1 of 5"]["obtained"] == rows["text to image R@1 of 3"]["obtained"] == 1

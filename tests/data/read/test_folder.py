@@ -2,13 +2,19 @@
 
 import csv
 import json
+import pickle
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
+import torch
 from PIL import Image
+from sound_files import tone
 
 from mmlearn.data import load
-from mmlearn.data.read.folder import Folder
+from mmlearn.data.read.folder import Folder, names_sounds
+from mmlearn.data.read.sound import RATE, read_sound
 
 CAPTIONS = [
     "a dog",
@@ -24,9 +30,14 @@ CAPTIONS = [
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with four pictures; ``write`` gives it a captions file of rows or of text."""
+    """A folder with four pictures and sounds; ``write`` gives it a captions file of lines or of text."""
     for i, colour in enumerate(("red", "green", "blue", "white")):
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"{i}.png")
+    short = tone(seconds=0.5)
+    soundfile.write(tmp_path / "0.wav", short, RATE)
+    soundfile.write(tmp_path / "1.flac", np.stack([tone(seconds=0.5, rate=48_000)] * 2, 1), 48_000)
+    soundfile.write(tmp_path / "2.ogg", tone(seconds=0.5, rate=8_000), 8_000, format="OGG", subtype="OPUS")
+    soundfile.write(tmp_path / "3.mp3", short, RATE)
 
     def write(content, kind="csv", header=("image", "caption"), encoding="utf-8"):
         path = tmp_path / f"captions.{kind}"
@@ -36,7 +47,7 @@ def folder(tmp_path):
             with path.open("w", encoding=encoding, newline="") as file:
                 csv.writer(file).writerows([header, *content])
         else:
-            lines = [json.dumps(dict(zip(header, row)), ensure_ascii=False) for row in content]
+            lines = [json.dumps(dict(zip(header, line)), ensure_ascii=False) for line in content]
             path.write_text("\n".join(lines) + "\n", encoding=encoding, newline="")
         return tmp_path
 
@@ -82,7 +93,7 @@ def test_captions_come_back_as_they_were_written(folder, kind):
 )
 def test_ways_to_write_a_table(folder, text):
     data = Folder(folder(text), "all", size=4)
-    assert data.pairs == [("0.png", "a dog"), ("1.png", "a cat")]
+    assert [(entry.image, entry.caption) for entry in data.entries] == [("0.png", "a dog"), ("1.png", "a cat")]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +106,7 @@ def test_ways_to_write_a_table(folder, text):
 )
 def test_ways_to_write_json_lines(folder, text):
     data = Folder(folder(text, "jsonl"), "all", size=4)
-    assert data.pairs == [("0.png", "a dog"), ("1.png", "a cat")]
+    assert [(entry.image, entry.caption) for entry in data.entries] == [("0.png", "a dog"), ("1.png", "a cat")]
 
 
 def test_pictures_may_lie_deeper(folder):
@@ -108,65 +119,192 @@ def test_pictures_may_lie_deeper(folder):
 # Splits.
 
 
-def test_splits_are_disjoint_and_together_all(folder):
-    root = folder([(f"{i % 4}.png", "same") for i in range(4)])
-    for i in range(300):
-        (root / f"n{i}.png").write_bytes((root / "0.png").read_bytes())
-    names = [f"n{i}.png" for i in range(300)]
-    rows = [(name, f"caption {i // 2}") for i, name in enumerate(names)]  # each caption twice
-    root = folder(rows)
-    splits = {split: Folder(root, split, size=4).pairs for split in ("train", "val", "test")}
-    assert (
-        Counter([pair for pairs in splits.values() for pair in pairs])
-        == Counter(rows)
-        == Counter(Folder(root, "all").pairs)
-    )
-    captions = [{caption for _, caption in pairs} for pairs in splits.values()]
-    assert not captions[0] & captions[1]
-    assert not captions[0] & captions[2]
-    assert not captions[1] & captions[2]
+def in_splits(root, **options):
+    """The entries of each split."""
+    found = {}
+    for split in ("train", "val", "test"):
+        try:
+            found[split] = Folder(root, split, **options).entries
+        except ValueError:  # it is empty
+            found[split] = []
+    return found
+
+
+@pytest.mark.parametrize(("kind", "file"), [("image", "0.png"), ("sound", "0.wav")])
+def test_splits_are_disjoint_and_together_all(folder, kind, file):
+    root = folder([])
+    names = [f"n{i}.{file[-3:]}" for i in range(300)]
+    for name in names:
+        (root / name).write_bytes((root / file).read_bytes())
+    lines = [(name, f"caption {i // 2}") for i, name in enumerate(names)]  # each caption twice
+    splits = in_splits(folder(lines, header=(kind, "caption")))
+    found = [(getattr(entry, kind), entry.caption) for entries in splits.values() for entry in entries]
+    assert Counter(found) == Counter(lines)
+    assert [(getattr(entry, kind), entry.caption) for entry in Folder(root, "all").entries] == lines
+    captions = [{entry.caption for entry in entries} for entries in splits.values()]
+    assert sum(map(len, captions)) == len(set.union(*captions)) == 150
     for split, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
         assert abs(len(splits[split]) / 2 - 150 * share) < 4 * (150 * share * (1 - share)) ** 0.5
-    shuffled = folder(rows[::-1])  # the order of lines has no part in it
-    assert {split: set(Folder(shuffled, split).pairs) for split in splits} == {k: set(v) for k, v in splits.items()}
+    shuffled = in_splits(folder(lines[::-1], header=(kind, "caption")))  # the order of lines has no part in it
+    assert {split: set(entries) for split, entries in shuffled.items()} == {k: set(v) for k, v in splits.items()}
 
 
 def test_a_picture_with_several_captions_stands_in_one_split(folder):
-    root = folder([("0.png", "first")])
+    root = folder([])
     for i in range(60):
         (root / f"n{i}.png").write_bytes((root / "0.png").read_bytes())
-    root = folder(
-        [(prefix + f"n{i}.png", f"{i} {k}") for k, prefix in enumerate(("", "./", "x/../")) for i in range(60)]
-    )
     (root / "x").mkdir()
-    where = {
-        split: {(root / image).resolve() for image, _ in Folder(root, split).pairs}
-        for split in ("train", "val", "test")
-    }
-    assert sum(map(len, where.values())) == 60
-    assert min(map(len, where.values())) > 0
+    folder([(prefix + f"n{i}.png", f"{i} {k}") for k, prefix in enumerate(("", "./", "x/../")) for i in range(60)])
+    where = [{(root / entry.image).resolve() for entry in entries} for entries in in_splits(root).values()]
+    assert sum(map(len, where)) == 60
+    assert min(map(len, where)) > 0
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_split_column_decides(folder, kind):
-    rows = [("0.png", "same", "test"), ("1.png", "same", " val "), ("2.png", "a", "train"), ("3.png", "b", "test")]
-    root = folder(rows, kind, header=("image", "caption", "split"))
-    assert Folder(root, "test").pairs == [("0.png", "same"), ("3.png", "b")]
-    assert Folder(root, "val").pairs == [("1.png", "same")]
-    assert Folder(root).pairs == [("2.png", "a")]
+    lines = [("0.png", "same", "test"), ("1.png", "same", " val "), ("2.png", "a", "train"), ("3.png", "b", "test")]
+    root = folder(lines, kind, header=("image", "caption", "split"))
+    found = {split: [entry.image for entry in entries] for split, entries in in_splits(root).items()}
+    assert found == {"train": ["2.png"], "val": ["1.png"], "test": ["0.png", "3.png"]}
 
 
 def test_upper_case_is_no_other_caption(folder):
     for kind in range(12):
         root = folder([("0.png", f"A Dog {kind}"), ("1.png", f"a dog {kind}")])
-        assert sorted(len(_pairs_or_none(root, split)) for split in ("train", "val", "test")) == [0, 0, 2]
+        assert sorted(map(len, in_splits(root).values())) == [0, 0, 2]
 
 
-def _pairs_or_none(root, split):
-    try:
-        return Folder(root, split).pairs
-    except ValueError:
-        return []
+# Sounds.
+
+
+GOOD = [("0.wav", "a hum"), ("1.flac", "a hum, twice"), ("2.ogg", "πλοίο"), ("3.mp3", "a hum"), ("0.wav", "once more")]
+SOUNDS = ("sound", "caption")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("header", [SOUNDS, ("audio", "text"), ("recording", "description")])
+def test_sounds_and_captions(folder, kind, header):
+    root = folder(GOOD, kind, header)
+    data = Folder(root, "all")
+    assert len(data) == 5
+    for i, (sound, caption) in enumerate(GOOD):
+        sample = data[i]
+        assert (sample.source, sample.caption, sample.speaker, sample.image) == (sound, caption, "", None)
+        assert data.caption(i) == caption
+        assert sample.waveform.shape == (8000,)
+        assert torch.equal(sample.waveform, read_sound(root / sound, notes=[]))
+    assert data.notes == [
+        f"{root / '1.flac'}: 2 channels mixed into one; 48,000 Hz resampled to 16,000.",
+        f"{root / '2.ogg'}: 8,000 Hz resampled to 16,000.",
+    ]
+    assert [data[i].notes for i in (0, 1)] == [(), (data.notes[0],)]
+    assert data.skipped == []
+
+
+def test_pictures_beside_sounds(folder):
+    lines = [("0.wav", "a hum", "0.png", "Ann"), ("1.flac", "a hum", "sub/blue.png", " Bob ")]
+    root = folder(lines, header=("sound", "caption", "picture", "speaker"))
+    (root / "sub").mkdir()
+    expected = "There is no picture FOLDER/sub/blue.png, though the captions name it."
+    assert said(root, error=FileNotFoundError) == expected
+    Image.new("RGB", (30, 20), "blue").save(root / "sub" / "blue.png")
+    data = Folder(root, "all", size=16)
+    assert [data[i].image[:, 3, 3].tolist() for i in range(2)] == [[1, 0, 0], [0, 0, 1]]
+    assert data[0].image.shape == (3, 16, 16)
+    assert [data[i].speaker for i in range(2)] == ["Ann", "Bob"]
+    (root / "0.png").write_bytes(b"no picture")
+    good = Folder(root, "all", skip_bad=True)
+    assert [entry.sound for entry in good.entries] == ["1.flac"]
+    assert len(good.skipped) == 1
+    assert str(root / "0.png") in good.skipped[0]
+
+
+def bad_sounds(root):
+    """One of each kind, by name, with what is said of it."""
+    whole = (root / "0.wav").read_bytes()
+    (root / "empty.wav").write_bytes(b"")
+    (root / "cut.wav").write_bytes(whole[:9000])
+    soundfile.write(root / "hole.ogg", np.tile(tone(seconds=0.5), 20), RATE)
+    content = bytearray((root / "hole.ogg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    (root / "hole.ogg").write_bytes(content)
+    (root / "cut.flac").write_bytes((root / "1.flac").read_bytes()[:9000])
+    Image.effect_noise((64, 64), 50).save(root / "picture.ogg", format="PNG")
+    (root / "text.mp3").write_text("sound,caption")
+    (root / "codec.wav").write_bytes(whole[:20] + b"\x61\x01" + whole[22:])
+    soundfile.write(root / "nan.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(root / "short.wav", tone(seconds=0.01), RATE)
+    return {
+        "missing.wav": "There is no sound",
+        "empty.wav": "is empty (0 bytes)",
+        "cut.wav": "is cut off",
+        "picture.ogg": "it is a PNG picture",
+        "text.mp3": "it is none of",
+        "codec.wav": "its codec, number 0x161, is not supported",
+        "hole.ogg": "is damaged",
+        "cut.flac": "cannot be read as a sound",
+        "nan.wav": "NaN or infinite",
+        "short.wav": "less than a window",
+    }
+
+
+def test_bad_sounds_are_skipped_and_counted_and_others_are_unharmed(folder):
+    root = folder([])
+    bad = bad_sounds(root)
+    silent, loud = root / "silent.wav", root / "loud.wav"
+    soundfile.write(silent, np.zeros(8000), RATE)
+    soundfile.write(loud, (9 * tone(seconds=0.5)).clip(-1, 1), RATE)
+    lines = [("silent.wav", "nothing"), *((name, "bad") for name in bad), ("empty.wav", "again")]
+    data = Folder(folder([*lines, *GOOD, ("loud.wav", "too loud")], header=SOUNDS), "all", skip_bad=True)
+    assert [entry.sound for entry in data.entries] == ["silent.wav", *(sound for sound, _ in GOOD), "loud.wav"]
+    assert len(data.skipped) == len(bad)
+    for (name, says), line in zip(bad.items(), data.skipped):
+        assert str(root / name) in line
+        assert says in line
+        assert "\n" not in line
+    assert data.notes[0] == f"{silent}: silent."
+    assert data.notes[-1].startswith(f"{loud}: clipped, ")
+    assert len(data.notes) == 4
+    assert all(len(data[i].waveform) == 8000 for i in range(len(data)))
+
+
+def test_a_bad_header_is_told_at_once_and_what_is_wrong_inside_when_it_is_read(folder):
+    root = folder([])
+    for name, says in bad_sounds(root).items():
+        folder([*GOOD, (name, "bad")], header=SOUNDS)
+        if name in ("hole.ogg", "cut.flac", "nan.wav", "short.wav"):
+            data = Folder(root, "all")
+            assert data[0].caption == "a hum"
+            with pytest.raises(ValueError, match=name) as caught:
+                data[5]
+            assert says in str(caught.value)
+        else:
+            text = said(root, error=FileNotFoundError if name == "missing.wav" else ValueError)
+            assert f"FOLDER/{name}" in text
+            assert says in text
+
+
+def test_what_is_known_of_sounds_is_noted_without_skip_bad_too(folder):
+    root = folder([])
+    soundfile.write(root / "silent.wav", np.zeros(8000), RATE)
+    soundfile.write(root / "loud.flac", (9 * tone(seconds=0.5, rate=8_000)).clip(-1, 1), 8_000)
+    folder([*GOOD, ("silent.wav", "nothing"), ("loud.flac", "too much")], header=SOUNDS)
+    data = Folder(root, "all", seconds=0.4)
+    by_headers = data.notes
+    assert by_headers == data.new_notes()
+    assert len(by_headers) == 3
+    assert by_headers[2] == f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000."
+    cut = "only its first 0.4 s are taken"
+    for _ in range(2):  # nothing is noted twice
+        samples = [data[i] for i in range(len(data))]
+        assert len(data.notes) == 6
+        assert {note for sample in samples for note in sample.notes} == set(data.notes)
+        assert f"{root / 'silent.wav'}: {cut}; silent." in data.notes
+        assert data.notes[2].startswith(f"{root / 'loud.flac'}: 8,000 Hz resampled to 16,000; {cut}; clipped, ")
+    assert len(data.new_notes()) == 6  # all are cut, which no header tells
+    assert data.new_notes() == []
+    copied = pickle.loads(pickle.dumps(data))
+    assert copied.notes == data.notes
 
 
 # What is wrong.
@@ -193,10 +331,16 @@ def _pairs_or_none(root, split):
         ("image,caption\n/etc/passwd,a dog\n", "line 2: '/etc/passwd' is outside the folder."),
         ("image,caption\nx/../../secret.png,a dog\n", "is outside the folder."),
         ("image,caption\na\x00b.png,a dog\n", "line 2: 'a\\x00b.png' cannot be a path"),
+        ("sound,label\n0.wav,a\n", "line 2: no 'caption'; it has sound, label."),
+        ("sound,caption\n,a\n", "line 2: sound is empty."),
+        ("sound,caption\n../x.wav,a\n", "line 2: '../x.wav' is outside the folder."),
+        ("sound,caption,image\n0.wav,a,/etc/passwd\n", "'/etc/passwd' is outside the folder."),
+        ("sound,caption,image\n0.wav,a,\n", "line 2: image is empty."),
+        ("sound,caption,split\n0.wav,a,train\n", "FOLDER has no val sounds."),
     ],
 )
 def test_a_table_that_is_wrong(folder, text, expected):
-    assert expected in said(folder(text))
+    assert expected in said(folder(text), "val" if "no val" in expected else "all")
 
 
 @pytest.mark.parametrize(
@@ -226,12 +370,13 @@ def test_json_lines_that_are_wrong(folder, text, expected):
     assert expected in said(folder(text, "jsonl"))
 
 
-def test_a_link_that_leads_out_is_outside(folder, tmp_path_factory):
-    outside = tmp_path_factory.mktemp("outside")
-    root = folder([("link.png", "a dog")])
-    Image.new("RGB", (8, 8)).save(outside / "secret.png")
-    (root / "link.png").symlink_to(outside / "secret.png")
-    assert "line 2: 'link.png' is outside the folder." in said(root)
+@pytest.mark.parametrize("header", [("image", "caption"), SOUNDS])
+def test_a_link_that_leads_out_is_outside(folder, tmp_path_factory, header):
+    secret = tmp_path_factory.mktemp("outside") / "secret"
+    secret.write_bytes(b"")
+    root = folder([("link", "a dog")], header=header)
+    (root / "link").symlink_to(secret)
+    assert "line 2: 'link' is outside the folder." in said(root)
 
 
 def test_another_encoding(folder):
@@ -276,21 +421,35 @@ def test_bad_pictures_are_skipped_and_listed_once_each(folder):
     Image.effect_noise((64, 64), 50).save(root / "cut.jpg")
     (root / "cut.jpg").write_bytes((root / "cut.jpg").read_bytes()[:1500])
     data = Folder(root, "all", size=4, skip_bad=True)
-    assert data.pairs == [("0.png", "caption 0"), ("1.png", "caption 5"), ("0.png", "caption 7")]
+    assert [(entry.image, entry.caption) for entry in data.entries] == [
+        ("0.png", "caption 0"), ("1.png", "caption 5"), ("0.png", "caption 7")
+    ]  # fmt: skip
     assert len(data.skipped) == 4
     for name, line in zip(names[1:5], data.skipped):
         assert str(root / name) in line
     assert all(data[i].image.shape == (3, 4, 4) for i in range(3))
 
 
-def test_nothing_left_is_said(folder):
-    root = folder([("missing.png", "a dog")])
-    assert said(root, skip_bad=True) == "FOLDER has no all pictures that can be read."
+@pytest.mark.parametrize(("kind", "what"), [("image", "pictures"), ("sound", "sounds")])
+def test_nothing_left_is_said(folder, kind, what):
+    root = folder([("missing", "a dog")], header=(kind, "caption"))
+    assert said(root, skip_bad=True) == f"FOLDER has no all {what} that can be read."
 
 
 def test_load_takes_a_folder_and_its_options(folder):
     root = folder([(f"{i}.png", "a dog", "test") for i in range(4)], header=("image", "caption", "split"))
+    assert not names_sounds(root)
     for path in (root, str(root)):
         data = load(path, "test", size=6)
         assert isinstance(data, Folder)
         assert data[3].image.shape == (3, 6, 6)
+        assert data.holds == "pictures"
+    data = load(folder(GOOD, header=SOUNDS), "all", seconds=0.2)
+    assert names_sounds(root)
+    assert data.holds == "sounds"
+    assert data[0].waveform.shape == (3200,)
+    assert data[0].notes == (f"{data.folder / '0.wav'}: only its first 0.2 s are taken.",)
+    for text in ("", "sound", "\n", "captions\x00"):
+        folder(text)
+        with pytest.raises(ValueError, match=r"captions|pictures"):
+            load(root, "all")

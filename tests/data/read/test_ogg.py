@@ -6,29 +6,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from testing_tools import read_quietly, refusal
+from sound_files import encoded, quiet, said, voice
 
-from mmlearn.data.read.ogg import Pages, last_page
+from mmlearn.data.read.ogg import Page, check_pages, read_page
 from mmlearn.data.read.sound import RATE, probe_sound, read_sound, stream_sound
 
 CODECS = ("VORBIS", "OPUS")
+refused = partial(said, name="x.ogg", notes=[])
 
 
-def voice(seconds, rate=RATE, channels=1):
-    time = np.arange(round(seconds * rate)) / rate
-    one = sum(0.1 * np.sin(2 * np.pi * f * time + 3 * np.sin(f * time / 100)) for f in (131, 412, 1290, 2950))
-    noise = 0.01 * np.random.default_rng(0).standard_normal((len(time), channels))
-    return one[:, None] * np.linspace(1, 0.5, channels) + noise
-
-
-def encoded(codec, seconds, rate=RATE, channels=1):
-    file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", rate, channels, format="OGG", subtype=codec) as out:
-        for part in np.array_split(voice(seconds, rate, channels), 1 + int(seconds) // 5):  # no more fits its stack
-            out.write(part)
-    return file.getvalue()
+def ogg(codec, seconds, rate=RATE, channels=1):
+    return encoded(voice(seconds, rate, channels, noise=0.01), rate, "OGG", codec)
 
 
 def pages(content):
@@ -41,15 +30,12 @@ def pages(content):
     return [*places, place]
 
 
-said = partial(refusal, name="x.ogg")
-
-
 @pytest.fixture(scope="module", params=CODECS)
 def whole(request):
     """Twenty seconds, in many pages."""
-    content = encoded(request.param, 20)
+    content = ogg(request.param, 20)
     assert len(pages(content)) > 10
-    assert len(read_quietly(content)) == 20 * RATE
+    assert len(quiet(content)) == 20 * RATE
     return content
 
 
@@ -58,7 +44,7 @@ def test_nothing_is_said_of_whole_files(codec):
     rates = (8_000, 16_000, 48_000) if codec == "OPUS" else (8_000, 11_025, 22_050, 44_100, 48_000)
     for rate, channels, seconds in itertools.product(rates, (1, 2), (0.03, 0.5, 1.37, 12)):
         notes = []
-        waveform = read_sound(encoded(codec, seconds, rate, channels), name="x", notes=notes)
+        waveform = read_sound(ogg(codec, seconds, rate, channels), name="x", notes=notes)
         assert abs(len(waveform) - seconds * RATE) <= 1
         for word in ("damaged", "missing", "cut", "marked"):
             assert word not in "".join(notes)
@@ -72,7 +58,7 @@ def test_any_byte(whole):
         for place in (start, start + 4, start + 20, start + 24, start + 26, *draw.integers(start, stop, 2)):
             broken = bytearray(whole)
             broken[place] ^= 1 + draw.integers(255)
-            text = said(bytes(broken))
+            text = refused(bytes(broken))
             if start >= places[2]:  # before, the sound cannot even be opened
                 assert "damaged: " in text or "is cut off: its last page" in text
 
@@ -95,7 +81,7 @@ def test_damage_in_the_middle(whole, how):
             case "here and there":
                 for one in draw.integers(first, len(whole), 50):
                     broken[one] ^= 1 + draw.integers(255)
-        assert "damaged: " in said(bytes(broken))
+        assert "damaged: " in refused(bytes(broken))
 
 
 def test_what_is_damaged_is_named(whole):
@@ -103,19 +89,19 @@ def test_what_is_damaged_is_named(whole):
     broken = bytearray(whole)
     broken[places[4] + 100] ^= 1
     expected = f"x.ogg is damaged: the page of Ogg at byte {places[4]:,} is not as it was written."
-    assert said(bytes(broken)) == f"{expected} Take another copy, or leave it out."
+    assert refused(bytes(broken)) == f"{expected} Take another copy, or leave it out."
     broken[places[4]] ^= 1
-    assert f"is damaged: no page of Ogg begins at byte {places[4]:,}." in said(bytes(broken))
+    assert f"is damaged: no page of Ogg begins at byte {places[4]:,}." in refused(bytes(broken))
     without = whole[: places[4]] + whole[places[5] :]
-    assert "is damaged: after page 3 of its Ogg comes page 5." in said(without)
+    assert "is damaged: after page 3 of its Ogg comes page 5." in refused(without)
     half = whole[: places[-2]] + b"Ogg"  # what is left of a page
-    assert f"x.ogg is cut off or damaged: the page of Ogg at byte {places[-2]:,} is not complete." in said(half)
+    assert f"x.ogg is cut off or damaged: the page of Ogg at byte {places[-2]:,} is not complete." in refused(half)
 
 
 def test_a_damaged_head_is_no_other_format(whole):
     broken = bytearray(whole)
     broken[pages(whole)[1] + 40] ^= 1
-    assert "is damaged: the page of Ogg at byte" in said(bytes(broken))
+    assert "is damaged: the page of Ogg at byte" in refused(bytes(broken))
 
 
 def test_a_recording_of_a_running_stream(whole):
@@ -128,17 +114,17 @@ def test_a_recording_of_a_running_stream(whole):
 
 
 def test_several_in_one(whole):
-    other = encoded("VORBIS", 3)
-    assert "x.ogg is several sounds one after another, of which only the first would be read" in said(whole + other)
+    other = ogg("VORBIS", 3)
+    assert "x.ogg is several sounds one after another, of which only the first would be read" in refused(whole + other)
     assert len(read_sound(whole + other, name="x.ogg", seconds=5, notes=[])) == 5 * RATE
 
 
 @pytest.mark.parametrize("more", [b"TAG" + bytes(125), bytes(200_000), b"OggS\0", b"x"])
 def test_what_follows_the_last_page_does_no_harm(whole, more):
     if more == b"OggS\0":  # taken for the last page
-        assert "its last page is not complete" in said(whole + more)
+        assert "its last page is not complete" in refused(whole + more)
     else:
-        assert torch.equal(read_quietly(whole + more), read_quietly(whole))
+        assert torch.equal(quiet(whole + more), quiet(whole))
 
 
 def test_only_what_is_read_is_looked_at(whole, tmp_path):
@@ -156,10 +142,10 @@ def test_only_what_is_read_is_looked_at(whole, tmp_path):
         parts = []
         with pytest.raises(ValueError, match="is damaged"):
             parts.extend(stream_sound(source, 1.0))
-        assert torch.equal(torch.cat(parts), read_quietly(whole)[: len(parts) * RATE])
+        assert torch.equal(torch.cat(parts), quiet(whole)[: len(parts) * RATE])
         assert 4 <= len(parts) < 20
     broken[places[3] + 100] ^= 1
-    said(bytes(broken), seconds=4.5)
+    refused(bytes(broken), seconds=4.5)
 
 
 def one_page(body):
@@ -175,18 +161,20 @@ def one_page(body):
 
 
 def test_flac_within_ogg():
-    text = said(one_page(b"\x7fFLAC\1\0\0\1fLaC" + bytes(38)))
+    text = refused(one_page(b"\x7fFLAC\1\0\0\1fLaC" + bytes(38)))
     assert text.endswith("it is FLAC within Ogg; turn it into FLAC by itself, WAV or MP3.")
 
 
 def test_checksums_are_those_of_the_specification():
     page = one_page(np.random.default_rng(2).bytes(300))
-    Pages(io.BytesIO(page), "x", []).check(whole=True)
+    assert read_page(io.BytesIO(page)).checksum == page[22:26]
+    assert list(check_pages(io.BytesIO(page), "x", [])) == [len(page)]
     for place in range(len(page)):
         broken = bytearray(page)
         broken[place] ^= 8
         with pytest.raises(ValueError, match=r"^x is (cut off or )?damaged: "):
-            Pages(io.BytesIO(bytes(broken)), "x", []).check(whole=True)
-    assert last_page(b"..." + page) == (True, True)
-    assert last_page(page[:-1]) == (False, False)
-    assert last_page(b"nothing") == (True, True)
+            list(check_pages(io.BytesIO(bytes(broken)), "x", []))
+    assert [read_page(io.BytesIO(page[:length])).whole for length in (len(page), len(page) - 1, 28, 27, 5, 0)] == [
+        True, False, False, False, False, False,
+    ]  # fmt: skip
+    assert Page(b"", b"", b"").checksum == bytes(4)

@@ -12,9 +12,7 @@ from testing_tools import assert_rows_are_independent, close, overfit
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mmlearn.data.fields import Image, Regions
 from mmlearn.data.made.questions import ANSWERS as ANSWERS_OF_SCENES
-from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import predict
@@ -279,11 +277,10 @@ def test_every_fusion_system_is_an_encoder(name):
     """Each task on samples as the tasks on scenes hand them over, of every system that reads them."""
     module = import_module(f"mmlearn.models.{ENCODERS[name]}")
     encoder = getattr(module, name)(getattr(module, f"{name}Config").tiny()).eval()
-    detector = SceneDetector()
     tokenizer = Tokenizer.train(["is there a red square?"])
     for task, data in (("vqa", VQA), ("nlvr", NLVR), ("entailment", Entailment), ("referring", Referring)):
         samples = [data("train", length=12)[i] for i in range(6)]
-        collate = task_collate(tokenizer, (Image(), Regions(detector)))
+        collate = task_collate(tokenizer)
         batch = collate(samples)
         width = 48 if name == "ViLBERT" and task == "referring" else 64  # its visual stream is narrower
         head = {"vqa": VQAHead(width, len(ANSWERS_OF_SCENES))} | {

@@ -139,9 +139,9 @@ def test_each_stream_reads_the_other_and_only_by_cross_layers():
 def test_the_language_encoder_is_bert():
     """Same weights, no cross layers."""
     model, batch = some_norms(LXMERT(dataclasses.replace(TINY, cross_depth=0))), scenes()
-    bert = BERT(BERTConfig(vocab_size=512, max_length=32, width=64, depth=2, num_heads=4, masked_language_head=True))
+    bert = BERT(BERTConfig(vocab_size=512, max_length=32, width=64, depth=2, num_heads=4, language_head=True))
     same = {name.replace("language_encoder", "transformer"): value for name, value in model.state_dict().items()}
-    bert.load_state_dict({name: same[name.replace("masked_language", "language")] for name in bert.state_dict()})
+    bert.load_state_dict({name: same[name] for name in bert.state_dict()})
     bert.eval()
     expected, output = bert(batch["tokens"], batch["mask"]), read(model, batch)
     close(output.tokens[batch["mask"]], expected.tokens[batch["mask"]])

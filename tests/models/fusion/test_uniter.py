@@ -165,11 +165,8 @@ def test_a_text_that_sees_no_region_is_read_as_by_bert(name):
     """With the same weights, which have the same names; VL-BERT before its visual features grow."""
     changes = dict(visual_scale=0.0) if name == "vl-bert" else {}
     model, batch = build(name, pooler=True, **changes), fusion()
-    bert = BERT(dataclasses.replace(BERTConfig.tiny(), masked_language_head=True, token_types=model.config.token_types))
-    weights = {
-        name.replace("masked_language_head", "language_head"): value for name, value in bert.state_dict().items()
-    }
-    assert model.load_state_dict(weights, strict=False).unexpected_keys == []
+    bert = BERT(dataclasses.replace(BERTConfig.tiny(), language_head=True, token_types=model.config.token_types))
+    assert model.load_state_dict(bert.state_dict(), strict=False).unexpected_keys == []
     whole = model.transformer.forward
 
     def words_among_themselves(x, real):

@@ -139,12 +139,10 @@ def test_each_stream_reads_the_other_and_only_by_co_attention(config):
 def test_the_text_stream_alone_is_bert():
     model, batch = some_norms(ViLBERT(APART)), scenes()
     bert = BERT(
-        BERTConfig(
-            vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, pooler=False, masked_language_head=True
-        )
+        BERTConfig(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, pooler=False, language_head=True)
     )
     same = {name.replace("text_blocks", "transformer.blocks"): value for name, value in model.state_dict().items()}
-    bert.load_state_dict({name: same[name.replace("masked_language", "language")] for name in bert.state_dict()})
+    bert.load_state_dict({name: same[name] for name in bert.state_dict()})
     bert.eval()
     real = batch["mask"]
     close(read(model, batch).tokens[real], bert(batch["tokens"], real).tokens[real])

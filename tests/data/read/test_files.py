@@ -1,11 +1,11 @@
 """What is to be known of sounds is remembered by the file, told once, and said in one line."""
 
+from mmlearn.data.read.files import Files, in_short
 from mmlearn.data.read.sound import _Heard
-from mmlearn.data.read.sound_notes import SoundSet, in_short
 
 
 def test_a_file_has_one_note_and_each_is_new_once():
-    data = SoundSet()
+    data = Files()
     assert data.notes == data.new_notes() == []
     data.note(["a: b.wav: silent.", "c.wav: 8,000 Hz resampled to 16,000."])
     data.note(["a: b.wav: silent."])
@@ -14,7 +14,7 @@ def test_a_file_has_one_note_and_each_is_new_once():
     assert data.new_notes() == ["c.wav: 8,000 Hz resampled to 16,000; silent."]
     data.note(["a: d.wav: silent."])
     assert len(data.notes) == 3
-    assert SoundSet().notes == []
+    assert Files().notes == []
 
 
 def test_many_are_said_in_one_line():

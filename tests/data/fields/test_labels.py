@@ -1,0 +1,211 @@
+"""Labels: what is hidden or exchanged, against the batch as it was; shares against their probabilities."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from testing_tools import close
+
+from mmlearn.data import Tokenizer
+from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel, Regions, Tokens
+from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes(size=32).__getitems__(range(200))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(scenes):
+    # So few tokens that words have several, and so long that no word is cut.
+    return Tokenizer.train([scene.caption for scene in scenes], vocab_size=330, max_length=64)
+
+
+def labelled(batch, *labels, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for label in labels:
+        batch = label(batch, generator, {"vocab_size": 330}.__getitem__)
+    return batch
+
+
+def text_of(batch):
+    """The tokens with nothing hidden."""
+    return batch["tokens"].where(batch["token_label"] == -100, batch["token_label"])
+
+
+def hidden_places(batch):
+    return [set(row.nonzero().flatten().tolist()) for row in batch["token_label"] != -100]
+
+
+def texts_of(*captions):
+    return [SimpleNamespace(caption=caption) for caption in captions]
+
+
+# Words.
+
+
+def test_no_special_token_and_no_padding_is_hidden_or_drawn(scenes, tokenizer):
+    plain = Tokens(tokenizer)(scenes)
+    batch = labelled(plain, MaskedTokens(1.0))
+    text = text_of(batch)
+    assert torch.equal(text, plain["tokens"])
+    assert torch.equal(batch["token_label"] == -100, text < 4)  # all that can be hidden is
+    assert torch.equal(batch["tokens"] < 3, text < 3)
+    shares = [(batch["tokens"] == tokenizer.mask_token), (batch["tokens"] == text) & (text > 3)]
+    close(torch.stack(shares).sum((1, 2)) / (text > 3).sum(), torch.tensor([0.8, 0.1]), 0.02)
+    rest = batch.keys() - {"tokens", "token_label"}
+    assert rest == {"mask", "caption_id"}
+    assert all(torch.equal(batch[name], plain[name]) for name in rest)
+
+
+@pytest.mark.parametrize("probability", [0.4, 0.7])
+def test_about_so_many_tokens_are_hidden(scenes, tokenizer, probability):
+    batch = labelled(Tokens(tokenizer)(scenes), MaskedTokens(probability))
+    hidden = (batch["token_label"] != -100).sum() / (text_of(batch) > 3).sum()
+    assert hidden.item() == pytest.approx(probability, abs=0.03)
+
+
+def test_whole_words_are_hidden_as_a_whole(scenes, tokenizer):
+    def broken(words):
+        batch = labelled(Tokens(tokenizer, words=words)(scenes), MaskedTokens(0.3))
+        hidden, torn, several = (batch["token_label"] != -100).tolist(), 0, 0
+        for row, scene in zip(hidden, scenes):
+            for _, places in tokenizer.words(scene.caption):
+                several += len(places) > 1
+                torn += len({row[place] for place in places}) > 1
+        assert several > 200
+        assert 0.2 < batch["token_label"].ne(-100).sum() / (text_of(batch) > 3).sum() < 0.4
+        assert "word" not in batch
+        return torn
+
+    assert broken(True) == 0
+    assert broken(False) > 50
+
+
+def word_places(tokenizer, text, chosen):
+    """Which places of a text hold one of these words: a space before it is part of a word, as of its token."""
+    found = {place for word, places in tokenizer.words(text) if word.lower() in chosen for place in places}
+    return found | {place - 1 for place in found if tokenizer.engine.encode(text).tokens[place - 1] == "Ġ"}
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("chosen", [COLOURS, set(SHAPES), ["the", "a", "circle"]])
+def test_only_the_named_words_are_hidden(scenes, tokenizer, chosen, words):
+    def hidden(probability):
+        plain = Tokens(tokenizer, words=words, maskable=chosen)(scenes)
+        batch = labelled(plain, MaskedTokens(probability))
+        assert torch.equal(text_of(batch), plain["tokens"])
+        assert "maskable" not in batch
+        return hidden_places(batch)
+
+    expected = [word_places(tokenizer, scene.caption, chosen) for scene in scenes]
+    assert sum(len(places) for places in expected) > 300
+    assert hidden(1.0) == expected
+    some = hidden(0.4)
+    assert all(got and got <= places for got, places in zip(some, expected))  # at least one of each row
+    assert 0.4 < sum(map(len, some)) / sum(map(len, expected)) < 0.85
+
+
+def test_named_words_of_several_tokens_are_hidden_as_a_whole(tokenizer):
+    several = [word for word in COLOURS if len(tokenizer.words(f"a {word}")[1][1]) > 1]
+    samples = texts_of(*(f"a {word} {word} thing, {word}" for word in several))
+    assert len(several) > 3
+    batch, shares = Tokens(tokenizer, words=True, maskable=COLOURS)(samples), {True: [], False: []}
+    for seed in range(30):
+        got = hidden_places(labelled(batch, MaskedTokens(0.5), seed=seed))
+        for places, sample in zip(got, samples, strict=True):
+            for word, own in tokenizer.words(sample.caption):
+                shares[word in several].append(len(places & set(own)) / len(own))
+    assert set(shares[False]) == {0}
+    assert set(shares[True]) == {0, 1}
+    assert min(shares[True].count(0), shares[True].count(1)) > 20
+
+
+@pytest.mark.parametrize("absent", [["zebra"], []])
+def test_a_word_of_no_caption_hides_nothing(scenes, tokenizer, absent):
+    plain = Tokens(tokenizer, maskable=absent)(scenes)
+    batch = labelled(plain, MaskedTokens(1.0))
+    assert (batch["token_label"] == -100).all()
+    assert torch.equal(batch["tokens"], plain["tokens"])
+
+
+# Regions.
+
+
+def test_hidden_regions_are_zero_and_the_target_is_what_they_were(scenes):
+    found = Regions(SceneDetector(0.2))(scenes)
+    batch = labelled(found, MaskedRegions(0.3))
+    masked = batch["masked_regions"]
+    assert torch.equal(batch["region_target"], found["regions"])
+    assert (batch["regions"][masked] == 0).all()
+    assert torch.equal(batch["regions"][~masked], found["regions"][~masked])
+    assert found["regions"][masked].any(-1).all()  # and the batch as it was is as it was
+    assert (masked <= batch["region_mask"]).all()
+    assert masked.any(1).all()
+    for name in ("boxes", "region_mask", "region_classes"):
+        assert torch.equal(batch[name], found[name])
+
+
+@pytest.mark.parametrize(("words", "regions"), [(0.2, 0.6), (0.7, 0.3), (0.4, 1.0)])
+def test_words_and_regions_have_a_share_each(scenes, tokenizer, words, regions):
+    batch = Tokens(tokenizer)(scenes) | Regions()(scenes)
+    batch = labelled(batch, MaskedTokens(words), MaskedRegions(regions))
+    hidden = (batch["token_label"] != -100).sum() / (text_of(batch) > 3).sum()
+    assert hidden.item() == pytest.approx(words, abs=0.03)
+    assert (batch["masked_regions"].sum() / batch["region_mask"].sum()).item() == pytest.approx(regions, abs=0.04)
+
+
+# Pairs that do not match.
+
+
+@pytest.mark.parametrize("count", [2, 7, 200])
+@pytest.mark.parametrize("repeats", [False, True])
+def test_half_the_rows_have_another_caption(scenes, tokenizer, count, repeats):
+    plain = Tokens(tokenizer, repeats=repeats)(scenes[:count]) | {"image": torch.randn(count, 3)}
+    batch = labelled(plain, MatchLabel())
+    assert torch.equal((batch["tokens"] == plain["tokens"]).all(1), batch["match_label"] == 1)
+    assert (batch["match_label"] == 0).sum() == count // 2
+    whole = {tuple(row) for row in plain["tokens"].tolist()}
+    assert all(tuple(row) in whole for row in batch["tokens"].tolist())
+    assert torch.equal(batch["mask"], batch["tokens"] != 0)
+    assert torch.equal(batch["image"], plain["image"])
+    if repeats:
+        number = dict(zip(map(tuple, plain["tokens"].tolist()), plain["caption_id"].tolist()))
+        assert [number[tuple(row)] for row in batch["tokens"].tolist()] == batch["caption_id"].tolist()
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_equal_caption_is_no_wrong_one(tokenizer, repeats):
+    plain = Tokens(tokenizer, repeats=repeats)(texts_of(*["a red ring"] * 15, "a blue bar"))
+    seen = 0
+    for seed in range(20):
+        batch = labelled(plain, MatchLabel(), seed=seed)
+        assert torch.equal((batch["tokens"] == plain["tokens"]).all(1), batch["match_label"] == 1)
+        seen += int((batch["match_label"] == 0).sum())
+    assert seen == 20 * 8
+    with pytest.raises(ValueError, match="at least two different captions"):
+        labelled(Tokens(tokenizer, repeats=repeats)(texts_of("a", "a")), MatchLabel())
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("swapped_first", [False, True])
+def test_what_belongs_to_a_text_goes_with_it(scenes, tokenizer, words, swapped_first):
+    """In either order, the labels are those of the text that is read, and only its own words are hidden."""
+    plain = Tokens(tokenizer, words=words, maskable=COLOURS)(scenes)
+    labels = (MatchLabel(), MaskedTokens(0.5))
+    batch = labelled(plain, *(labels if swapped_first else labels[::-1]))
+    assert torch.equal((text_of(batch) == plain["tokens"]).all(1), batch["match_label"] == 1)
+    assert torch.equal(batch["mask"], text_of(batch) != 0)
+    caption = {tuple(row): scene.caption for row, scene in zip(plain["tokens"].tolist(), scenes)}
+    for text, hidden in zip(text_of(batch).tolist(), hidden_places(batch)):
+        assert hidden
+        assert hidden <= word_places(tokenizer, caption[tuple(text)], COLOURS)
+
+
+@pytest.mark.parametrize("label", [MaskedTokens, MaskedRegions])
+@pytest.mark.parametrize("share", [1.5, -0.1, float("nan")])
+def test_a_share_is_from_0_to_1(label, share):
+    with pytest.raises(ValueError, match=rf"^probability is a share from 0 to 1, got {share}\.$"):
+        label(share)
