@@ -14,4 +14,5 @@ def masked_l1(
     With no frame it is 0, not NaN, and still has a gradient: 0. What stands at other frames, even NaN, changes nothing.
     Source: Ling & Liu 2020 (DeCoAR 2.0), section 2.3; Prajwal et al. 2020 (Lip2Wav), section 4.3.
     """
-    return (prediction[mask] - target[mask]).abs().sum() / (mask.sum() * target.shape[-1]).clamp(min=1)
+    distance = (prediction - target).masked_fill(~mask[..., None], 0).abs()
+    return distance.sum() / (mask.sum() * target.shape[-1]).clamp(min=1)

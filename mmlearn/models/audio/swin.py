@@ -61,16 +61,16 @@ class SwinBlock(TransformerBlock):
         size, shift = self.window, self.shift
         if rows % size or columns % size:
             raise ValueError(f"Windows of {size} × {size} tokens do not fill a grid of {rows} × {columns}.")
-        x = x.roll((-shift, -shift), (1, 2))
-        tokens = rearrange(x, "b (row y) (column x) d -> (b row column) (y x) d", y=size, x=size)
-        bias = self.position_bias.T[:, relative_places(size, x.device)]  # (h, n, n)
         mask = None
         if shift:
+            x = x.roll((-shift, -shift), (1, 2))
             mask = repeat(same_side(rows, columns, size, shift, x.device), "window q n -> (b window) q n", b=b)
+        tokens = rearrange(x, "b (row y) (column x) d -> (b row column) (y x) d", y=size, x=size)
+        bias = self.position_bias.T[:, relative_places(size, x.device)]  # (h, n, n)
         tokens = self.attention(tokens, mask=mask, bias=bias[None])
         split = dict(row=rows // size, column=columns // size, y=size)
         x = rearrange(tokens, "(b row column) (y x) d -> b (row y) (column x) d", **split)
-        return x.roll((shift, shift), (1, 2))
+        return x.roll((shift, shift), (1, 2)) if shift else x
 
 
 def relative_places(window: int, device: torch.device | None = None) -> Int[Tensor, "n n"]:

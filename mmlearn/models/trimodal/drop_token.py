@@ -35,9 +35,9 @@ def drop_tokens(
         return KeptTokens(x, mask, torch.arange(n, device=x.device).expand(b, n))
     keep = 1 - rate
     chance = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
-    shares = torch.tensor([math.ceil(count * keep - 1e-9) for count in range(n + 1)])  # 10 · 0.3 is a little over 3
-    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : int(shares[n])]  # real ones first, in random order
-    real = shares.to(x.device)[mask.sum(1)]
+    shares = [math.ceil(count * keep - 1e-9) for count in range(n + 1)]  # k of n; as floats, 10 · 0.3 is above 3
+    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : shares[n]]  # real ones first, in random order
+    real = torch.tensor(shares, device=x.device)[mask.sum(1)]
     kept = torch.arange(drawn.shape[1], device=x.device) < real[:, None]
     position, order = drawn.masked_fill(~kept, n).sort(1)  # what is not kept goes last
     position = torch.where(position == n, drawn.gather(1, order), position)
