@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 
+
 @dataclass(frozen=True)
 class Family:
     """How one published family maps to ours.
