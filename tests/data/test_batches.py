@@ -123,7 +123,7 @@ def test_it_can_be_sent_to_another_process():
 # Samples of similar length.
 
 
-@pytest.mark.parametrize(("count", "size"), [(500, 4), (203, 5), (37, 1), (64, 64)])
+@pytest.mark.parametrize(("count", "size"), [(500, 4), (203, 5), (70, 5), (37, 1), (64, 64)])
 def test_batches_of_similar_lengths_visit_what_others_do_with_less_padding(count, size):
     lengths = torch.randint(1, 40, (count,), generator=torch.Generator().manual_seed(count))
     plain, similar = (Batches(Numbers(count), numbers, size, lengths=given) for given in (None, lengths.tolist()))

@@ -1,6 +1,7 @@
 """Ranks and recall against counting by hand: every order that ties allow, averaged."""
 
 import statistics
+from inspect import signature
 from itertools import pairwise, permutations
 from math import inf, nan
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.evaluation import Embeddings, belongs, embed, first_seen, median_rank, recall_at, retrieval, similarity
-from mmlearn.evaluation.retrieval import ranks
+from mmlearn.evaluation.measures import by_name
+from mmlearn.evaluation.retrieval import embed_each, ranks, similarity_both_ways
 
 
 def orders(scores, right):
@@ -127,64 +130,89 @@ def test_a_query_without_a_right_item_is_refused():
 
 
 class Recorder(nn.Module):
-    """Embeds a picture as its mean by channel and a text as its first token, and notes in what mode it was."""
+    """Embeds a picture as its mean by channel and a text as its tokens, and notes in what mode it was."""
 
-    def __init__(self):
+    def __init__(self, single):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.modes, self.sizes = [], []
+        self.single, self.calls = single, []
 
     def encode_image(self, image):
-        self.modes.append((self.training, torch.is_grad_enabled()))
-        self.sizes.append(len(image))
-        return image.mean((2, 3))
+        self.calls.append((len(image), self.training, torch.is_grad_enabled()))
+        return image.mean((2, 3)) if self.single else image.mean((2, 3))[:, None].expand(-1, 2, -1)
 
     def encode_text(self, tokens, mask):
-        return torch.stack([tokens[:, 0].float(), mask.sum(1).float(), torch.zeros(len(tokens))], 1)
+        letters = (tokens * mask)[..., None].float().expand(-1, -1, 3)
+        return letters.sum(1) if self.single else letters
+
+    def encode_audio(self, waveform):
+        return waveform.mean(1, keepdim=True)
 
 
 def collate(samples):
-    tokens = torch.tensor([[ord(sample.caption[0]), 0, 0, 0] for sample in samples])
-    mask = torch.arange(4) < torch.tensor([len(sample.caption) for sample in samples])[:, None]
-    return {"image": torch.stack([sample.image for sample in samples]), "tokens": tokens, "mask": mask}
+    """Texts are as long as the longest of the batch."""
+    letters = [torch.tensor([*map(ord, sample.caption)]) for sample in samples]
+    tokens = pad_sequence(letters, batch_first=True, padding_value=9)
+    batch = {"image": torch.stack([sample.image for sample in samples]), "tokens": tokens, "mask": tokens != 9}
+    return batch | {"waveform": torch.stack([sample.waveform for sample in samples])}
+
+
+class Running:
+    """A run, as far as embedding needs one."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def batches(self, samples, size):
+        self.system.eval()
+        with torch.no_grad():
+            yield from (collate(samples[start : start + size]) for start in range(0, len(samples), size))
+
+    def call(self, method, batch):
+        return method(**{name: batch[name] for name in signature(method).parameters})
+
+
+SHOWN, CAPTIONS, HEARD = [3, 1, 3, 3, 0, 1, 2], ["a", "bb", "cde", "a", "bb", "d", "a"], [5, 5, 6, 7, 8, 8, 5]
+
+
+def samples():
+    """As in COCO, a picture may have several captions; and a caption several pictures."""
+    return [
+        SimpleNamespace(image=torch.full((3, 2, 2), float(i)), caption=caption, waveform=torch.full((8,), float(sound)))
+        for i, caption, sound in zip(SHOWN, CAPTIONS, HEARD)
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-@pytest.mark.parametrize("training", [True, False])
-def test_embed_takes_each_caption_once(batch_size, training):
-    captions = ["a", "bb", "a", "c", "bb", "a", "dd"]
-    samples = [SimpleNamespace(image=torch.full((3, 2, 2), float(i)), caption=c) for i, c in enumerate(captions)]
-    system = Recorder().train(training)
-    got = embed(system, samples, collate, batch_size=batch_size)
-    assert got.captions == ["a", "bb", "c", "dd"]
-    assert torch.equal(got.image, torch.arange(7.0)[:, None].expand(7, 3))
-    assert got.text[:, 0].tolist() == [ord(letter) for letter in "abcd"]
-    assert got.text[:, 1].tolist() == [1, 2, 1, 2]
-    assert got.text_mask.sum(1).tolist() == [1, 2, 1, 2]
-    assert got.positives.tolist() == [[caption == other for other in got.captions] for caption in captions]
-    assert set(system.modes) == {(False, False)}
-    assert sum(system.sizes) == 7
-    assert max(system.sizes) == min(batch_size, 7)
-    assert system.training is training
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_embed_takes_each_picture_once(batch_size):
-    """As in COCO, where a picture has about five captions: none of them is wrong, and no copy competes with it."""
-    shown, captions = [3, 1, 3, 3, 0, 1], ["a", "bb", "c", "a", "bb", "dd"]
-    samples = [SimpleNamespace(image=torch.full((3, 2, 2), float(i)), caption=c) for i, c in zip(shown, captions)]
-    system = Recorder()
-    got = embed(system, samples, collate, batch_size=batch_size)
-    assert got.image[:, 0].tolist() == [3, 1, 0]
-    assert got.first == [0, 1, 4]
-    assert sum(system.sizes) == 3
-    pairs = set(zip(shown, captions))
-    assert got.positives.tolist() == [[(i, caption) in pairs for caption in got.captions] for i in (3, 1, 0)]
-    assert (
-        recall_at(1, got.positives.float(), got.positives)
-        == recall_at(1, got.positives.T.float(), got.positives.T)
-        == 1
-    )
+@pytest.mark.parametrize("single", [True, False])
+def test_each_picture_text_and_sound_is_embedded_once(batch_size, single):
+    """With one vector each or one a token, and then what is behind a shorter text is no token."""
+    system = Recorder(single).train()
+    run, options = Running(system), {"batch_size": batch_size}
+    got = embed(system, samples(), collate, **options)
+    assert system.training
+    image, text, audio = (embed_each(run, samples(), name, by_name, **options) for name in ("image", "text", "audio"))
+    for one in (got.image, image.embedding):
+        assert one[..., 0].reshape(4, -1)[:, -1].tolist() == [3, 1, 0, 2]
+    for one, mask in ((got.text, got.text_mask), (text.embedding, text.mask)):
+        assert mask.tolist() == [[True, False, False], [True, True, False], [True] * 3, [True, False, False]]
+        letters = [[ord(letter) for letter in word] for word in ("a", "bb", "cde", "d")]
+        if single:
+            assert one[:, 0].tolist() == [sum(word) for word in letters]
+        else:
+            assert [row[real].tolist() for row, real in zip(one[..., 0], mask)] == letters
+    assert audio.embedding[:, 0].tolist() == [5, 6, 7, 8]
+    assert image.mask is audio.mask is None
+    assert got.captions == ["a", "bb", "cde", "d"]
+    assert got.first == image.first == [0, 1, 4, 6]
+    assert (text.first, audio.first) == ([0, 1, 2, 5], [0, 2, 3, 4])
+    assert (image.number, text.number) == ([0, 1, 0, 0, 2, 1, 3], [0, 1, 2, 0, 1, 3, 0])
+    pairs = set(zip(SHOWN, CAPTIONS))
+    expected = [[(i, caption) in pairs for caption in ("a", "bb", "cde", "d")] for i in (3, 1, 0, 2)]
+    assert got.positives.tolist() == belongs(image.number, text.number).tolist() == expected
+    assert {call[1:] for call in system.calls} == {(False, False)}
+    assert sum(call[0] for call in system.calls) == 8
+    assert max(call[0] for call in system.calls) == min(batch_size, 4)
 
 
 def test_first_seen_and_belongs():
@@ -195,22 +223,23 @@ def test_first_seen_and_belongs():
 
 def test_similarity_of_single_vectors_is_the_cosine():
     image, text = torch.randn(3, 4), torch.randn(5, 4)
-    got = similarity(
-        Embeddings(image, text, torch.ones(5, 2, dtype=torch.bool), torch.ones(3, 5) > 0, list("abcde"), [0, 1, 2])
-    )
+    got = similarity_both_ways(image, text, None)
     expected = torch.tensor([[sum(a * b for a, b in zip(u, v)) for v in text.tolist()] for u in image.tolist()])
     torch.testing.assert_close(got[0], expected)
     assert torch.equal(got[1], got[0].T)
 
 
-def test_similarity_of_a_vector_a_token_is_late_interaction():
+@pytest.mark.parametrize("masked", [True, False])
+def test_similarity_of_a_vector_a_token_is_late_interaction(masked):
     n, m, p, t, d = 70, 4, 3, 5, 6  # more pictures than one chunk holds
-    generator = torch.Generator().manual_seed(0)
-    image, text = torch.randn(n, p, d, generator=generator), torch.randn(m, t, d, generator=generator)
-    mask = torch.arange(t) < torch.tensor([5, 1, 3, 2])[:, None]
-    got = similarity(Embeddings(image, text, mask, torch.ones(n, m) > 0, list("abcd"), list(range(n))))
+    image, text = torch.randn(n, p, d), torch.randn(m, t, d)
+    mask = torch.arange(t) < torch.tensor([5, 1, 3, 2] if masked else [5] * 4)[:, None]
+    got = similarity_both_ways(image, text, mask if masked else None)
     for i in (0, 63, 64, 69):
         for j in range(m):
             table = image[i] @ text[j, mask[j]].T  # (p, real tokens)
             assert got[0][i, j] == pytest.approx(float(table.amax(1).mean()), abs=1e-5)
             assert got[1][j, i] == pytest.approx(float(table.amax(0).mean()), abs=1e-5)
+    embeddings = Embeddings(image, text, mask, torch.ones(n, m) > 0, list("abcd"), list(range(n)))
+    for one, other in zip(similarity(embeddings), got):
+        assert torch.equal(one, other)

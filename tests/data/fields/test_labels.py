@@ -202,6 +202,8 @@ def test_what_belongs_to_a_text_goes_with_it(scenes, tokenizer, words, swapped_f
     for text, hidden in zip(text_of(batch).tolist(), hidden_places(batch)):
         assert hidden
         assert hidden <= word_places(tokenizer, caption[tuple(text)], COLOURS)
+        for _, places in tokenizer.words(caption[tuple(text)]) if words else ():
+            assert len(hidden & set(places)) in (0, len(places))
 
 
 @pytest.mark.parametrize("label", [MaskedTokens, MaskedRegions])

@@ -177,7 +177,7 @@ def test_captions_of_which_hardly_two_are_equal_are_no_labels(words):
 
 
 def test_a_rare_name_is_not_missed():
-    words = ["often"] * 6000
+    words = ["often"] * 12_000  # more than are read where each costs a whole sample
     words[4321] = "rare"
     assert Labels().fitted(Told(words), Config(), 0).names == ("often", "rare")
 
