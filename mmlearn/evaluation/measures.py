@@ -52,7 +52,7 @@ def check_captions(samples: Sequence[Any], what: str) -> None:
 # Two modalities in one space.
 
 
-def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
+def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Any:
     """What ``encode_image``, ``encode_text`` and so on make of a batch."""
     return call(getattr(system, f"encode_{modality}"), batch)
 
