@@ -19,6 +19,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+from elsewhere import ASKED, LOOKS_AT_VALUES, fake_gpu, other_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -474,16 +475,25 @@ def broken(case: Case) -> Iterator[tuple[str, Batch]]:
 
 def what_is_wrong_is_told_in_one_line(name: str, folder: Path) -> None:
     """As a user sees it: annotations are not checked."""
+    for case in cases(name):
+        assert refusal(case, case.batch) is None
+        for what, batch in broken(case):
+            told = refusal(case, batch)
+            assert told, f"{case}: {what} is taken"
+            assert "\n" not in told
+
+
+def refusal(case: Case, batch: Batch) -> str | None:
+    """What a user is told of a batch, or None where its losses have finite gradients."""
+    system = case.system()
     with unchecked():
-        for case in cases(name):
-            system = case.system()
-            case.recipe.check(case.batch, system.config)
-            for what, wrong in broken(case):
-                with pytest.raises(ValueError) as caught:
-                    case.recipe.check(wrong, system.config)
-                    case.losses(system, wrong)
-                    pytest.fail(f"{case}: {what} is not told")
-                assert "\n" not in str(caught.value)
+        try:
+            case.recipe.check(batch, system.config)
+            sum(case.losses(system, batch).values()).backward()
+        except ValueError as error:
+            return str(error)
+    assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
+    return None
 
 
 def unusual(case: Case) -> Iterator[tuple[str, Batch]]:
@@ -497,18 +507,10 @@ def unusual(case: Case) -> Iterator[tuple[str, Batch]]:
 
 
 def what_is_unusual_is_finite_or_told_in_one_line(name: str, folder: Path) -> None:
-    """Losses and gradients: NaN would spoil a run that one sample in a million has nothing to show."""
-    with unchecked():
-        for case in cases(name):
-            for what, batch in unusual(case):
-                system = case.system()
-                try:
-                    sum(case.losses(system, batch).values()).backward()
-                except ValueError as error:
-                    assert "\n" not in str(error), what
-                else:
-                    gradients = [p.grad for p in system.parameters() if p.grad is not None]
-                    assert all(gradient.isfinite().all() for gradient in gradients), f"{case}: {what}"
+    """NaN would spoil a run in which one sample of a million shows or says nothing."""
+    for case in cases(name):
+        for what, batch in unusual(case):
+            assert "\n" not in (refusal(case, batch) or ""), f"{case}: {what}"
 
 
 @contextmanager
@@ -556,6 +558,25 @@ def recorded_maps_are_well_formed(name: str, folder: Path) -> None:
             assert (((sums - 1).abs() < 1e-4) | (sums.abs() < 1e-4)).all(), key
 
 
+def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
+    """On a GPU that is not there; where a system looks at values, on a device that others take for one."""
+    asked = 0
+    for case in cases(name):
+        system = case.system()
+        try:
+            with fake_gpu(system, case.batch) as batch:
+                assert all(loss.device.type == "cuda" for loss in case.losses(system, batch).values())
+        except ASKED:
+            asked += 1
+            system = case.system()
+            with other_device(system, case.batch) as batch:
+                losses = case.losses(system, batch)
+                sum(losses.values()).backward()
+            for key, loss in case.losses(case.system()).items():
+                close(losses[key].here, loss)
+    assert bool(asked) == (name in LOOKS_AT_VALUES), "LOOKS_AT_VALUES says otherwise"
+
+
 PROMISES = [
     presets_survive_json_and_have_the_published_size,
     losses_are_those_of_the_recipe_and_start_at_chance,
@@ -572,4 +593,5 @@ PROMISES = [
     what_is_unusual_is_finite_or_told_in_one_line,
     bf16_is_finite,
     recorded_maps_are_well_formed,
+    nothing_is_on_the_wrong_device,
 ]
