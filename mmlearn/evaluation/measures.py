@@ -52,7 +52,7 @@ def check_captions(samples: Sequence[Any], what: str) -> None:
 # Two modalities in one space.
 
 
-def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
+def by_name(system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Any:
     """What ``encode_image``, ``encode_text`` and so on make of a batch."""
     return call(getattr(system, f"encode_{modality}"), batch)
 
@@ -230,7 +230,7 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
         losses = run.system.loss(run.on_device(batch))
     chance = run.stage.objectives()["mrm"].chance
     for name, value in losses.items():
-        known = chance[name](run.system.config, batch) if name in chance else None
+        known = chance[name](run.system.config, batch) if chance[name] else None
         rows[f"masked regions, loss {name}"] = row(value, known)
     return rows
 

@@ -1,6 +1,6 @@
 """What a system reads, what it learns, in which stages, and how that is measured: the foot of its file."""
 
-from mmlearn.recipes.chance import ln, ln_batch
+from mmlearn.recipes.chance import even_classes, ln, ln_batch, ln_batch_and_queue, silence
 from mmlearn.recipes.objectives import ITC, ITM, ITM_INSIDE, LM, MLM, MRM, VQA
 from mmlearn.recipes.recipe import Objective, OneOf, Recipe, Stage, Turn
 
@@ -17,6 +17,9 @@ __all__ = [
     "Recipe",
     "Stage",
     "Turn",
+    "even_classes",
     "ln",
     "ln_batch",
+    "ln_batch_and_queue",
+    "silence",
 ]

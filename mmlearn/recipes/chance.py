@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import torch
+
 from mmlearn.data.fields import Batch, size
 from mmlearn.layers.config import Config
 
@@ -17,3 +19,19 @@ def ln(number: int | str, scale: float = 1.0) -> Chance:
 def ln_batch(config: Config, batch: Batch) -> float:
     """The logarithm of the batch's rows: to find a partner among all of them at random."""
     return math.log(len(next(iter(batch.values()))))
+
+
+def ln_batch_and_queue(config: Config, batch: Batch) -> float:
+    """As :func:`ln_batch`, among those that wait in a queue as well."""
+    return math.log(len(next(iter(batch.values()))) + size(config, "queue_size"))
+
+
+def silence(config: Config, batch: Batch) -> float:
+    """The mean absolute value of real log-mel frames: to say 0 everywhere."""
+    return batch["mel"].mT[batch["mel_mask"]].abs().mean().item()
+
+
+def even_classes(config: Config, batch: Batch) -> float:
+    """How far the classes of masked regions are from equally likely ones, as a Kullback–Leibler divergence."""
+    classes = batch["region_classes"][batch["masked_regions"]]
+    return math.log(classes.shape[1]) - torch.special.entr(classes).sum(1).mean().item()

@@ -25,14 +25,14 @@ Measure = Callable[[Any, Sequence[Any]], Rows]  # of a run and of samples that i
 class Objective:
     """Something to learn.
 
-    ``chance`` says of its losses what they are before anything is learned, where that is known. ``labels`` add to a
-    batch what is to be predicted; ``reads`` are fields for this objective alone. ``ask`` changes a sample first, as its
-    caption into a question; ``data`` names a data set of its own. ``measures`` say how well it is done, on so many
-    ``samples`` at most. ``by_request``: it is learned only where it is asked for.
+    ``chance`` names its losses, and says what each is before anything is learned, or None where that is not known.
+    ``labels`` add to a batch what is to be predicted; ``reads`` are fields for this objective alone. ``ask`` changes a
+    sample first, as its caption into a question; ``data`` names a data set of its own. ``measures`` say how well it is
+    done, on so many ``samples`` at most. ``by_request``: it is learned only where it is asked for.
     """
 
     name: str
-    chance: Mapping[str, Chance] = field(default_factory=dict, hash=False)
+    chance: Mapping[str, Chance | None] = field(default_factory=dict, hash=False)
     labels: tuple[Label, ...] = ()
     reads: tuple[Field, ...] = ()
     ask: Callable[[Any], Any] | None = None
@@ -119,7 +119,7 @@ class Recipe:
     """See the module. A system with one stage says what it ``learns``, one with several its ``stages``.
 
     ``build`` makes the system where a configuration alone cannot; ``settings`` are those that learning needs;
-    ``published`` maps a preset to the number of parameters that its source reports.
+    ``published`` maps a preset to the number of parameters that it has by its source.
     """
 
     system: type[nn.Module]

@@ -43,7 +43,7 @@ from mmlearn.models.align.pairs import match_right_and_wrong, queue_contrast, re
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe
+from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe, ln_batch_and_queue
 
 
 @dataclass(frozen=True)
@@ -285,5 +285,5 @@ RECIPE = Recipe(
     ALBEF,
     ALBEFConfig,
     reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={}), ITM_INSIDE, MLM),  # ITC is among the batch and the queue
+    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, MLM),
 )

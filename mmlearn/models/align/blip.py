@@ -39,7 +39,7 @@ from mmlearn.models.align.pairs import match_right_and_wrong, queue_contrast, re
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe
+from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
 
 
 @dataclass(frozen=True)
@@ -301,5 +301,5 @@ RECIPE = Recipe(
     BLIP,
     BLIPConfig,
     reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={}), ITM_INSIDE, LM),  # ITC is among the batch and the queue
+    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
 )

@@ -168,4 +168,5 @@ RECIPE = Recipe(
     learns=Objective(
         "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
     ),
+    published={"base": 86_594_063},
 )

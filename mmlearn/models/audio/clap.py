@@ -229,4 +229,5 @@ RECIPE = Recipe(
     CLAPConfig,
     reads=(LogMel(), Tokens()),
     learns=Objective("atc", {"atc": ln_batch}, measures=(retrieval("audio", "text"),)),
+    published={"htsat-unfused": 153_492_890},
 )

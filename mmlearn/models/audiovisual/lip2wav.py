@@ -30,7 +30,7 @@ from mmlearn.evaluation.measures import row
 from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.objectives.reconstruction import masked_l1
-from mmlearn.recipes import Objective, Recipe
+from mmlearn.recipes import Objective, Recipe, silence
 
 
 @dataclass(frozen=True)
@@ -270,5 +270,5 @@ RECIPE = Recipe(
     Lip2Wav,
     Lip2WavConfig,
     reads=(Video(), LogMel(fixed="log-mels are what is learned")),
-    learns=Objective("reconstruction", measures=(distance_of_speech,)),
+    learns=Objective("reconstruction", {"before": silence, "mel": silence}, measures=(distance_of_speech,)),
 )

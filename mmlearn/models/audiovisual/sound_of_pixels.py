@@ -37,7 +37,7 @@ from mmlearn.objectives.separation import (
     ratio_masks,
     spectrum,
 )
-from mmlearn.recipes import Objective, Recipe
+from mmlearn.recipes import Objective, Recipe, ln
 
 WARP = 21  # on logarithmic frequencies the highest bin is this many times as wide as the lowest
 QUIET = 1e-10  # added to a magnitude before its logarithm
@@ -303,5 +303,5 @@ RECIPE = Recipe(
     SoundOfPixels,
     SoundOfPixelsConfig,
     reads=(Video(fps=10), Waveform(standard=False)),
-    learns=Objective("mask", measures=(separation,)),
+    learns=Objective("mask", {"mask": ln(2)}, measures=(separation,)),
 )

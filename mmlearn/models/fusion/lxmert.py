@@ -250,6 +250,11 @@ RECIPE = Recipe(
     LXMERT,
     LXMERTConfig,
     reads=(Tokens(), Regions()),
-    learns=(ITM, MLM, MRM, replace(VQA, labels=(MaskedTokens(),))),  # questions are masked like captions
+    learns=(
+        ITM,
+        MLM,
+        replace(MRM, chance=MRM.chance | {"mrfr": None}),
+        replace(VQA, labels=(MaskedTokens(),)),
+    ),  # questions are masked like captions
     settings={"answers": 0, "region_attributes": 0},
 )

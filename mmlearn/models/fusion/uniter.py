@@ -9,7 +9,7 @@ paper (the code takes their mean); MRC-kl sums over classes (the code: mean); MR
 matching pairs together and pushes others apart, as in the code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,7 +25,7 @@ from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.single_stream import LARGE, TINY, SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
-from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe
+from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, even_classes
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,9 @@ RECIPE = Recipe(
     UNITER,
     UNITERConfig,
     reads=(Tokens(), Regions()),
-    learns=OneOf(MLM, MRM, ITM),
+    learns=OneOf(
+        MLM,
+        replace(MRM, chance={"mrfr": None, "mrc_kl": even_classes}),
+        replace(ITM, chance=ITM.chance | {"wra": None}),
+    ),
 )

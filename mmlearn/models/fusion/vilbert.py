@@ -11,7 +11,7 @@ become zeros, where the paper keeps one in ten as it is.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnabl
 from mmlearn.models.fusion.regions import INPUTS, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
-from mmlearn.recipes import ITM, MLM, MRM, Recipe
+from mmlearn.recipes import ITM, MLM, MRM, Recipe, even_classes
 
 
 @dataclass(frozen=True)
@@ -278,5 +278,5 @@ RECIPE = Recipe(
     ViLBERT,
     ViLBERTConfig,
     reads=(Tokens(), Regions()),
-    learns=(ITM, MLM, MRM),
+    learns=(ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})),
 )

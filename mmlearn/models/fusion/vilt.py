@@ -11,7 +11,7 @@ Transformers; in the official code it has its own (``tied=False``). Norms add 1e
 official code adds 1e-6 in the blocks. The data decide whether words are masked whole and how pictures are augmented.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -246,5 +246,5 @@ RECIPE = Recipe(
     ViLT,
     ViLTConfig,
     reads=(Image(), Tokens(words=True)),
-    learns=(ITM, MLM, VQA),
+    learns=(replace(ITM, chance=ITM.chance | {"wra": None}), MLM, VQA),
 )

@@ -218,7 +218,7 @@ RECIPE = Recipe(
     reads=(Waveform(),),
     learns=Objective(
         "contrastive",
-        {"contrastive": lambda config, batch: math.log(1 + config.distractors)},
+        {"contrastive": lambda config, batch: math.log(1 + config.distractors), "diversity": None},
         measures=(hidden_frames_found,),
     ),
 )

@@ -205,5 +205,9 @@ RECIPE = Recipe(
     MISA,
     MISAConfig,
     reads=(Tokens(), LogMel(bands="audio_width"), Video(fps=10, shown=16), Labels(source="order", into="outputs")),
-    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    learns=Objective(
+        "task",
+        {"task": ln("outputs"), "similarity": None, "difference": None, "reconstruction": None},
+        measures=(classes("orders told"),),
+    ),
 )

@@ -13,6 +13,7 @@ and of these only rows in which something is real. Texts that are equal in a bat
 each other.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,7 @@ from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens
 from mmlearn.objectives import gather, gathered_positives, mil_nce
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import Objective, Recipe, ln_batch
+from mmlearn.recipes import Objective, Recipe
 
 MODALITIES = ("video", "audio", "text")
 
@@ -300,7 +301,7 @@ RECIPE = Recipe(
     reads=(Video(fps=10, image_size=64, frames=8), Waveform(standard=False), Tokens()),
     learns=Objective(
         "nce",
-        {"nce": ln_batch},
+        dict.fromkeys(("nce", "mil_nce"), lambda config, batch: math.log(2 * len(batch["video"]) - 1)),
         measures=(
             retrieval("video", "audio", partial(embedding, 0)),
             retrieval("video", "text", partial(embedding, 1)),

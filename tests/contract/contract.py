@@ -1,0 +1,597 @@
+"""What every system promises because it has a recipe. Nothing here names a system, or looks inside one.
+
+Each function of ``PROMISES`` takes a system's name and an empty folder, and fails where the promise is broken.
+"""
+
+import copy
+import dataclasses
+import inspect
+import json
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from elsewhere import ASKED, LOOKS_AT_VALUES, fake_gpu, other_device
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mmlearn.data.batches import fetch, spread
+from mmlearn.data.catalogue import CARDS
+from mmlearn.data.fields import padded_entries
+from mmlearn.layers import Attention, record_attention
+from mmlearn.recipes import Recipe, Stage, Turn
+from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.recipe import Task
+from mmlearn.training import fit
+from mmlearn.training.checkpoint import save_model
+from mmlearn.training.evaluate import measure
+from mmlearn.training.runs import Run, load_run, load_training_data, new_run, save_run
+
+Batch = dict[str, Tensor]
+SEEDS = 4  # of weights and batches, over which a loss at the start is averaged
+STEPS = 120  # in which a batch is learned by heart; most systems need ten
+
+
+# What promises are tried on.
+
+
+@dataclass(frozen=True)
+class Case:
+    """One turn of one task of one stage of a recipe, on a batch of random examples."""
+
+    recipe: Recipe
+    stage: Stage
+    turn: Turn
+    task: Task
+    prototype: nn.Module
+    batch: Batch
+
+    def system(self) -> nn.Module:
+        """A new system, as it is at the start, of which what this turn moves can be trained."""
+        system = copy.deepcopy(self.prototype)
+        moved = set(self.turn.moved(system))
+        for name, parameter in system.named_parameters():
+            parameter.requires_grad_(name in moved)
+        return system.train()
+
+    def settled(self) -> nn.Module:
+        """A new system in evaluation mode, of which nothing is 0 or 1 as it is at the start, so that effects show."""
+        system, generator = self.system().eval(), torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in system.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            for name, value in system.named_buffers():
+                if name.endswith(("running_mean", "running_var")):
+                    value.add_(0.5 * torch.rand(value.shape, generator=generator))
+        return system
+
+    def losses(self, system: nn.Module, batch: Batch | None = None) -> Batch:
+        """The losses of this turn."""
+        return getattr(system, self.turn.loss)(self.batch if batch is None else batch)
+
+    def padded(self) -> dict[str, tuple[str, int]]:
+        """Each entry that may hold padding: its mask, and the axis on which they agree."""
+        return {name: place for name, place in padded_entries(self.recipe.holds()[0]).items() if name in self.batch}
+
+    def __str__(self) -> str:
+        return " ".join([self.stage.name, "+".join(one.name for one in self.task), self.turn.loss]).strip()
+
+
+@cache
+def cases(name: str, seed: int = 0, dropped: tuple[str, ...] = ()) -> list[Case]:
+    """All cases of a system. Nothing is dropped at random, but half of what the setting ``dropped`` is about."""
+    recipe, found = find_recipe(name), []
+    config = recipe.tiny()
+    for setting in dropout_settings(config):
+        config = with_setting(config, setting, 0.5 if setting == dropped else 0.0)
+    torch.manual_seed(seed)
+    prototype = recipe.make(config)
+    for stage in recipe.stages:
+        for task, batch in zip(stage.tasks(), recipe.examples(config, seed=seed, stage=stage.name)):
+            found += [Case(recipe, stage, turn, task, prototype, batch) for turn in stage.turns]
+    return found
+
+
+def dropout_settings(config: Any) -> Iterator[tuple[str, ...]]:
+    """The path of every setting of a configuration whose name ends in "dropout"."""
+    for name, value in vars(config).items():
+        if dataclasses.is_dataclass(value):
+            yield from ((name, *rest) for rest in dropout_settings(value))
+        elif name.endswith("dropout"):
+            yield (name,)
+
+
+def with_setting(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    """The configuration with one setting changed."""
+    first, *rest = path
+    return dataclasses.replace(config, **{first: with_setting(getattr(config, first), rest, value) if rest else value})
+
+
+# What is done to them.
+
+
+def call(system: nn.Module, batch: Batch) -> Batch:
+    """What ``forward`` and every ``encode_…`` return of this batch: tensors of floats with a row each, by name."""
+    found: Batch = {}
+    for name in ["forward", *(name for name in dir(system) if name.startswith("encode_"))]:
+        if not callable(method := getattr(system, name)):
+            continue
+        wanted = inspect.signature(method).parameters
+        if all(one.name in batch for one in wanted.values() if one.default is one.empty):
+            output = method(**{key: value for key, value in batch.items() if key in wanted})
+            parts = output._asdict() if hasattr(output, "_asdict") else {"": output}
+            found |= {f"{name} {key}": value for key, value in parts.items() if isinstance(value, Tensor)}
+    b = rows_in(batch)
+    return {key: x for key, x in found.items() if x.ndim and len(x) == b and x.is_floating_point()}
+
+
+def rows_in(batch: Batch) -> int:
+    """How many rows a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def take(batch: Batch, index: Any) -> Batch:
+    """Some rows of a batch."""
+    return {name: value[index] for name, value in batch.items()}
+
+
+def with_other_padding(case: Case) -> Batch:
+    """The batch with NaN and other tokens where nothing is real. Labels say themselves where nothing is asked."""
+    batch, generator = dict(case.batch), torch.Generator().manual_seed(9)
+    fields = case.recipe.fields([case.task])
+    read = {name for field in fields for name in field.holds}
+    for name, (mask, axis) in ((name, place) for name, place in case.padded().items() if name in read):
+        value = batch[name]
+        real = batch[mask].view([len(value), *(n if k == axis else 1 for k, n in enumerate(value.shape) if k)])
+        other = torch.randint(0, 4, value.shape, generator=generator)  # special tokens, which every vocabulary has
+        batch[name] = torch.where(real, value, torch.nan if value.is_floating_point() else other)
+    return batch
+
+
+def without_padding(case: Case, i: int) -> Batch:
+    """Row i as a batch of its own, as long as it is. Entries that always have one length keep it."""
+    alone, always = take(case.batch, slice(i, i + 1)), case.recipe.holds()[0]
+    for name, (mask, axis) in case.padded().items():
+        if not always[mask].split()[2].startswith("{"):
+            alone[name] = alone[name].narrow(axis, 0, int(case.batch[mask][i].sum()))
+            alone[mask] = case.batch[mask][i : i + 1, case.batch[mask][i]]
+    return alone
+
+
+def comparable(case: Case, alone: Batch, whole: Batch, found: Batch) -> list[str]:
+    """The outputs of a row alone that are as long as those among others, or as much shorter as an input is.
+
+    Where there is none, all: frames of a sound are fewer than its samples. A grid of patches is in another order.
+    """
+    lengths = {(case.batch[name].shape[axis], alone[name].shape[axis]) for name, (_, axis) in case.padded().items()}
+
+    def fits(one: Tensor, two: Tensor) -> bool:
+        return all(n == m or (n, m) in lengths for n, m in zip(one.shape[1:], two.shape[1:]))
+
+    return [key for key in whole if fits(whole[key], found[key])] or list(whole)
+
+
+def close(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Equal but for rounding."""
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+
+
+def train(case: Case, system: nn.Module, steps: int) -> Iterator[Batch]:
+    """The losses of so many steps of AdamW on the one batch."""
+    optimizer = torch.optim.AdamW([p for p in system.parameters() if p.requires_grad], lr=3e-3, weight_decay=0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        losses = case.losses(system)
+        sum(losses.values()).backward()
+        optimizer.step()
+        yield {name: loss.detach() for name, loss in losses.items()}
+
+
+def chances(case: Case) -> dict[str, Any]:
+    """The losses of a task, by name, and what each costs before anything is learned."""
+    return {name: chance for one in case.task for name, chance in one.chance.items()}
+
+
+# The promises.
+
+
+def presets_survive_json_and_have_the_published_size(name: str, folder: Path) -> None:
+    recipe = find_recipe(name)
+    assert "tiny" in recipe.config.PRESETS
+    for preset in recipe.config.PRESETS:
+        config = recipe.config.preset(preset)
+        assert recipe.config.from_dict(json.loads(json.dumps(config.to_dict()))) == config, preset
+    for preset, size in recipe.published.items():
+        with torch.device("meta"):
+            system = recipe.make(recipe.config.preset(preset))
+        assert sum(parameter.numel() for parameter in system.parameters()) == size, preset
+
+
+def losses_are_those_of_the_recipe_and_start_at_chance(name: str, folder: Path) -> None:
+    """Less would be a leak; more is that guesses at random differ. Each seed has its own weights and its own batch."""
+    total: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(SEEDS):
+        named: dict[Task, set[str]] = {}
+        for case in cases(name, seed):
+            with torch.no_grad():
+                losses, chance = case.losses(case.system()), chances(case)
+            named[case.task] = named.get(case.task, set()) | losses.keys()
+            assert all(loss.isfinite() for loss in losses.values())
+            for key in (key for key in losses if chance.get(key)):
+                total.setdefault(key, []).append((losses[key].item(), chance[key](case.prototype.config, case.batch)))
+        for task, found in named.items():
+            assert found == {key for one in task for key in one.chance}
+    for key, pairs in total.items():
+        loss, chance = (sum(numbers) / len(pairs) for numbers in zip(*pairs))
+        assert 0.95 * chance < loss < 1.5 * chance, key
+
+
+def one_batch_is_learned_by_heart(name: str, folder: Path) -> None:
+    """All losses together, and each that starts at chance. What is drawn goes by the step, which stays the first."""
+    for case in cases(name):
+        first, learned = None, False
+        for losses in train(case, case.system(), STEPS):
+            first = first or losses
+            each = all(losses[key] < 0.75 * first[key] for key, chance in chances(case).items() if chance)
+            learned = each and sum(losses.values()) < 0.5 * sum(first.values())
+            if learned:
+                break
+        assert learned, f"{case}: from {first} to {losses}"
+
+
+def what_padding_holds_changes_nothing(name: str, folder: Path) -> None:
+    for case in cases(name):
+        for training in (False, True):
+            one, two = (case.settled().train(training) for _ in range(2))
+            before, after = case.losses(one), case.losses(two, with_other_padding(case))
+            for key in before:
+                assert torch.equal(before[key], after[key]), f"{case}: {key}, training={training}"
+
+
+def a_padded_row_is_the_row_alone(name: str, folder: Path) -> None:
+    for case in cases(name):
+        system = case.settled()
+        with torch.no_grad():
+            whole = call(system, case.batch)
+            for i in range(4):
+                batch = without_padding(case, i)
+                found = call(system, batch)
+                for key in comparable(case, batch, whole, found):
+                    close(whole[key][i][tuple(slice(n) for n in found[key].shape[1:])], found[key][0])
+
+
+def rows_do_not_depend_on_each_other(name: str, folder: Path) -> None:
+    """The first row stays as it is, bit for bit, when all others change places; and they do differ."""
+    for case in cases(name):
+        system, b = case.settled(), rows_in(case.batch)
+        with torch.no_grad():
+            whole = call(system, case.batch)
+            mixed = call(system, take(case.batch, torch.tensor([0, *range(b - 1, 0, -1)])))
+        assert whole
+        for key in whole:
+            assert torch.equal(whole[key][0], mixed[key][0]), key
+            assert not torch.allclose(whole[key][1], mixed[key][1], atol=1e-3), key
+
+
+def a_gradient_reaches_every_parameter_and_only_what_moves_moves(name: str, folder: Path) -> None:
+    """Over a few steps, because a head that starts at 0 lets nothing through at first; of all tasks together."""
+    reached: dict[tuple[str, Turn], set[str]] = {}
+    for case in cases(name):
+        system, seen = case.system(), reached.setdefault((case.stage.name, case.turn), set())
+        before = {key: value.clone() for key, value in system.named_parameters()}
+        for _ in train(case, system, steps=3):
+            seen |= {key for key, value in system.named_parameters() if value.grad is not None and value.grad.any()}
+        for key, value in system.named_parameters():
+            assert value.requires_grad or torch.equal(before[key], value), f"{case} moves {key}"
+    for case in cases(name):
+        wanted = {key for key, value in case.system().named_parameters() if value.requires_grad}
+        # A key's bias moves all scores of a query alike, which softmax does not see.
+        missed = {key for key in wanted - reached[case.stage.name, case.turn] if not key.endswith("key.bias")}
+        assert not missed, f"No gradient reaches {sorted(missed)[:3]}."
+
+
+def nothing_is_drawn_from_a_global_state(name: str, folder: Path) -> None:
+    """Where nothing is dropped. In evaluation mode, nothing is changed either."""
+    for case in cases(name):
+        system = case.system()
+        for training in (True, False):
+            system.train(training)
+            state = {key: value.clone() for key, value in system.state_dict().items()}
+            with unchecked():  # whoever checks annotations draws, too
+                before = torch.get_rng_state(), random.getstate()
+                case.losses(system)
+            assert torch.equal(torch.get_rng_state(), before[0])
+            assert random.getstate() == before[1]
+        for key, value in system.state_dict().items():
+            assert torch.equal(value, state[key]), f"{key} changes in evaluation"
+
+
+def dropout_acts_in_training_only(name: str, folder: Path) -> None:
+    """Each setting that is called so, by itself."""
+
+    def total(case: Case, system: nn.Module, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return sum(case.losses(copy.deepcopy(system)).values())
+
+    for setting in dropout_settings(find_recipe(name).tiny()):
+        acts = False
+        for case in cases(name, 0, setting):
+            system = case.settled()
+            assert torch.equal(total(case, system, 0), total(case, system, 1)), f"{'.'.join(setting)} in evaluation"
+            acts |= not torch.equal(total(case, system.train(), 0), total(case, system, 1))
+        assert acts, f"{'.'.join(setting)} does nothing"
+
+
+class Parts(Dataset):
+    """Four rows of a batch at a time, again and again."""
+
+    def __init__(self, batch: Batch):
+        self.parts = [take(batch, slice(k, k + 4)) for k in range(rows_in(batch) - 3)]
+
+    def __len__(self) -> int:
+        return 10_000  # no queue is longer
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.parts[index % len(self.parts)]
+
+
+class Stop(Exception):
+    """Ends a run after a step."""
+
+
+def a_resumed_run_ends_as_one_never_stopped(name: str, folder: Path) -> None:
+    """With another seed, and with dropout, whose state of chance is part of a checkpoint."""
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 3:
+            raise Stop
+
+    def run(case: Case, output: Path, seed: int, **options: Any) -> Batch:
+        torch.manual_seed(seed)
+        system = case.recipe.make(config)
+        settings = dict(steps=4, batch_size=1, warmup=1, checkpoint_every=2, optimizer="muon", progress=False)
+        fit(system, Parts(case.batch), lambda one: one[0], turns=case.stage.turns, output=output, **settings, **options)
+        return system.state_dict()
+
+    for number, case in enumerate({case.stage: case for case in cases(name)}.values()):
+        config = case.prototype.config
+        for setting in dropout_settings(config):
+            config = with_setting(config, setting, 0.1)
+        whole = run(case, folder / f"whole-{number}", 0)
+        with pytest.raises(Stop):
+            run(case, folder / f"stopped-{number}", 0, on_step=stop)
+        resumed = run(case, folder / f"stopped-{number}", 5, resume=True)
+        kept = load_file(folder / f"whole-{number}" / "model.safetensors")
+        assert kept.keys() == whole.keys()
+        for key, value in whole.items():
+            assert torch.equal(value, kept[key]), f"{key} in model.safetensors"
+            assert torch.equal(value, resumed[key]), f"{key} after resuming"
+
+
+class Named:
+    """A sample with another caption."""
+
+    def __init__(self, sample: Any, caption: str):
+        self.sample, self.caption = sample, caption
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sample, name)
+
+
+class Few(Dataset):
+    """48 samples of a data set, spread through it, with their captions or with one of these."""
+
+    def __init__(self, data: Dataset, captions: tuple[str, ...]):
+        self.samples = fetch(data, spread(len(data), 48))
+        if captions:
+            self.samples = [Named(sample, captions[i % len(captions)]) for i, sample in enumerate(self.samples)]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index]
+
+
+def run_on_packaged_data(name: str) -> tuple[Run, list[Any]]:
+    """A new run of a system on a little of the first packaged data that has what it reads, and the samples."""
+    recipe, reasons = find_recipe(name), []
+    for known in CARDS:
+        data = load_training_data(name, known)
+        for captions in ((), ("low", "high", "loud")):  # a classifier needs examples of each
+            try:
+                for field in recipe.reads:
+                    field.check_sample(sets_of(data)[None][0], name)
+                sets = {source: Few(part, captions) for source, part in sets_of(data).items()}
+                return new_run(name, sets), sets[None].samples
+            except ValueError as error:
+                reasons.append(f"{known}: {error}")
+    raise AssertionError("; ".join(reasons))
+
+
+def sets_of(data: Any) -> dict[str | None, Dataset]:
+    """Several data sets by their names, or one that has none."""
+    return dict(data) if isinstance(data, dict) else {None: data}
+
+
+def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Path) -> None:
+    """Sizes are the data's; saved and loaded, the same batch has the same loss; each measure gives a number."""
+    run, samples = run_on_packaged_data(name)
+    save_run(run, folder)
+    save_model(run.system, folder / "model.safetensors")
+    back = load_run(folder)
+    for step in range(6):  # of which each may serve another task
+        batch, again = (collated(each, samples[:8], step) for each in (run, back))
+        run.recipe.check(batch, run.system.config)
+        assert batch.keys() == again.keys()
+        assert all(torch.equal(batch[key], again[key]) for key in batch)
+        with torch.no_grad():
+            one, two = (getattr(each.system.eval(), run.stage.turns[0].loss)(batch) for each in (run, back))
+        assert one == two
+        assert all(loss.isfinite() for loss in one.values())
+    objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
+    for label, row in measure(back, samples[:24], objectives).items():
+        assert math.isfinite(row["obtained"]), label
+
+
+def collated(run: Run, samples: list[Any], step: int) -> Batch:
+    """The batch of these samples at a step of training."""
+    collate = run.collate(seed=3)
+    return (collate.at(step) if hasattr(collate, "at") else collate)(samples)
+
+
+def broken(case: Case) -> Iterator[tuple[str, Batch]]:
+    """What is wrong with a batch, and the batch, for all that people get wrong."""
+    holds, optional = case.recipe.holds()
+    batch = case.batch
+    yield "no row", take(batch, slice(0, 0))
+    for name, value in batch.items():
+        if name not in optional:
+            yield f"no {name}", {key: other for key, other in batch.items() if key != name}
+        yield (
+            f"{name} of another type",
+            batch | {name: value.to(torch.uint8 if value.is_floating_point() else torch.float32)},
+        )
+        yield f"{name} without its first axis", batch | {name: value[0]}
+        yield f"{name} with an axis too many", batch | {name: value[..., None]}
+        yield f"{name} with a row less", batch | {name: value[:-1]}
+        if value.ndim > 1:
+            yield f"{name} one shorter", batch | {name: value[:, :-1]}
+        if " < " in holds[name]:
+            for number in (10**6, -1):
+                wrong = value.clone()
+                wrong[1] = number
+                yield f"{name} with {number}", batch | {name: wrong}
+
+
+def what_is_wrong_is_told_in_one_line(name: str, folder: Path) -> None:
+    """As a user sees it: annotations are not checked."""
+    for case in cases(name):
+        assert refusal(case, case.batch) is None
+        for what, batch in broken(case):
+            told = refusal(case, batch)
+            assert told, f"{case}: {what} is taken"
+            assert "\n" not in told
+
+
+def refusal(case: Case, batch: Batch) -> str | None:
+    """What a user is told of a batch, or None where its losses have finite gradients."""
+    system = case.system()
+    with unchecked():
+        try:
+            case.recipe.check(batch, system.config)
+            sum(case.losses(system, batch).values()).backward()
+        except ValueError as error:
+            return str(error)
+    assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
+    return None
+
+
+def unusual(case: Case) -> Iterator[tuple[str, Batch]]:
+    """What is rare and right, or too long for a system."""
+    yield "one row", take(case.batch, slice(0, 1))
+    for mask in sorted({mask for mask, _ in case.padded().values()}):
+        for what, rows in (("a row", slice(0, 1)), ("rows", slice(None))):
+            real = case.batch[mask].clone()
+            real[rows] = False
+            yield f"{what} without {mask}", case.batch | {mask: real}
+
+
+def what_is_unusual_is_finite_or_told_in_one_line(name: str, folder: Path) -> None:
+    """NaN would spoil a run in which one sample of a million shows or says nothing."""
+    for case in cases(name):
+        for what, batch in unusual(case):
+            assert "\n" not in (refusal(case, batch) or ""), f"{case}: {what}"
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked within."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def bf16_is_finite(name: str, folder: Path) -> None:
+    for case in cases(name):
+        system = case.system()
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = case.losses(system)
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
+
+
+def recorded_maps_are_well_formed(name: str, folder: Path) -> None:
+    """Of every layer that learns; and neither losses nor outputs change."""
+    for case in cases(name):
+        system = case.settled()
+        layers = {
+            key
+            for key, part in system.named_modules()
+            if isinstance(part, Attention) and any(p.requires_grad for p in part.parameters())
+        }
+        if not layers:
+            return
+        with torch.no_grad():
+            plain = call(system, case.batch), case.losses(system)
+            with record_attention(system) as maps:
+                recorded = call(system, case.batch), case.losses(system)
+        for one, two in zip(plain, recorded):
+            for key in one:
+                close(one[key], two[key])
+        assert {key.partition("#")[0] for key in maps} >= layers
+        for key, weights in maps.items():
+            assert weights.ndim == 4, key
+            sums = weights.sum(-1)
+            assert (((sums - 1).abs() < 1e-4) | (sums.abs() < 1e-4)).all(), key
+
+
+def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
+    """On a GPU that is not there; where a system looks at values, on a device that others take for one."""
+    asked = 0
+    for case in cases(name):
+        system = case.system()
+        try:
+            with fake_gpu(system, case.batch) as batch:
+                assert all(loss.device.type == "cuda" for loss in case.losses(system, batch).values())
+        except ASKED:
+            asked += 1
+            system = case.system()
+            with other_device(system, case.batch) as batch:
+                losses = case.losses(system, batch)
+                sum(losses.values()).backward()
+            for key, loss in case.losses(case.system()).items():
+                close(losses[key].here, loss)
+    assert bool(asked) == (name in LOOKS_AT_VALUES), "LOOKS_AT_VALUES says otherwise"
+
+
+PROMISES = [
+    presets_survive_json_and_have_the_published_size,
+    losses_are_those_of_the_recipe_and_start_at_chance,
+    one_batch_is_learned_by_heart,
+    what_padding_holds_changes_nothing,
+    a_padded_row_is_the_row_alone,
+    rows_do_not_depend_on_each_other,
+    a_gradient_reaches_every_parameter_and_only_what_moves_moves,
+    nothing_is_drawn_from_a_global_state,
+    dropout_acts_in_training_only,
+    a_resumed_run_ends_as_one_never_stopped,
+    data_becomes_what_the_recipe_says_and_a_run_comes_back,
+    what_is_wrong_is_told_in_one_line,
+    what_is_unusual_is_finite_or_told_in_one_line,
+    bf16_is_finite,
+    recorded_maps_are_well_formed,
+    nothing_is_on_the_wrong_device,
+]
