@@ -19,7 +19,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
-from elsewhere import ASKED, LOOKS_AT_VALUES, fake_gpu, other_device
+from elsewhere import STOPPED, STOPS, fake_gpu, other_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -560,21 +560,22 @@ def recorded_maps_are_well_formed(name: str, folder: Path) -> None:
 
 def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
     """On a GPU that is not there; where a system looks at values, on a device that others take for one."""
-    asked = 0
+    stopped = False
     for case in cases(name):
         system = case.system()
         try:
             with fake_gpu(system, case.batch) as batch:
                 assert all(loss.device.type == "cuda" for loss in case.losses(system, batch).values())
-        except ASKED:
-            asked += 1
+        except STOPPED:
+            stopped = True
             system = case.system()
             with other_device(system, case.batch) as batch:
                 losses = case.losses(system, batch)
                 sum(losses.values()).backward()
             for key, loss in case.losses(case.system()).items():
                 close(losses[key].here, loss)
-    assert bool(asked) == (name in LOOKS_AT_VALUES), "LOOKS_AT_VALUES says otherwise"
+    if not torch.cuda.is_available():  # with NVIDIA's libraries more is known
+        assert stopped == (name in STOPS), "the table STOPS says otherwise"
 
 
 PROMISES = [
