@@ -51,6 +51,9 @@ class SceneDetector:
             raise ValueError(f"A region is at least 1 pixel wide, got width={width}.")
         self.error_rate, self.width, self.seed = error_rate, width, seed
 
+    def __repr__(self) -> str:
+        return f"SceneDetector(error_rate={self.error_rate}, width={self.width}, seed={self.seed})"
+
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         colour, shape, size, cell, jitter, count = _objects(samples)
         real = np.arange(count.max()) < count[:, None]  # (b, p)
