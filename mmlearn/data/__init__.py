@@ -1,7 +1,7 @@
 """Data sets, tokenisation and batches."""
 
 from mmlearn.data.batches import Batches, PairCollate, fetch, image_statistics
-from mmlearn.data.catalogue import CARDS, load
+from mmlearn.data.catalogue import data_sets, load
 from mmlearn.data.tokenizer import Tokenizer
 
-__all__ = ["CARDS", "Batches", "PairCollate", "Tokenizer", "fetch", "image_statistics", "load"]
+__all__ = ["Batches", "PairCollate", "Tokenizer", "data_sets", "fetch", "image_statistics", "load"]

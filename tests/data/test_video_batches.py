@@ -8,7 +8,7 @@ import torch
 from testing_tools import close
 from torch.utils.data import DataLoader
 
-from mmlearn.data import CARDS, Batches, PairCollate, Tokenizer, load
+from mmlearn.data import Batches, PairCollate, Tokenizer, data_sets, load
 from mmlearn.data.made.scene_sound import SoundScenes
 from mmlearn.data.made.scene_video import VideoScenes
 from mmlearn.data.made.talking_lips import TOKENS, TalkingLips
@@ -115,7 +115,7 @@ def test_two_workers_give_the_same_batches(name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_each_set_loads_by_name_and_its_samples_travel(name):
-    for split in CARDS[name].splits:
+    for split in data_sets()[name].splits:
         data = load(name, split, size=24, length=3)
         sample = data[2]
         assert (data.split, len(data), sample.image.shape) == (split, 3, (3, 24, 24))
@@ -124,7 +124,7 @@ def test_each_set_loads_by_name_and_its_samples_travel(name):
         assert split in sample.source
         assert "2" in sample.source
         assert torch.equal(copy.waveform, sample.waveform)
-    with pytest.raises(ValueError, match=", ".join(CARDS[name].splits)):
+    with pytest.raises(ValueError, match=", ".join(data_sets()[name].splits)):
         load(name, "no such split")
     assert [x.caption for x in load(name, length=3)] == [load(name)[i].caption for i in range(3)]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmlearn.data import CARDS, fetch, load
+from mmlearn.data import data_sets, fetch, load
 from mmlearn.data.catalogue import held_out
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.training.checkpoint import save_model
@@ -313,11 +313,11 @@ def test_pictures_without_links_have_no_pointing(folders):
 
 
 def test_held_out_parts_exist_and_are_not_for_training():
-    splits = {name: held_out(name) for name in CARDS}
+    splits = {name: held_out(name) for name in data_sets(apart=False)}
     assert {splits.pop(name) for name in ("emoji", "emoji-openmoji")} == {"unseen-style"}
     assert splits.pop("talking-lips") == "unseen-speaker"
     assert set(splits.values()) == {"test"}
-    assert all(len(load(name, held_out(name))) > 0 for name in CARDS)
+    assert all(len(load(name, held_out(name))) > 0 for name in splits)
 
 
 def test_measuring_other_data(folders):

@@ -7,10 +7,11 @@ training. The objects sound one after another, as words do, or together; each ti
 A sound of split s, number i is a function of (s, i, seed, seconds, in_turn), as its picture is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,37 +160,26 @@ class SoundScenes(Scenes):
     Raises ``ValueError`` as ``Scenes`` does, and for less than half a second.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        *,
-        size: int = 64,
-        seed: int = 0,
-        length: int = 1_000_000,
-        objects: int | None = None,
-        seconds: float = 2.0,
-        in_turn: bool = True,
-    ):
-        super().__init__(split, size=size, seed=seed, length=length, objects=objects)
+    name, disk = "scenes-sound", "none: made on the fly"
+    shows = "the same scenes; the two named objects sound, by turns or at once, each known by itself and in time"
+
+    def __init__(self, split: str = "train", *, seconds: float = 2.0, in_turn: bool = True, **options: Any):
+        super().__init__(split, **options)
         if not 0.5 <= seconds <= 60:
             raise ValueError(f"A scene sounds for 0.5 to 60 seconds, got {seconds}.")
         self.seconds, self.in_turn = seconds, in_turn
 
-    def __getitems__(self, indices: Sequence[int]) -> list[SoundSceneSample]:
-        """Many scenes at once, which is faster than one by one."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        index, samples = np.asarray(indices, np.int64), round(self.seconds * RATE)
+    def _render(self, index: np.ndarray) -> list[SoundSceneSample]:
+        samples = round(self.seconds * RATE)
         layout = lay_out(self.split, index, self.seed, self.objects)
         score = write_score(self.split, index, self.seed, layout, samples, self.in_turn)
         sources = torch.from_numpy(sound_of(score, samples))
-        when = np.stack([score.start, score.stop], -1).tolist()
-        scenes = draw_samples(layout, self.size)
+        times = np.stack([score.start, score.stop], -1).tolist()
         return [
             SoundSceneSample(
-                scene.image, layout, i, sources[i], (*map(tuple, when[i]),), f"scenes-sound, {self.split}, {indices[i]}"
+                scene.image, layout, i, sources[i], (*map(tuple, times[i]),), f"{self.name}, {self.split}, {index[i]}"
             )
-            for i, scene in enumerate(scenes)
+            for i, scene in enumerate(draw_samples(layout, self.size))
         ]
 
 

@@ -5,20 +5,20 @@ train, val and test share none. Where a label could be guessed from the text alo
 label, so that guessing is exactly at chance; for questions there are splits in which guessing misleads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.batches import normalised
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made.drawing import GRID
 from mmlearn.data.made.questions import ANSWERS, KINDS, NUMBERS, Question, ask, plural
 from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.made.scenes import (
     COLOURS,
     SHAPES,
@@ -31,7 +31,6 @@ from mmlearn.data.made.scenes import (
     lay_out,
 )
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.names import choices
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,8 @@ _BLIND = {
 }
 
 
-class Task(Dataset):
-    """What the tasks share: a split, a size in pixels, a seed and a length, with the errors of ``Scenes``.
+class Task(Rendered):
+    """What the tasks share: their pictures are scenes of the same split.
 
     ``kinds`` are the kinds of texts, to be reported apart; ``labels`` the names of what is predicted; ``target`` its
     name in a batch.
@@ -115,32 +114,12 @@ class Task(Dataset):
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def __init__(self, split: str = "train", *, size: int = 64, seed: int = 0, length: int = 100_000):
-        if split not in self.splits:
-            raise ValueError(f"{type(self).__name__} has no split {split!r}; {choices(split, self.splits)}.")
-        self.split, self.size, self.seed, self.length = split, size, seed, length
+        super().__init__(split, size=size, seed=seed, length=length)
         self.scenes = Scenes(self._pictures(), size=size, seed=seed, length=length)
 
     def _pictures(self) -> str:
         """The split of the scenes that this split shows."""
         return self.split
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[TaskSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> TaskSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[TaskSample]:
-        """Many samples at once, which is faster than one by one."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Samples are numbered from 0; got {min(indices)}.")
-        return self._samples(np.asarray(indices, np.int64)) if len(indices) else []
-
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
-        raise NotImplementedError
 
     def _numbers(self, index: np.ndarray, count: int) -> np.ndarray:
         """``count`` numbers in [0, 1) for each index."""
@@ -158,6 +137,7 @@ class VQA(Task):
     Source: Antol et al. 2015 (VQA); Agrawal et al. 2018, "Don't Just Assume; Look and Answer", section 3.
     """
 
+    name = "VQA"
     kinds, labels, target = tuple(KINDS), ANSWERS, "answer"
     splits = (*SPLITS, "skewed", "skewed-test", "changed-prior")
     FAVOURED: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -174,7 +154,7 @@ class VQA(Task):
     def _pictures(self) -> str:
         return {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}.get(self.split, self.split)
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         scenes = self.scenes.__getitems__(index.tolist())
         if self.split in SPLITS:
             questions = [scene.question for scene in scenes]
@@ -205,6 +185,7 @@ class NLVR(Task):
     Source: Suhr et al. 2019, "A Corpus for Reasoning about Natural Language Grounded in Photographs" (NLVR2).
     """
 
+    name = "NLVR"
     kinds, labels, target = ("both", "one", "more", "total"), ("false", "true"), "label"
     POOL = 12  # scenes to choose each sentence's four from
     SENTENCES: ClassVar[dict[str, str]] = {
@@ -214,13 +195,13 @@ class NLVR(Task):
         "total": "there are {number} {things} in the two pictures together",
     }
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         sentence = index // 2
         layout = lay_out(self.split, (sentence[:, None] * self.POOL + np.arange(self.POOL)).ravel(), self.seed)
         counts = _counts(layout).reshape(len(index), self.POOL, -1)
         chosen = [self._choose(*each) for each in zip(counts, self._numbers(sentence, 6), (index % 2).tolist())]
         rows = np.array([pair for _, _, pair in chosen]).reshape(-1, 2) + np.arange(len(index))[:, None] * self.POOL
-        scenes = draw_samples(_part(layout, rows.ravel()), self.size)
+        scenes = draw_samples(layout.part(rows.ravel()), self.size)
         return [
             TaskSample((scenes[2 * i], scenes[2 * i + 1]), text, kind, int(index[i] % 2), NLVR)
             for i, (text, kind, _) in enumerate(chosen)
@@ -265,9 +246,10 @@ class Referring(Task):
     Source: Kazemzadeh et al. 2014 (ReferItGame); Yu et al. 2016 (RefCOCO).
     """
 
+    name = "Referring"
     kinds, labels, target = ("attributes", "place", "relation"), (), "referred"
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         scenes = self.scenes.__getitems__(index.tolist())
         return [self._refer(scene, row) for scene, row in zip(scenes, self._numbers(index, 2))]
 
@@ -302,11 +284,12 @@ class Entailment(Task):
     Source: Xie et al. 2019, "Visual Entailment: A Novel Task for Fine-Grained Image Understanding" (SNLI-VE).
     """
 
+    name = "Entailment"
     kinds, labels = ("colour", "shape", "texture"), ("entailment", "neutral", "contradiction")
     target = "label"
     POOL = 12  # scenes to choose each sentence's three from
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         sentence = index // len(self.labels)
         layout = lay_out(self.split, (sentence[:, None] * self.POOL + np.arange(self.POOL)).ravel(), self.seed)
         first = np.arange(len(index)) * self.POOL
@@ -314,7 +297,7 @@ class Entailment(Task):
         chosen = [
             self._choose(layout, *each) for each in zip(first.tolist(), numbers, (index % len(self.labels)).tolist())
         ]
-        part = _part(layout, np.array([row for _, _, row, _ in chosen], int))
+        part = layout.part(np.array([row for _, _, row, _ in chosen], int))
         order = self._numbers(index, 2 * GRID**2).reshape(-1, 2, GRID**2)
         part, covered = _cover(part, np.array([cell for *_, cell in chosen], int), index % len(self.labels) == 1, order)
         scenes = draw_samples(part, self.size, covered)
@@ -354,11 +337,6 @@ def _counts(layout: Layout) -> np.ndarray:
 
 def _pick(values: np.ndarray, number: np.floating) -> Any:
     return values[int(number * len(values))]
-
-
-def _part(layout: Layout, rows: np.ndarray) -> Layout:
-    """These scenes of a layout."""
-    return Layout(**{name: value[rows] for name, value in vars(layout).items()})
 
 
 def _cover(layout: Layout, cell: np.ndarray, hide: np.ndarray, order: np.ndarray) -> tuple[Layout, np.ndarray]:

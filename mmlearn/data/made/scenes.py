@@ -13,21 +13,20 @@ grounds of its own.
 Source of the display: Treisman & Gelade 1980, "A Feature-Integration Theory of Attention", experiment I.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
 from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
 from mmlearn.data.made.questions import Question, ask
-from mmlearn.names import choices
+from mmlearn.data.made.rendered import Rendered
 
 SPLITS = ("train", "val", "test", "composition")
 COLOURS, SHAPES = tuple(drawing.COLOURS), tuple(drawing.SHAPES)
@@ -81,6 +80,10 @@ class Layout:
     template: np.ndarray  # (n,)
     ground: np.ndarray  # (n,)
     question_bits: np.ndarray  # (n,)
+
+    def part(self, chosen: np.ndarray) -> Self:
+        """These scenes."""
+        return replace(self, **{name: value[chosen] for name, value in vars(self).items()})
 
 
 def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None) -> Layout:
@@ -177,7 +180,7 @@ class SceneSample:
 
     @cached_property
     def _names(self) -> tuple[str, str]:
-        return tuple(" ".join(_attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
+        return tuple(" ".join(attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
 
     @cached_property
     def caption(self) -> str:
@@ -204,7 +207,7 @@ class SceneSample:
             radius = drawing.SIZES[SIZES[layout.size[i, k]]] * unit
             objects.append(
                 SceneObject(
-                    *_attributes(layout, i, k),
+                    *attributes(layout, i, k),
                     cell=row * GRID + column,
                     centre=(x, y),
                     box=(x - radius, y - radius, x + radius, y + radius),
@@ -268,20 +271,21 @@ def draw_samples(layout: Layout, size: int, covered: Bool[np.ndarray, "n cells"]
     return [SceneSample(image, layout, i) for i, image in enumerate(torch.from_numpy(images))]
 
 
-def _attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
+def attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
     """Size, texture, colour and shape of object k of scene i."""
     size, texture = SIZES[layout.size[i, k]], TEXTURES[layout.texture[i, k]]
     return size, texture, COLOURS[layout.colour[i, k]], SHAPES[layout.shape[i, k]]
 
 
-class Scenes(Dataset):
-    """Scene i of ``split``, for any i ≥ 0; ``length`` only says how many an epoch has.
+class Scenes(Rendered):
+    """Scenes with eight or nine objects, or with ``objects`` of them that are all different.
 
-    ``objects`` is None for a search among eight or nine, or how many objects, all different, there are.
-
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, a length below 1, or
-    fewer than 2 or more than 9 objects.
+    Raises ``ValueError`` as :class:`Rendered` does, and for fewer than 2 or more than 9 objects.
     """
+
+    name, splits = "scenes", SPLITS
+    disk = "none: drawn on the fly"
+    shows = "8 or 9 shapes on a grid, of which the caption names two; masks, boxes, links, graph, questions"
 
     def __init__(
         self,
@@ -292,27 +296,10 @@ class Scenes(Dataset):
         length: int = 1_000_000,
         objects: int | None = None,
     ):
-        if split not in SPLITS:
-            raise ValueError(f"scenes has no split {split!r}; {choices(split, SPLITS)}.")
-        if size < 24 or size % GRID:
-            raise ValueError(f"A scene's size is a multiple of {GRID} and at least 24 pixels, got {size}.")
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
+        super().__init__(split, size=size, seed=seed, length=length)
         if objects is not None and not 2 <= objects <= OBJECTS:
             raise ValueError(f"A scene has 2 to {OBJECTS} objects, got {objects}.")
-        self.split, self.size, self.seed, self.length, self.objects = split, size, seed, length, objects
+        self.objects = objects
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[SceneSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> SceneSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[SceneSample]:
-        """Many scenes at once, which is far faster than one by one. ``DataLoader`` calls this."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        return draw_samples(lay_out(self.split, np.asarray(indices), self.seed, self.objects), self.size)
+    def _render(self, index: np.ndarray) -> list[SceneSample]:
+        return draw_samples(lay_out(self.split, index, self.seed, self.objects), self.size)

@@ -15,7 +15,6 @@ This is no simulation of speech: sounds hold still for their frames, formants an
 coarticulation. What is known of it exactly is the point.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -24,12 +23,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
+from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.read.sound import RATE
-from mmlearn.names import choices
 
 FPS = 25
 HOP = RATE // FPS  # samples in a frame
@@ -284,48 +282,30 @@ class LipsSample:
         return self.video[len(self.video) // 2]
 
 
-class TalkingLips(Dataset):
+class TalkingLips(Rendered):
     """Clip i of ``split``, for any i ≥ 0, of ``seconds``.
 
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 16 pixels, a length below 1, or
-    seconds that are not 1 to 20 or no whole number of frames.
+    Raises ``ValueError`` as :class:`Rendered` does, and for seconds that are not 1 to 20 or no whole number of frames.
     """
 
+    name, splits, smallest = "talking-lips", SPLITS, 16
+    shows = "drawn mouths that speak syllables, of which eye and ear each tell a known part; a unit for each frame"
     evaluated_on = "unseen-speaker"
 
     def __init__(
         self, split: str = "train", *, size: int = 32, seed: int = 0, length: int = 100_000, seconds: float = 2.0
     ):
-        if split not in SPLITS:
-            raise ValueError(f"talking-lips has no split {split!r}; {choices(split, SPLITS)}.")
-        if size < 16 or size % 4:
-            raise ValueError(f"A face's size is a multiple of 4 and at least 16 pixels, got {size}.")
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
+        super().__init__(split, size=size, seed=seed, length=length)
         if not 1 <= seconds <= 20 or not float(seconds * FPS).is_integer():
             raise ValueError(f"A clip lasts 1 to 20 seconds and a whole number of 1/{FPS} s, got {seconds}.")
-        self.split, self.size, self.seed, self.length, self.seconds = split, size, seed, length, seconds
+        self.seconds = seconds
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[LipsSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> LipsSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[LipsSample]:
-        """Many clips at once, which is faster than one by one."""
-        if len(indices) == 0:
-            return []
-        if min(indices) < 0:
-            raise IndexError(f"Clips are numbered from 0; got {min(indices)}.")
-        index, frames = np.asarray(indices, np.int64), round(self.seconds * FPS)
+    def _render(self, index: np.ndarray) -> list[LipsSample]:
+        frames = round(self.seconds * FPS)
         speech = speak(self.split, index, self.seed, frames)
         breath = uniform(stream("breath", self.split, self.seed), index, frames * HOP)
         parts = (draw(speech, self.size), sound(speech, breath), speech.unit)
         return [
-            LipsSample(*each, int(speech.speaker[i]), f"talking-lips, {self.split}, clip {indices[i]}")
+            LipsSample(*each, int(speech.speaker[i]), f"{self.name}, {self.split}, clip {index[i]}")
             for i, each in enumerate(zip(*map(torch.from_numpy, parts)))
         ]

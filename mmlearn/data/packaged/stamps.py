@@ -76,6 +76,10 @@ class Stamps(Dataset):
     for, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing one.
     """
 
+    name, disk, splits = "stamps", "21 MB", SPLITS
+    licence = "GPL-2.0-or-later; single items public domain, CC0, CC-BY, CC-BY-SA, CeCILL or GFDL besides"
+    shows = "951 pictures with captions in 55 languages, six of them also spoken by people, and 101 sound effects"
+
     def __init__(self, split: str = "train", *, language: str = "fr", size: int = STORED, speech: bool = False):
         if split not in SPLITS:
             raise ValueError(f"stamps has no split {split!r}; {choices(split, SPLITS)}.")
