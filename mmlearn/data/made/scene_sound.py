@@ -1,10 +1,10 @@
-"""``scenes-sound``: scenes whose two named objects sound, with each one's own waveform, and noise at a stated SNR.
+"""``scenes-sound``: scenes whose two named objects sound, with the waveform of each, and noise at a stated SNR.
 
-Shape is pitch, colour is timbre, size is loudness; texture is not heard. So the words of a caption differ in what a
-sound can tell of them, and a combination of colour and shape that no training picture shows is also never heard in
-training. The objects sound one after another, as words do, or together; each time is known to the sample.
+Shape is pitch, colour is timbre, size is loudness; texture makes no sound. So a sound can tell more about some words of
+a caption than about others, and a combination of colour and shape that no training picture shows does not sound in
+training either. The objects sound one after another, as words do, or together; the times are known exactly.
 
-A sound of split s, number i is a function of (s, i, seed, seconds, in_turn), as its picture is.
+The signal-to-noise ratio (SNR) is in decibels. Sound i of a split is a function of (split, i, seed, seconds, in_turn).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.scenes import Layout, Scenes, SceneSample, draw_samples, lay_out
+from mmlearn.data.made.scenes import Layout, Link, Scenes, SceneSample, draw_samples, lay_out
 from mmlearn.data.read.sound import RATE
 from mmlearn.names import choices
 
@@ -119,12 +119,9 @@ def sound_of(score: Score, samples: int) -> Float[np.ndarray, "n k samples"]:
 
 
 @dataclass(frozen=True)
-class Span:
-    """``caption[start:end]`` names object number ``object``, which sounds from ``onset`` to ``offset``, in seconds."""
+class Span(Link):
+    """A link whose object sounds from ``onset`` to ``offset``, in seconds."""
 
-    start: int
-    end: int
-    object: int
     onset: float
     offset: float
 

@@ -1,12 +1,13 @@
-"""``scenes-video``: shapes that move and collide, each collision with a sound in step with the picture.
+"""``scenes-video``: shapes that move and collide, with a sound at each collision.
 
-A clip is a scene of three objects set in motion on an invisible plane. One moves and hits another that lies still; the
-third moves too and meets only walls. Each collides as the disc of its radius, with its area for a mass. The mover meets
-a wall either before it hits the other or after, never both: ``story`` says the same words in another order, and a clip
-played backwards does not show what its caption says. Attributes, grounds and splits are those of ``Scenes(objects=3)``;
-clip i of a split is a function of (split, i, seed, seconds), and of ``fps`` only in how often it is looked at.
+A clip is a scene of three objects that move on a plane. The first hits the second, which lies still until then; the
+third moves too, and meets only walls. Each object collides like a disc of its radius whose mass is its area. The first
+object meets a wall either before the hit or after it, never both: ``story`` says the same words in another order, and a
+clip played backwards does not show what its caption says. Attributes, grounds and splits are those of
+``Scenes(objects=3)``. Clip i of a split is a function of (split, i, seed, seconds); ``fps`` only says how many frames
+show it.
 
-Frame k shows the middle of its time, (k + ½) / fps, so that no frame is nearer to an event than the one it falls in.
+Frame k shows the moment (k + ½) / fps, the middle of its time, so that an event is nearest to the frame it falls in.
 """
 
 from dataclasses import dataclass
@@ -279,12 +280,6 @@ class VideoSample:
         moments = _moments(len(self.video), self.fps)[None]
         at = self.motion.part(np.array([self.row])).at(moments)[0] * self.video.shape[-1] / CANVAS
         return torch.from_numpy(at.astype(np.float32))
-
-    @cached_property
-    def boxes(self) -> Float[Tensor, "f 3 4"]:
-        """Left, top, right and bottom edge of each object in each frame, in pixels."""
-        radius = torch.tensor([drawing.SIZES[item.size] for item in self.objects]) * self.video.shape[-1] / CANVAS
-        return torch.cat([self.centres - radius[:, None], self.centres + radius[:, None]], -1)
 
     @property
     def image(self) -> Float[Tensor, "3 size size"]:

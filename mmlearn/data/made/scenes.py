@@ -1,14 +1,14 @@
-"""``scenes``: rendered pictures of which everything is known, for alignment that can be checked.
+"""``scenes``: rendered pictures about which everything is known, so that alignment can be checked.
 
 Eight or nine objects stand on a jittered 4 × 4 grid; the caption mentions two of them and how they stand to each other.
 A scene is a conjunction search: each mentioned object shares its colour with one other object and its shape with
-another, so neither word alone finds it, and both together do. The rest is a crowd of a third colour and a third shape.
-With ``objects=n`` there are n instead, no two alike in colour or in shape; of two, the caption mentions all. Scene i of
-a split is a function of (split, i, seed, objects) and nothing else.
+another, so neither word alone finds it, and both together do. The other objects have a third colour or a third shape.
+With ``objects=n`` there are n instead, and no two have the same colour or the same shape. Scene i of a split is a
+function of (split, i, seed, objects) and nothing else.
 
-Four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
-``composition`` the caption mentions one of them. A picture of one split cannot occur in another, for each split has
-grounds of its own.
+There are four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
+``composition`` the caption mentions one of them. A picture of one split cannot occur in another, because each split has
+its own grounds.
 
 Source of the display: Treisman & Gelade 1980, "A Feature-Integration Theory of Attention", experiment I.
 """
@@ -169,7 +169,7 @@ def draw(layout: Layout, size: int) -> Float[np.ndarray, "n 3 size size"]:
 
 @dataclass(frozen=True, repr=False)
 class SceneSample:
-    """A scene and all that is known of it, worked out when it is asked for.
+    """A scene and all that is known about it, computed when it is asked for.
 
     ``image`` is float32 (3, size, size) in [0, 1].
     """

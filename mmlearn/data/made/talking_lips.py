@@ -1,18 +1,19 @@
-"""``talking-lips``: drawn mouths that speak syllables, of which eye and ear each tell a known part.
+"""``talking-lips``: drawn mouths that speak syllables; how much the eye and the ear can tell is known exactly.
 
-A unit is a letter with a mouth (viseme) and a sound. Consonants are pairs of them: p, b, m have closed lips and t, d, n
-parted ones, while p sounds like t, b like d, and m like n. Vowels all sound unlike, but a, o share a mouth, and e, i,
-and u, y. Units that share a sound give the same samples, bit for bit, and units that share a mouth the same pixels.
-A word is one or two syllables, each any consonant and any vowel, all as likely, so that the past says nothing of what
-comes. Therefore :func:`ceiling` is exact: of the frames in which a unit sounds, 9/12 can be told by ear, 5/12 by eye,
-and all by both.
+A unit is a letter with a mouth (viseme) and a sound. Consonants come in pairs: p, b and m have closed lips, t, d and n
+parted ones; p sounds like t, b like d, and m like n. All vowels sound different, but a and o share a mouth, as do e and
+i, and u and y. Units that share a sound give the same samples, bit for bit, and units that share a mouth the same
+pixels. A word has one or two syllables, each with any consonant and any vowel, all equally likely, so that the past
+says nothing about what follows. Therefore :func:`ceiling` is exact: of the frames in which a unit sounds, the ear can
+tell 9/12, the eye 5/12, and both together all.
 
-25 frames a second: frame k belongs to samples 640 k to 640 k + 639 at 16 kHz, and units change between frames.
-Splits: ``train``, ``val`` and ``test`` have six speakers; ``unseen-speaker`` has two others. A picture of one split
-cannot occur in another, for each has grounds of its own. Clip i is a function of (split, i, seed, seconds).
+There are 25 frames a second: frame k belongs to samples 640 k to 640 k + 639 at 16 kHz, and units change between
+frames. Splits: ``train``, ``val`` and ``test`` have six speakers; ``unseen-speaker`` has two others. A picture of one
+split cannot occur in another, because each split has its own grounds. Clip i is a function of (split, i, seed,
+seconds).
 
-This is no simulation of speech: sounds hold still for their frames, formants and mouths are rough, there is no
-coarticulation. What is known of it exactly is the point.
+This is no simulation of speech: a sound does not change during its frames, formants and mouths are rough, and there is
+no coarticulation. The point is that everything about it is known.
 """
 
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def ceiling(audio: bool, video: bool) -> float:
 
 @dataclass(frozen=True)
 class Speech:
-    """What is said in n clips of f frames, by whom, and how it is shown."""
+    """What n clips of f frames say, who speaks, and how it is shown."""
 
     unit: np.ndarray  # (n, f), 0 for rest
     starts: np.ndarray  # (n, f), whether a unit or a rest begins with this frame

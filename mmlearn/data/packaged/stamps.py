@@ -104,11 +104,6 @@ class Stamps(Dataset):
         """The caption of each sample, without its picture."""
         return [self._captions[name] for name in self.names]
 
-    def translations(self, index: int) -> dict[str, str]:
-        """The captions of a sample by language, English first."""
-        name = self.names[index]
-        return {language: of[name] for language, of in _captions().items() if name in of}
-
     def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
         """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""
         return self._speech.get(self.names[index])
