@@ -16,7 +16,7 @@ from torch import Tensor
 from mmlearn.data.batches import normalised
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made.drawing import GRID
-from mmlearn.data.made.questions import ANSWERS, KINDS, NUMBERS, Question, ask, plural
+from mmlearn.data.made.questions import ANSWERS, KINDS, Question, ask, place, plural
 from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.made.scenes import (
@@ -259,8 +259,7 @@ class Referring(Task):
         kind = self.kinds[int(numbers[0] * len(self.kinds))]
         if kind == "place":
             referred = int(numbers[1] * len(names))
-            row, column = divmod(scene.objects[referred].cell, GRID)
-            phrase = f"the object in row {NUMBERS[row]}, column {NUMBERS[column]}"
+            phrase = f"the object {place(scene.objects[referred].cell)}"
             return TaskSample((scene,), phrase, kind, referred, Referring)
         said = [(names[i], predicate, j) for i, predicate, j in scene.graph]
         relations = [
@@ -321,10 +320,9 @@ class Entailment(Task):
             if all(len(scenes) for scenes in other_scenes):
                 break
         contradicting, neutral = (_pick(scenes, number) for scenes, number in zip(other_scenes, numbers[1:]))
-        row, column = divmod(int(cell[0, k]), GRID)
         value = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES}[kind][values[0, k]]
         article = ("an " if value[0] in "aeiou" else "a ") if kind == "shape" else ""
-        text = f"the object in row {NUMBERS[row]}, column {NUMBERS[column]} is {article}{value}"
+        text = f"the object {place(int(cell[0, k]))} is {article}{value}"
         return text, kind, first + int((0, neutral, contradicting)[label]), int(cell[0, k])
 
 

@@ -117,6 +117,12 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
     )
 
 
+def middle(cell: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    """Where the middle of each object is, (..., 2): x and y in units of the canvas."""
+    row, column = np.divmod(cell, GRID)
+    return (np.stack([column, row], -1) + 0.5) * (CANVAS / GRID) + jitter - JITTER
+
+
 def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
     """Colour and shape of nine objects for each row of random numbers, (n, 12) each; the first two are mentioned."""
     colours = colour_key.argsort(1)[:, :3]  # of the two mentioned objects, and of the crowd
@@ -195,24 +201,13 @@ class SceneSample:
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
         """The objects, in reading order."""
-        size, (layout, i) = self.image.shape[-1], (self.layout, self.row)
-        unit = size / CANVAS
+        layout, i, unit = self.layout, self.row, self.image.shape[-1] / CANVAS
+        middles = middle(layout.cell[i], layout.jitter[i]) * unit
         objects = []
         for k in self._order:
-            row, column = divmod(int(layout.cell[i, k]), GRID)
-            x, y = (
-                float((place + 0.5) * size / GRID + (jitter - JITTER) * unit)
-                for place, jitter in zip((column, row), layout.jitter[i, k])
-            )
-            radius = drawing.SIZES[SIZES[layout.size[i, k]]] * unit
-            objects.append(
-                SceneObject(
-                    *attributes(layout, i, k),
-                    cell=row * GRID + column,
-                    centre=(x, y),
-                    box=(x - radius, y - radius, x + radius, y + radius),
-                )
-            )
+            (x, y), radius = middles[k].tolist(), drawing.SIZES[SIZES[layout.size[i, k]]] * unit
+            box = x - radius, y - radius, x + radius, y + radius
+            objects.append(SceneObject(*attributes(layout, i, k), int(layout.cell[i, k]), (x, y), box))
         return tuple(objects)
 
     @cached_property
