@@ -19,7 +19,7 @@ import systems
 
 import mmlearn
 from mmlearn.chapters import Notebook, Result, chapters
-from mmlearn.data import CARDS, fetch, load
+from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
 
 REFERENCE = ("systems/index", "api/index", "commands")
@@ -49,7 +49,7 @@ def write_all(book: Path) -> None:
     for name, page in pages.items():
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         (book / name).write_text(page, encoding="utf-8")
-    for name in CARDS:
+    for name in data_sets(apart=False):
         (book / "generated" / f"{name}.png").write_bytes(contact_sheet_png(name))
 
 
@@ -243,14 +243,13 @@ def data_page() -> str:
         "# Data\n\nWhat comes with the package. Nothing is downloaded. `mmlearn data show NAME` draws a contact sheet, "
         "`mmlearn.data.load(NAME, split)` reads a split.\n"
     ]
-    for name, card in CARDS.items():
-        counts = [
-            (f"`{split}`", f"{len(load(name, split)):,}", text(load(name, split)[0].caption)) for split in card.splits
-        ]
+    for name, make in data_sets(apart=False).items():
+        samples = {split: make(split) for split in make.splits}
+        counts = [(f"`{split}`", f"{len(part):,}", text(part[0].caption)) for split, part in samples.items()]
         parts.append(
-            f"## {name}\n\n{text(card.shows[0].upper() + card.shows[1:])}.\n\n"
+            f"## {name}\n\n{text(make.shows[0].upper() + make.shows[1:])}.\n\n"
             f"```{{image}} {name}.png\n:alt: pictures of {name} with their captions\n```\n\n"
-            f"- licence: {text(card.licence)}\n- on disk: {text(card.size)}\n\n"
+            f"- licence: {text(make.licence)}\n- on disk: {text(make.disk)}\n\n"
             + table(("split", "pairs", "first caption"), counts)
             + credits(ARCHIVES / name / "CREDITS.md")
         )
@@ -278,7 +277,7 @@ def contact_sheet_png(name: str, count: int = 8) -> bytes:
 
     from mmlearn.visualization import contact_sheet
 
-    samples = load(name, CARDS[name].splits[0])
+    samples = load(name, data_sets()[name].splits[0])
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, count).long().tolist())
     sheet = contact_sheet([sample.image for sample in chosen], [sample.caption for sample in chosen], columns=4)
     png = io.BytesIO()

@@ -256,21 +256,20 @@ def data(context: typer.Context, as_json: Json = False) -> None:
     """List the data sets: licence, size, counts, an example."""
     if context.invoked_subcommand:
         return
-    from mmlearn.data import load
-    from mmlearn.data.catalogue import APART, CARDS
+    from mmlearn.data import data_sets
 
     rows = []
-    for name, card in (CARDS | APART).items():
-        rows.append({"name": name, "licence": card.licence, "size": card.size})
+    for name, make in data_sets().items():
+        rows.append({"name": name, "licence": make.licence, "size": make.disk})
         try:
-            samples = {split: load(name, split) for split in card.splits}
+            samples = {split: make(split) for split in make.splits}
         except ValueError as error:
-            if name in CARDS:
+            if not hasattr(make, "apart"):
                 raise
-            rows[-1] |= {"pairs": str(error), "shows": card.shows, "example": None}
+            rows[-1] |= {"pairs": str(error), "shows": make.shows, "example": None}
             continue
         pairs = ", ".join(f"{split} {len(part):,}" for split, part in samples.items())
-        rows[-1] |= {"pairs": pairs, "shows": card.shows, "example": samples[card.splits[0]][0].caption}
+        rows[-1] |= {"pairs": pairs, "shows": make.shows, "example": samples[make.splits[0]][0].caption}
     if as_json:
         show(rows, True)
         return
@@ -297,20 +296,20 @@ def data_show(
     """
     import torch
 
-    from mmlearn.data import CARDS, fetch, load
+    from mmlearn.data import data_sets, fetch, load
     from mmlearn.data.catalogue import asked
     from mmlearn.files import written_whole
     from mmlearn.visualization.sheet import check_sheet, write_sheet
 
     if output:
         check_sheet(output)
-    split = split or (CARDS[name].splits[0] if name in CARDS else "train")
+    split = split or (data_sets()[name].splits[0] if name in data_sets() else "train")
     samples = load(name, split, **asked(name, language=language, skip_bad=skip_bad))
     _tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
     _tell_notes(samples)  # of what is heard in the sounds themselves, such as silence
     kind = "html" if hasattr(chosen[0], "sounds") else "png"
-    label = name if name in CARDS else Path(name).resolve().name
+    label = name if name in data_sets() else Path(name).resolve().name
     path = output or Path("runs") / "data" / f"{label}-{split}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:

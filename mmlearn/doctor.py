@@ -48,12 +48,12 @@ def _row(name: str, state: str, detail: str) -> dict[str, str]:
 
 
 def _archives() -> list[dict[str, str]]:
-    from mmlearn.data import CARDS, load
+    from mmlearn.data import data_sets
 
     rows = []
-    for name, card in CARDS.items():
+    for name, make in data_sets(apart=False).items():
         try:
-            rows.append(_row(name, "ok", f"reads: “{load(name, card.splits[0])[0].caption}”"))
+            rows.append(_row(name, "ok", f"reads: “{make(make.splits[0])[0].caption}”"))
         except (OSError, ValueError) as error:
             rows.append(_row(name, "wrong", str(error)))
     return rows

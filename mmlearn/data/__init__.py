@@ -1,8 +1,8 @@
 """Data sets, tokenisation and batches."""
 
 from mmlearn.data.batches import Batches, fetch, image_statistics
-from mmlearn.data.catalogue import CARDS, load
+from mmlearn.data.catalogue import data_sets, load
 from mmlearn.data.collate import Alternate, Collate
 from mmlearn.data.tokenizer import Tokenizer
 
-__all__ = ["CARDS", "Alternate", "Batches", "Collate", "Tokenizer", "fetch", "image_statistics", "load"]
+__all__ = ["Alternate", "Batches", "Collate", "Tokenizer", "data_sets", "fetch", "image_statistics", "load"]

@@ -1,11 +1,12 @@
-"""The data sets by name, and what a reader should know of each before using it."""
+"""The data sets by name, and folders of the user's own by what lies in them."""
 
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -13,87 +14,21 @@ from torch.utils.data import Dataset
 from mmlearn.names import choices
 
 
-@dataclass(frozen=True)
-class Card:
-    """What ``mmlearn data`` and the book say of a data set."""
+@cache
+def data_sets(apart: bool = True) -> dict[str, type[Dataset]]:
+    """The data sets by name: every class in a module of ``made`` or ``packaged`` that says what it ``shows``.
 
-    licence: str
-    size: str  # on disk
-    splits: tuple[str, ...]
-    shows: str
-    module: str
-    loader: str
-
-
-CARDS = {
-    "scenes": Card(
-        licence="Apache-2.0 (drawn by this package)",
-        size="none: drawn on the fly",
-        splits=("train", "val", "test", "composition"),
-        shows="8 or 9 shapes on a grid, of which the caption names two; masks, boxes, links, graph, questions",
-        module="mmlearn.data.made.scenes",
-        loader="Scenes",
-    ),
-    "scenes-sound": Card(
-        licence="Apache-2.0 (drawn by this package)",
-        size="none: made on the fly",
-        splits=("train", "val", "test", "composition"),
-        shows="the same scenes; the two named objects sound, by turns or at once, each known by itself and in time",
-        module="mmlearn.data.made.scene_sound",
-        loader="SoundScenes",
-    ),
-    "scenes-video": Card(
-        licence="Apache-2.0 (drawn by this package)",
-        size="none: made on the fly",
-        splits=("train", "val", "test", "composition"),
-        shows="three shapes that move and collide, with a sound at each collision; who hits whom, and in what order",
-        module="mmlearn.data.made.scene_video",
-        loader="VideoScenes",
-    ),
-    "talking-lips": Card(
-        licence="Apache-2.0 (drawn by this package)",
-        size="none: made on the fly",
-        splits=("train", "val", "test", "unseen-speaker"),
-        shows="drawn mouths that speak syllables, of which eye and ear each tell a known part; a unit for each frame",
-        module="mmlearn.data.made.talking_lips",
-        loader="TalkingLips",
-    ),
-    "emoji": Card(
-        licence="Apache-2.0, CC-BY-4.0, MIT, Unicode-3.0 (by style)",
-        size="8 MB",
-        splits=("train", "unseen-style", "unseen-concept", "unseen-both"),
-        shows="1,644 concepts in 5 drawing styles, with names and keywords in 30 languages",
-        module="mmlearn.data.packaged.emoji",
-        loader="Emoji",
-    ),
-    "emoji-openmoji": Card(
-        licence="CC-BY-SA-4.0",
-        size="1 MB",
-        splits=("unseen-style", "unseen-both"),
-        shows="the same concepts as line art: the hardest style",
-        module="mmlearn.data.packaged.emoji",
-        loader="OpenMoji",
-    ),
-    "stamps": Card(
-        licence="GPL-2.0-or-later; single items public domain, CC0, CC-BY, CC-BY-SA, CeCILL or GFDL besides",
-        size="21 MB",
-        splits=("train", "val", "test"),
-        shows="951 pictures with captions in 55 languages, six of them also spoken by people, and 101 sound effects",
-        module="mmlearn.data.packaged.stamps",
-        loader="Stamps",
-    ),
-}
-# Not part of this package: each says how to install it.
-APART = {
-    "easy-vqa": Card(
-        licence="MIT",
-        size="22 MB, installed apart: pip install 'mmlearn[vqa]'",
-        splits=("train", "test"),
-        shows="5,000 pictures of one shape with 48,248 questions and their answers, of which the captions are made",
-        module="mmlearn.data.packaged.easy_vqa",
-        loader="EasyVQA",
-    ),
-}
+    Such a class also has a ``name``, its ``splits``, a ``licence``, and as ``disk`` how much room it takes. One that is
+    installed apart says so, comes last, and is left out where ``apart`` is False.
+    """
+    found = []
+    for package in ("made", "packaged"):
+        folder = import_module(f"mmlearn.data.{package}")
+        modules = [import_module(f"{folder.__name__}.{each.name}") for each in iter_modules(folder.__path__)]
+        classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+        found += sorted((each for each in classes if "shows" in vars(each)), key=lambda each: each.name)
+    inside = [each for each in found if not hasattr(each, "apart")]
+    return {each.name: each for each in inside + [each for each in found if apart and each not in inside]}
 
 
 def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
@@ -134,7 +69,7 @@ def asked(name: str | Path, *, language: str | None = None, skip_bad: bool = Fal
     ``wanted`` are what a system's fields ask for, such as ``size``, ``seconds`` or ``speech``: only data sets that have
     an option get it, and ``seconds`` only folders, because what is made rather than read is as long as it is.
     """
-    if str(name) in CARDS | APART:
+    if str(name) in data_sets():
         wanted.pop("seconds", None)
     has = options_of(name)
     options = {option: value for option, value in wanted.items() if option in has}
@@ -144,15 +79,16 @@ def asked(name: str | Path, *, language: str | None = None, skip_bad: bool = Fal
 
 def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
     """What makes a data set, and what it is given before the split."""
-    known = CARDS | APART
+    known = data_sets()
     if str(name) in known:
-        return _loader(known[str(name)]), ()
+        return known[str(name)], ()
     if os.path.isdir(name):
-        return _folder_loader(name), (name,)
+        return _reader(name), (name,)
     raise ValueError(f"There is no data set and no folder {str(name)!r}; {choices(str(name), known)}.")
 
 
-def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
+def _reader(folder: str | Path) -> type[Dataset]:
+    """What reads a folder."""
     from mmlearn.data.read.captions import has_captions
     from mmlearn.data.read.coco import CocoFolder, coco_folder
     from mmlearn.data.read.folder import Folder
@@ -161,13 +97,8 @@ def _folder_loader(folder: str | Path) -> Callable[..., Dataset]:
 
     if speech_commands_folder(folder):
         return SpeechCommands
-    if not has_captions(folder):
-        if coco_folder(folder):
-            return CocoFolder
-        if shard_folder(folder):
-            return ShardFolder
-    return Folder
-
-
-def _loader(card: Card) -> Callable[..., Dataset]:
-    return getattr(import_module(card.module), card.loader)
+    if has_captions(folder):
+        return Folder
+    if coco_folder(folder):
+        return CocoFolder
+    return ShardFolder if shard_folder(folder) else Folder

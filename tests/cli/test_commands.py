@@ -14,8 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmlearn import cli, doctor
-from mmlearn.data import CARDS, load
-from mmlearn.data.catalogue import APART
+from mmlearn.data import data_sets, load
 from mmlearn.data.fields import Image as Pixels
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.data.packaged import easy_vqa
@@ -74,17 +73,17 @@ def test_without_words_it_helps(mmlearn):
 def test_data(mmlearn):
     said = mmlearn("data")
     assert (said.code, said.err) == (0, "")
-    for name, card in CARDS.items():
+    for name, make in data_sets().items():
         assert name in said.out.splitlines()
-        assert f"licence  {card.licence}" in said.out
+        assert f"licence  {make.licence}" in said.out
     rows = json.loads(mmlearn("data", "--json").out)
-    assert [row["name"] for row in rows] == [*CARDS, *APART]
+    assert [row["name"] for row in rows] == list(data_sets())
     for row in rows:
         assert list(row) == ["name", "licence", "size", "pairs", "shows", "example"]
-        if row["name"] in APART:
+        if row["name"] == "easy-vqa":
             continue
         assert row["example"]
-        for split in CARDS[row["name"]].splits:
+        for split in data_sets()[row["name"]].splits:
             assert f"{split} {len(load(row['name'], split)):,}" in row["pairs"]
 
 
@@ -101,7 +100,7 @@ def test_data_that_is_not_installed(mmlearn, monkeypatch):
     """The others are listed all the same, and it is said how to get it."""
     monkeypatch.setattr(easy_vqa, "find_spec", lambda name: None)
     *others, row = json.loads(mmlearn("data", "--json").out)
-    assert [other["name"] for other in others] == list(CARDS)
+    assert [other["name"] for other in others] == list(data_sets(apart=False))
     assert (row["name"], row["licence"], row["example"]) == ("easy-vqa", "MIT", None)
     assert row["pairs"].endswith("pip install 'mmlearn[vqa]'.")
     said = mmlearn("data")
@@ -109,7 +108,10 @@ def test_data_that_is_not_installed(mmlearn, monkeypatch):
     assert said.out.splitlines()[-1] == "  example  –"
 
 
-@pytest.mark.parametrize(("name", "split"), [(name, split) for name, card in CARDS.items() for split in card.splits])
+SPLITS = [(name, split) for name, make in data_sets(apart=False).items() for split in make.splits]
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
 def test_data_show(mmlearn, tmp_path, name, split):
     path = tmp_path / "made" / "sheet.png"
     said = mmlearn("data", "show", name, "--split", split, "--output", path, "--count", 4)

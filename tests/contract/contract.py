@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mmlearn.data import data_sets
 from mmlearn.data.batches import fetch, spread
-from mmlearn.data.catalogue import CARDS
 from mmlearn.data.fields import padded_entries
 from mmlearn.layers import Attention, record_attention
 from mmlearn.recipes import Recipe, Stage, Turn
@@ -405,7 +405,7 @@ class Few(Dataset):
 def run_on_packaged_data(name: str) -> tuple[Run, list[Any]]:
     """A new run of a system on a little of the first packaged data that has what it reads, and the samples."""
     recipe, reasons = find_recipe(name), []
-    for known in CARDS:
+    for known in data_sets(apart=False):
         data = load_training_data(name, known)
         for captions in ((), ("low", "high", "loud")):  # a classifier needs examples of each
             try:

@@ -1,57 +1,62 @@
-"""The data sets by name: each card is true, each name loads, and an unknown one is answered with the nearest."""
+"""The data sets by name: each says the truth of itself, and an unknown name is answered with the nearest."""
 
 import inspect
 from importlib.util import find_spec
 
 import pytest
 
-from mmlearn.data import CARDS, load
-from mmlearn.data.catalogue import APART, asked
-from mmlearn.data.made.scene_sound import SoundScenes
-from mmlearn.data.made.scene_video import VideoScenes
-from mmlearn.data.made.scenes import Scenes
-from mmlearn.data.made.talking_lips import TalkingLips
+from mmlearn.data import data_sets, load
+from mmlearn.data.catalogue import asked
+from mmlearn.data.made import __path__ as made
 from mmlearn.data.packaged import easy_vqa
-from mmlearn.data.packaged.easy_vqa import EasyVQA
-from mmlearn.data.packaged.emoji import Emoji, OpenMoji
-from mmlearn.data.packaged.stamps import Stamps
 from mmlearn.names import choices
 
-CLASSES = {
-    "scenes": Scenes,
-    "scenes-sound": SoundScenes,
-    "scenes-video": VideoScenes,
-    "talking-lips": TalkingLips,
-    "emoji": Emoji,
-    "emoji-openmoji": OpenMoji,
-    "stamps": Stamps,
-}
+NAMES = ("scenes", "scenes-sound", "scenes-video", "talking-lips", "emoji", "emoji-openmoji", "stamps", "easy-vqa")
 
 
-def test_there_is_a_card_for_each_packaged_set():
-    assert set(CARDS) == set(CLASSES)
+def test_every_data_set_is_found_and_says_what_a_reader_must_know():
+    assert tuple(data_sets()) == NAMES
+    assert tuple(data_sets(apart=False)) == NAMES[:-1]
+    for name, make in data_sets().items():
+        assert all((make.licence, make.disk, make.shows, make.splits)), name
+    assert "pip install 'mmlearn[vqa]'" in data_sets()["easy-vqa"].disk
+    assert data_sets()["emoji-openmoji"].licence == "CC-BY-SA-4.0"
 
 
-@pytest.mark.parametrize("name", [*CLASSES, *APART])
-def test_every_split_of_a_card_loads_and_no_other(name):
-    if name in APART and find_spec(APART[name].module.rpartition(".")[2]) is None:
-        pytest.skip(APART[name].size)
-    cards = CARDS | APART
-    for split in cards[name].splits:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_split_loads_and_no_other(name):
+    if name == "easy-vqa" and find_spec("easy_vqa") is None:
+        pytest.skip("pip install 'mmlearn[vqa]'")
+    for split in data_sets()[name].splits:
         data = load(name, split, size=32)
-        assert type(data) is (CLASSES | {"easy-vqa": EasyVQA})[name]
+        assert type(data) is data_sets()[name]
         assert data[0].image.shape == (3, 32, 32)
         assert isinstance(data[0].caption, str)
-    with pytest.raises(ValueError, match=", ".join(cards[name].splits)):  # the data set names the same splits
+    with pytest.raises(ValueError, match=", ".join(data_sets()[name].splits)):
         load(name, "no such split")
 
 
-def test_cards_say_what_a_reader_must_know():
-    for name, card in (CARDS | APART).items():
-        assert all((card.licence, card.size, card.shows)), name
-    assert not set(CARDS) & set(APART)
-    assert "pip install 'mmlearn[vqa]'" in APART["easy-vqa"].size
-    assert CARDS["emoji-openmoji"].licence == "CC-BY-SA-4.0"
+def test_a_new_data_set_is_one_file(tmp_path):
+    """It is found because it is there."""
+    (tmp_path / "toy.py").write_text(
+        "from mmlearn.data.made.rendered import Rendered\n\n\n"
+        "class Toy(Rendered):\n"
+        "    name, splits, shows = 'toy', ('train',), 'a number'\n\n"
+        "    def __init__(self, split='train', *, size=24, seed=0, length=3, more=0):\n"
+        "        super().__init__(split, size=size, seed=seed, length=length)\n"
+        "        self.more = more\n\n"
+        "    def _render(self, index):\n"
+        "        return [number + self.more for number in index.tolist()]\n"
+    )
+    made.append(str(tmp_path))
+    data_sets.cache_clear()
+    try:
+        assert list(load("toy", more=5)) == [5, 6, 7]
+        with pytest.raises(ValueError, match="toy has no option 'mroe'; did you mean 'more'"):
+            load("toy", mroe=5)
+    finally:
+        made.remove(str(tmp_path))
+        data_sets.cache_clear()
 
 
 def test_options_go_to_the_data_set():
@@ -92,7 +97,7 @@ def test_a_name_like_no_other_is_answered_with_all(name, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no data set and no folder") as caught:
         load(name)
     assert "did you mean" not in str(caught.value)
-    assert str(caught.value).endswith(f"choose from {', '.join([*CARDS, *APART])}.")
+    assert str(caught.value).endswith(f"choose from {', '.join(NAMES)}.")
 
 
 def test_nearest_of_names_in_capitals():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Drawing
 from torch.utils.data import DataLoader
 
-from mmlearn.data import CARDS, Batches, Collate, Tokenizer, load
+from mmlearn.data import Batches, Collate, Tokenizer, data_sets, load
 from mmlearn.data.fields import Clusters, Image, LogMel, MaskedTokens, MatchLabel, Tokens, Video, Waveform
 from mmlearn.layers.config import Config
 
@@ -103,7 +103,7 @@ def test_two_workers_hear_and_mask_the_same(name):
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_samples_with_sounds_travel_between_processes_and_say_where_they_are_from(name):
-    for split in CARDS[name].splits:
+    for split in data_sets()[name].splits:
         sample = load(name, split, size=24, length=3)[2]
         copy = pickle.loads(pickle.dumps(sample))
         assert (copy.caption, copy.source) == (sample.caption, sample.source)

@@ -1,6 +1,8 @@
 """What ``scenes`` are drawn from: sprites of shapes, textures and grounds, made once for each picture size."""
 
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
@@ -59,41 +61,44 @@ TEXTURES = {
 }
 
 
+TEXTURED = [lambda x, y, s=s, t=t: s(x, y) * t(x, y) for s in SHAPES.values() for t in TEXTURES.values()]
+
+
+def cover(patterns: Iterable[Callable], size: int, side: int, places: Collection[float]) -> np.ndarray:
+    """How much of each of ``side`` × ``side`` pixels an object covers: (patterns, sizes, x, y, side, side).
+
+    ``size`` is the side of a whole picture in pixels. x and y number ``places``: how many pixels the middle of the
+    object lies to the right of the middle of the pixels, and below it.
+    """
+    points = (np.arange(side * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - side / 2  # pixels from the middle
+
+    def average(pattern: Callable, radius: float, right: float, down: float) -> np.ndarray:
+        x, y = np.meshgrid((points - right) / radius, (points - down) / radius)
+        return pattern(x, y).reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean((1, 3))
+
+    radii = [radius * size / CANVAS for radius in SIZES.values()]
+    averages = [average(*each) for each in product(patterns, radii, places, places)]
+    return np.array(averages, np.float32).reshape(-1, len(radii), len(places), len(places), side, side)
+
+
 @lru_cache(maxsize=4)
 def sprites(size: int) -> np.ndarray:
     """How much of each pixel of its cell an object covers: (shapes, sizes, x, y, cell, cell).
 
     ``size`` is the picture's side in pixels; x and y number the jitter from its lowest.
     """
-    return _every_place(list(SHAPES.values()), size)
+    return cover(SHAPES.values(), size, size // GRID, _jitter(size))
 
 
 @lru_cache(maxsize=4)
 def painted(size: int) -> np.ndarray:
     """The same times how bright its texture is there: (shapes, textures, sizes, x, y, cell, cell)."""
-    both = [[lambda x, y, s=s, t=t: s(x, y) * t(x, y) for t in TEXTURES.values()] for s in SHAPES.values()]
-    return np.stack([_every_place(row, size) for row in both])
+    both = cover(TEXTURED, size, size // GRID, _jitter(size))
+    return both.reshape(len(SHAPES), len(TEXTURES), *both.shape[1:])
 
 
-def _every_place(patterns: list, size: int) -> np.ndarray:
-    jitter = range(-JITTER, JITTER + 1)
-    cell, unit = size // GRID, size / CANVAS
-    points = (np.arange(cell * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - cell / 2  # pixels from the middle
-
-    def average(pattern, radius: float, right: int, down: int) -> np.ndarray:
-        x, y = np.meshgrid((points - right * unit) / (radius * unit), (points - down * unit) / (radius * unit))
-        return pattern(x, y).reshape(cell, SUPERSAMPLING, cell, SUPERSAMPLING).mean((1, 3))
-
-    return np.array(
-        [
-            [
-                [[average(pattern, radius, right, down) for down in jitter] for right in jitter]
-                for radius in SIZES.values()
-            ]
-            for pattern in patterns
-        ],
-        np.float32,
-    )
+def _jitter(size: int) -> list[float]:
+    return [step * size / CANVAS for step in range(-JITTER, JITTER + 1)]
 
 
 @lru_cache(maxsize=4)

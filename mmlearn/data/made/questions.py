@@ -36,6 +36,12 @@ def plural(name: str) -> str:
     return f"{name}es" if name.endswith("s") else f"{name}s"
 
 
+def place(cell: int) -> str:
+    """The words for a cell of the grid: row and column."""
+    row, column = divmod(cell, len(NUMBERS))
+    return f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
+
+
 def _unmistakable(objects):
     """The objects whose colour and shape no other has."""
     pairs = [(item.colour, item.shape) for item in objects]
@@ -74,9 +80,7 @@ def _attribute_of_pair(attribute):
 def _attribute_at_place(attribute):
     def question(objects, graph, bits):
         one = objects[bits % len(objects)]
-        row, column = divmod(one.cell, len(NUMBERS))
-        where = f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
-        return f"what {attribute} is the object {where}?", getattr(one, attribute)
+        return f"what {attribute} is the object {place(one.cell)}?", getattr(one, attribute)
 
     return question
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
-from mmlearn.data.made.scenes import COLOURS, SHAPES
+from mmlearn.data.made.drawing import CANVAS, GRID
+from mmlearn.data.made.scenes import COLOURS, SHAPES, middle
 
 CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)  # colour × 12 + shape
 RADII = np.array(list(drawing.SIZES.values()), np.float32)
@@ -57,10 +57,8 @@ class SceneDetector:
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         colour, shape, size, cell, jitter, count = _objects(samples)
         real = np.arange(count.max()) < count[:, None]  # (b, p)
-        row, column = np.divmod(cell, GRID)
-        middle = (np.stack([column, row], -1) + 0.5) / GRID + (jitter - JITTER) / CANVAS
-        radius = RADII[size][..., None] / CANVAS
-        boxes = np.concatenate([middle - radius, middle + radius], -1).clip(0, 1) * real[..., None]
+        at, radius = middle(cell, jitter) / CANVAS, RADII[size][..., None] / CANVAS
+        boxes = np.concatenate([at - radius, at + radius], -1).clip(0, 1) * real[..., None]
         boxes = torch.from_numpy(boxes.astype(np.float32))
         of_colour, of_shape = (torch.from_numpy(part) for part in self._beliefs(scene_keys(samples), colour, shape))
         pixels = crop(torch.stack([sample.image for sample in samples]), boxes, self.width) - 0.3

@@ -1,16 +1,17 @@
-"""``scenes-sound``: scenes whose two named objects sound, with each one's own waveform, and noise at a stated SNR.
+"""``scenes-sound``: scenes whose two named objects sound, with the waveform of each, and noise at a stated SNR.
 
-Shape is pitch, colour is timbre, size is loudness; texture is not heard. So the words of a caption differ in what a
-sound can tell of them, and a combination of colour and shape that no training picture shows is also never heard in
-training. The objects sound one after another, as words do, or together; each time is known to the sample.
+Shape is pitch, colour is timbre, size is loudness; texture makes no sound. So a sound can tell more about some words of
+a caption than about others, and a combination of colour and shape that no training picture shows does not sound in
+training either. The objects sound one after another, as words do, or together; the times are known exactly.
 
-A sound of split s, number i is a function of (s, i, seed, seconds, in_turn), as its picture is.
+The signal-to-noise ratio (SNR) is in decibels. Sound i of a split is a function of (split, i, seed, seconds, in_turn).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.scenes import Layout, Scenes, SceneSample, draw_samples, lay_out
+from mmlearn.data.made.scenes import Layout, Link, Scenes, SceneSample, draw_samples, lay_out
 from mmlearn.data.read.sound import RATE
 from mmlearn.names import choices
 
@@ -118,12 +119,9 @@ def sound_of(score: Score, samples: int) -> Float[np.ndarray, "n k samples"]:
 
 
 @dataclass(frozen=True)
-class Span:
-    """``caption[start:end]`` names object number ``object``, which sounds from ``onset`` to ``offset``, in seconds."""
+class Span(Link):
+    """A link whose object sounds from ``onset`` to ``offset``, in seconds."""
 
-    start: int
-    end: int
-    object: int
     onset: float
     offset: float
 
@@ -159,37 +157,26 @@ class SoundScenes(Scenes):
     Raises ``ValueError`` as ``Scenes`` does, and for less than half a second.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        *,
-        size: int = 64,
-        seed: int = 0,
-        length: int = 1_000_000,
-        objects: int | None = None,
-        seconds: float = 2.0,
-        in_turn: bool = True,
-    ):
-        super().__init__(split, size=size, seed=seed, length=length, objects=objects)
+    name, disk = "scenes-sound", "none: made on the fly"
+    shows = "the same scenes; the two named objects sound, by turns or at once, each known by itself and in time"
+
+    def __init__(self, split: str = "train", *, seconds: float = 2.0, in_turn: bool = True, **options: Any):
+        super().__init__(split, **options)
         if not 0.5 <= seconds <= 60:
             raise ValueError(f"A scene sounds for 0.5 to 60 seconds, got {seconds}.")
         self.seconds, self.in_turn = seconds, in_turn
 
-    def __getitems__(self, indices: Sequence[int]) -> list[SoundSceneSample]:
-        """Many scenes at once, which is faster than one by one."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        index, samples = np.asarray(indices, np.int64), round(self.seconds * RATE)
+    def _render(self, index: np.ndarray) -> list[SoundSceneSample]:
+        samples = round(self.seconds * RATE)
         layout = lay_out(self.split, index, self.seed, self.objects)
         score = write_score(self.split, index, self.seed, layout, samples, self.in_turn)
         sources = torch.from_numpy(sound_of(score, samples))
-        when = np.stack([score.start, score.stop], -1).tolist()
-        scenes = draw_samples(layout, self.size)
+        times = np.stack([score.start, score.stop], -1).tolist()
         return [
             SoundSceneSample(
-                scene.image, layout, i, sources[i], (*map(tuple, when[i]),), f"scenes-sound, {self.split}, {indices[i]}"
+                scene.image, layout, i, sources[i], (*map(tuple, times[i]),), f"{self.name}, {self.split}, {index[i]}"
             )
-            for i, scene in enumerate(scenes)
+            for i, scene in enumerate(draw_samples(layout, self.size))
         ]
 
 

@@ -5,19 +5,19 @@ train, val and test share none. Where a label could be guessed from the text alo
 label, so that guessing is exactly at chance; for questions there are splits in which guessing misleads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from mmlearn.data.collate import Collate
 from mmlearn.data.fields import Batch, Field, Image, Regions, Tokens
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made.drawing import GRID
-from mmlearn.data.made.questions import ANSWERS, KINDS, NUMBERS, Question, ask, plural
+from mmlearn.data.made.questions import ANSWERS, KINDS, Question, ask, place, plural
+from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.made.scenes import (
     COLOURS,
     SHAPES,
@@ -30,7 +30,6 @@ from mmlearn.data.made.scenes import (
     lay_out,
 )
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.names import choices
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ def task_collate(
     return Collate((Pictures(fields, blind), Tokens(tokenizer, repeats=False, source="text"), Target()))
 
 
-class Task(Dataset):
-    """What the tasks share: a split, a size in pixels, a seed and a length, with the errors of ``Scenes``.
+class Task(Rendered):
+    """What the tasks share: their pictures are scenes of the same split.
 
     ``kinds`` are the kinds of texts, to be reported apart; ``labels`` the names of what is predicted; ``target`` its
     name in a batch.
@@ -116,32 +115,12 @@ class Task(Dataset):
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def __init__(self, split: str = "train", *, size: int = 64, seed: int = 0, length: int = 100_000):
-        if split not in self.splits:
-            raise ValueError(f"{type(self).__name__} has no split {split!r}; {choices(split, self.splits)}.")
-        self.split, self.size, self.seed, self.length = split, size, seed, length
+        super().__init__(split, size=size, seed=seed, length=length)
         self.scenes = Scenes(self._pictures(), size=size, seed=seed, length=length)
 
     def _pictures(self) -> str:
         """The split of the scenes that this split shows."""
         return self.split
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[TaskSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> TaskSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[TaskSample]:
-        """Many samples at once, which is faster than one by one."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Samples are numbered from 0; got {min(indices)}.")
-        return self._samples(np.asarray(indices, np.int64)) if len(indices) else []
-
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
-        raise NotImplementedError
 
     def _numbers(self, index: np.ndarray, count: int) -> np.ndarray:
         """``count`` numbers in [0, 1) for each index."""
@@ -159,6 +138,7 @@ class VQA(Task):
     Source: Antol et al. 2015 (VQA); Agrawal et al. 2018, "Don't Just Assume; Look and Answer", section 3.
     """
 
+    name = "VQA"
     kinds, labels, target = tuple(KINDS), ANSWERS, "answer"
     splits = (*SPLITS, "skewed", "skewed-test", "changed-prior")
     FAVOURED: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -175,7 +155,7 @@ class VQA(Task):
     def _pictures(self) -> str:
         return {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}.get(self.split, self.split)
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         scenes = self.scenes.__getitems__(index.tolist())
         if self.split in SPLITS:
             questions = [scene.question for scene in scenes]
@@ -206,6 +186,7 @@ class NLVR(Task):
     Source: Suhr et al. 2019, "A Corpus for Reasoning about Natural Language Grounded in Photographs" (NLVR2).
     """
 
+    name = "NLVR"
     kinds, labels, target = ("both", "one", "more", "total"), ("false", "true"), "label"
     POOL = 12  # scenes to choose each sentence's four from
     SENTENCES: ClassVar[dict[str, str]] = {
@@ -215,13 +196,13 @@ class NLVR(Task):
         "total": "there are {number} {things} in the two pictures together",
     }
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         sentence = index // 2
         layout = lay_out(self.split, (sentence[:, None] * self.POOL + np.arange(self.POOL)).ravel(), self.seed)
         counts = _counts(layout).reshape(len(index), self.POOL, -1)
         chosen = [self._choose(*each) for each in zip(counts, self._numbers(sentence, 6), (index % 2).tolist())]
         rows = np.array([pair for _, _, pair in chosen]).reshape(-1, 2) + np.arange(len(index))[:, None] * self.POOL
-        scenes = draw_samples(_part(layout, rows.ravel()), self.size)
+        scenes = draw_samples(layout.part(rows.ravel()), self.size)
         return [
             TaskSample((scenes[2 * i], scenes[2 * i + 1]), text, kind, int(index[i] % 2), NLVR)
             for i, (text, kind, _) in enumerate(chosen)
@@ -266,9 +247,10 @@ class Referring(Task):
     Source: Kazemzadeh et al. 2014 (ReferItGame); Yu et al. 2016 (RefCOCO).
     """
 
+    name = "Referring"
     kinds, labels, target = ("attributes", "place", "relation"), (), "referred"
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         scenes = self.scenes.__getitems__(index.tolist())
         return [self._refer(scene, row) for scene, row in zip(scenes, self._numbers(index, 2))]
 
@@ -278,8 +260,7 @@ class Referring(Task):
         kind = self.kinds[int(numbers[0] * len(self.kinds))]
         if kind == "place":
             referred = int(numbers[1] * len(names))
-            row, column = divmod(scene.objects[referred].cell, GRID)
-            phrase = f"the object in row {NUMBERS[row]}, column {NUMBERS[column]}"
+            phrase = f"the object {place(scene.objects[referred].cell)}"
             return TaskSample((scene,), phrase, kind, referred, Referring)
         said = [(names[i], predicate, j) for i, predicate, j in scene.graph]
         relations = [
@@ -303,11 +284,12 @@ class Entailment(Task):
     Source: Xie et al. 2019, "Visual Entailment: A Novel Task for Fine-Grained Image Understanding" (SNLI-VE).
     """
 
+    name = "Entailment"
     kinds, labels = ("colour", "shape", "texture"), ("entailment", "neutral", "contradiction")
     target = "label"
     POOL = 12  # scenes to choose each sentence's three from
 
-    def _samples(self, index: np.ndarray) -> list[TaskSample]:
+    def _render(self, index: np.ndarray) -> list[TaskSample]:
         sentence = index // len(self.labels)
         layout = lay_out(self.split, (sentence[:, None] * self.POOL + np.arange(self.POOL)).ravel(), self.seed)
         first = np.arange(len(index)) * self.POOL
@@ -315,7 +297,7 @@ class Entailment(Task):
         chosen = [
             self._choose(layout, *each) for each in zip(first.tolist(), numbers, (index % len(self.labels)).tolist())
         ]
-        part = _part(layout, np.array([row for _, _, row, _ in chosen], int))
+        part = layout.part(np.array([row for _, _, row, _ in chosen], int))
         order = self._numbers(index, 2 * GRID**2).reshape(-1, 2, GRID**2)
         part, covered = _cover(part, np.array([cell for *_, cell in chosen], int), index % len(self.labels) == 1, order)
         scenes = draw_samples(part, self.size, covered)
@@ -339,10 +321,9 @@ class Entailment(Task):
             if all(len(scenes) for scenes in other_scenes):
                 break
         contradicting, neutral = (_pick(scenes, number) for scenes, number in zip(other_scenes, numbers[1:]))
-        row, column = divmod(int(cell[0, k]), GRID)
         value = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES}[kind][values[0, k]]
         article = ("an " if value[0] in "aeiou" else "a ") if kind == "shape" else ""
-        text = f"the object in row {NUMBERS[row]}, column {NUMBERS[column]} is {article}{value}"
+        text = f"the object {place(int(cell[0, k]))} is {article}{value}"
         return text, kind, first + int((0, neutral, contradicting)[label]), int(cell[0, k])
 
 
@@ -355,11 +336,6 @@ def _counts(layout: Layout) -> np.ndarray:
 
 def _pick(values: np.ndarray, number: np.floating) -> Any:
     return values[int(number * len(values))]
-
-
-def _part(layout: Layout, rows: np.ndarray) -> Layout:
-    """These scenes of a layout."""
-    return Layout(**{name: value[rows] for name, value in vars(layout).items()})
 
 
 def _cover(layout: Layout, cell: np.ndarray, hide: np.ndarray, order: np.ndarray) -> tuple[Layout, np.ndarray]:

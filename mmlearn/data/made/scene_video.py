@@ -1,15 +1,15 @@
-"""``scenes-video``: shapes that move and collide, each collision with a sound in step with the picture.
+"""``scenes-video``: shapes that move and collide, with a sound at each collision.
 
-A clip is a scene of three objects set in motion on an invisible plane. One moves and hits another that lies still; the
-third moves too and meets only walls. Each collides as the disc of its radius, with its area for a mass. The mover meets
-a wall either before it hits the other or after, never both: ``story`` says the same words in another order, and a clip
-played backwards does not show what its caption says. Attributes, grounds and splits are those of ``Scenes(objects=3)``;
-clip i of a split is a function of (split, i, seed, seconds), and of ``fps`` only in how often it is looked at.
+A clip is a scene of three objects that move on a plane. The first hits the second, which lies still until then; the
+third moves too, and meets only walls. Each object collides like a disc of its radius whose mass is its area. The first
+object meets a wall either before the hit or after it, never both: ``story`` says the same words in another order, and a
+clip played backwards does not show what its caption says. Attributes, grounds and splits are those of
+``Scenes(objects=3)``. Clip i of a split is a function of (split, i, seed, seconds); ``fps`` only says how many frames
+show it.
 
-Frame k shows the middle of its time, (k + ½) / fps, so that no frame is nearer to an event than the one it falls in.
+Frame k shows the moment (k + ½) / fps, the middle of its time, so that an event is nearest to the frame it falls in.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.drawing import CANVAS, SUPERSAMPLING
+from mmlearn.data.made.drawing import CANVAS
 from mmlearn.data.made.motion import WALL, Motion, follow, join
+from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.made.scene_sound import LOUDNESS, tones
-from mmlearn.data.made.scenes import COLOURS, SHAPES, SIZES, TEXTURES, Layout, Scenes, lay_out
+from mmlearn.data.made.scenes import SHAPES, SPLITS, TEXTURES, Layout, attributes, lay_out
 from mmlearn.data.read.sound import RATE
 
 OBJECTS = 3
@@ -130,27 +130,14 @@ def _is_a_clip(runs: Motion, order: np.ndarray, seconds: float) -> np.ndarray:
 def patches(size: int) -> tuple[np.ndarray, np.ndarray]:
     """How much of each pixel around its middle an object covers, and that times how bright its texture is there.
 
-    (shapes, sizes, y, x, w, w) and (shapes, textures, sizes, y, x, w, w); y and x number the places in a pixel where
+    (shapes, sizes, x, y, w, w) and (shapes, textures, sizes, x, y, w, w); x and y number the places in a pixel where
     the middle may lie.
     """
-    unit = size / CANVAS
-    w, shift = 2 * int(np.ceil(RADII.max() * unit + 1)), SUPERSAMPLING // PLACES
-    points = (np.arange((w + 1) * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - w / 2 - 1
-
-    def everywhere(pattern, radius: float) -> np.ndarray:
-        fine = pattern(*np.meshgrid(points / (radius * unit), points / (radius * unit))).astype(np.float32)
-        firsts = [SUPERSAMPLING - place * shift for place in range(PLACES)]
-        parts = [[fine[y:, x:][: w * SUPERSAMPLING, : w * SUPERSAMPLING] for x in firsts] for y in firsts]
-        blocks = np.array(parts).reshape(PLACES, PLACES, w, SUPERSAMPLING, w, SUPERSAMPLING)
-        return blocks.mean((3, 5))
-
-    shapes, textures = drawing.SHAPES.values(), drawing.TEXTURES.values()
-    cover = [[everywhere(shape, radius) for radius in RADII] for shape in shapes]
-    paint = [
-        [[everywhere(lambda x, y, s=s, t=t: s(x, y) * t(x, y), radius) for radius in RADII] for t in textures]
-        for s in shapes
-    ]
-    return np.array(cover), np.array(paint)
+    w, places = 2 * int(np.ceil(RADII.max() * size / CANVAS + 1)), np.arange(PLACES) / PLACES
+    textured = [lambda x, y, of=of: of(x, y).astype(np.float32) for of in drawing.TEXTURED]
+    paint = drawing.cover(textured, size, w, places)
+    cover = drawing.cover(drawing.SHAPES.values(), size, w, places)
+    return cover, paint.reshape(len(SHAPES), len(TEXTURES), *paint.shape[1:])
 
 
 def draw(layout: Layout, centres: Float[np.ndarray, "n f 3 2"], size: int) -> Float[np.ndarray, "n f 3 size size"]:
@@ -172,8 +159,8 @@ def draw(layout: Layout, centres: Float[np.ndarray, "n f 3 2"], size: int) -> Fl
             shape, texture, radius, colour = (part[i, k] for part in looks)
             (x, y), (left, top) = place[i, :, k].T, pixel[i, :, k].T
             at = np.arange(f), slice(None), top, left
-            paints = paint[shape, texture, radius, y, x][:, None] * palette[colour, :, None, None]
-            windows[at] = windows[at] * (1 - cover[shape, radius, y, x])[:, None] + paints
+            paints = paint[shape, texture, radius, x, y][:, None] * palette[colour, :, None, None]
+            windows[at] = windows[at] * (1 - cover[shape, radius, x, y])[:, None] + paints
         videos[i] = inside
     return videos
 
@@ -259,11 +246,8 @@ class VideoSample:
     @cached_property
     def objects(self) -> tuple[MovingObject, ...]:
         """The one that hits, the one that is hit, and the third."""
-        shape, texture, size, colour = (part[self.row].tolist() for part in _looks(self.attributes))
-        return tuple(
-            MovingObject(SIZES[size[k]], TEXTURES[texture[k]], COLOURS[colour[k]], SHAPES[shape[k]])
-            for k in range(OBJECTS)
-        )
+        numbers = (*self.attributes.mentioned[self.row].tolist(), THIRD)
+        return tuple(MovingObject(*attributes(self.attributes, self.row, k)) for k in numbers)
 
     @cached_property
     def caption(self) -> str:
@@ -297,12 +281,6 @@ class VideoSample:
         at = self.motion.part(np.array([self.row])).at(moments)[0] * self.video.shape[-1] / CANVAS
         return torch.from_numpy(at.astype(np.float32))
 
-    @cached_property
-    def boxes(self) -> Float[Tensor, "f 3 4"]:
-        """Left, top, right and bottom edge of each object in each frame, in pixels."""
-        radius = torch.tensor([drawing.SIZES[item.size] for item in self.objects]) * self.video.shape[-1] / CANVAS
-        return torch.cat([self.centres - radius[:, None], self.centres + radius[:, None]], -1)
-
     @property
     def image(self) -> Float[Tensor, "3 size size"]:
         """The frame of the hit."""
@@ -314,14 +292,15 @@ def _moments(frames: int, fps: int) -> np.ndarray:
     return (np.arange(frames) + 0.5) / fps
 
 
-class VideoScenes(Dataset):
+class VideoScenes(Rendered):
     """Clip i of ``split``, for any i ≥ 0, of ``seconds`` with ``fps`` frames a second.
 
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, a length below 1,
-    seconds outside 1 to 10, or frames a second that are not 1 to 100, or do not divide 16,000 or the clip.
+    Raises ``ValueError`` as :class:`Rendered` does, for seconds outside 1 to 10, and for frames a second that are not 1
+    to 100, or do not divide 16,000 or the clip.
     """
 
-    endless = True
+    name, splits = "scenes-video", SPLITS
+    shows = "three shapes that move and collide, with a sound at each collision; who hits whom, and in what order"
 
     def __init__(
         self,
@@ -333,37 +312,21 @@ class VideoScenes(Dataset):
         seconds: float = 2.0,
         fps: int = 10,
     ):
+        super().__init__(split, size=size, seed=seed, length=length)
         if not 1 <= seconds <= 10:
             raise ValueError(f"A clip lasts 1 to 10 seconds, got {seconds}.")
         if not 1 <= fps <= 100 or RATE % fps or not float(seconds * fps).is_integer():
             raise ValueError(f"Frames a second divide {RATE} and fill {seconds} seconds; got fps={fps}.")
-        Scenes(split, size=size, length=length)  # raises
-        self.split, self.size, self.seed, self.length = split, size, seed, length
         self.seconds, self.fps = seconds, fps
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[VideoSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> VideoSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[VideoSample]:
-        """Many clips at once, which is far faster than one by one."""
-        if len(indices) == 0:
-            return []
-        if min(indices) < 0:
-            raise IndexError(f"Clips are numbered from 0; got {min(indices)}.")
-        index, frames = np.asarray(indices, np.int64), round(self.seconds * self.fps)
+    def _render(self, index: np.ndarray) -> list[VideoSample]:
         layout = lay_out(self.split, index, self.seed, OBJECTS)
         motion = stage(self.split, index, self.seed, RADII[_looks(layout)[2]], self.seconds)
-        centres = motion.at(np.tile(_moments(frames, self.fps), (len(index), 1)))
-        videos = torch.from_numpy(draw(layout, centres, self.size))
+        moments = _moments(round(self.seconds * self.fps), self.fps)
+        videos = torch.from_numpy(draw(layout, motion.at(np.tile(moments, (len(index), 1))), self.size))
         sources = torch.from_numpy(sound(layout, motion, round(self.seconds * RATE)))
         order = plan(self.split, index, self.seed)[0].tolist()
         return [
-            VideoSample(*parts, self.fps, order[i], layout, motion, i, f"scenes-video, {self.split}, clip {indices[i]}")
+            VideoSample(*parts, self.fps, order[i], layout, motion, i, f"{self.name}, {self.split}, clip {index[i]}")
             for i, parts in enumerate(zip(videos, sources))
         ]

@@ -1,33 +1,32 @@
-"""``scenes``: rendered pictures of which everything is known, for alignment that can be checked.
+"""``scenes``: rendered pictures about which everything is known, so that alignment can be checked.
 
 Eight or nine objects stand on a jittered 4 × 4 grid; the caption mentions two of them and how they stand to each other.
 A scene is a conjunction search: each mentioned object shares its colour with one other object and its shape with
-another, so neither word alone finds it, and both together do. The rest is a crowd of a third colour and a third shape.
-With ``objects=n`` there are n instead, no two alike in colour or in shape; of two, the caption mentions all. Scene i of
-a split is a function of (split, i, seed, objects) and nothing else.
+another, so neither word alone finds it, and both together do. The other objects have a third colour or a third shape.
+With ``objects=n`` there are n instead, and no two have the same colour or the same shape. Scene i of a split is a
+function of (split, i, seed, objects) and nothing else.
 
-Four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
-``composition`` the caption mentions one of them. A picture of one split cannot occur in another, for each split has
-grounds of its own.
+There are four splits. ``train``, ``val`` and ``test`` never contain the twelve colour–shape pairs of ``HELD_OUT``; in
+``composition`` the caption mentions one of them. A picture of one split cannot occur in another, because each split has
+its own grounds.
 
 Source of the display: Treisman & Gelade 1980, "A Feature-Integration Theory of Attention", experiment I.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
 from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
 from mmlearn.data.made.questions import Question, ask
-from mmlearn.names import choices
+from mmlearn.data.made.rendered import Rendered
 
 SPLITS = ("train", "val", "test", "composition")
 COLOURS, SHAPES = tuple(drawing.COLOURS), tuple(drawing.SHAPES)
@@ -82,6 +81,10 @@ class Layout:
     ground: np.ndarray  # (n,)
     question_bits: np.ndarray  # (n,)
 
+    def part(self, chosen: np.ndarray) -> Self:
+        """These scenes."""
+        return replace(self, **{name: value[chosen] for name, value in vars(self).items()})
+
 
 def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None) -> Layout:
     """Decide everything about these scenes."""
@@ -112,6 +115,12 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
         ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
         question_bits=(question * 2**24).astype(int),
     )
+
+
+def middle(cell: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    """Where the middle of each object is, (..., 2): x and y in units of the canvas."""
+    row, column = np.divmod(cell, GRID)
+    return (np.stack([column, row], -1) + 0.5) * (CANVAS / GRID) + jitter - JITTER
 
 
 def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +175,7 @@ def draw(layout: Layout, size: int) -> Float[np.ndarray, "n 3 size size"]:
 
 @dataclass(frozen=True, repr=False)
 class SceneSample:
-    """A scene and all that is known of it, worked out when it is asked for.
+    """A scene and all that is known about it, computed when it is asked for.
 
     ``image`` is float32 (3, size, size) in [0, 1].
     """
@@ -177,7 +186,7 @@ class SceneSample:
 
     @cached_property
     def _names(self) -> tuple[str, str]:
-        return tuple(" ".join(_attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
+        return tuple(" ".join(attributes(self.layout, self.row, k)) for k in self.layout.mentioned[self.row].tolist())
 
     @cached_property
     def caption(self) -> str:
@@ -192,24 +201,13 @@ class SceneSample:
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
         """The objects, in reading order."""
-        size, (layout, i) = self.image.shape[-1], (self.layout, self.row)
-        unit = size / CANVAS
+        layout, i, unit = self.layout, self.row, self.image.shape[-1] / CANVAS
+        middles = middle(layout.cell[i], layout.jitter[i]) * unit
         objects = []
         for k in self._order:
-            row, column = divmod(int(layout.cell[i, k]), GRID)
-            x, y = (
-                float((place + 0.5) * size / GRID + (jitter - JITTER) * unit)
-                for place, jitter in zip((column, row), layout.jitter[i, k])
-            )
-            radius = drawing.SIZES[SIZES[layout.size[i, k]]] * unit
-            objects.append(
-                SceneObject(
-                    *_attributes(layout, i, k),
-                    cell=row * GRID + column,
-                    centre=(x, y),
-                    box=(x - radius, y - radius, x + radius, y + radius),
-                )
-            )
+            (x, y), radius = middles[k].tolist(), drawing.SIZES[SIZES[layout.size[i, k]]] * unit
+            box = x - radius, y - radius, x + radius, y + radius
+            objects.append(SceneObject(*attributes(layout, i, k), int(layout.cell[i, k]), (x, y), box))
         return tuple(objects)
 
     @cached_property
@@ -268,22 +266,21 @@ def draw_samples(layout: Layout, size: int, covered: Bool[np.ndarray, "n cells"]
     return [SceneSample(image, layout, i) for i, image in enumerate(torch.from_numpy(images))]
 
 
-def _attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
+def attributes(layout: Layout, i: int, k: int) -> tuple[str, str, str, str]:
     """Size, texture, colour and shape of object k of scene i."""
     size, texture = SIZES[layout.size[i, k]], TEXTURES[layout.texture[i, k]]
     return size, texture, COLOURS[layout.colour[i, k]], SHAPES[layout.shape[i, k]]
 
 
-class Scenes(Dataset):
-    """Scene i of ``split``, for any i ≥ 0; ``length`` only says how many an epoch has.
+class Scenes(Rendered):
+    """Scenes with eight or nine objects, or with ``objects`` of them that are all different.
 
-    ``objects`` is None for a search among eight or nine, or how many objects, all different, there are.
-
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 24 pixels, a length below 1, or
-    fewer than 2 or more than 9 objects.
+    Raises ``ValueError`` as :class:`Rendered` does, and for fewer than 2 or more than 9 objects.
     """
 
-    endless = True
+    name, splits = "scenes", SPLITS
+    disk = "none: drawn on the fly"
+    shows = "8 or 9 shapes on a grid, of which the caption names two; masks, boxes, links, graph, questions"
 
     def __init__(
         self,
@@ -294,27 +291,10 @@ class Scenes(Dataset):
         length: int = 1_000_000,
         objects: int | None = None,
     ):
-        if split not in SPLITS:
-            raise ValueError(f"scenes has no split {split!r}; {choices(split, SPLITS)}.")
-        if size < 24 or size % GRID:
-            raise ValueError(f"A scene's size is a multiple of {GRID} and at least 24 pixels, got {size}.")
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
+        super().__init__(split, size=size, seed=seed, length=length)
         if objects is not None and not 2 <= objects <= OBJECTS:
             raise ValueError(f"A scene has 2 to {OBJECTS} objects, got {objects}.")
-        self.split, self.size, self.seed, self.length, self.objects = split, size, seed, length, objects
+        self.objects = objects
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[SceneSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> SceneSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[SceneSample]:
-        """Many scenes at once, which is far faster than one by one. ``DataLoader`` calls this."""
-        if len(indices) and min(indices) < 0:
-            raise IndexError(f"Scenes are numbered from 0; got {min(indices)}.")
-        return draw_samples(lay_out(self.split, np.asarray(indices), self.seed, self.objects), self.size)
+    def _render(self, index: np.ndarray) -> list[SceneSample]:
+        return draw_samples(lay_out(self.split, index, self.seed, self.objects), self.size)

@@ -1,21 +1,21 @@
-"""``talking-lips``: drawn mouths that speak syllables, of which eye and ear each tell a known part.
+"""``talking-lips``: drawn mouths that speak syllables; how much the eye and the ear can tell is known exactly.
 
-A unit is a letter with a mouth (viseme) and a sound. Consonants are pairs of them: p, b, m have closed lips and t, d, n
-parted ones, while p sounds like t, b like d, and m like n. Vowels all sound unlike, but a, o share a mouth, and e, i,
-and u, y. Units that share a sound give the same samples, bit for bit, and units that share a mouth the same pixels.
-A word is one or two syllables, each any consonant and any vowel, all as likely, so that the past says nothing of what
-comes. Therefore :func:`ceiling` is exact: of the frames in which a unit sounds, 9/12 can be told by ear, 5/12 by eye,
-and all by both.
+A unit is a letter with a mouth (viseme) and a sound. Consonants come in pairs: p, b and m have closed lips, t, d and n
+parted ones; p sounds like t, b like d, and m like n. All vowels sound different, but a and o share a mouth, as do e and
+i, and u and y. Units that share a sound give the same samples, bit for bit, and units that share a mouth the same
+pixels. A word has one or two syllables, each with any consonant and any vowel, all equally likely, so that the past
+says nothing about what follows. Therefore :func:`ceiling` is exact: of the frames in which a unit sounds, the ear can
+tell 9/12, the eye 5/12, and both together all.
 
-25 frames a second: frame k belongs to samples 640 k to 640 k + 639 at 16 kHz, and units change between frames.
-Splits: ``train``, ``val`` and ``test`` have six speakers; ``unseen-speaker`` has two others. A picture of one split
-cannot occur in another, for each has grounds of its own. Clip i is a function of (split, i, seed, seconds).
+There are 25 frames a second: frame k belongs to samples 640 k to 640 k + 639 at 16 kHz, and units change between
+frames. Splits: ``train``, ``val`` and ``test`` have six speakers; ``unseen-speaker`` has two others. A picture of one
+split cannot occur in another, because each split has its own grounds. Clip i is a function of (split, i, seed,
+seconds).
 
-This is no simulation of speech: sounds hold still for their frames, formants and mouths are rough, there is no
-coarticulation. What is known of it exactly is the point.
+This is no simulation of speech: a sound does not change during its frames, formants and mouths are rough, and there is
+no coarticulation. The point is that everything about it is known.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -24,12 +24,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
+from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.read.sound import RATE
-from mmlearn.names import choices
 
 FPS = 25
 HOP = RATE // FPS  # samples in a frame
@@ -114,7 +113,7 @@ def ceiling(audio: bool, video: bool) -> float:
 
 @dataclass(frozen=True)
 class Speech:
-    """What is said in n clips of f frames, by whom, and how it is shown."""
+    """What n clips of f frames say, who speaks, and how it is shown."""
 
     unit: np.ndarray  # (n, f), 0 for rest
     starts: np.ndarray  # (n, f), whether a unit or a rest begins with this frame
@@ -284,49 +283,30 @@ class LipsSample:
         return self.video[len(self.video) // 2]
 
 
-class TalkingLips(Dataset):
+class TalkingLips(Rendered):
     """Clip i of ``split``, for any i ≥ 0, of ``seconds``.
 
-    Raises ``ValueError`` for an unknown split, a size that is no multiple of 4 or below 16 pixels, a length below 1, or
-    seconds that are not 1 to 20 or no whole number of frames.
+    Raises ``ValueError`` as :class:`Rendered` does, and for seconds that are not 1 to 20 or no whole number of frames.
     """
 
-    endless = True
+    name, splits, smallest = "talking-lips", SPLITS, 16
+    shows = "drawn mouths that speak syllables, of which eye and ear each tell a known part; a unit for each frame"
     evaluated_on = "unseen-speaker"
 
     def __init__(
         self, split: str = "train", *, size: int = 32, seed: int = 0, length: int = 100_000, seconds: float = 2.0
     ):
-        if split not in SPLITS:
-            raise ValueError(f"talking-lips has no split {split!r}; {choices(split, SPLITS)}.")
-        if size < 16 or size % 4:
-            raise ValueError(f"A face's size is a multiple of 4 and at least 16 pixels, got {size}.")
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
+        super().__init__(split, size=size, seed=seed, length=length)
         if not 1 <= seconds <= 20 or not float(seconds * FPS).is_integer():
             raise ValueError(f"A clip lasts 1 to 20 seconds and a whole number of 1/{FPS} s, got {seconds}.")
-        self.split, self.size, self.seed, self.length, self.seconds = split, size, seed, length, seconds
+        self.seconds = seconds
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[LipsSample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> LipsSample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[LipsSample]:
-        """Many clips at once, which is faster than one by one."""
-        if len(indices) == 0:
-            return []
-        if min(indices) < 0:
-            raise IndexError(f"Clips are numbered from 0; got {min(indices)}.")
-        index, frames = np.asarray(indices, np.int64), round(self.seconds * FPS)
+    def _render(self, index: np.ndarray) -> list[LipsSample]:
+        frames = round(self.seconds * FPS)
         speech = speak(self.split, index, self.seed, frames)
         breath = uniform(stream("breath", self.split, self.seed), index, frames * HOP)
         parts = (draw(speech, self.size), sound(speech, breath), speech.unit)
         return [
-            LipsSample(*each, int(speech.speaker[i]), f"talking-lips, {self.split}, clip {indices[i]}")
+            LipsSample(*each, int(speech.speaker[i]), f"{self.name}, {self.split}, clip {index[i]}")
             for i, each in enumerate(zip(*map(torch.from_numpy, parts)))
         ]

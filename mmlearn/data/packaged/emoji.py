@@ -58,31 +58,32 @@ class Emoji(Dataset):
     ``FileNotFoundError`` for a missing one.
     """
 
-    archive = "emoji"
+    name, disk = "emoji", "8 MB"
+    licence = "Apache-2.0, CC-BY-4.0, MIT, Unicode-3.0 (by style)"
+    shows = "1,644 concepts in 5 drawing styles, with names and keywords in 30 languages"
     evaluated_on = "unseen-style"
-    splits: ClassVar = {  # name → (styles, whether its concepts are the held-out ones)
+    parts: ClassVar = {  # split → (styles, whether its concepts are the held-out ones)
         "train": (KNOWN, False),
         "unseen-style": (FLUENT, False),
         "unseen-concept": (KNOWN, True),
         "unseen-both": (FLUENT, True),
     }
+    splits = (*parts,)
 
     def __init__(
         self, split: str = "train", *, language: str = "en", size: int = STORED, styles: Sequence[str] | None = None
     ):
         if split not in self.splits:
-            raise ValueError(f"{self.archive} has no split {split!r}; {choices(split, self.splits)}.")
+            raise ValueError(f"{self.name} has no split {split!r}; {choices(split, self.splits)}.")
         names = read_json("emoji", "names.json.gz")  # language → code points → name and keywords
         if language not in names:
-            raise ValueError(f"{self.archive} has no names in {language!r}; {choices(language, names)}.")
-        choice, unseen = self.splits[split]
+            raise ValueError(f"{self.name} has no names in {language!r}; {choices(language, names)}.")
+        choice, unseen = self.parts[split]
         styles = choice if styles is None else tuple(dict.fromkeys(styles))
         if not styles or not set(styles) <= set(choice):
-            raise ValueError(
-                f"Split {split!r} of {self.archive} has the styles {', '.join(choice)}, not {list(styles)}."
-            )
+            raise ValueError(f"Split {split!r} of {self.name} has the styles {', '.join(choice)}, not {list(styles)}.")
         self.split, self.language, self.size, self.styles = split, language, size, styles
-        self._names, self._pictures, hidden = names[language], pictures(self.archive, size), held_out()
+        self._names, self._pictures, hidden = names[language], pictures(self.name, size), held_out()
         self._categories = read_json("emoji", "concepts.json")  # by code points, in Unicode's order of categories
         self.entries = [  # (style, concept) of each sample
             (style, concept)
@@ -110,8 +111,10 @@ class Emoji(Dataset):
 class OpenMoji(Emoji):
     """The share-alike style, for testing only: like :class:`Emoji`, without the splits to train on."""
 
-    archive = "emoji-openmoji"
-    splits: ClassVar = {"unseen-style": (OPENMOJI, False), "unseen-both": (OPENMOJI, True)}
+    name, disk, licence = "emoji-openmoji", "1 MB", "CC-BY-SA-4.0"
+    shows = "the same concepts as line art: the hardest style"
+    parts: ClassVar = {"unseen-style": (OPENMOJI, False), "unseen-both": (OPENMOJI, True)}
+    splits = (*parts,)
 
     def __init__(self, split: str = "unseen-style", **options: Any):
         super().__init__(split, **options)

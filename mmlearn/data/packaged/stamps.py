@@ -76,6 +76,10 @@ class Stamps(Dataset):
     for, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing one.
     """
 
+    name, disk, splits = "stamps", "21 MB", SPLITS
+    licence = "GPL-2.0-or-later; single items public domain, CC0, CC-BY, CC-BY-SA, CeCILL or GFDL besides"
+    shows = "951 pictures with captions in 55 languages, six of them also spoken by people, and 101 sound effects"
+
     def __init__(self, split: str = "train", *, language: str = "fr", size: int = STORED, speech: bool = False):
         if split not in SPLITS:
             raise ValueError(f"stamps has no split {split!r}; {choices(split, SPLITS)}.")
@@ -99,11 +103,6 @@ class Stamps(Dataset):
     def captions(self) -> list[str]:
         """The caption of each sample, without its picture."""
         return [self._captions[name] for name in self.names]
-
-    def translations(self, index: int) -> dict[str, str]:
-        """The captions of a sample by language, English first."""
-        name = self.names[index]
-        return {language: of[name] for language, of in _captions().items() if name in of}
 
     def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
         """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""

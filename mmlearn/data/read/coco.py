@@ -15,7 +15,7 @@ DIGITS = "0123456789"  # of the year in a name
 class CocoCaptions(Dataset):
     """One sample a caption: ``images`` is the folder of pictures, ``annotations`` the ``captions_*.json`` beside it.
 
-    ``numbers[i]`` is the number of the picture of sample i, for pictures have about five captions each. Needs
+    ``numbers[i]`` is the number of the picture of sample i, because a picture has about five captions. Needs
     ``pycocotools`` (in ``mmlearn[scale]``). Raises ``FileNotFoundError`` or ``ValueError`` for what is missing.
     """
 
@@ -57,8 +57,9 @@ class CocoCaptions(Dataset):
 class CocoFolder(CocoCaptions):
     """COCO as it is unpacked: ``annotations/captions_train2017.json`` beside its pictures in ``train2017``.
 
-    Splits are train and val, for captions of test are not public. Of several years the last is taken whose pictures
-    are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is missing.
+    Splits are train and val, because the captions of test are not public. Of several years it takes the last whose
+    pictures are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is
+    missing.
     """
 
     evaluated_on = "val"

@@ -46,6 +46,8 @@ class Endless:
         return self.stream.seek(offset, whence)
 
     def read(self, count: int) -> bytes:
-        """The next bytes. The decoder fails where a frame or a tag is not complete: zeros make it so."""
-        content = b"\0" if self.tell() >= self.far else self.stream.read(count)
-        return content.ljust(count, b"\0") if content else b""
+        """The next bytes. A frame that is cut off is zeros, which sound as silence; the decoder would fail at it."""
+        content = self.stream.read(count)
+        if len(content) == count:
+            return content
+        return b"" if count <= 4 else bytes(count)  # no frame begins, or one that began does not end

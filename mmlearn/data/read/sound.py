@@ -78,21 +78,21 @@ def read_sound(
     damaged as far as its format tells, holds NaN, is shorter than 25 ms, or is longer than ten minutes without
     ``seconds``.
     """
-    heard = _Heard(name or _name_of(source))
+    report = _Report(name or _name_of(source))
     most = round((LONGEST if seconds is None else seconds) * RATE)
     blocks, length = [], 0
-    for block in _blocks(source, heard):
+    for block in _blocks(source, report):
         blocks.append(block)
         length += len(block)
         if length > most and seconds is None:
             raise ValueError(
-                f"{heard.name} is longer than {LONGEST // 60} minutes: take a part with seconds=…, or go through it "
+                f"{report.name} is longer than {LONGEST // 60} minutes: take a part with seconds=…, or go through it "
                 "with stream_sound."
             )
         if length > most:
-            heard.converted.append(f"only its first {seconds:g} s are taken")
+            report.converted.append(f"only its first {seconds:g} s are taken")
             break
-    heard.tell(notes)
+    report.tell(notes)
     return torch.cat(blocks)[:most]
 
 
@@ -104,15 +104,15 @@ def stream_sound(
     Memory is that of one part. The parts have no seams: resampling looks beyond their ends. Errors are those of
     :func:`read_sound`, raised on arrival at what is wrong; its line of ``notes`` comes after the last part.
     """
-    heard, size = _Heard(name or _name_of(source)), round(seconds * RATE)
+    report, size = _Report(name or _name_of(source)), round(seconds * RATE)
     if size < 1:
         raise ValueError(f"Parts of {seconds:g} s hold no sample: give more seconds.")
     rest = torch.empty(0)
-    for block in _blocks(source, heard):
+    for block in _blocks(source, report):
         *parts, rest = torch.cat([rest, block]).split(size)
         yield from parts
     yield rest
-    heard.tell(notes)
+    report.tell(notes)
 
 
 def probe_sound(source: str | Path | bytes, *, name: str | None = None) -> str:
@@ -120,9 +120,9 @@ def probe_sound(source: str | Path | bytes, *, name: str | None = None) -> str:
 
     Errors are those of :func:`read_sound` that a header shows.
     """
-    heard = _Heard(name or _name_of(source))
-    with _opened(source, heard):
-        return heard.line()
+    report = _Report(name or _name_of(source))
+    with _opened(source, report):
+        return report.line()
 
 
 def _name_of(source: str | Path | bytes) -> str:
@@ -130,7 +130,7 @@ def _name_of(source: str | Path | bytes) -> str:
 
 
 @dataclass
-class _Heard:
+class _Report:
     """What is known of a sound while it is read."""
 
     name: str
@@ -140,7 +140,7 @@ class _Heard:
     peak: float = 0.0  # of any channel
     mixed_peak: float = 0.0
 
-    def hear(self, block: np.ndarray, start: float, lossy: bool) -> np.ndarray:
+    def check(self, block: np.ndarray, start: float, lossy: bool) -> np.ndarray:
         """Check a block, (frames, channels), and average its channels. ``start`` is in seconds."""
         loud = np.abs(block)
         peak = float(loud.max())
@@ -176,47 +176,47 @@ class _Heard:
             notes.append(line)
 
 
-def _blocks(source: str | Path | bytes, heard: _Heard) -> Iterator[Tensor]:
+def _blocks(source: str | Path | bytes, report: _Report) -> Iterator[Tensor]:
     """The sound at 16 kHz, block by block; at its end it is known whether it was long enough and whole."""
     length = 0
-    with _opened(source, heard) as (file, stream, counted):
-        for block in _resampled(_mixed(file, stream, heard), file.samplerate):
+    with _opened(source, report) as (file, stream, counted):
+        for block in _resampled(_mixed(file, stream, report), file.samplerate):
             length += len(block)
             yield block.clamp_(-1, 1)  # lossy formats and resampling go a little beyond
-        _check_count(file, stream, counted, heard)
+        _check_count(file, stream, counted, report)
     if length < WINDOW * RATE:
-        raise ValueError(f"{heard.name} lasts {1000 * length / RATE:.3g} ms, less than a window of {1000 * WINDOW:g}.")
+        raise ValueError(f"{report.name} lasts {1000 * length / RATE:.3g} ms, less than a window of {1000 * WINDOW:g}.")
 
 
-def _mixed(file: Any, stream: Any, heard: _Heard) -> Iterator[Tensor]:
+def _mixed(file: Any, stream: Any, report: _Report) -> Iterator[Tensor]:
     """The sound as the file has it, in one channel. Of an Ogg file the pages are checked as far as it is read."""
-    pages = ogg.check_pages(stream, heard.name, heard.converted) if file.format == "OGG" else iter(())
+    pages = ogg.check_pages(stream, report.name, report.converted) if file.format == "OGG" else iter(())
     lossy, read, checked = file.format in ("MP3", "OGG"), 0, 0
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
         while checked < stream.tell():
             checked = next(pages, math.inf)
-        yield torch.from_numpy(heard.hear(block, read / file.samplerate, lossy))
+        yield torch.from_numpy(report.check(block, read / file.samplerate, lossy))
         read += len(block)
     for _ in pages:
         pass
 
 
-def _check_count(file: Any, stream: Any, counted: bool, heard: _Heard) -> None:
+def _check_count(file: Any, stream: Any, counted: bool, report: _Report) -> None:
     """``ValueError`` for fewer samples than a file says it has, and for an MP3 of which a part was left unread."""
     place = stream.tell()
     left = stream.seek(0, io.SEEK_END) - place
-    missing = file.frames - heard.samples // file.channels
+    missing = file.frames - report.samples // file.channels
     if not counted:
         if left > mp3.ROOM:
             how = "damaged" if file.format == "MP3" else "MP3 within WAV that does not tell its length"
-            raise ValueError(f"{heard.name} is {how}: its decoder stopped {left:,} bytes before its end.")
+            raise ValueError(f"{report.name} is {how}: its decoder stopped {left:,} bytes before its end.")
     elif 0 < missing <= mp3.FRAME and file.format == "MP3":
-        heard.converted.append(f"its last {missing:,} samples are missing")
+        report.converted.append(f"its last {missing:,} samples are missing")
     elif missing > 0 and file.frames < 2**60:  # a FLAC that was written to a pipe promises nothing
         read = file.frames - missing
-        raise ValueError(f"{heard.name} is cut off or damaged: it holds {read:,} of {file.frames:,} samples.")
+        raise ValueError(f"{report.name} is cut off or damaged: it holds {read:,} of {file.frames:,} samples.")
     elif file.format == "MP3" and mp3.goes_on(stream, place):
-        raise ValueError(f"{heard.name} {ogg.SEVERAL}")
+        raise ValueError(f"{report.name} {ogg.SEVERAL}")
 
 
 def _resampled(blocks: Iterator[Tensor], rate: int) -> Iterator[Tensor]:
@@ -248,7 +248,7 @@ def _resampler(rate: int) -> Any:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, Any, bool]]:
+def _opened(source: str | Path | bytes, report: _Report) -> Iterator[tuple[Any, Any, bool]]:
     """The decoder of a sound whose header makes sense, the stream it reads, and whether that tells its length.
 
     What libsndfile raises becomes a line that names the file.
@@ -256,21 +256,21 @@ def _opened(source: str | Path | bytes, heard: _Heard) -> Iterator[tuple[Any, An
     import soundfile
 
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"There is no sound {heard.name}.")
+        raise FileNotFoundError(f"There is no sound {report.name}.")
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0) as stream:
         start = stream.read(4096)
         if not start:
-            raise ValueError(f"{heard.name} is empty (0 bytes).")
+            raise ValueError(f"{report.name} is empty (0 bytes).")
         try:
             file, counted = _decoder(stream)
             with file:
-                _check_header(file, stream, heard)
+                _check_header(file, stream, report)
                 yield file, stream, counted
         except soundfile.LibsndfileError as error:
             if start.startswith(b"OggS"):  # damage is often taken for another format
-                for _ in ogg.check_pages(stream, heard.name, []):
+                for _ in ogg.check_pages(stream, report.name, []):
                     pass
-            raise ValueError(f"{heard.name} cannot be read as a sound: {_reason(error, start)}.") from error
+            raise ValueError(f"{report.name} cannot be read as a sound: {_reason(error, start)}.") from error
 
 
 def _decoder(stream: Any) -> tuple[Any, bool]:
@@ -314,19 +314,19 @@ def _reason(error: Any, start: bytes) -> str:
     return text.removeprefix("Error : ")
 
 
-def _check_header(file: Any, stream: Any, heard: _Heard) -> None:
+def _check_header(file: Any, stream: Any, report: _Report) -> None:
     """``ValueError`` for a rate that cannot be read, and for a file that ends too early, as far as its format tells."""
     rate, low, high = file.samplerate, *RATES
     if not low <= rate <= high:
-        raise ValueError(f"{heard.name} has {rate:,} samples a second, expected {low:,} to {high:,}.")
+        raise ValueError(f"{report.name} has {rate:,} samples a second, expected {low:,} to {high:,}.")
     if rate * RATE // math.gcd(rate, RATE) ** 2 > 2**24:  # the size of the filter
-        raise ValueError(f"{heard.name} has {rate:,} samples a second, an odd number: turn it into 16,000.")
+        raise ValueError(f"{report.name} has {rate:,} samples a second, an odd number: turn it into 16,000.")
     if file.channels > 1:
-        heard.converted.append(f"{file.channels} channels mixed into one")
+        report.converted.append(f"{file.channels} channels mixed into one")
     if rate != RATE:
-        heard.converted.append(f"{rate:,} Hz resampled to {RATE:,}")
+        report.converted.append(f"{rate:,} Hz resampled to {RATE:,}")
     for chunk, promised, found in re.findall(r"^\s*(.+?)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
         if chunk not in ("RIFF", "FORM") and int(found) < int(promised) < _UNKNOWN:
-            raise ValueError(f"{heard.name} is cut off: it holds {int(found):,} of {int(promised):,} bytes.")
+            raise ValueError(f"{report.name} is cut off: it holds {int(found):,} of {int(promised):,} bytes.")
     if file.format == "OGG":
-        ogg.check_end(stream, heard.name, heard.converted)
+        ogg.check_end(stream, report.name, report.converted)

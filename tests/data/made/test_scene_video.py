@@ -316,20 +316,3 @@ def test_its_objects_are_those_of_a_scene_of_three():
         assert [f"{item.colour} {item.shape}" for item in sample.objects[:2]] == [
             f"{scene.objects[k].colour} {scene.objects[k].shape}" for k in (scene.relation[0], scene.relation[2])
         ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"split": "training"}, "train, val"),
-        ({"size": 20}, "24"),
-        ({"length": 0}, "length"),
-        ({"seconds": 0.5}, "1 to 10"),
-        ({"fps": 0}, "fps=0"),
-        ({"fps": 15}, "fps=15"),
-        ({"fps": 10, "seconds": 1.25}, "fps=10"),
-    ],
-)
-def test_settings_that_cannot_be(arguments, said):
-    with pytest.raises(ValueError, match=said):
-        VideoScenes(**arguments)

@@ -100,7 +100,7 @@ def test_what_a_sample_holds(splits):
     torch.testing.assert_close(sample.image[:, 0, 0], torch.full((3,), 0.8))  # the ground, beside the dog
     assert 0.5 < len(sample.speech) / 16_000 < 2
     assert 0.5 < len(sample.effect) / 16_000 < 2
-    captions = data.translations(index)
+    captions = {language: of[sample.name] for language, of in stamps._captions().items()}
     assert list(captions) == list(languages())
     assert (captions["en"], captions["fr"], captions["es"]) == ("A dog.", "Un chien.", "Un perro.")
     assert (captions["bg"], captions["ru"]) == ("Куче.", "Собака.")

@@ -1,7 +1,7 @@
 """What is to be known of sounds is remembered by the file, told once, and said in one line."""
 
 from mmlearn.data.read.files import Files, in_short
-from mmlearn.data.read.sound import _Heard
+from mmlearn.data.read.sound import _Report
 
 
 def test_a_file_has_one_note_and_each_is_new_once():
@@ -33,5 +33,5 @@ def test_many_are_said_in_one_line():
 
 
 def test_a_note_has_its_file_before_the_last_colon():
-    heard = _Heard("C: sounds/a: b.wav", ["its last 3 samples are missing"], samples=100, clipped=50)
-    assert heard.line().rpartition(": ")[0] == "C: sounds/a: b.wav"
+    report = _Report("C: sounds/a: b.wav", ["its last 3 samples are missing"], samples=100, clipped=50)
+    assert report.line().rpartition(": ")[0] == "C: sounds/a: b.wav"
