@@ -230,7 +230,7 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
         losses = run.system.loss(run.on_device(batch))
     chance = run.stage.objectives()["mrm"].chance
     for name, value in losses.items():
-        known = chance[name](run.system.config, batch) if chance[name] else None
+        known = chance[name](run.system.config, batch) if chance.get(name) else None
         rows[f"masked regions, loss {name}"] = row(value, known)
     return rows
 

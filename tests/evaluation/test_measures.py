@@ -109,8 +109,8 @@ def test_retrieval_is_that_of_different_pictures_and_texts(tokenwise):
     image, text = table[0, shown], table[1, said]
     partner = text[[row.index(True) for row in positives.tolist()]]
     space = {
-        "modality gap": (modality_gap(image, partner), None),
-        "alignment of pairs": (pair_alignment(image, partner), 2.0),
+        "modality gap, image and text": (modality_gap(image, partner), None),
+        "alignment of pairs, image and text": (pair_alignment(image, partner), 2.0),
         "uniformity of images": (uniformity(image), None),
         "uniformity of texts": (uniformity(text), None),
     }

@@ -114,7 +114,7 @@ def restless(folder: Path, *, steps: int = 3, checkpoint_every: int = 1, **optio
 @cache
 def scenes():
     data = load("scenes", size=32)
-    return data, new_run("clip", data, vocab_size=280)
+    return data, new_run("clip", data, options={"vocab_size": 280})
 
 
 def clip(folder: Path, steps: int = 12) -> None:
@@ -124,7 +124,7 @@ def clip(folder: Path, steps: int = 12) -> None:
     fit(
         made.system,
         data,
-        made.collate(mark_repeats=True),
+        made.collate(),
         steps=steps,
         batch_size=4,
         warmup=2,

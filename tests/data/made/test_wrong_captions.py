@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmlearn.data import load
+from mmlearn.data import fetch, load
 from mmlearn.data.made.scenes import Scenes
 from mmlearn.data.made.wrong_captions import captions_with_errors
 
@@ -56,4 +56,4 @@ def test_a_share_is_from_0_to_1(scenes, share):
 
 def test_only_scenes_have_other_scenes(unchecked):
     with pytest.raises(ValueError, match="Only scenes"):
-        captions_with_errors(load("emoji", size=24).__getitems__(range(3)), 0.5)
+        captions_with_errors(fetch(load("emoji", size=24), range(3)), 0.5)
