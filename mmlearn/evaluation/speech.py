@@ -60,7 +60,7 @@ def lines_across(mel: Float[Tensor, "mels s"], hidden: Bool[Tensor, "s"]) -> Flo
 def edits(said: Sequence, right: Sequence) -> int:
     """How many tokens must be put in, left out or replaced, at the least, to make one of the other.
 
-    Source: Levenshtein 1966; Wagner & Fischer 1974.
+    Source: Wagner & Fischer 1974.
     """
     row = list(range(len(right) + 1))  # from nothing to each beginning of the right text
     for i, one in enumerate(said):
