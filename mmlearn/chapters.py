@@ -204,11 +204,14 @@ def chapters() -> list[Notebook]:
 
 
 def find(number: str) -> Notebook:
-    """The chapter with this number or name. ``ValueError`` lists what there is."""
+    """The chapter with this number or name. ``ValueError`` lists what there is, or its parts where it has some."""
     known = chapters()
     for chapter in known:
         if number in (chapter.number, chapter.name, chapter.number.lstrip("0") or "0"):
             return chapter
+    if parts := [chapter for chapter in known if chapter.number in {number + letter for letter in "abcdefgh"}]:
+        listed = ", ".join(f"{part.number} ({part.title})" for part in parts)
+        raise ValueError(f"Chapter {number} is in {len(parts)} parts; choose from {listed}.")
     names = [name for chapter in known for name in (chapter.number, chapter.name)]
     raise ValueError(f"There is no chapter {number!r}; {choices(number, names)}.")
 

@@ -225,6 +225,19 @@ def test_an_unknown_chapter_is_answered_with_the_nearest(shipped):
         find("99")
 
 
+def test_a_chapter_in_parts_is_found_by_part_and_otherwise_lists_them(shipped):
+    write(shipped / "notebooks" / "13b_speech.ipynb", [cell("# 13b · Speech: alone", "markdown")])
+    assert (find("13a").name, find("13b").name, find("13b_speech").number) == ("13a_hearing", "13b_speech", "13b")
+    with pytest.raises(
+        ValueError, match=r"Chapter 13 is in 2 parts; choose from 13a \(Hearing\), 13b \(Speech: alone\)"
+    ):
+        find("13")
+    with pytest.raises(ValueError, match="no chapter '1';"):
+        find("1")
+    with pytest.raises(ValueError, match="no chapter '13c'; did you mean '13"):
+        find("13c")
+
+
 def test_without_notebooks_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "site" / "mmlearn")
     with pytest.raises(FileNotFoundError, match="No notebooks came with this installation"):

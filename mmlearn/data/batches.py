@@ -106,6 +106,15 @@ def fetch(data: Dataset, indices: Sequence[int]) -> list[Any]:
     return [data[index] for index in indices]
 
 
+def drawn_batches(
+    data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator
+) -> list[dict[str, Tensor]]:
+    """For each step ``size`` rows of tensors that hold all samples, drawn evenly; a row may come twice."""
+    rows = len(next(iter(data.values())))
+    places = [torch.randint(rows, (size,), generator=generator) for _ in range(steps)]
+    return [{name: value[place] for name, value in data.items()} for place in places]
+
+
 def normalised(
     samples: Sequence[Any], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "b 3 height width"]:

@@ -13,18 +13,32 @@ from mmlearn.visualization.figures import (
 )
 from mmlearn.visualization.listening import listening_page
 from mmlearn.visualization.live import LiveCurve
+from mmlearn.visualization.sounds import (
+    caption_matrix,
+    grouped_bars,
+    looks_over_sounds,
+    pictures_found,
+    spectrogram_rows,
+    word_times,
+)
 
 __all__ = [
     "Explorer",
     "LiveCurve",
     "alignment_explorer",
     "bars",
+    "caption_matrix",
     "contact_sheet",
     "embedding_plane",
+    "grouped_bars",
     "head_table",
     "heat_maps",
     "listening_page",
+    "looks_over_sounds",
     "loss_curve",
+    "pictures_found",
     "retrieval_gallery",
     "similarity_matrix",
+    "spectrogram_rows",
+    "word_times",
 ]

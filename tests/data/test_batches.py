@@ -11,7 +11,7 @@ from testing_tools import Listed
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, fetch, image_statistics
-from mmlearn.data.batches import shuffled
+from mmlearn.data.batches import drawn_batches, shuffled
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -184,3 +184,13 @@ def test_statistics_are_those_of_numpy(count):
 def test_a_channel_that_never_changes_can_be_divided_by():
     still = [SimpleNamespace(image=torch.full((3, 4, 4), 0.25))] * 2
     assert image_statistics(Listed(still))[1].tolist() == pytest.approx([1 / 255] * 3)
+
+
+def test_drawn_batches_are_rows_of_the_data():
+    data = {"number": torch.arange(5), "square": torch.arange(5) ** 2}
+    batches = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
+    assert [batch["number"].shape for batch in batches] == [(3,)] * 40
+    assert all(torch.equal(batch["number"] ** 2, batch["square"]) for batch in batches)
+    assert set(torch.cat([batch["number"] for batch in batches]).tolist()) == set(range(5))
+    again = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
+    assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))

@@ -1,10 +1,19 @@
-"""Hidden frames of speech, found or not: by hand, one frame at a time."""
+"""Hidden frames of speech, found or not, texts heard right, words in time: by hand, one frame at a time."""
 
 import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.evaluation import found_among_distractors
+from mmlearn.evaluation import (
+    attention_in_time,
+    edit_rate,
+    edits,
+    found_among_distractors,
+    in_time,
+    in_time_by_chance,
+    lines_across,
+    looks_inside,
+)
 from mmlearn.evaluation.speech import all_hidden
 from mmlearn.objectives.speech import sample_distractors
 
@@ -57,3 +66,113 @@ def test_hidden_frames_of_all_batches_are_joined():
     assert all_hidden([torch.tensor([1.0, 2]), torch.zeros(0), torch.tensor([3.0])]).tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="These sounds are too short"):
         all_hidden([torch.zeros(0), torch.zeros(0)])
+
+
+# What needs no network.
+
+
+def test_a_line_over_each_gap():
+    mel = torch.tensor([[0.0, 1, 9, 9, 4, 9, 6, 9], [0, -1, 9, 9, -4, 9, 0, 9]])
+    hidden = torch.tensor([False, False, True, True, False, True, False, True])
+    crossed = lines_across(mel, hidden)
+    close(crossed, torch.tensor([[0.0, 1, 2, 3, 4, 5, 6, 6], [0, -1, -2, -3, -4, -2, 0, 0]]))
+    begins_hidden = lines_across(mel, torch.tensor([True, *[False] * 7]))
+    assert torch.equal(begins_hidden[:, 0], mel[:, 1])  # the first frame that is seen goes on
+    assert torch.equal(lines_across(mel, torch.zeros(8, dtype=torch.bool)), mel)
+
+
+def test_a_line_needs_two_frames():
+    with pytest.raises(ValueError, match="A line needs two frames that are seen; of these 4 there are 1"):
+        lines_across(torch.zeros(2, 4), torch.tensor([True, False, True, True]))
+
+
+# Texts.
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "count"),
+    [("", "", 0), ("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("ab", "ba", 2)],
+)
+def test_edits_by_hand(said, right, count):
+    assert edits(said, right) == edits(list(said), list(right)) == edits(right, said) == count
+
+
+def test_edits_are_the_fewest():
+    """Against a search through all ways."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        one, other = (torch.randint(3, (length,), generator=generator).tolist() for length in (5, 4))
+
+        def least(i, j, one=one, other=other):
+            if not i or not j:
+                return i + j
+            same = one[i - 1] == other[j - 1]
+            return min(least(i - 1, j) + 1, least(i, j - 1) + 1, least(i - 1, j - 1) + (not same))
+
+        assert edits(one, other) == least(5, 4)
+
+
+def test_the_rate_is_of_all_right_tokens():
+    assert edit_rate(["abc", "x"], ["abd", "xyz"]) == pytest.approx(3 / 6)
+    assert edit_rate([[1, 2, 3, 4]], [[5]]) == 4  # more than all
+    with pytest.raises(ValueError, match="got 2, of 2 tokens, and 1"):
+        edit_rate(["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="got 1, of 0 tokens, and 1"):
+        edit_rate(["a"], [""])
+
+
+# Time.
+
+
+def box(begin, end, frames=20, height=1.0):
+    return height * ((torch.arange(frames) >= begin) & (torch.arange(frames) <= end))
+
+
+def test_a_map_that_is_its_sound_is_in_time():
+    begin, end = torch.tensor([[3.0, 10.0]]), torch.tensor([[6.0, 15.0]])
+    right = torch.stack([box(3, 6), box(10, 15, height=0.2)])[None]
+    assert in_time(right, begin, end) == {"inside": 1, "begins": 1, "ends": 1}
+    shifted = torch.stack([box(4, 7), box(11, 16)])[None]
+    assert in_time(shifted, begin, end) == {"inside": 1, "begins": 1, "ends": 1}  # to within one frame
+    late = torch.stack([box(5, 8), box(12, 17)])[None]
+    assert in_time(late, begin, end) == {"inside": 1, "begins": 0, "ends": 0}
+    only_one = torch.stack([box(3, 3), box(17, 18)])[None]
+    assert in_time(only_one, begin, end) == {"inside": 0.5, "begins": 0.5, "ends": 0}
+
+
+def test_a_second_peak_does_not_count():
+    begin, end = torch.tensor([[3.0]]), torch.tensor([[6.0]])
+    maps = (box(3, 6) + 0.9 * box(9, 12))[None, None]
+    assert in_time(maps, begin, end) == {"inside": 1, "begins": 1, "ends": 1}
+
+
+def test_by_chance_is_what_every_frame_gives_on_average():
+    begin, end = torch.tensor([[3.0, 10.0]]), torch.tensor([[6.0, 15.0]])
+    chance = in_time_by_chance(20, begin, end)
+    single = [in_time(torch.stack([box(k, k)] * 2)[None], begin, end) for k in range(20)]
+    assert chance["inside"] == pytest.approx(sum(one["inside"] for one in single) / 20)
+    assert chance["begins"] == pytest.approx(sum(one["begins"] for one in single) / 20)
+    assert chance["ends"] == pytest.approx(sum(one["ends"] for one in single) / 20)
+    assert chance == pytest.approx({"inside": (6 + 8) / 40, "begins": 6 / 40, "ends": 6 / 40})
+
+
+def test_attention_of_readers_is_added_up_by_column():
+    rows, columns, readers = 2, 3, 2
+    tokens = readers + rows * columns
+    first, second = (
+        torch.rand(4, 2, tokens, tokens, generator=torch.Generator().manual_seed(k)).softmax(-1) for k in range(2)
+    )
+    got = attention_in_time({"one": first, "two": second}, (rows, columns), readers)
+    assert got.shape == (4, 4, columns)
+    for b, head, column in ((0, 0, 0), (3, 1, 2), (2, 3, 1)):
+        weights = (first, second)[head // 2][b, head % 2]
+        patches = [readers + column, readers + columns + column]
+        close(got[b, head, column], sum(weights[q, p] for q in range(readers) for p in patches) / readers)
+
+
+def test_who_looks_inside_and_which_moment_is_inside():
+    looks = torch.tensor([[[0.1, 0.8, 0.1], [0.7, 0.2, 0.1]], [[0.0, 0.1, 0.9], [0.9, 0.0, 0.1]]])
+    middle = torch.tensor([0.1, 0.2, 0.3])
+    by_head, by_moment = looks_inside(looks, middle, torch.tensor([0.15, 0.25]), torch.tensor([0.35, 0.35]))
+    assert by_head.tolist() == [1, 0]
+    assert by_moment.tolist() == [0, 0.5, 1]

@@ -17,7 +17,7 @@ is heard, as it does there.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -195,20 +195,36 @@ class Wav2Vec2(nn.Module):
         self.steps += 1
 
 
-def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
+class Found(NamedTuple):
+    """How often hidden frames are found among distractors, how often one that guesses is right, and codes in use."""
+
+    accuracy: float
+    chance: float
+    perplexity: float  # of a codebook, from 1 to all entries
+
+
+@torch.no_grad()
+def find_hidden_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> Found:
+    """Hide spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is hidden."""
     right, chance, used = [], [], []
-    for batch in run.batches(samples):
+    for batch in batches:
         waveform, mask = batch["waveform"], batch["waveform_mask"]
-        draws = run.system.draw(run.system.speech.frame_mask(waveform, mask))
-        output = run.system(waveform, mask, draws.masked)
+        draws = system.draw(system.speech.frame_mask(waveform, mask))
+        output = system(waveform, mask, draws.masked)
         found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
         right.append(found[0].float())
         chance.append(found[1])
         used.append(output.probability[draws.masked])
+    perplexity = code_perplexity(torch.cat(used)).mean().item()
+    return Found(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
+
+
+def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
+    found = find_hidden_frames(run.system, run.batches(samples))
     return {
-        "hidden frames found": row(all_hidden(right).mean(), torch.cat(chance).mean()),
-        f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
+        "hidden frames found": row(found.accuracy, found.chance),
+        f"perplexity of {run.system.config.entries} codes": row(found.perplexity),
     }
 
 

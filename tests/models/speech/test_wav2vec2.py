@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.layers import record_attention
 from mmlearn.models.speech.encoder import SpeechEncoderConfig
-from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config, find_hidden_frames
 from mmlearn.objectives.speech import code_diversity, distractor_contrast
 from mmlearn.training import fit
 
@@ -188,6 +188,20 @@ def test_one_batch_is_learned_by_heart():
     batch |= model.draw(real_frames(model, batch))._asdict()
     batch["gumbel"] = 0 * batch["gumbel"]
     assert overfit(model, batch, steps=60, learning_rate=5e-3) < 0.1
+
+
+def test_what_was_learned_by_heart_is_found_again():
+    torch.manual_seed(0)
+    model, batch = Wav2Vec2(SMALL).eval(), clips()
+    guesses = find_hidden_frames(model, [batch, batch])
+    overfit(model.train(), batch | {"gumbel": torch.zeros(4, 29, 2, 16)}, steps=60, learning_rate=5e-3)
+    found = find_hidden_frames(model.eval(), [batch])
+    assert found.accuracy > guesses.accuracy
+    assert found.accuracy > 2 * found.chance
+    assert 0 < found.chance < 1
+    assert 1 <= found.perplexity <= 16
+    with pytest.raises(ValueError, match="These sounds are too short"):
+        find_hidden_frames(model, [clips(1, samples=34)])
 
 
 def test_texts_are_learned_by_heart():

@@ -1,0 +1,149 @@
+"""Spoken captions: how they are spelt, what is kept of them, and their batches."""
+
+import unicodedata
+
+import pytest
+import torch
+from testing_tools import close
+
+from mmlearn.data.packaged.stamps import SPOKEN, Stamps
+from mmlearn.data.spoken_captions import (
+    LETTERS,
+    NAMES,
+    VOCAB_SIZE,
+    SpokenCaption,
+    batches_of_like_length,
+    fits,
+    groups_of_like_length,
+    hidden_batch,
+    padded_mels,
+    sizes_of,
+    spell,
+    spelt_batch,
+    spoken_captions,
+    to_letters,
+    to_tokens,
+)
+
+
+def seeded(number=0):
+    return torch.Generator().manual_seed(number)
+
+
+def clip(frames, text="ab", seed=0):
+    return SpokenCaption(torch.randn(40, frames, generator=seeded(seed)), text, "a/b", "es")
+
+
+CLIPS = [clip(frames, text, i) for i, (frames, text) in enumerate([(30, "ab"), (12, "c"), (21, "aab"), (9, "d")])]
+
+
+# Letters.
+
+
+@pytest.mark.parametrize(
+    ("caption", "spelt"),
+    [
+        ("Una garza ceniza.", "una garza ceniza"),
+        ("Tux— талисмана на Linux!", "tux talismana na linux"),
+        ("Щука, жираф и ёж", "shtuka zhiraf i iozh"),
+        ("L’été à Noël", "l ete a noel"),
+        ("Țară și 3 mâini", "tara si 3 maini"),
+        ("…", ""),
+    ],
+)
+def test_captions_in_letters_that_all_languages_share(caption, spelt):
+    assert spell(caption) == spelt
+    assert spell(unicodedata.normalize("NFD", caption)) == spelt
+    assert spell(spelt) == spelt
+
+
+@pytest.mark.parametrize("language", SPOKEN)
+def test_hardly_a_letter_of_a_language_is_lost(language):
+    captions = Stamps("train", language=language, speech=True, size=8).captions
+    kept = sum(letter.isalnum() for caption in captions for letter in spell(caption))
+    assert kept >= 0.98 * sum(letter.isalnum() for caption in captions for letter in caption)
+    assert NAMES[language]
+
+
+def test_letters_are_tokens_after_the_blank():
+    assert to_tokens(LETTERS).tolist() == list(range(1, VOCAB_SIZE))
+    assert to_letters(to_tokens("no 7 llamas")) == "no 7 llamas"
+    assert to_tokens("").shape == (0,)
+    with pytest.raises(ValueError, match="substring not found"):
+        to_tokens("ñ")
+
+
+# Clips.
+
+
+def test_clips_of_a_split(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
+    clips = spoken_captions("val", "ro", count=12)
+    data = Stamps("val", language="ro", speech=True, size=8)
+    assert 0 < len(clips) <= 12
+    assert [one.name for one in clips] == [name for name in data.names[:12] if name in {one.name for one in clips}]
+    for one in clips:
+        assert one.text == spell(data.captions[data.names.index(one.name)])
+        assert one.mel.shape[1] <= 300
+        close(one.mel.mean(1), torch.zeros(40), 1e-3)
+        assert (one.mel.std(1) <= 1).all()
+    assert len(list((tmp_path / "features").iterdir())) == 1
+    again = spoken_captions("val", "ro", count=12)
+    assert all(torch.equal(one.mel, other.mel) for one, other in zip(clips, again))
+    assert [one.name for one in spoken_captions("val", "ro", count=12, longest=100)] == [
+        one.name for one in clips if one.mel.shape[1] <= 100
+    ]
+    with pytest.raises(ValueError, match="Nobody says the captions in 'de'"):
+        spoken_captions("val", "de")
+
+
+def test_which_clips_are_long_enough_for_their_text():
+    assert not fits(clip(300, ""))
+    assert [fits(clip(frames, "abc")) for frames in (9, 10)] == [False, True]  # 3.3 frames of 3
+    assert [fits(clip(frames, "aab")) for frames in (12, 13)] == [False, True]  # and one between the two a
+    assert fits(clip(4, "abc"), stride=1)
+
+
+# Batches.
+
+
+def test_padding_is_silent_and_marked():
+    batch = spelt_batch(CLIPS)
+    assert batch["mel"].shape == (4, 40, 30)
+    assert batch["mel_mask"].sum(1).tolist() == [30, 12, 21, 9]
+    for i, one in enumerate(CLIPS):
+        frames = one.mel.shape[1]
+        assert torch.equal(batch["mel"][i, :, :frames], one.mel)
+        assert not batch["mel"][i, :, frames:].any()
+        assert to_letters(batch["tokens"][i][batch["mask"][i]]) == one.text
+    assert sizes_of(CLIPS).tolist() == [[30, 2], [12, 1], [21, 3], [9, 1]]
+    assert sizes_of([]).shape == (0, 2)
+
+
+def test_what_is_hidden_shows_nothing_and_has_its_own_number():
+    centroids = torch.randn(7, 40, generator=seeded(1))
+    whole, batch = padded_mels(CLIPS), hidden_batch(CLIPS, centroids, seeded(2))
+    real = whole["mel_mask"][:, ::3]
+    assert batch["masked"].any()
+    assert not (batch["masked"] & ~real).any()
+    assert ((batch["cluster"] == -100) == ~real).all()
+    for row, frame in real.nonzero().tolist():
+        distance = (whole["mel"][row, :, 3 * frame] - centroids).square().sum(1)
+        assert batch["cluster"][row, frame] == distance.argmin()
+        shown, there = (each["mel"][row, :, 3 * frame : 3 * frame + 3] for each in (batch, whole))
+        assert torch.equal(shown, torch.zeros_like(there) if batch["masked"][row, frame] else there)
+    again = hidden_batch(CLIPS, centroids, seeded(2))
+    assert torch.equal(again["masked"], batch["masked"])
+
+
+def test_groups_and_batches_are_of_like_length():
+    groups = groups_of_like_length(CLIPS, 2)
+    assert [[one.mel.shape[1] for one in group] for group in groups] == [[9, 12], [21, 30]]
+    batches = batches_of_like_length(CLIPS, 2, 5, seeded())
+    assert len(batches) == 5
+    for first, second in (batches[:2], batches[2:4]):
+        frames = sorted([*first["mel_mask"].sum(1).tolist(), *second["mel_mask"].sum(1).tolist()])
+        assert frames == [9, 12, 21, 30]  # once through all clips
+        assert {first["mel"].shape[2], second["mel"].shape[2]} == {12, 30}
+    again = batches_of_like_length(CLIPS, 2, 5, seeded())
+    assert all(torch.equal(one["tokens"], other["tokens"]) for one, other in zip(batches, again))
