@@ -64,10 +64,7 @@ class CLAPConfig(Config):
     embedding_width: int = 512
     temperature: float = 0.07  # at the start; the model learns its own
 
-    PRESETS = {
-        "tiny": dict(audio=TINY_AUDIO, text=TINY_TEXT, embedding_width=128),
-        "htsat-unfused": dict(),
-    }
+    PRESETS = {"tiny": dict(audio=TINY_AUDIO, text=TINY_TEXT, embedding_width=128), "htsat-unfused": dict()}
 
 
 class CLAPOutput(NamedTuple):

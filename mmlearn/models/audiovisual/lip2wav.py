@@ -207,10 +207,7 @@ class Lip2Wav(nn.Module):
         return self.encoder_norm(self.encoder(x, video_mask)) + clock
 
     def write(
-        self,
-        context: Float[Tensor, "b f d"],
-        context_mask: Bool[Tensor, "b f"] | None,
-        mel: Float[Tensor, "b mels s"],
+        self, context: Float[Tensor, "b f d"], context_mask: Bool[Tensor, "b f"] | None, mel: Float[Tensor, "b mels s"]
     ) -> Float[Tensor, "b mels s"]:
         """All steps at once. Step j reads the last frame of each step before it."""
         frames, r = mel.shape[2], self.config.frames_per_step

@@ -58,12 +58,7 @@ class SoundOfPixelsConfig(Config):
 
     PRESETS = {
         "tiny": dict(
-            fft_size=512,
-            bins=128,
-            channels=8,
-            video_widths=(8, 16, 16),
-            blocks=1,
-            audio_widths=(8, 16, 32, 32),
+            fft_size=512, bins=128, channels=8, video_widths=(8, 16, 16), blocks=1, audio_widths=(8, 16, 32, 32)
         ),
         "resnet18-unet7": dict(),
     }

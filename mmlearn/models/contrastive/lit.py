@@ -77,10 +77,7 @@ class LiT(nn.Module):
         return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
 
     def forward(
-        self,
-        image: Float[Tensor, "b ..."],
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
+        self, image: Float[Tensor, "b ..."], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> LiTOutput:
         return LiTOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
 

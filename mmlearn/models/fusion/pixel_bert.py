@@ -194,9 +194,4 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
 
 
-RECIPE = Recipe(
-    PixelBERT,
-    PixelBERTConfig,
-    reads=(Image(), Tokens()),
-    learns=(ITM, MLM, VQA),
-)
+RECIPE = Recipe(PixelBERT, PixelBERTConfig, reads=(Image(), Tokens()), learns=(ITM, MLM, VQA))

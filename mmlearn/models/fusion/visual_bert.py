@@ -55,9 +55,4 @@ class VisualBERT(SingleStream):
         return torch.cat([self.embedding(tokens, token_type), image], dim=1)
 
 
-RECIPE = Recipe(
-    VisualBERT,
-    VisualBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(ITM, MLM),
-)
+RECIPE = Recipe(VisualBERT, VisualBERTConfig, reads=(Tokens(), Regions()), learns=(ITM, MLM))

@@ -105,9 +105,4 @@ class VLBERT(SingleStream):
         return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
 
 
-RECIPE = Recipe(
-    VLBERT,
-    VLBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(MLM, MRM),
-)
+RECIPE = Recipe(VLBERT, VLBERTConfig, reads=(Tokens(), Regions()), learns=(MLM, MRM))

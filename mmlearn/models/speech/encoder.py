@@ -88,13 +88,7 @@ TINY_SPEECH = SpeechEncoderConfig(
     convolution_norm="clip",
 )
 LARGE_SPEECH = SpeechEncoderConfig(
-    width=1024,
-    depth=24,
-    num_heads=16,
-    norm_first=True,
-    dropout=0.0,
-    convolution_norm="layer",
-    convolution_bias=True,
+    width=1024, depth=24, num_heads=16, norm_first=True, dropout=0.0, convolution_norm="layer", convolution_bias=True
 )
 
 

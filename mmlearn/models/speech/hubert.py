@@ -164,12 +164,7 @@ class HuBERT(nn.Module):
 
 
 def targets(
-    clips: Sequence[Tensor],
-    clusters: int,
-    *,
-    generator: torch.Generator,
-    model: HuBERT | None = None,
-    block: int = 6,
+    clips: Sequence[Tensor], clusters: int, *, generator: torch.Generator, model: HuBERT | None = None, block: int = 6
 ) -> list[Tensor]:
     """A cluster number for each frame of each clip: by k-means on MFCC or, with a ``model``, on its frames.
 

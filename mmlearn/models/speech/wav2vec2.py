@@ -79,10 +79,7 @@ class Wav2Vec2Config(Config):
         ),
         "base": dict(),
         "large": dict(
-            speech=LARGE_SPEECH,
-            code_width=768,
-            embedding_width=768,
-            gumbel_temperature=(2.0, 0.1, 0.999995),
+            speech=LARGE_SPEECH, code_width=768, embedding_width=768, gumbel_temperature=(2.0, 0.1, 0.999995)
         ),
     }
 
