@@ -11,28 +11,8 @@ from mmlearn.layers.recording import record_attention
 from mmlearn.layers.transformer import MLP, Transformer, TransformerBlock, TransformerConfig
 
 __all__ = [
-    "MLP",
-    "Attention",
-    "AttentionPooling",
-    "BERTEmbedding",
-    "BERTEncoderConfig",
-    "Config",
-    "ImageEmbedding",
-    "ImageEncoder",
-    "ImageEncoderConfig",
-    "MaskedLanguageHead",
-    "TextEmbedding",
-    "TextEncoder",
-    "TextEncoderConfig",
-    "Transformer",
-    "TransformerBlock",
-    "TransformerConfig",
-    "attention",
-    "attention_weights",
-    "patchify",
-    "record_attention",
-    "rotary_angles",
-    "rotate",
-    "select_tokens",
-    "sinusoidal_positions",
-]
+    "MLP", "Attention", "AttentionPooling", "BERTEmbedding", "BERTEncoderConfig", "Config", "ImageEmbedding",
+    "ImageEncoder", "ImageEncoderConfig", "MaskedLanguageHead", "TextEmbedding", "TextEncoder", "TextEncoderConfig",
+    "Transformer", "TransformerBlock", "TransformerConfig", "attention", "attention_weights", "patchify",
+    "record_attention", "rotary_angles", "rotate", "select_tokens", "sinusoidal_positions",
+]  # fmt: skip

@@ -36,9 +36,7 @@ def attention(
 
     ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the last query stands at the last key, and no query
     sees a later key. ``bias`` B is added to the scores, as relative positions are. A query that may attend nothing gets
-    zeros.
-
-    Raises ``ValueError`` for a mask of another type or shape.
+    zeros. Raises ``ValueError`` for a mask of another type or shape.
     Source: Vaswani et al. 2017, equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
     """
     return attention_weights(query, key, mask, causal, bias) @ value
@@ -93,9 +91,8 @@ class Attention(nn.Module):
 
     Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
     ``head_width`` is ``width / num_heads`` unless it is set. ``rotary`` are the angles of the keys' positions by which
-    :func:`rotate` turns queries and keys; the last query stands at the last key.
-
-    Raises ``ValueError`` where ``width`` is no multiple of ``num_heads`` and no ``head_width`` is given.
+    :func:`rotate` turns queries and keys; the last query stands at the last key. Raises ``ValueError`` where ``width``
+    is no multiple of ``num_heads`` and no ``head_width`` is given.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 

@@ -47,9 +47,8 @@ class Config:
         hints = typing.get_type_hints(cls)
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(values) - names:
-            raise ValueError(
-                f"{cls.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}."
-            )
+            wrong, known = ", ".join(sorted(unknown)), ", ".join(sorted(names))
+            raise ValueError(f"{cls.__name__} has no field {wrong}; it has {known}.")
         needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
         if missing := [name for name in needed if name not in values]:
             raise ValueError(f"{cls.__name__} needs {', '.join(missing)} as well.")

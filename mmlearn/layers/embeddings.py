@@ -29,9 +29,8 @@ def check_image(image: Float[Tensor, "..."], patch_size: int) -> tuple[int, int]
     Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a patch.
     """
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-        raise ValueError(
-            f"Pictures are float tensors of shape (b, 3, height, width); got {image.dtype} {tuple(image.shape)}."
-        )
+        got = f"{image.dtype} {tuple(image.shape)}"
+        raise ValueError(f"Pictures are float tensors of shape (b, 3, height, width); got {got}.")
     rows, columns = image.shape[2] // patch_size, image.shape[3] // patch_size
     if not rows or not columns:
         raise ValueError(f"A picture of {tuple(image.shape[2:])} pixels is smaller than one {patch_size}-pixel patch.")
@@ -66,9 +65,8 @@ class ImageEmbedding(nn.Module):
 
     ``image_size`` is (height, width), or one number for a square; pixels beyond the last whole patch are left out. A
     picture of another size gets its positions by bicubic interpolation of the learned grid. With ``convolutions`` the
-    patches are not projected but read by :func:`convolutional_stem`.
-
-    Raises ``ValueError`` for a picture that is not float (b, 3, height, width) or is smaller than a patch.
+    patches are not projected but read by :func:`convolutional_stem`. Raises ``ValueError`` for a picture that is not
+    float (b, 3, height, width) or is smaller than a patch.
     Source: Dosovitskiy et al. 2021 (ViT), equation 1 and section 3.2.
     """
 
@@ -116,10 +114,20 @@ class ImageEmbedding(nn.Module):
         return torch.cat([first, rearrange(resized, "1 d row column -> (row column) d")])
 
 
+def look_up(table: nn.Embedding, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+    """The vectors of these tokens. ``ValueError``, on a CPU, for a token outside the vocabulary."""
+    try:
+        return table(tokens)
+    except IndexError as error:  # looked at afterwards, because looking at every token of every batch takes time
+        count = table.num_embeddings
+        wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
+        raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
+
+
 class TextEmbedding(nn.Module):
     """Look up each token and add the learned embedding of its position.
 
-    Raises ``ValueError`` for more tokens than ``max_length`` positions and, on a CPU, for one outside the vocabulary.
+    Raises ``ValueError`` for more tokens than ``max_length`` positions, and as :func:`look_up` does.
     Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
     """
 
@@ -133,9 +141,4 @@ class TextEmbedding(nn.Module):
         length, most = tokens.shape[1], len(self.positions)
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        try:
-            return self.tokens(tokens) + self.positions[:length]
-        except IndexError as error:  # looked at afterwards, for looking at every token of every batch takes time
-            count = self.tokens.num_embeddings
-            wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
-            raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
+        return look_up(self.tokens, tokens) + self.positions[:length]

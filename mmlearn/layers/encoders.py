@@ -24,6 +24,9 @@ class ImageEncoderConfig(TransformerConfig):
     embedding_norm: bool = False  # CLIP normalises before the first block, and so leaves out the patch bias
 
 
+TINY_IMAGE = ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True)
+
+
 class ImageEncoder(nn.Module):
     """Patches → class token → positions → (norm) → transformer → norm. Returns (b, n, d), the class token first.
 
@@ -41,11 +44,10 @@ class ImageEncoder(nn.Module):
             bias=not config.embedding_norm,
             convolutions=config.convolutions,
         )
-        self.embedding_norm = (
-            nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.embedding_norm else nn.Identity()
-        )
+        width, epsilon = config.width, config.norm_epsilon
+        self.embedding_norm = nn.LayerNorm(width, eps=epsilon) if config.embedding_norm else nn.Identity()
         self.transformer = Transformer(config)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
         return self.norm(self.transformer(self.embedding_norm(self.embedding(image))))
@@ -62,6 +64,9 @@ class TextEncoderConfig(TransformerConfig):
     depth: int = 12
     num_heads: int = 8
     causal: bool = True  # SigLIP reads both ways
+
+
+TINY_TEXT = TextEncoderConfig(64, 1, 2, vocab_size=512, max_length=32)
 
 
 class TextEncoder(nn.Module):

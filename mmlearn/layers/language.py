@@ -32,6 +32,10 @@ class BERTEncoderConfig(TransformerConfig):
     initial_std: float = 0.02  # of weights and tables
 
 
+# For two CPU cores. Systems that grew out of BERT change some of it and add their own.
+TINY_BERT = dict(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0, initial_std=0.125)
+
+
 class BERTEmbedding(TextEmbedding):
     """Token + position + token type, normalised. Returns (b, t, d).
 

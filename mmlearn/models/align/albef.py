@@ -28,16 +28,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import (
-    BERTEmbedding,
-    BERTEncoderConfig,
-    Config,
-    ImageEncoder,
-    ImageEncoderConfig,
-    MaskedLanguageHead,
-    Transformer,
-)
-from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
+from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.models.align.pairs import match_right_and_wrong, queue_contrast, read_pairs
 from mmlearn.objectives import gather, update_momentum_encoder
@@ -62,16 +54,9 @@ class ALBEFConfig(Config):
     seed: int = 0  # of the wrong pairs
 
     PRESETS = {
-        "tiny": dict(
-            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False),
-            text=BERTEncoderConfig(64, 1, 2, vocab_size=512, max_length=32, dropout=0.0),
-            fusion_depth=2,
-            embedding_width=64,
-            pooling="max",
-            momentum=0.98,
-            queue_size=1024,
-            alpha_ramp=100,
-        ),
+        "tiny": dict(image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False))
+        | dict(text=BERTEncoderConfig(64, 1, 2, vocab_size=512, max_length=32, dropout=0.0), fusion_depth=2)
+        | dict(embedding_width=64, pooling="max", momentum=0.98, queue_size=1024, alpha_ramp=100),
         "base": dict(),
     }
 
@@ -159,9 +144,8 @@ class ALBEF(nn.Module):
     ``mask`` is True where a token is real. ``forward`` is figure 1 for pairs that belong together; with
     ``masked_tokens`` (b, t), the texts with gaps, ``token_logits`` are of these. To judge one picture with many texts,
     give what ``online.image_encoder`` and ``online.read_text`` return to ``online.multimodal_encoder`` and
-    ``match_head``. The
-    momentum encoder, the queue, its pointer and the count of steps are in ``state_dict``, and so in a checkpoint.
-    Raises ``ValueError`` for settings that cannot be. Source: section 3 and figure 1.
+    ``match_head``. The momentum encoder, the queue, its pointer and the count of steps are in ``state_dict``, and so in
+    a checkpoint. Raises ``ValueError`` for settings that cannot be. Source: section 3 and figure 1.
     """
 
     def __init__(self, config: ALBEFConfig):
@@ -228,16 +212,8 @@ class ALBEF(nn.Module):
             token_logits = online.predict_tokens(states)
         else:
             token_logits = online.fill_gaps(patches, masked_tokens, mask)
-        return ALBEFOutput(
-            image_embedding=image_embedding,
-            text_embedding=text_embedding,
-            logit_scale=self.logit_scale.exp(),
-            patches=patches,
-            words=words,
-            tokens=states,
-            match_logits=self.match_head(states[:, 0]),
-            token_logits=token_logits,
-        )
+        match_logits, scale = self.match_head(states[:, 0]), self.logit_scale.exp()
+        return ALBEFOutput(image_embedding, text_embedding, scale, patches, words, states, match_logits, token_logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching on whole texts and, with ``token_label`` in the batch, masked words.

@@ -24,16 +24,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import (
-    BERTEmbedding,
-    BERTEncoderConfig,
-    Config,
-    ImageEncoder,
-    ImageEncoderConfig,
-    MaskedLanguageHead,
-    Transformer,
-)
-from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
+from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.models.align.pairs import match_right_and_wrong, queue_contrast, read_pairs
 from mmlearn.objectives import gather, update_momentum_encoder
@@ -59,16 +51,9 @@ class BLIPConfig(Config):
     alpha_ramp: int = 10_000  # steps in which alpha rises from 0: two epochs of 14 M pairs in batches of 2,880
 
     PRESETS = {
-        "tiny": dict(
-            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16),
-            text=BERTEncoderConfig(
-                64, 3, 2, vocab_size=512, max_length=32, token_types=0, dropout=0.0, initial_std=0.125
-            ),
-            end_token=2,
-            embedding_width=64,
-            queue_size=1024,
-            alpha_ramp=100,
-        ),
+        "tiny": dict(image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16))
+        | dict(text=BERTEncoderConfig(**TINY_BERT | dict(num_heads=2, token_types=0)))
+        | dict(end_token=2, embedding_width=64, queue_size=1024, alpha_ramp=100),
         "base": dict(),
         "large": dict(image=ImageEncoderConfig(1024, 24, 16, norm_epsilon=1e-6)),
     }

@@ -45,12 +45,9 @@ def filter_captions(
     captions and scores are not as many, or a score or the threshold is no probability.
     Source: section 3.3.
     """
-    counts = {len(web), len(synthetic), len(web_score), len(synthetic_score)}
-    if len(counts) > 1:
-        raise ValueError(
-            f"Every picture has a web caption, a synthetic one and their scores; got {len(web)}, {len(synthetic)}, "
-            f"{len(web_score)} and {len(synthetic_score)}."
-        )
+    a, b, c, d = map(len, (web, synthetic, web_score, synthetic_score))
+    if not a == b == c == d:
+        raise ValueError(f"A picture has a web caption, a synthetic one and two scores; got {a}, {b}, {c} and {d}.")
     for score in (web_score, synthetic_score):
         _check_probabilities(score, threshold)
     kept = []
@@ -70,10 +67,8 @@ def filter_statistics(score: Float[Tensor, "n"], truth: Bool[Tensor, "n"], thres
     caption at all, or a score or the threshold is no probability.
     """
     if not 1 <= len(score) == len(truth):
-        raise ValueError(
-            f"Statistics need at least one caption, and a truth for each score; got {len(score)} scores and "
-            f"{len(truth)} truths."
-        )
+        found = f"{len(score)} scores and {len(truth)} truths"
+        raise ValueError(f"Statistics need at least one caption, and a truth for each score; got {found}.")
     _check_probabilities(score, threshold)
     keep = score >= threshold
     kept, true, both = int(keep.sum()), int(truth.sum()), int((keep & truth).sum())

@@ -20,9 +20,7 @@ def queue_places(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tens
 class PairQueue(nn.Module):
     """The last ``size`` pairs of picture and text embedding, and the numbers of their captions: all in a checkpoint.
 
-    It starts with random directions.
-
-    Raises ``ValueError`` for a size below 1.
+    It starts with random directions. Raises ``ValueError`` for a size below 1.
     Source: He et al. 2020 (MoCo), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
     """
 
@@ -57,7 +55,5 @@ class PairQueue(nn.Module):
     def check_data(self, length: int) -> None:
         """``ValueError`` where ``length`` samples are fewer than the queue holds: they would meet their own past."""
         if length < len(self.image):
-            raise ValueError(
-                f"A queue of {len(self.image)} is larger than the data, so that pictures would be told apart from "
-                f"themselves; set queue_size to at most {length}."
-            )
+            found = f"A queue of {len(self.image)} is larger than the data, so pictures would meet themselves"
+            raise ValueError(f"{found}; set queue_size to at most {length}.")

@@ -63,7 +63,6 @@ class SpectrogramEmbedding(nn.Module):
 
     ``mel_mask`` (b, s) is True where a frame is real; :func:`~mmlearn.models.audio.encoder.patchify_sound` says what
     becomes of the others. Returns (b, 2 + p, d), and (b, 2 + p), which is True for both tokens and for real patches.
-
     Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` does. Source: section 2.1 and figure 1.
     """
 
@@ -71,9 +70,7 @@ class SpectrogramEmbedding(nn.Module):
         super().__init__()
         size, strides = config.patch_size, (config.frequency_stride, config.time_stride)
         if min(config.mels, config.frames) < size:
-            raise ValueError(
-                f"{config.mels} mels and {config.frames} frames hold no patch of {size} × {size}; change one of them."
-            )
+            raise ValueError(f"{config.mels} mels and {config.frames} frames hold no patch of {size} × {size}.")
         self.config = config
         self.grid = tuple((length - size) // step + 1 for length, step in zip((config.mels, config.frames), strides))
         self.patches = nn.Linear(size**2, config.width)
@@ -153,10 +150,8 @@ class AST(nn.Module):
         logits, label = self(batch["mel"], batch.get("mel_mask")).logits, batch["label"]
         several = label.is_floating_point()
         if label.shape != (logits.shape if several else logits.shape[:1]):
-            raise ValueError(
-                f"A label is int (b,) or float (b, classes), with {tuple(logits.shape)}; got {label.dtype} "
-                f"{tuple(label.shape)}."
-            )
+            rule = f"A label is int (b,) or float (b, classes), with {tuple(logits.shape)}"
+            raise ValueError(f"{rule}; got {label.dtype} {tuple(label.shape)}.")
         criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
         return {"classification": criterion(logits, label)}
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel, Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
-from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
@@ -36,8 +36,6 @@ from mmlearn.recipes import Objective, Recipe, ln_batch
 
 @dataclass(frozen=True)
 class HTSATConfig(SwinConfig):
-    """The audio tower."""
-
     width: int = 96
     depths: tuple[int, ...] = (2, 2, 6, 2)
     num_heads: tuple[int, ...] = (4, 8, 16, 32)
@@ -54,7 +52,7 @@ class HTSATConfig(SwinConfig):
 
 
 TINY_AUDIO = HTSATConfig(24, (2, 2), (2, 4), window=4, dropout=0.0, pieces=2, patch_size=8)
-TINY_TEXT = BERTEncoderConfig(64, 1, 2, vocab_size=512, max_length=32, token_types=1, dropout=0.0, initial_std=0.125)
+TINY_TEXT = BERTEncoderConfig(**TINY_BERT | dict(depth=1, num_heads=2, token_types=1))
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,7 @@ class CLAPConfig(Config):
     embedding_width: int = 512
     temperature: float = 0.07  # at the start; the model learns its own
 
-    PRESETS = {
-        "tiny": dict(audio=TINY_AUDIO, text=TINY_TEXT, embedding_width=128),
-        "htsat-unfused": dict(),
-    }
+    PRESETS = {"tiny": dict(audio=TINY_AUDIO, text=TINY_TEXT, embedding_width=128), "htsat-unfused": dict()}
 
 
 class CLAPOutput(NamedTuple):
@@ -82,11 +77,9 @@ class HTSAT(nn.Module):
 
     Bands are normalised over the batch, and each clip is stretched to ``frames``. Its ``pieces`` of time, one below the
     other, are the picture, so that a window sees neighbours in time and frequency. Returns (b, bands, times, d): what
-    is left of both axes, in order. ``mel_mask`` (b, s) is True from the first frame of a sound to its last.
-
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` and
-    :class:`~mmlearn.models.audio.swin.Swin` do. Source: Chen et al. 2022, section 2.1 and figure 1, and the official
-    code.
+    is left of both axes, in order. ``mel_mask`` (b, s) is True from the first frame of a sound to its last. Raises
+    ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` and :class:`~mmlearn.models.audio.swin.Swin` do.
+    Source: Chen et al. 2022, section 2.1 and figure 1, and the official code.
     """
 
     def __init__(self, config: HTSATConfig):
@@ -188,12 +181,8 @@ class CLAP(nn.Module):
         mel_mask: Bool[Tensor, "b s"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> CLAPOutput:
-        return CLAPOutput(
-            self.encode_audio(mel, mel_mask),
-            self.encode_text(tokens, mask),
-            self.audio_logit_scale.exp(),
-            self.text_logit_scale.exp(),
-        )
+        audio, text = self.encode_audio(mel, mel_mask), self.encode_text(tokens, mask)
+        return CLAPOutput(audio, text, self.audio_logit_scale.exp(), self.text_logit_scale.exp())
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""``atc``: each sound picks its text over the batch of all processes, and each text its sound.
@@ -208,9 +197,7 @@ class CLAP(nn.Module):
             raise ValueError(f"Nothing to learn: CLAP needs mel and tokens, and the batch has no {missing[0]}.")
         sounds, texts = len(batch["mel"]), len(batch["tokens"])
         if not 1 <= sounds == texts:
-            raise ValueError(
-                f"Sounds and texts come in pairs, and at least one: got {sounds} sounds and {texts} texts."
-            )
+            raise ValueError(f"Pairs are of a sound and a text, at least one: got {sounds} sounds and {texts} texts.")
         output = self(batch["mel"], batch["tokens"], batch.get("mel_mask"), batch.get("mask"))
         audio, text = gather(output.audio_embedding), gather(output.text_embedding)
         cosine = audio @ text.T

@@ -20,10 +20,8 @@ class WaveformTokens(nn.Module):
     r"""Cut a waveform into pieces of ``patch`` samples, project each, and add the learned embedding of its place.
 
     The last piece is filled with zeros. Samples where ``waveform_mask`` is False become zeros as well. A piece is real
-    if any of its samples is. Returns (b, n, d) and (b, n).
-
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_samples` does, and for a waveform that is longer
-    than ``samples``.
+    if any of its samples is. Returns (b, n, d) and (b, n). Raises ``ValueError`` as
+    :func:`~mmlearn.models.audio.inputs.real_samples` does, and for a waveform that is longer than ``samples``.
     Source: Akbari et al. 2021 (VATT), section 3.1.
     """
 
@@ -99,9 +97,8 @@ class AudioEmbedding(nn.Module):
     .. math:: z_{ij} = E\, x_{ij} + e^\mathrm{band}_i + e^\mathrm{time}_j
 
     ``mel_mask`` (b, s) is True where a frame is real; :func:`patchify_sound` says what becomes of the others. The class
-    token, where there is one, stands first and is always real. Returns (b, n, d) and (b, n).
-
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` does.
+    token, where there is one, stands first and is always real. Returns (b, n, d) and (b, n). Raises ``ValueError`` as
+    :func:`~mmlearn.models.audio.inputs.real_frames` does.
     Source: Gong et al. 2021 (AST), section 2.1, which has one embedding a patch; Akbari et al. 2021 (VATT), equation 1,
     for the sum.
     """
@@ -109,10 +106,8 @@ class AudioEmbedding(nn.Module):
     def __init__(self, config: AudioEncoderConfig):
         super().__init__()
         self.config = config
-        width, lengths = config.width, (config.mels, config.frames)
-        rows, columns = (
-            (length - size) // step + 1 for length, size, step in zip(lengths, config.patch_size, config.stride)
-        )
+        width, axes = config.width, zip((config.mels, config.frames), config.patch_size, config.stride)
+        rows, columns = ((length - size) // step + 1 for length, size, step in axes)
         self.patches = nn.Linear(config.patch_size[0] * config.patch_size[1], width)
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
         self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)

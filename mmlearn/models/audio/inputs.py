@@ -5,6 +5,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+def check_clips(batch: dict[str, Tensor]) -> tuple[Float[Tensor, "b samples"], Bool[Tensor, "b samples"] | None]:
+    """The ``waveform`` and ``waveform_mask`` of a batch. ``ValueError`` without the first, or for an empty batch."""
+    if "waveform" not in batch:
+        found = ", ".join(batch) or "nothing"
+        raise ValueError(f"A batch of speech holds waveform (b, samples); this one has {found}.")
+    if not len(batch["waveform"]):
+        raise ValueError("A batch holds at least one clip.")
+    return batch["waveform"], batch.get("waveform_mask")
+
+
 def real_samples(
     waveform: Float[Tensor, "..."], waveform_mask: Bool[Tensor, "..."] | None
 ) -> Bool[Tensor, "b samples"]:

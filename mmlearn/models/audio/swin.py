@@ -26,10 +26,8 @@ class SwinConfig(Config):
 
     def stage(self, i: int) -> TransformerConfig:
         """The settings of the blocks of stage i, counted from 0."""
-        width = self.width * 2**i
-        return TransformerConfig(
-            width, self.depths[i], self.num_heads[i], activation=self.activation, dropout=self.dropout
-        )
+        width, depth, num_heads = self.width * 2**i, self.depths[i], self.num_heads[i]
+        return TransformerConfig(width, depth, num_heads, activation=self.activation, dropout=self.dropout)
 
 
 class SwinBlock(TransformerBlock):
@@ -111,18 +109,16 @@ class Swin(nn.Module):
     """Stages of blocks, of which every second one shifts its windows. Between stages tokens are merged.
 
     ``grid`` has the rows and columns of the tokens that come in. A stage that has fewer tokens than a window has a
-    single window. Returns (b, rows', columns', d · 2^(stages − 1)); no norm follows.
-
-    Raises ``ValueError`` where the grid of a stage cannot be merged or windows do not fill it.
+    single window. Returns (b, rows', columns', d · 2^(stages − 1)); no norm follows. Raises ``ValueError`` where the
+    grid of a stage cannot be merged or windows do not fill it.
     Source: Liu et al. 2021, figure 3 and section 3.1.
     """
 
     def __init__(self, config: SwinConfig, grid: tuple[int, int]):
         super().__init__()
         if len(config.depths) != len(config.num_heads):
-            raise ValueError(
-                f"Each stage has a depth and a number of heads; got {config.depths} and {config.num_heads}."
-            )
+            got = f"{config.depths} and {config.num_heads}"
+            raise ValueError(f"Each stage has a depth and a number of heads; got {got}.")
         self.stages = nn.ModuleList()
         self.merging = nn.ModuleList()
         for i, depth in enumerate(config.depths):

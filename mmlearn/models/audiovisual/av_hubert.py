@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Clusters, LogMel, Video
 from mmlearn.evaluation.measures import most_common, row
 from mmlearn.evaluation.speech import all_hidden
+from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
-from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
+from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
 from mmlearn.models.speech.encoder import CTCHead
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
 from mmlearn.objectives.draws import generator_of_step
@@ -61,20 +62,9 @@ class AVHuBERTConfig(ContextConfig):
     seed: int = 0  # of spans and of what is dropped
 
     PRESETS = {
-        "tiny": dict(
-            mels=40,
-            video_widths=(8, 16, 32),
-            video_blocks=1,
-            video_kernel=(3, 5, 5),
-            width=64,
-            depth=3,
-            num_heads=2,
-            position_kernel=16,
-            position_groups=4,
-            dropout=0.0,
-            clusters=50,
-            embedding_width=64,
-        ),
+        "tiny": TINY_CONTEXT
+        | dict(mels=40, video_widths=(8, 16, 32), video_blocks=1, video_kernel=(3, 5, 5))
+        | dict(clusters=50, embedding_width=64),
         "base": dict(),
         "large": dict(width=1024, depth=24, num_heads=16),
     }
@@ -121,7 +111,7 @@ class LipEncoder(nn.Module):
         return x.unflatten(0, mask.shape)
 
 
-class AVHuBERT(nn.Module):
+class AVHuBERT(CountsSteps):
     r"""Frames of sound and of pictures, side by side, through one transformer; each is compared with every cluster.
 
     .. math:: f^{av}_t = \begin{cases} [f^a_t; f^v_t] & p_m \\ [f^a_t; 0] & (1 - p_m) p_a \\
@@ -131,8 +121,8 @@ class AVHuBERT(nn.Module):
     ``video`` or ``mel`` may be None: a missing modality is 0, as a dropped one is. Each frame of the video has
     ``stack`` frames of the spectrogram; up to ``stack`` more at its end are left out. ``video_mask`` says which frames
     are real, or ``mel_mask`` where there is none. ``draws`` hides and drops. To learn texts, build a model with
-    ``vocab_size`` and load what a pretrained one has. Clusters come in the batch. Checkpoints hold the count of
-    ``steps``. Raises ``ValueError`` where both modalities are missing, do not fit each other, or have no frame, and as
+    ``vocab_size`` and load what a pretrained one has. Clusters come in the batch. Raises ``ValueError`` where both
+    modalities are missing, do not fit each other, or have no frame, and as
     :func:`~mmlearn.models.speech.context_network.hide` does.
     Source: sections 3.2 and 3.3, equations 2 to 4.
     """
@@ -155,7 +145,6 @@ class AVHuBERT(nn.Module):
             self.cluster_embedding = nn.Parameter(torch.rand(config.clusters, config.embedding_width))
         if config.vocab_size:
             self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.dropout)
-        self.register_buffer("steps", torch.tensor(0))
 
     def draw(self, mask: Bool[Tensor, "b f"]) -> Draws:
         """What to hide and to drop of clips with these real frames. It depends on the seed and the step alone."""
@@ -221,15 +210,12 @@ class AVHuBERT(nn.Module):
             raise ValueError(
                 "Nothing to learn: this AV-HuBERT needs cluster in the batch and clusters, or tokens and vocab_size."
             )
-        if batch["cluster"].shape != real.shape:
-            raise ValueError(
-                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(batch['cluster'].shape)}."
-            )
+        if (got := batch["cluster"].shape) != real.shape:
+            raise ValueError(f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(got)}.")
         drawn = self.draw(real)
         if not self.training:
-            drawn = drawn._replace(
-                audio_kept=torch.ones_like(drawn.audio_kept), video_kept=torch.ones_like(drawn.video_kept)
-            )
+            kept = torch.ones_like(drawn.audio_kept)
+            drawn = drawn._replace(audio_kept=kept, video_kept=kept)
         draws = Draws(*(batch.get(name, value) for name, value in drawn._asdict().items()))
         logits = self(*streams, draws).cluster_logits
         hidden = draws.audio_masked, draws.video_masked
@@ -257,11 +243,6 @@ class AVHuBERT(nn.Module):
         if mel_mask is not None:
             return mel_mask[:, : frames * stack].unflatten(1, (frames, stack)).any(-1)
         return torch.ones(b, frames, dtype=torch.bool, device=(mel if video is None else video).device)
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, which decides what is drawn."""
-        self.steps += 1
 
 
 def imposters(

@@ -17,6 +17,7 @@ paper shows it less and less. There is no vocoder.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -52,22 +53,9 @@ class Lip2WavConfig(TransformerConfig):
     postnet_depth: int = 5
 
     PRESETS = {
-        "tiny": dict(
-            mels=40,
-            mel_per_frame=4.0,
-            frames_per_step=4,
-            video_widths=(8, 16, 32),
-            first_kernel=3,
-            blocks=0,
-            width=64,
-            encoder_depth=1,
-            depth=2,
-            num_heads=2,
-            dropout=0.0,
-            prenet_width=32,
-            postnet_width=32,
-            postnet_depth=3,
-        ),
+        "tiny": dict(mels=40, mel_per_frame=4.0, frames_per_step=4, video_widths=(8, 16, 32), first_kernel=3, blocks=0)
+        | dict(width=64, encoder_depth=1, depth=2, num_heads=2, dropout=0.0)
+        | dict(prenet_width=32, postnet_width=32, postnet_depth=3),
         "published": dict(),
     }
 
@@ -129,14 +117,9 @@ class PostNet(nn.Module):
     def __init__(self, mels: int, width: int, depth: int, dropout: float):
         super().__init__()
         widths = [mels, *[width] * (depth - 1), mels]
-        self.layers = nn.ModuleList(
-            Convolution(
-                nn.Conv1d(widths[i], widths[i + 1], 5, padding=2),
-                nn.Tanh() if i < depth - 1 else nn.Identity(),
-                dropout,
-            )
-            for i in range(depth)
-        )
+        convolutions = [nn.Conv1d(before, after, 5, padding=2) for before, after in pairwise(widths)]
+        activations = [*[nn.Tanh()] * (depth - 1), nn.Identity()]
+        self.layers = nn.ModuleList(Convolution(*pair, dropout) for pair in zip(convolutions, activations))
 
     def forward(self, mel: Float[Tensor, "b mels s"], mask: Bool[Tensor, "b s"]) -> Float[Tensor, "b mels s"]:
         x = mel * mask[:, None]
@@ -207,10 +190,7 @@ class Lip2Wav(nn.Module):
         return self.encoder_norm(self.encoder(x, video_mask)) + clock
 
     def write(
-        self,
-        context: Float[Tensor, "b f d"],
-        context_mask: Bool[Tensor, "b f"] | None,
-        mel: Float[Tensor, "b mels s"],
+        self, context: Float[Tensor, "b f d"], context_mask: Bool[Tensor, "b f"] | None, mel: Float[Tensor, "b mels s"]
     ) -> Float[Tensor, "b mels s"]:
         """All steps at once. Step j reads the last frame of each step before it."""
         frames, r = mel.shape[2], self.config.frames_per_step

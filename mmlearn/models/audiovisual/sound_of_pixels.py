@@ -58,12 +58,7 @@ class SoundOfPixelsConfig(Config):
 
     PRESETS = {
         "tiny": dict(
-            fft_size=512,
-            bins=128,
-            channels=8,
-            video_widths=(8, 16, 16),
-            blocks=1,
-            audio_widths=(8, 16, 32, 32),
+            fft_size=512, bins=128, channels=8, video_widths=(8, 16, 16), blocks=1, audio_widths=(8, 16, 32, 32)
         ),
         "resnet18-unet7": dict(),
     }
@@ -85,9 +80,8 @@ class VideoNetwork(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], blocks: int, channels: int):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
-        )
+        first = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.trunk = residual_trunk(widths, blocks, dilate_last=True)
         self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -156,11 +150,10 @@ class SoundOfPixels(nn.Module):
         super().__init__()
         if config.masks not in ("binary", "ratio"):
             raise ValueError(f"masks is 'binary' or 'ratio', not {config.masks!r}.")
-        if config.bins % 2 ** len(config.audio_widths):
-            raise ValueError(
-                f"{len(config.audio_widths)} levels halve the bins as often: bins must be a multiple of "
-                f"{2 ** len(config.audio_widths)}, got {config.bins}."
-            )
+        levels, bins = len(config.audio_widths), config.bins
+        if bins % 2**levels:
+            rule = f"{levels} levels halve the bins as often: bins must be a multiple of {2**levels}"
+            raise ValueError(f"{rule}, got {bins}.")
         self.config = config
         self.video_network = VideoNetwork(config.video_widths, config.blocks, config.channels)
         self.audio_network = AudioNetwork(config.audio_widths, config.channels)
@@ -178,10 +171,7 @@ class SoundOfPixels(nn.Module):
         waveform_mask: Bool[Tensor, "mixtures samples"] | None = None,
     ) -> SoundOfPixelsOutput:
         if not len(video) or not len(waveform) or len(video) % len(waveform):
-            raise ValueError(
-                "Each sound belongs to one video, or to equally many that follow each other; got "
-                f"{len(video)} videos and {len(waveform)} sounds."
-            )
+            raise ValueError(f"Each sound has equally many videos; got {len(video)} videos and {len(waveform)} sounds.")
         pixels = self.video_network(self._frames(video, video_mask))
         sounds = self.audio_network(self.magnitude(waveform, waveform_mask))
         sounds = sounds.repeat_interleave(len(video) // len(waveform), dim=0)
@@ -198,16 +188,13 @@ class SoundOfPixels(nn.Module):
             raise ValueError(f"Sound of Pixels learns from videos with sound; this batch has no {sorted(missing)[0]}.")
         video, waveform, n = batch["video"], batch["waveform"], self.config.sources
         if not len(video) or len(video) % n or len(video) != len(waveform):
-            raise ValueError(
-                f"A batch holds at least one mixture of {n} videos with their sounds, and only whole ones; got "
-                f"{len(video)} videos and {len(waveform)} sounds."
-            )
+            found = f"{len(video)} videos and {len(waveform)} sounds"
+            raise ValueError(f"A batch holds at least one mixture of {n} videos with sound, all whole; got {found}.")
         solos = waveform.masked_fill(~real_samples(waveform, batch.get("waveform_mask")), 0)
         mixture = rearrange(solos, "(b n) samples -> b n samples", n=n).sum(1)
         output = self(video, mixture, batch.get("video_mask"))
-        logits, magnitude = (
-            rearrange(x, "(b n) bins s -> b n bins s", n=n) for x in (output.logits, self.magnitude(solos))
-        )
+        of_each = output.logits, self.magnitude(solos)
+        logits, magnitude = (rearrange(x, "(b n) bins s -> b n bins s", n=n) for x in of_each)
         weight = loudness(self.magnitude(mixture))[:, None].expand_as(logits)
         if self.config.masks == "binary":
             return {"mask": binary_mask_loss(logits, binary_masks(magnitude), weight)}

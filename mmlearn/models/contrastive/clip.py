@@ -10,7 +10,7 @@ for small pictures of real things, reads its patches by convolutions (Xiao et al
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +22,11 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
+from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
 from mmlearn.objectives import gather, gathered_positives, info_nce
-from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
+from mmlearn.recipes import ITC, Recipe
 
-TINY_TEXT = TextEncoderConfig(64, 1, 2, vocab_size=512, max_length=32)
+TINY = dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=128, pooling="max")
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,8 @@ class CLIPConfig(Config):
     end_token: int | None = None  # the text is read off here; None: at the highest token id, as in OpenAI's code
 
     PRESETS = {
-        "tiny": dict(
-            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True),
-            text=TINY_TEXT,
-            embedding_width=128,
-            pooling="max",
-        ),
-        "tiny-conv": dict(
-            image=ImageEncoderConfig(
-                64, 3, 2, image_size=32, patch_size=8, class_token=False, convolutions=True, embedding_norm=True
-            ),
-            text=TINY_TEXT,
-            embedding_width=128,
-            pooling="max",
-        ),
+        "tiny": TINY,
+        "tiny-conv": TINY | dict(image=replace(TINY_IMAGE, image_size=32, patch_size=8, convolutions=True)),
         "ViT-B/32": dict(),
         "ViT-B/16": dict(image=ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=16)),
         "ViT-L/14": dict(
@@ -149,8 +138,6 @@ RECIPE = Recipe(
     CLIP,
     CLIPConfig,
     reads=(Image(), Tokens()),
-    learns=Objective(
-        "itc", {"itc": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion), samples=ITC.samples
-    ),
+    learns=replace(ITC, measures=(*ITC.measures, pointing(phrase_maps), occlusion)),
     published={"ViT-B/32": 151_277_313, "ViT-B/16": 149_620_737, "ViT-L/14": 427_616_513},
 )

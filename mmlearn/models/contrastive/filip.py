@@ -8,7 +8,7 @@ there is no class token; ``tiny`` is ours, and starts colder, because a mean ove
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +21,9 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
+from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
 from mmlearn.objectives import gather, gathered_positives, late_interaction_info_nce
-from mmlearn.recipes import ITC, Objective, Recipe, ln_batch
+from mmlearn.recipes import ITC, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,7 @@ class FILIPConfig(Config):
     temperature: float = 0.07  # at the start; the model learns its own
 
     PRESETS = {
-        "tiny": dict(
-            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True),
-            text=TextEncoderConfig(64, 1, 2, vocab_size=512, max_length=32),
-            embedding_width=64,
-            temperature=0.03,
-        ),
+        "tiny": dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=64, temperature=0.03),
         "base": dict(),  # table 7 of the paper
         "large": dict(
             image=ImageEncoderConfig(1024, 24, 16, patch_size=14, class_token=False, embedding_norm=True),
@@ -109,10 +105,7 @@ RECIPE = Recipe(
     FILIP,
     FILIPConfig,
     reads=(Image(), Tokens(whole=True)),
-    learns=Objective(
-        "itc",
-        {"late_interaction": ln_batch},
-        measures=(*ITC.measures, pointing(phrase_maps), occlusion),
-        samples=ITC.samples,
+    learns=replace(
+        ITC, chance={"late_interaction": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion)
     ),
 )

@@ -31,10 +31,8 @@ class LiTConfig(Config):
     end_token: int | None = None  # the text is read off here; None: at the highest token id
 
     PRESETS = {
-        "tiny": dict(
-            image_width=1280,  # MobileNetV2's
-            text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32),
-        ),
+        # As wide as MobileNetV2.
+        "tiny": dict(image_width=1280, text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32)),
         "B16B": dict(),
     }
 
@@ -77,10 +75,7 @@ class LiT(nn.Module):
         return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
 
     def forward(
-        self,
-        image: Float[Tensor, "b ..."],
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
+        self, image: Float[Tensor, "b ..."], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> LiTOutput:
         return LiTOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
 

@@ -18,15 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import (
-    MLP,
-    AttentionPooling,
-    Config,
-    ImageEncoder,
-    ImageEncoderConfig,
-    TextEncoder,
-    TextEncoderConfig,
-)
+from mmlearn.layers import MLP, AttentionPooling, Config
+from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, gathered_positives, pairwise_sigmoid
 from mmlearn.recipes import ITC, Recipe
 
@@ -109,9 +102,8 @@ class SigLIP(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> SigLIPOutput:
-        return SigLIPOutput(
-            self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp(), self.logit_bias
-        )
+        image_embedding, text_embedding = self.encode_image(image), self.encode_text(tokens, mask)
+        return SigLIPOutput(image_embedding, text_embedding, self.logit_scale.exp(), self.logit_bias)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The pairwise sigmoid loss over the batch of all processes. With ``caption_id``, repeated captions match."""

@@ -65,9 +65,8 @@ class FineTuned(nn.Module):
         if not isinstance(self.head, ReferringHead):
             return self.head(_pooled(output))
         if not hasattr(output, "regions"):
-            raise ValueError(
-                f"{type(self.encoder).__name__} returns no regions to refer to; take an encoder of regions."
-            )
+            name = type(self.encoder).__name__
+            raise ValueError(f"{name} returns no regions to refer to; take an encoder of regions.")
         return self.head(output.regions, batch.get("region_mask"))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

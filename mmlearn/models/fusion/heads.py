@@ -19,9 +19,8 @@ def classifier(width: int, hidden: int, outputs: int, *, norm_epsilon: float = 1
 
     Source: Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020 (UNITER), official code.
     """
-    return nn.Sequential(
-        nn.Linear(width, hidden), nn.GELU(), nn.LayerNorm(hidden, eps=norm_epsilon), nn.Linear(hidden, outputs)
-    )
+    first, norm = nn.Linear(width, hidden), nn.LayerNorm(hidden, eps=norm_epsilon)
+    return nn.Sequential(first, nn.GELU(), norm, nn.Linear(hidden, outputs))
 
 
 class _Head(nn.Module):
@@ -144,6 +143,4 @@ class ReferringHead(nn.Module):
 def _check_labels(label: Tensor, name: str, b: int) -> None:
     """``ValueError`` unless labels are b whole numbers."""
     if label.shape != (b,) or label.dtype != torch.int64:
-        raise ValueError(
-            f"batch['{name}'] is int64 ({b},), one whole number a row; got {label.dtype} {tuple(label.shape)}."
-        )
+        raise ValueError(f"batch['{name}'] is int64 ({b},), one a row; got {label.dtype} {tuple(label.shape)}.")

@@ -58,7 +58,10 @@ def answers(system: nn.Module, output: Any, batch: Batch) -> Losses:
 
 
 def hidden_regions(batch: Batch, matched_only: bool = True) -> Bool[Tensor, "b p"]:
-    """Which regions are to be guessed: those that were masked and are real."""
+    """Which regions are to be guessed: those where ``masked_regions`` (b, p) is True and that are real.
+
+    ``region_target`` (b, p, f) is what they held, ``region_classes`` (b, p, classes) what a detector saw.
+    """
     hidden = batch["masked_regions"]
     if "region_mask" in batch:
         hidden = hidden & batch["region_mask"]

@@ -19,19 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedTokens, Regions, Tokens
-from mmlearn.layers import (
-    Attention,
-    BERTEmbedding,
-    BERTEncoderConfig,
-    MaskedLanguageHead,
-    Transformer,
-    TransformerBlock,
-)
+from mmlearn.layers import Attention, BERTEmbedding, BERTEncoderConfig, Transformer, TransformerBlock
 from mmlearn.layers.activations import ACTIVATIONS
-from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.losses import Batch, Losses, answers, hidden_regions, learnable, masked_words, matching
-from mmlearn.models.fusion.regions import INPUTS, check_boxes, read_regions
+from mmlearn.models.fusion.regions import INPUTS, TINY, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_classification, smooth_region_regression
 from mmlearn.recipes import ITM, MLM, MRM, VQA, Recipe
@@ -50,21 +43,7 @@ class LXMERTConfig(BERTEncoderConfig):
     answers: int = 9500
 
     PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            max_length=32,
-            width=64,
-            depth=2,
-            region_depth=1,
-            cross_depth=1,
-            num_heads=4,
-            dropout=0.0,
-            initial_std=0.125,
-            region_width=216,
-            region_classes=144,
-            region_attributes=0,
-            answers=0,
-        ),
+        "tiny": TINY | dict(depth=2, region_depth=1, cross_depth=1, region_attributes=0, answers=0),
         "base": dict(),
     }
 
@@ -161,11 +140,8 @@ REGION_LOSSES = {
 class LXMERT(nn.Module):
     """A BERT of words, a BERT of regions without order, and cross-modality layers; read at the first word.
 
-    ``regions`` are a detector's features and ``boxes`` their places, as shares of the picture; ``mask`` and
-    ``region_mask`` are True where a word or a region is real. ``masked_regions`` are to be guessed, so whatever they
-    hold becomes zeros. Heads are built where the configuration asks for them. Raises ``ValueError`` for regions that do
-    not fit the texts or ``region_width``.
-    Source: section 2 and figure 1.
+    Inputs are those of :func:`~mmlearn.models.fusion.regions.read_regions`, as are errors. Heads are built where the
+    configuration asks for them. Source: section 2 and figure 1.
     """
 
     def __init__(self, config: LXMERTConfig):
@@ -179,11 +155,8 @@ class LXMERT(nn.Module):
         self.pooler = pooler(config.width)
         self.language_head = MaskedLanguageHead(config) if config.pretraining_heads else None
         self.match_head = nn.Linear(config.width, 2) if config.pretraining_heads else None
-        outputs = {
-            "features": config.region_width * config.feature_head,
-            "classes": config.region_classes,
-            "attributes": config.region_attributes,
-        }
+        features = config.region_width if config.feature_head else 0
+        outputs = dict(features=features, classes=config.region_classes, attributes=config.region_attributes)
         outputs = {name: size for name, size in outputs.items() if size}
         self.region_head = RegionHead(config, outputs) if outputs else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
@@ -222,11 +195,8 @@ class LXMERT(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm``, ``vqa``, ``mrfr``, ``mrc`` and ``mrc_attributes``: those with labels and a head to learn.
 
-        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere. ``match_label`` (b,) is 1
-        where text and picture belong together. ``answer`` is one (b,), or a score for each (b, answers). Of regions
-        where ``masked_regions`` is True, ``region_target`` (b, p, f) is what they held, ``region_classes`` and
-        ``region_attributes`` (b, p, classes) what a detector saw. Raises ``ValueError`` without any of them, for an
-        empty batch, and for boxes that cannot be. Source: section 3.1.
+        Labels are those of :mod:`mmlearn.models.fusion.losses`, and ``region_attributes`` (b, p, attributes). Raises
+        ``ValueError`` without any of them, for an empty batch, and for boxes that cannot be. Source: section 3.1.
         """
         output = self(**{name: batch[name] for name in INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))
@@ -250,11 +220,7 @@ RECIPE = Recipe(
     LXMERT,
     LXMERTConfig,
     reads=(Tokens(), Regions()),
-    learns=(
-        ITM,
-        MLM,
-        replace(MRM, chance=MRM.chance | {"mrfr": None}),
-        replace(VQA, labels=(MaskedTokens(),)),
-    ),  # questions are masked like captions
+    # Questions are masked like captions.
+    learns=(ITM, MLM, replace(MRM, chance=MRM.chance | {"mrfr": None}), replace(VQA, labels=(MaskedTokens(),))),
     settings={"answers": 0, "region_attributes": 0},
 )

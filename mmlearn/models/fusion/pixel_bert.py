@@ -10,7 +10,6 @@ One optimiser trains everything; the paper has SGD for the backbone and AdamW fo
 batch has are computed in one pass.
 """
 
-import random
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +24,11 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.embeddings import check_image, convolutional_stem
-from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
+from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 # Name → blocks of each stage, groups, and channels of each group.
@@ -46,20 +47,7 @@ class PixelBERTConfig(BERTEncoderConfig):
     answers: int = 0  # 0: no head
 
     PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            max_length=32,
-            image_size=64,
-            backbone="convolutions",
-            stride=8,
-            feature_width=64,
-            sampled_pixels=32,
-            width=64,
-            depth=3,
-            num_heads=4,
-            dropout=0.0,
-            initial_std=0.125,
-        ),
+        "tiny": TINY_BERT | dict(image_size=64, backbone="convolutions", stride=8, feature_width=64, sampled_pixels=32),
         "resnet-50": dict(),
         "x152": dict(backbone="x152"),
     }
@@ -97,7 +85,7 @@ def _backbone(config: PixelBERTConfig) -> nn.Module:
     return resnet_backbone(config.backbone)
 
 
-class PixelBERT(nn.Module):
+class PixelBERT(CountsSteps):
     r"""Words as in BERT and pixels of a feature map, told apart by what is added to each, through BERT's blocks.
 
     .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v
@@ -124,7 +112,6 @@ class PixelBERT(nn.Module):
         # These start in their own way; the head so small that it prefers no answer.
         self.answer_head = VQAHead(config.width, config.answers) if config.answers else None
         self.backbone = _backbone(config) if backbone is None else backbone
-        self.register_buffer("steps", torch.tensor(0))  # of training; a checkpoint holds it, and so the samples to come
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -167,24 +154,14 @@ class PixelBERT(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm`` and ``vqa``: those with labels in the batch and a head to learn.
 
-        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere; it counts in pairs that match.
-        ``match_label`` (b,) is 1 where text and picture belong together. ``answer`` is one (b,), or a score for each
-        (b, answers). Pixels are sampled in training, but not where there are answers, because that is no pretraining.
-        Raises ``ValueError`` without any of these labels, or for an empty batch.
+        Labels are those of :mod:`mmlearn.models.fusion.losses`. Pixels are sampled in training, but not where there are
+        answers, because that is no pretraining. Raises ``ValueError`` without any label, or for an empty batch.
         """
-        generator = self.generator() if self.training and "answer" not in batch else None
+        pretraining = self.training and "answer" not in batch
+        generator = generator_of_step(self.config.seed, self.steps) if pretraining else None
         output = self(batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), generator)
         losses = masked_words(self, output, batch) | matching(self, output, batch) | answers(self, output, batch)
         return learnable(self, batch, losses)
-
-    def generator(self) -> torch.Generator:
-        """What draws the pixels of this step: chance is a function of the seed and the step alone."""
-        return torch.Generator().manual_seed(random.Random(f"{self.config.seed} {int(self.steps)}").getrandbits(32))
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, so that the next one draws other pixels."""
-        self.steps += 1
 
 
 def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Generator) -> Float[Tensor, "b k f"]:
@@ -194,9 +171,4 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
 
 
-RECIPE = Recipe(
-    PixelBERT,
-    PixelBERTConfig,
-    reads=(Image(), Tokens()),
-    learns=(ITM, MLM, VQA),
-)
+RECIPE = Recipe(PixelBERT, PixelBERTConfig, reads=(Image(), Tokens()), learns=(ITM, MLM, VQA))

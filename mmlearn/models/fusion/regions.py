@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mmlearn.layers.language import TINY_BERT
+
 # What encoders of words and regions read of a batch.
 INPUTS = ("tokens", "regions", "boxes", "mask", "region_mask", "masked_regions", "token_type")
+TINY = TINY_BERT | dict(region_width=216, region_classes=144)  # as the detector of scenes gives them
 
 
 def read_regions(
@@ -23,9 +26,10 @@ def read_regions(
 ) -> tuple[Float[Tensor, "b p f"], Float[Tensor, "b p 4"], Bool[Tensor, "b p"], Bool[Tensor, "b p"]]:
     """What an encoder may see of regions: features and boxes, which regions are real, and which are masked.
 
-    Features are 0 where a region is masked, and both are 0 where it is padding, whatever they held. Without
-    ``region_mask`` all regions are real; without ``masked_regions`` none is masked. Raises ``ValueError`` unless there
-    is one picture for each of the ``texts``, with ``width`` features for each region, and all shapes agree.
+    ``region_mask`` is True where a region is real: without it, everywhere. ``masked_regions`` are to be guessed:
+    without it, none. Features are 0 where a region is masked, and both are 0 where it is padding, whatever they held.
+    Raises ``ValueError`` unless there is one picture for each of the ``texts``, with ``width`` features for each
+    region, and all shapes agree.
     """
     if region_mask is None:
         region_mask = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
@@ -55,20 +59,16 @@ def check_boxes(boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] 
         region_mask = torch.ones_like(boxes[..., 0], dtype=torch.bool)
     empty = ~region_mask.any(1)
     if empty.any():
-        raise ValueError(
-            f"Picture {int(empty.nonzero()[0])} of the batch has no region; give at least one, such as all of it: "
-            "0 0 1 1."
-        )
+        picture = int(empty.nonzero()[0])
+        raise ValueError(f"Picture {picture} of the batch has no region; give at least one, such as all: 0 0 1 1.")
     left, top, right, bottom = boxes.unbind(-1)
     inside = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)
     wrong = region_mask & ~inside
     if wrong.any():
         picture, region = wrong.nonzero()[0].tolist()
         numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
-        raise ValueError(
-            f"Box {region} of picture {picture} is ({numbers}); expected left < right and top < bottom, all from 0 to "
-            "1 as shares of the picture."
-        )
+        rule = "left < right and top < bottom, all from 0 to 1 as shares of the picture"
+        raise ValueError(f"Box {region} of picture {picture} is ({numbers}); expected {rule}.")
 
 
 def box_sizes(boxes: Float[Tensor, "b p 4"]) -> Float[Tensor, "b p 3"]:

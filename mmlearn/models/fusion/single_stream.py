@@ -18,17 +18,6 @@ from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnabl
 from mmlearn.models.fusion.regions import INPUTS, check_boxes, read_regions
 from mmlearn.objectives.masked import masked_region_classification, masked_region_kl
 
-TINY = dict(
-    vocab_size=512,
-    max_length=32,
-    region_width=216,
-    region_classes=144,
-    width=64,
-    depth=3,
-    num_heads=4,
-    dropout=0.0,
-    initial_std=0.125,  # 1 / √64
-)
 LARGE = dict(width=1024, depth=24, num_heads=16)
 
 
@@ -50,12 +39,9 @@ class SingleStreamOutput(NamedTuple):
 class SingleStream(nn.Module):
     """BERT's embedding of the words and the system's own of the regions (``embed``), one after the other through BERT.
 
-    ``boxes`` are shares of the picture: left, top, right, bottom. Masks are True where a token or region is real.
-    ``masked_regions`` are to be guessed, so what ``regions`` holds there is not read. Modules have the names of our
-    BERT, whose weights training may start from: ``load_state_dict(bert.state_dict(), strict=False)``.
-
-    Raises ``ValueError`` for an objective that the system does not have, too few token types, and regions that do not
-    fit the texts or the configuration.
+    Inputs are those of :func:`~mmlearn.models.fusion.regions.read_regions`, as are errors. Modules have the names of
+    our BERT, whose weights training may start from: ``load_state_dict(bert.state_dict(), strict=False)``. Raises
+    ``ValueError`` also for an objective that the system does not have, and for too few token types.
     """
 
     OBJECTIVES: ClassVar[tuple[str, ...]] = ()
@@ -67,9 +53,7 @@ class SingleStream(nn.Module):
         if unknown := [name for name in config.objectives if name not in self.OBJECTIVES]:
             raise ValueError(f"{type(self).__name__} learns {', '.join(self.OBJECTIVES)}, not {', '.join(unknown)}.")
         if config.token_types <= self.PICTURE:
-            raise ValueError(
-                f"Regions have token type {self.PICTURE}, so token_types must be more; got {config.token_types}."
-            )
+            raise ValueError(f"Regions have type {self.PICTURE}: token_types must be more; got {config.token_types}.")
         self.config = config
         self.embedding = BERTEmbedding(config)
         self.transformer = Transformer(config)
@@ -115,16 +99,12 @@ class SingleStream(nn.Module):
         return SingleStreamOutput(x[:, :t], x[:, t : t + p], pooled, match_logits)
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
-        """Which token was here? Takes states of any leading shape, because only the masked ones need be read."""
         return self.language_head(x, self.embedding.tokens.weight)
 
     def loss(self, batch: Batch) -> Losses:
-        """The losses of those ``objectives`` whose labels the batch holds.
+        """The losses of those ``objectives`` whose labels (:mod:`mmlearn.models.fusion.losses`) the batch holds.
 
-        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere. ``match_label`` (b,) is 1 for
-        a text and a picture that belong together, 0 otherwise. Regions are guessed where ``masked_regions`` (b, p) is
-        True, by their ``region_classes`` (b, p, c) or ``region_target`` (b, p, f). ``ValueError`` without any such
-        label, without a row, and for boxes that cannot be.
+        ``ValueError`` without any such label, without a row, and for boxes that cannot be.
         """
         output = self(**{name: batch[name] for name in INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))

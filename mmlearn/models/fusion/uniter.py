@@ -21,8 +21,8 @@ from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
-from mmlearn.models.fusion.regions import box_sizes
-from mmlearn.models.fusion.single_stream import LARGE, TINY, SingleStream, SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.fusion.regions import TINY, box_sizes
+from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
 from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, even_classes

@@ -22,19 +22,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Regions, Tokens
-from mmlearn.layers import (
-    MLP,
-    Attention,
-    BERTEmbedding,
-    BERTEncoderConfig,
-    MaskedLanguageHead,
-    TransformerBlock,
-    TransformerConfig,
-)
-from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, TransformerBlock, TransformerConfig
+from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching
-from mmlearn.models.fusion.regions import INPUTS, box_sizes, check_boxes, read_regions
+from mmlearn.models.fusion.regions import INPUTS, TINY, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
 from mmlearn.recipes import ITM, MLM, MRM, Recipe, even_classes
@@ -64,22 +56,9 @@ class ViLBERTConfig(BERTEncoderConfig):
     visual_connections: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
 
     PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            max_length=32,
-            width=64,
-            depth=3,
-            num_heads=4,
-            visual=VisualStreamConfig(width=48, depth=2, num_heads=4, mlp_width=48, dropout=0.0),
-            region_width=216,
-            region_classes=144,
-            co_attention_width=64,
-            co_attention_heads=4,
-            text_connections=(1, 2),
-            visual_connections=(0, 1),
-            dropout=0.0,
-            initial_std=0.125,
-        ),
+        "tiny": TINY
+        | dict(visual=VisualStreamConfig(48, 2, 4, mlp_width=48, dropout=0.0))
+        | dict(co_attention_width=64, co_attention_heads=4, text_connections=(1, 2), visual_connections=(0, 1)),
         "base": dict(),
     }
 
@@ -175,11 +154,9 @@ class CoAttentionLayer(nn.Module):
 class ViLBERT(nn.Module):
     """Two streams of post-norm blocks; before the blocks that the configuration names, both pass a co-attention layer.
 
-    ``regions`` are a detector's features and ``boxes`` their places, as shares of the picture; ``mask`` and
-    ``region_mask`` are True where a word or a region is real. ``masked_regions`` are to be guessed, so whatever they
-    hold becomes zeros. Raises ``ValueError`` for connections that do not fit the streams, and regions that do not fit
-    the texts or ``region_width``.
-    Source: section 2 and figure 1; the official configuration of six blocks and six connections.
+    Inputs are those of :func:`~mmlearn.models.fusion.regions.read_regions`, as are errors. Raises ``ValueError`` also
+    for connections that do not fit the streams. Source: section 2 and figure 1; the official configuration of six
+    blocks and six connections.
     """
 
     def __init__(self, config: ViLBERTConfig):
@@ -210,16 +187,15 @@ class ViLBERT(nn.Module):
         masked_regions: Bool[Tensor, "b p"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> ViLBERTOutput:
+        config = self.config
         regions, boxes, region_mask, _ = read_regions(
-            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
+            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=config.region_width
         )
         text = self.embedding(tokens, token_type)
         visual = self.visual_embedding(regions, boxes, region_mask)
         visual_mask = F.pad(region_mask, (1, 0), value=True)  # the IMG token is real
         t = v = 0  # blocks of each stream that are behind us
-        for meet, next_t, next_v in zip(
-            self.co_attention, self.config.text_connections, self.config.visual_connections
-        ):
+        for meet, next_t, next_v in zip(self.co_attention, config.text_connections, config.visual_connections):
             text = through(self.text_blocks[t:next_t], text, mask)
             visual = through(self.visual_blocks[v:next_v], visual, visual_mask)
             text, visual = meet(text, visual, mask, visual_mask)
@@ -228,13 +204,7 @@ class ViLBERT(nn.Module):
         visual = through(self.visual_blocks[v:], visual, visual_mask)
         # Pooled by ReLU, as in the official code; BERT's own pooler has tanh.
         pooled = self.text_pooler(text[:, 0]).relu() * self.visual_pooler(visual[:, 0]).relu()
-        return ViLBERTOutput(
-            tokens=text,
-            image=visual[:, 0],
-            regions=visual[:, 1:],
-            pooled=pooled,
-            match_logits=self.match_head(self.dropout(pooled)),
-        )
+        return ViLBERTOutput(text, visual[:, 0], visual[:, 1:], pooled, self.match_head(self.dropout(pooled)))
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
         return self.language_head(x, self.embedding.tokens.weight)
@@ -242,10 +212,8 @@ class ViLBERT(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm`` and ``mrc_kl``: those whose labels the batch holds.
 
-        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere. ``match_label`` (b,) is 1
-        where text and picture belong together. ``region_classes`` (b, p, classes) is what a detector saw, and is
-        guessed where ``masked_regions`` is True. Raises ``ValueError`` without any label, for an empty batch, and for
-        boxes that cannot be. Source: section 2.2, training tasks.
+        Labels are those of :mod:`mmlearn.models.fusion.losses`. Raises ``ValueError`` without any of them, for an empty
+        batch, and for boxes that cannot be. Source: section 2.2, training tasks.
         """
         output = self(**{name: batch[name] for name in INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))

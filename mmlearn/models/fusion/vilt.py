@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, ImageEmbedding, MaskedLanguageHead, Transformer, patchify
 from mmlearn.layers.embeddings import check_image
-from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
 from mmlearn.objectives.transport import word_region_alignment
@@ -43,20 +43,7 @@ class ViLTConfig(BERTEncoderConfig):
     answers: int = 0  # 0: no head
     alignment_weight: float = 0.1  # of the word-patch alignment; 0 leaves it out
 
-    PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            max_length=32,
-            image_size=64,
-            patch_size=16,
-            width=64,
-            depth=3,
-            num_heads=4,
-            dropout=0.0,
-            initial_std=0.125,
-        ),
-        "B/32": dict(),
-    }
+    PRESETS = {"tiny": TINY_BERT | dict(image_size=64, patch_size=16), "B/32": dict()}
 
 
 class ViLTOutput(NamedTuple):
@@ -75,10 +62,8 @@ class PatchEmbedding(ImageEmbedding):
 
     A picture of another size gets its positions by bilinear interpolation of the learned grid, corner on corner.
     ``pixel_mask`` (b, height, width) says where in a padded batch a picture is: True in a rectangle at its top left.
-    Returns (b, 1 + p, d), and (b, 1 + p), True where a patch is real.
-
-    Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a patch, and for a
-    mask of another shape.
+    Returns (b, 1 + p, d), and (b, 1 + p), True where a patch is real. Raises ``ValueError`` for pictures that are not
+    float (b, 3, height, width) or are smaller than a patch, and for a mask of another shape.
     Source: equation 2; the official code for other sizes.
     """
 
@@ -118,11 +103,10 @@ def real_patches(
     image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"], grid: tuple[int, int]
 ) -> Bool[Tensor, "b row column"]:
     """Which patches show the picture: those whose first pixel does. ``ValueError`` for a mask of another shape."""
-    if pixel_mask.dtype != torch.bool or pixel_mask.shape != (len(image), *image.shape[2:]):
-        raise ValueError(
-            f"pixel_mask is boolean (b, height, width) like the pictures, {(len(image), *image.shape[2:])}; got "
-            f"{pixel_mask.dtype} {tuple(pixel_mask.shape)}."
-        )
+    wanted = (len(image), *image.shape[2:])
+    if pixel_mask.dtype != torch.bool or pixel_mask.shape != wanted:
+        got = f"{pixel_mask.dtype} {tuple(pixel_mask.shape)}"
+        raise ValueError(f"pixel_mask is boolean (b, height, width) like the pictures, {wanted}; got {got}.")
     return F.interpolate(pixel_mask[:, None].float(), size=grid)[:, 0].bool()
 
 
@@ -210,12 +194,10 @@ class ViLT(nn.Module):
         return self.language_head(x, table.weight)
 
     def loss(self, batch: Batch) -> Losses:
-        """``mlm``, ``itm``, ``wra`` and ``vqa``: those with labels in the batch and a head to learn.
+        """``mlm``, ``itm``, ``wra`` (word-patch alignment) and ``vqa``: those with labels and a head to learn.
 
-        ``token_label`` (b, t) is the true token where one was masked and -100 elsewhere; it counts in pairs that match.
-        ``match_label`` (b,) is 1 where text and picture belong together; the paper calls ``wra`` word-patch alignment.
-        ``answer`` is one (b,), or a score for each (b, answers). Raises ``ValueError`` without any of these labels, for
-        an empty batch, and for a ``pixel_mask`` that is not True in one rectangle from the top left.
+        Labels are those of :mod:`mmlearn.models.fusion.losses`. Raises ``ValueError`` without any of them, for an empty
+        batch, and for a ``pixel_mask`` that is not True in one rectangle from the top left.
         """
         output = self(
             batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), batch.get("pixel_mask")
@@ -237,9 +219,8 @@ class ViLT(nn.Module):
         """
         mask = torch.ones_like(output.tokens[..., 0], dtype=torch.bool) if mask is None else mask
         words = mask & F.pad(mask[:, 1:], (0, 1))  # all but the last real token
-        return word_region_alignment(
-            output.tokens[:, 1:], output.patches[:, 1:], words[:, 1:], output.patch_mask[:, 1:]
-        )
+        patches, real = output.patches[:, 1:], output.patch_mask[:, 1:]
+        return word_region_alignment(output.tokens[:, 1:], patches, words[:, 1:], real)
 
 
 RECIPE = Recipe(

@@ -16,7 +16,8 @@ from torch import nn
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.single_stream import TINY, SingleStream, SingleStreamConfig
+from mmlearn.models.fusion.regions import TINY
+from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig
 from mmlearn.recipes import ITM, MLM, Recipe
 
 
@@ -55,9 +56,4 @@ class VisualBERT(SingleStream):
         return torch.cat([self.embedding(tokens, token_type), image], dim=1)
 
 
-RECIPE = Recipe(
-    VisualBERT,
-    VisualBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(ITM, MLM),
-)
+RECIPE = Recipe(VisualBERT, VisualBERTConfig, reads=(Tokens(), Regions()), learns=(ITM, MLM))

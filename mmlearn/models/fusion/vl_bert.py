@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import TextEmbedding
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.single_stream import LARGE, TINY, SingleStream, SingleStreamConfig
+from mmlearn.models.fusion.regions import TINY
+from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig
 from mmlearn.recipes import MLM, MRM, Recipe
 
 
@@ -81,9 +82,8 @@ class VLBERT(SingleStream):
         self.end_token = nn.Parameter(config.initial_std * torch.randn(width))
         self.masked_region = nn.Parameter(torch.zeros(config.region_width))
         if {"mrc", "mrc_kl"} & set(config.objectives):
-            self.region_classifier = nn.Sequential(
-                nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.region_classes)
-            )
+            first, last = nn.Linear(width, width), nn.Linear(width, config.region_classes)
+            self.region_classifier = nn.Sequential(first, nn.GELU(), last)
         self.apply(partial(initialise_as_bert, std=config.initial_std))
         for norm in (self.word_visual_norm, self.region_visual_norm):
             nn.init.constant_(norm.weight, config.visual_scale)
@@ -105,9 +105,4 @@ class VLBERT(SingleStream):
         return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
 
 
-RECIPE = Recipe(
-    VLBERT,
-    VLBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(MLM, MRM),
-)
+RECIPE = Recipe(VLBERT, VLBERTConfig, reads=(Tokens(), Regions()), learns=(MLM, MRM))

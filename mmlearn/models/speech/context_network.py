@@ -15,10 +15,11 @@ from mmlearn.layers import Transformer, TransformerConfig
 
 @dataclass(frozen=True)
 class ContextConfig(TransformerConfig):
-    """A transformer over frames, and the convolution that tells it where a frame is."""
-
-    position_kernel: int = 128  # frames
+    position_kernel: int = 128  # frames, of the convolution that tells where a frame is
     position_groups: int = 16
+
+
+TINY_CONTEXT = dict(width=64, depth=3, num_heads=2, position_kernel=16, position_groups=4, dropout=0.0)
 
 
 class ConvolutionalPositions(nn.Module):
@@ -27,9 +28,8 @@ class ConvolutionalPositions(nn.Module):
     .. math:: \mathrm{GELU}(w * x + b), \quad
        w_{\cdot\cdot i} = g_i \frac{v_{\cdot\cdot i}}{\lVert v_{\cdot\cdot i} \rVert}
 
-    for each place i of the kernel. To be added to x, (b, s, d). Padding must be 0.
-
-    Raises ``ValueError`` where ``width`` is no multiple of ``groups``.
+    for each place i of the kernel. To be added to x, (b, s, d). Padding must be 0. Raises ``ValueError`` where
+    ``width`` is no multiple of ``groups``.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2; Mohamed et al. 2019; Salimans & Kingma 2016, equation 2.
     """
 
@@ -87,8 +87,6 @@ def hide(
     if masked is None:
         return x
     if masked.dtype != torch.bool or masked.shape != x.shape[:2]:
-        raise ValueError(
-            f"masked is boolean (b, s) = {tuple(x.shape[:2])}, True where a frame is hidden; got {masked.dtype} "
-            f"{tuple(masked.shape)}."
-        )
+        wanted, got = tuple(x.shape[:2]), f"{masked.dtype} {tuple(masked.shape)}"
+        raise ValueError(f"masked is boolean (b, s) = {wanted}, True where a frame is hidden; got {got}.")
     return torch.where(masked[..., None], vector.to(x), x)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.speech import all_hidden
+from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import real_frames
-from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
+from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
 from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
@@ -49,20 +50,9 @@ class DeCoAR2Config(ContextConfig):
     seed: int = 0  # of spans and noise
 
     PRESETS = {
-        "tiny": dict(
-            mels=40,
-            width=64,
-            depth=3,
-            num_heads=2,
-            position_kernel=16,
-            position_groups=4,
-            norm_first=True,
-            dropout=0.0,
-            entries=32,
-            code_width=64,
-            gumbel_temperature=(2.0, 0.5, 0.99),
-            mask_length=10,
-        ),
+        "tiny": TINY_CONTEXT
+        | dict(mels=40, norm_first=True, entries=32, code_width=64)
+        | dict(gumbel_temperature=(2.0, 0.5, 0.99), mask_length=10),
         "base": dict(),
     }
 
@@ -82,14 +72,14 @@ class Draws(NamedTuple):
     gumbel: Float[Tensor, "b s groups entries"]
 
 
-class DeCoAR2(nn.Module):
+class DeCoAR2(CountsSteps):
     r"""A transformer reads log-mel frames of which spans are hidden. Codes of what it makes rebuild the spectrogram.
 
     .. math:: h = g(\mathrm{mask}(x W)), \quad q = \mathrm{quantise}(h), \quad \hat x = \mathrm{FFN}(q)
 
     ``mel_mask`` is True where a frame is real, ``masked`` where it is hidden. With ``gumbel`` noise (b, s, codebooks,
-    entries) codes are samples, without it the likeliest. Checkpoints hold the count of ``steps``. Raises ``ValueError``
-    as :func:`~mmlearn.models.audio.inputs.real_frames` and :func:`~mmlearn.models.speech.context_network.hide` do.
+    entries) codes are samples, without it the likeliest. Raises ``ValueError`` as
+    :func:`~mmlearn.models.audio.inputs.real_frames` and :func:`~mmlearn.models.speech.context_network.hide` do.
     Source: section 2 and figure 1.
     """
 
@@ -102,10 +92,8 @@ class DeCoAR2(nn.Module):
         self.context = ContextNetwork(config)
         self.quantiser = ProductQuantiser(width, config.codebooks, config.entries, config.code_width)
         nn.init.normal_(self.quantiser.logits.weight, std=5 * width**-0.5)
-        self.reconstruction = nn.Sequential(
-            nn.Linear(config.code_width, width), nn.ReLU(), nn.Linear(width, config.mels)
-        )
-        self.register_buffer("steps", torch.tensor(0))
+        first, last = nn.Linear(config.code_width, width), nn.Linear(width, config.mels)
+        self.reconstruction = nn.Sequential(first, nn.ReLU(), last)
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:
@@ -139,9 +127,8 @@ class DeCoAR2(nn.Module):
         Source: section 2.
         """
         if "mel" not in batch:
-            raise ValueError(
-                f"DeCoAR 2.0 learns from mel (b, mels, s); this batch has {', '.join(batch) or 'nothing'}."
-            )
+            found = ", ".join(batch) or "nothing"
+            raise ValueError(f"DeCoAR 2.0 learns from mel (b, mels, s); this batch has {found}.")
         mel = batch["mel"]
         if not len(mel):
             raise ValueError("A batch holds at least one clip.")
@@ -154,11 +141,6 @@ class DeCoAR2(nn.Module):
             "reconstruction": masked_l1(output.mel.mT, mel.mT, masked),
             "diversity": self.config.diversity_weight * diversity,
         }
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, which decides what is drawn and how the temperature falls."""
-        self.steps += 1
 
 
 def distance_of_hidden_frames(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.models.audio.inputs import real_samples
-from mmlearn.models.speech.context_network import ContextConfig, ContextNetwork, hide
+from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
 
 Count = TypeVar("Count", int, Tensor)
 
@@ -51,17 +51,6 @@ def frame_mask(
     return waveform_mask.unfold(1, seen, math.prod(strides)).all(-1)
 
 
-def check_clips(batch: dict[str, Tensor]) -> tuple[Float[Tensor, "b samples"], Bool[Tensor, "b samples"] | None]:
-    """The ``waveform`` and ``waveform_mask`` of a batch. ``ValueError`` without the first, or for an empty batch."""
-    if "waveform" not in batch:
-        raise ValueError(
-            f"A batch of speech holds waveform (b, samples); this one has {', '.join(batch) or 'nothing'}."
-        )
-    if not len(batch["waveform"]):
-        raise ValueError("A batch holds at least one clip.")
-    return batch["waveform"], batch.get("waveform_mask")
-
-
 @dataclass(frozen=True)
 class SpeechEncoderConfig(ContextConfig):
     width: int = 768
@@ -77,24 +66,10 @@ class SpeechEncoderConfig(ContextConfig):
 
 
 TINY_SPEECH = SpeechEncoderConfig(
-    width=64,
-    depth=3,
-    num_heads=2,
-    norm_first=True,
-    dropout=0.0,
-    position_kernel=16,
-    position_groups=4,
-    channels=(16, 24, 32, 48, 64, 64, 64),
-    convolution_norm="clip",
+    **TINY_CONTEXT, norm_first=True, channels=(16, 24, 32, 48, 64, 64, 64), convolution_norm="clip"
 )
 LARGE_SPEECH = SpeechEncoderConfig(
-    width=1024,
-    depth=24,
-    num_heads=16,
-    norm_first=True,
-    dropout=0.0,
-    convolution_norm="layer",
-    convolution_bias=True,
+    width=1024, depth=24, num_heads=16, norm_first=True, dropout=0.0, convolution_norm="layer", convolution_bias=True
 )
 
 
@@ -118,11 +93,9 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         if norm not in ("group", "clip", "layer"):
             raise ValueError(f"The norm of the convolutions is 'group', 'clip' or 'layer', not {norm!r}.")
+        counts = f"{len(channels)}, {len(kernels)} and {len(strides)}"
         if not 1 <= len(channels) == len(kernels) == len(strides):
-            raise ValueError(
-                "Each convolution has its channels, kernel and stride; got "
-                f"{len(channels)}, {len(kernels)} and {len(strides)} of them."
-            )
+            raise ValueError(f"Each convolution has its channels, kernel and stride; got {counts} of them.")
         self.kernels, self.strides, self.norm = tuple(kernels), tuple(strides), norm
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, after, kernel, stride, bias=bias)
@@ -164,8 +137,6 @@ def norm_over_clip(x: Float[Tensor, "b c n"], real: Bool[Tensor, "b n"], norm: n
 
 
 class SpeechOutput(NamedTuple):
-    """What :class:`SpeechEncoder` returns."""
-
     tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
     mask: Bool[Tensor, "b s"]  # which of them are real
     features: Float[Tensor, "b s c"]  # what was heard at each, normalised, before anything was hidden
@@ -177,9 +148,8 @@ class SpeechEncoder(nn.Module):
     .. math:: z = f(x), \quad c = g(\mathrm{mask}(z W) + \mathrm{pos})
 
     ``waveform_mask`` says which samples are real, ``masked`` (b, s) which frames are hidden: these show one learned
-    vector. With ``depth`` only that many blocks are computed, without the last norm.
-
-    Raises ``ValueError`` as :class:`FeatureEncoder` and :func:`~mmlearn.models.speech.context_network.hide` do.
+    vector. With ``depth`` only that many blocks are computed, without the last norm. Raises ``ValueError`` as
+    :class:`FeatureEncoder` and :func:`~mmlearn.models.speech.context_network.hide` do.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and figure 1.
     """
 
@@ -246,10 +216,8 @@ class CTCHead(nn.Module):
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         wrong = mask & ((tokens < 0) | (tokens >= logits.shape[-1]) | (tokens == self.blank))
         if wrong.any():
-            raise ValueError(
-                f"A text has tokens from 0 to {logits.shape[-1] - 1} but not the blank, {self.blank}; got "
-                f"{int(tokens[wrong][0])}."
-            )
+            rule = f"A text has tokens from 0 to {logits.shape[-1] - 1} but not the blank, {self.blank}"
+            raise ValueError(f"{rule}; got {int(tokens[wrong][0])}.")
         frames, length = frame_mask.sum(1), mask.sum(1)
         needed = length + ((tokens[:, 1:] == tokens[:, :-1]) & mask[:, 1:]).sum(1)
         if (short := needed > frames).any():

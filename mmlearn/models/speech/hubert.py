@@ -28,14 +28,9 @@ from mmlearn.data.speech_features import mfcc
 from mmlearn.evaluation.measures import most_common, row
 from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers import Config
-from mmlearn.models.speech.encoder import (
-    LARGE_SPEECH,
-    TINY_SPEECH,
-    CTCHead,
-    SpeechEncoder,
-    SpeechEncoderConfig,
-    check_clips,
-)
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans, masked_cluster
@@ -72,7 +67,7 @@ class HuBERTOutput(NamedTuple):
     logits: Float[Tensor, "b s v"] | None  # of a token or the blank
 
 
-class HuBERT(nn.Module):
+class HuBERT(CountsSteps):
     r"""A transformer hears what is not hidden, and compares each frame with one vector for every cluster.
 
     .. math:: p(c \mid \tilde x, t) = \frac{\exp(\mathrm{sim}(A o_t, e_c) / \tau)}
@@ -80,8 +75,7 @@ class HuBERT(nn.Module):
 
     ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. To learn texts, build a
     model with ``vocab_size`` and load the ``speech`` of a pretrained one. The clusters come in the batch
-    (:func:`targets`). Checkpoints hold the count of ``steps``. Raises ``ValueError`` as the parts of
-    :mod:`mmlearn.models.speech.encoder` do.
+    (:func:`targets`). Raises ``ValueError`` as the parts of :mod:`mmlearn.models.speech.encoder` do.
     Source: sections II-A to II-D, equation 3 and figure 1.
     """
 
@@ -96,7 +90,6 @@ class HuBERT(nn.Module):
             self.cluster_embedding = nn.Parameter(torch.randn(config.clusters, config.embedding_width))
         if config.vocab_size:
             self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
-        self.register_buffer("steps", torch.tensor(0))
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
         """Which frames to hide of clips with these real frames. It depends on the seed and the step alone."""
@@ -149,27 +142,15 @@ class HuBERT(nn.Module):
             )
         real, label = self.speech.frame_mask(waveform, waveform_mask), batch["cluster"]
         if label.shape != real.shape:
-            raise ValueError(
-                f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(label.shape)}: make them of "
-                "the same clips."
-            )
+            found = f"These clips have {tuple(real.shape)} frames, and cluster numbers {tuple(label.shape)}"
+            raise ValueError(f"{found}: make them of the same clips.")
         masked = batch["masked"] if "masked" in batch else self.draw(real)
         logits = self(waveform, waveform_mask, masked).cluster_logits
         return {"cluster": masked_cluster(logits, label.masked_fill(~real, -100), masked, self.config.alpha)}
 
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, which decides what is drawn."""
-        self.steps += 1
-
 
 def targets(
-    clips: Sequence[Tensor],
-    clusters: int,
-    *,
-    generator: torch.Generator,
-    model: HuBERT | None = None,
-    block: int = 6,
+    clips: Sequence[Tensor], clusters: int, *, generator: torch.Generator, model: HuBERT | None = None, block: int = 6
 ) -> list[Tensor]:
     """A cluster number for each frame of each clip: by k-means on MFCC or, with a ``model``, on its frames.
 

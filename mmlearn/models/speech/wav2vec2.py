@@ -29,14 +29,9 @@ from mmlearn.data.fields import Waveform
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.speech import all_hidden, found_among_distractors
 from mmlearn.layers import Config
-from mmlearn.models.speech.encoder import (
-    LARGE_SPEECH,
-    TINY_SPEECH,
-    CTCHead,
-    SpeechEncoder,
-    SpeechEncoderConfig,
-    check_clips,
-)
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import (
@@ -67,22 +62,11 @@ class Wav2Vec2Config(Config):
     seed: int = 0  # of spans, distractors and noise
 
     PRESETS = {
-        "tiny": dict(
-            speech=TINY_SPEECH,
-            entries=32,
-            code_width=64,
-            embedding_width=64,
-            distractors=20,
-            gumbel_temperature=(1.0, 0.5, 0.98),
-            mask_probability=0.12,
-            mask_length=4,
-        ),
+        "tiny": dict(speech=TINY_SPEECH, entries=32, code_width=64, embedding_width=64, distractors=20)
+        | dict(gumbel_temperature=(1.0, 0.5, 0.98), mask_probability=0.12, mask_length=4),
         "base": dict(),
         "large": dict(
-            speech=LARGE_SPEECH,
-            code_width=768,
-            embedding_width=768,
-            gumbel_temperature=(2.0, 0.1, 0.999995),
+            speech=LARGE_SPEECH, code_width=768, embedding_width=768, gumbel_temperature=(2.0, 0.1, 0.999995)
         ),
     }
 
@@ -105,15 +89,15 @@ class Draws(NamedTuple):
     gumbel: Float[Tensor, "b s groups entries"]
 
 
-class Wav2Vec2(nn.Module):
+class Wav2Vec2(CountsSteps):
     r"""A transformer hears what is not hidden. A quantiser hears everything, and gives what the transformer looks for.
 
     .. math:: z = f(x), \quad q = \mathrm{quantise}(z) W_q, \quad c = g(\mathrm{mask}(z)) W_c
 
     ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. With ``gumbel`` noise
     (b, s, codebooks, entries) codes are samples, without it the likeliest. To learn texts, build a model with
-    ``vocab_size`` and load the ``speech`` of a pretrained one. Checkpoints hold the count of ``steps``. Raises
-    ``ValueError`` as the parts of :mod:`mmlearn.models.speech.encoder` do.
+    ``vocab_size`` and load the ``speech`` of a pretrained one. Raises ``ValueError`` as the parts of
+    :mod:`mmlearn.models.speech.encoder` do.
     Source: sections 2 and 3 and figure 1.
     """
 
@@ -121,17 +105,14 @@ class Wav2Vec2(nn.Module):
         super().__init__()
         self.config = config
         self.speech = SpeechEncoder(config.speech)
-        width = config.speech.width
+        width, heard = config.speech.width, config.speech.channels[-1]
         self.quantiser = self.context_projection = self.target_projection = self.ctc_head = None
         if config.codebooks:
-            self.quantiser = ProductQuantiser(
-                config.speech.channels[-1], config.codebooks, config.entries, config.code_width
-            )
+            self.quantiser = ProductQuantiser(heard, config.codebooks, config.entries, config.code_width)
             self.context_projection = nn.Linear(width, config.embedding_width)
             self.target_projection = nn.Linear(config.code_width, config.embedding_width)
         if config.vocab_size:
             self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
-        self.register_buffer("steps", torch.tensor(0))
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:
@@ -183,16 +164,10 @@ class Wav2Vec2(nn.Module):
         masked, distractor, gumbel = self.draw(real, batch.get("masked"))
         distractor, gumbel = batch.get("distractor", distractor), batch.get("gumbel", gumbel)
         output = self(waveform, waveform_mask, masked, gumbel if self.training else None)
-        contrast = distractor_contrast(
-            output.context, output.target, output.codes, distractor, masked, self.config.temperature
-        )
+        compared = output.context, output.target, output.codes
+        contrast = distractor_contrast(*compared, distractor, masked, self.config.temperature)
         diversity = code_diversity(output.probability[masked])
         return {"contrastive": contrast, "diversity": self.config.diversity_weight * diversity}
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, which decides what is drawn and how the temperature falls."""
-        self.steps += 1
 
 
 class Found(NamedTuple):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Transformer, TransformerConfig, select_tokens
-from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -50,21 +50,7 @@ class MISAConfig(TransformerConfig):
     reconstruction_weight: float = 1.0  # γ
     moments: int = 5  # K
 
-    PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            text_width=32,
-            audio_width=64,  # log-mel bands
-            audio_pool=8,
-            video_width=3 * 16 * 16,  # small frames as they are
-            lstm_width=32,
-            width=64,
-            mlp_width=128,
-            dropout=0.0,
-            outputs=4,
-        ),
-        "MOSI": dict(),
-    }
+    PRESETS = {"tiny": TINY | dict(text_width=32, audio_pool=8, lstm_width=32, width=64, mlp_width=128), "MOSI": dict()}
 
 
 class MISAOutput(NamedTuple):
@@ -130,10 +116,7 @@ class MISA(nn.Module):
     .. math:: h_m^c = E_c(u_m), \; h_m^p = E_{p,m}(u_m), \quad \hat u_m = D(h_m^c + h_m^p), \quad
        \hat y = G\big(\mathrm{Transformer}([h_l^c, h_a^c, h_v^c, h_l^p, h_a^p, h_v^p])\big)
 
-    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
-    the list of its ``video_width`` numbers. Masks are True where an element is real.
-
-    Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` does.
+    Inputs and errors are those of :class:`~mmlearn.models.trimodal.sequences.Sequences`.
     Source: section 3 and figure 2.
     """
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions
-from mmlearn.models.trimodal.sequences import MODALITIES, Sequences, read_batch, task_loss
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
 
@@ -48,22 +48,9 @@ class MulTConfig(TransformerConfig):
     outputs: int = 1  # classes, or 1: a score
 
     PRESETS = {
-        "tiny": dict(
-            vocab_size=512,
-            text_width=64,
-            audio_width=64,  # log-mel bands
-            audio_pool=4,
-            video_width=3 * 16 * 16,  # small frames as they are
-            text_kernel=3,
-            audio_kernel=3,
-            video_kernel=3,
-            width=32,
-            depth=2,
-            memory_depth=1,
-            num_heads=4,
-            dropout=0.0,
-            outputs=4,
-        ),
+        "tiny": TINY
+        | dict(text_width=64, audio_pool=4, text_kernel=3, audio_kernel=3, video_kernel=3)
+        | dict(width=32, depth=2, memory_depth=1, num_heads=4),
         "MOSEI": dict(),
     }
 
@@ -135,12 +122,9 @@ class MulT(nn.Module):
     .. math:: \hat X_\alpha = \mathrm{Conv1D}(X_\alpha, k_\alpha) + \mathrm{PE}, \quad
        Z_\alpha = [Z_{\beta \to \alpha}^{[D]}; Z_{\gamma \to \alpha}^{[D]}]
 
-    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
-    the list of its ``video_width`` numbers. The three may have any lengths. Masks are True where an element is real; a
-    sequence without a real element says nothing. In :func:`~mmlearn.layers.record_attention` the map of
+    Inputs and errors are those of :class:`~mmlearn.models.trimodal.sequences.Sequences`; the three may have any
+    lengths, and one without a real element says nothing. In :func:`~mmlearn.layers.record_attention` the map of
     ``crossmodal.audio_to_text.blocks.i.attention`` shows at which frames of sound each word looks.
-
-    Raises ``ValueError`` as :class:`~mmlearn.models.trimodal.sequences.Sequences` does.
     Source: section 3 and figure 2.
     """
 

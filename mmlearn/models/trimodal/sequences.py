@@ -7,7 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.layers.embeddings import look_up
+
 MODALITIES = ("text", "audio", "video")
+# Sound has 64 log-mel bands; small video frames are read as they are.
+TINY = dict(vocab_size=512, audio_width=64, video_width=3 * 16 * 16, dropout=0.0, outputs=4)
 
 Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 
@@ -15,11 +19,12 @@ Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 class Sequences(nn.Module):
     """Words by a table that learns, sound frame by frame, and video frames as lists of numbers, each with its mask.
 
-    ``widths`` are the features of a word, of a frame of sound and of a frame of video. Every ``audio_pool`` frames of
-    sound become one, the mean of the real ones; the rest at the end becomes one more. Where there is padding, features
-    are zeros. Raises ``ValueError`` for sequences of another number of features or without elements, where the three
-    modalities have different numbers of rows, for masks of another shape, and, on a CPU, for tokens outside the
-    vocabulary.
+    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
+    the list of its numbers. Masks are True where an element is real. ``widths`` are the features of a word, of a frame
+    of sound and of a frame of video. Every ``audio_pool`` frames of sound become one, the mean of the real ones; the
+    rest at the end becomes one more. Where there is padding, features are zeros. Raises ``ValueError`` for sequences of
+    another number of features or without elements, where the three modalities have different numbers of rows, for masks
+    of another shape, and, on a CPU, for tokens outside the vocabulary.
     """
 
     def __init__(self, vocab_size: int, widths: dict[str, int], audio_pool: int = 1):
@@ -37,7 +42,7 @@ class Sequences(nn.Module):
         mel_mask: Bool[Tensor, "b s"] | None = None,
         video_mask: Bool[Tensor, "b f"] | None = None,
     ) -> dict[str, Sequence]:
-        sequences = {"text": self._look_up(tokens), "audio": mel.mT, "video": video.flatten(2)}
+        sequences = {"text": look_up(self.words, tokens), "audio": mel.mT, "video": video.flatten(2)}
         masks = {"text": mask, "audio": mel_mask, "video": video_mask}
         result = {}
         for name, x in sequences.items():
@@ -50,14 +55,6 @@ class Sequences(nn.Module):
             x = x.masked_fill(~real[..., None], 0)
             result[name] = mean_pool(x, real, self.audio_pool) if name == "audio" else (x, real)
         return result
-
-    def _look_up(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-        try:
-            return self.words(tokens)
-        except IndexError as error:
-            count = self.words.num_embeddings
-            wrong = int(tokens[(tokens < 0) | (tokens >= count)][0])
-            raise ValueError(f"There is no token {wrong}: the vocabulary of this model has {count}, from 0.") from error
 
 
 def mean_pool(

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Tokens, Video, Waveform
 from mmlearn.evaluation.measures import by_name, retrieval
 from mmlearn.layers import Config, TextEmbedding, Transformer, TransformerConfig
+from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.audio.mel import MaskedBatchNorm
 from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
@@ -38,7 +39,6 @@ from mmlearn.objectives.draws import generator_of_step
 from mmlearn.recipes import Objective, Recipe
 
 MODALITIES = ("video", "audio", "text")
-
 
 SMALL = TransformerConfig(512, 6, 8)
 BASE = TransformerConfig(768, 12, 12)
@@ -131,17 +131,17 @@ class Projection(nn.Module):
         return x.masked_fill(~real[:, None], 0)
 
 
-class VATT(nn.Module):
+class VATT(CountsSteps):
     r"""Three ways to cut tokens, one backbone or three, and two spaces, the coarser one reached through the finer.
 
     .. math:: z_{v,va} = g_{v \to va}(z^\mathrm{video}), \; z_{a,va} = g_{a \to va}(z^\mathrm{audio}), \quad
        z_{t,vt} = g_{t \to vt}(z^\mathrm{text}), \; z_{v,vt} = g_{v \to vt}(z_{v,va})
 
     Masks are True where frames, samples and words are real. A ``generator`` drops ``drop_rate`` of the tokens of video
-    and sound. Texts may be (b, t), or (b, candidates, t) where several may fit a video. Checkpoints hold the count of
-    ``steps``. Raises ``ValueError`` for an unknown pooling, for backbones of several sizes where one serves all, and as
-    :class:`Projection`, :class:`~mmlearn.models.trimodal.video.VideoTokens`,
-    :class:`~mmlearn.models.audio.encoder.WaveformTokens` and :class:`~mmlearn.layers.TextEmbedding` do.
+    and sound. Texts may be (b, t), or (b, candidates, t) where several may fit a video. Raises ``ValueError`` for an
+    unknown pooling, for backbones of several sizes where one serves all, and as :class:`Projection`,
+    :class:`~mmlearn.models.trimodal.video.VideoTokens`, :class:`~mmlearn.models.audio.encoder.WaveformTokens` and
+    :class:`~mmlearn.layers.TextEmbedding` do.
     Source: sections 3.1 to 3.3, equations 1 to 3 and figure 1.
     """
 
@@ -153,18 +153,14 @@ class VATT(nn.Module):
             raise ValueError("One backbone for all needs video, audio and text of the same size.")
         self.config = config
         widths = {name: getattr(config, name).width for name in MODALITIES}
-        self.tokens = nn.ModuleDict(
-            {
-                "video": VideoTokens(config.video_size, config.video_patch, widths["video"]),
-                "audio": WaveformTokens(config.samples, config.audio_patch, widths["audio"]),
-                "text": TextEmbedding(config.vocab_size, widths["text"], config.max_length),
-            }
-        )
+        video = VideoTokens(config.video_size, config.video_patch, widths["video"])
+        audio = WaveformTokens(config.samples, config.audio_patch, widths["audio"])
+        text = TextEmbedding(config.vocab_size, widths["text"], config.max_length)
+        self.tokens = nn.ModuleDict({"video": video, "audio": audio, "text": text})
         self.aggregation = nn.ParameterDict()
         if config.pooling == "class":
-            self.aggregation.update(
-                {name: nn.Parameter(torch.randn(width) * width**-0.5) for name, width in widths.items()}
-            )
+            tokens = {name: torch.randn(width) * width**-0.5 for name, width in widths.items()}
+            self.aggregation.update({name: nn.Parameter(token) for name, token in tokens.items()})
         backbones = {"all": config.video} if config.agnostic else {name: getattr(config, name) for name in MODALITIES}
         self.backbones = nn.ModuleDict({name: Backbone(backbone) for name, backbone in backbones.items()})
         fine, coarse = config.video_audio_width, config.video_text_width
@@ -172,7 +168,6 @@ class VATT(nn.Module):
         self.audio_head = Projection(widths["audio"], fine)
         self.video_text_head = Projection(fine, coarse)
         self.text_head = Projection(widths["text"], coarse)
-        self.register_buffer("steps", torch.tensor(0))
 
     def read(
         self, name: str, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], generator: torch.Generator | None = None
@@ -282,11 +277,6 @@ class VATT(nn.Module):
         )
         scale = video.new_tensor(1 / self.config.temperature)
         return mil_nce(gather(video), gather(other), scale, gather(exists), positives)
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the step, so that the next one drops other tokens."""
-        self.steps += 1
 
 
 def embedding(space: int, system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:

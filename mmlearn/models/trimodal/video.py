@@ -17,9 +17,7 @@ class VideoTokens(nn.Module):
 
     A last box that is not full is filled with zeros. Frames where ``video_mask`` (b, f) is False become zeros as well.
     A box is real if any of its frames is. Returns (b, n, d) and (b, n): first all boxes of the earliest frames, row by
-    row.
-
-    Raises ``ValueError`` for videos that are not float (b, f, 3, height, width), or larger than ``size``.
+    row. Raises ``ValueError`` for videos that are not float (b, f, 3, height, width), or larger than ``size``.
     Source: Akbari et al. 2021 (VATT), section 3.1 and equation 1.
     """
 
@@ -52,12 +50,9 @@ class VideoTokens(nn.Module):
 
     def _check(self, video: Tensor) -> None:
         if video.ndim != 5 or video.shape[2] != 3 or not video.is_floating_point():
-            raise ValueError(
-                f"Video is a float tensor (b, frames, 3, height, width); got {video.dtype} {tuple(video.shape)}."
-            )
+            got = f"{video.dtype} {tuple(video.shape)}"
+            raise ValueError(f"Video is a float tensor (b, frames, 3, height, width); got {got}.")
         got = (video.shape[1], *video.shape[3:])
         if not min(got) or any(part > most for part, most in zip(got, self.size)):
-            raise ValueError(
-                f"A video has from 1 to {' × '.join(map(str, self.size))} frames and pixels here, got "
-                f"{' × '.join(map(str, got))}; cut it or make it smaller."
-            )
+            most, got = (" × ".join(map(str, parts)) for parts in (self.size, got))
+            raise ValueError(f"A video has from 1 to {most} frames and pixels here, got {got}; cut it or shrink it.")

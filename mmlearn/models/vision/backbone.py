@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmlearn.data.packaged.archives import reading
+from mmlearn.layers.embeddings import check_image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which its weights expect their pictures
 
@@ -26,9 +27,7 @@ class Backbone(nn.Module):
     def __init__(self, features: nn.Module, input_size: int = 128):
         super().__init__()
         if input_size < 32:
-            raise ValueError(
-                f"MobileNetV2 halves its picture five times: at least 32 pixels, got input_size {input_size}."
-            )
+            raise ValueError(f"MobileNetV2 halves pictures 5 times: at least 32 pixels, got input_size {input_size}.")
         self.features, self.input_size = features.requires_grad_(False), input_size
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
@@ -40,10 +39,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 1280"]:
         """Features of these pictures."""
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"Pictures are float tensors of shape (b, 3, height, width); got {images.dtype} {tuple(images.shape)}."
-            )
+        check_image(images, patch_size=1)
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
