@@ -1,6 +1,8 @@
 """Annotations are checked at run time, every test starts from the same seed, and nothing asks the network."""
 
+import builtins
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -23,3 +25,30 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """A function after which a package of this name is not installed."""
+
+    def take_away(package):
+        real = builtins.__import__
+
+        def imported(name, *arguments, **named):
+            if name.startswith(package):
+                raise ModuleNotFoundError(f"No module named {name!r}")
+            return real(name, *arguments, **named)
+
+        monkeypatch.setattr(builtins, "__import__", imported)
+
+    return take_away
+
+
+@pytest.fixture
+def archive_copy(tmp_path, monkeypatch):
+    """A copy of the packaged archives that a test may damage."""
+    from mmlearn.data.packaged import archives
+
+    shutil.copytree(archives.ARCHIVES, tmp_path / "archives")
+    monkeypatch.setattr(archives, "ARCHIVES", tmp_path / "archives")
+    return tmp_path / "archives"

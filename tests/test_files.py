@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from testing_tools import refused
 
 from mmlearn.files import remove, removed_on_failure, written_whole
 
@@ -48,8 +49,7 @@ def test_a_folder_is_removed_with_what_is_in_it(tmp_path):
             (folder / "model").write_text("half")
             raise ValueError("stop")
 
-    with pytest.raises(ValueError, match="stop"):
-        write()
+    refused("stop", write)
     assert not folder.exists()
     remove(folder)  # is no error
 

@@ -32,6 +32,18 @@ def mmlearn(capsys, monkeypatch, tmp_path, unchecked):
 
 
 @pytest.fixture
+def works(mmlearn):
+    """A function that runs ``mmlearn …`` and expects no error."""
+
+    def call(*arguments):
+        said = mmlearn(*arguments)
+        assert said.code == 0, said.err
+        return said
+
+    return call
+
+
+@pytest.fixture
 def fails(mmlearn, tmp_path):
     """A function that runs ``mmlearn …`` and expects one line that says all of ``says``, and no file touched."""
 

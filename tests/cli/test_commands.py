@@ -167,13 +167,12 @@ def trained(folder):
 MORE = {"albef": ["--set", "queue_size=16"], "blip": ["--set", "queue_size=16"]}  # which the folder's 16 pictures fill
 
 
-def evaluated(mmlearn, folder, data):
+def evaluated(works, folder, data):
     """The rows of ``mmlearn evaluate``, which stand in its table as well."""
-    said = mmlearn("evaluate", folder, "--data", data, "--limit", 16, "--json")
-    assert said.code == 0, said.err
+    said = works("evaluate", folder, "--data", data, "--limit", 16, "--json")
     rows = json.loads(said.out)
     assert all(set(row) == {"measure", "obtained", "chance"} for row in rows)
-    table = mmlearn("evaluate", folder, "--data", data, "--limit", 16).out.splitlines()
+    table = works("evaluate", folder, "--data", data, "--limit", 16).out.splitlines()
     assert table[0].split() == ["measure", "obtained", "chance"]
     assert len(table) == len(rows) + 1
     for row, line in zip(rows, table[1:]):
@@ -183,10 +182,9 @@ def evaluated(mmlearn, folder, data):
 
 
 @pytest.mark.parametrize("system", [*PAIRED, *PIXELS])
-def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, system):
+def test_train_and_evaluate_on_a_folder(works, short, pictures, tmp_path, system):
     folder = tmp_path / "runs" / "one"
-    said = mmlearn("train", system, *short, *MORE.get(system, []), "--output", folder)
-    assert said.code == 0, said.err
+    said = works("train", system, *short, *MORE.get(system, []), "--output", folder)
     rows = trained(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert said.out == f"loss {rows[-1]['loss']:.3f}; {folder / 'model.safetensors'}\n"
@@ -195,18 +193,17 @@ def test_train_and_evaluate_on_a_folder(mmlearn, short, pictures, tmp_path, syst
     assert "16 samples" in first
     assert last == f"Next: mmlearn evaluate {folder} --data {pictures}"
     assert "3/3" in said.err
-    measures = evaluated(mmlearn, folder, pictures)
+    measures = evaluated(works, folder, pictures)
     assert ("image to text R@1 of 8" in measures) == (system in PAIRED or "itc" in PIXELS[system])
     assert ("matching accuracy" in measures) == (system in PIXELS)
 
 
-def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
+def test_train_and_evaluate_on_scenes(mmlearn, works, tmp_path):
     folder = tmp_path / "run"
     options = ["--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 280, "--precision", "bf16"]
-    said = mmlearn("train", "clip", "--data", "scenes", *options, "--output", folder, "--accumulate", 2)
-    assert said.code == 0, said.err
+    works("train", "clip", "--data", "scenes", *options, "--output", folder, "--accumulate", 2)
     assert len(trained(folder)) == 2
-    measures = evaluated(mmlearn, folder, "scenes")
+    measures = evaluated(works, folder, "scenes")
     assert {"pointing accuracy", "modality gap, image and text", "text to image median rank"} <= set(measures)
     assert "the ground" in " ".join(measures)
     composition = mmlearn("evaluate", folder, "--data", "scenes", "--split", "composition", "--limit", 4, "--json")
@@ -214,81 +211,74 @@ def test_train_and_evaluate_on_scenes(mmlearn, tmp_path):
 
 
 @pytest.mark.parametrize("system", list(reading(Tokens, Regions)))
-def test_train_and_evaluate_systems_of_regions(mmlearn, tmp_path, system):
+def test_train_and_evaluate_systems_of_regions(works, tmp_path, system):
     folder = tmp_path / "run"
     options = ["--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 280, "--precision", "bf16"]
-    said = mmlearn("train", system, "--data", "scenes", *options, "--output", folder)
-    assert said.code == 0, said.err
+    works("train", system, "--data", "scenes", *options, "--output", folder)
     assert [row["step"] for row in trained(folder)] == [1, 2]
-    measures = evaluated(mmlearn, folder, "scenes")
+    measures = evaluated(works, folder, "scenes")
     assert "masked-word accuracy" in measures
     assert ("matching accuracy" in measures) == (system != "vl-bert")
 
 
-def test_objectives_and_together(mmlearn, tmp_path):
+def test_objectives_and_together(works, tmp_path):
     """What a system learns may be chosen, is kept, and decides what is measured."""
     words = ["--data", "scenes", "--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 400]
-    said = mmlearn("train", "uniter", *words, "--objectives", "mlm, mrm", "--together", "--output", tmp_path / "one")
-    assert said.code == 0, said.err
+    works("train", "uniter", *words, "--objectives", "mlm, mrm", "--together", "--output", tmp_path / "one")
     assert all({"mlm", "mrfr", "mrc_kl"} <= set(row) for row in trained(tmp_path / "one"))
     settings = json.loads((tmp_path / "one" / "config.json").read_text())
     assert (settings["objectives"], settings["together"]) == (["mlm", "mrm"], True)
-    assert not any("matching" in name for name in evaluated(mmlearn, tmp_path / "one", "scenes"))
-    said = mmlearn("train", "lxmert", *words, "--objectives", "vqa", "--output", tmp_path / "two")
-    assert said.code == 0, said.err
-    measures = set(evaluated(mmlearn, tmp_path / "two", "scenes"))
+    assert not any("matching" in name for name in evaluated(works, tmp_path / "one", "scenes"))
+    works("train", "lxmert", *words, "--objectives", "vqa", "--output", tmp_path / "two")
+    measures = set(evaluated(works, tmp_path / "two", "scenes"))
     assert {"answer accuracy", "answer accuracy, another picture", "answer accuracy, count"} <= measures
     assert all(name.startswith("answer accuracy") for name in measures)
 
 
-def test_a_published_benchmark_of_questions(mmlearn, tmp_path):
+def test_a_published_benchmark_of_questions(mmlearn, works, tmp_path):
     """Its answers are the run's own: kept with it, counted in its published order, and asked of it again."""
     words = ["--data", "easy-vqa", "--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 400]
-    said = mmlearn("train", "vilt", *words, "--objectives", "vqa", "--output", tmp_path / "run")
-    assert said.code == 0, said.err
+    said = works("train", "vilt", *words, "--objectives", "vqa", "--output", tmp_path / "run")
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert settings["fields"]["answer"]["answers"] == list(load("easy-vqa").labels)
     assert settings["config"]["answers"] == 13
-    measures = evaluated(mmlearn, tmp_path / "run", "easy-vqa")
+    measures = evaluated(works, tmp_path / "run", "easy-vqa")
     assert {f"answer accuracy, {kind}" for kind in ("colour", "shape", "existence", "absence")} <= set(measures)
     said = mmlearn("evaluate", tmp_path / "run", "--data", "scenes")
     assert said.code == 1
     assert "is none of the 13 answers: " in said.err
 
 
-def test_pictures_that_differ_each_time(mmlearn, short, tmp_path):
+def test_pictures_that_differ_each_time(works, short, tmp_path):
     losses = []
     for more in ([], ["--augment"]):
         folder = tmp_path / f"run{len(more)}"
-        assert mmlearn("train", "vilt", *short, *more, "--output", folder).code == 0
+        works("train", "vilt", *short, *more, "--output", folder)
         losses.append(trained(folder)[0]["loss"])
     assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("system", PAIRED)
-def test_a_batch_of_one(mmlearn, short, tmp_path, system):
-    said = mmlearn("train", system, *short, "--batch-size", 1, "--output", tmp_path / "run")
-    assert said.code == 0, said.err
+def test_a_batch_of_one(works, short, tmp_path, system):
+    works("train", system, *short, "--batch-size", 1, "--output", tmp_path / "run")
     losses = [row["loss"] for row in trained(tmp_path / "run")]
     assert all(loss > 0 for loss in losses) if system == "siglip" else losses == [0, 0, 0]
 
 
-def test_language_and_tensorboard(mmlearn, tmp_path):
+def test_language_and_tensorboard(works, tmp_path):
     options = ["--steps", 1, "--batch-size", 4, "--image-size", 32, "--language", "de", "--tensorboard"]
-    said = mmlearn("train", "siglip", "--data", "emoji", *options, "--output", tmp_path / "run")
-    assert said.code == 0, said.err
+    said = works("train", "siglip", "--data", "emoji", *options, "--output", tmp_path / "run")
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     next_line = said.err.splitlines()[-1]
     assert next_line == f"Next: mmlearn evaluate {tmp_path / 'run'} --data emoji --language de"
-    said = mmlearn(*shlex.split(next_line)[2:], "--limit", 8)
-    assert said.code == 0, said.err
+    said = works(*shlex.split(next_line)[2:], "--limit", 8)
 
 
-def test_a_seed_decides_and_resuming_changes_nothing(mmlearn, short, tmp_path):
+def test_a_seed_decides_and_resuming_changes_nothing(mmlearn, works, short, tmp_path):
     """The same command twice, and once stopped in between: the same weights; another seed: others."""
     weights = {}
     for name, more in (("a", []), ("b", []), ("other", ["--seed", 1])):
-        assert mmlearn("train", "clip", *short, "--output", tmp_path / name, *more).code == 0
+        works("train", "clip", *short, "--output", tmp_path / name, *more)
         weights[name] = (tmp_path / name / "model.safetensors").read_bytes()
     assert weights["a"] == weights["b"] != weights["other"]
     said = mmlearn("train", "clip", *short, "--output", tmp_path / "a", "--resume")  # already finished
@@ -299,14 +289,14 @@ def test_a_seed_decides_and_resuming_changes_nothing(mmlearn, short, tmp_path):
 
 @pytest.mark.parametrize("system", ["filip", "albef", "uniter"])
 @pytest.mark.parametrize("stop", [1, 2])
-def test_resuming(mmlearn, short, tmp_path, monkeypatch, system, stop):
+def test_resuming(mmlearn, works, short, tmp_path, monkeypatch, system, stop):
     """After a stop beyond the first checkpoint, and after one before it, when there is nothing to go on from."""
     from mmlearn.training import loop
 
     whole, folder = tmp_path / "whole", tmp_path / "run"
     more = MORE.get(system, ["--data", "scenes"])
     words = ["train", system, *short, "--checkpoint-every", 2, *more]
-    assert mmlearn(*words, "--output", whole).code == 0
+    works(*words, "--output", whole)
 
     class Killed(SystemExit):
         pass
@@ -325,26 +315,24 @@ def test_resuming(mmlearn, short, tmp_path, monkeypatch, system, stop):
         assert mmlearn(*words, "--output", folder).code == 9
     assert (folder / "config.json").exists()
     assert not (folder / "model.safetensors").exists()
-    said = mmlearn(*words, "--output", folder, "--resume")
-    assert said.code == 0, said.err
+    works(*words, "--output", folder, "--resume")
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert len(trained(folder)) == 3
 
 
-def test_bad_pictures_can_be_left_out(mmlearn, short, pictures, tmp_path):
+def test_bad_pictures_can_be_left_out(works, short, pictures, tmp_path):
     broken = tmp_path / "some broken"
     broken.mkdir()
     for path in pictures.iterdir():
         (broken / path.name).write_bytes(path.read_bytes()[: 40 if path.name == "3.png" else None])
     words = [broken if word == pictures else word for word in short]
-    said = mmlearn("train", "clip", *words, "--output", tmp_path / "run", "--skip-bad")
-    assert said.code == 0, said.err
+    said = works("train", "clip", *words, "--output", tmp_path / "run", "--skip-bad")
     assert said.err.startswith("left out 1 pictures, such as: ")
     assert "3.png" in said.err.splitlines()[0]
     assert "15 samples" in said.err
     last = said.err.splitlines()[-1]
     assert last == f"Next: mmlearn evaluate {tmp_path / 'run'} --data '{broken}' --skip-bad"
-    assert mmlearn(*shlex.split(last)[2:]).code == 0
+    works(*shlex.split(last)[2:])
 
 
 def test_weights_are_plain_tensors(mmlearn, short, tmp_path):

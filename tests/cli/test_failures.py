@@ -23,7 +23,6 @@ from PIL import Image
 
 from mmlearn import cli
 from mmlearn.data import load
-from mmlearn.data.packaged import archives as packaged
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.training import checkpoint, loop, output, runs
 
@@ -180,7 +179,7 @@ def test_no_chapters_at_all(fails, monkeypatch, tmp_path):
         ("text for a picture", ["3.png", "is no picture that can be read"]),
     ],
 )
-def test_folders_with_faults(fails, mmlearn, short, pictures, run_folder, tmp_path, command, fault, says):
+def test_folders_with_faults(fails, short, pictures, run_folder, tmp_path, command, fault, says):
     folder = tmp_path / "own"
     shutil.copytree(pictures, folder)
     captions = folder / "captions.csv"
@@ -239,7 +238,7 @@ def test_pictures_that_cannot_be_read(fails, short, pictures, tmp_path, command,
     fails(*words, says=says, after_progress=True)
 
 
-def test_unusual_pictures_and_captions_are_read(mmlearn, short, pictures, tmp_path):
+def test_unusual_pictures_and_captions_are_read(works, short, pictures, tmp_path):
     """CMYK, 16 bits, transparent, animated; and a caption far longer than any context."""
     own = tmp_path / "own"
     shutil.copytree(pictures, own)
@@ -252,20 +251,11 @@ def test_unusual_pictures_and_captions_are_read(mmlearn, short, pictures, tmp_pa
     captions.write_text(captions.read_text().replace("a grey field", "a grey field" + " and on" * 3000))
     words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
     for command in (words, ["data", "show", own], ["evaluate", tmp_path / "run", "--data", own]):
-        said = mmlearn(*command)
-        assert said.code == 0, said.err
+        said = works(*command)
         assert "warning" not in said.err.lower()
 
 
 # Packaged archives.
-
-
-@pytest.fixture
-def archives(tmp_path, monkeypatch):
-    """A copy of the archives that a test may damage."""
-    shutil.copytree(packaged.ARCHIVES, tmp_path / "archives")
-    monkeypatch.setattr(packaged, "ARCHIVES", tmp_path / "archives")
-    return tmp_path / "archives"
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "empty", "gone"])
@@ -278,8 +268,8 @@ def archives(tmp_path, monkeypatch):
         ("backbone/mobilenet_v2.safetensors", ["train", "lit"]),
     ],
 )
-def test_damaged_archives(fails, archives, short, tmp_path, file, words, damage):
-    path = archives / file
+def test_damaged_archives(fails, archive_copy, short, tmp_path, file, words, damage):
+    path = archive_copy / file
     content = path.read_bytes()
     half = len(content) // 2
     path.write_bytes({"cut": content[:half], "overwritten": bytes(half) + content[half:]}.get(damage, b""))
@@ -362,11 +352,11 @@ def test_resuming_with_other_settings(fails, short, run_folder, more, says):
 CAPTIONS = ["train", "clip", "--data", "emoji", "--steps", 1, "--batch-size", 4, "--image-size", 32]
 
 
-def test_resuming_with_other_captions(fails, mmlearn, tmp_path):
+def test_resuming_with_other_captions(fails, works, tmp_path):
     """The language is the data's own where none is given."""
     words = [*CAPTIONS, "--vocab-size", 270, "--output", tmp_path / "run"]
-    assert mmlearn(*words).code == 0
-    assert mmlearn(*words, "--language", "en", "--resume").code == 0
+    works(*words)
+    works(*words, "--language", "en", "--resume")
     says = "started with other settings: mark_repeats was True, now False; language was 'en', now 'fr'"
     fails(*words, "--language", "fr", "--no-mark-repeats", "--resume", says=says)
 
@@ -378,7 +368,7 @@ def test_resuming_with_other_captions(fails, mmlearn, tmp_path):
         ("{}", "tokenizer.json is no whole tokenizer file"),
     ],
 )
-def test_resuming_without_the_tokenizer(fails, mmlearn, short, run_folder, tokenizer, says):
+def test_resuming_without_the_tokenizer(fails, works, short, run_folder, tokenizer, says):
     """Finished, or with its last checkpoint still to come; where there is none, it starts anew with all its files."""
     path = run_folder / "tokenizer.json"
     whole = path.read_bytes()
@@ -388,15 +378,15 @@ def test_resuming_without_the_tokenizer(fails, mmlearn, short, run_folder, token
     (run_folder / "model.safetensors").unlink()
     fails(*words, says=says)
     shutil.rmtree(run_folder / "checkpoints")
-    assert mmlearn(*words).code == 0
+    works(*words)
     assert path.read_bytes() == whole
 
 
-def test_resuming_where_the_captions_were_edited(fails, mmlearn, short, pictures, tmp_path):
+def test_resuming_where_the_captions_were_edited(fails, works, short, pictures, tmp_path):
     """Also where as many tokens are learned from them, and the model is of the same shape."""
     own = shutil.copytree(pictures, tmp_path / "own")
     words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
-    assert mmlearn(*words).code == 0
+    works(*words)
     path = own / "captions.csv"
     path.write_text(path.read_text().replace("field", "fjeld"))
     fails(*words, "--resume", says="started with other settings: the data is other data.")
@@ -475,7 +465,7 @@ def test_files_that_grow_too_large(fails, short, tmp_path, size):
             fails("data", "show", "scenes", "--count", 1, "--output", tmp_path / "sheet.png", says="File too large")
 
 
-def test_no_space_left_after_the_first_checkpoint(mmlearn, short, tmp_path, monkeypatch):
+def test_no_space_left_after_the_first_checkpoint(mmlearn, works, short, tmp_path, monkeypatch):
     """What was good stays, and the run goes on from there once there is space."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
     words = ["train", "clip", *short, "--checkpoint-every", 1]
@@ -495,7 +485,7 @@ def test_no_space_left_after_the_first_checkpoint(mmlearn, short, tmp_path, monk
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines()[-1].startswith("mmlearn: [Errno 28] No space left on device")
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000001"]
-    assert mmlearn(*words, "--output", folder, "--resume").code == 0
+    works(*words, "--output", folder, "--resume")
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -583,10 +573,7 @@ def test_regions_of_other_data(fails, pictures, run_of_regions):
 
 def test_resuming_with_other_objectives(fails, run_of_regions):
     words = ["train", "uniter", "--data", "scenes", "--output", run_of_regions, "--resume", "--image-size", 24]
-    says = [
-        "objectives was ['mlm', 'mrm', 'itm'], now ['mlm']",
-        "together was False, now T",
-    ]
+    says = ["objectives was ['mlm', 'mrm', 'itm'], now ['mlm']", "together was False, now T"]
     fails(*words, "--objectives", "mlm", "--together", says=says)
 
 

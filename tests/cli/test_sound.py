@@ -169,7 +169,7 @@ def test_all_bad(fails, sounds):
     fails("data", "show", folder, "--skip-bad", says=f"{folder} has no train sounds that can be read.")
 
 
-def test_a_system_that_reads_pictures_needs_them(mmlearn, fails, sounds, words, tmp_path):
+def test_a_system_that_reads_pictures_needs_them(works, fails, sounds, words, tmp_path):
     folder, _ = sounds
     options = ["--steps", 1, "--batch-size", 4, "--output", tmp_path / "run"]
     for data in (folder, words):
@@ -177,7 +177,7 @@ def test_a_system_that_reads_pictures_needs_them(mmlearn, fails, sounds, words, 
             *("train", "clip", "--data", data, *options),
             says="clip reads pictures, and these samples have none: use other data.",
         )
-    assert mmlearn("train", "clip", "--data", "emoji", "--image-size", 32, *options).code == 0
+    works("train", "clip", "--data", "emoji", "--image-size", 32, *options)
     for data in (folder, words):
         fails(
             *("evaluate", tmp_path / "run", "--data", data, "--split", "train"),
@@ -194,12 +194,11 @@ def with_pictures(folder):
     (folder / "captions.csv").write_text("\n".join(lines))
 
 
-def test_pictures_beside_sounds_can_be_trained_on(mmlearn, sounds, tmp_path):
+def test_pictures_beside_sounds_can_be_trained_on(works, sounds, tmp_path):
     folder, _ = sounds
     with_pictures(folder)
     options = ["--steps", 2, "--batch-size", 4, "--image-size", 32, "--vocab-size", 300, "--output", tmp_path / "run"]
-    said = mmlearn("train", "clip", "--data", folder, *options)
-    assert said.code == 0, said.err
+    works("train", "clip", "--data", folder, *options)
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
@@ -211,16 +210,14 @@ def test_only_folders_have_bad_files(fails):
 
 
 @pytest.mark.parametrize("system", ["clap", "decoar2", "hubert", "wav2vec2"])
-def test_sounds_of_ones_own_are_learned_from(mmlearn, sounds, system, tmp_path):
+def test_sounds_of_ones_own_are_learned_from(works, sounds, system, tmp_path):
     folder, _ = sounds
     run = tmp_path / "run"
     options = ["--steps", 2, "--batch-size", 4, "--output", run]
-    said = mmlearn("train", system, "--data", folder, *options)
-    assert said.code == 0, said.err
+    said = works("train", system, "--data", folder, *options)
     assert said.out.startswith("loss ")
     assert "on 8 samples" in said.err
-    said = mmlearn("evaluate", run, "--data", folder, "--split", "train", "--json")
-    assert said.code == 0, said.err
+    said = works("evaluate", run, "--data", folder, "--split", "train", "--json")
     rows = {row["measure"]: row for row in json.loads(said.out)}
     wanted = {
         "clap": {"audio to text R@1 of 8", "text to audio median rank"},
@@ -232,11 +229,10 @@ def test_sounds_of_ones_own_are_learned_from(mmlearn, sounds, system, tmp_path):
     assert all(np.isfinite(row["obtained"]) for row in rows.values())
 
 
-def test_spoken_words_are_learned(mmlearn, fails, words, sounds, tmp_path):
+def test_spoken_words_are_learned(mmlearn, works, fails, words, sounds, tmp_path):
     run = tmp_path / "run"
     options = ["--steps", 2, "--batch-size", 2]
-    said = mmlearn("train", "ast", "--data", words, *options, "--output", run)
-    assert said.code == 0, said.err
+    said = works("train", "ast", "--data", words, *options, "--output", run)
     said = mmlearn("evaluate", run, "--data", words, "--split", "train", "--json")
     assert [(row["measure"], row["chance"]) for row in json.loads(said.out)] == [("words told", pytest.approx(2 / 3))]
     folder, _ = sounds
@@ -245,28 +241,26 @@ def test_spoken_words_are_learned(mmlearn, fails, words, sounds, tmp_path):
     said = fails("evaluate", run, "--data", folder, "--split", "train", says="is none of the 2 names that were learned")
 
 
-def test_longer_sounds_are_cut_for_a_system_that_takes_less(mmlearn, sounds, tmp_path):
+def test_longer_sounds_are_cut_for_a_system_that_takes_less(works, sounds, tmp_path):
     folder, _ = sounds
     soundfile.write(folder / "0.flac", tone(3.0), RATE)
     options = ["--steps", 1, "--batch-size", 8, "--vocab-size", 300, "--output", tmp_path / "run"]
-    said = mmlearn("train", "clap", "--data", folder, *options)
-    assert said.code == 0, said.err
+    said = works("train", "clap", "--data", folder, *options)
     assert f"{folder / '0.flac'}: only its first 2.56 s are taken." in said.err
-    assert mmlearn("evaluate", tmp_path / "run", "--data", folder, "--split", "train").code == 0
+    works("evaluate", tmp_path / "run", "--data", folder, "--split", "train")
 
 
-def test_a_run_that_hears_goes_on(mmlearn, fails, sounds, tmp_path):
+def test_a_run_that_hears_goes_on(works, fails, sounds, tmp_path):
     folder, _ = sounds
     data = ["--data", folder, "--batch-size", 4]
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert mmlearn("train", "decoar2", *data, "--steps", 4, "--output", whole).code == 0
+    works("train", "decoar2", *data, "--steps", 4, "--output", whole)
     # The schedule is that of all steps: a run that is stopped after two has the same.
-    assert mmlearn("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--output", parted).code == 0
+    works("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--output", parted)
     (parted / "model.safetensors").unlink()
     for file in (parted / "checkpoints" / "step-00000004").iterdir():
         file.write_bytes(b"")
-    said = mmlearn("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--resume", "--output", parted)
-    assert said.code == 0, said.err
+    works("train", "decoar2", *data, "--steps", 4, "--checkpoint-every", 2, "--resume", "--output", parted)
     assert (parted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     fails("train", "wav2vec2", *data, "--steps", 4, "--resume", "--output", parted, says="system was 'decoar2', now")
     for path in folder.glob("*.flac"):  # the same captions
@@ -277,11 +271,10 @@ def test_a_run_that_hears_goes_on(mmlearn, fails, sounds, tmp_path):
     fails("train", "decoar2", *data, "--steps", 4, "--resume", "--output", parted, says="or is damaged")
 
 
-def test_spoken_captions_are_learned_from(mmlearn, fails, tmp_path):
+def test_spoken_captions_are_learned_from(mmlearn, works, fails, tmp_path):
     """Those of stamps, in a language that is spoken; only with speech are they asked for."""
     options = ["--steps", 1, "--batch-size", 4, "--vocab-size", 300, "--output", tmp_path / "run"]
-    said = mmlearn("train", "clap", "--data", "stamps", "--language", "es", *options)
-    assert said.code == 0, said.err
+    said = works("train", "clap", "--data", "stamps", "--language", "es", *options)
     said = mmlearn("evaluate", tmp_path / "run", "--data", "stamps", "--language", "es", "--limit", 8, "--json")
     assert "audio to text median rank" in said.out
     other = ["--steps", 1, "--output", tmp_path / "other"]

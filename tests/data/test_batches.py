@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from testing_tools import Listed
+from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, fetch, image_statistics
@@ -102,8 +102,7 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(world):
     [(3, 4, 1, "A batch of 4 cannot be drawn from 3"), (3, 0, 1, "batch of 0"), (9, 5, 2, "5 does not divide among 2")],
 )
 def test_batches_that_cannot_be(count, size, world, said):
-    with pytest.raises(ValueError, match=said):
-        Batches(Numbers(count), numbers, size, world=world)
+    refused(said, Batches, Numbers(count), numbers, size, world=world)
 
 
 def test_many_at_once_where_the_data_can():

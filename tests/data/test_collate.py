@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from testing_tools import Listed, close
+from testing_tools import Listed, close, refused
 
 from mmlearn.data import Alternate, Batches, Collate, Tokenizer, load
 from mmlearn.data.fields import (
@@ -136,8 +136,7 @@ def test_what_must_stay_as_it_is_cannot_be_varied(field):
 
 
 def test_no_sample_is_no_batch(tokenizer):
-    with pytest.raises(ValueError, match=r"^A batch holds at least one sample; got none\.$"):
-        Collate((Tokens(tokenizer),))([])
+    refused(r"^A batch holds at least one sample; got none\.$", Collate((Tokens(tokenizer),)), [])
 
 
 # One of several collations a step.
@@ -195,8 +194,7 @@ def test_a_collation_may_have_a_data_set_of_its_own():
     ],
 )
 def test_shares_and_sources_are_one_a_collation(options, says):
-    with pytest.raises(ValueError, match=says):
-        Alternate([noted("a")] * 3, **options)
+    refused(says, Alternate, [noted("a")] * 3, **options)
 
 
 def test_samples_may_be_changed_before_they_are_read(tokenizer):

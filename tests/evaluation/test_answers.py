@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 from torch import nn
 
 from mmlearn.evaluation.answers import (
@@ -38,8 +38,7 @@ def random_answers(n=60, answers=5, seed=0):
 def test_an_answer_of_three_people_is_right():
     assert soft_scores(torch.tensor([0, 1, 2, 3, 4, 10])).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])
     assert soft_scores(torch.zeros(2, 3, dtype=torch.long)).shape == (2, 3)
-    with pytest.raises(ValueError, match="0 or more"):
-        soft_scores(torch.tensor([1, -1]))
+    refused("0 or more", soft_scores, torch.tensor([1, -1]))
 
 
 @pytest.mark.parametrize("people", [1, 2, 5, 10])
@@ -55,8 +54,7 @@ def test_official_scores_of_ten_people():
     got = official_scores(torch.tensor([0, 1, 2, 3, 4, 7, 10]))
     assert got.tolist() == pytest.approx([0, 0.3, 0.6, 0.9, 1, 1, 1])
     for wrong in (-1, 11):
-        with pytest.raises(ValueError, match="Of 10 people 0 to 10 give an answer"):
-            official_scores(torch.tensor([wrong]))
+        refused("Of 10 people 0 to 10 give an answer", official_scores, torch.tensor([wrong]))
 
 
 # Accuracies.
@@ -110,10 +108,8 @@ def test_entailment_by_class():
     guess, label = torch.tensor([0, 1, 2, 0, 1, 1]), torch.tensor([0, 1, 1, 0, 0, 1])
     got = entailment_accuracy(guess, label, ("entailment", "neutral", "contradiction"))
     assert got == pytest.approx({"accuracy": 4 / 6, "accuracy/entailment": 2 / 3, "accuracy/neutral": 2 / 3})
-    with pytest.raises(ValueError, match="Labels are 0 to 1 for no, yes; got one outside"):
-        entailment_accuracy(guess, label + 1, ("no", "yes"))
-    with pytest.raises(ValueError, match="Labels are 0 to 2"):
-        entailment_accuracy(guess, label - 1, ("a", "b", "c"))
+    refused("Labels are 0 to 1 for no, yes; got one outside", entailment_accuracy, guess, label + 1, ("no", "yes"))
+    refused("Labels are 0 to 2", entailment_accuracy, guess, label - 1, ("a", "b", "c"))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -128,8 +124,7 @@ def test_counts_that_differ_and_none_at_all():
         lambda: prior_shift([], none, kind, answer),
         lambda: prior_shift(kind, answer, [], none),
     ):
-        with pytest.raises(ValueError, match="at least one sample"):
-            call()
+        refused("at least one sample", call)
     for call, says in (
         (lambda: vqa_accuracy(guess, answer[1:]), "60 samples and 59 of answer"),
         (lambda: vqa_accuracy(guess, answer, kind[:-1]), "60 samples and 59 of kind"),
@@ -139,8 +134,7 @@ def test_counts_that_differ_and_none_at_all():
         (lambda: prior_guesses(kind, kind[1:], answer), "60 samples and 59 of train_kind"),
         (lambda: prior_shift(kind[1:], answer, kind, answer), "60 samples and 59 of kind"),
     ):
-        with pytest.raises(ValueError, match=says):
-            call()
+        refused(says, call)
 
 
 # Guesses of a system.
@@ -287,5 +281,4 @@ def test_a_system_that_looks_loses_by_being_blind():
 
 @pytest.mark.parametrize("guess", [3, -1])
 def test_a_guess_without_a_score_is_refused(guess):
-    with pytest.raises(ValueError, match="Guesses are 0 to 2"):
-        vqa_accuracy(torch.tensor([0, guess]), torch.rand(2, 3))
+    refused("Guesses are 0 to 2", vqa_accuracy, torch.tensor([0, guess]), torch.rand(2, 3))

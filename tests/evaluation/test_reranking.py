@@ -4,19 +4,15 @@ from math import inf, nan
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, seeded
 
 from mmlearn.evaluation import median_rank, recall_at, retrieval
 from mmlearn.evaluation.reranking import rerank, reranked_retrieval
 from mmlearn.evaluation.retrieval import ranks
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def scores(queries=7, items=9, levels=1000, seed=0):
-    one, other = (torch.randint(0, levels, (queries, items), generator=generator(seed + i)).float() for i in (0, 50))
+    one, other = (torch.randint(0, levels, (queries, items), generator=seeded(seed + i)).float() for i in (0, 50))
     return one / 10 - 5, other / 7 - 40
 
 
@@ -33,9 +29,9 @@ def look_up(table, calls=None):
 @pytest.mark.parametrize("k", [1, 2, 5, 8, 9])
 def test_the_first_k_are_sorted_again_and_the_rest_follow(k, seed):
     similarity, match = scores(seed=seed)
-    similarity += torch.rand(similarity.shape, generator=generator(9)) / 100  # no ties
-    match += torch.rand(match.shape, generator=generator(8)) / 100
-    got = rerank(similarity, look_up(match), k, generator=generator())
+    similarity += torch.rand(similarity.shape, generator=seeded(9)) / 100  # no ties
+    match += torch.rand(match.shape, generator=seeded(8)) / 100
+    got = rerank(similarity, look_up(match), k, generator=seeded())
     assert got.isfinite().all()
     for row, before, after in zip(got.tolist(), similarity.tolist(), match.tolist()):
         old = sorted(range(9), key=lambda i: -before[i])
@@ -48,9 +44,9 @@ def test_the_first_k_are_sorted_again_and_the_rest_follow(k, seed):
 def test_with_all_items_it_is_full_scoring(levels, k):
     """Also where scores are equal, and whatever the similarity says."""
     similarity, match = scores(levels=levels)
-    positives = torch.rand(7, 9, generator=generator(3)) < 0.3
+    positives = torch.rand(7, 9, generator=seeded(3)) < 0.3
     positives[:, 4] = True
-    got = rerank(similarity, look_up(match), k, generator=generator())
+    got = rerank(similarity, look_up(match), k, generator=seeded())
     for one, other in zip(ranks(got, positives), ranks(match, positives)):
         assert torch.equal(one, other)
     assert torch.equal(got[:, :, None] > got[:, None], match[:, :, None] > match[:, None])
@@ -61,14 +57,14 @@ def test_with_all_items_it_is_full_scoring(levels, k):
 def test_each_chosen_pair_is_scored_once(batch_size):
     similarity, match = scores()
     calls = []
-    got = rerank(similarity, look_up(match, calls), 3, generator=generator(), batch_size=batch_size)
+    got = rerank(similarity, look_up(match, calls), 3, generator=seeded(), batch_size=batch_size)
     pairs = [pair for query, item in calls for pair in zip(query, item)]
     assert len(pairs) == len(set(pairs)) == 7 * 3
     assert max(len(query) for query, _ in calls) == min(batch_size, 21)
     for query in range(7):
         mine = {item for one, item in pairs if one == query}
         assert min(similarity[query, list(mine)]) >= max(similarity[query, [i for i in range(9) if i not in mine]])
-    assert torch.equal(got, rerank(similarity, look_up(match), 3, generator=generator()))
+    assert torch.equal(got, rerank(similarity, look_up(match), 3, generator=seeded()))
 
 
 def test_no_gradient_is_kept():
@@ -80,7 +76,7 @@ def test_no_gradient_is_kept():
         modes.append(torch.is_grad_enabled())
         return match[query, item]
 
-    assert not rerank(similarity, score, 3, generator=generator()).requires_grad
+    assert not rerank(similarity, score, 3, generator=seeded()).requires_grad
     assert modes == [False]
 
 
@@ -88,7 +84,7 @@ def test_ties_stay_ties():
     """Equal scores among the k, and equal similarities among the rest, are equal afterwards."""
     similarity = torch.tensor([[5.0, 4, 3, 1, 1, 0]])
     match = torch.tensor([[2.0, 7, 2, 9, 9, 9]])
-    got = rerank(similarity, look_up(match), 3, generator=generator())[0]
+    got = rerank(similarity, look_up(match), 3, generator=seeded())[0]
     assert got[1] > got[0] == got[2] > got[3] == got[4] > got[5]
 
 
@@ -97,13 +93,13 @@ def test_a_dual_encoder_that_always_says_the_same_proposes_at_random():
     n = 10
     match = torch.eye(n).repeat(200, 1)
     positives = match > 0
-    got = rerank(torch.zeros(200 * n, n), look_up(match), 3, generator=generator())
+    got = rerank(torch.zeros(200 * n, n), look_up(match), 3, generator=seeded())
     assert recall_at(1, got, positives) == pytest.approx(0.3, abs=0.04)  # 4 standard errors
     best = got.argmax(1)
-    assert recall_at(1, rerank(match, look_up(match), 1, generator=generator()), positives) == 1
-    other = rerank(torch.zeros(200 * n, n), look_up(match), 3, generator=generator(1))
+    assert recall_at(1, rerank(match, look_up(match), 1, generator=seeded()), positives) == 1
+    other = rerank(torch.zeros(200 * n, n), look_up(match), 3, generator=seeded(1))
     assert not torch.equal(best, other.argmax(1))
-    order = rerank(torch.zeros(200 * n, n), lambda query, item: -item.float(), 3, generator=generator()).argmax(1)
+    order = rerank(torch.zeros(200 * n, n), lambda query, item: -item.float(), 3, generator=seeded()).argmax(1)
     share = torch.bincount(order, minlength=n) / len(order)  # the lowest number among 3 of 10
     expected = torch.tensor([(9 - i) * (8 - i) / 240 for i in range(n)])
     assert (share - expected).abs().max() < 0.05
@@ -112,7 +108,7 @@ def test_a_dual_encoder_that_always_says_the_same_proposes_at_random():
 def test_only_the_tied_items_at_the_border_are_drawn():
     similarity = torch.tensor([[9.0, 5, 5, 5, 1]]).repeat(300, 1)
     calls = []
-    rerank(similarity, look_up(torch.zeros(300, 5), calls), 3, generator=generator())
+    rerank(similarity, look_up(torch.zeros(300, 5), calls), 3, generator=seeded())
     items = torch.tensor([item for _, part in calls for item in part]).view(300, 3)
     assert (items == 0).any(1).all()
     assert not (items == 4).any()
@@ -123,7 +119,7 @@ def test_only_the_tied_items_at_the_border_are_drawn():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_other_precisions(dtype):
     similarity, match = scores()
-    got = rerank(similarity.to(dtype), look_up(match.to(dtype)), 9, generator=generator())
+    got = rerank(similarity.to(dtype), look_up(match.to(dtype)), 9, generator=seeded())
     assert got.dtype == torch.float32
     match = match.to(dtype)
     assert torch.equal(got[:, :, None] > got[:, None], match[:, :, None] > match[:, None])
@@ -137,33 +133,33 @@ def test_retrieval_in_both_directions(k):
     similarity, match = scores(8, 9)
     positives = torch.zeros(8, 9, dtype=torch.bool)
     positives[[0, 1, 2, 3, 4, 5, 6, 7, 7], range(9)] = True
-    got = reranked_retrieval(similarity, look_up(match), k, generator=generator(), positives=positives, ks=(1, 2))
-    order = generator()
+    got = reranked_retrieval(similarity, look_up(match), k, generator=seeded(), positives=positives, ks=(1, 2))
+    order = seeded()
     images = rerank(similarity, look_up(match), k, generator=order)
     texts = rerank(similarity.T, look_up(match.T), k, generator=order)
     assert got == retrieval(images, texts, positives, (1, 2))
     if k == 9:
         assert got == pytest.approx(retrieval(match, None, positives, (1, 2)))
     late = reranked_retrieval(
-        similarity, look_up(match), k, text_to_image=-similarity.T, generator=generator(), positives=positives, ks=(1,)
+        similarity, look_up(match), k, text_to_image=-similarity.T, generator=seeded(), positives=positives, ks=(1,)
     )
     assert late["image_to_text_R@1"] == got["image_to_text_R@1"]
     assert late["text_to_image_R@1"] == pytest.approx(
-        recall_at(1, rerank(-similarity.T, look_up(match.T), k, generator=generator()), positives.T)
+        recall_at(1, rerank(-similarity.T, look_up(match.T), k, generator=seeded()), positives.T)
     )
 
 
 def test_a_better_second_look_helps_and_the_limit_is_what_was_proposed():
-    n, noise = 60, generator(5)
+    n, noise = 60, seeded(5)
     truth = torch.eye(n)
     similarity = truth + 0.8 * torch.randn(n, n, generator=noise)
     match = truth + 0.05 * torch.randn(n, n, generator=noise)
     before = recall_at(1, similarity)
     for k in (1, 4, 16):
-        after = recall_at(1, rerank(similarity, look_up(match), k, generator=generator()))
+        after = recall_at(1, rerank(similarity, look_up(match), k, generator=seeded()))
         assert after == pytest.approx(recall_at(k, similarity))  # the match function is perfect
     assert after > before + 0.3
-    assert median_rank(rerank(similarity, look_up(match), n, generator=generator())) == 1
+    assert median_rank(rerank(similarity, look_up(match), n, generator=seeded())) == 1
     close(torch.tensor(recall_at(1, match)), torch.tensor(1.0))
 
 
@@ -177,7 +173,7 @@ def test_what_cannot_be_ranked():
     def refused(says, similarity=similarity, match=match, k=3):
         match = match if callable(match) else look_up(match)
         with pytest.raises(ValueError, match=says) as error:
-            rerank(similarity, match, k, generator=generator())
+            rerank(similarity, match, k, generator=seeded())
         assert "\n" not in str(error.value)
 
     for k in (0, -1):

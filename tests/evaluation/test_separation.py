@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.evaluation import ideal_estimates, separation_scores, si_sdr, si_sdr_improvement
 from mmlearn.objectives import binary_masks, ratio_masks
@@ -88,12 +88,9 @@ def test_the_ideal_mask_beats_the_mixture_and_any_wrong_mask():
 def test_what_cannot_be_measured_is_told():
     sound = tones(400)
     for silent in (torch.zeros_like(sound), torch.full_like(sound, 0.3)):
-        with pytest.raises(ValueError, match="A reference is silent"):
-            si_sdr(sound, silent)
+        refused("A reference is silent", si_sdr, sound, silent)
     for wrong in (torch.nan, torch.inf):
         broken = sound.clone()
         broken[0, 5] = wrong
-        with pytest.raises(ValueError, match="not finite"):
-            si_sdr(broken, sound)
-        with pytest.raises(ValueError, match="not finite"):
-            si_sdr(sound, broken)
+        refused("not finite", si_sdr, broken, sound)
+        refused("not finite", si_sdr, sound, broken)

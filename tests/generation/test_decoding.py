@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from testing_tools import refused
 
 from mmlearn.generation.decoding import beam_search, greedy, nucleus
 
@@ -170,14 +171,7 @@ PROBABILITY = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.2])
 
 @pytest.mark.parametrize(
     ("mass", "inside"),
-    [
-        (1.0, [0, 1, 2, 3, 4]),
-        (0.9, [0, 1, 3, 4]),
-        (0.8, [1, 3, 4]),
-        (0.5, [1, 3]),
-        (0.39, [1]),
-        (1e-9, [1]),
-    ],
+    [(1.0, [0, 1, 2, 3, 4]), (0.9, [0, 1, 3, 4]), (0.8, [1, 3, 4]), (0.5, [1, 3]), (0.39, [1]), (1e-9, [1])],
 )
 def test_the_nucleus_is_the_smallest_set_with_its_mass(mass, inside):
     """All subsets are tried; frequencies follow the probabilities in it, to four deviations."""
@@ -234,14 +228,11 @@ def test_whole_texts_are_drawn_by_their_probability():
 def test_what_cannot_be():
     next_logits, start = language(), torch.tensor([[3, 2, 2, 2, 2]])
     for decode in (greedy, beam_search, partial(nucleus, generator=torch.Generator())):
-        with pytest.raises(ValueError, match="max_length 5 counts the 5 tokens of the start too") as error:
-            decode(next_logits, start, **SETTINGS)
-        assert "\n" not in str(error.value)
+        refused("max_length 5 counts the 5 tokens of the start too", decode, next_logits, start, **SETTINGS)
     for mass in (0.0, -1.0, 1.1, float("nan")):
         with pytest.raises(ValueError, match="above 0 and at most 1"):
             nucleus(next_logits, start, mass=mass, generator=torch.Generator(), **SETTINGS)
-    with pytest.raises(ValueError, match="at least one beam, got 0"):
-        beam_search(next_logits, start, beams=0, **SETTINGS)
+    refused("at least one beam, got 0", beam_search, next_logits, start, beams=0, **SETTINGS)
 
 
 def test_no_text_at_all():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from testing_tools import close
+from testing_tools import close, refused
 from torch import nn
 
 from mmlearn.layers import (
@@ -125,8 +125,7 @@ def test_rotation_equals_complex_multiplication():
     rows = torch.randn(B, N, 4, dtype=torch.float64)  # positions of each row
     for b in range(B):
         close(rotate(x, rows)[b], rotate(x[b : b + 1], rows[b])[0], 1e-12)
-    with pytest.raises(ValueError, match="head_width must be even, got 5"):
-        rotary_angles(N, 5)
+    refused("head_width must be even, got 5", rotary_angles, N, 5)
 
 
 def test_rotated_scores_depend_on_the_distance_alone():
@@ -213,8 +212,7 @@ def test_weights_rows_sum_to_one_and_scale_with_the_head_width():
 def test_wrong_masks_are_refused(compute):
     query, key, _ = tensors()
     for dtype in (torch.float32, torch.int64, torch.uint8):
-        with pytest.raises(ValueError, match=rf"boolean, True where .* this is {dtype}"):
-            compute(query, key, torch.ones(B, N, dtype=dtype))
+        refused(rf"boolean, True where .* this is {dtype}", compute, query, key, torch.ones(B, N, dtype=dtype))
     for shape in ((N,), (B, N + 1), (B + 1, N), (B, N, Q), (B, H + 1, Q, N), (1, 1, 1, B, N), ()):
         with pytest.raises(
             ValueError, match=rf"b={B}, h={H}, q={Q}, n={N} this one has \({', '.join(map(str, shape))}"
@@ -308,8 +306,7 @@ def test_head_width_is_free_of_width():
 
 
 def test_width_must_divide_into_heads():
-    with pytest.raises(ValueError, match="width 10 is no multiple of num_heads 3"):
-        Attention(10, 3)
+    refused("width 10 is no multiple of num_heads 3", Attention, 10, 3)
     assert all(linear.bias is None for linear in Attention(9, 3, bias=False).children())
 
 

@@ -5,22 +5,11 @@ import json
 import re
 
 import pytest
+from testing_tools import refused
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.recipes.discovery import find_recipe, system_files
-
-CASES = [(name, preset) for name in system_files() for preset in find_recipe(name).config.PRESETS]
-
-
-@pytest.mark.parametrize(("name", "preset"), CASES)
-def test_every_preset_survives_json(name, preset):
-    config_class = find_recipe(name).config
-    config = config_class.preset(preset)
-    back = config_class.from_dict(json.loads(json.dumps(config.to_dict())))
-    assert type(back) is config_class
-    assert back == config
-    assert hash(back) == hash(config)
 
 
 @pytest.mark.parametrize("name", list(system_files()))
@@ -29,8 +18,7 @@ def test_presets_differ_and_tiny_is_one(name):
     presets = [config_class.preset(preset) for preset in config_class.PRESETS]
     assert len(set(presets)) == len(presets)
     assert config_class.tiny() == config_class.preset("tiny")
-    with pytest.raises(ValueError, match=rf"{config_class.__name__} has no preset 'nano'; choose from tiny, "):
-        config_class.preset("nano")
+    refused(rf"{config_class.__name__} has no preset 'nano'; choose from tiny, ", config_class.preset, "nano")
 
 
 def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
@@ -55,15 +43,13 @@ def test_missing_fields_take_their_defaults():
 
 def test_fields_without_a_default_are_asked_for():
     assert TransformerConfig.from_dict({"width": 8, "depth": 1, "num_heads": 2}) == TransformerConfig(8, 1, 2)
-    with pytest.raises(ValueError, match="TransformerConfig needs depth, num_heads as well"):
-        TransformerConfig.from_dict({"width": 8})
+    refused("TransformerConfig needs depth, num_heads as well", TransformerConfig.from_dict, {"width": 8})
 
 
 def test_unknown_fields_are_named_with_those_that_exist():
     with pytest.raises(ValueError, match=r"CLIPConfig has no field colour, size; it has embedding_width, .*text"):
         CLIPConfig.from_dict({"size": 3, "colour": 1, "pooling": "class"})
-    with pytest.raises(ValueError, match=r"ImageEncoderConfig has no field widht; it has .*width"):
-        CLIPConfig.from_dict({"image": {"widht": 3}})
+    refused(r"ImageEncoderConfig has no field widht; it has .*width", CLIPConfig.from_dict, {"image": {"widht": 3}})
 
 
 @pytest.mark.parametrize(
@@ -89,8 +75,7 @@ def test_unknown_fields_are_named_with_those_that_exist():
     ],
 )
 def test_values_of_another_type_or_sign_are_named(values, says):
-    with pytest.raises(ValueError, match=re.escape(says)):
-        CLIPConfig.from_dict(values)
+    refused(re.escape(says), CLIPConfig.from_dict, values)
 
 
 def test_a_whole_number_is_a_number_and_a_bias_may_be_below_0():
@@ -104,5 +89,4 @@ def test_a_configuration_cannot_be_changed():
 
 
 def test_unknown_systems_are_named_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"no system 'vlbert'; did you mean 'vl-bert'\? choose from albef, .*vl-bert"):
-        find_recipe("vlbert")
+    refused(r"no system 'vlbert'; did you mean 'vl-bert'\? choose from albef, .*vl-bert", find_recipe, "vlbert")

@@ -4,9 +4,8 @@ import pytest
 import torch
 from testing_tools import close
 from torch import nn
-from transformers import BartConfig, GPT2Config, GPT2Model, LxmertConfig
+from transformers import BartConfig, GPT2Config, GPT2Model
 from transformers.models.bart.modeling_bart import BartDecoderLayer
-from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
 
 from mmlearn.layers import MLP, Attention, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
 
@@ -101,41 +100,6 @@ def test_bart_decoder_layer():
     expected = theirs(x, future, encoder_hidden_states=source, encoder_attention_mask=additive(mask))
     expected = expected[0] if isinstance(expected, tuple) else expected
     close(ours(x, causal=True, context=source, context_mask=mask), expected)
-
-
-class CrossModality(nn.Module):
-    """LXMERT: one cross-attention serves both directions, then each modality has a block of its own."""
-
-    def __init__(self, width, num_heads, mlp_width):
-        super().__init__()
-        config = TransformerConfig(width, 1, num_heads, mlp_width=mlp_width, norm_first=False, norm_epsilon=1e-12)
-        self.cross, self.norm = Attention(width, num_heads), nn.LayerNorm(width, eps=1e-12)
-        self.text, self.image = (TransformerBlock(config) for _ in range(2))
-
-    def forward(self, text, text_mask, image, image_mask):
-        seen, read = self.cross(text, image, image_mask), self.cross(image, text, text_mask)
-        return self.text(self.norm(text + seen), text_mask), self.image(self.norm(image + read), image_mask)
-
-
-def test_lxmert_cross_modality_layer():
-    theirs = random(LxmertXLayer(LxmertConfig(hidden_size=24, num_attention_heads=4, intermediate_size=40)))
-    ours = CrossModality(24, 4, 40)
-
-    def copy_attention(attention, norm, core, output):
-        copy([(attention.query, core.query), (attention.key, core.key), (attention.value, core.value)])
-        copy([(attention.output, output.dense), (norm, output.LayerNorm)])
-
-    copy_attention(ours.cross, ours.norm, theirs.visual_attention.att, theirs.visual_attention.output)
-    for block, layer, inner, outer in (
-        (ours.text, theirs.lang_self_att, theirs.lang_inter, theirs.lang_output),
-        (ours.image, theirs.visn_self_att, theirs.visn_inter, theirs.visn_output),
-    ):
-        copy_attention(block.attention, block.attention_norm, layer.self, layer.output)
-        copy([(block.mlp.expand, inner.dense), (block.mlp.contract, outer.dense), (block.mlp_norm, outer.LayerNorm)])
-    text, image, text_mask, image_mask = torch.randn(B, T, 24), torch.randn(B, P, 24), padding(T), padding(P)
-    expected = theirs(text, additive(text_mask), image, additive(image_mask))
-    for got, want in zip(ours(text, text_mask, image, image_mask), expected, strict=True):
-        close(got, want)
 
 
 class GatedCrossAttention(nn.Module):

@@ -6,7 +6,7 @@ from itertools import groupby, product
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
 
@@ -170,24 +170,10 @@ def test_a_certain_path_costs_nothing():
     close(ctc_loss(log_probs, torch.tensor([[1, 1, 2]])), torch.zeros((), dtype=torch.double), 1e-12)
 
 
-def test_logits_learn_a_text_by_heart():
-    torch.manual_seed(0)
-    logits, tokens = torch.randn(2, 12, 6).requires_grad_(), torch.tensor([[1, 2, 2, 3], [5, 4, 3, 0]])
-    mask = torch.tensor([[True] * 4, [True] * 3 + [False]])
-    optimizer = torch.optim.Adam([logits], lr=0.3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = ctc_loss(logits.log_softmax(-1), tokens, token_mask=mask)
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.02
-
-
 def test_wrong_input_is_told(unchecked):
     log_probs, tokens = frames(2, 4, 3), torch.tensor([[1, 2], [2, 1]])
     for blank in (3, -1):
-        with pytest.raises(ValueError, match=rf"blank is one of the 3 symbols, from 0; got {blank}"):
-            ctc_loss(log_probs, tokens, blank=blank)
+        refused(rf"blank is one of the 3 symbols, from 0; got {blank}", ctc_loss, log_probs, tokens, blank=blank)
     for wrong in (3, -100, 0):
         with pytest.raises(ValueError, match=rf"3 symbols from 0, but for the blank, 0; got {wrong}"):
             ctc_loss(log_probs, torch.tensor([[1, wrong], [2, 1]]))
@@ -195,7 +181,5 @@ def test_wrong_input_is_told(unchecked):
         ctc_loss(log_probs, tokens, token_mask=torch.tensor([[False, True], [True, True]]))
     with pytest.raises(ValueError, match=r"To log_probs \(b, s, v\) = \(2, 4, 3\) belong .*; got \(1, 2\), \(2, 4\)"):
         ctc_loss(log_probs, tokens[:1])
-    with pytest.raises(ValueError, match=r"got \(2, 2\), \(2, 3\) and \(2, 2\)"):
-        ctc_loss(log_probs, tokens, torch.ones(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="at least one sound and its text"):
-        ctc_loss(log_probs[:0], tokens[:0])
+    refused(r"got \(2, 2\), \(2, 3\) and \(2, 2\)", ctc_loss, log_probs, tokens, torch.ones(2, 3, dtype=torch.bool))
+    refused("at least one sound and its text", ctc_loss, log_probs[:0], tokens[:0])

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close
+from testing_tools import close, refused
 from torch import nn
 
 from mmlearn.objectives import (
@@ -38,8 +38,7 @@ def test_weights_after_a_training_are_a_sum_over_its_steps(momentum):
     expected = expected + sum((1 - momentum) * momentum ** (5 - i) * weights[i] for i in range(1, 6))
     close(momentum_weights(weights, momentum), expected, 1e-14)
     assert not momentum_weights(weights.requires_grad_()[:1], momentum).requires_grad
-    with pytest.raises(ValueError, match="starts at the weights before the first step"):
-        momentum_weights(weights[:0], momentum)
+    refused("starts at the weights before the first step", momentum_weights, weights[:0], momentum)
 
 
 def network(width=4):
@@ -87,15 +86,6 @@ def test_the_update_comes_after_the_optimisers_step():
     assert not torch.allclose(slow_copy[2].weight, online[2].weight, atol=1e-2)
 
 
-def test_the_momentum_encoder_of_a_network_at_rest_arrives_at_it():
-    slow_copy, online = network(), network()
-    start, goal = values(slow_copy), values(online)
-    for _ in range(20):
-        update_momentum_encoder(slow_copy, online, 0.8)
-    for got, slow, fast in zip(values(slow_copy), start, goal):
-        close(got, fast + 0.8**20 * (slow - fast), 1e-13)
-
-
 def test_buffers_are_copied_and_gradients_stay_out():
     slow_copy, online = network(), network()
     online(normal(6, 3)).sum().backward()
@@ -112,11 +102,9 @@ def test_the_momentum_encoder_needs_a_network_like_itself():
     kept = network()
     before = values(kept)
     for other in (network(5), nn.Linear(3, 4).double(), nn.Sequential(network())):
-        with pytest.raises(ValueError, match="from one configuration"):
-            update_momentum_encoder(kept, other, 0.9)
+        refused("from one configuration", update_momentum_encoder, kept, other, 0.9)
     for momentum in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match="momentum must be from 0 to 1"):
-            update_momentum_encoder(kept, network(), momentum)
+        refused("momentum must be from 0 to 1", update_momentum_encoder, kept, network(), momentum)
     assert all(torch.equal(x, y) for x, y in zip(values(kept), before))
 
 
@@ -150,8 +138,7 @@ def test_soft_cross_entropy_is_lowest_at_the_target():
 
 
 def test_soft_cross_entropy_needs_a_row():
-    with pytest.raises(ValueError, match="at least one"):
-        soft_cross_entropy(torch.zeros(0, C), torch.zeros(0, C))
+    refused("at least one", soft_cross_entropy, torch.zeros(0, C), torch.zeros(0, C))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
@@ -197,9 +184,7 @@ def test_the_teacher_has_no_gradient():
 
 def test_targets_need_a_share_and_something_that_fits():
     for alpha in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match="alpha must be from 0 to 1"):
-            distilled_targets(normal(B, B), torch.eye(B, dtype=torch.bool), alpha)
+        refused("alpha must be from 0 to 1", distilled_targets, normal(B, B), torch.eye(B, dtype=torch.bool), alpha)
     positives = torch.eye(B, dtype=torch.bool)
     positives[2] = False
-    with pytest.raises(ValueError, match="at least one candidate"):
-        distilled_targets(normal(B, B), positives, 0.4)
+    refused("at least one candidate", distilled_targets, normal(B, B), positives, 0.4)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.objectives import info_nce, mil_nce
 
@@ -108,7 +108,5 @@ def test_one_row_has_nothing_to_choose_from():
 
 
 def test_rows_must_pair_up(unchecked):
-    with pytest.raises(ValueError, match="got 3 images and 2 texts"):
-        mil_nce(unit(3, 8), unit(2, 1, 8), torch.tensor(1.0))
-    with pytest.raises(ValueError, match="at least one"):
-        mil_nce(unit(0, 8), unit(0, 1, 8), torch.tensor(1.0))
+    refused("got 3 images and 2 texts", mil_nce, unit(3, 8), unit(2, 1, 8), torch.tensor(1.0))
+    refused("at least one", mil_nce, unit(0, 8), unit(0, 1, 8), torch.tensor(1.0))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.objectives import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
 from mmlearn.objectives.separation import from_spectrum, loudness, spectrum
@@ -90,9 +90,6 @@ def test_loudness_has_two_ends():
 
 
 def test_wrong_input_is_told(unchecked):
-    with pytest.raises(ValueError, match="hop is from 1 to half of fft_size 512, got 257"):
-        spectrum(torch.zeros(1, 9), 512, 257)
-    with pytest.raises(ValueError, match="got 0"):
-        spectrum(torch.zeros(1, 9), 512, 0)
-    with pytest.raises(ValueError, match="at least one sample"):
-        spectrum(torch.zeros(2, 0), 512, 256)
+    refused("hop is from 1 to half of fft_size 512, got 257", spectrum, torch.zeros(1, 9), 512, 257)
+    refused("got 0", spectrum, torch.zeros(1, 9), 512, 0)
+    refused("at least one sample", spectrum, torch.zeros(2, 0), 512, 256)

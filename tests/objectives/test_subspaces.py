@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 
@@ -81,11 +81,7 @@ def test_what_does_not_vary_together_costs_nothing():
 
 
 def test_wrong_samples_are_told(unchecked):
-    with pytest.raises(ValueError, match="at least one row; got 0 and 3"):
-        central_moment_discrepancy(torch.rand(0, 2), torch.rand(3, 2))
-    with pytest.raises(ValueError, match=r"got 0 moments, low 0\.0 and high 1\.0"):
-        central_moment_discrepancy(torch.rand(3, 2), torch.rand(3, 2), 0)
-    with pytest.raises(ValueError, match="low < high"):
-        central_moment_discrepancy(torch.rand(3, 2), torch.rand(3, 2), 5, 1.0, 0.0)
-    with pytest.raises(ValueError, match="same rows, and at least one; got 2 and 3"):
-        difference_loss(torch.rand(2, 2), torch.rand(3, 2))
+    refused("at least one row; got 0 and 3", central_moment_discrepancy, torch.rand(0, 2), torch.rand(3, 2))
+    refused(r"got 0 moments, low 0\.0 and high 1\.0", central_moment_discrepancy, torch.rand(3, 2), torch.rand(3, 2), 0)
+    refused("low < high", central_moment_discrepancy, torch.rand(3, 2), torch.rand(3, 2), 5, 1.0, 0.0)
+    refused("same rows, and at least one; got 2 and 3", difference_loss, torch.rand(2, 2), torch.rand(3, 2))

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.objectives import cosine_cost, ipot, word_region_alignment
 
@@ -249,8 +249,7 @@ def test_half_precision_is_planned_in_single():
 
 @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": -1.0}, {"iterations": 0}, {"inner": 0}])
 def test_settings_are_positive(wrong):
-    with pytest.raises(ValueError, match="must be positive"):
-        plan_and_cost(**wrong)
+    refused("must be positive", plan_and_cost, **wrong)
 
 
 # The distance.

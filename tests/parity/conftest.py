@@ -28,12 +28,14 @@ def twins(tmp_path):
 
 @pytest.fixture
 def assert_same_gradients(tmp_path):
-    """After both losses went backward: every parameter has the same gradient, to 1e-5.
+    """Both losses go backward, where they are given: every parameter has the same gradient, to 1e-5.
 
     The published gradients are saved as if they were weights, and so find their places here by the same table of names.
     """
 
-    def check(published, ours):
+    def check(published, ours, *losses):
+        for loss in losses:
+            loss.backward()
         with torch.no_grad():
             for parameter in published.parameters():
                 parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)

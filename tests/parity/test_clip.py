@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from published import sizes
 from testing_tools import close
 from transformers import CLIPConfig, CLIPModel
 
@@ -9,69 +10,22 @@ from mmlearn.objectives import info_nce
 
 CASES = {
     "odd": dict(
-        text=dict(
-            vocab_size=99,
-            hidden_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            intermediate_size=50,
-            max_position_embeddings=11,
-            eos_token_id=98,
-        ),
-        vision=dict(
-            image_size=31,
-            patch_size=7,
-            hidden_size=40,
-            num_hidden_layers=2,
-            num_attention_heads=5,
-            intermediate_size=33,
-        ),
+        text=sizes(24, 2, 3, 50, vocab_size=99, max_position_embeddings=11, eos_token_id=98),
+        vision=sizes(40, 2, 5, 33, image_size=31, patch_size=7),
         projection_dim=20,
         batch=3,
         length=11,
     ),
     "legacy end token": dict(
-        text=dict(
-            vocab_size=64,
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=16,
-            eos_token_id=2,
-            hidden_act="gelu",
-        ),
-        vision=dict(
-            image_size=32,
-            patch_size=16,
-            hidden_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=6,
-            intermediate_size=96,
-            hidden_act="gelu",
-        ),
+        text=sizes(32, 1, 2, 64, vocab_size=64, max_position_embeddings=16, eos_token_id=2, hidden_act="gelu"),
+        vision=sizes(48, 3, 6, 96, image_size=32, patch_size=16, hidden_act="gelu"),
         projection_dim=16,
         batch=4,
         length=9,
     ),
     "batch of one": dict(
-        text=dict(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            intermediate_size=24,
-            max_position_embeddings=6,
-            eos_token_id=49,
-        ),
-        vision=dict(
-            image_size=20,
-            patch_size=5,
-            hidden_size=28,
-            num_hidden_layers=1,
-            num_attention_heads=7,
-            intermediate_size=56,
-        ),
+        text=sizes(16, 1, 1, 24, vocab_size=50, max_position_embeddings=6, eos_token_id=49),
+        vision=sizes(28, 1, 7, 56, image_size=20, patch_size=5),
         projection_dim=12,
         batch=1,
         length=6,
@@ -103,7 +57,6 @@ def test_clip(case, padded, twins, assert_same_gradients):
     close(output.image_embedding, expected.image_embeds)
     close(output.text_embedding, expected.text_embeds)
     close(output.logit_scale * output.image_embedding @ output.text_embedding.T, expected.logits_per_image)
-    loss = info_nce(*output)
     loss = info_nce(*output)
     close(loss, expected.loss)
     # A batch of one has a loss of 0 whatever it holds, so let the embeddings count by themselves as well.

@@ -8,58 +8,21 @@ from transformers import LxmertConfig, LxmertForPreTraining, LxmertForQuestionAn
 from mmlearn.layers import record_attention
 from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 
+
+def streams(width, heads, mlp, depths, features, vocabulary, length, **more):
+    """Sizes of both streams; depths are of words, of regions, and of both together."""
+    names = ("hidden_size", "num_attention_heads", "intermediate_size", "l_layers", "r_layers", "x_layers")
+    names += ("visual_feat_dim", "vocab_size", "max_position_embeddings")
+    return dict(zip(names, (width, heads, mlp, *depths, features, vocabulary, length))) | more
+
+
 CASES = {
-    "odd": dict(
-        vocab_size=99,
-        hidden_size=24,
-        num_attention_heads=3,
-        intermediate_size=50,
-        max_position_embeddings=11,
-        l_layers=3,
-        r_layers=1,
-        x_layers=2,
-        visual_feat_dim=13,
-        num_object_labels=7,
-        num_attr_labels=5,
-        num_qa_labels=9,
-        batch=3,
-        regions=5,
-    ),
-    "relu, no attributes": dict(
-        vocab_size=64,
-        hidden_size=40,
-        num_attention_heads=5,
-        intermediate_size=33,
-        max_position_embeddings=16,
-        hidden_act="relu",
-        type_vocab_size=3,
-        l_layers=1,
-        r_layers=2,
-        x_layers=1,
-        visual_feat_dim=20,
-        num_object_labels=4,
-        visual_attr_loss=False,
-        num_qa_labels=3,
-        batch=4,
-        regions=7,
-    ),
-    "batch of one, no questions, no features": dict(
-        vocab_size=50,
-        hidden_size=16,
-        num_attention_heads=1,
-        intermediate_size=24,
-        max_position_embeddings=6,
-        l_layers=2,
-        r_layers=3,
-        x_layers=3,
-        visual_feat_dim=9,
-        num_object_labels=6,
-        num_attr_labels=2,
-        visual_feat_loss=False,
-        task_qa=False,
-        batch=1,
-        regions=3,
-    ),
+    "odd": streams(24, 3, 50, (3, 1, 2), 13, 99, 11, batch=3, regions=5)
+    | dict(num_object_labels=7, num_attr_labels=5, num_qa_labels=9),
+    "relu, no attributes": streams(40, 5, 33, (1, 2, 1), 20, 64, 16, batch=4, regions=7)
+    | dict(hidden_act="relu", type_vocab_size=3, num_object_labels=4, visual_attr_loss=False, num_qa_labels=3),
+    "batch of one, no questions, no features": streams(16, 1, 24, (2, 3, 3), 9, 50, 6, batch=1, regions=3)
+    | dict(num_object_labels=6, num_attr_labels=2, visual_feat_loss=False, task_qa=False),
 }
 OF_REGIONS = ("mrfr", "mrc", "mrc_attributes")
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from published import TEXTS
 from testing_tools import close
 from transformers import (
     ViltConfig,
@@ -12,44 +13,8 @@ from transformers import (
     ViltModel,
 )
 
-CASES = {
-    "odd": dict(
-        vocab_size=99,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=50,
-        max_position_embeddings=11,
-        image_size=15,
-        patch_size=5,
-        batch=3,
-    ),
-    "relu": dict(
-        vocab_size=64,
-        hidden_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=5,
-        intermediate_size=33,
-        max_position_embeddings=16,
-        hidden_act="relu",
-        type_vocab_size=3,
-        image_size=22,
-        patch_size=4,
-        batch=4,
-    ),
-    "batch of one": dict(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=24,
-        max_position_embeddings=6,
-        layer_norm_eps=1e-5,
-        image_size=8,
-        patch_size=8,
-        batch=1,
-    ),
-}
+PICTURES = {"odd": (15, 5), "relu": (22, 4), "batch of one": (8, 8)}  # sizes of pictures and patches
+CASES = {name: TEXTS[name] | dict(zip(("image_size", "patch_size"), picture)) for name, picture in PICTURES.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +66,7 @@ def test_masked_language_model(case, padded, twins, assert_same_gradients):
     close(ours.token_logits(ours(**given).tokens)[real], expected.logits[real])
     loss = ours.loss(given | {"token_label": label})["mlm"]
     close(loss, expected.loss)
-    loss.backward()
-    expected.loss.backward()
-    assert_same_gradients(published, ours)
+    assert_same_gradients(published, ours, loss, expected.loss)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,9 +78,7 @@ def test_question_answering(case, twins, assert_same_gradients):
     close(ours(**given).answer_logits, expected.logits)
     loss = ours.loss(given | {"answer": answer})["vqa"]
     close(loss, expected.loss)
-    loss.backward()
-    expected.loss.backward()
-    assert_same_gradients(published, ours)
+    assert_same_gradients(published, ours, loss, expected.loss)
 
 
 def test_retrieval(twins, assert_same_gradients):
@@ -125,9 +86,7 @@ def test_retrieval(twins, assert_same_gradients):
     published, ours = twins(ViltForImageAndTextRetrieval(config))
     logits, score = ours(**given).match_logits, published(**theirs(given)).logits[:, 0]
     close(logits[:, 1] - logits[:, 0], score)
-    logits[:, 1].square().sum().backward()
-    score.square().sum().backward()
-    assert_same_gradients(published, ours)
+    assert_same_gradients(published, ours, logits[:, 1].square().sum(), score.square().sum())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -150,9 +109,7 @@ def test_pictures_of_another_size(size, twins, assert_same_gradients):
     close_where_real(given, output, expected)
     without = {name: value for name, value in given.items() if name != "pixel_mask"}
     close(ours(**without).patches, output.patches)
-    output.pooled.square().sum().backward()
-    expected.pooler_output.square().sum().backward()
-    assert_same_gradients(published, ours)
+    assert_same_gradients(published, ours, output.pooled.square().sum(), expected.pooler_output.square().sum())
 
 
 def test_padded_pictures(twins, assert_same_gradients):
@@ -170,9 +127,7 @@ def test_padded_pictures(twins, assert_same_gradients):
     close(output.tokens[real], expected.last_hidden_state[:, :length][real])
     for row, mask, states in zip(output.patches, output.patch_mask, expected.last_hidden_state[:, length:]):
         close(row[mask], states[: mask.sum()])
-    output.pooled.square().sum().backward()
-    expected.pooler_output.square().sum().backward()
-    assert_same_gradients(published, ours)
+    assert_same_gradients(published, ours, output.pooled.square().sum(), expected.pooler_output.square().sum())
 
 
 def test_a_head_with_its_own_table(twins):

@@ -337,11 +337,7 @@ def test_hostile_weights(folder, content):
 
 
 def test_an_architecture_that_is_not_built(folder):
-    refused(
-        settings(folder(), model_type="gpt2"),
-        "model_type 'gpt2'",
-        f"mmlearn loads {', '.join(FAMILIES)}.",
-    )
+    refused(settings(folder(), model_type="gpt2"), "model_type 'gpt2'", f"mmlearn loads {', '.join(FAMILIES)}.")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -380,8 +376,7 @@ def test_a_config_that_disagrees_with_the_weights(folder, family, part, changes,
 
 
 @pytest.mark.parametrize(
-    "value",
-    [float("nan"), float("inf"), -1, 0, 2**31, 10**30, 16.0, True, "16", [16], {"16": 16}],
+    "value", [float("nan"), float("inf"), -1, 0, 2**31, 10**30, 16.0, True, "16", [16], {"16": 16}]
 )
 @pytest.mark.parametrize(
     ("family", "part", "name"),
@@ -422,6 +417,36 @@ def test_numbers_no_machine_could_build(folder, family, part, changes, says):
         ("bert", None, {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
         ("vit", None, {"qkv_bias": False}, "qkv_bias = False"),
         ("vit", None, {"id2label": ["a", "b", "c"]}, "id2label in config.json"),
+        ("blip", "text_config", {"is_decoder": False}, "is_decoder = False"),
+        ("blip", "text_config", {"bos_token_id": 5}, "bos_token_id = 5"),
+        ("clap", "audio_config", {"enable_fusion": True}, "enable_fusion = True in audio_config of config.json is not"),
+        ("clap", "audio_config", {"drop_path_rate": 0.1}, "drop_path_rate = 0.1"),
+        ("clap", "audio_config", {"patch_stride": [2, 2], "spec_size": 32}, "patch_stride = [2, 2]"),
+        ("clap", "audio_config", {"mlp_ratio": 2.0}, "mlp_ratio = 2.0"),
+        (
+            "clap",
+            "audio_config",
+            {"spec_size": 40},
+            "spec_size of audio_config should be a multiple of num_mel_bins 16",
+        ),
+        ("hubert", None, {"feat_proj_layer_norm": False}, "feat_proj_layer_norm = False"),
+        ("hubert", None, {"conv_pos_batch_norm": True}, "conv_pos_batch_norm = True"),
+        ("hubert", None, {"conv_stride": [3, 0]}, "a list of numbers like"),
+        (
+            "visual_bert",
+            None,
+            {"bypass_transformer": True},
+            "bypass_transformer = True in config.json is not built here",
+        ),
+        (
+            "visual_bert",
+            None,
+            {"tie_word_embeddings": False},
+            "tie_word_embeddings = False in config.json is not built",
+        ),
+        ("wav2vec2", None, {"add_adapter": True}, "add_adapter = True in config.json is not built here"),
+        ("wav2vec2", None, {"feat_extract_activation": "relu"}, "feat_extract_activation = 'relu'"),
+        ("wav2vec2", None, {"adapter_attn_dim": 4}, "adapter_attn_dim"),
     ],
 )
 def test_variants_that_are_not_built(folder, family, part, changes, says):

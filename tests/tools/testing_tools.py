@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+import pytest
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from torch import nn
@@ -11,12 +12,6 @@ from torch.utils.data import Dataset
 typecheck = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any}), is_pep484_tower=True))
 
 END = 511  # the highest token id of the tiny presets, and the end of every text below
-
-# Systems that read more than pictures and texts, each with its own tests of what is wrong.
-HEARING = {
-    "ast", "av-hubert", "clap", "decoar2", "hubert", "image-bind", "lip2wav", "misa", "mult", "sound-of-pixels", "vatt",
-    "wav2vec2",
-}  # fmt: skip
 
 
 class Listed(Dataset):
@@ -35,6 +30,26 @@ class Listed(Dataset):
 def close(got, expected, tolerance=1e-5):
     """Equal to an absolute and relative tolerance."""
     torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+
+
+def refused(says, call, *given, **named):
+    """``call`` raises a ``ValueError`` that says so, in one line."""
+    with pytest.raises(ValueError, match=says) as error:
+        call(*given, **named)
+    assert "\n" not in str(error.value)
+
+
+def shaken(model, scale=0.1):
+    """With noise on all parameters: norms and biases start at 1 and 0, where they would prove nothing."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def pairs(b=8, length=12, seed=0):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close, pairs
+from testing_tools import Listed, close, pairs
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig, record_attention
@@ -125,26 +125,13 @@ def test_it_is_undone_also_after_an_error_and_leaves_subclasses_alone():
     assert [type(module) for module in model] == [Transformer, Own]
 
 
-class Rows(torch.utils.data.Dataset):
-    """The rows of one batch as samples."""
-
-    def __init__(self, batch):
-        self.batch = batch
-
-    def __len__(self):
-        return len(self.batch["image"])
-
-    def __getitem__(self, index):
-        return {name: rows[index] for name, rows in self.batch.items()}
-
-
 def test_the_trainer_uses_it_and_hands_back_the_plain_model():
     model, batch = CLIP(CLIPConfig.tiny()), pairs(4)
     before, during = model.loss(batch)["itc"], []
     note = lambda *_: during.append(type(model.text_encoder.transformer))  # noqa: E731
-    history = fit(
-        model, Rows(batch), torch.utils.data.default_collate, steps=1, batch_size=4, on_step=note, progress=False
-    )
+    rows = Listed([{name: values[i] for name, values in batch.items()} for i in range(4)])
+    collate = torch.utils.data.default_collate
+    history = fit(model, rows, collate, steps=1, batch_size=4, on_step=note, progress=False)
     assert during == [FastTransformer]
     assert type(model.text_encoder.transformer) is Transformer
     assert history[0]["itc"] == pytest.approx(before.item(), abs=1e-5)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from PIL import Image
+from testing_tools import refused
 
 from mmlearn.visualization import Explorer, alignment_explorer
 
@@ -207,5 +208,4 @@ def test_the_line_below_is_there_only_if_given():
 )
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_match_is_refused(words, maps, regions, expected):
-    with pytest.raises(ValueError, match=expected):
-        alignment_explorer(torch.rand(1, 3, 4, 6), words, maps, (2, 3), regions=regions)
+    refused(expected, alignment_explorer, torch.rand(1, 3, 4, 6), words, maps, (2, 3), regions=regions)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from testing_tools import Listed, close
+from testing_tools import Listed, close, refused
 
 from mmlearn.data.fields import Clusters, LogMel, Waveform
 from mmlearn.data.fields.sounds import mel_statistics, pad_waveforms
@@ -99,8 +99,7 @@ def test_no_more_frames_are_taken_than_a_system_can_read():
 
 @pytest.mark.parametrize("values", [{"std": 0.0}, {"std": -1.0}, {"mean": float("nan")}, {"std": float("inf")}])
 def test_numbers_that_no_spectrograms_have_are_refused(values, tmp_path):
-    with pytest.raises(ValueError, match="are finite, and std above 0"):
-        LogMel(**values)
+    refused("are finite, and std above 0", LogMel, **values)
     with pytest.raises(ValueError, match="are finite, and std above 0"):
         LogMel().load(tmp_path, {"mels": 80, "frames": None, "mean": 0.0, "std": 1.0} | values)
 
@@ -142,5 +141,4 @@ def test_clusters_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match=r"^2 frames are too few for 5 clusters: give more sounds\.$"):
         Clusters().fitted(Listed(sounds(720)), Hearing(), 0)
     for rows in ([[1.0, 2.0], [1.0]], [[1.0, float("nan")]]):
-        with pytest.raises(ValueError, match="centroids are rows of equally many finite numbers"):
-            Clusters().load(tmp_path, {"centroids": rows})
+        refused("centroids are rows of equally many finite numbers", Clusters().load, tmp_path, {"centroids": rows})

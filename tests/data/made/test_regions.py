@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.data import load
 from mmlearn.data.made.regions import CLASSES, SceneDetector, crop, scene_keys
@@ -228,17 +228,13 @@ def test_every_scene_has_a_key_of_its_own():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_an_error_rate_is_a_share(rate):
-    with pytest.raises(ValueError, match="error_rate is a share from 0 to 1"):
-        SceneDetector(rate)
+    refused("error_rate is a share from 0 to 1", SceneDetector, rate)
 
 
 def test_a_width_is_positive():
-    with pytest.raises(ValueError, match="width=0"):
-        SceneDetector(width=0)
+    refused("width=0", SceneDetector, width=0)
 
 
 def test_only_scenes_can_be_detected(unchecked):
-    with pytest.raises(ValueError, match=r"Only scenes .* got EmojiSample"):
-        SceneDetector()([load("emoji", size=24)[0]])
-    with pytest.raises(ValueError, match="at least one"):
-        SceneDetector()([])
+    refused(r"Only scenes .* got EmojiSample", SceneDetector(), [load("emoji", size=24)[0]])
+    refused("at least one", SceneDetector(), [])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from testing_tools import refused
 
 from mmlearn.data import fetch, load
 from mmlearn.data.made.scenes import Scenes
@@ -50,10 +51,8 @@ def test_more_errors_are_those_of_fewer_and_others(scenes):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_from_0_to_1(scenes, share):
-    with pytest.raises(ValueError, match=rf"^share is from 0 to 1, got {share}\.$"):
-        captions_with_errors(scenes, share)
+    refused(rf"^share is from 0 to 1, got {share}\.$", captions_with_errors, scenes, share)
 
 
 def test_only_scenes_have_other_scenes(unchecked):
-    with pytest.raises(ValueError, match="Only scenes"):
-        captions_with_errors(fetch(load("emoji", size=24), range(3)), 0.5)
+    refused("Only scenes", captions_with_errors, fetch(load("emoji", size=24), range(3)), 0.5)

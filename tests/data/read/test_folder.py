@@ -11,6 +11,7 @@ import soundfile
 import torch
 from PIL import Image
 from sound_files import tone
+from testing_tools import refused
 
 from mmlearn.data import load
 from mmlearn.data.read.folder import Folder, names_sounds
@@ -393,8 +394,7 @@ def test_no_captions_and_no_folder(tmp_path):
 
 def test_an_unknown_split_and_an_empty_one(folder):
     root = folder([("0.png", "a", "train")], header=("image", "caption", "split"))
-    with pytest.raises(ValueError, match="no split 'dev'; choose from train, val, test, all"):
-        Folder(root, "dev")
+    refused("no split 'dev'; choose from train, val, test, all", Folder, root, "dev")
     assert said(root, "val") == "FOLDER has no val pictures."
 
 
@@ -451,5 +451,4 @@ def test_load_takes_a_folder_and_its_options(folder):
     assert data[0].notes == (f"{data.folder / '0.wav'}: only its first 0.2 s are taken.",)
     for text in ("", "sound", "\n", "captions\x00"):
         folder(text)
-        with pytest.raises(ValueError, match=r"captions|pictures"):
-            load(root, "all")
+        refused(r"captions|pictures", load, root, "all")

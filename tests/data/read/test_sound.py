@@ -12,7 +12,7 @@ import soundfile
 import torch
 from PIL import Image
 from sound_files import encoded, quiet, said, tone, uncounted, voice
-from testing_tools import close
+from testing_tools import close, refused
 from torchaudio.functional import resample
 
 from mmlearn.data.read import sound
@@ -431,8 +431,7 @@ def test_parts_are_the_whole(rate, seconds):
 
 
 def test_a_part_has_a_length(hour):
-    with pytest.raises(ValueError, match=r"Parts of 1e-05 s hold no sample: give more seconds\."):
-        next(stream_sound(hour, 1e-5))
+    refused(r"Parts of 1e-05 s hold no sample: give more seconds\.", next, stream_sound(hour, 1e-5))
 
 
 def test_files_are_closed(tmp_path):

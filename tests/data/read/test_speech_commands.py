@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torchaudio
+from testing_tools import refused
 
 from mmlearn.data import load
 from mmlearn.data.read.speech_commands import SpeechCommands
@@ -75,8 +76,7 @@ def test_options(root):
         ValueError, match=r"no split 'training'; did you mean 'train'\? choose from train, val, test, all"
     ):
         SpeechCommands(root, "training")
-    with pytest.raises(ValueError, match="has no option 'langauge'; choose from seconds, skip_bad"):
-        load(root, langauge="de")
+    refused("has no option 'langauge'; choose from seconds, skip_bad", load, root, langauge="de")
 
 
 def test_missing_lists(root):
@@ -109,8 +109,7 @@ def test_bad_recordings(root):
         SpeechCommands(root, "val")[0]
     for name in data.names:
         (data.folder / name).write_bytes(b"")
-    with pytest.raises(ValueError, match="has no val recordings that can be read"):
-        SpeechCommands(root, "val", skip_bad=True)
+    refused("has no val recordings that can be read", SpeechCommands, root, "val", skip_bad=True)
 
 
 @pytest.mark.parametrize("skip_bad", [True, False])

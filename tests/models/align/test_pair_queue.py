@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 import torch
-from testing_tools import assert_unit_length
+from testing_tools import assert_unit_length, refused
 
 from mmlearn.models.align.pair_queue import PairQueue, queue_places
 
@@ -64,5 +64,4 @@ def test_it_keeps_its_precision_and_no_gradient():
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_queue_holds_something(size):
-    with pytest.raises(ValueError, match=f"holds at least one pair; got queue_size {size}"):
-        PairQueue(size, 2)
+    refused(f"holds at least one pair; got queue_size {size}", PairQueue, size, 2)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 from torch import nn
 from transformers import LxmertConfig
 from transformers.models.lxmert.modeling_lxmert import LxmertVisualAnswerHead
 
-from mmlearn.models.fusion.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead, classifier
+from mmlearn.models.fusion.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead
 
 
 def states(*shape, seed=0):
@@ -28,17 +28,6 @@ def test_the_answer_head_is_lxmerts(width, answers, b):
     gradients = [torch.autograd.grad(head(x).square().sum(), list(head.parameters())) for head in (ours, theirs)]
     for got, expected in zip(*gradients):
         close(got, expected)
-
-
-def test_classifier_step_by_step():
-    layers = classifier(6, 10, 4)
-    assert sum(parameter.numel() for parameter in layers.parameters()) == 6 * 10 + 10 + 2 * 10 + 10 * 4 + 4
-    x = states(3, 6).double()
-    layers.double()
-    hidden = x @ layers[0].weight.T + layers[0].bias
-    hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
-    hidden = (hidden - hidden.mean(-1, keepdim=True)) / (hidden.var(-1, unbiased=False, keepdim=True) + 1e-12).sqrt()
-    close(layers(x.float().double()), hidden @ layers[3].weight.T + layers[3].bias, 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +69,6 @@ def test_soft_answers_are_a_yes_or_no_each():
     assert head.loss(sure, (scores > 0.5).float()).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_soft_and_hard_answers_pull_the_same_way():
-    head, answer = VQAHead(8, 5), torch.tensor([0, 4, 2])
-    logits = states(3, 5).requires_grad_()
-    for label in (answer, nn.functional.one_hot(answer, 5).float()):
-        (gradient,) = torch.autograd.grad(head.loss(logits, label), logits)
-        assert torch.equal(gradient < 0, nn.functional.one_hot(answer, 5) > 0)
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("label", "says"),
@@ -105,19 +86,15 @@ def test_soft_and_hard_answers_pull_the_same_way():
     ],
 )
 def test_answers_that_cannot_be(label, says):
-    with pytest.raises(ValueError, match=says) as error:
-        VQAHead(8, 5).loss(torch.zeros(3, 5), label)
-    assert "\n" not in str(error.value)
+    refused(says, VQAHead(8, 5).loss, torch.zeros(3, 5), label)
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("head", "outputs"), [(NLVRHead(8), 2), (EntailmentHead(8), 3)])
 def test_verdicts_that_cannot_be(head, outputs):
     logits = torch.zeros(2, outputs)
-    with pytest.raises(ValueError, match=rf"Labels are 0 to {outputs - 1} here, .*; got {outputs}"):
-        head.loss(logits, torch.tensor([0, outputs]))
-    with pytest.raises(ValueError, match=r"got torch.float32 \(2,\)"):
-        head.loss(logits, torch.rand(2))
+    refused(rf"Labels are 0 to {outputs - 1} here, .*; got {outputs}", head.loss, logits, torch.tensor([0, outputs]))
+    refused(r"got torch.float32 \(2,\)", head.loss, logits, torch.rand(2))
 
 
 # Two pictures.
@@ -168,23 +145,14 @@ def test_padding_changes_neither_loss_nor_gradient():
     assert expected[0].item() == pytest.approx(sum(by_hand) / 3, abs=1e-6)
 
 
-def test_regions_that_know_nothing_cost_the_log_of_how_many_there_are():
-    head = ReferringHead(6)
-    mask = torch.arange(5) < torch.tensor([5, 1, 3])[:, None]
-    loss = head.loss(head(torch.zeros(3, 5, 6), mask), torch.tensor([0, 0, 0]))
-    assert loss.item() == pytest.approx((math.log(5) + math.log(1) + math.log(3)) / 3, abs=1e-6)
-
-
 @pytest.mark.usefixtures("unchecked")
 def test_regions_that_cannot_be_meant():
     head, mask = ReferringHead(6), torch.tensor([[True, True, False], [True, False, False]])
     logits = head(states(2, 3, 6), mask)
     with pytest.raises(ValueError, match=r"^Expression 1 refers to region 2, which region_mask says is padding\.$"):
         head.loss(logits, torch.tensor([1, 2]))
-    with pytest.raises(ValueError, match=r"Labels are 0 to 2 here, .*; got 3"):
-        head.loss(logits, torch.tensor([1, 3]))
-    with pytest.raises(ValueError, match=r"batch\['referred'\] is int64 \(2,\)"):
-        head.loss(logits, torch.tensor([[1], [0]]))
+    refused(r"Labels are 0 to 2 here, .*; got 3", head.loss, logits, torch.tensor([1, 3]))
+    refused(r"batch\['referred'\] is int64 \(2,\)", head.loss, logits, torch.tensor([[1], [0]]))
     mask[1] = False
     with pytest.raises(ValueError, match=r"^Expression 1 refers to region 0, which region_mask says is padding\.$"):
         head.loss(head(states(2, 3, 6), mask), torch.tensor([0, 0]))

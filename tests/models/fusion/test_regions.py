@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused
 
 from mmlearn.models.fusion.losses import hidden_regions
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
@@ -26,12 +26,6 @@ def random_regions(b=3, p=5, f=7, seed=0):
 
 def read(regions, boxes, mask=None, masked=None, texts=3, width=7):
     return read_regions(regions, boxes, mask, masked, texts=texts, width=width)
-
-
-def refused(says, function, *given):
-    with pytest.raises(ValueError, match=says) as error:
-        function(*given)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,13 +1,11 @@
-"""DeCoAR 2.0: hidden frames are rebuilt from codes, never from themselves; padding never leaks; sizes are published."""
+"""DeCoAR 2.0: hidden frames are rebuilt from codes, never from themselves; sizes are published."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
-from testing_tools import assert_rows_are_independent, close, count_parameters, overfit
+from testing_tools import close, count_parameters, overfit, refused
 
-from mmlearn.layers import record_attention
 from mmlearn.models.speech.decoar2 import DeCoAR2, DeCoAR2Config
 
 TINY = dataclasses.replace(DeCoAR2Config.tiny(), mels=12, depth=2, mask_length=5)
@@ -22,21 +20,6 @@ def clips(b=4, frames=40, seed=0, mels=12):
     return {"mel": mel, "mel_mask": torch.arange(frames) < frames - 6 * torch.arange(b)[:, None]}
 
 
-def other_padding(batch):
-    return torch.where(batch["mel_mask"][:, None], batch["mel"], torch.randn_like(batch["mel"]) * 9)
-
-
-def test_padding_changes_nothing():
-    model, batch = DeCoAR2(TINY), clips()
-    mask = batch["mel_mask"]
-    output, other = model(batch["mel"], mask), model(other_padding(batch), mask)
-    assert torch.equal(output.tokens[mask], other.tokens[mask])
-    assert torch.equal(output.mel.mT[mask], other.mel.mT[mask])
-    close(model(batch["mel"][1:2, :, :34])[0][0], output.tokens[1, :34])
-    assert not torch.allclose(model(other_padding(batch)).tokens[mask], output.tokens[mask], atol=1e-3)
-    assert model.loss(batch) == model.loss(batch | {"mel": other_padding(batch)})
-
-
 def test_what_is_hidden_is_not_heard():
     model, batch = DeCoAR2(TINY), clips()
     masked = model.draw(batch["mel_mask"]).masked
@@ -46,11 +29,6 @@ def test_what_is_hidden_is_not_heard():
     for got, expected in zip(model(changed, batch["mel_mask"], masked), model(batch["mel"], batch["mel_mask"], masked)):
         assert torch.equal(got, expected)
     assert not torch.allclose(model(changed, batch["mel_mask"]).tokens, model(**batch).tokens, atol=1e-3)
-
-
-def test_rows_do_not_depend_on_each_other():
-    model, batch = DeCoAR2(TINY), clips()
-    assert_rows_are_independent(lambda *rows: model(*rows).tokens, *batch.values())
 
 
 def test_the_loss_counts_hidden_frames_only():
@@ -105,23 +83,6 @@ def test_one_batch_is_learned_by_heart():
     assert model.loss(batch)["reconstruction"].item() < 0.15 * before
 
 
-def test_chance_goes_by_seed_and_step():
-    model, mask = DeCoAR2(TINY), clips()["mel_mask"]
-    first = model.draw(mask)
-    torch.manual_seed(99)
-    assert all(torch.equal(a, b) for a, b in zip(first, model.draw(mask)))
-    before = model.gumbel_temperature
-    model.after_step()
-    assert not torch.equal(first.masked, model.draw(mask).masked)
-    assert model.gumbel_temperature == pytest.approx(0.99 * before)
-    other = DeCoAR2(TINY)
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.draw(mask).gumbel, model.draw(mask).gumbel)
-    assert not torch.equal(DeCoAR2(dataclasses.replace(TINY, seed=1)).draw(mask).masked, first.masked)
-    model.steps += 10_000
-    assert model.gumbel_temperature == 0.5
-
-
 def test_noise_acts_in_training_only():
     model, batch = DeCoAR2(TINY), clips()
     seen = []
@@ -133,32 +94,16 @@ def test_noise_acts_in_training_only():
     assert seen[1] is None
 
 
-def test_attention_is_recorded():
-    model, batch = DeCoAR2(TINY).eval(), clips()
-    with record_attention(model) as maps:
-        recorded = model(**batch)
-    close(recorded.tokens, model(**batch).tokens)
-    assert list(maps) == [f"context.transformer.blocks.{i}.attention" for i in range(2)]
-    assert maps["context.transformer.blocks.0.attention"].shape == (4, 2, 40, 40)
-    assert (maps["context.transformer.blocks.1.attention"][3, :, :, 22:] == 0).all()
-
-
 def test_wrong_input_is_told(unchecked):
     model, batch = DeCoAR2(TINY), clips()
-    with pytest.raises(ValueError, match=r"learns from mel .* this batch has mel_mask"):
-        model.loss({"mel_mask": batch["mel_mask"]})
-    with pytest.raises(ValueError, match="at least one clip"):
-        model.loss({name: rows[:0] for name, rows in batch.items()})
+    refused(r"learns from mel .* this batch has mel_mask", model.loss, {"mel_mask": batch["mel_mask"]})
+    refused("at least one clip", model.loss, {name: rows[:0] for name, rows in batch.items()})
     for run in (model.loss, lambda batch: model(batch["mel"])):
-        with pytest.raises(ValueError, match="A log-mel has at least one frame; this one has none"):
-            run({"mel": batch["mel"][..., :0]})
-    with pytest.raises(ValueError, match=r"A log-mel is a float tensor \(b, 12, s\); got torch.float32 \(4, 11, 40\)"):
-        model(batch["mel"][:, 1:])
+        refused("A log-mel has at least one frame; this one has none", run, {"mel": batch["mel"][..., :0]})
+    refused(r"A log-mel is a float tensor \(b, 12, s\); got torch.float32 \(4, 11, 40\)", model, batch["mel"][:, 1:])
     for wrong in (batch["mel_mask"].long(), batch["mel_mask"][:, 1:]):
-        with pytest.raises(ValueError, match=r"mel_mask is boolean \(b, s\) like the log-mel, \(4, 40\)"):
-            model(batch["mel"], wrong)
-        with pytest.raises(ValueError, match=r"masked is boolean \(b, s\) = \(4, 40\)"):
-            model(batch["mel"], batch["mel_mask"], wrong)
+        refused(r"mel_mask is boolean \(b, s\) like the log-mel, \(4, 40\)", model, batch["mel"], wrong)
+        refused(r"masked is boolean \(b, s\) = \(4, 40\)", model, batch["mel"], batch["mel_mask"], wrong)
 
 
 def test_published_size():
@@ -168,15 +113,3 @@ def test_published_size():
         model = DeCoAR2(config)
     apart = sum(p.numel() for part in (model.quantiser, model.reconstruction) for p in part.parameters())
     assert count_parameters(DeCoAR2, config) - apart == 89_838_464
-
-
-@pytest.mark.parametrize("preset", DeCoAR2Config.PRESETS)
-def test_presets_survive_json(preset):
-    config = DeCoAR2Config.preset(preset)
-    assert DeCoAR2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_tiny_takes_a_second_of_speech():
-    model = DeCoAR2(DeCoAR2Config.tiny())
-    sum(model.loss({"mel": torch.randn(2, 40, 101)}).values()).backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -2,18 +2,14 @@
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, refused, seeded
 
 from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise, straight_through
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def test_vectors_are_entries_side_by_side():
     quantiser, x = ProductQuantiser(5, 2, 7, 6), torch.randn(3, 4, 5)
-    noise = gumbel_noise((3, 4, 2, 7), generator=generator())
+    noise = gumbel_noise((3, 4, 2, 7), generator=seeded())
     for quantised in (quantiser(x), quantiser(x, noise, 0.7)):
         for vector, codes in zip(quantised.vectors.flatten(0, 1), quantised.codes.flatten(0, 1)):
             assert torch.equal(vector, torch.cat([quantiser.entries[codes[0]], quantiser.entries[7 + codes[1]]]))
@@ -35,7 +31,7 @@ def test_without_noise_the_likeliest_entry_is_chosen():
 
 def test_with_noise_probabilities_are_those_of_the_logits_alone():
     quantiser, x = ProductQuantiser(5, 2, 7, 6), torch.randn(40, 5)
-    noise = gumbel_noise((40, 2, 7), generator=generator())
+    noise = gumbel_noise((40, 2, 7), generator=seeded())
     quantised = quantiser(x, noise, 0.3)
     close(quantised.probability, quantiser.logits(x).view(40, 2, 7).softmax(-1))
     assert torch.equal(quantised.codes, (quantiser.logits(x).view(40, 2, 7) + noise).argmax(-1))
@@ -44,23 +40,11 @@ def test_with_noise_probabilities_are_those_of_the_logits_alone():
 
 def test_noise_makes_choices_as_often_as_they_are_likely():
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
-    noise = gumbel_noise((20_000, 4), generator=generator())
+    noise = gumbel_noise((20_000, 4), generator=seeded())
     share = torch.bincount((logits + noise).argmax(-1), minlength=4) / 20_000
     close(share, logits.softmax(-1), 0.015)
-    assert torch.equal(noise, gumbel_noise((20_000, 4), generator=generator()))
-    assert not torch.equal(noise, gumbel_noise((20_000, 4), generator=generator(1)))
-
-
-def test_one_choice_forward_and_a_softmax_backward():
-    logits, noise = torch.randn(5000, 5, requires_grad=True), torch.randn(5000, 5)
-    choice = straight_through(logits, noise, 0.7)
-    assert set(choice.unique().tolist()) == {0.0, 1.0}  # exactly: nothing is left of the soft choice
-    assert torch.equal(choice.argmax(-1), (logits + noise).argmax(-1))
-    weight = torch.randn(5000, 5)
-    (got,) = torch.autograd.grad((choice * weight).sum(), logits)
-    (expected,) = torch.autograd.grad((((logits + noise) / 0.7).softmax(-1) * weight).sum(), logits)
-    close(got, expected)
-    assert got.abs().max() > 0.1
+    assert torch.equal(noise, gumbel_noise((20_000, 4), generator=seeded()))
+    assert not torch.equal(noise, gumbel_noise((20_000, 4), generator=seeded(1)))
 
 
 def test_straight_through_is_pytorchs():
@@ -71,18 +55,8 @@ def test_straight_through_is_pytorchs():
     expected = torch.nn.functional.gumbel_softmax(logits, tau=1.3, hard=True)
     got, weight = straight_through(logits, noise, 1.3), torch.randn(30, 5)
     close(got, expected)
+    assert set(got.unique().tolist()) == {0.0, 1.0}  # exactly: nothing is left of the soft choice
     close(*(torch.autograd.grad((choice * weight).sum(), logits)[0] for choice in (got, expected)))
-
-
-def test_colder_noise_gives_sharper_gradients():
-    logits, noise = torch.randn(1, 4, requires_grad=True), torch.zeros(1, 4)
-    sizes = []
-    for temperature in (0.02, 1.0, 50.0):
-        (gradient,) = torch.autograd.grad(straight_through(logits, noise, temperature)[0, 0], logits)
-        sizes.append(gradient.abs().max().item())
-    assert sizes[1] > 0.05
-    assert sizes[2] < 0.01  # nearly even
-    assert sizes[0] < 0.01  # nearly decided
 
 
 def test_entries_start_between_0_and_1_and_logits_spread():
@@ -93,5 +67,4 @@ def test_entries_start_between_0_and_1_and_logits_spread():
     assert 0.99 < quantiser.entries.max() <= 1
     assert quantiser.logits.weight.std().item() == pytest.approx(1, abs=0.02)
     assert (quantiser.logits.bias == 0).all()
-    with pytest.raises(ValueError, match="width 7 is no multiple of the 2 codebooks, which share it"):
-        ProductQuantiser(5, 2, 7, 7)
+    refused("width 7 is no multiple of the 2 codebooks, which share it", ProductQuantiser, 5, 2, 7, 7)

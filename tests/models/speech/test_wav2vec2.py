@@ -1,19 +1,14 @@
-"""wav2vec 2.0: padding and gaps never leak, losses are those of the paper, chance resumes, sizes are the published."""
+"""wav2vec 2.0: what is drawn, losses that start and end where they should, heads, sizes are the published."""
 
 import dataclasses
-import json
 import math
 
 import pytest
 import torch
-from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
-from torch.utils.data import Dataset
+from testing_tools import close, count_parameters, mean_loss, overfit, refused
 
-from mmlearn.layers import record_attention
 from mmlearn.models.speech.encoder import SpeechEncoderConfig
 from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config, find_hidden_frames
-from mmlearn.objectives.speech import code_diversity, distractor_contrast
-from mmlearn.training import fit
 
 TINY = Wav2Vec2Config.tiny()
 # A frame for every 6 samples, so that tests are quick.
@@ -54,64 +49,14 @@ def with_texts(b=4, seed=0):
     return batch | {"tokens": torch.randint(1, 9, (b, 5), generator=generator) * mask, "mask": mask}
 
 
-def other_padding(batch):
-    return batch | {"waveform": torch.where(batch["waveform_mask"], batch["waveform"], 5.0)}
-
-
 def real_frames(model, batch):
     return model.speech.frame_mask(batch["waveform"], batch["waveform_mask"])
 
 
-@pytest.mark.parametrize("norm", ["group", "clip", "layer"])
-def test_padding_changes_nothing_that_is_real(norm):
-    config = dataclasses.replace(SMALL, vocab_size=9)
-    model = Wav2Vec2(dataclasses.replace(config, speech=dataclasses.replace(config.speech, convolution_norm=norm)))
-    batch = clips()
-    output, other = model(**batch), model(**other_padding(batch))
-    for name in ("tokens", "context", "target", "codes", "probability", "logits"):
-        assert torch.equal(getattr(output, name)[output.mask], getattr(other, name)[output.mask]), name
-    for train in (True, False):
-        model.train(train)
-        assert model.loss(batch) == model.loss(other_padding(batch))
-    texts = with_texts()
-    assert model.loss(texts) == model.loss(other_padding(texts))
-
-
-def test_rows_do_not_depend_on_each_other():
-    model, batch = Wav2Vec2(SMALL), clips()
-    assert_rows_are_independent(lambda *rows: model(*rows).context, *batch.values())
-    assert_rows_are_independent(lambda *rows: model(*rows).target, *batch.values())
-
-
-def test_gaps_hide_what_is_to_be_found_and_targets_do_not_see_gaps():
-    model, batch = (
-        Wav2Vec2(dataclasses.replace(SMALL, speech=dataclasses.replace(SMALL.speech, convolution_norm="layer"))),
-        clips(1),
-    )
-    masked = torch.zeros(1, 29, dtype=torch.bool)
-    masked[0, 10:16] = True
-    output = model(**batch, masked=masked)
-    waveform = batch["waveform"].clone()
-    waveform[0, 6 * 10 + 5 : 6 * 15 + 6] = torch.randn(31)  # seen by hidden frames only
-    other = model(waveform, batch["waveform_mask"], masked)
-    assert torch.equal(other.context, output.context)
-    assert not torch.allclose(other.target[masked], output.target[masked], atol=1e-3)
-    whole = model(**batch)
-    close(whole.target, output.target)
-    assert not torch.allclose(whole.context[masked], output.context[masked], atol=1e-3)
-
-
-def test_losses_are_the_objectives_at_what_is_drawn():
+def test_losses_are_those_of_what_is_drawn():
     model, batch = Wav2Vec2(SMALL).train(), clips()
-    real = real_frames(model, batch)
-    masked, distractor, gumbel = model.draw(real)
-    assert not (masked & ~real).any()
-    output = model(**batch, masked=masked, gumbel=gumbel)
-    losses = model.loss(batch)
-    expected = distractor_contrast(output.context, output.target, output.codes, distractor, masked, 0.1)
-    close(losses["contrastive"], expected)
-    close(losses["diversity"], 0.1 * code_diversity(output.probability[masked]))
-    close(model.loss(batch | {"masked": masked, "distractor": distractor, "gumbel": gumbel})["contrastive"], expected)
+    losses, drawn = model.loss(batch), model.draw(real_frames(model, batch))
+    assert model.loss(batch | drawn._asdict()) == losses
     assert set(losses) == {"contrastive", "diversity"}
 
 
@@ -155,20 +100,6 @@ def test_noise_and_gradients_of_the_choice_in_training_only():
         assert (model.quantiser.logits.weight.grad is not None) == train
     assert model(**batch).probability.max() == 1
     assert model(**batch, gumbel=model.draw(real_frames(model, batch)).gumbel).probability.max() < 1
-
-
-def test_chance_is_a_function_of_seed_and_step():
-    model, batch = Wav2Vec2(SMALL), clips()
-    real = real_frames(model, batch)
-    first = model.draw(real)
-    torch.manual_seed(5)
-    for one, two in zip(first, model.draw(real)):
-        assert torch.equal(one, two)
-    model.after_step()
-    other = Wav2Vec2(dataclasses.replace(SMALL, seed=1)).draw(real)
-    for one, two, three in zip(first, model.draw(real), other):
-        assert not torch.equal(one, two)
-        assert not torch.equal(one, three)
 
 
 def test_the_choice_gets_colder():
@@ -218,12 +149,8 @@ def test_heads_are_built_where_asked_and_losses_follow():
     both = Wav2Vec2(dataclasses.replace(SMALL, vocab_size=9))
     assert set(both.loss(batch)) == {"ctc"}
     assert set(both.loss(clips())) == set(Wav2Vec2(SMALL).loss(batch)) == {"contrastive", "diversity"}
-    with pytest.raises(
-        ValueError, match="Nothing to learn: this Wav2Vec2 needs tokens in the batch and vocab_size, or"
-    ):
-        model.loss(clips())
-    with pytest.raises(ValueError, match="A batch holds at least one clip"):
-        model.loss({name: rows[:0] for name, rows in batch.items()})
+    refused("Nothing to learn: this Wav2Vec2 needs tokens in the batch and vocab_size, or", model.loss, clips())
+    refused("A batch holds at least one clip", model.loss, {name: rows[:0] for name, rows in batch.items()})
     with pytest.raises(ValueError, match=r"holds waveform \(b, samples\); this one has waveform_mask"):
         model.loss({"waveform_mask": batch["waveform_mask"]})
 
@@ -267,83 +194,10 @@ def test_silence_is_finite():
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_attention_is_recorded():
-    model, batch = Wav2Vec2(SMALL), clips()
-    with record_attention(model) as maps:
-        recorded = model(**batch)
-    close(recorded.context, model(**batch).context)
-    assert list(maps) == [f"speech.context.transformer.blocks.{i}.attention" for i in range(2)]
-    assert maps["speech.context.transformer.blocks.1.attention"].shape == (4, 2, 29, 29)
-
-
-def test_dropout_acts_in_training_only():
-    speech = dataclasses.replace(SMALL.speech, dropout=0.5)
-    model, batch = Wav2Vec2(dataclasses.replace(SMALL, speech=speech)), clips()
-    assert not torch.equal(model(**batch).context, model(**batch).context)
-    model.eval()
-    assert torch.equal(model(**batch).context, model(**batch).context)
-
-
-class Clips(Dataset):
-    """Noise of a second each."""
-
-    def __init__(self, count=12, samples=180):
-        self.waveform = torch.randn(count, samples, generator=torch.Generator().manual_seed(1))
-
-    def __len__(self):
-        return len(self.waveform)
-
-    def __getitem__(self, index):
-        return self.waveform[index]
-
-
-class Stop(Exception):
-    """Ends a run after a step."""
-
-
-def train(folder, system, stop_after=None, **options):
-    def on_step(step, metrics):
-        if step == stop_after:
-            raise Stop
-
-    return system, fit(
-        system,
-        Clips(),
-        lambda samples: {"waveform": torch.stack(samples)},
-        steps=6,
-        batch_size=4,
-        warmup=1,
-        checkpoint_every=2,
-        progress=False,
-        output=folder,
-        on_step=on_step,
-        **options,
-    )
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path, optimizer):
-    config = dataclasses.replace(SMALL, speech=dataclasses.replace(SMALL.speech, dropout=0.1))
-    torch.manual_seed(0)
-    whole, history = train(tmp_path / "whole", Wav2Vec2(config), optimizer=optimizer)
-    torch.manual_seed(0)
-    with pytest.raises(Stop):
-        train(tmp_path / "stopped", Wav2Vec2(config), stop_after=3, optimizer=optimizer)
-    torch.manual_seed(77)
-    resumed, rest = train(tmp_path / "stopped", Wav2Vec2(config), optimizer=optimizer, resume=True)
-    assert rest == history[2:]
-    for name, value in resumed.state_dict().items():
-        assert torch.equal(value, whole.state_dict()[name]), name
-    assert whole.steps.item() == 6
-    assert len({step["contrastive"] for step in history}) == 6
-
-
 def test_published_sizes():
     """The paper counts 95M and 317M: here 94.37M and 315.44M in the encoder, and the rest in the quantiser."""
     assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("base")) == 95_044_608
     assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("large")) == 317_390_592
-    assert round(count_parameters(Wav2Vec2, Wav2Vec2Config.preset("base")) / 1e6) == 95
-    assert round(count_parameters(Wav2Vec2, Wav2Vec2Config.preset("large")) / 1e6) == 317
 
 
 def test_tiny_is_tiny_and_hears_a_second_as_the_published_do():
@@ -351,9 +205,3 @@ def test_tiny_is_tiny_and_hears_a_second_as_the_published_do():
     assert sum(p.numel() for p in model.parameters()) < 250_000
     assert model(torch.randn(1, 16_000)).tokens.shape == (1, 49, 64)
     assert model(torch.randn(1, 400)).tokens.shape == (1, 1, 64)
-
-
-@pytest.mark.parametrize("preset", Wav2Vec2Config.PRESETS)
-def test_presets_survive_json(preset):
-    config = Wav2Vec2Config.preset(preset)
-    assert Wav2Vec2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config

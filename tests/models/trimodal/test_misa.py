@@ -1,16 +1,15 @@
 """MISA: equal to PyTorch's own LSTMs and blocks run on each row alone, and each of its four losses to its equation."""
 
 import dataclasses
-import json
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
+from batches import inputs, talk
+from testing_tools import close, count_parameters, mean_loss, overfit, refused
 from torch import nn
 
-from mmlearn.layers import record_attention
 from mmlearn.models.trimodal.misa import MISA, MISAConfig
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 
@@ -20,25 +19,6 @@ TINY = dataclasses.replace(
 WIDE = dataclasses.replace(TINY, lstm_width=None, audio_pool=1, num_heads=4)
 TASK = dataclasses.replace(TINY, similarity_weight=0.0, difference_weight=0.0, reconstruction_weight=0.0)
 NAMES = ("text", "audio", "video")
-
-
-def talk(b=4, seed=0):
-    """Words, sound and small frames of lengths that have nothing to do with each other."""
-    generator = torch.Generator().manual_seed(seed)
-    row = torch.arange(b)[:, None]
-    return {
-        "tokens": torch.randint(50, (b, 6), generator=generator),
-        "mel": torch.randn(b, 10, 21, generator=generator),
-        "video": torch.randn(b, 9, 3, 4, 4, generator=generator),
-        "mask": torch.arange(6) < 6 - row % 4,
-        "mel_mask": torch.arange(21) < 21 - 4 * (row % 3),
-        "video_mask": torch.arange(9) < 9 - 3 * (row % 2),
-        "label": row[:, 0] % 4,
-    }
-
-
-def inputs(batch):
-    return {name: value for name, value in batch.items() if name != "label"}
 
 
 def torch_block(model):
@@ -132,41 +112,11 @@ def test_losses_are_those_of_the_equations():
     close(model.loss(batch | {"label": score})["task"], expected)
 
 
-def test_what_padding_holds_changes_nothing():
-    model, batch = MISA(TINY), talk()
-    other = batch | {
-        "tokens": torch.where(batch["mask"], batch["tokens"], 9),
-        "mel": torch.where(batch["mel_mask"][:, None], batch["mel"], torch.nan),
-        "video": torch.where(batch["video_mask"][:, :, None, None, None], batch["video"], torch.nan),
-    }
-    assert torch.equal(model(**inputs(other)).utterance, model(**inputs(batch)).utterance)
-    for name in ("mask", "mel_mask", "video_mask"):
-        whole = inputs(batch) | {name: torch.ones_like(batch[name])}
-        assert not torch.allclose(model(**whole).utterance, model(**inputs(batch)).utterance, atol=1e-3), name
-
-
-def test_rows_do_not_depend_on_each_other():
-    model, batch = MISA(TINY), talk()
-    assert_rows_are_independent(lambda *rows: model(*rows).utterance, *inputs(batch).values())
-
-
 def test_padding_may_stand_anywhere():
     model, batch = MISA(TINY), inputs(talk())
     holes = torch.arange(6) % 3 != 1
     output = model(**batch | {"mask": holes.expand(4, -1)})
     close(model(**batch | {"tokens": batch["tokens"][:, holes], "mask": None}).utterance, output.utterance)
-
-
-@pytest.mark.parametrize("name", ["mask", "mel_mask", "video_mask"])
-def test_a_sequence_without_anything_real_says_nothing(name):
-    model, batch = MISA(TINY), talk()
-    none = batch | {name: torch.zeros_like(batch[name])}
-    losses = model.loss(none)
-    sum(losses.values()).backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-    key = {"mask": "tokens", "mel_mask": "mel", "video_mask": "video"}[name]
-    if key != "tokens":
-        assert torch.equal(model.loss(none | {key: torch.randn_like(batch[key])})["task"], losses["task"])
 
 
 def test_a_batch_of_one():
@@ -208,29 +158,12 @@ def test_the_shared_encoder_is_one_and_private_ones_are_three():
         assert model.shared[0].weight.grad.any()
 
 
-def test_attention_is_recorded_over_six_parts():
-    model, batch = MISA(TINY), talk()
-    with record_attention(model) as maps:
-        recorded = model(**inputs(batch))
-    close(recorded.logits, model(**inputs(batch)).logits)
-    assert {name: tuple(weights.shape) for name, weights in maps.items()} == {"fusion.blocks.0.attention": (4, 2, 6, 6)}
-
-
-def test_dropout_acts_in_training_only():
-    model, batch = MISA(dataclasses.replace(TINY, dropout=0.3)), inputs(talk(2))
-    assert not torch.equal(model(**batch).logits, model(**batch).logits)
-    model.eval()
-    assert torch.equal(model(**batch).logits, model(**batch).logits)
-
-
 def test_wrong_batches_are_told(unchecked):
     model, batch = MISA(TINY), talk()
     with pytest.raises(ValueError, match="MISA needs tokens and label in the batch as well"):
         model.loss({name: batch[name] for name in ("mel", "video")})
-    with pytest.raises(ValueError, match="at least one text"):
-        model.loss({name: rows[:0] for name, rows in batch.items()})
-    with pytest.raises(ValueError, match="holds -1; labels are 0 to 3 here"):
-        model.loss(batch | {"label": batch["label"] - 1})
+    refused("at least one text", model.loss, {name: rows[:0] for name, rows in batch.items()})
+    refused("holds -1; labels are 0 to 3 here", model.loss, batch | {"label": batch["label"] - 1})
 
 
 def test_size():
@@ -243,9 +176,3 @@ def test_size():
     size += 4 * (128 * 128 + 128) + 2 * 128 * 2048 + 2048 + 128 + 4 * 128
     size += (6 * 128 + 1) * 3 * 128 + 3 * 128 + 1
     assert count_parameters(MISA, config) == size
-
-
-@pytest.mark.parametrize("preset", MISAConfig.PRESETS)
-def test_presets_survive_json(preset):
-    config = MISAConfig.preset(preset)
-    assert MISAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -1,13 +1,13 @@
 """MulT: equal to its equations written out for each row alone, so padding never leaks, and lengths need not agree."""
 
 import dataclasses
-import json
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
+from batches import inputs, talk
+from testing_tools import close, count_parameters, mean_loss, overfit, refused
 
 from mmlearn.layers import TransformerConfig, record_attention, sinusoidal_positions
 from mmlearn.models.trimodal.mult import CrossmodalTransformer, MulT, MulTConfig, read_others
@@ -16,25 +16,6 @@ TINY = dataclasses.replace(
     MulTConfig.tiny(), vocab_size=50, text_width=12, audio_width=10, video_width=3 * 4 * 4, width=16, audio_pool=1
 )
 POOLED = dataclasses.replace(TINY, audio_pool=4, audio_kernel=1, memory_depth=2)
-
-
-def talk(b=4, seed=0):
-    """Words, sound and small frames of lengths that have nothing to do with each other."""
-    generator = torch.Generator().manual_seed(seed)
-    row = torch.arange(b)[:, None]
-    return {
-        "tokens": torch.randint(50, (b, 6), generator=generator),
-        "mel": torch.randn(b, 10, 21, generator=generator),
-        "video": torch.randn(b, 9, 3, 4, 4, generator=generator),
-        "mask": torch.arange(6) < 6 - row % 4,
-        "mel_mask": torch.arange(21) < 21 - 4 * (row % 3),
-        "video_mask": torch.arange(9) < 9 - 3 * (row % 2),
-        "label": row[:, 0] % 4,
-    }
-
-
-def inputs(batch):
-    return {name: value for name, value in batch.items() if name != "label"}
 
 
 def attend(layer, x, source):
@@ -104,36 +85,6 @@ def test_against_the_equations_row_by_row(config):
         close(got, wanted)
 
 
-def test_what_padding_holds_changes_nothing():
-    model, batch = MulT(POOLED), talk()
-    other = batch | {
-        "tokens": torch.where(batch["mask"], batch["tokens"], 9),
-        "mel": torch.where(batch["mel_mask"][:, None], batch["mel"], torch.nan),
-        "video": torch.where(batch["video_mask"][:, :, None, None, None], batch["video"], torch.nan),
-    }
-    assert torch.equal(model(**inputs(other)).logits, model(**inputs(batch)).logits)
-    for name in ("mask", "mel_mask", "video_mask"):
-        whole = inputs(batch) | {name: torch.ones_like(batch[name])}
-        assert not torch.allclose(model(**whole).summary, model(**inputs(batch)).summary, atol=1e-3), name
-
-
-def test_rows_do_not_depend_on_each_other():
-    model, batch = MulT(TINY), talk()
-    assert_rows_are_independent(lambda *rows: model(*rows).summary, *inputs(batch).values())
-
-
-@pytest.mark.parametrize("name", ["mask", "mel_mask", "video_mask"])
-def test_a_sequence_without_anything_real_says_nothing(name):
-    model, batch = MulT(TINY), talk()
-    none = batch | {name: torch.zeros_like(batch[name])}
-    loss = model.loss(none)["task"]
-    loss.backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-    key = {"mask": "tokens", "mel_mask": "mel", "video_mask": "video"}[name]
-    other = torch.randint_like(batch[key], 50) if key == "tokens" else torch.randn_like(batch[key])
-    assert torch.equal(model.loss(none | {key: other})["task"], loss)
-
-
 def test_each_direction_has_its_transformer():
     model, batch = MulT(TINY), talk(1)
     assert len(model.crossmodal) == 6
@@ -147,15 +98,6 @@ def test_each_direction_has_its_transformer():
                 assert weights.shape == (1, 4, q, n)
                 close(weights.sum(-1), torch.ones(1, 4, q))
     assert len(maps) == 6 * 2 + 3
-
-
-def test_attention_is_recorded_without_padding():
-    model, batch = MulT(TINY), talk()
-    with record_attention(model) as maps:
-        recorded = model(**inputs(batch))
-    close(recorded.logits, model(**inputs(batch)).logits)
-    weights = maps["crossmodal.audio_to_text.blocks.1.attention"]
-    assert (weights[(~batch["mel_mask"])[:, None, None].expand_as(weights)] == 0).all()
 
 
 def test_losses():
@@ -177,19 +119,11 @@ def test_one_batch_is_learned_by_heart(scores):
     assert overfit(model, batch, steps=25, learning_rate=3e-3) < 0.15
 
 
-def test_dropout_acts_in_training_only():
-    model, batch = MulT(dataclasses.replace(TINY, dropout=0.3)), inputs(talk(2))
-    assert not torch.equal(model(**batch).logits, model(**batch).logits)
-    model.eval()
-    assert torch.equal(model(**batch).logits, model(**batch).logits)
-
-
 def test_wrong_batches_are_told(unchecked):
     model, batch = MulT(TINY), talk()
     with pytest.raises(ValueError, match="MulT needs mel and label in the batch as well"):
         model.loss({name: batch[name] for name in ("tokens", "video")})
-    with pytest.raises(ValueError, match="at least one text"):
-        model.loss({name: rows[:0] for name, rows in batch.items()})
+    refused("at least one text", model.loss, {name: rows[:0] for name, rows in batch.items()})
     with pytest.raises(ValueError, match="To 4 texts belong as many sequences of audio with 10 features"):
         model.loss(batch | {"mel": batch["mel"][:, :9]})
     with pytest.raises(ValueError, match=r"sequences of video .* got \(3, 9, 48\)"):
@@ -198,11 +132,9 @@ def test_wrong_batches_are_told(unchecked):
         model.loss(batch | {"mel_mask": batch["mel_mask"][:, :20]})
     with pytest.raises(ValueError, match=r"^There is no token 50: the vocabulary of this model has 50, from 0\.$"):
         model.loss(batch | {"tokens": torch.full((4, 6), 50)})
-    with pytest.raises(ValueError, match="holds 4; labels are 0 to 3 here"):
-        model.loss(batch | {"label": batch["label"] + 1})
+    refused("holds 4; labels are 0 to 3 here", model.loss, batch | {"label": batch["label"] + 1})
     for wrong in (torch.rand(4), torch.zeros(4, 1, dtype=torch.long)):
-        with pytest.raises(ValueError, match="a class from 0 to 3, or float, a score, with outputs=1; got"):
-            model.loss(batch | {"label": wrong})
+        refused("a class from 0 to 3, or float, a score, with outputs=1; got", model.loss, batch | {"label": wrong})
 
 
 def test_size():
@@ -217,12 +149,6 @@ def test_size():
     memories = 3 * (3 * block(2 * d) + 2 * 2 * d)
     head = 2 * (6 * d * 6 * d + 6 * d) + 6 * d + 1
     assert count_parameters(MulT, config) == crossmodal + memories + head + (300 + 74 + 35) * d + 20_000 * 300
-
-
-@pytest.mark.parametrize("preset", MulTConfig.PRESETS)
-def test_presets_survive_json(preset):
-    config = MulTConfig.preset(preset)
-    assert MulTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_one_sequence_reads_each_of_the_others_from_the_start():

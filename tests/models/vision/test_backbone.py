@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from testing_tools import refused
 
 from mmlearn.data.packaged import archives
 from mmlearn.data.packaged.emoji import Emoji
@@ -42,10 +43,8 @@ def test_the_backbone_resizes_and_normalises_by_itself(backbone):
 @pytest.mark.usefixtures("unchecked")
 def test_the_backbone_refuses_what_is_no_picture(backbone, shape):
     """One channel would be normalised as if it were three."""
-    with pytest.raises(ValueError, match=re.escape(f"(b, 3, height, width); got torch.float32 {shape}")):
-        backbone(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"got torch\.uint8"):
-        backbone(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    refused(re.escape(f"(b, 3, height, width); got torch.float32 {shape}"), backbone, torch.zeros(shape))
+    refused(r"got torch\.uint8", backbone, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     assert backbone(torch.zeros(0, 3, 40, 40)).shape == (0, 1280)
 
 
@@ -62,13 +61,11 @@ def test_the_backbone_sees_what_two_drawings_have_in_common(backbone):
 
 
 def test_a_backbone_that_is_damaged_or_missing_or_too_small(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="at least 32 pixels, got input_size 16"):
-        load_backbone(16)
+    refused("at least 32 pixels, got input_size 16", load_backbone, 16)
     weights = (archives.ARCHIVES / "backbone" / "mobilenet_v2.safetensors").read_bytes()
     monkeypatch.setattr(archives, "ARCHIVES", tmp_path)
     with pytest.raises(FileNotFoundError, match="build backbone"):
         load_backbone()
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "mobilenet_v2.safetensors").write_bytes(weights[:-2])
-    with pytest.raises(ValueError, match=r"mobilenet_v2.safetensors is damaged .*build backbone"):
-        load_backbone()
+    refused(r"mobilenet_v2.safetensors is damaged .*build backbone", load_backbone)

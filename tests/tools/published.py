@@ -1,0 +1,65 @@
+"""Configurations of Transformers in short, and what two of its speech models have in common."""
+
+import torch
+
+SILENT = {
+    f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "feat_proj", "feat_quantizer", "final")
+}
+
+
+def sizes(width, depth, heads, mlp, **more):
+    """A transformer's sizes under their published names, and more settings."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    return dict(zip(names, (width, depth, heads, mlp))) | more
+
+
+TEXTS = {
+    "odd": sizes(24, 2, 3, 50, vocab_size=99, max_position_embeddings=11, batch=3),
+    "relu": sizes(40, 3, 5, 33, vocab_size=64, max_position_embeddings=16, batch=4)
+    | dict(hidden_act="relu", type_vocab_size=3),
+    "batch of one": sizes(16, 1, 1, 24, vocab_size=50, max_position_embeddings=6, batch=1, layer_norm_eps=1e-5),
+}
+
+
+def convolutions(channels, kernels, strides, position_kernel, position_groups, **more):
+    """The convolutions of a speech encoder, and those that tell frames their places."""
+    return dict(
+        conv_dim=channels,
+        conv_kernel=kernels,
+        conv_stride=strides,
+        num_conv_pos_embeddings=position_kernel,
+        num_conv_pos_embedding_groups=position_groups,
+        **more,
+    )
+
+
+BASE = convolutions((12, 16, 20), (5, 3, 2), (3, 2, 2), 6, 4)
+LARGE = convolutions((10, 14), (7, 4), (4, 3), 5, 2, conv_bias=True)
+LARGE |= dict(feat_extract_norm="layer", do_stable_layer_norm=True, layer_norm_eps=1e-6)
+NARROW = convolutions((6, 9), (10, 3), (5, 2), 9, 8, hidden_act="relu")
+
+
+def speech_inputs(config, case, padded=True, **changes):
+    """A configuration where nothing is dropped, and waveforms with their mask; what is padded is 0."""
+    case = dict(case)
+    batch, samples = case.pop("batch"), case.pop("samples")
+    mask = torch.arange(samples) < samples - 37 * torch.arange(batch)[:, None] - 11
+    mask = mask if padded else torch.ones_like(mask)
+    given = {"waveform": torch.randn(batch, samples) * mask, "waveform_mask": mask}
+    return config(**case | SILENT | dict(layerdrop=0.0, vocab_size=9) | changes), given
+
+
+def speech_of_theirs(given):
+    """The same under the names of theirs, which number distractors through the whole batch."""
+    named = {"input_values": given["waveform"], "attention_mask": given["waveform_mask"].long()}
+    if "masked" in given:
+        b, s = given["masked"].shape
+        named["mask_time_indices"] = given["masked"]
+        named["sampled_negative_indices"] = given["distractor"] + s * torch.arange(b)[:, None, None]
+    return named
+
+
+def real_frames(published, given):
+    """Which frames see real samples only, by their reckoning."""
+    frames = published._get_feat_extract_output_lengths(given["waveform"].shape[1])
+    return published._get_feature_vector_attention_mask(int(frames), given["waveform_mask"].long()).bool()
