@@ -192,6 +192,7 @@ def check_attention_weights(function: Callable) -> None:
     _check_large(function, attention_weights, query, key)
     _check_mask(function, query, torch.randn(b, h, q, k) / 2)
     _check_causal(function, query, torch.randn(b, h, q, k) / 2)
+    _check_hidden(function, attention_weights, query, key)
     _check_both(function, attention_weights, query, key)
     expect_trains(function, query, key, like=attention_weights)
     with case("Where a query may attend nothing"):
@@ -199,13 +200,17 @@ def check_attention_weights(function: Callable) -> None:
 
 
 def _check_large(function: Callable, reference: Callable, query: Tensor, key: Tensor, *value: Tensor) -> None:
-    """Scores of many hundreds, and a hidden key whose score is far above all others."""
+    """Scores of many hundreds."""
     shape = reference(query, key, *value).shape
     with case("Scores of many hundreds"):
         got = expect_tensor(function(1000 * query, key, *value), shape)
         wanted = reference(1000 * query, key, *value)
         hint = "softmax subtracts the maximum itself: clamp no score."
         expect_close(got, wanted, "They must count as they are.", hint, tolerance=1e-2)
+
+
+def _check_hidden(function: Callable, reference: Callable, query: Tensor, key: Tensor, *value: Tensor) -> None:
+    """A hidden key whose score is far above all others."""
     with case("A hidden key whose score is hundreds above all others"):
         query, key = query.clone(), key.clone()
         query[..., 0], key[:, :, 0, 0] = 1, 1000
@@ -334,6 +339,7 @@ def check_attention(function: Callable) -> None:
             )
             same((query, key, value, mask), "Each query must read exactly the keys that its mask allows.", AXES[form])
     _check_large(function, attention, query, key, value)
+    _check_hidden(function, attention, query, key, value)
     _check_nothing(function, query, key, value)
     _check_queries_last(same, function, query, key, value)
     _check_both(function, attention, query, key, value)

@@ -207,12 +207,13 @@ def check_pairwise_sigmoid(function: Callable) -> None:
         "z is +1 there; entry (i, j) is picture i and text j.",
     )
     one_piece = "The loss must be the same as in one piece."
-    for chunk in (1, 2, 3, b, b + 3):
+    for chunk in (2, 1, 3, b, b + 3):
         with case(f"In chunks of {chunk} pictures of {b}"):
             hint = (
                 "add the sums of all chunks, a last short one too, each with its rows of positives; then divide by b."
             )
             same([(*draw, chunk) for draw in several], one_piece, hint)
+    for chunk in (1, 2, 3, b, b + 3):
         with case(f"In chunks of {chunk} pictures of {b}, without positives"):
             hint = "the matching texts of a chunk begin at its own first row: cut the diagonal into chunks as well."
             same([(*draw, None, chunk) for draw in draws], one_piece, hint)

@@ -76,12 +76,12 @@ def check_zero_shot(function: Callable) -> None:
         "Pictures whose right name comes second must all be wrong.",
         "one answer a picture: the nearest name only.",
     )
-    away = F.normalize(names[label] / 2 - names.sum(0), dim=-1)
-    nearest = "Where all cosines are negative, the nearest name must still be the highest of them."
-    expect_number(function(away, names, label), 1, nearest, "argmax of the cosines as they are: no abs, no clamp.")
     image = F.normalize(names[label] + 0.6 * torch.randn(n, 16), dim=-1)
     share = "It must be the share of pictures whose nearest name is right."
     agreement(function, zero_shot)((image, names, label), share, "compare argmax with label.")
+    away = F.normalize(names[label] / 2 - names.sum(0), dim=-1)
+    nearest = "Where all cosines are negative, the nearest name must still be the highest of them."
+    expect_number(function(away, names, label), 1, nearest, "argmax of the cosines as they are: no abs, no clamp.")
 
 
 def no_ties(queries: int, items: int) -> Tensor:

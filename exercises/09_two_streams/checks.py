@@ -63,6 +63,9 @@ def check_box_sizes(function: Callable) -> None:
     )
     expect(near(got[..., 1], bottom - top), "Height must be bottom minus top.", "the vertical numbers are 1 and 3.")
     expect_close(got, box_sizes(boxes), "The area must be width times height.", "of the box, from any corner.")
+    with case("Boxes of a ten-thousandth of the picture's side"):
+        tiny = function(1e-4 * boxes) * torch.tensor([1e4, 1e4, 1e8])
+        expect_close(tiny, got, "Sizes must be exact.", "no rounding, and no least size.", tolerance=1e-2)
 
 
 def _look(width: int, context_width: int) -> Callable:

@@ -308,6 +308,8 @@ def check_hard_negatives(function: Callable) -> None:
         share = torch.tensor([1.5, 0.0]).softmax(0)[0].item()
         hint = "mask the logits before the softmax; after it the shares of all others are 0 already."
         expect_share(draw(*far) == 1, share, "The others must keep their odds.", hint)
+        hint = "the softmax subtracts the maximum; a clamp makes all large similarities alike."
+        expect_share(draw(far[0] + 500, far[1]) == 1, share, "500 more for all must not change the odds.", hint)
 
 
 def _check_odds(draw: Callable) -> None:

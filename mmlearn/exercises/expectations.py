@@ -18,9 +18,7 @@ class CheckFailed(Exception):
     def __init__(self, property: str, hint: str = "", *, answered: bool = True):
         super().__init__(f"{property} Hint: {hint}" if hint else property)
         self.property, self.hint = property, hint
-        self.answered = (
-            answered and property != NOT_SOLVED
-        )  # not so where the function, or one that it calls, is still a stub
+        self.answered = answered and property != NOT_SOLVED  # not so where the function calls, or is, a stub
         self.by_hand: CheckFailed | None = None  # what the statement's own example said before
 
 

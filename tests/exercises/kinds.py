@@ -51,7 +51,8 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
 # Two arguments that a student may write in the other order; "-" where either order is right.
 SWAPPED = {
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
-    "central_moment_discrepancy": "-", "masked_region_regression": "-",
+    "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
+    "mask_spans": "-", "modality_dropout": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2",
 }  # fmt: skip
 
@@ -61,8 +62,8 @@ LARGE = (
     "binding_loss hard_negatives"
 )
 SMALL = (
-    "pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise ratio_masks "
-    "si_sdr box_of_map central_moment_discrepancy difference_loss"
+    "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
+    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss"
 )
 IDS = "same_caption random_negatives queue_places frame_count collapse distractor_contrast"
 AXES = "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count"
@@ -70,12 +71,12 @@ AXES = "masked_cross_entropy soft_scores momentum_update momentum_weights straig
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer to a task, of a kind, and a part of what it must be told."""
+    """A wrong answer to a task, of a kind, and what it must be told: a part of it, or one of several."""
 
     task: object
     kind: str
     function: object
-    told: str
+    told: tuple[str, ...] = ("",)
 
 
 def wrong_answers(task):
@@ -85,19 +86,24 @@ def wrong_answers(task):
     annotations = dict(right.__annotations__)
     returns = annotations.pop("return")
     if "generator" in annotations:
-        yield Wrong(task, "restarted generator", mistakes.restarted(right), "Two calls on one generator")
-        yield Wrong(task, "own seed", mistakes.from_own_seed(right), "")
-        yield Wrong(task, "global state", mistakes.from_global_state(right), "The same seed must give the same")
+        yield Wrong(
+            task,
+            "restarted generator",
+            mistakes.restarted(right),
+            ("Two calls on one generator", "draw anew with each call"),
+        )
+        yield Wrong(task, "own seed", mistakes.from_own_seed(right))
+        yield Wrong(task, "global state", mistakes.from_global_state(right), ("The same seed must give the same",))
         if name != "random_negatives":  # whose rows are those of the batch
-            yield Wrong(task, "rows alike", mistakes.alike(right), "")
+            yield Wrong(task, "rows alike", mistakes.alike(right))
     if "uple" in str(returns) or name == "drop_tokens":
-        yield Wrong(task, "list for a tuple", mistakes.then(right, list), "this is a list")
+        yield Wrong(task, "list for a tuple", mistakes.then(right, list), ("this is a list",))
     if any("Sequence" in str(one) for one in annotations.values()):
-        yield Wrong(task, "edited list", mistakes.edits(right), "must leave its arguments as they are")
+        yield Wrong(task, "edited list", mistakes.edits(right), ("must leave its arguments as they are",))
     places = SWAPPED.get(name, "0 1")
     if len(annotations) > 1 and places != "-":
         swapped = mistakes.exchanged(right, *map(int, places.split()))
-        yield Wrong(task, "swapped arguments", swapped, "have changed places")
+        yield Wrong(task, "swapped arguments", swapped, ("have changed places",))
     for kind, names, make in (
         ("large numbers cut off", LARGE, mistakes.clamped),
         ("small numbers lost", SMALL, mistakes.numb),
@@ -105,21 +111,21 @@ def wrong_answers(task):
         ("one number of axes", AXES, mistakes.narrow),
     ):
         if name in names.split():
-            yield Wrong(task, kind, make(right), "")
+            yield Wrong(task, kind, make(right))
 
 
 def _ungraded(right, learned):
     """Without a gradient, or with half of one, for each input that is learned."""
     if not learned:
         return
-    flows = "A gradient must flow"
-    yield "no gradient", _cut(right), flows
+    told = ("radient", "The 0 must have a graph", "must be finite")
+    yield "no gradient", _cut(right), told
     if "Float[Tensor, '']" in str(right.__annotations__["return"]):
-        yield "a new number", mistakes.number(right), "this is a new number"
+        yield "a new number", mistakes.number(right), ("this is a new number",)
     for place, name in enumerate(learned):
-        yield f"{name} never learns", mistakes.deaf(right, place), "radient"
-        yield f"{name} learns half", mistakes.half_deaf(right, place), "radient"
-        yield f"{name} gets NaN", mistakes.unsound(right, place), "radient"
+        yield f"{name} never learns", mistakes.deaf(right, place), told
+        yield f"{name} learns half", mistakes.half_deaf(right, place), told
+        yield f"{name} gets NaN", mistakes.unsound(right, place), told
 
 
 def _cut(right):
