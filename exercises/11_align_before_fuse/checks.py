@@ -314,8 +314,8 @@ def check_hard_negatives(function: Callable) -> None:
 
 def _check_odds(draw: Callable) -> None:
     n, order = 4000, torch.randperm(6)
-    few = torch.zeros(20, 6), F.one_hot(torch.zeros(20, dtype=torch.long), 6).bool()
-    expect_rows_differ(lambda seed: draw(*few, seed))
+    few = torch.zeros(21, 6), F.one_hot(torch.tensor([0] * 20 + [1]), 6).bool()
+    expect_rows_differ(lambda seed: draw(*few, seed)[:20])
     row = torch.tensor([2.0, 1.5, 0.7, 0.0, -0.7, -1.5])[order]  # the first one fits
     similarity = torch.cat([row.expand(n, 6), torch.zeros(n, 6)])  # half of the rows know nothing
     positives = torch.cat([(order == 0).expand(n, 6), (order == 1).expand(n, 6)])

@@ -318,5 +318,17 @@ def _check_long_and_padded(function: Callable, long: Tensor, heard: Tensor) -> N
     both = first_of(9, [9, 6, 7]), real
     with case("With both masks"):
         same((heard, text.masked_fill(~real, 0), *both), "Neither may change the other.", "frames first, then ends.")
-        expect_trains(function, heard, fixed=(text.masked_fill(~real, 0), *both), like=ctc_log_likelihood)
-    expect_trains(function, heard, fixed=(text,), like=ctc_log_likelihood)
+        _check_gradient(function, heard, text.masked_fill(~real, 0), *both)
+    _check_gradient(function, heard, text)
+
+
+def _check_gradient(function: Callable, logits: Tensor, *fixed: Tensor) -> None:
+    """That of the logits, which a log_softmax stands behind: F.ctc_loss has it for no others."""
+
+    def after_softmax(likelihood: Callable) -> Callable:
+        def of_logits(log_probs: Tensor, *fixed: Tensor) -> Tensor:
+            return likelihood(log_probs.log_softmax(-1), *fixed)
+
+        return of_logits
+
+    expect_trains(after_softmax(function), logits, fixed=fixed, like=after_softmax(ctc_log_likelihood))

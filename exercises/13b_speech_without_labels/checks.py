@@ -130,6 +130,8 @@ def _check_how_many(hide: Callable) -> None:
     most = "at most ⌊(n - 1) / length⌋ spans, no fewer and no more."
     singles = hide([30] * 20, probability=1.0, length=1).sum(1)
     expect((singles == 29).all(), "With spans of one frame and probability 1, all but one must be hidden.", most)
+    thrice = hide([31] * 200, probability=1.0, length=10).sum(1)
+    expect(20 < thrice.max() <= 30, "A clip of 31 frames must have three spans of 10 at probability 1.", most)
     twice = hide([20] * 200, probability=1.0, length=10).sum(1)
     expect((twice == 10).all(), "A clip of just twice the length must have one span, whatever the share.", most)
 

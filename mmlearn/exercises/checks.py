@@ -49,7 +49,7 @@ def task(
                 torch.seed()  # fresh inputs every time
                 failure, given = _verdict(check, example, function)
                 if failure and failure.answered:
-                    names = parameters(reference)[:given]
+                    names = dict(zip(parameters(reference), given))
                     failure = _with_places(failure, check, example, function, names) or failure
             if failure:
                 raise failure
@@ -62,8 +62,8 @@ def task(
     return decorate
 
 
-def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, int]:
-    """What is wrong with a function, if anything, and how many arguments it was given at most."""
+def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list]:
+    """What is wrong with a function, if anything, and of which kinds its arguments were."""
     guarded, by_hand = guard(function), None
     for ask in (example, check):
         try:
@@ -83,13 +83,19 @@ def _verdict(check: Callable, example: Callable | None, function: Callable) -> t
 
 
 def _with_places(
-    failure: CheckFailed, check: Callable, example: Callable | None, function: Callable, names: list[str]
+    failure: CheckFailed, check: Callable, example: Callable | None, function: Callable, kinds: dict
 ) -> CheckFailed | None:
-    """The failure as it is told where the function passes with two of its arguments in each other's place."""
-    begun = time.process_time()
+    """The failure as it is told where the function passes with two of its arguments in each other's place.
+
+    Where the statement's example is right as it is, only two of the same kind can have changed places.
+    """
+    begun, names = time.process_time(), list(kinds)
+    right = example and not failure.by_hand
     for one, other in itertools.combinations(range(len(names)), 2):
         if time.process_time() - begun > PATIENCE:
             return None
+        if right and kinds[names[one]] != kinds[names[other]]:
+            continue
         if _verdict(check, example, swapped(function, one, other))[0] is None:
             told = CheckFailed(
                 f"The arguments {names[one]} and {names[other]} have changed places. {failure.property}",

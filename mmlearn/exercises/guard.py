@@ -13,12 +13,13 @@ from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed, expect
 
 
 def guard(function: Callable) -> Callable:
-    """The function as a check calls it; ``given()`` tells how many arguments it was handed in their order at most."""
-    most = [0]
+    """The function as a check calls it; ``given()`` tells what it was handed at most, in order: types and axes."""
+    most: list[Any] = []
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **named: Any) -> Any:
-        most[0] = max(most[0], len(arguments))
+        if len(arguments) > len(most):
+            most[:] = map(_kind, arguments)
         handed = (*arguments, *named.values())
         before = [_copy(value) for value in handed]
         try:
@@ -34,7 +35,7 @@ def guard(function: Callable) -> Callable:
         )
         return result
 
-    guarded.given = lambda: most[0]
+    guarded.given = lambda: most
     return guarded
 
 
@@ -81,6 +82,10 @@ def _told(error: Exception, function: Callable) -> CheckFailed:
         )
     where = f" in line {frames[0][1]}" if frames else ""  # none where the call itself fails, as with a wrong signature
     return CheckFailed(f"It stops{where} with {in_one_line(error)}.", "run it on a small input in a cell of its own.")
+
+
+def _kind(value: Any) -> Any:
+    return ("tensor", value.ndim) if isinstance(value, Tensor) else type(value)
 
 
 def _copy(value: Any) -> Any:
