@@ -3,6 +3,7 @@
 import functools
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def task(
                 failure, given = _verdict(check, example, function)
                 if failure and failure.answered:
                     names = dict(zip(parameters(reference), given))
-                    failure = _with_places(failure, check, example, function, names) or failure
+                    with warnings.catch_warnings(action="ignore"):
+                        failure = _with_places(failure, check, example, function, names) or failure
             if failure:
                 raise failure
 
