@@ -1,6 +1,5 @@
 """The ``mmlearn`` command. Results go to stdout, progress and errors to stderr; the exit code is 0, 1 or 2."""
 
-import json
 import os
 import shlex
 import sys
@@ -12,6 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mmlearn import exercise_commands
+from mmlearn.console import Json, say, show
+
 app = typer.Typer(
     help="Multimodal representation learning, built from scratch and measured.",
     no_args_is_help=True,
@@ -21,31 +23,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
 app.add_typer(data_app, name="data")
+app.add_typer(exercise_commands.app, name="exercises")
 
 USUAL_WARNING = warnings.formatwarning
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def show(rows: list[dict], as_json: bool) -> None:
-    """A table on stdout, or the rows as JSON."""
-    if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    table = [list(rows[0]), *[[_cell(value) for value in row.values()] for row in rows]] if rows else []
-    widths = [max(map(len, column)) for column in zip(*table)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _sets(samples: Any) -> list[Any]:
@@ -318,27 +298,6 @@ def data_show(
         page = shlex.quote(str(path.with_suffix(".html")))
         say(f"Letters that the font lacks are boxes; a page leaves them to the browser: --output {page}")
     print(path)
-
-
-@app.command()
-def exercises(as_json: Json = False) -> None:
-    """List the exercises: difficulty, minutes, and which you have solved."""
-    from mmlearn.exercises import exercise_folders, exercises_folder, solved, tasks
-
-    done = solved()
-    rows = [
-        {
-            "solved": "✔" if f"{task.exercise}/{task.name}" in done else "·",
-            "exercise": task.exercise,
-            "task": task.name,
-            "difficulty": "★" * task.difficulty,
-            "minutes": task.minutes,
-        }
-        for folder in exercise_folders()
-        for task in tasks(folder)
-    ]
-    show(rows, as_json)
-    say(f"{sum(row['solved'] == '✔' for row in rows)} of {len(rows)} solved; open one in {exercises_folder()}")
 
 
 @app.command()

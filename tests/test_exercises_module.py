@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+import time
 
 import pytest
 import torch
@@ -14,32 +15,40 @@ from mmlearn.exercises import (
     CheckFailed,
     agreement,
     attempt,
+    by_hand,
     case,
     exercise_folders,
     expect,
     expect_boolean,
     expect_close,
     expect_constant,
+    expect_finite_gradient,
     expect_log,
     expect_not,
     expect_number,
+    expect_observed,
     expect_parts,
+    expect_rows_differ,
     expect_seeded,
     expect_share,
     expect_tensor,
     expect_trains,
     expect_whole,
     expect_zero,
+    experiment,
     folders,
     load_checks,
     load_part,
+    observe,
     progress_file,
+    solution,
     solved,
+    steps,
     task,
     tasks,
 )
 from mmlearn.exercises.inputs import between, first_of, orthogonal, seeded, some_of, uniform, unit
-from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, then
+from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, restarted, then
 from mmlearn.exercises.progress import remember
 
 
@@ -125,6 +134,124 @@ def test_each_mistake_is_told_in_one_line(function, parts):
     told = failure(check_double, function)
     for fragment in parts:
         assert fragment in str(told)
+
+
+def power(base, exponent):
+    return base**exponent
+
+
+@task(power, difficulty=1, minutes=5, example=by_hand(2.0, 3.0, gives=8.0))
+def check_power(function):
+    for base, exponent in ((2.0, 5.0), (3.0, 2.0)):
+        expect_number(function(base, exponent), base**exponent, "It is a power.", "use **.")
+
+
+def test_arguments_in_each_others_place_are_named():
+    told = failure(check_power, lambda exponent, base: base**exponent)
+    assert told.property.startswith("The arguments base and exponent have changed places. It is a power.")
+    assert "keep the order of the stub" in told.hint
+    assert "changed places" not in str(failure(check_power, lambda base, exponent: base * exponent))
+
+
+def test_a_stub_that_is_called_is_named():
+    def unsolved(x):
+        raise NotImplementedError
+
+    told = failure(check_double, lambda x: unsolved(x))
+    assert told.property == "It calls unsolved, which is not solved yet."
+    assert not told.answered
+    lacking = lambda x: exec("raise NotImplementedError('no kernel for Int')")  # noqa: E731
+    assert "It stops in line" in str(failure(check_double, lacking))  # what torch says of an operation that it lacks
+    assert str(failure(check_double, torch.no_grad()(stub))) == NOT_SOLVED
+
+
+def test_the_example_is_told_where_the_check_finds_nothing_else():
+    only_two = lambda base, exponent: 9.0 if (base, exponent) == (2.0, 3.0) else base**exponent  # noqa: E731
+    assert "The statement's own example must give 8; this gives 9." in str(failure(check_power, only_two))
+    told = failure(check_power, lambda base, exponent: 0.0)
+    assert told.property.startswith("It is a power.")
+    assert "this gives 0" in told.by_hand.property
+
+
+def test_examples_of_every_kind_of_result():
+    pair = by_hand(torch.ones(2), gives=(torch.ones(2), torch.tensor([True, False])))
+    pair(lambda x: (x, torch.tensor([True, False])))
+    assert "must give [1.0, 1.0] and [True, False]" in str(failure(pair, lambda x: (x, torch.tensor([True, True]))))
+    by_hand(gives={"a": 1 / 3})(lambda: {"a": 0.3333})
+    assert "a: 0.3333; this gives a: 0.5" in str(failure(by_hand(gives={"a": 1 / 3}), lambda: {"a": 0.5}))
+    chance = by_hand(seeded, gives=lambda got: got.shape == (2,), says="two numbers")
+    chance(lambda generator: torch.rand(2, generator=generator))
+    assert "must give two numbers" in str(failure(chance, lambda generator: torch.rand(3, generator=generator)))
+
+
+@task(sum, difficulty=1, minutes=5)
+def check_sum(function):
+    expect_number(function([1, 2, 3]), 6, "It adds.", "+")
+
+
+@pytest.mark.parametrize("change", ["numbers.pop()", "numbers.sort(reverse=True)", "numbers[0] = 5"])
+def test_a_list_that_was_handed_in_stays_as_it_is(change):
+    def edits(numbers):
+        total = sum(numbers)
+        exec(change, {"numbers": numbers})
+        return total
+
+    assert "must leave its arguments as they are" in str(failure(check_sum, edits))
+    check_sum(sum)
+
+
+def test_a_check_that_takes_long_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(exercises.checks, "SLOW", 0.01)
+
+    def slow(x):
+        time.sleep(0.2)
+        return 2 * x
+
+    attempt(check_double, slow)
+    assert "double: this check has run for 0.01 seconds" in capsys.readouterr().out
+    monkeypatch.setattr(exercises.checks, "SLOW", 10)
+    attempt(check_double, double)
+    time.sleep(0.05)
+    assert capsys.readouterr().out == "✔  double: solved\n"
+
+
+def test_what_fails_later_is_no_longer_solved(capsys):
+    attempt(check_double, double)
+    attempt(check_double, stub)
+    assert solved() == {"tests/double"}  # an unfilled stub is no answer
+    attempt(check_double, wrong_shape)
+    assert solved() == set()
+    assert capsys.readouterr().out.endswith("It was solved before, and no longer is.\n")
+
+
+# Experiments.
+
+
+@experiment("rise", "fall")
+def check_growth(observed):
+    """Because it grows."""
+    expect_observed(observed, [1.0, 2.0], [1.0, 1.0])
+    return "rise"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "observed", "says"),
+    [
+        (..., [1, 1], "…  growth: not solved yet"),
+        ("up", [1, 2], "must be one of 'rise', 'fall'"),
+        ("rise", [1, 1], "the line as it was"),
+        ("rise", [1, 3], "not the numbers that this change gives"),
+        ("rise", [1], "must hold 2 numbers"),
+        ("rise", "text", "cannot be read"),
+        ("rise", torch.tensor([1.0, 2.0]), "✔  growth: observed 'rise', as you predicted\n   Because it grows."),
+        ("fall", [1, 2], "observed 'rise', and you predicted 'fall'"),
+    ],
+)
+def test_an_experiment_reads_the_prediction_and_what_was_observed(prediction, observed, says, capsys):
+    observe(check_growth, prediction, observed)
+    out = capsys.readouterr().out
+    assert says in out
+    assert solved() == ({"tests/growth"} if "✔" in out else set())
 
 
 def test_nothing_returned_is_no_success():
@@ -289,9 +416,9 @@ def test_agreement_compares_tensors_numbers_and_the_losses_of_several_draws():
     ("wrong", "told"),
     [
         (lambda x, y, scale: (x * y).sum().detach(), "flow from the result"),
-        (lambda x, y, scale: torch.tensor((x * y).sum().item(), requires_grad=True), "to every input"),
-        (lambda x, y, scale: scale * (x * y.detach()).sum(), "to every input"),
-        (lambda x, y, scale: scale * (x * (y + y.detach()) / 2).sum(), "right as well as its value"),
+        (lambda x, y, scale: torch.tensor(scale * (x * y).sum().item(), requires_grad=True), "this is a new number"),
+        (lambda x, y, scale: scale * (x * y.detach()).sum(), "none comes to y"),
+        (lambda x, y, scale: scale * (x * (y + y.detach()) / 2).sum(), "right as well as its value; that of y"),
         (lambda x, y, scale: scale * (x * y).sum() + 0 * (x - x).norm() * (x - x).abs().sqrt().sum(), "be finite"),
     ],
 )
@@ -312,6 +439,31 @@ def test_the_gradient_of_many_numbers_is_compared_entry_by_entry():
     assert "right as well" in str(failure(expect_trains, shuffled, x, like=torch.sin))
 
 
+def test_every_part_and_every_tensor_of_a_list_is_learned_from():
+    def right(x, others):
+        return x + others[0], torch.tensor(True), x * others[1]
+
+    given = torch.randn(3), [torch.randn(3), torch.randn(3)]
+    expect_trains(right, *given, like=right)
+    deaf = lambda x, others: (x + others[0], torch.tensor(True), x * others[1].detach())  # noqa: E731
+    assert "none comes to others[1]" in str(failure(expect_trains, deaf, *given, like=right))
+    cut = lambda x, others: (right(x, others)[0].detach(), *right(x, others)[1:])  # noqa: E731
+    assert "flow from the result" in str(failure(expect_trains, cut, *given, like=right))
+    same = lambda x: x  # noqa: E731
+    expect_trains(same, torch.randn(2), like=same)  # what comes back as it was is no new number
+
+
+def test_an_input_without_a_gradient_in_the_library_needs_none():
+    right = lambda x, scale: (x * 0 * scale).sum()  # noqa: E731
+    expect_trains(lambda x, scale: 0 * x.sum(), torch.randn(3), torch.tensor(2.0), like=right)
+
+
+def test_a_finite_gradient():
+    expect_finite_gradient(torch.linalg.vector_norm, torch.zeros(3))
+    assert "must be finite" in str(failure(expect_finite_gradient, lambda x: x.square().sum().sqrt(), torch.zeros(3)))
+    assert "must flow" in str(failure(expect_finite_gradient, lambda x: x.detach(), torch.zeros(3)))
+
+
 def test_a_constant_has_no_gradient():
     x = torch.ones(2, requires_grad=True)
     expect_constant(x.detach())
@@ -324,6 +476,7 @@ def test_nothing_to_learn_costs_0_that_can_be_trained():
     assert "must be finite" in str(failure(expect_zero, lambda x, m: x[m].mean(), x, nothing))
     assert "The 0 must have a graph" in str(failure(expect_zero, lambda x, m: torch.tensor(0.0), x, nothing))
     assert "The loss must be 0" in str(failure(expect_zero, lambda x, m: x.sum() + 9, x, nothing))
+    assert "of this 0 must be 0" in str(failure(expect_zero, lambda x, m: x.sum() - x.sum().detach(), x, nothing))
 
 
 def test_chance_comes_from_the_seed():
@@ -337,6 +490,19 @@ def test_chance_comes_from_the_seed():
     assert "The same seed must give the same" in str(failure(expect_seeded, lambda seed: state(seeded(seed))))
     for own in (from_own_seed(draw), lambda generator: torch.zeros(2)):
         assert "Another seed must" in str(failure(expect_seeded, lambda seed: own(generator=seeded(seed))))  # noqa: B023
+
+
+def test_a_generator_goes_on_from_call_to_call_and_rows_draw_for_themselves():
+    def draw(generator):
+        return torch.rand(4, 3, generator=generator)
+
+    expect_seeded(draw)
+    again = restarted(draw)
+    assert "Two calls on one generator must draw differently" in str(failure(expect_seeded, lambda seed: again(seed)))
+    expect_rows_differ(draw)
+    one = lambda generator: torch.rand(1, 3, generator=generator).expand(4, 3)  # noqa: E731
+    assert "Each clip must draw for itself" in str(failure(expect_rows_differ, one, "clip"))
+    expect_rows_differ(lambda generator: torch.zeros(4, 3))  # no chance at all, which expect_seeded tells
 
 
 def test_mistakes_made_of_right_answers():
@@ -476,6 +642,18 @@ def test_an_exercise_of_several_files_is_one(folder):
     checks = load_checks("05_small")
     assert checks.check_sine.task.name == "sine"
     assert checks.check_tangent.task.reference is torch.tan
+
+
+def test_a_written_out_answer_and_its_steps(folder):
+    (folder / "solutions.py").write_text(
+        "import torch\n\n\ndef helper(x):\n    return x\n\n\ndef sine(x):\n    # First\n    # this.\n"
+        "    x = helper(x)\n    # Then that.\n    return torch.sin(x)\n\n\ndef cosine(x):\n    return torch.cos(x)\n"
+    )
+    assert steps("05_small", "sine") == ["First this.", "Then that."]
+    assert solution("05_small", "sine").startswith("def helper(x):\n    return x\n\n\ndef sine(x):\n    # First\n")
+    assert "cosine" not in solution("05_small", "sine")
+    with pytest.raises(ValueError, match="no written answer to tangent of 05_small"):
+        solution("05_small", "tangent")
 
 
 def test_folders_in_order_with_a_letter_behind_the_number(folder):

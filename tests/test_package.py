@@ -106,6 +106,8 @@ MAY = {
     "chapters": {"files", "names"},
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},
+    "console": set(),
+    "exercise_commands": {"exercises", "console"},
 }  # cli, __main__ and __init__ sit on top
 LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 

@@ -5,14 +5,65 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmlearn.exercises import agreement, case, expect, expect_close, expect_tensor, expect_trains, near, task
+from mmlearn.exercises import (
+    agreement,
+    by_hand,
+    case,
+    expect,
+    expect_close,
+    expect_tensor,
+    expect_trains,
+    near,
+    task,
+)
 from mmlearn.exercises.inputs import between, some_of
 from mmlearn.layers import attention, attention_weights, patchify, select_tokens, sinusoidal_positions
 
 # Tokens.
 
 
-@task(patchify, difficulty=2, minutes=10)
+@task(
+    select_tokens,
+    difficulty=1,
+    minutes=5,
+    example=by_hand(
+        torch.arange(12.0).view(2, 3, 2), torch.tensor([2, 0]), gives=torch.tensor([[4.0, 5.0], [6.0, 7.0]])
+    ),
+)
+def check_select_tokens(function: Callable) -> None:
+    """One token a row, each at its own position."""
+    b, n, d = 4, 6, 5
+    x, position = torch.randn(b, n, d), torch.randperm(n)[:b]
+    x[..., 0], x[..., 1] = torch.arange(b)[:, None], torch.arange(n)  # each token says where it is
+    got = expect_tensor(function(x, position))
+    expect(
+        got.shape != (b, b, d),
+        "Row i must give its token at position[i] only, not the tokens at all b positions.",
+        "x[:, position] pairs every row with every position; index the rows too: x[torch.arange(b), position].",
+    )
+    expect_tensor(got, (b, d))
+    expect(
+        near(got[:, 0], torch.arange(b)),
+        f"Row i must come from row i; these come from rows {got[:, 0].round(decimals=2).tolist()}.",
+        "the first index is the row: torch.arange(b).",
+    )
+    expect(
+        near(got[:, 1], position),
+        f"At positions {position.tolist()} it must take those tokens; it took {got[:, 1].round(decimals=2).tolist()}.",
+        "positions count from 0, and each row has its own.",
+    )
+    expect_close(got, select_tokens(x, position), "The whole token must come back.", "all d features of it.")
+    expect_trains(function, x, fixed=(position,), like=select_tokens)
+
+
+@task(
+    patchify,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(
+        torch.arange(8.0).view(1, 1, 2, 4), 2, gives=torch.tensor([[[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]])
+    ),
+)
 def check_patchify(function: Callable) -> None:
     """Patches in reading order; channel first, then row, then column within each."""
     image, size = torch.rand(2, 3, 6, 9), 3  # two rows of three patches
@@ -51,7 +102,12 @@ def check_patchify(function: Callable) -> None:
         same((image, size), property, hint)
 
 
-@task(sinusoidal_positions, difficulty=2, minutes=10)
+@task(
+    sinusoidal_positions,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(2, 4, gives=torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.841, 0.540, 0.01, 1.0]])),
+)
 def check_sinusoidal_positions(function: Callable) -> None:
     """Sine and cosine in turn, the same angle for a pair, later pairs slower."""
     length, width = 20, 2 * between(3, 8)
@@ -91,32 +147,6 @@ def check_sinusoidal_positions(function: Callable) -> None:
     )
 
 
-@task(select_tokens, difficulty=1, minutes=5)
-def check_select_tokens(function: Callable) -> None:
-    """One token a row, each at its own position."""
-    b, n, d = 4, 6, 5
-    x, position = torch.randn(b, n, d), torch.randperm(n)[:b]
-    x[..., 0], x[..., 1] = torch.arange(b)[:, None], torch.arange(n)  # each token says where it is
-    got = expect_tensor(function(x, position))
-    expect(
-        got.shape != (b, b, d),
-        "Row i must give its token at position[i] only, not the tokens at all b positions.",
-        "x[:, position] pairs every row with every position; index the rows too: x[torch.arange(b), position].",
-    )
-    expect_tensor(got, (b, d))
-    expect(
-        near(got[:, 0], torch.arange(b)),
-        f"Row i must come from row i; these come from rows {got[:, 0].round(decimals=2).tolist()}.",
-        "the first index is the row: torch.arange(b).",
-    )
-    expect(
-        near(got[:, 1], position),
-        f"At positions {position.tolist()} it must take those tokens; it took {got[:, 1].round(decimals=2).tolist()}.",
-        "positions count from 0, and each row has its own.",
-    )
-    expect_close(got, select_tokens(x, position), "The whole token must come back.", "all d features of it.")
-
-
 # Attention.
 
 
@@ -133,7 +163,15 @@ def expect_scaled(weights: Tensor, query: Tensor, key: Tensor) -> None:
     )
 
 
-@task(attention_weights, difficulty=3, minutes=20)
+LN2 = torch.tensor([0.0, 0.0, 2.0]).log().clamp(min=0).view(1, 1, 3, 1)  # keys of the example: scores 0, 0, ln 2
+
+
+@task(
+    attention_weights,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(torch.ones(1, 1, 1, 1), LN2, gives=torch.tensor([[[[0.25, 0.25, 0.5]]]])),
+)
 def check_attention_weights(function: Callable) -> None:
     """A softmax of scaled scores over the keys that may be attended."""
     b, h, q, n, k = 2, 3, 5, 7, 4
@@ -151,13 +189,49 @@ def check_attention_weights(function: Callable) -> None:
         "The weights must be softmax(Q Kᵀ / √k).",
         "query @ key.transpose(-2, -1) has a score for each query and key.",
     )
-    with case("Scores of many hundreds"):
-        expect_tensor(function(1000 * query, key), (b, h, q, n))
+    _check_large(function, attention_weights, query, key)
     _check_mask(function, query, torch.randn(b, h, q, k) / 2)
     _check_causal(function, query, torch.randn(b, h, q, k) / 2)
+    _check_hidden(function, attention_weights, query, key)
+    _check_both(function, attention_weights, query, key)
+    expect_trains(function, query, key, like=attention_weights)
+    with case("Where a query may attend nothing"):
+        expect_trains(function, query, key, fixed=(torch.arange(b)[:, None].expand(b, n) > 0,), like=attention_weights)
+
+
+def _check_large(function: Callable, reference: Callable, query: Tensor, key: Tensor, *value: Tensor) -> None:
+    """Scores of many hundreds."""
+    shape = reference(query, key, *value).shape
+    with case("Scores of many hundreds"):
+        got = expect_tensor(function(1000 * query, key, *value), shape)
+        wanted = reference(1000 * query, key, *value)
+        hint = "softmax subtracts the maximum itself: clamp no score."
+        expect_close(got, wanted, "They must count as they are.", hint, tolerance=1e-2)
+
+
+def _check_hidden(function: Callable, reference: Callable, query: Tensor, key: Tensor, *value: Tensor) -> None:
+    """A hidden key whose score is far above all others."""
+    with case("A hidden key whose score is hundreds above all others"):
+        query, key = query.clone(), key.clone()
+        query[..., 0], key[:, :, 0, 0] = 1, 1000
+        mask = (torch.arange(key.shape[2]) > 0).expand(len(key), -1)
+        agreement(function, reference)(
+            (query, key, *value, mask),
+            "The real keys must share the whole weight.",
+            "mask the scores before the softmax; after it the weights of the others are 0 already.",
+        )
+
+
+def _check_both(function: Callable, reference: Callable, query: Tensor, key: Tensor, *value: Tensor) -> None:
+    """A mask and causal, which may leave a query nothing."""
+    b, _, n, _ = key.shape
+    same, mask = agreement(function, reference), (torch.arange(n) > 0).expand(b, n)
     with case("A mask and causal together"):
-        mask = (torch.arange(n) > 0).expand(b, n)
-        same((query, key, mask, True), "Only keys that both allow may get weight.", "join them with &.")
+        same((query, key, *value, mask, True), "Only keys that both allow may get weight.", "join them with &.")
+    with case("A mask and causal that together leave a query nothing"):
+        square = (torch.randn(*key.shape[:2], n, key.shape[3]), key, *value)
+        property = "It must get zeros."
+        same((*square, mask, True), property, "multiply the weights by what both allow, not by the mask alone.")
 
 
 def _check_mask(function: Callable, query: Tensor, key: Tensor) -> None:
@@ -228,7 +302,17 @@ AXES = {
 }
 
 
-@task(attention, difficulty=3, minutes=15)
+@task(
+    attention,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(
+        torch.ones(1, 1, 1, 1),
+        LN2,
+        torch.tensor([[[[4.0, 0.0], [0.0, 4.0], [2.0, 2.0]]]]),
+        gives=torch.tensor([[[[2.0, 2.0]]]]),
+    ),
+)
 def check_attention(function: Callable) -> None:
     """A weighted mean of values; every form of mask; nothing to attend; queries that come last."""
     b, h, q, n, k, width = 2, 3, 4, 6, 9, 5
@@ -254,8 +338,11 @@ def check_attention(function: Callable) -> None:
                 "F.scaled_dot_product_attention takes True as may attend, nn.MultiheadAttention as hidden.",
             )
             same((query, key, value, mask), "Each query must read exactly the keys that its mask allows.", AXES[form])
+    _check_large(function, attention, query, key, value)
+    _check_hidden(function, attention, query, key, value)
     _check_nothing(function, query, key, value)
     _check_queries_last(same, function, query, key, value)
+    _check_both(function, attention, query, key, value)
 
 
 def _check_nothing(function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -267,6 +354,16 @@ def _check_nothing(function: Callable, query: Tensor, key: Tensor, value: Tensor
     expect_trains(function, query, key, value, like=attention)
     with case("Where a query may attend nothing"):  # nan_to_num mends the result, not the gradient
         expect_trains(function, query, key, value, fixed=(mask,), like=attention)
+    each = torch.ones(len(key), query.shape[2], key.shape[2], dtype=torch.bool)
+    each[0, 1] = each[1, 2, :3] = False
+    several = each[:, None].repeat(1, query.shape[1], 1, 1)
+    several[1, 0, 3] = False
+    for form, mask in (("(b, q, n)", each), ("(b, h, q, n)", several)):
+        with case(f"With a mask {form} that leaves one query nothing"):
+            hint = "multiply the weights by the mask after the softmax, whichever axes it has."
+            same = agreement(function, attention)
+            same((query, key, value, mask), "That query must get zeros, and the others what they are allowed.", hint)
+            expect_trains(function, query, key, value, fixed=(mask,), like=attention)
 
 
 def _check_queries_last(same: Callable, function: Callable, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -279,6 +376,3 @@ def _check_queries_last(same: Callable, function: Callable, query: Tensor, key: 
         same(short, "Each query must see its own key and all before it.", diagonal, causal=True)
     with case(f"With causal, {q} queries and {n} keys"):
         same((query, key, value), *LAST, causal=True)
-    with case("With a mask and causal together"):
-        mask = (torch.arange(n) > 0).expand(len(key), n)
-        same((query, key, value, mask, True), "Both must hold.", "join them with &.")

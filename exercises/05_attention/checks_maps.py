@@ -5,11 +5,16 @@ from collections.abc import Callable
 import torch
 
 from mmlearn.evaluation import entropy, mass_ratio, on_grid, pointing_accuracy
-from mmlearn.exercises import agreement, case, expect, expect_number, expect_tensor, near, task
+from mmlearn.exercises import agreement, by_hand, case, expect, expect_number, expect_tensor, near, task
 from mmlearn.exercises.inputs import between
 
 
-@task(on_grid, difficulty=2, minutes=10)
+@task(
+    on_grid,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.tensor([[[1, 1, 1, 0], [0, 1, 0, 0]]]).bool(), (1, 2), gives=torch.tensor([[0.75, 0.25]])),
+)
 def check_on_grid(function: Callable) -> None:
     """The share of each patch that a mask covers, in reading order."""
     grid = rows, columns = 2, 3
@@ -43,7 +48,16 @@ def check_on_grid(function: Callable) -> None:
             same((masks, other), "It must work too.", "patches need not be square.")
 
 
-@task(pointing_accuracy, difficulty=2, minutes=10)
+@task(
+    pointing_accuracy,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(
+        torch.tensor([[0.1, 0.7, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4], [0.4, 0.4, 0.1, 0.1]]),
+        torch.tensor([0.9, 0.05, 0.0, 0.2]).expand(3, 4),
+        gives=0.5,  # the mean of 0, 1 and ½
+    ),
+)
 def check_pointing_accuracy(function: Callable) -> None:
     """The highest weight lies on the region; ties count by their share."""
     n, p = 40, 9
@@ -69,6 +83,14 @@ def check_pointing_accuracy(function: Callable) -> None:
         "A patch of which only 0.05 is covered must not count as the region.",
         "a patch belongs to the region if at least 0.1 of it is covered.",
     )
+    grazed[:, 5] = 0.1
+    expect_number(function(off, grazed), 1, "A patch of which just 0.1 is covered must count.", "at least: >=.")
+    expect_number(
+        function(1e-9 * off, regions),
+        0,
+        "In a map of tiny weights the highest must still be the highest alone.",
+        "weights are level where they are equal, ==; isclose calls all weights of a tiny map level.",
+    )
     expect_number(
         function(torch.full((n, p), 1 / p), regions),
         3 / 9,
@@ -82,7 +104,7 @@ def check_pointing_accuracy(function: Callable) -> None:
 NORMALISE = "first divide each map by its sum; no softmax, for these are weights and not scores."
 
 
-@task(entropy, difficulty=1, minutes=10)
+@task(entropy, difficulty=1, minutes=10, example=by_hand(torch.tensor([[2.0, 2.0, 0.0, 0.0]]), gives=0.5))
 def check_entropy(function: Callable) -> None:
     """0 for one patch, 1 for all alike, whatever the size of weights."""
     n, p = 6, between(8, 29)
@@ -99,10 +121,17 @@ def check_entropy(function: Callable) -> None:
         expect_number(function(torch.eye(p)[:n]), 0, "Its entropy must be 0.", zero)
     same = agreement(function, entropy)
     same((5 * maps,), "Five times a map must have the same entropy.", NORMALISE)
+    tiny = "A map of tiny weights must have the entropy of a large one."
+    same((1e-9 * maps,), tiny, "what is added to a sum so as not to divide by 0 must be smaller than any map: clamp.")
     same((maps,), "It must be the mean over maps of -Σ w ln w / ln p.", "one per row.")
 
 
-@task(mass_ratio, difficulty=2, minutes=10)
+@task(
+    mass_ratio,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.tensor([[0.5, 0.3, 0.2, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]]), gives=2.0),
+)
 def check_mass_ratio(function: Callable) -> None:
     """The weight on the region over the share of the picture that the region has."""
     n, p = 30, 12
@@ -125,4 +154,9 @@ def check_mass_ratio(function: Callable) -> None:
     maps[:, 0] += torch.rand(n)
     same = agreement(function, mass_ratio)
     same((7 * maps, regions), "Seven times a map must have the same ratio.", NORMALISE)
+    tiny = "A map of tiny weights must have the ratio of a large one."
+    same((1e-9 * maps, regions), tiny, "what is added so as not to divide by 0 must be smaller than any map: clamp.")
+    exact = regions.clone()
+    exact[:, 2] = 0.1
+    same((maps, exact), "A patch of which just 0.1 is covered must be in.", "at least: >=.")
     same((maps, regions), "It must be the mean ratio.", "one per row.")

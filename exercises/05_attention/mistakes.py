@@ -261,7 +261,7 @@ MISTAKES = {
             "sees one key too many": _attend(_weights, triangle=lambda x: x.tril(x.shape[1] - x.shape[0] + 1)),
         },
         "4 queries and 6 keys: The last query": {"triangle from the first key": _fused_from_the_top_left},
-        "With a mask and causal together: Both must hold": {
+        "A mask and causal together: Only keys that both allow": {
             "either mask or causal": _attend(lambda q, k, mask, causal: _weights(q, k, mask, causal and mask is None))
         },
     },

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_boolean,
     expect_close,
     expect_not,
     expect_parts,
+    expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
     near,
@@ -39,7 +41,33 @@ def with_pairs(b: int, *pairs: tuple[int, int]) -> Tensor:
     return positives
 
 
-@task(info_nce, difficulty=2, minutes=15)
+SAME = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])
+
+
+@task(same_caption, difficulty=1, minutes=5, example=by_hand(torch.tensor([7, 3, 7]), gives=SAME))
+def check_same_caption(function: Callable) -> None:
+    """True exactly where two ids are equal."""
+    caption_id = torch.tensor([3, 5, 3, 8, 5, 3])[torch.randperm(6)] + between(0, 99)
+    got = expect_boolean(function(caption_id), (6, 6))
+    expect(got.diagonal().all(), "A caption must fit its own picture: the diagonal is True.", "each id equals itself.")
+    wanted = same_caption(caption_id)
+    expect((got | ~wanted).all(), "True wherever two ids are equal, also off the diagonal.", "compare all with all.")
+    expect(
+        (wanted | ~got).all(),
+        "True only where two ids are equal: that both are repeated is not enough.",
+        "a column of ids against a row of ids.",
+    )
+    with case("Ids above 2²⁴"):
+        caption_id = 2**24 + torch.tensor([0, 1, 0, 2**30, 2**30 + 1])
+        got = expect_boolean(function(caption_id), (5, 5))
+        hint = "compare whole numbers: as float32 two ids so large become one."
+        expect(torch.equal(got, same_caption(caption_id)), "Neighbouring ids must stay apart.", hint)
+
+
+ALIKE, SCALE = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor(3.0)
+
+
+@task(info_nce, difficulty=2, minutes=15, example=by_hand(ALIKE, ALIKE, SCALE, gives=math.log(2)))
 def check_info_nce(function: Callable) -> None:
     """ln b of nothing, 0 of everything, the same from both sides, no overflow."""
     b, d = between(5, 8), 16
@@ -79,24 +107,19 @@ def check_info_nce(function: Callable) -> None:
         "the only target of row i is column i: F.cross_entropy(logits, torch.arange(b)).",
     )
     expect_trains(function, image, text, scale, like=info_nce)
+    with case("At logit_scale 200, where the wrong ones are nearest"):
+        expect_sure_and_wrong(function, image, image.roll(1, 0), torch.tensor(200.0), like=info_nce)
 
 
-@task(same_caption, difficulty=1, minutes=5)
-def check_same_caption(function: Callable) -> None:
-    """True exactly where two ids are equal."""
-    caption_id = torch.tensor([3, 5, 3, 8, 5, 3])[torch.randperm(6)] + between(0, 99)
-    got = expect_boolean(function(caption_id), (6, 6))
-    expect(got.diagonal().all(), "A caption must fit its own picture: the diagonal is True.", "each id equals itself.")
-    wanted = same_caption(caption_id)
-    expect((got | ~wanted).all(), "True wherever two ids are equal, also off the diagonal.", "compare all with all.")
-    expect(
-        (wanted | ~got).all(),
-        "True only where two ids are equal: that both are repeated is not enough.",
-        "a column of ids against a row of ids.",
-    )
+TWO_FIT = torch.eye(2, dtype=torch.bool).repeat_interleave(2, 0).repeat_interleave(2, 1)  # of four, in each row
 
 
-@task(pair_cross_entropy, difficulty=3, minutes=15)
+@task(
+    pair_cross_entropy,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(torch.zeros(4, 4), torch.zeros(4, 4), TWO_FIT, gives=math.log(4)),
+)
 def check_pair_cross_entropy(function: Callable) -> None:
     """Two matrices, and rows that spread their target over all columns that fit."""
     b = between(5, 8)
@@ -137,10 +160,20 @@ def check_pair_cross_entropy(function: Callable) -> None:
     )
     several = [(*draw, positives) for draw in draws]
     same(several, "Each row's target must be spread evenly over all columns that fit.", hint)
+    expect_trains(function, *draws[0], like=pair_cross_entropy)
     expect_trains(function, *draws[0], fixed=(positives,), like=pair_cross_entropy)
+    sure = tuple(200 * (torch.eye(b).roll(1, 1) - 0.5) + torch.randn(b, b) for _ in range(2))
+    with case("Logits of hundreds, of which the wrong ones are the highest"):
+        expect_sure_and_wrong(function, *sure, like=pair_cross_entropy)
+        expect_sure_and_wrong(function, *sure, fixed=(positives,), like=pair_cross_entropy)
 
 
-@task(pairwise_sigmoid, difficulty=3, minutes=20)
+@task(
+    pairwise_sigmoid,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(ALIKE, ALIKE, torch.tensor(0.0), torch.tensor(0.0), gives=2 * math.log(2)),
+)
 def check_pairwise_sigmoid(function: Callable) -> None:
     """b² questions; sum over b; the bias is added; chunks change nothing."""
     b, d = 5 + 2 * between(0, 1), 16  # no multiple of the chunks below
@@ -164,6 +197,7 @@ def check_pairwise_sigmoid(function: Callable) -> None:
     with case("With logits of ±200"):
         got = expect_tensor(function(distinct, -distinct, torch.tensor(200.0), nothing), ())
         expect(got > 190, "A wrong answer so sure must cost about 200.", "F.logsigmoid(x), not log(sigmoid(x)).")
+        expect_trains(function, distinct, -distinct, torch.tensor(200.0), nothing, like=pairwise_sigmoid)
     draws = [(unit(b, d), unit(b, d), scale, bias) for _ in range(3)]
     same(draws, "It must be -Σ log σ(z (s u·v + β)) / b.", "one matrix of logits, one of signs.")
     several = [(*draw, with_pairs(b, (0, 1), (2, 3))) for draw in draws]
@@ -172,17 +206,30 @@ def check_pairwise_sigmoid(function: Callable) -> None:
         "Every pair that positives marks must count as matching.",
         "z is +1 there; entry (i, j) is picture i and text j.",
     )
-    for chunk in (2, 3, b):
+    one_piece = "The loss must be the same as in one piece."
+    for chunk in (2, 1, 3, b, b + 3):
         with case(f"In chunks of {chunk} pictures of {b}"):
-            same(
-                [(*draw, chunk) for draw in several],
-                "The loss must be the same as in one piece.",
-                "add the sums of all chunks, a last short one too, each with its rows of positives; then divide by b.",
+            hint = (
+                "add the sums of all chunks, a last short one too, each with its rows of positives; then divide by b."
             )
+            same([(*draw, chunk) for draw in several], one_piece, hint)
+    for chunk in (1, 2, 3, b, b + 3):
+        with case(f"In chunks of {chunk} pictures of {b}, without positives"):
+            hint = "the matching texts of a chunk begin at its own first row: cut the diagonal into chunks as well."
+            same([(*draw, None, chunk) for draw in draws], one_piece, hint)
     expect_trains(function, image, text, scale, bias, like=pairwise_sigmoid)
+    with case("In chunks of 2"):
+        expect_trains(function, image, text, scale, bias, fixed=(several[0][4], 2), like=pairwise_sigmoid)
 
 
-@task(late_interaction, difficulty=4, minutes=25)
+@task(
+    late_interaction,
+    difficulty=4,
+    minutes=25,
+    example=by_hand(
+        torch.tensor([[[1.0, 0.0]]]), torch.eye(2)[None], gives=(torch.tensor([[1.0]]), torch.tensor([[0.5]]))
+    ),
+)
 def check_late_interaction(function: Callable) -> None:
     """Each patch its best word, each word its best patch; padding neither wins nor counts."""
     images, texts, p, t, d = 3, 4, 5, 6, 8
@@ -222,11 +269,19 @@ def check_late_interaction(function: Callable) -> None:
         "The order of patches must not matter.",
         "compare every patch with every word, not each with its neighbour.",
     )
+    away, towards = (F.normalize(x.abs() + 0.1, dim=-1) for x in (image, text))
+    for got, wanted in zip(both(-away, towards), late_interaction(-away, towards)):
+        negative = "Where all cosines are negative, the best of them must count, which is negative."
+        expect(near(got, wanted), negative, "a maximum that begins at 0, or a clamp, leaves out what is negative.")
     _check_padding(both, image, text)
     for way, got, wanted in zip(("picture → text", "text → picture"), both(image, text), late_interaction(image, text)):
         expect_close(got, wanted, f"{way} must be the mean of the best cosines.", "compare with a loop over all pairs.")
-    for part in range(2):
-        expect_trains(lambda u, v: function(u, v)[part], image, text, like=lambda u, v: late_interaction(u, v)[part])  # noqa: B023
+    expect_trains(function, image, text, like=late_interaction)
+    mask = some_of(texts, t, real=[1, 3, 6, 2])
+    with case("With padding"):
+        expect_trains(function, image, text, fixed=(mask,), like=late_interaction)
+    with case("With a text without words"):
+        expect_trains(function, image, text, fixed=(mask & (torch.arange(texts) > 0)[:, None],), like=late_interaction)
 
 
 def _check_padding(both: Callable, image: Tensor, text: Tensor) -> None:
@@ -260,7 +315,12 @@ def _check_padding(both: Callable, image: Tensor, text: Tensor) -> None:
         expect(near(by_image, wanted[0]) and near(by_text, wanted[1]), "Others must not change.", "only that text.")
 
 
-@task(ranking_hinge, difficulty=3, minutes=15)
+@task(
+    ranking_hinge,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(torch.tensor([[0.9, 0.8], [0.1, 0.5]]), torch.eye(2), 0.2, gives=0.3),
+)
 def check_ranking_hinge(function: Callable) -> None:
     """A margin over each wrong pair, both ways; the hardest only; repeated captions."""
     b, d, margin = between(5, 8), 16, 0.3
@@ -299,3 +359,6 @@ def check_ranking_hinge(function: Callable) -> None:
                 "set those terms to 0: positives by rows, positives.T by columns.",
             )
     expect_trains(function, image, text, fixed=(1.5,), like=ranking_hinge)
+    for hardest in (False, True):
+        fixed = (1.5, hardest, with_pairs(b, (0, 1), (2, 3)))
+        expect_trains(function, image, text, fixed=fixed, like=ranking_hinge)

@@ -9,11 +9,21 @@ from torch import Tensor
 
 from mmlearn.evaluation import median_rank, modality_gap, recall_at, zero_shot
 from mmlearn.evaluation.retrieval import ranks
-from mmlearn.exercises import agreement, case, expect, expect_number, expect_parts, expect_tensor, near, task
+from mmlearn.exercises import (
+    agreement,
+    by_hand,
+    case,
+    expect,
+    expect_number,
+    expect_parts,
+    expect_tensor,
+    near,
+    task,
+)
 from mmlearn.exercises.inputs import between, orthogonal, unit
 
 
-@task(modality_gap, difficulty=1, minutes=5)
+@task(modality_gap, difficulty=1, minutes=5, example=by_hand(torch.eye(2), torch.eye(2).flip(0), gives=0.0))
 def check_modality_gap(function: Callable) -> None:
     """The distance of two means."""
     image, text, length = unit(20, 6), unit(20, 6), 3
@@ -30,9 +40,24 @@ def check_modality_gap(function: Callable) -> None:
         "the Euclidean length of the difference: neither squared, nor a sum or mean over features.",
     )
     agreement(function, modality_gap)((image, text), "It must be the distance of the means.", "mean(0), then norm.")
+    expect_number(
+        1e4 * function(1e-4 * image, 1e-4 * text),
+        modality_gap(image, text),
+        "Vectors of a ten-thousandth must have a gap of a ten-thousandth.",
+        "nothing is added under the root.",
+        tolerance=1e-3,
+    )
 
 
-@task(zero_shot, difficulty=1, minutes=5)
+NEAREST = torch.eye(3)[[0, 2, 2]]
+
+
+@task(
+    zero_shot,
+    difficulty=1,
+    minutes=5,
+    example=by_hand(NEAREST, torch.eye(3), torch.tensor([0, 1, 2]), gives=2 / 3),
+)
 def check_zero_shot(function: Callable) -> None:
     """The share of pictures whose nearest class name is right."""
     n, classes = 200, 7
@@ -54,6 +79,9 @@ def check_zero_shot(function: Callable) -> None:
     image = F.normalize(names[label] + 0.6 * torch.randn(n, 16), dim=-1)
     share = "It must be the share of pictures whose nearest name is right."
     agreement(function, zero_shot)((image, names, label), share, "compare argmax with label.")
+    away = F.normalize(names[label] / 2 - names.sum(0), dim=-1)
+    nearest = "Where all cosines are negative, the nearest name must still be the highest of them."
+    expect_number(function(away, names, label), 1, nearest, "argmax of the cosines as they are: no abs, no clamp.")
 
 
 def no_ties(queries: int, items: int) -> Tensor:
@@ -66,7 +94,21 @@ def first_two(queries: int, items: int) -> Tensor:
     return (torch.arange(items) < 2).expand(queries, items).clone()
 
 
-@task(ranks, difficulty=3, minutes=15)
+FLAT = torch.zeros(1, 4)
+BELOW = (torch.arange(50) < torch.tensor([0, 1, 4, 39])[:, None]).float()  # so many items are above the right one
+RIGHT_LAST = (torch.arange(50) == 49).expand(4, 50)
+
+
+@task(
+    ranks,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(
+        torch.tensor([[5.0, 3.0, 3.0, 9.0]]),
+        torch.tensor([[False, True, True, False]]),
+        gives=(torch.tensor([2.0]), torch.tensor([0.0]), torch.tensor([2.0])),
+    ),
+)
 def check_ranks(function: Callable) -> None:
     """Wrong items above the best right one; wrong and right ones level with it."""
 
@@ -101,6 +143,16 @@ def check_ranks(function: Callable) -> None:
     above = "Another right item must not count as better."
     expect(near(better, ranks(distinct, positives)[0]), above, "& ~positives.")
     expect(near(right, 1.0), "right must count only right items that are level with the best one.", "& positives.")
+    for words, other in (
+        ("all below 0", distinct - 100),
+        ("that differ by a thousand-millionth", 1e-9 * distinct),
+    ):
+        with case(f"Similarities {words}"):
+            hint = "wrong items become -inf, not 0; level is ==, not nearly."
+            for name, got, wanted in zip(
+                ("better", "wrong", "right"), three(other, positives), ranks(other, positives)
+            ):
+                expect(near(got, wanted), f"{name} must be what it is for others in the same order.", hint)
     similarity = torch.randint(0, 3, (queries, items)).float()
     for name, got, wanted in zip(
         ("better", "wrong", "right"), three(similarity, positives), ranks(similarity, positives)
@@ -108,7 +160,7 @@ def check_ranks(function: Callable) -> None:
         expect(near(got, wanted), f"With ties and several right items, {name} must be right too.", "try it by hand.")
 
 
-@task(recall_at, difficulty=4, minutes=20)
+@task(recall_at, difficulty=4, minutes=20, example=by_hand(2, FLAT, gives=0.5))
 def check_recall_at(function: Callable) -> None:
     """A right item among the first k; ties are luck."""
     n = 8
@@ -145,9 +197,11 @@ def check_recall_at(function: Callable) -> None:
     same = agreement(function, recall_at)
     for k in (1, 3, 5):
         same((k, *many), f"R@{k} with many ties must be its mean.", "by hand.")
+        below = f"R@{k} of similarities that are all negative must be what it is for others in the same order."
+        same((k, many[0] - 10, many[1]), below, "wrong items become -inf, not 0.")
 
 
-@task(median_rank, difficulty=2, minutes=10)
+@task(median_rank, difficulty=2, minutes=10, example=by_hand(BELOW.masked_fill(RIGHT_LAST, 0.5), RIGHT_LAST, gives=3.5))
 def check_median_rank(function: Callable) -> None:
     """From 1; the median, of an even number too; ties by their mean."""
     n = 8
@@ -175,7 +229,10 @@ def check_median_rank(function: Callable) -> None:
         "the 6 wrong ones fall evenly into 3 gaps: before, between and after the right ones.",
     )
     many = torch.randint(0, 4, (n, n)).float(), positives | (torch.rand(n, n) < 0.2)
-    agreement(function, median_rank)(many, "With many ties it must be right too.", "1 + better + …")
+    same = agreement(function, median_rank)
+    same(many, "With many ties it must be right too.", "1 + better + …")
+    below = "Similarities that are all negative must have the ranks of others in the same order."
+    same((many[0] - 10, many[1]), below, "wrong items become -inf, not 0.")
 
 
 def _with_ranks(ranks: list[int]) -> Tensor:

@@ -1,5 +1,6 @@
 """What one-stream fusion learns from hidden words and regions: what each function must do, one property at a time."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -8,14 +9,17 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_close,
+    expect_finite_gradient,
     expect_log,
-    expect_not,
     expect_parts,
+    expect_rows_differ,
     expect_seeded,
     expect_share,
+    expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -23,20 +27,68 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of
+from mmlearn.exercises.inputs import between, orthogonal, seeded, some_of
 from mmlearn.objectives import (
+    cosine_cost,
     mask_tokens,
     masked_cross_entropy,
-    masked_region_classification,
-    masked_region_kl,
-    masked_region_regression,
 )
 from mmlearn.objectives.masked import IGNORED
+
+
+@task(
+    cosine_cost,
+    difficulty=1,
+    minutes=5,
+    example=by_hand(
+        torch.tensor([[[2.0, 0.0]]]),
+        torch.tensor([[[1.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]]),
+        gives=torch.tensor([[[0.0, 1.0, 2.0]]]),
+    ),
+)
+def check_cosine_cost(function: Callable) -> None:
+    """0, 1 and 2; lengths do not matter; each text meets its own picture."""
+    b, t, p, d = 3, 4, between(5, 7), 8
+    x, y, u = torch.randn(b, t, d), torch.randn(b, p, d), torch.randn(b, 1, d)
+    expect_tensor(function(x, y), (b, t, p))
+    zero, two, one = torch.zeros(b, 1, 1), torch.full((b, 1, 1), 2.0), torch.ones(b, t, d - t)
+    axes = orthogonal(b, d)
+    expect_close(function(u, 3 * u), zero, "The same direction must cost 0, at any length.", "1 - cosine.")
+    expect_close(function(u, -2 * u), two, "The opposite direction must cost 2.", "1 - cosine, and no abs.")
+    expect_close(function(axes[:, :t], axes[:, t:]), one, "A right angle must cost 1.", "1 - cosine.")
+    with case("With a vector of zeros"):
+        expect_close(function(0 * x, y), torch.ones(b, t, p), "It must cost 1, not NaN.", "F.normalize divides safely.")
+        expect_finite_gradient(function, 0 * x, y)
+    agreement(function, cosine_cost)(
+        (x, y),
+        "Entry (i, j) must be 1 - the cosine of word i and region j of the same pair.",
+        "divide each vector by its own length, dim=-1; @ with y.mT multiplies pair by pair.",
+    )
+    with case("Vectors of a ten-thousandth"):
+        wanted, hint = cosine_cost(x, y), "what is added so as not to divide by 0 must be smaller than any vector."
+        got = function(1e-4 * x, 1e-4 * y)
+        expect_close(got, wanted, "The cost must be that of long ones.", hint, tolerance=1e-3)
+    expect_trains(function, x, y, like=cosine_cost)
+
 
 # Words.
 
 
-@task(mask_tokens, difficulty=4, minutes=30)
+@task(
+    mask_tokens,
+    difficulty=4,
+    minutes=30,
+    example=by_hand(
+        torch.tensor([[1, 7, 2, 0]]),
+        torch.tensor([[True, True, True, False]]),
+        vocab_size=9,
+        mask_token=3,
+        special=[0, 1, 2],
+        generator=seeded,
+        gives=lambda got: got[1].tolist() == [[-100, 7, -100, -100]],
+        says="the labels [[-100, 7, -100, -100]]",
+    ),
+)
 def check_mask_tokens(function: Callable) -> None:
     """15 % of the ordinary tokens, in three ways; the text can be recovered; whole words; all chance from a seed."""
     vocabulary = between(24, 31)
@@ -66,6 +118,10 @@ def check_mask_tokens(function: Callable) -> None:
     expect_share(usual[possible], 0.15, "Without an argument it must hide 15 %.", "probability: float = 0.15")
     _check_what_is_shown(read[hidden], tokens[hidden], mask_token, ordinary)
     expect_seeded(lambda seed: hide(tokens, mask, seed))
+    alike = tokens[:1].expand(30, t), mask[:1].expand(30, t)
+    expect_rows_differ(lambda seed: hide(*alike, seed, probability=0.5)[1], "text")
+    everything = hide(tokens, mask, probability=1.0)[1] != IGNORED
+    expect(torch.equal(everything, possible), "With probability 1 all must be hidden that can be.", "draw < share.")
     _check_short_texts(hide, ordinary, special)
     _check_words(hide, ordinary, special)
 
@@ -162,7 +218,12 @@ def _check_short_texts(hide: Callable, ordinary: Tensor, special: list[int]) -> 
             expect_share(hidden[some, place], 1 / 4, "The one that is hidden anyway must be any of four.", hint)
 
 
-@task(masked_cross_entropy, difficulty=2, minutes=10)
+@task(
+    masked_cross_entropy,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.zeros(3, 4), torch.tensor([IGNORED, 2, IGNORED]), gives=math.log(4)),
+)
 def check_masked_cross_entropy(function: Callable) -> None:
     """ln v of nothing; hidden places only, all the same; 0 of no place."""
     b, t, v = 3, between(6, 9), between(7, 11)
@@ -201,113 +262,11 @@ def check_masked_cross_entropy(function: Callable) -> None:
     with case("With labels of shape (n)"):
         first = [(z[0], y[0]) for z, y in draws]
         same(first, "It must be the same mean for any shape.", "reshape(-1, v) makes one list of places of any shape.")
+    with case("With logits (b, t, places, v)"):
+        more = torch.randn(b, t, 2, v), label[..., None].repeat(1, 1, 2)
+        same(more, "It must be the same mean for any axes.", "reshape(-1, v) makes one list of places of any shape.")
     with case("With nothing hidden"):
         expect_zero(function, logits, torch.full((b, t), IGNORED))
     expect_trains(function, logits, fixed=(label,), like=masked_cross_entropy)
-
-
-# Regions.
-
-
-def region_batch(b: int = 3, classes: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits or features, a detector's distributions, and what is hidden: 1, 2 and 4 regions."""
-    p = between(5, 8)
-    masked = some_of(b, p, real=[1, 2, 4])
-    return torch.randn(b, p, classes), (2 * torch.randn(b, p, classes)).softmax(-1), masked
-
-
-def check_places(function: Callable, reference: Callable, formula: str) -> None:
-    """Hidden regions alone count, all the same; none costs 0."""
-    draws = [region_batch() for _ in range(3)]
-    others = []
-    for x, target, masked in draws:
-        there = masked[..., None]
-        strange = (2 * torch.randn(target.shape)).softmax(-1)
-        others.append((torch.where(there, x, torch.randn(x.shape)), torch.where(there, target, strange), masked))
-    expect_close(
-        over(others, function),
-        over(draws, function),
-        "What stands at regions that are not hidden must not matter.",
-        "masked is True at hidden regions; x[masked] has these alone.",
-    )
-    once = "one mean over the hidden regions of all pictures, not a mean of each picture first."
-    agreement(function, reference)(draws, f"{formula}, in which every hidden region counts the same.", once)
-    x, target, masked = draws[0]
-    with case("With nothing hidden"):
-        expect_zero(function, x, target, torch.zeros_like(masked))
-    expect_trains(function, x, fixed=(target, masked), like=reference)
-
-
-@task(masked_region_regression, difficulty=2, minutes=10)
-def check_masked_region_regression(function: Callable) -> None:
-    """A squared distance: summed over features, mean over hidden regions."""
-    prediction, target, masked = region_batch()
-    f = target.shape[-1]
-    expect_tensor(function(prediction, target, masked), ())
-    right = "A prediction that is right must cost 0."
-    expect_close(function(target.clone(), target, masked), 0.0, right, "the distance to the target.")
-    expect_close(
-        function(target + 2 * torch.randn(target.shape).sign(), target, masked),
-        4.0 * f,
-        f"Where each of {f} features is off by 2, the loss must be {f} · 2²: a sum over features.",
-        "the squared length, without a root; a mean over hidden regions, and not over features or other regions.",
-    )
-    check_places(function, masked_region_regression, "It must be the mean squared distance")
-
-
-@task(masked_region_classification, difficulty=2, minutes=10)
-def check_masked_region_classification(function: Callable) -> None:
-    """The detector's first choice is the label."""
-    logits, classes, masked = region_batch()
-    c = classes.shape[-1]
-    expect_tensor(function(logits, classes, masked), ())
-    mean = "the mean over hidden regions, however many; the logarithm of a softmax over classes, with a minus."
-    expect_log(function(torch.zeros_like(logits), classes, masked), c, "c", mean)
-    expect_close(
-        function(50 * F.one_hot(classes.argmax(-1), c).float(), classes, masked),
-        0.0,
-        "A model that is sure of the detector's first choice must pay 0, also where the detector has doubts.",
-        "the label is argmax over the classes of the detector; to keep its doubts is the next task.",
-    )
-    draws = [region_batch() for _ in range(3)]
-    certain = [(logits, F.one_hot(classes.argmax(-1), c).float(), masked) for logits, classes, masked in draws]
-    expect_close(
-        over(certain, function),
-        over(draws, function),
-        "Only which class is likeliest must matter, and not how likely.",
-        "cross_entropy with class numbers, argmax(-1), as its target.",
-    )
-    formula = "It must be the mean of -log softmax at the detector's first choice"
-    check_places(function, masked_region_classification, formula)
-
-
-@task(masked_region_kl, difficulty=3, minutes=15)
-def check_masked_region_kl(function: Callable) -> None:
-    """0 where both agree; the direction; a detector without doubt."""
-    logits, classes, masked = region_batch()
-    c = classes.shape[-1]
-    expect_tensor(function(logits, classes, masked), ())
-    expect_close(
-        function(classes.log() + 3 * torch.randn(*masked.shape, 1), classes, masked),
-        0.0,
-        "Where model and detector agree, the loss must be 0.",
-        "log c belongs to it, or the detector's entropy is left; classes are probabilities, logits are not.",
-    )
-    draws = [region_batch() for _ in range(3)]
-    got = over(draws, function)
-    expect_not(
-        got,
-        over(draws, _reversed_kl),
-        "The direction must be KL(detector || model); this is KL(model || detector).",
-        "the detector's probabilities stand before the logarithm. F.kl_div takes the model's logarithms first.",
-    )
-    expect((got > 0).all(), "A divergence must never be negative.", "F.kl_div takes log_softmax first, then classes.")
-    with case("With a detector without doubt, for which it is classification"):
-        certain = F.one_hot(classes.argmax(-1), c).float()
-        hint = 'a sum over classes, a mean over hidden regions: reduction="sum", then divide by their number.'
-        expect_log(function(torch.zeros_like(logits), certain, masked), c, "c", hint)
-    check_places(function, masked_region_kl, "It must be Σ c log(c / softmax)")
-
-
-def _reversed_kl(logits: Tensor, classes: Tensor, masked: Tensor) -> Tensor:
-    return F.kl_div(classes[masked].log(), logits[masked].softmax(-1), reduction="sum") / masked.sum()
+    with case("With logits of ±200"):
+        expect_sure_and_wrong(function, 8 * sure - 200 + logits, fixed=(wrong,), like=masked_cross_entropy)

@@ -8,10 +8,13 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_close,
     expect_constant,
+    expect_finite_gradient,
+    expect_rows_differ,
     expect_seeded,
     expect_tensor,
     expect_trains,
@@ -23,7 +26,17 @@ from mmlearn.exercises.inputs import between, orthogonal, seeded, some_of
 from mmlearn.objectives import cosine_cost, ipot, random_negatives, word_region_alignment
 
 
-@task(random_negatives, difficulty=2, minutes=15)
+@task(
+    random_negatives,
+    difficulty=2,
+    minutes=15,
+    example=by_hand(
+        torch.tensor([7, 7, 3]),
+        seeded,
+        gives=lambda got: got[:2].tolist() == [2, 2] and int(got[2]) in (0, 1),
+        says="row 2 to rows 0 and 1, and one of these to row 2",
+    ),
+)
 def check_random_negatives(function: Callable) -> None:
     """Never a caption that fits; all others, equally likely; all chance from a seed."""
     names = 100 + torch.randperm(50)[:3]
@@ -48,6 +61,13 @@ def check_random_negatives(function: Callable) -> None:
     anew = "It must draw anew with each call: this always returns the same rows."
     expect((drawn != drawn[0]).any(), anew, "pass generator to every draw, and make none of your own.")
     expect_seeded(lambda seed: draw(20, seed))
+    halves = torch.tensor([4, 4, 4, 4, 9, 9, 9, 9])
+    expect_rows_differ(lambda seed: function(halves, generator=seeded(seed))[:4])
+    with case("Ids above 2²⁴"):
+        large = 2**24 + torch.tensor([0, 1, 0, 1])
+        other = expect_whole(function(large, generator=seeded()), (4,))
+        hint = "compare whole numbers: as float32 two ids so large become one."
+        expect((large[other] != large).all(), "Neighbouring ids are different captions.", hint)
     different = caption_id[:, None] != caption_id
     share = F.one_hot(drawn, b).float().mean(0)
     wanted = different / different.sum(1, keepdim=True)
@@ -59,28 +79,15 @@ def check_random_negatives(function: Callable) -> None:
     )
 
 
-@task(cosine_cost, difficulty=1, minutes=5)
-def check_cosine_cost(function: Callable) -> None:
-    """0, 1 and 2; lengths do not matter; each text meets its own picture."""
-    b, t, p, d = 3, 4, between(5, 7), 8
-    x, y, u = torch.randn(b, t, d), torch.randn(b, p, d), torch.randn(b, 1, d)
-    expect_tensor(function(x, y), (b, t, p))
-    zero, two, one = torch.zeros(b, 1, 1), torch.full((b, 1, 1), 2.0), torch.ones(b, t, d - t)
-    axes = orthogonal(b, d)
-    expect_close(function(u, 3 * u), zero, "The same direction must cost 0, at any length.", "1 - cosine.")
-    expect_close(function(u, -2 * u), two, "The opposite direction must cost 2.", "1 - cosine, and no abs.")
-    expect_close(function(axes[:, :t], axes[:, t:]), one, "A right angle must cost 1.", "1 - cosine.")
-    with case("With a vector of zeros"):
-        expect_close(function(0 * x, y), torch.ones(b, t, p), "It must cost 1, not NaN.", "F.normalize divides safely.")
-    agreement(function, cosine_cost)(
-        (x, y),
-        "Entry (i, j) must be 1 - the cosine of word i and region j of the same pair.",
-        "divide each vector by its own length, dim=-1; @ with y.mT multiplies pair by pair.",
-    )
-    expect_trains(function, x, y, like=cosine_cost)
+AXES, REAL = torch.eye(2)[None], torch.ones(1, 2, dtype=torch.bool)
 
 
-@task(ipot, difficulty=5, minutes=30)
+@task(
+    ipot,
+    difficulty=5,
+    minutes=30,
+    example=by_hand(1 - torch.eye(2)[None], REAL, REAL, gives=torch.eye(2)[None] / 2),
+)
 def check_ipot(function: Callable) -> None:
     """A plan with the right marginals that is the cheapest; padding gets nothing; no gradient."""
     b, t, p = 3, 5, between(6, 8)
@@ -151,9 +158,18 @@ def _check_padding(function: Callable, cost: Tensor) -> None:
         plan = expect_tensor(function(cost, x_mask, y_mask), cost.shape)
         expect((plan[1] == 0).all(), "Nothing must move.", "divide by at least a tiny number: 0 / tiny is 0.")
         expect_close(plan[::2], before[::2], "Other pairs must not change.", "only that text has no words.")
+    with case("With a picture without regions"):
+        y_mask[2] = False
+        plan = expect_tensor(function(cost, x_mask, y_mask), cost.shape)
+        expect((plan[1:] == 0).all(), "Nothing must move.", "divide by at least a tiny number: 0 / tiny is 0.")
 
 
-@task(word_region_alignment, difficulty=3, minutes=15)
+@task(
+    word_region_alignment,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(AXES[:, :1], AXES, REAL[:, :1], REAL, gives=torch.tensor([0.5])),
+)
 def check_word_region_alignment(function: Callable) -> None:
     """One number a pair; 0 for the same set; padding; the plan is a constant."""
     b, t, p, d = 3, 4, between(5, 7), 8
@@ -175,9 +191,15 @@ def check_word_region_alignment(function: Callable) -> None:
                 "It must be Σ T C with the plan T of ipot, with this β and so many steps.",
                 "pass beta and iterations on to ipot.",
             )
-    expect_trains(function, words, regions, fixed=real)
+    with case("With padding of zeros, and a text without words"):
+        empty = masks[0] & (torch.arange(b) != 1)[:, None]
+        zeros = words * empty[..., None]
+        expect_finite_gradient(function, zeros, regions, fixed=(empty, masks[1]))
+        got = expect_tensor(function(zeros, regions, empty, masks[1]), (b,))
+        expect(near(got[1], 0.0), "A text without words must cost 0.", "nothing moves there.")
     with case("Through the cost alone, because the plan counts as a constant"):
         expect_trains(function, words, regions, fixed=(*real, 0.5, 2), like=word_region_alignment)
+    expect_trains(function, words, regions, fixed=masks, like=word_region_alignment)
 
 
 def _check_costs(function: Callable, every: Tensor, t: int, p: int, d: int) -> None:

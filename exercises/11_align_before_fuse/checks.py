@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_close,
@@ -15,7 +16,9 @@ from mmlearn.exercises import (
     expect_log,
     expect_not,
     expect_parts,
+    expect_rows_differ,
     expect_seeded,
+    expect_share,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -30,7 +33,12 @@ from mmlearn.objectives.distillation import momentum_update, momentum_weights
 # A teacher that is one's own past.
 
 
-@task(momentum_update, difficulty=1, minutes=5)
+@task(
+    momentum_update,
+    difficulty=1,
+    minutes=5,
+    example=by_hand(torch.tensor([0.0, 4.0]), torch.tensor([8.0, 4.0]), 0.75, gives=torch.tensor([2.0, 4.0])),
+)
 def check_momentum_update(function: Callable) -> None:
     """It stays at momentum 1, jumps at 0, and has no gradient."""
     slow, online, momentum = torch.randn(3, 4), torch.randn(3, 4), uniform(0.6, 0.9)
@@ -51,10 +59,19 @@ def check_momentum_update(function: Callable) -> None:
         f"With momentum {momentum:.2f} it must be m times the old weight plus 1 - m times the new.",
         "both shares are of the first power and sum to 1.",
     )
+    for shape in ((), (2, 3, 4)):
+        with case(f"Weights of shape {shape}"):
+            given = torch.randn(shape), torch.randn(shape), momentum
+            same(given, "It must work too.", "one operation on the whole tensor.")
     expect_constant(function(slow, online.clone().requires_grad_(), momentum))
 
 
-@task(momentum_weights, difficulty=2, minutes=10)
+@task(
+    momentum_weights,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.tensor([0.0, 8.0, 4.0]), 0.5, gives=torch.tensor(4.0)),
+)
 def check_momentum_weights(function: Callable) -> None:
     """What stood after every step counts, the newest most, and of the start m to the power s is left."""
     steps, momentum = between(3, 6), uniform(0.6, 0.9)
@@ -81,10 +98,18 @@ def check_momentum_weights(function: Callable) -> None:
         f"After {steps} steps it must hold m^{steps} of the start, and (1 - m) m^({steps} - i) of weights[i].",
         "go through the steps in their order; each moves the weights that the one before has left.",
     )
+    for shape in ((), (2, 3)):
+        with case(f"Weights of shape {(steps + 1, *shape)}"):
+            same((torch.randn(steps + 1, *shape), momentum), "It must work too.", "the first axis is the steps.")
     expect_constant(function(weights.clone().requires_grad_(), momentum))
 
 
-@task(soft_cross_entropy, difficulty=2, minutes=10)
+@task(
+    soft_cross_entropy,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.tensor([[3.0, 1.0]]).log(), torch.tensor([[0.5, 0.5]]), gives=0.837),
+)
 def check_soft_cross_entropy(function: Callable) -> None:
     """ln c of nothing, plain cross-entropy of a certain target, the entropy at best."""
     n, c = between(4, 6), 8
@@ -114,6 +139,7 @@ def check_soft_cross_entropy(function: Callable) -> None:
             "What is surely wrong must cost hundreds.",
             "log_softmax, or cross_entropy; a small number inside the logarithm is a limit to the cost.",
         )
+        expect_trains(function, 500 * logits, fixed=(certain,), like=soft_cross_entropy)
     same((target.log(), target), "Logits that agree with the target must cost its entropy.", "all classes count.")
     same(
         (logits, target),
@@ -123,7 +149,17 @@ def check_soft_cross_entropy(function: Callable) -> None:
     expect_trains(function, logits, fixed=(target,), like=soft_cross_entropy)
 
 
-@task(distilled_targets, difficulty=3, minutes=15)
+@task(
+    distilled_targets,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(
+        torch.zeros(1, 4),
+        torch.tensor([[True, False, True, False]]),
+        0.4,
+        gives=torch.tensor([[0.4, 0.1, 0.4, 0.1]]),
+    ),
+)
 def check_distilled_targets(function: Callable) -> None:
     """The label alone at α = 0, the teacher alone at 1, always a distribution, never a gradient."""
     n, c, alpha = 4, 7, uniform(0.2, 0.4)
@@ -164,10 +200,18 @@ def check_distilled_targets(function: Callable) -> None:
         f"With α = {alpha:.2f} it must be α times the teacher plus 1 - α times the label.",
         "mix the two distributions, not the logits; rows with more than one that fits too.",
     )
+    with case("A teacher with logits of hundreds"):
+        sure = 300 * teacher.argsort(1).argsort(1).float()
+        same((sure, positives, alpha), "It must be the same mixture.", "softmax subtracts the maximum; exp does not.")
     expect_constant(function(teacher.clone().requires_grad_(), positives, alpha))
 
 
-@task(queue_places, difficulty=2, minutes=10)
+@task(
+    queue_places,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(torch.tensor([3]), 4, 5, gives=(torch.tensor([3, 4, 0, 1]), torch.tensor([2]))),
+)
 def check_queue_places(function: Callable) -> None:
     """Rows go over the oldest ones, and round and round."""
 
@@ -205,12 +249,27 @@ def check_queue_places(function: Callable) -> None:
         places, pointer = both(start, size, size)
         expect(sorted(places) == list(range(size)), "Each place must be written once.", "the whole circle, from there.")
         expect(pointer == start, "The pointer must come back to where it was.", "once round.")
+    with case("A queue of more than 2²⁴ rows"):
+        got = both(2**24 + 1, 2, 2**25)
+        whole = "stay with whole numbers: float32 leaves out every second one there."
+        expect(got == ([2**24 + 1, 2**24 + 2], 2**24 + 3), f"Places must be exact; this says {got}.", whole)
 
 
 # Pairs that look right.
 
 
-@task(hard_negatives, difficulty=3, minutes=20)
+@task(
+    hard_negatives,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(
+        torch.tensor([[5.0, 2.0, 1.0]]).log(),
+        torch.tensor([[True, False, False]]),
+        seeded,
+        gives=lambda got: got.tolist() in ([1], [2]),
+        says="the second or the third, [1] or [2]",
+    ),
+)
 def check_hard_negatives(function: Callable) -> None:
     """Never one that fits; by chance, with odds exp s; from the generator."""
     b, rounds = 8, 40
@@ -244,10 +303,19 @@ def check_hard_negatives(function: Callable) -> None:
     with case("Similarities of ±200"):
         drawn = draw(200 * similarity.sign(), own)
         expect((drawn != torch.arange(b)).all(), "It must work too.", "softmax subtracts the maximum; exp does not.")
+    with case("Candidates that fit, and are hundreds more similar than others"):
+        far = torch.tensor([300.0, 1.5, 0.0]).expand(3000, 3), torch.tensor([True, False, False]).expand(3000, 3)
+        share = torch.tensor([1.5, 0.0]).softmax(0)[0].item()
+        hint = "mask the logits before the softmax; after it the shares of all others are 0 already."
+        expect_share(draw(*far) == 1, share, "The others must keep their odds.", hint)
+        hint = "the softmax subtracts the maximum; a clamp makes all large similarities alike."
+        expect_share(draw(far[0] + 500, far[1]) == 1, share, "500 more for all must not change the odds.", hint)
 
 
 def _check_odds(draw: Callable) -> None:
     n, order = 4000, torch.randperm(6)
+    few = torch.zeros(21, 6), F.one_hot(torch.tensor([0] * 20 + [1]), 6).bool()
+    expect_rows_differ(lambda seed: draw(*few, seed)[:20])
     row = torch.tensor([2.0, 1.5, 0.7, 0.0, -0.7, -1.5])[order]  # the first one fits
     similarity = torch.cat([row.expand(n, 6), torch.zeros(n, 6)])  # half of the rows know nothing
     positives = torch.cat([(order == 0).expand(n, 6), (order == 1).expand(n, 6)])

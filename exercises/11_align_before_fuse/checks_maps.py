@@ -8,6 +8,7 @@ from torch import Tensor
 from mmlearn.evaluation import box_of_map, gradient_maps
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_tensor,
@@ -16,7 +17,15 @@ from mmlearn.exercises import (
 )
 
 
-@task(gradient_maps, difficulty=3, minutes=20)
+def _of_one_score(function: Callable) -> None:
+    """The example of the statement: weights 0.2, 0.3, 0.5, and a score of twice the first less the second."""
+    weights = torch.tensor([0.2, 0.3, 0.5]).view(1, 1, 1, 3).requires_grad_()
+    score = (weights * torch.tensor([2.0, -1.0, 0.0])).sum((1, 2, 3))
+    gives = {"layer": torch.tensor([[[[0.4, 0.0, 0.0]]]])}
+    by_hand(gives=gives)(lambda: function({"layer": weights}, score))
+
+
+@task(gradient_maps, difficulty=3, minutes=20, example=_of_one_score)
 def check_gradient_maps(function: Callable) -> None:
     """Weights times what speaks for the score, layer by layer."""
     shape = (2, 3, 4, 5)
@@ -72,7 +81,16 @@ def check_gradient_maps(function: Callable) -> None:
     )
 
 
-@task(box_of_map, difficulty=4, minutes=25)
+@task(
+    box_of_map,
+    difficulty=4,
+    minutes=25,
+    example=by_hand(
+        torch.tensor([[0.1, 0.6, 0.0, 0.7, 0.0, 1.0, 0.0, 0.0]]),
+        (2, 4),
+        gives=torch.tensor([[0.25, 0.0, 0.5, 1.0]]),
+    ),
+)
 def check_box_of_map(function: Callable) -> None:
     """Around the highest patch and what hangs together with it."""
     grid = rows, columns = 4, 6
@@ -103,6 +121,11 @@ def check_box_of_map(function: Callable) -> None:
         0.01 * block,
         "A map of which all is a hundred times less must give the same box.",
         "the threshold is a share of the map's highest weight.",
+    )
+    compare(
+        1e-9 * block,
+        "A map of tiny weights must give the same box.",
+        "nothing is added to the highest weight, and level means ==.",
     )
     block[:, 1:3, 2:5] = block[:, 1:3, 2:5].clamp(max=0.5)
     block[:, 1, 3] = 1

@@ -10,6 +10,7 @@ from torchaudio.functional import melscale_fbanks
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_boolean,
@@ -26,10 +27,48 @@ from mmlearn.generation.ctc import collapse
 from mmlearn.models.speech.encoder import frame_count, frame_mask, window
 from mmlearn.objectives import ctc_log_likelihood
 
+
+@task(
+    collapse,
+    difficulty=1,
+    minutes=10,
+    example=by_hand(torch.tensor([0, 3, 3, 0, 3, 5, 0]), gives=torch.tensor([3, 3, 5])),
+)
+def check_collapse(function: Callable) -> None:
+    """Repeats are merged first, blanks removed then."""
+    a, b, c = (torch.randperm(20)[:3] + 1).tolist()
+
+    def expect_text(path: list[int], text: list[int], property: str, hint: str, *blank: int) -> None:
+        got = expect_tensor(function(torch.tensor(path), *blank))
+        expect(got.ndim == 1, "It must return a text, (t,).", "one axis, of tokens.")
+        expect(got.tolist() == text, f"{property} {path} must read {text}; this reads {got.tolist()}.", hint)
+
+    expect_tensor(function(torch.tensor([a, b, c])), (3,))
+    expect_text([a, b, c, a], [a, b, c, a], "A token may come back later.", "only neighbours are merged, no set.")
+    expect_text([a, a, a, b, b], [a, b], "Repeats must be merged.", "unique_consecutive.")
+    expect_text([0, a, 0, b, 0], [a, b], "Blanks must be removed.", "keep what is not the blank.")
+    apart = "A blank between two equal tokens must keep them apart."
+    expect_text([a, a, 0, a, b], [a, a, b], apart, "merge first, remove blanks then.")
+    expect_text([0, 0, 0], [], "A path of blanks must read nothing.", "an empty tensor.")
+    with case(f"With blank {a}"):
+        expect_text([a, b, 0, 0, a, 0], [b, 0, 0], "0 is a token then.", "use the argument.", a)
+    large = 2**24
+    with case("Tokens above 2²⁴"):
+        exact = "keep whole numbers: as float32 two tokens so large become one."
+        expect_text([large, large + 1], [large, large + 1], "Neighbouring numbers must stay apart.", exact)
+    path = torch.randint(0, 4, (60,)).tolist()
+    expect_text(path, collapse(torch.tensor(path)).tolist(), "Long paths must be read too.", "the same two steps.")
+
+
 # Frames.
 
 
-@task(melscale_fbanks, difficulty=3, minutes=20)
+@task(
+    melscale_fbanks,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(7, 0.0, 2100.0, 1, 4200, gives=torch.tensor([[0.0], [0.5], [1.0], [0.75], [0.5], [0.25], [0.0]])),
+)
 def check_melscale_fbanks(function: Callable) -> None:
     """As many triangles as bands, of height 1, with corners at equal distances in mel and straight sides in Hz."""
     bins, bands, rate = between(1900, 2100), between(12, 20), 16_000  # so many bins that each triangle shows its tip
@@ -44,6 +83,11 @@ def check_melscale_fbanks(function: Callable) -> None:
         "the corners go back to Hz first; distances are of frequencies, not of mels.",
         tolerance=1e-3,
     )
+    for rate in (8000, 22_050, 44_100):
+        with case(f"At {rate} samples a second"):
+            given, wanted = (bins, 60.0, 0.45 * rate, bands, rate), "The bands must be where they belong."
+            same, hint = agreement(function, melscale_fbanks, tolerance=1e-3), "n_freqs points from 0 to rate / 2."
+            same(given, wanted, hint)
 
 
 def _check_triangles(got: Tensor, low: float, high: float, rate: int) -> None:
@@ -80,7 +124,7 @@ def _check_triangles(got: Tensor, low: float, high: float, rate: int) -> None:
     )
 
 
-@task(frame_count, difficulty=2, minutes=10)
+@task(frame_count, difficulty=2, minutes=10, example=by_hand(12, [4, 2], [2, 2], gives=2))
 def check_frame_count(function: Callable) -> None:
     """One convolution, then several; numbers and tensors of them; never below 0."""
     kernel, stride, n = between(4, 9), between(2, 4), between(600, 9000)
@@ -122,9 +166,20 @@ def check_frame_count(function: Callable) -> None:
         "clamp at 0, but only in the end.",
     )
     expect_number(function(3, kernels, strides), 0, "A number of samples below a window must give 0 frames.", "max.")
+    for samples in (torch.tensor(n), torch.randint(600, 9000, (2, 3))):
+        with case(f"Samples of shape {tuple(samples.shape)}"):
+            compare(samples, kernels, strides, "It must work too.", "one operation on the whole tensor.")
+    with case("More than 2²⁴ samples"):
+        hint = "stay with whole numbers, //: float32 leaves out every second one there."
+        compare(2**24 + torch.arange(9), [1], [1], "Every sample must count.", hint)
 
 
-@task(frame_mask, difficulty=3, minutes=15)
+@task(
+    frame_mask,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(first_of(12, [9, 10]), [4, 2], [2, 2], gives=torch.tensor([[True, False], [True, True]])),
+)
 def check_frame_mask(function: Callable) -> None:
     """A frame is real where all samples that it sees are."""
     kernels, strides = [(10, 3, 3), (8, 4, 2), (6, 5, 4)][between(0, 2)], (5, 2, 2)
@@ -161,35 +216,20 @@ def check_frame_mask(function: Callable) -> None:
         "Each clip must be counted by its own length.",
         "sum the mask along its samples.",
     )
+    with case("Clips of just one window"):
+        got = expect_boolean(function(first_of(seen, [seen, seen - 1]), kernels, strides), (2, 1))
+        expect(got.tolist() == [[True], [False]], "The first clip must have a frame that is real.", "n - seen = 0.")
 
 
 # Words.
 
 
-@task(collapse, difficulty=1, minutes=10)
-def check_collapse(function: Callable) -> None:
-    """Repeats are merged first, blanks removed then."""
-    a, b, c = (torch.randperm(20)[:3] + 1).tolist()
-
-    def expect_text(path: list[int], text: list[int], property: str, hint: str, *blank: int) -> None:
-        got = expect_tensor(function(torch.tensor(path), *blank))
-        expect(got.ndim == 1, "It must return a text, (t,).", "one axis, of tokens.")
-        expect(got.tolist() == text, f"{property} {path} must read {text}; this reads {got.tolist()}.", hint)
-
-    expect_tensor(function(torch.tensor([a, b, c])), (3,))
-    expect_text([a, b, c, a], [a, b, c, a], "A token may come back later.", "only neighbours are merged, no set.")
-    expect_text([a, a, a, b, b], [a, b], "Repeats must be merged.", "unique_consecutive.")
-    expect_text([0, a, 0, b, 0], [a, b], "Blanks must be removed.", "keep what is not the blank.")
-    apart = "A blank between two equal tokens must keep them apart."
-    expect_text([a, a, 0, a, b], [a, a, b], apart, "merge first, remove blanks then.")
-    expect_text([0, 0, 0], [], "A path of blanks must read nothing.", "an empty tensor.")
-    with case(f"With blank {a}"):
-        expect_text([a, b, 0, 0, a, 0], [b, 0, 0], "0 is a token then.", "use the argument.", a)
-    path = torch.randint(0, 4, (60,)).tolist()
-    expect_text(path, collapse(torch.tensor(path)).tolist(), "Long paths must be read too.", "the same two steps.")
-
-
-@task(ctc_log_likelihood, difficulty=5, minutes=30)
+@task(
+    ctc_log_likelihood,
+    difficulty=5,
+    minutes=30,
+    example=by_hand(torch.full((1, 2, 2), 0.5).log(), torch.tensor([[1]]), gives=torch.tensor([-0.288])),
+)
 def check_ctc_log_likelihood(function: Callable) -> None:
     """All paths that read the text, and no other; in logarithms; padding and blanks where they belong."""
     v = between(4, 6)
@@ -275,4 +315,20 @@ def _check_long_and_padded(function: Callable, long: Tensor, heard: Tensor) -> N
     )
     with case(f"With blank {v - 1}"):
         same((heard, torch.tensor([[0, 2, 0]] * 3)), "0 is a token then.", "use the argument.", blank=v - 1)
-    expect_trains(function, heard, fixed=(text,), like=ctc_log_likelihood)
+    both = first_of(9, [9, 6, 7]), real
+    with case("With both masks"):
+        same((heard, text.masked_fill(~real, 0), *both), "Neither may change the other.", "frames first, then ends.")
+        _check_gradient(function, heard, text.masked_fill(~real, 0), *both)
+    _check_gradient(function, heard, text)
+
+
+def _check_gradient(function: Callable, logits: Tensor, *fixed: Tensor) -> None:
+    """That of the logits, which a log_softmax stands behind: F.ctc_loss has it for no others."""
+
+    def after_softmax(likelihood: Callable) -> Callable:
+        def of_logits(log_probs: Tensor, *fixed: Tensor) -> Tensor:
+            return likelihood(log_probs.log_softmax(-1), *fixed)
+
+        return of_logits
+
+    expect_trains(after_softmax(function), logits, fixed=fixed, like=after_softmax(ctc_log_likelihood))

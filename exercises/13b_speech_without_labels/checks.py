@@ -8,28 +8,70 @@ from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     expect,
     expect_boolean,
     expect_close,
-    expect_log,
-    expect_not,
+    expect_rows_differ,
     expect_seeded,
     expect_tensor,
     expect_trains,
     expect_whole,
-    expect_zero,
-    near,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded, uniform
-from mmlearn.models.speech.quantiser import straight_through
-from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.exercises.inputs import between, first_of, seeded
+from mmlearn.objectives import code_perplexity, mask_spans, sample_distractors
+
+# Which codes are in use.
+
+
+HALVES = torch.eye(4)[[0, 0, 2, 2]][:, None]
+
+
+@task(code_perplexity, difficulty=1, minutes=10, example=by_hand(HALVES, gives=torch.tensor([2.0])))
+def check_code_perplexity(function: Callable) -> None:
+    """1 where one code has all, all of them where each is as frequent; the mean comes first."""
+    n, groups, entries = 60, 2, between(5, 9)
+    probability = (2 * torch.randn(n, groups, entries)).softmax(-1)
+    same = agreement(function, code_perplexity)
+    expect_tensor(function(probability), (groups,))
+    one = F.one_hot(torch.full((n, groups), entries - 1), entries).float()
+    hint = "0 ln 0 counts as 0: torch.special.entr, torch.xlogy."
+    expect_close(function(one), torch.ones(groups), "Where one entry has all, 1 must be in use.", hint)
+    even = torch.full((n, groups, entries), 1 / entries)
+    hint = "exp of -Σ p ln p: mind the sign, and the base of the logarithm."
+    expect_close(function(even), torch.full((groups,), float(entries)), f"Of {entries} even ones all must be.", hint)
+    turns = F.one_hot(torch.arange(entries).repeat(6)[:, None].expand(-1, groups), entries).float()
+    expect_close(
+        function(turns),
+        torch.full((groups,), float(entries)),
+        "Frames that are sure, each of another entry, must use all entries together.",
+        "first the mean over frames, and the entropy of that mean; not the mean of entropies.",
+    )
+    same((probability,), "It must be the exponential of the entropy of the mean, for each codebook.", "by hand, n = 2.")
+    expect_trains(function, probability, like=code_perplexity)
+
 
 # What is hidden.
 
 
-@task(mask_spans, difficulty=4, minutes=25)
+def _one_span(masked: Tensor) -> bool:
+    return int(masked.sum()) == 3 and int(masked.int().diff().abs().sum()) <= 2
+
+
+@task(
+    mask_spans,
+    difficulty=4,
+    minutes=25,
+    example=by_hand(
+        torch.ones(1, 7, dtype=torch.bool),
+        generator=seeded,
+        probability=0.0,
+        length=3,
+        gives=_one_span,
+        says="one span of three frames",
+    ),
+)
 def check_mask_spans(function: Callable) -> None:
     """Spans of one length, within the clip, as many as were asked for, and never everything."""
 
@@ -58,6 +100,7 @@ def check_mask_spans(function: Callable) -> None:
     _check_how_many(hide)
     short = hide([5, 10, 40], probability=0.5, length=10)
     expect(not short[:2].any(), "A clip of no more frames than a span must be left whole.", "no start fits there.")
+    expect_rows_differ(lambda seed: hide([40] * 30, seed, probability=0.1, length=length), "clip")
     expect_seeded(lambda seed: hide([40] * 1000, seed, probability=0.1, length=length))
 
 
@@ -84,9 +127,27 @@ def _check_how_many(hide: Callable) -> None:
     frames = torch.randint(12, 60, (80,))
     visible = (first_of(60, frames)[:, : int(frames.max())] & ~hide(frames.tolist(), probability=1.0, length=10)).any(1)
     expect(visible.all(), "Something of each clip must stay visible, also with probability 1.", "limit the spans.")
+    most = "at most ⌊(n - 1) / length⌋ spans, no fewer and no more."
+    singles = hide([30] * 20, probability=1.0, length=1).sum(1)
+    expect((singles == 29).all(), "With spans of one frame and probability 1, all but one must be hidden.", most)
+    thrice = hide([31] * 200, probability=1.0, length=10).sum(1)
+    expect(20 < thrice.max() <= 30, "A clip of 31 frames must have three spans of 10 at probability 1.", most)
+    twice = hide([20] * 200, probability=1.0, length=10).sum(1)
+    expect((twice == 10).all(), "A clip of just twice the length must have one span, whatever the share.", most)
 
 
-@task(sample_distractors, difficulty=3, minutes=20)
+@task(
+    sample_distractors,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(
+        torch.tensor([[False, True, False, True, True]]),
+        6,
+        generator=seeded,
+        gives=lambda got: set(got[0, 3].tolist()) <= {1, 4},
+        says="1 or 4 at frame 3",
+    ),
+)
 def check_sample_distractors(function: Callable) -> None:
     """Other hidden frames of the same clip, each as likely, never its own."""
     b, s, count = 6, 30, between(8, 12)
@@ -118,6 +179,8 @@ def check_sample_distractors(function: Callable) -> None:
         "draw one of the hidden - 1 others: what is at or after its own number moves up by one.",
     )
     _check_odds(draw(masked[1:2], 4000)[0, :5])
+    alike = masked[1:2].expand(20, s)
+    expect_rows_differ(lambda seed: draw(alike, seed=seed)[:, :5], "clip")
     expect_seeded(lambda seed: draw(masked, seed=seed)[masked])
 
 
@@ -140,157 +203,3 @@ def _check_odds(drawn: Tensor) -> None:
         "Each frame must draw its own distractors.",
         "a random number for each frame too, (b, s, count) of them.",
     )
-
-
-# What is guessed.
-
-
-@task(straight_through, difficulty=3, minutes=15)
-def check_straight_through(function: Callable) -> None:
-    """One-hot going forward, the gradient of a softmax going back."""
-    n, v, temperature = 40, 7, uniform(0.5, 1.5)
-    logits, noise = torch.randn(n, v), 2 * torch.randn(n, v)
-    got = expect_tensor(function(logits, noise, temperature), (n, v))
-    hot = near(got.max(-1).values, 1.0) and near(got.sum(-1), 1.0)
-    expect(hot, "Going forward it must be one-hot: 1 at the choice and 0 elsewhere.", "one_hot of the argmax.")
-    without = torch.equal(got.argmax(-1), logits.argmax(-1))
-    expect(not without, "The choice must be a sample: noise is added before it.", "argmax of logits + noise.")
-    largest = F.one_hot((logits + noise).argmax(-1), v).float()
-    expect_close(
-        got, largest, "The choice must be the largest of logits + noise.", "it is the same at any temperature."
-    )
-    expect_trains(function, logits, fixed=(noise, temperature))
-
-    def gradient(function: Callable, temperature: float) -> Tensor:
-        leaf = logits.clone().requires_grad_()
-        return torch.autograd.grad((function(leaf, noise, temperature) * towards).sum(), leaf)[0]
-
-    towards = torch.randn(n, v)
-    reached = gradient(function, 1.0)
-    expect_not(
-        reached,
-        towards,
-        "Going back it must be a softmax, not the identity.",
-        "what you add and subtract is the softmax, not the logits.",
-    )
-    expect_close(
-        reached,
-        gradient(straight_through, 1.0),
-        "Going back it must have the gradient of softmax(logits + noise).",
-        "the same noise in both, and nothing of the one-hot choice multiplied in.",
-    )
-    expect_close(
-        gradient(function, temperature),
-        gradient(straight_through, temperature),
-        f"Going back the softmax must have temperature {temperature:.2f}.",
-        "(logits + noise) / temperature: the sum is divided.",
-    )
-
-
-@task(distractor_contrast, difficulty=3, minutes=20)
-def check_distractor_contrast(function: Callable) -> None:
-    """ln(1 + k) of nothing, cosines, hidden frames only, and no distractor that is the target."""
-    b, s, d, k = 3, 12, 16, between(5, 8)
-    masked = first_of(s, [9, 6, 10])
-    distractor = sample_distractors(masked, k, generator=seeded())
-    context, target = torch.randn(b, s, d), torch.randn(b, s, d)
-    codes = torch.arange(s).expand(b, s)[..., None].repeat(1, 1, 2)  # no two frames sound alike
-    rest = codes, distractor, masked
-    same = agreement(function, distractor_contrast)
-    got = expect_tensor(function(context, target, *rest), ())
-    expect_not(
-        got,
-        distractor_contrast(target, context, *rest),
-        "The context of the frame must pick among the sounds of others; here it is the other way.",
-        "candidates are target[distractor]; the context is that of the hidden frame.",
-    )
-    same(
-        (context, torch.randn(b, 1, d).repeat(1, s, 1), *rest),
-        f"Where all sounds are alike it must cost ln(1 + k) = ln {1 + k}.",
-        "the target is one of the 1 + k candidates, and the loss the mean over hidden frames of -log softmax.",
-    )
-    expect(
-        near(function(3 * context, target, *rest), got) and near(function(context, 5 * target, *rest), got),
-        "How long vectors are must not matter: similarity is the cosine.",
-        "F.normalize(…, dim=-1), both.",
-    )
-    expect_close(
-        function(torch.where(masked[..., None], context, 9 * torch.randn(b, s, d)), target, *rest),
-        got,
-        "What the context says at frames that are not hidden must not matter.",
-        "mean over the hidden frames only.",
-    )
-    same(
-        (context, target, *rest),
-        "It must be the mean over hidden frames of -log softmax(cosine / 0.1) at the target.",
-        "without an argument the temperature is 0.1; divide by it.",
-    )
-    half = "With temperature 0.5 it must divide cosines by 0.5."
-    same((context, target, *rest), half, "use the argument.", temperature=0.5)
-    twins, alike = codes.clone(), codes.clone()
-    twins[:, 1:4], alike[:, 1:4, 0] = twins[:, :1], alike[:, :1, 0]  # the first four frames, by both codes or by one
-    same(
-        (context, target, twins, distractor, masked),
-        "A distractor with the codes of the target is the target, and must be left out.",
-        "masked_fill its logit with -inf where all codes are equal.",
-    )
-    same(
-        (context, target, alike, distractor, masked),
-        "Only a distractor of which all codes are the target's must be left out.",
-        "(…).all(-1) over the codebooks.",
-    )
-    expect_trains(function, context, target, fixed=rest, like=distractor_contrast)
-    expect_zero(function, context, target, codes, distractor, torch.zeros_like(masked))
-
-
-@task(masked_cluster, difficulty=2, minutes=10)
-def check_masked_cluster(function: Callable) -> None:
-    """ln c of nothing, hidden frames only, or mixed with those that are seen."""
-    b, s, c = 3, 14, between(6, 9)
-    real = first_of(s, [14, 9, 11])
-    cluster = torch.randint(c, (b, s)).masked_fill(~real, IGNORED)
-    masked = (torch.rand(b, s) < 0.4) & real
-    masked[:, 1], masked[:, 2] = True, False
-    masked[0, 3:] = True  # more than of any other clip, so that a mean of means is another number
-    same = agreement(function, masked_cluster)
-    expect_tensor(function(torch.zeros(b, s, c), cluster, masked), ())
-    divide = "the mean of the cross-entropy over hidden frames: divide by how many are hidden."
-    expect_log(function(torch.zeros(b, s, c), cluster, masked), c, "c", divide)
-
-    def cost(frames: Tensor) -> Tensor:
-        return F.cross_entropy(logits[frames], cluster[frames])
-
-    logits = 2 * torch.randn(b, s, c)
-    while near(cost(masked), cost(real & ~masked), 0.05):  # by chance, and then the means below would be one
-        logits = 2 * torch.randn(b, s, c)
-    got = function(logits, cluster, masked)
-    expect_not(
-        got,
-        cost(real),
-        "Only hidden frames must count: what is seen can be copied, and nothing is learned from it.",
-        "logits[masked] and cluster[masked].",
-    )
-    seen = "Hidden frames must count, and here it is those that are seen."
-    expect_not(got, cost(real & ~masked), seen, "True in masked is hidden.")
-    mean = "It must be the mean cross-entropy of hidden frames."
-    same((logits, cluster, masked), mean, "each frame counts as much.")
-    spread = torch.zeros_like(masked)
-    spread[0, :6], spread[1, 2] = True, True
-    same(
-        (logits, cluster, spread),
-        "All hidden frames of the batch must count as much, whichever clip they are in.",
-        "one mean over all of them, not a mean of means.",
-    )
-    same(
-        (logits, cluster, masked, 0.0),
-        "With α = 0 it must be the mean of the frames that are seen; padding, of cluster -100, is none of them.",
-        "α L_hidden + (1 - α) L_seen; -100 counts nowhere.",
-    )
-    alpha = uniform(0.3, 0.7)
-    same(
-        (logits, cluster, masked, alpha),
-        f"With α = {alpha:.2f} it must be α times the hidden mean plus 1 - α times the seen mean.",
-        "two means, each over its own frames, and then the mixture.",
-    )
-    expect_trains(function, logits, fixed=(cluster, masked, alpha), like=masked_cluster)
-    expect_zero(function, logits, cluster, torch.zeros_like(masked))

@@ -152,7 +152,14 @@ def _choice(logits, noise, temperature, *, soft=lambda z, n, t: ((z + n) / t).so
     return hard + (p - p.detach())
 
 
+def _perplexity(probability, *, log=torch.log, first=lambda x: x.mean(0), last=lambda x: x):
+    """The perplexity of the mean, or what differs in a single place."""
+    mean = first(probability)
+    return last(log(mean).masked_fill(mean == 0, 0).mul(-mean).sum(-1).exp())
+
+
 RIGHT = {  # right answers that are written in another way than the library's
+    "code_perplexity": lambda p: torch.exp(-torch.xlogy(p.mean(0), p.mean(0)).sum(-1)),
     "mask_spans": _spans,
     "sample_distractors": _distractors,
     "straight_through": _choice,
@@ -161,6 +168,22 @@ RIGHT = {  # right answers that are written in another way than the library's
 }
 
 MISTAKES = {
+    "code_perplexity": {
+        "must use all entries together": {
+            "mean of entropies": lambda p: _perplexity(p, first=lambda x: x).log().mean(0).exp(),
+            "mean of perplexities": lambda p: _perplexity(p, first=lambda x: x).mean(0),
+        },
+        "1 must be in use": {
+            "the entropy itself": lambda p: _perplexity(p, last=torch.log),
+            "a share": lambda p: _perplexity(p) / p.shape[-1],
+        },
+        "even ones all must be": {
+            "logarithm to base 2": lambda p: _perplexity(p, log=torch.log2),
+            "sign forgotten": lambda p: 1 / _perplexity(p),
+        },
+        "must have shape (2,)": {"all codebooks together": lambda p: _perplexity(p).mean()},
+        "must be finite": {"0 ln 0": lambda p: (-(p.mean(0) * p.mean(0).log()).sum(-1)).exp()},
+    },
     "mask_spans": {
         "frames in a row must be hidden": {
             "single frames": partial(_spans, hide=1),

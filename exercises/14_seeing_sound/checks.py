@@ -9,11 +9,13 @@ from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_boolean,
     expect_close,
     expect_not,
+    expect_rows_differ,
     expect_seeded,
     expect_tensor,
     near,
@@ -29,10 +31,85 @@ def tones(b: int, samples: int) -> Tensor:
     return torch.logspace(-1.5, -0.5, b)[:, None] * torch.sin(2 * torch.pi * pitch * torch.arange(samples) / 16_000)
 
 
+# When?
+
+
+@task(
+    frames_near,
+    difficulty=1,
+    minutes=10,
+    example=by_hand(
+        torch.tensor([0.05, 0.13]),
+        5,
+        25,
+        gives=torch.tensor([[True, True, True, False, False], [False, False, True, True, True]]),
+    ),
+)
+def check_frames_near(function: Callable) -> None:
+    """The frame that a moment falls in, and as many to each side."""
+    fps, frames, n = (10.0, 12.5, 50.0)[between(0, 2)], between(20, 29), 5
+    own = 4 + torch.randperm(frames - 8)[:n]
+    time = (own + torch.tensor([0.2, 0.35, 0.5, 0.65, 0.8])) / fps  # early and late in its frame
+
+    def ask(time: Tensor, *tolerance: int) -> Tensor:
+        return expect_boolean(function(time, frames, fps, *tolerance), (len(time), frames))
+
+    got = ask(time, 0)
+    one = "With tolerance 0 there must be just one frame a moment."
+    expect((got.sum(1) == 1).all(), one, "the one that it falls in: |k - own| <= 0.")
+    late = got.int().argmax(1) - own
+    expect(
+        not ((late == 1).any() and ((late == 0) | (late == 1)).all()),
+        "Frame k lasts from k / fps to (k + 1) / fps; here a later frame is taken.",
+        "floor, also in its second half; round goes to the next, and ceil always does.",
+    )
+    inside = "It must be the frame that the moment falls in."
+    expect((late == 0).all(), inside, "time is in seconds: times fps, then floor.")
+    got = ask(time, 2)
+    for words, side in (("before", -2), ("behind", 2)):
+        expect(
+            got[torch.arange(n), own + side].all(),
+            f"With tolerance 2 the second frame {words} must be near as well.",
+            "|k - own| <= tolerance: both sides, and its end too.",
+        )
+    five = "With tolerance 2 there must be 5 frames, no more."
+    expect((got.sum(1) == 5).all(), five, "2 to each side, in frames, not in seconds.")
+    expect(torch.equal(ask(time), ask(time, 1)), "Left out, the tolerance must be 1.", "keep the stub's default.")
+    got = ask(torch.tensor([0.5, frames - 0.5]) / fps, 1)
+    expect(
+        not got[0, -1] and not got[1, 0],
+        "The last frame must not be near the first.",
+        "time does not go round: no %, and beware of negative indices.",
+    )
+    expect((got.sum(1) == 2).all(), "At both ends there must be two frames within 1.", "nothing is before frame 0.")
+    with case("Moments at which a frame just begins"):
+        begins = expect_boolean(function(torch.tensor([0.0, 0.25, 1.0]), 9, 8.0, 0), (3, 9))
+        exact = begins.nonzero()[:, 1].tolist() == [0, 2, 8]
+        expect(exact, "Such a moment must fall in the frame that begins.", "floor(time · fps), nothing before it.")
+    late = torch.tensor([frames + 3.5, frames + 0.5]) / fps
+    expect(
+        torch.equal(ask(late, 1), frames_near(late, frames, fps, 1)),
+        "A moment behind the end must not be moved to the last frame.",
+        "no clamp: where no frame is near, the row is False.",
+    )
+
+
 # Sounds.
 
 
-@task(add_noise, difficulty=2, minutes=15)
+WAVE = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+
+
+def _four_hundredths(got: Tensor) -> bool:
+    return near((got - WAVE).square().sum(), 0.04, 1e-4)
+
+
+@task(
+    add_noise,
+    difficulty=2,
+    minutes=15,
+    example=by_hand(WAVE, 20.0, seeded, gives=_four_hundredths, says="noise of power 4 / 100 beside [1, -1, 1, -1]"),
+)
 def check_add_noise(function: Callable) -> None:
     """The noise's power lies below each row's own by exactly so many decibels."""
     b, samples = 4, 12_000
@@ -56,8 +133,10 @@ def check_add_noise(function: Callable) -> None:
         "The noise must have mean 0; this noise lies to one side.",
         "randn is centred; rand is between 0 and 1.",
     )
-    alike = near(noise[0] / noise[0].norm(), noise[1] / noise[1].norm())
+    each = noise / noise.norm(dim=1, keepdim=True)
+    alike = (each @ each.T - torch.eye(b)).abs().max() > 0.5
     expect(not alike, "Each row must have a noise of its own.", "randn of (b, samples), not of one row.")
+    expect_rows_differ(lambda seed: noise_of(snr, sound[:1].expand(b, samples), seed))
     _check_decibels(noise_of, sound, noise, snr)
     expect_seeded(lambda seed: noise_of(snr, seed=seed))
 
@@ -83,6 +162,10 @@ def _check_decibels(noise_of: Callable, sound: Tensor, noise: Tensor, snr: float
             "The SNR must be that exactly, not on average; what is drawn is by chance louder or softer.",
             "measure the power of the noise that was drawn, and divide by it.",
         )
+    with case("Sounds of a ten-thousandth"):
+        soft = 1e-4 * sound
+        hint = "what is added so as not to divide by 0 must be smaller than any power; rows are never silent."
+        expect(near(decibels(noise_of(snr, soft), soft), snr, 1e-3), f"{said}, exactly.", hint)
     with case("An SNR for each row"):
         each = torch.linspace(-10, 20, b)
         wrong = "The SNRs must be those asked for, row by row."
@@ -90,7 +173,15 @@ def _check_decibels(noise_of: Callable, sound: Tensor, noise: Tensor, snr: float
         expect(near(decibels(noise_of(each), sound), each.double(), 1e-3), wrong, hint)
 
 
-@task(ratio_masks, difficulty=2, minutes=10)
+@task(
+    ratio_masks,
+    difficulty=2,
+    minutes=10,
+    example=by_hand(
+        torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 0.0]]).view(1, 3, 2, 1),
+        gives=torch.tensor([[0.75, 1 / 3], [0.25, 1 / 3], [0.0, 1 / 3]]).view(1, 3, 2, 1),
+    ),
+)
 def check_ratio_masks(function: Callable) -> None:
     """Shares of all sources sum to 1, however loud, and where all are silent."""
     b, n, bins, frames = 2, between(3, 4), 6, 5
@@ -125,7 +216,16 @@ def check_ratio_masks(function: Callable) -> None:
         )
 
 
-@task(si_sdr, difficulty=3, minutes=20)
+@task(
+    si_sdr,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(
+        torch.tensor([[2.0, -1.0, 0.0, -1.0], [7.0, 4.0, 5.0, 4.0]]),
+        WAVE.expand(2, 4),
+        gives=(torch.tensor([3.01, 3.01])),
+    ),
+)
 def check_si_sdr(function: Callable) -> None:
     """0 dB where right and wrong are as loud; scale and constants change nothing; numbers stay finite."""
     b, n, samples = 2, 3, 400
@@ -165,6 +265,14 @@ def check_si_sdr(function: Callable) -> None:
     expect_close(
         function(estimate, reference), wanted, "Its score must be that of the formula.", powers, tolerance=1e-3
     )
+    for words, given, shape in (
+        ("no axis", (estimate[0, 0], reference[0, 0]), ()),
+        ("three axes", (estimate[None], reference[None]), (1, b, n)),
+    ):
+        with case(f"With {words} before the samples"):
+            score_of = expect_tensor(function(*given), shape)
+            same = near(score_of, si_sdr(*given), 1e-3)
+            expect(same, "It must be the same score.", "sum over the last axis, dim=-1.")
     with case("A perfect estimate"):
         got = score(reference, reference)
         expect(
@@ -175,52 +283,8 @@ def check_si_sdr(function: Callable) -> None:
     with case("A silent estimate"):
         got = score(torch.zeros(b, n, samples), reference)
         expect((got <= -60).all(), "It must have a low score, at most -60 dB.", "0 of it is right; keep log10 finite.")
-
-
-# When?
-
-
-@task(frames_near, difficulty=1, minutes=10)
-def check_frames_near(function: Callable) -> None:
-    """The frame that a moment falls in, and as many to each side."""
-    fps, frames, n = (10.0, 12.5, 50.0)[between(0, 2)], between(20, 29), 5
-    own = 4 + torch.randperm(frames - 8)[:n]
-    time = (own + torch.tensor([0.2, 0.35, 0.5, 0.65, 0.8])) / fps  # early and late in its frame
-
-    def ask(time: Tensor, *tolerance: int) -> Tensor:
-        return expect_boolean(function(time, frames, fps, *tolerance), (len(time), frames))
-
-    got = ask(time, 0)
-    one = "With tolerance 0 there must be just one frame a moment."
-    expect((got.sum(1) == 1).all(), one, "the one that it falls in: |k - own| <= 0.")
-    late = got.int().argmax(1) - own
-    expect(
-        not ((late == 1).any() and ((late == 0) | (late == 1)).all()),
-        "Frame k lasts from k / fps to (k + 1) / fps; here a later frame is taken.",
-        "floor, also in its second half; round goes to the next, and ceil always does.",
-    )
-    inside = "It must be the frame that the moment falls in."
-    expect((late == 0).all(), inside, "time is in seconds: times fps, then floor.")
-    got = ask(time, 2)
-    for words, side in (("before", -2), ("behind", 2)):
-        expect(
-            got[torch.arange(n), own + side].all(),
-            f"With tolerance 2 the second frame {words} must be near as well.",
-            "|k - own| <= tolerance: both sides, and its end too.",
-        )
-    five = "With tolerance 2 there must be 5 frames, no more."
-    expect((got.sum(1) == 5).all(), five, "2 to each side, in frames, not in seconds.")
-    expect(torch.equal(ask(time), ask(time, 1)), "Left out, the tolerance must be 1.", "keep the stub's default.")
-    got = ask(torch.tensor([0.5, frames - 0.5]) / fps, 1)
-    expect(
-        not got[0, -1] and not got[1, 0],
-        "The last frame must not be near the first.",
-        "time does not go round: no %, and beware of negative indices.",
-    )
-    expect((got.sum(1) == 2).all(), "At both ends there must be two frames within 1.", "nothing is before frame 0.")
-    late = torch.tensor([frames + 3.5, frames + 0.5]) / fps
-    expect(
-        torch.equal(ask(late, 1), frames_near(late, frames, fps, 1)),
-        "A moment behind the end must not be moved to the last frame.",
-        "no clamp: where no frame is near, the row is False.",
-    )
+    with case("Sounds of a ten-thousandth"):
+        soft = "What is added to keep numbers finite must be small beside the energy of the sound, whatever that is."
+        expect(near(score(1e-4 * estimate, 1e-4 * reference), wanted, 1e-2), "Scores must be those of loud ones.", soft)
+        got = score(1e-4 * reference, 1e-4 * reference)
+        expect((got >= 60).all(), "A perfect estimate must have at least 60 dB.", soft)

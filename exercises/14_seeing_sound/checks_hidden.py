@@ -4,17 +4,21 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
     expect,
     expect_boolean,
     expect_log,
     expect_parts,
+    expect_rows_differ,
     expect_seeded,
     expect_share,
+    expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -27,7 +31,23 @@ from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.objectives import masked_multimodal_cluster, modality_dropout
 
 
-@task(modality_dropout, difficulty=2, minutes=15)
+def _half_and_quarters(kept: tuple[Tensor, Tensor]) -> bool:
+    heard, seen = (part.float() for part in kept)
+    shares = torch.stack([heard * seen, heard * (1 - seen), seen * (1 - heard)]).mean(1)
+    return near(shares, torch.tensor([0.5, 0.25, 0.25]), 0.06)
+
+
+@task(
+    modality_dropout,
+    difficulty=2,
+    minutes=15,
+    example=by_hand(
+        torch.ones(4000, 1, dtype=torch.bool),
+        generator=seeded,
+        gives=_half_and_quarters,
+        says="both for half of the clips, and the sound alone and the pictures alone for a quarter each",
+    ),
+)
 def check_modality_dropout(function: Callable) -> None:
     """Nothing at probability 0, never both, each clip by itself, from the generator."""
     clips, both, audio = between(2800, 3200), uniform(0.3, 0.5), uniform(0.68, 0.72)
@@ -73,7 +93,22 @@ def check_modality_dropout(function: Callable) -> None:
     expect_seeded(lambda seed: draw(seed, both=both, audio=audio))
 
 
-@task(masked_multimodal_cluster, difficulty=2, minutes=15)
+SURE = F.one_hot(torch.tensor([[0, 2, 0]]), 4).float() * torch.tensor([0.0, 99.0, 0.0])[:, None]
+
+
+@task(
+    masked_multimodal_cluster,
+    difficulty=2,
+    minutes=15,
+    example=by_hand(
+        SURE,
+        torch.tensor([[0, 2, 1]]),
+        torch.tensor([[True, False, False]]),
+        torch.tensor([[True, True, False]]),
+        torch.ones(1, 3, dtype=torch.bool),
+        gives=math.log(4) / 2,
+    ),
+)
 def check_masked_multimodal_cluster(function: Callable) -> None:
     """The mean over real frames of which at least one stream is hidden."""
     b, f, c = 3, 12, between(5, 8)
@@ -100,6 +135,11 @@ def check_masked_multimodal_cluster(function: Callable) -> None:
             "What stands where clips are over must change nothing.",
             "index logits and clusters with what counts first.",
         )
+        padded = (cluster.where(real, torch.tensor(-100)), *given[1:])
+        expect_trains(function, logits, fixed=padded, like=masked_multimodal_cluster)
+    with case("Logits of hundreds, of which the wrong ones are the highest"):
+        sure = logits + 200 * F.one_hot((cluster + 1) % c, c)
+        expect_sure_and_wrong(function, sure, fixed=given, like=masked_multimodal_cluster)
     with case("Nothing hidden"):
         expect_zero(function, logits, cluster, torch.zeros_like(audio), torch.zeros_like(audio), real)
 
@@ -138,7 +178,21 @@ def _check_which_count(
     return logits
 
 
-@task(imposters, difficulty=5, minutes=30)
+THREE_OF_NINE = (torch.arange(9) < 3)[None]
+
+
+@task(
+    imposters,
+    difficulty=5,
+    minutes=30,
+    example=by_hand(
+        THREE_OF_NINE,
+        torch.ones(1, 9, dtype=torch.bool),
+        generator=seeded,
+        gives=lambda got: got[0, :3].tolist() in ([3, 4, 5], [4, 5, 6], [5, 6, 7], [6, 7, 8]),
+        says="3 4 5, 4 5 6, 5 6 7 or 6 7 8 at the first three frames",
+    ),
+)
 def check_imposters(function: Callable) -> None:
     """A hidden run shows another place of its clip, whole, and never itself."""
     lengths, f = [20, between(14, 18), 9], 20
@@ -166,7 +220,13 @@ def check_imposters(function: Callable) -> None:
     )
     together = torch.equal(shifts[0], shifts[1])
     expect(not together, "Two runs of a clip must be shifted each by itself.", "one number a run, not one a clip.")
+    alike = THREE_OF_NINE.expand(20, 9)
+    expect_rows_differ(lambda seed: draw(alike, torch.ones_like(alike), seed)[:, :1], "clip")
     _check_every_shift(draw)
+    with case("A run that is half of its clip"):
+        half = (torch.arange(8) < 4)[None]
+        shown = draw(half, torch.ones_like(half))[0, :4].tolist()
+        expect(shown == [4, 5, 6, 7], f"It must show the other half; this shows {shown}.", "the only shift is n / 2.")
     expect_seeded(lambda seed: draw(seed=seed))
 
 

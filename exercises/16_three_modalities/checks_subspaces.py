@@ -7,9 +7,10 @@ import torch.nn.functional as F
 
 from mmlearn.exercises import (
     agreement,
+    by_hand,
     case,
-    expect,
     expect_close,
+    expect_finite_gradient,
     expect_tensor,
     expect_trains,
     task,
@@ -17,8 +18,15 @@ from mmlearn.exercises import (
 from mmlearn.exercises.inputs import between
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 
+HALVES = torch.tensor([[0.5], [0.5]])
 
-@task(central_moment_discrepancy, difficulty=3, minutes=20)
+
+@task(
+    central_moment_discrepancy,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(torch.tensor([[0.0], [1.0]]), HALVES, 4, gives=0.3125),
+)
 def check_central_moment_discrepancy(function: Callable) -> None:
     """0 for one distribution, means by their distance, moments about the mean, each by its power of the width."""
     n, m, d = between(6, 9), between(11, 14), 4
@@ -56,13 +64,19 @@ def check_central_moment_discrepancy(function: Callable) -> None:
         )
     expect_trains(function, x, y, like=central_moment_discrepancy)
     with case("Where both are equal"):
-        leaf = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(function(leaf, x), leaf)
-        hint = "torch.linalg.vector_norm has gradient 0 at 0; a square root written out has none."
-        expect(gradient.isfinite().all(), "Its gradient must be finite.", hint)
+        expect_finite_gradient(function, x, x)  # torch.linalg.vector_norm has 0 there; a root written out has none
+    with case("Features of a ten-thousandth"):
+        small = function(1e-4 * x, 1e-4 * y, 1)
+        hint = "nothing is added under the root."
+        expect_close(1e4 * small, central_moment_discrepancy(x, y, 1), "They count as they are.", hint, tolerance=1e-3)
 
 
-@task(difference_loss, difficulty=2, minutes=15)
+@task(
+    difference_loss,
+    difficulty=2,
+    minutes=15,
+    example=by_hand(torch.tensor([[3.0], [1.0]]), torch.tensor([[5.0], [9.0]]), gives=4.0),
+)
 def check_difference_loss(function: Callable) -> None:
     """0 for what does not vary together, however far or long; the mean of squares of all d · e entries."""
     n, d, e = between(7, 11), 4, 6
@@ -102,4 +116,8 @@ def check_difference_loss(function: Callable) -> None:
     )
     with case("One row"):
         expect_close(function(x[:1], y[:1]), 0.0, "It must be 0, not NaN.", "F.normalize with its eps.")
+        expect_finite_gradient(function, x[:1], y[:1])
+    with case("Vectors of a ten-thousandth"):
+        hint = "what is added so as not to divide by 0 must be much smaller than any vector."
+        expect_close(function(1e-4 * x, 1e-4 * y), got, "The loss must be that of long ones.", hint, tolerance=2e-2)
     expect_trains(function, x, y, like=difference_loss)

@@ -1,15 +1,23 @@
 """A task and its check: what goes wrong inside a student's function is told in one line, and what is solved is kept."""
 
 import functools
-from collections.abc import Callable
+import itertools
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import torch
-from torch import Tensor
 
-from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed, expect
-from mmlearn.exercises.progress import remember
+from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed
+from mmlearn.exercises.guard import guard, in_one_line, parameters, swapped
+from mmlearn.exercises.progress import forget, remember, solved
+
+SLOW = 10  # seconds, after which a check says that it is still running
+PATIENCE = 5  # seconds of computing that may be spent to find out whether two arguments have changed places
 
 
 @dataclass(frozen=True)
@@ -22,13 +30,17 @@ class Task:
     reference: Callable
     difficulty: int  # 1 to 5
     minutes: int
+    example: Callable[[Callable], None] | None = None  # the one that the statement works out by hand
 
 
-def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Callable], Callable]:
+def task(
+    reference: Callable, *, difficulty: int, minutes: int, example: Callable[[Callable], None] | None = None
+) -> Callable[[Callable], Callable]:
     """Turn ``check_NAME(function)`` into the check of task NAME, whose solution is ``reference``.
 
     The check gets the student's function so wrapped that whatever goes wrong inside becomes :class:`CheckFailed`: an
     unfilled stub is "not solved yet"; an error, a forgotten return and a changed argument are told in one line.
+    The statement's ``example`` runs first; where it fails and the check names no other property, it is told.
     """
 
     def decorate(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
@@ -36,64 +48,99 @@ def task(reference: Callable, *, difficulty: int, minutes: int) -> Callable[[Cal
         def checked(function: Callable) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.seed()  # fresh inputs every time
-                try:
-                    check(_guard(function))
-                except CheckFailed:
-                    raise
-                except Exception as error:  # such as a result whose shape is right once and wrong the next time
-                    raise CheckFailed(
-                        f"Its result cannot be compared ({_in_one_line(error)}).",
-                        "look at the type and shape of what it returns.",
-                    ) from error
+                failure, given = _verdict(check, example, function)
+                if failure and failure.answered:
+                    names = dict(zip(parameters(reference), given))
+                    with warnings.catch_warnings(action="ignore"):
+                        failure = _with_places(failure, check, example, function, names) or failure
+            if failure:
+                raise failure
 
         exercise = Path(check.__code__.co_filename).parent.name
-        checked.task = Task(exercise, check.__name__.removeprefix("check_"), checked, reference, difficulty, minutes)
+        name = check.__name__.removeprefix("check_")
+        checked.task = Task(exercise, name, checked, reference, difficulty, minutes, example)
         return checked
 
     return decorate
 
 
-def _guard(function: Callable) -> Callable:
-    @functools.wraps(function)
-    def guarded(*arguments, **named):
-        tensors = [value for value in (*arguments, *named.values()) if isinstance(value, Tensor)]
-        before = [tensor.detach().clone() for tensor in tensors]
+def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list]:
+    """What is wrong with a function, if anything, and of which kinds its arguments were."""
+    guarded, by_hand = guard(function), None
+    for ask in (example, check):
         try:
-            result = function(*arguments, **named)
-        except NotImplementedError as error:
-            raise CheckFailed(NOT_SOLVED) from error
-        except Exception as error:
-            inside = error.__traceback__.tb_next  # None where the call itself fails, as with a wrong signature
-            where = f" in line {inside.tb_lineno}" if inside else ""
-            raise CheckFailed(
-                f"It stops{where} with {_in_one_line(error)}.", "run it on a small input in a cell of its own."
-            ) from error
-        expect(result is not None, "It must return its result; this returns None.", "end the function with return.")
-        expect(
-            all(map(torch.equal, tensors, before)),
-            "It must leave its arguments as they are; this changes one of them.",
-            "x = x + y makes a new tensor; x += y and methods that end in _ change the one you were given.",
-        )
-        return result
-
-    return guarded
+            if ask:
+                ask(guarded)
+        except CheckFailed as failure:
+            failure.by_hand = by_hand
+            by_hand = failure
+        except Exception as error:  # such as a result whose shape is right once and wrong the next time
+            failure = CheckFailed(
+                f"Its result cannot be compared ({in_one_line(error)}).",
+                "look at the type and shape of what it returns.",
+            )
+            failure.by_hand = by_hand
+            by_hand = failure
+    return by_hand, guarded.given()
 
 
-def _in_one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    said = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"  # einops gives the reason last
-    return f"{type(error).__name__}: {said.rstrip('.')}"
+def _with_places(
+    failure: CheckFailed, check: Callable, example: Callable | None, function: Callable, kinds: dict
+) -> CheckFailed | None:
+    """The failure as it is told where the function passes with two of its arguments in each other's place.
+
+    Where the statement's example is right as it is, only two of the same kind can have changed places.
+    """
+    begun, names = time.process_time(), list(kinds)
+    right = example and not failure.by_hand
+    for one, other in itertools.combinations(range(len(names)), 2):
+        if time.process_time() - begun > PATIENCE:
+            return None
+        if right and kinds[names[one]] != kinds[names[other]]:
+            continue
+        if _verdict(check, example, swapped(function, one, other))[0] is None:
+            told = CheckFailed(
+                f"The arguments {names[one]} and {names[other]} have changed places. {failure.property}",
+                f"it is right with these two swapped: keep the order of the stub. Otherwise {failure.hint}",
+            )
+            told.by_hand = failure.by_hand
+            return told
+    return None
 
 
 def attempt(check: Callable[[Callable], None], function: Callable) -> None:
-    """Run a check in a notebook: print what it says, remember what is solved, and never stop the notebook."""
-    name = check.task.name
+    """Run a check in a notebook: print what it says, remember what is solved, and never stop the notebook.
+
+    What was solved and fails now is no longer solved; an unfilled stub is no answer, and leaves it as it is.
+    """
+    name, key = check.task.name, f"{check.task.exercise}/{check.task.name}"
     try:
-        check(function)
+        with _says_if_slow(name):
+            check(function)
     except CheckFailed as failure:
-        print(f"…  {name}: {NOT_SOLVED}" if str(failure) == NOT_SOLVED else f"✘  {name}: {failure.property}")
+        if not failure.answered:
+            print(f"…  {name}: {NOT_SOLVED}" if str(failure) == NOT_SOLVED else f"…  {name}: {failure.property}")
+        else:
+            print(f"✘  {name}: {failure.property}")
         if failure.hint:
             print(f"   Hint: {failure.hint}")
+        if failure.by_hand and failure.by_hand.property != failure.property:
+            print(f"   By hand: {failure.by_hand.property}")
+        if failure.answered and key in solved():
+            forget(key)
+            print("   It was solved before, and no longer is.")
         return
     print(f"✔  {name}: solved")
-    remember(f"{check.task.exercise}/{name}")
+    remember(key)
+
+
+@contextmanager
+def _says_if_slow(name: str) -> Iterator[None]:
+    said = f"   {name}: this check has run for {SLOW} seconds; is there a loop that could be one operation on tensors?"
+    timer = Timer(SLOW, print, [said])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from mmlearn.chapters import PACKAGE
 from mmlearn.exercises.checks import Task
+from mmlearn.exercises.observation import Experiment
 from mmlearn.names import choices
 
 EACH = "[0-9][0-9]*_*/checks.py"  # 07_contrastive, 13a_hearing
@@ -54,3 +55,22 @@ def load_part(exercise: Path, part: str) -> ModuleType:
 def tasks(exercise: Path) -> list[Task]:
     """The tasks of an exercise folder, in the order of its checks."""
     return [value.task for value in vars(load_part(exercise, "checks")).values() if hasattr(value, "task")]
+
+
+def experiments(exercise: Path) -> list[Experiment]:
+    """The experiments of an exercise folder, in the order of its checks."""
+    found = vars(load_part(exercise, "checks")).values()
+    return [value.experiment for value in found if hasattr(value, "experiment")]
+
+
+def find_task(name: str) -> Task:
+    """The task of this name, TASK or EXERCISE/TASK. ``ValueError`` names the nearest, or says which are meant."""
+    known = [task for folder in exercise_folders() for task in tasks(folder)]
+    found = [task for task in known if name in (task.name, f"{task.exercise}/{task.name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(f"{task.exercise}/{task.name}" for task in found)
+        raise ValueError(f"Several exercises have a task {name!r}: {which}.")
+    nearest = choices(name, [task.name for task in known]).partition("choose from")[0]
+    raise ValueError(f"There is no task {name!r}; {nearest}mmlearn exercises lists them.")

@@ -13,8 +13,10 @@ def new_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def seeded(seed: int | None = None) -> torch.Generator:
-    """A generator of its own, from this seed or from a new one."""
+def seeded(seed: int | torch.Generator | None = None) -> torch.Generator:
+    """A generator of its own, from this seed or from a new one; one that is given is handed back as it is."""
+    if isinstance(seed, torch.Generator):
+        return seed
     return torch.Generator().manual_seed(new_seed() if seed is None else seed)
 
 

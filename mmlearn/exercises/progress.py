@@ -1,7 +1,8 @@
-"""What a student has solved."""
+"""What a student has solved, and how many hints were asked for."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mmlearn.files import written_whole
 from mmlearn.user_folder import user_folder
@@ -10,6 +11,11 @@ from mmlearn.user_folder import user_folder
 def progress_file() -> Path:
     """Where solved tasks are remembered: under ``MMLEARN_HOME``, by default ``~/.mmlearn``."""
     return user_folder() / "progress.json"
+
+
+def hints_file() -> Path:
+    """Where the number of hints that were given for each task is remembered, beside :func:`progress_file`."""
+    return user_folder() / "hints.json"
 
 
 def solved() -> set[str]:
@@ -22,10 +28,38 @@ def solved() -> set[str]:
 
 def remember(name: str) -> None:
     """Add a solved task, ``EXERCISE/TASK``; where that cannot be saved it is said, and nothing stops."""
-    path = progress_file()
+    _save(progress_file(), sorted(solved() | {name}))
+
+
+def forget(name: str) -> None:
+    """Take a task from those that are solved."""
+    if name in solved():
+        _save(progress_file(), sorted(solved() - {name}))
+
+
+def hints_given(name: str) -> int:
+    """How many hints were given for a task, ``EXERCISE/TASK``. A damaged file counts as empty."""
+    return _hints().get(name, 0)
+
+
+def count_hints(name: str, count: int) -> None:
+    """Remember that so many hints were given for a task."""
+    hints = {key: given for key, given in _hints().items() if key != name}
+    _save(hints_file(), hints | ({name: count} if count else {}))
+
+
+def _hints() -> dict[str, int]:
+    try:
+        read = json.loads(hints_file().read_text())
+        return {name: count for name, count in read.items() if isinstance(count, int)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _save(path: Path, value: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as unfinished:
-            unfinished.write_text(json.dumps(sorted(solved() | {name}), indent=1))
+            unfinished.write_text(json.dumps(value, indent=1))
     except OSError as error:
         print(f"   (progress was not saved: {error})")

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from mmlearn import cli, doctor
+from mmlearn import cli, doctor, exercises, objectives
 from mmlearn.data import data_sets, load
 from mmlearn.data.fields import Image as Pixels
 from mmlearn.data.fields import Regions, Tokens
@@ -373,6 +373,43 @@ def test_exercises(mmlearn, tmp_path, monkeypatch):
     rows = json.loads(mmlearn("exercises", "--json").out)
     assert rows
     assert all(set(row) == {"solved", "exercise", "task", "difficulty", "minutes"} for row in rows)
+
+
+def test_hints_come_one_at_a_time_and_begin_anew_after_a_reset(mmlearn, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
+    words = exercises.steps("07_contrastive", "info_nce")
+    for number, step in enumerate([*words, words[-1]], 1):
+        number = min(number, len(words))
+        said = mmlearn("exercises", "hint", "info_nce")
+        assert (said.code, said.out) == (0, f"{number} of {len(words)}: {step}\n")
+        assert ("mmlearn exercises solution info_nce" in said.err) == (number == len(words))
+    exercises.attempt(exercises.find_task("info_nce").check, objectives.info_nce)
+    assert exercises.solved() == {"07_contrastive/info_nce"}
+    said = mmlearn("exercises", "reset", "07_contrastive/info_nce")
+    assert (said.code, "is open again" in said.err) == (0, True)
+    assert exercises.solved() == set()
+    assert mmlearn("exercises", "hint", "info_nce").out.startswith("1 of ")
+
+
+def test_a_damaged_file_of_hints_counts_as_empty(mmlearn, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
+    for content in (b"", b"[1]", b"{", b'{"07_contrastive/info_nce": "two"}'):
+        (tmp_path / "hints.json").write_bytes(content)
+        assert mmlearn("exercises", "hint", "info_nce").out.startswith("1 of ")
+
+
+def test_a_solution_is_plain_code(mmlearn):
+    said = mmlearn("exercises", "solution", "word_region_alignment")
+    assert (said.code, said.err) == (0, "")
+    compile(said.out, "solution", "exec")
+    assert "def word_region_alignment(" in said.out
+    assert "def ipot(" in said.out  # which it calls
+
+
+def test_an_unknown_task_is_answered_with_the_nearest(mmlearn):
+    said = mmlearn("exercises", "hint", "info_nc")
+    assert said.code == 1
+    assert said.err == ("mmlearn: There is no task 'info_nc'; did you mean 'info_nce'? mmlearn exercises lists them.\n")
 
 
 def test_doctor(mmlearn):

@@ -19,10 +19,13 @@ from mmlearn.exercises import (
     CheckFailed,
     attempt,
     exercise_folders,
+    experiments,
     load_checks,
     load_part,
     progress_file,
+    solution,
     solved,
+    steps,
     tasks,
 )
 from mmlearn.generation.ctc import collapse
@@ -84,7 +87,9 @@ def test_there_is_enough_to_do():
     assert len(TASKS) >= 12
     for folder in FOLDERS:
         names = [task.name for task in tasks(folder)]
-        assert list(MISTAKES[folder.name]) == list(ANSWERS[folder.name].RIGHT) == names
+        assert set(MISTAKES[folder.name]) == set(ANSWERS[folder.name].RIGHT) == set(names)
+        assert len(experiments(folder)) >= 1
+        assert tasks(folder)[0].difficulty == 1  # an easy opener
 
 
 @each("task")
@@ -92,6 +97,19 @@ def test_a_task_says_what_it_is(task):
     assert 1 <= task.difficulty <= 5
     assert 1 <= task.minutes <= 30
     assert task.reference.__name__ == task.name  # so that "import it" solves it
+    task.example(task.reference)  # the one that its statement works out by hand
+
+
+@each("task")
+def test_a_written_out_answer_passes_and_its_steps_are_the_hints(task):
+    scope = {}
+    imports = "import math\nimport torch\nimport torch.nn.functional as F\nfrom einops import rearrange, reduce\n"
+    exec(imports + solution(task.exercise, task.name), scope)
+    for _ in range(3):
+        task.check(scope[task.name])
+    words = steps(task.exercise, task.name)
+    assert len(words) >= 1
+    assert all(step.endswith(".") and len(step) < 400 for step in words)
 
 
 @each("task")
@@ -138,6 +156,12 @@ def test_whatever_comes_back_is_told_in_one_line(task):
     def stub(*arguments, **named):
         raise NotImplementedError
 
+    def tasks_stub():
+        raise NotImplementedError
+
+    def calls_a_stub(*arguments, **named):
+        return tasks_stub()
+
     def forgets_to_return(*arguments, **named):
         task.reference(*arguments, **named)
 
@@ -168,6 +192,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
     if task.name not in ("sinusoidal_positions", "melscale_fbanks"):  # which take numbers alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
+    assert f"It calls {tasks_stub.__name__}, which is not solved yet." in told(task, calls_a_stub)
     returns = task.reference.__annotations__["return"]
     is_number, is_boolean = returns in (float, dict[str, float]), getattr(returns, "dtypes", None) == Bool.dtypes
     told_shape = told(task, spoil(lambda it: torch.zeros(3, 1, 2, dtype=torch.bool if is_boolean else None)))
@@ -181,7 +206,7 @@ def test_an_input_that_is_right_once_and_of_another_shape_later_is_no_stack_trac
 
     def fickle(*arguments, **named):
         calls.append(None)
-        return layers.attention(*arguments, **named) if len(calls) < 2 else torch.zeros(7, 1, 2, 1)
+        return layers.attention(*arguments, **named) if len(calls) < 3 else torch.zeros(7, 1, 2, 1)
 
     task = next(task for task in TASKS if task.name == "attention")
     assert "cannot be compared" in told(task, fickle)
@@ -204,11 +229,19 @@ def test_attempt_prints_and_remembers(capsys):
     attempt(task.check, lambda ids: ids[:, None] != ids)
     assert capsys.readouterr().out == (
         "✘  same_caption: A caption must fit its own picture: the diagonal is True.\n   Hint: each id equals itself.\n"
+        "   By hand: The statement's own example must give [[True, False, True], [False, True, False], "
+        "[True, False, True]]; this gives [[False, True, False], [True, False, True], [False, True, False]].\n"
     )
     assert solved() == set()
     attempt(task.check, task.reference)
     assert capsys.readouterr().out == "✔  same_caption: solved\n"
     assert solved() == {"07_contrastive/same_caption"}
+    attempt(task.check, stub)
+    assert solved() == {"07_contrastive/same_caption"}  # a stub is no answer
+    capsys.readouterr()
+    attempt(task.check, lambda ids: ids[:, None] != ids)
+    assert capsys.readouterr().out.endswith("   It was solved before, and no longer is.\n")
+    assert solved() == set()
     progress_file().write_text("{damaged")
     assert solved() == set()
     attempt(task.check, task.reference)
@@ -473,11 +506,17 @@ def test_a_notebook_is_committed_unsolved_and_complete(folder):
     assert raw["metadata"]["language_info"]["name"] == "python"
     notebook = read(folder)
     nbformat.validate(notebook)
-    assert printed(notebook) == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    *checked, observed = printed(notebook)
+    assert checked == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    (one,) = experiments(folder)
+    assert observed.endswith(f"\n…  {one.name}: {NOT_SOLVED}\n")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert raw["metadata"]["mmlearn"]["minutes"] == sum(task.minutes for task in tasks(folder))
+    every = [*tasks(folder), *experiments(folder)]
+    assert raw["metadata"]["mmlearn"]["minutes"] == sum(one.minutes for one in every)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    easy = sorted(tasks(folder), key=lambda task: task.difficulty)
+    assert f"From easy to hard: {', '.join(f'`{task.name}`' for task in easy)}." in text
     for number, task in enumerate(tasks(folder), 1):
         assert f"| {number} | `{task.name}` | {'★' * task.difficulty} | {task.minutes} |" in text
         assert f"`{task.name}` · {'★' * task.difficulty} · {task.minutes} minutes" in text
@@ -503,7 +542,7 @@ def test_stubs_have_the_arguments_of_the_library(folder):
 @each("folder")
 def test_unsolved_notebook_runs_through(folder, tmp_path):
     notebook = run(read(folder), tmp_path)
-    assert printed(notebook) == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    assert printed(notebook) == printed(read(folder))
     assert solved() == set()
 
 
@@ -511,10 +550,20 @@ def test_unsolved_notebook_runs_through(folder, tmp_path):
 def test_solved_notebook_passes_every_check(folder, tmp_path):
     notebook = read(folder)
     stubs = {cell.id: cell for cell in notebook.cells if cell.id.endswith("-stub")}
+    for one in experiments(folder):
+        about = ANSWERS[folder.name].EXPERIMENTS[one.name]
+        (cell,) = [cell for cell in notebook.cells if cell.id == f"{one.name.replace('_', '-')}-experiment"]
+        for old, new in (("prediction = ...", f"prediction = {about['answer']!r}"), (about["line"], about["changed"])):
+            assert cell.source.count(old) == 1
+            cell.source = cell.source.replace(old, new)
     for task in tasks(folder):
         stub = stubs.pop(f"{task.name.replace('_', '-')}-stub")
         assert "raise NotImplementedError" in stub.source
         stub.source = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
     assert not stubs
-    assert printed(run(notebook, tmp_path)) == [f"✔  {task.name}: solved\n" for task in tasks(folder)]
-    assert solved() == {f"{folder.name}/{task.name}" for task in tasks(folder)}
+    *checked, observed = printed(run(notebook, tmp_path))
+    assert checked == [f"✔  {task.name}: solved\n" for task in tasks(folder)]
+    (one,) = experiments(folder)
+    assert f"✔  {one.name}: observed {ANSWERS[folder.name].EXPERIMENTS[one.name]['answer']!r}, as you" in observed
+    assert one.why in observed
+    assert solved() == {f"{folder.name}/{one.name}" for one in (*tasks(folder), *experiments(folder))}

@@ -1,0 +1,137 @@
+"""Which kinds of wrong answers each task is tested for: one table, beside the mistakes that people really give.
+
+Each kind makes a wrong answer of a right one, so that a new task gets all that apply to it with one line here.
+"""
+
+from dataclasses import dataclass
+
+from mmlearn.exercises import mistakes
+
+# What is learned from has a gradient for each of these inputs, in the order of its arguments.
+LEARNED = {
+    "select_tokens": "x",
+    "attention_weights": "query key",
+    "attention": "query key value",
+    "info_nce": "image_embedding text_embedding logit_scale",
+    "pair_cross_entropy": "image_to_text text_to_image",
+    "pairwise_sigmoid": "image_embedding text_embedding logit_scale logit_bias",
+    "late_interaction": "image_tokens text_tokens",
+    "ranking_hinge": "image_embedding text_embedding",
+    "masked_cross_entropy": "logits",
+    "masked_region_regression": "prediction",
+    "masked_region_classification": "logits",
+    "masked_region_kl": "logits",
+    "cosine_cost": "x y",
+    "word_region_alignment": "words regions",
+    "co_attention": "text visual",
+    "smooth_region_regression": "prediction",
+    "soft_cross_entropy": "logits",
+    "ctc_log_likelihood": "log_probs",
+    "straight_through": "logits",
+    "code_perplexity": "probability",
+    "distractor_contrast": "context target",
+    "masked_cluster": "logits",
+    "masked_multimodal_cluster": "logits",
+    "drop_tokens": "x",
+    "mil_nce": "video_embedding text_embedding logit_scale",
+    "binding_loss": "image_embedding other_embedding logit_scale",
+    "read_others": "target sources",
+    "central_moment_discrepancy": "x y",
+    "difference_loss": "x y",
+}
+NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
+    "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
+    "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
+    "sample_distractors",
+    "target": "ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
+    "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
+    "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near",
+}
+
+# Two arguments that a student may write in the other order; "-" where either order is right.
+SWAPPED = {
+    "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
+    "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
+    "mask_spans": "-", "modality_dropout": "-",  # of which all but one are handed over by name
+    "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2",
+}  # fmt: skip
+
+LARGE = (
+    "attention_weights attention info_nce pair_cross_entropy pairwise_sigmoid masked_cross_entropy "
+    "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
+    "binding_loss hard_negatives"
+)
+SMALL = (
+    "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
+    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss"
+)
+IDS = "same_caption random_negatives queue_places frame_count collapse distractor_contrast"
+AXES = "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong answer to a task, of a kind, and what it must be told: a part of it, or one of several."""
+
+    task: object
+    kind: str
+    function: object
+    told: tuple[str, ...] = ("",)
+
+
+def wrong_answers(task):
+    """All wrong answers of these kinds to a task."""
+    right, name = task.reference, task.name
+    yield from (Wrong(task, *one) for one in _ungraded(right, LEARNED.get(name, "").split()))
+    annotations = dict(right.__annotations__)
+    returns = annotations.pop("return")
+    if "generator" in annotations:
+        yield Wrong(
+            task,
+            "restarted generator",
+            mistakes.restarted(right),
+            ("Two calls on one generator", "draw anew with each call"),
+        )
+        yield Wrong(task, "own seed", mistakes.from_own_seed(right))
+        yield Wrong(task, "global state", mistakes.from_global_state(right), ("The same seed must give the same",))
+        if name != "random_negatives":  # whose rows are those of the batch
+            yield Wrong(task, "rows alike", mistakes.alike(right))
+    if "uple" in str(returns) or name == "drop_tokens":
+        yield Wrong(task, "list for a tuple", mistakes.then(right, list), ("this is a list",))
+    if any("Sequence" in str(one) for one in annotations.values()):
+        yield Wrong(task, "edited list", mistakes.edits(right), ("must leave its arguments as they are",))
+    places = SWAPPED.get(name, "0 1")
+    if len(annotations) > 1 and places != "-":
+        swapped = mistakes.exchanged(right, *map(int, places.split()))
+        yield Wrong(task, "swapped arguments", swapped, ("have changed places",))
+    for kind, names, make in (
+        ("large numbers cut off", LARGE, mistakes.clamped),
+        ("small numbers lost", SMALL, mistakes.numb),
+        ("ids as float32", IDS, mistakes.rounded_ids),
+        ("one number of axes", AXES, mistakes.narrow),
+    ):
+        if name in names.split():
+            yield Wrong(task, kind, make(right))
+
+
+def _ungraded(right, learned):
+    """Without a gradient, or with half of one, for each input that is learned."""
+    if not learned:
+        return
+    told = ("radient", "The 0 must have a graph", "must be finite")
+    yield "no gradient", _cut(right), told
+    if "Float[Tensor, '']" in str(right.__annotations__["return"]):
+        yield "a new number", mistakes.number(right), ("this is a new number",)
+    for place, name in enumerate(learned):
+        yield f"{name} never learns", mistakes.deaf(right, place), told
+        yield f"{name} learns half", mistakes.half_deaf(right, place), told
+        yield f"{name} gets NaN", mistakes.unsound(right, place), told
+
+
+def _cut(right):
+    def detach(result):
+        if isinstance(result, tuple):
+            return type(result)(*map(detach, result)) if hasattr(result, "_fields") else tuple(map(detach, result))
+        return result.detach()
+
+    return mistakes.then(right, detach)
