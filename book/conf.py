@@ -68,7 +68,14 @@ html_theme_options = {
 }
 
 
+def add_model(app, page, source):
+    """The first lesson shows its model; the notebook to download stays as it is."""
+    if page == pages.FIRST_LESSON:
+        source[0] = pages.with_model(source[0])
+
+
 def setup(app):
     """Docstrings are turned into what reads well on a page."""
     docstrings.connect(app, HERE / "references.bib")
+    app.connect("source-read", add_model)
     return {"parallel_read_safe": True}

@@ -25,6 +25,19 @@ from mmlearn.exercises import Task, exercise_folders, tasks
 REFERENCE = ("systems/index", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
+FIRST_LESSON = "chapters/00_first_lesson"
+MODEL_IN_PAGE = """## Try the model itself
+
+The CLIP that this chapter trained on scenes runs here, in your browser. Type a sentence, and see what each patch adds \
+and how the pictures are ranked; then click on the grid to build a scene of your own, and see which sentence it fits.
+
+<div id="clip-in-page"><noscript>This needs JavaScript.</noscript></div>
+<script defer src="../_static/clip_weights.js"></script>
+<script defer src="../_static/clip.js"></script>
+<script defer src="../_static/clip_page.js"></script>
+
+Exchange two colours, or *left of* and *right of*: does the model notice? The model is written \
+<a href="../_static/clip.js">once more, from scratch</a>, in plain JavaScript; a test compares it with PyTorch."""
 ARCHIVES = Path(mmlearn.__file__).parent / "data" / "archives"
 
 
@@ -82,6 +95,15 @@ def shown_notebook(path: Path) -> str:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def with_model(source: str) -> str:
+    """The notebook of the first lesson with its model to play with below the last measurement, on the page only."""
+    notebook = json.loads(source)
+    last = max(i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code")
+    cell = {"cell_type": "markdown", "id": "the-model-itself", "metadata": {}, "source": MODEL_IN_PAGE}
+    notebook["cells"].insert(last + 1, cell)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
