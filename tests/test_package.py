@@ -93,6 +93,7 @@ MAY = {
     "names": set(),
     "user_folder": set(),
     "files": set(),
+    "progress": set(),
     "layers": {"names"},
     "objectives": set(),
     "generation": set(),
@@ -102,8 +103,8 @@ MAY = {
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
-    "training": {"data", "evaluation", "recipes", "objectives", "layers", "files", "names"},
-    "chapters": {"files", "names"},
+    "training": {"data", "evaluation", "recipes", "objectives", "layers", "files", "names", "progress"},
+    "chapters": {"files", "names", "progress"},
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},
 }  # cli, __main__ and __init__ sit on top
