@@ -1,10 +1,7 @@
-"""A page for each system, made of its recipe: what it reads and learns, a diagram, presets, paper and deviations."""
+"""A page for each system, made of its recipe: diagram, what it reads and learns, parts, presets, paper, deviations."""
 
 import re
-import textwrap
 import warnings
-from collections.abc import Sequence
-from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -13,9 +10,13 @@ from torch import nn
 
 from mmlearn.recipes.discovery import find_recipe, module_name, system_files
 from mmlearn.recipes.recipe import Recipe
+from mmlearn.visualization.architecture import draw_architecture
 
-BOX, GAP, COLUMN, LINE = 270, 12, 340, 18  # pixels: a box's width, between boxes, from column to column, of a line
-SMALL = 0.01  # parts with a smaller share of the parameters share a box
+SMALL = 0.01  # parts with a smaller share of the parameters share a row
+KEY = (
+    "White: what is read. Blue: what learns. Green, dashed: what does not learn. Orange: losses. A dashed arrow leads "
+    "to a copy that follows slowly. A dotted line: shared weights."
+)
 
 
 def system_pages() -> dict[str, str]:
@@ -24,7 +25,8 @@ def system_pages() -> dict[str, str]:
     for name, path in system_files().items():
         recipe, module = find_recipe(name), import_module(module_name(path))
         pages[f"systems/{name}.md"] = system_page(name, recipe, module.__doc__ or "")
-        pages[f"systems/{name}.svg"] = diagram(recipe)
+        if recipe.architecture:
+            pages[f"systems/{name}.svg"] = draw_architecture(recipe.architecture, title_of(module.__doc__ or name))
         families.setdefault(path.parent.name, []).append((name, recipe, module.__doc__ or ""))
     pages["systems/index.md"] = index_page(families)
     return pages
@@ -64,9 +66,9 @@ def system_page(name: str, recipe: Recipe, docstring: str) -> str:
     presets = "\n".join(f"| `{preset}` | {count} |" for preset, count in preset_sizes(recipe))
     return (
         f"# {title}\n\n{summary[:1].upper()}{summary[1:]}\n\n"
-        f"```{{image}} {name}.svg\n:alt: what {title} reads, its parts with their parameters, and what it learns\n"
-        f"```\n\n{_as_markdown(rest)}\n\n"
+        f"{_diagram_text(name, recipe.architecture)}{_as_markdown(rest)}\n\n"
         f"## Reads and learns\n\n{_reads_text(recipe)}\n\n{stages}\n\n"
+        f"## Parts\n\n{parts_text(recipe)}\n\n"
         f"## Presets\n\n| preset | parameters |\n| --- | ---: |\n{presets}\n\n"
         f"## Use\n\n```bash\nmmlearn train {name} --data DATA --output runs/{name}\n"
         f"mmlearn evaluate runs/{name} --data DATA\n```\n\n"
@@ -74,6 +76,15 @@ def system_page(name: str, recipe: Recipe, docstring: str) -> str:
         f"model = {recipe.system.__name__}({recipe.config.__name__}.tiny())\n```\n\n"
         f"Its file: [{module}](/generated/api/models.rst), family *{family}*.\n"
     )
+
+
+def _diagram_text(name: str, architecture: str) -> str:
+    """The picture, what stands for it where it is not seen, and the key to its colours."""
+    if not architecture:
+        return ""
+    words = re.sub(r"[!*]", "", "; ".join(map(str.strip, architecture.strip().splitlines())))
+    words = words.replace("->", "to").replace("~>", "followed slowly by").replace("==", "shares its weights with")
+    return f'```{{image}} {name}.svg\n:alt: "{words}"\n```\n\n{KEY}\n\n'
 
 
 def _as_markdown(docstring: str) -> str:
@@ -111,7 +122,7 @@ def _measure_name(measure: Any) -> str:
     return measure.__qualname__.split(".")[0].replace("_", " ")
 
 
-# Sizes and the diagram.
+# Sizes.
 
 
 def preset_sizes(recipe: Recipe) -> list[tuple[str, str]]:
@@ -129,62 +140,20 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def diagram(recipe: Recipe) -> str:
-    """Three columns as SVG: what is read, the parts of the system with their parameters, what is learned."""
+def parts_text(recipe: Recipe) -> str:
+    """A table of the parts of ``tiny``, with their parameters; very small ones share a row."""
     system = _empty(recipe, recipe.tiny())
-    reads = [(type(item).__name__, [f"{name}: {axes}" for name, axes in item.holds.items()]) for item in recipe.reads]
     sizes = {name: _count(part) for name, part in system.named_children()}
     large = [name for name, count in sizes.items() if count >= SMALL * sum(sizes.values())]
-    parts = [(name, [_part_text(system.get_submodule(name), sizes[name])]) for name in large]
+    rows = ["| part | class | parameters of `tiny` |", "| --- | --- | ---: |"]
+    for name in large:
+        part = system.get_submodule(name)
+        frozen = "" if any(parameter.requires_grad for parameter in part.parameters()) else ", frozen"
+        rows.append(f"| `{name}` | {type(part).__name__} | {sizes[name]:,}{frozen} |")
     if small := [name for name, count in sizes.items() if name not in large and count]:
-        parts.append(("small parts", textwrap.wrap(", ".join(small), 36)))
-    if own := [name for name, _ in system.named_parameters(recurse=False)]:
-        parts.append(("numbers", textwrap.wrap(", ".join(own), 36)))
-    learns = []
-    for stage in recipe.stages:
-        for one in stage.objectives().values():
-            where = f" (stage {stage.name})" if stage.name else ""
-            measures = [f"measured: {_measure_name(measure)}" for measure in one.measures]
-            learns.append((one.name + where, measures or ["no measure of its own"]))
-    return _draw([("reads", reads), (recipe.system.__name__, parts), ("learns", learns)])
-
-
-def _part_text(part: nn.Module, count: int) -> str:
-    frozen = not any(parameter.requires_grad for parameter in part.parameters())
-    return f"{type(part).__name__}: {count:,} parameters" + (", frozen" if frozen else "")
-
-
-def _draw(columns: Sequence[tuple[str, list[tuple[str, list[str]]]]]) -> str:
-    heights = [sum(_height(lines) + GAP for _, lines in boxes) for _, boxes in columns]
-    height, width = max(heights) + 50, COLUMN * (len(columns) - 1) + BOX + 20
-    shapes = []
-    for number, ((title, boxes), used) in enumerate(zip(columns, heights)):
-        x, y = 10 + number * COLUMN, 40 + (max(heights) - used) / 2
-        shapes.append(f'<text x="{x + BOX / 2}" y="22" class="title">{escape(title)}</text>')
-        for name, lines in boxes:
-            tall = _height(lines)
-            shapes.append(f'<rect x="{x}" y="{y:.0f}" width="{BOX}" height="{tall}" rx="6" class="box{number}"/>')
-            shapes.append(f'<text x="{x + 10}" y="{y + 20:.0f}" class="name">{escape(name)}</text>')
-            for row, line in enumerate(lines, start=1):
-                text = escape(line if len(line) < 41 else line[:39] + "…")
-                shapes.append(f'<text x="{x + 10}" y="{y + 20 + row * LINE:.0f}" class="line">{text}</text>')
-            y += tall + GAP
-        if number:
-            middle = 40 + max(heights) / 2
-            x0, x1 = x - COLUMN + BOX + 8, x - 10
-            shapes.append(f'<path d="M{x0} {middle:.0f} H{x1}" class="arrow" marker-end="url(#head)"/>')
-    style = (
-        "text{font-family:sans-serif;font-size:13px;fill:#222}.title{font-size:15px;font-weight:bold;text-anchor:middle}"
-        ".name{font-weight:bold}.line{fill:#555;font-size:12px}rect{stroke:#888}.box0{fill:#e8f0fe}.box1{fill:#fef3e0}"
-        ".box2{fill:#e6f4ea}.arrow{stroke:#666;stroke-width:2;fill:none}"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
-        f'height="{height:.0f}"><style>{style}</style><defs><marker id="head" markerWidth="8" markerHeight="8" '
-        'refX="6" refY="3" orient="auto"><path d="M0 0L6 3L0 6z" fill="#666"/></marker></defs>'
-        '<rect width="100%" height="100%" style="fill:#fff;stroke:none"/>' + "".join(shapes) + "</svg>\n"
-    )
-
-
-def _height(lines: Sequence[str]) -> int:
-    return 30 + LINE * len(lines)
+        names = ", ".join(f"`{name}`" for name in small)
+        rows.append(f"| {names} | | {sum(sizes[name] for name in small):,} |")
+    if own := dict(system.named_parameters(recurse=False)):
+        names = ", ".join(f"`{name}`" for name in own)
+        rows.append(f"| {names} | Parameter | {sum(value.numel() for value in own.values()):,} |")
+    return "\n".join(rows)

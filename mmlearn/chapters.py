@@ -11,12 +11,14 @@ import resource
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.files import written_whole
 from mmlearn.names import choices
+from mmlearn.progress import VARIABLE, shown_while_it_trains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -237,21 +239,25 @@ def run(
     (output / "metrics.json").unlink(missing_ok=True)
     executed = output / chapter.path.name
     before = dict(os.environ)
+    told = output / "progress.txt"
     os.environ.update(
         {"MMLEARN_RUN": str(output)} | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
     )
+    if progress:
+        os.environ[VARIABLE] = str(told)
     try:
-        papermill.execute_notebook(
-            str(chapter.path),
-            str(executed),
-            parameters={"SCALE": scale, "SEED": seed},
-            kernel_name="python3",
-            progress_bar={"desc": chapter.name, "unit": "cell"} if progress else False,
-            cwd=str(output),
-            # The kernel else warns of how it was started, and tells of its own end where Ctrl-C stops the run. What
-            # goes wrong in a cell comes back as the cell's error.
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        with shown_while_it_trains(told) if progress else nullcontext():
+            papermill.execute_notebook(
+                str(chapter.path),
+                str(executed),
+                parameters={"SCALE": scale, "SEED": seed},
+                kernel_name="python3",
+                progress_bar={"desc": chapter.name, "unit": "cell"} if progress else False,
+                cwd=str(output),
+                # The kernel else warns of how it was started, and tells of its own end where Ctrl-C stops the run.
+                # What goes wrong in a cell comes back as the cell's error.
+                extra_arguments=["--log-level=CRITICAL"],
+            )
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # which else tells of the cell that was cut off
         raise

@@ -13,10 +13,10 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
-from tqdm.auto import tqdm
 
 from mmlearn.data.batches import Batches, CollateFunction
 from mmlearn.files import written_whole
+from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
@@ -117,7 +117,7 @@ def fit(
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     history = []
     hidden = not (progress and accelerator.is_main_process)
-    with speed_up(system), closing(log), tqdm(total=steps, initial=start, disable=hidden, unit="step") as bar:
+    with speed_up(system), closing(log), training_bar(total=steps, initial=start, disable=hidden, unit="step") as bar:
         for step in range(start, steps):
             metrics = _step(accelerator, updates, loader, accumulate, max_norm, rates[step])
             if hasattr(system, "after_step"):
