@@ -4,8 +4,10 @@ from mmlearn.evaluation.alignment import (
     choose_head,
     entropy,
     frames_near,
+    frames_within,
     mass_ratio,
     modality_gap,
+    modality_told,
     occlude,
     occlusion_check,
     on_grid,
@@ -64,7 +66,7 @@ from mmlearn.evaluation.separation import (
     si_sdr,
     si_sdr_improvement,
 )
-from mmlearn.evaluation.speech import found_among_distractors
+from mmlearn.evaluation.speech import found_among_distractors, phone_purity
 
 __all__ = [
     "Embeddings",
@@ -87,6 +89,7 @@ __all__ = [
     "first_seen",
     "found_among_distractors",
     "frames_near",
+    "frames_within",
     "grad_cam",
     "gradient_maps",
     "highest",
@@ -96,6 +99,7 @@ __all__ = [
     "mass_ratio",
     "median_rank",
     "modality_gap",
+    "modality_told",
     "nearest_neighbours",
     "nlvr_accuracy",
     "occlude",
@@ -103,6 +107,7 @@ __all__ = [
     "official_scores",
     "on_grid",
     "pair_alignment",
+    "phone_purity",
     "phrase_maps",
     "picture_gain",
     "pointing_accuracy",
