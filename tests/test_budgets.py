@@ -23,14 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOON = "its helpers go into the library, and the rest into shorter cells"
 NOT_YET = {  # what is over its budget today: its name, and why
     "notebooks/13_listening.ipynb": "three lessons in one",
-    "notebooks/14_seeing_sound.ipynb": SOON,
-    "notebooks/16_three_modalities.ipynb": SOON,
-    "cells of notebooks/08_one_stream.ipynb": SOON,
-    "cells of notebooks/09_two_streams.ipynb": SOON,
-    "cells of notebooks/11_align_before_fuse.ipynb": SOON,
     "cells of notebooks/13_listening.ipynb": SOON,
-    "cells of notebooks/14_seeing_sound.ipynb": SOON,
-    "cells of notebooks/16_three_modalities.ipynb": SOON,
 }
 
 
