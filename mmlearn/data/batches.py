@@ -51,6 +51,7 @@ class Batches(Dataset):
         self.data, self.collate, self.batch_size = data, collate, batch_size
         self.seed, self.rank, self.world = seed, rank, world
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
+        self.newest: tuple[tuple[int, int], Tensor] | None = None  # (length, epoch) and its order, sorted only once
 
     def source(self, step: int) -> Dataset:
         """The data set that batch ``step`` comes from."""
@@ -60,11 +61,17 @@ class Batches(Dataset):
         """Which samples this process has in batch ``step``."""
         length = len(self.source(step))
         epoch, place = divmod(step, length // self.batch_size)
-        order = shuffled(length, self.seed, epoch)
-        if self.lengths is not None:
-            order = similar_lengths(order, self.lengths, self.batch_size, self.seed, epoch)
-        batch = order[place * self.batch_size : (place + 1) * self.batch_size]
+        batch = self.order(length, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         return batch.chunk(self.world)[self.rank].tolist()
+
+    def order(self, length: int, epoch: int) -> Int[Tensor, "_"]:
+        """The order of an epoch."""
+        if self.newest is None or self.newest[0] != (length, epoch):
+            order = shuffled(length, self.seed, epoch)
+            if self.lengths is not None:
+                order = similar_lengths(order, self.lengths, self.batch_size, self.seed, epoch)
+            self.newest = (length, epoch), order
+        return self.newest[1]
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         collate = self.collate.at(step) if hasattr(self.collate, "at") else self.collate

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from mmlearn.data.fields import Batch, Field, Label, check_batch, resize, size
+from mmlearn.evaluation.measures import Rows
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.chance import Chance
 
-Rows = dict[str, dict[str, float | None]]  # what a measure returns: name → obtained, and what chance gives
 Measure = Callable[[Any, Sequence[Any]], Rows]  # of a run and of samples that it has not seen
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from mmlearn.data import fetch, load
 from mmlearn.data.batches import spread
 from mmlearn.data.catalogue import asked, held_out, is_endless
-from mmlearn.recipes.recipe import Objective, Rows
+from mmlearn.evaluation.measures import Rows
+from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
 
 

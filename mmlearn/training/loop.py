@@ -38,23 +38,23 @@ class _Update:
     """One turn of a step: the wrapped loss, the parameters that it moves, and their optimisers."""
 
     def __init__(self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool, **optimizer: Any):
-        self.moved = set(turn.moved(system))
-        self.system, self.learns = system, {name for name, value in system.named_parameters() if value.requires_grad}
+        moved, learning = set(turn.moved(system)), [item for item in system.named_parameters() if item[1].requires_grad]
+        self.parameters = [value for name, value in learning if name in moved]
+        self.others = [value for name, value in learning if name not in moved]
         with self:
             loss = _Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, **optimizer)
             self.loss = accelerator.prepare(torch.compile(loss) if compile else loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
-        self.parameters = [value for name, value in system.named_parameters() if name in self.moved]
 
     def __enter__(self) -> None:
         """Until the end of the turn nothing else learns."""
-        for name, parameter in self.system.named_parameters():
-            parameter.requires_grad_(name in self.moved)
+        for parameter in self.others:
+            parameter.requires_grad_(False)
 
     def __exit__(self, *error: Any) -> None:
-        for name, parameter in self.system.named_parameters():
-            parameter.requires_grad_(name in self.learns)
+        for parameter in self.others:
+            parameter.requires_grad_(True)
 
 
 def fit(
