@@ -29,23 +29,19 @@ def attention(
     mask: Bool[Tensor, "..."] | None = None,
     causal: bool = False,
     bias: Float[Tensor, "#b #h #q #n"] | None = None,
-    dropout: float = 0.0,
 ) -> Float[Tensor, "b h q value_width"]:
-    r"""Each query takes a weighted mean of the values, by PyTorch's fused kernel, which never stores the weights.
+    r"""Each query takes a mean of the values, weighted by how well their keys fit it.
 
     .. math:: \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}} + B\right) V
 
     ``mask`` is (b, n), (b, q, n) or (b, h, q, n). With ``causal`` the last query stands at the last key, and no query
     sees a later key. ``bias`` B is added to the scores, as relative positions are. A query that may attend nothing gets
-    zeros. ``dropout`` is the probability of dropping a weight.
+    zeros.
 
     Raises ``ValueError`` for a mask of another type or shape.
     Source: Vaswani et al. 2017, equation 1; Raffel et al. 2020 (T5), section 2.1, for the bias.
     """
-    allowed = _allowed(query, key, mask, causal)
-    if bias is not None:
-        allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+    return attention_weights(query, key, mask, causal, bias) @ value
 
 
 def attention_weights(
@@ -55,21 +51,21 @@ def attention_weights(
     causal: bool = False,
     bias: Float[Tensor, "#b #h #q #n"] | None = None,
 ) -> Float[Tensor, "b h q n"]:
-    r"""The weights that :func:`attention` uses, :math:`\mathrm{softmax}(Q K^\top / \sqrt{k} + B)`.
+    r"""The weights of :func:`attention`, :math:`\mathrm{softmax}(Q K^\top / \sqrt{k} + B)`.
 
     Rows sum to 1, or to 0 where a query may attend nothing. Arguments and errors as in :func:`attention`.
     """
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
-    allowed = _allowed(query, key, mask, causal)
+    allowed = allowed_keys(query, key, mask, causal)
     if allowed is None:
         return scores.softmax(-1)
     # Very low, not -inf: a row without any key must give zeros, not NaN, forward and backward.
     return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed
 
 
-def _allowed(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:
+def allowed_keys(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:
     """One mask that broadcasts to (b, h, q, n), or None where every key may be attended."""
     (b, h, q, _), n = query.shape, key.shape[-2]
     allowed = None
@@ -140,11 +136,14 @@ class Attention(nn.Module):
         query, key, value = (rearrange(x, "b n (h k) -> b h n k", h=self.num_heads) for x in (query, key, value))
         if rotary is not None:
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
-        dropout = self.dropout if self.training else 0.0
-        if self.recorder is None:
-            heads = attention(query, key, value, mask, causal, bias, dropout)
-        else:
-            weights = attention_weights(query, key, mask, causal, bias)
-            self.recorder(weights)
-            heads = F.dropout(weights, dropout) @ value  # by the recorded weights, so that it has a gradient to them
+        heads = self.heads(query, key, value, mask, causal, bias)
         return self.output(rearrange(heads, "b h q k -> b q (h k)"))
+
+    def heads(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None
+    ) -> Float[Tensor, "b h q k"]:
+        """:func:`attention`, in training with dropped weights."""
+        weights = attention_weights(query, key, mask, causal, bias)
+        if self.recorder is not None:
+            self.recorder(weights)
+        return F.dropout(weights, self.dropout, self.training) @ value

@@ -2,16 +2,24 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from testing_tools import close, pairs
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig, record_attention
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
-from mmlearn.training import fit
+from mmlearn.training import fit, speed
 from mmlearn.training.speed import FastTransformer, speed_up
 
 B, N, D = 4, 6, 24
 POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
+
+
+@pytest.fixture(autouse=True, params=["short", "long"])
+def length(request, monkeypatch):
+    """These sequences are short; with the other limit they count as long, and take the fused kernel."""
+    if request.param == "long":
+        monkeypatch.setattr(speed, "LONG", 0)
 
 
 def results(model, x, position, *inputs, **more):
@@ -140,3 +148,19 @@ def test_the_trainer_uses_it_and_hands_back_the_plain_model():
     assert during == [FastTransformer]
     assert type(model.text_encoder.transformer) is Transformer
     assert history[0]["itc"] == pytest.approx(before.item(), abs=1e-5)
+
+
+def test_long_sequences_take_the_fused_kernel(monkeypatch):
+    taken = []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x, **more: taken.append(1) or kernel(*x, **more))
+    model = Transformer(TransformerConfig(D, 2, 2))
+    for limit, expected in ((N * N + 1, 0), (N * N, 2)):
+        monkeypatch.setattr(speed, "LONG", limit)
+        with speed_up(model):
+            model(tokens())
+        assert len(taken) == expected
+    with speed_up(model), record_attention(model):
+        model(tokens())
+    model(tokens())
+    assert len(taken) == 2
