@@ -20,17 +20,6 @@ EXERCISES = {
 MODELS = {name: text for name, text in LIBRARY.items() if name.startswith("mmlearn/models/")}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-SOON = "its helpers go into the library, and the rest into shorter cells"
-NOT_YET = {  # what is over its budget today: its name, and why
-    "notebooks/14_seeing_sound.ipynb": SOON,
-    "notebooks/16_three_modalities.ipynb": SOON,
-    "cells of notebooks/08_one_stream.ipynb": SOON,
-    "cells of notebooks/09_two_streams.ipynb": SOON,
-    "cells of notebooks/11_align_before_fuse.ipynb": SOON,
-    "cells of notebooks/14_seeing_sound.ipynb": SOON,
-    "cells of notebooks/16_three_modalities.ipynb": SOON,
-}
-
 
 def lines(text):
     return len(text.splitlines())
@@ -52,30 +41,13 @@ def function_lengths(files):
     }
 
 
-def long_files():
-    return {name: lines(text) for name, text in (LIBRARY | EXERCISES).items() if lines(text) > limit(name)}
-
-
 def limit(name):
     return 350 if name in MODELS else 400
 
 
-def long_notebooks():
-    return {f"notebooks/{path.name}": sum(code_cells(path)) for path in NOTEBOOKS if sum(code_cells(path)) > 600}
-
-
-def long_cells():
-    return {
-        f"cells of notebooks/{path.name}": max(code_cells(path)) for path in NOTEBOOKS if max(code_cells(path)) > 40
-    }
-
-
-def unforgiven(found):
-    return {name: length for name, length in found.items() if name not in NOT_YET}
-
-
 def test_files_are_short_enough_to_read():
-    assert unforgiven(long_files()) == {}
+    files = LIBRARY | EXERCISES
+    assert {name: lines(text) for name, text in files.items() if lines(text) > limit(name)} == {}
 
 
 def test_a_model_is_as_a_rule_much_shorter():
@@ -97,12 +69,8 @@ def test_functions_are_short_enough_to_read():
 
 
 def test_notebooks_have_few_lines_of_code():
-    assert unforgiven(long_notebooks()) == {}
+    assert {path.name: sum(code_cells(path)) for path in NOTEBOOKS if sum(code_cells(path)) > 600} == {}
 
 
 def test_cells_of_notebooks_fit_on_a_page():
-    assert unforgiven(long_cells()) == {}
-
-
-def test_what_has_come_within_its_budget_is_no_longer_forgiven():
-    assert set(NOT_YET) <= {**long_files(), **long_notebooks(), **long_cells()}.keys()
+    assert {path.name: max(code_cells(path)) for path in NOTEBOOKS if max(code_cells(path)) > 40} == {}

@@ -46,6 +46,19 @@ def frames_near(time: Float[Tensor, "n"], frames: int, fps: float, tolerance: in
     return (torch.arange(frames, device=time.device) - own[:, None]).abs() <= tolerance
 
 
+def frames_within(span: Float[Tensor, "n 2"], frames: int, fps: float, tolerance: int = 1) -> Bool[Tensor, "n frames"]:
+    r"""Which frames belong to each span from a to b, in seconds: all that it touches, and ``tolerance`` to each side.
+
+    .. math:: \lfloor a \cdot \mathrm{fps} \rfloor - \tau \le k \le \lfloor b \cdot \mathrm{fps} \rfloor + \tau
+
+    A span that is one moment has the frames of :func:`frames_near`. As regions for :func:`pointing_accuracy` they say
+    how often a map is highest while something sounds, or within so many frames of it.
+    """
+    first, last = (span * fps).floor().unbind(1)
+    frame = torch.arange(frames, device=span.device)
+    return (frame >= first[:, None] - tolerance) & (frame <= last[:, None] + tolerance)
+
+
 def mass_ratio(maps: Float[Tensor, "n p"], regions: Float[Tensor, "n p"]) -> float:
     """The weight on the region over the region's area: 1 for a map that knows nothing. Maps are not negative."""
     inside = (regions >= COVERED).float()
@@ -114,6 +127,20 @@ def modality_gap(image_embedding: Float[Tensor, "n d"], text_embedding: Float[Te
     Source: Liang et al. 2022, "Mind the Gap", section 2.
     """
     return float((image_embedding.mean(0) - text_embedding.mean(0)).norm())
+
+
+def modality_told(embedding: Float[Tensor, "n modalities d"]) -> float:
+    """How often the nearest mean tells from which modality an embedding comes: 1 / modalities where it cannot.
+
+    Row i has one embedding of each modality. The means are of the first half of the rows, and the second half is told.
+    ``ValueError`` for a single row, which has no first half.
+    """
+    if len(embedding) < 2:
+        raise ValueError(f"One half of the rows gives the means and the other is told; there is {len(embedding)} row.")
+    half = len(embedding) // 2
+    nearest = torch.cdist(embedding[half:].flatten(0, 1), embedding[:half].mean(0)).argmin(-1)
+    own = torch.arange(embedding.shape[1], device=embedding.device)
+    return float((nearest.view(-1, embedding.shape[1]) == own).float().mean())
 
 
 def pair_alignment(image_embedding: Float[Tensor, "n d"], text_embedding: Float[Tensor, "n d"]) -> float:

@@ -1,8 +1,9 @@
-"""Is what was hidden in speech found again, is a text heard right, and is it known when a word sounds?"""
+"""Hidden speech found again, clusters that hold what is said, texts heard right, and words found in time."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -36,6 +37,24 @@ def all_hidden(parts: Sequence[Tensor]) -> Tensor:
     if not len(joined):
         raise ValueError("These sounds are too short: none has more frames than one hidden span, so nothing is hidden.")
     return joined
+
+
+def phone_purity(
+    cluster: Int[Tensor, "b s"], phone: Int[Tensor, "b s"], mask: Bool[Tensor, "b s"] | None = None
+) -> float:
+    r"""In how many frames it is right to say of each cluster the phone (the unit of speech) that it holds most of.
+
+    .. math:: \frac{1}{N} \sum_c \max_u \left|\{ i : c_i = c,\; u_i = u \}\right|
+
+    Only the N frames of ``mask`` count: those that are real, in which something is said. With as many clusters as
+    frames it is always 1, so compare clusterings of equal size. ``ValueError`` where no frame counts.
+    Source: Hsu et al. 2021 (HuBERT), where it is called phone purity.
+    """
+    mask = torch.ones_like(cluster, dtype=torch.bool) if mask is None else mask
+    if not mask.any():
+        raise ValueError("The mask leaves out every frame, so there is nothing whose purity could be measured.")
+    together = F.one_hot(cluster[mask]).float().T @ F.one_hot(phone[mask]).float()  # (clusters, phones): frames of both
+    return float(together.amax(1).sum() / together.sum())
 
 
 def lines_across(mel: Float[Tensor, "mels s"], hidden: Bool[Tensor, "s"]) -> Float[Tensor, "mels s"]:

@@ -10,8 +10,10 @@ from mmlearn.evaluation import (
     choose_head,
     entropy,
     frames_near,
+    frames_within,
     mass_ratio,
     modality_gap,
+    modality_told,
     occlude,
     occlusion_check,
     on_grid,
@@ -43,6 +45,18 @@ def test_frames_around_a_moment():
     assert torch.equal(frames_near(time, 5, 25), frames_near(time, 5, 25, 1))
     middles = (torch.arange(500) + 0.5) / 30  # of frames of another length
     assert torch.equal(frames_near(middles, 500, 30, 0), torch.eye(500).bool())
+
+
+def test_frames_of_a_span():
+    """Of five frames of 0.04 s: a span has all that it touches, also where it starts or ends inside one."""
+    span = torch.tensor([[0.05, 0.13], [0.0801, 0.0802], [0.0, 9.0], [0.5, 0.6]])
+    touched = [[1, 2, 3], [2], [0, 1, 2, 3, 4], list(range(12, 16))]
+    for tolerance in (0, 1, 2):
+        expected = [[frames[0] - tolerance <= k <= frames[-1] + tolerance for k in range(5)] for frames in touched]
+        assert frames_within(span, 5, 25, tolerance).tolist() == expected
+    assert torch.equal(frames_within(span, 5, 25), frames_within(span, 5, 25, 1))
+    time = torch.linspace(0, 1, 40)
+    assert torch.equal(frames_within(torch.stack([time, time], 1), 30, 25.0, 2), frames_near(time, 30, 25.0, 2))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +236,27 @@ def test_modality_gap():
     assert modality_gap(ahead, -ahead) == pytest.approx(2)
     shift = torch.full((8,), 0.25)
     assert modality_gap(one + shift, one) == pytest.approx(float(shift.norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_a_modality_is_told_by_the_nearest_mean(modalities):
+    generator = torch.Generator().manual_seed(modalities)
+    cloud = torch.randn(4001, modalities, 5, generator=generator)
+    assert abs(modality_told(cloud) - 1 / modalities) < 0.03  # all from one cloud
+    corners = 20 * torch.eye(5)[:modalities]
+    assert modality_told(cloud + corners) == 1
+    half = cloud + 20 * torch.eye(5)[0] * torch.eye(modalities)[0][:, None]  # only the first can be told
+    assert abs(modality_told(half) - 2 / modalities) < 0.03
+    means, told = (cloud + corners / 10)[:2000].mean(0), (cloud + corners / 10)[2000:]
+    by_hand = torch.stack([(told - mean).norm(dim=-1) for mean in means], -1).argmin(-1)
+    right = (by_hand == torch.arange(modalities)).double().mean()
+    assert modality_told(cloud + corners / 10) == pytest.approx(float(right), abs=1e-4)
+
+
+def test_a_modality_is_not_told_from_a_single_row():
+    assert modality_told(torch.tensor([[[0.0], [9.0]], [[1.0], [8.0]]])) == 1
+    with pytest.raises(ValueError, match="there is 1 row"):
+        modality_told(torch.zeros(1, 2, 3))
 
 
 def test_pair_alignment():

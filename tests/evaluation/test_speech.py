@@ -1,4 +1,6 @@
-"""Hidden frames of speech, found or not, texts heard right, words in time: by hand, one frame at a time."""
+"""Hidden frames of speech, found or not, what clusters hold, texts heard right, words in time: by hand."""
+
+from collections import Counter
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from mmlearn.evaluation import (
     in_time_by_chance,
     lines_across,
     looks_inside,
+    phone_purity,
 )
 from mmlearn.evaluation.speech import all_hidden
 from mmlearn.objectives.speech import sample_distractors
@@ -175,3 +178,34 @@ def test_who_looks_inside_and_which_moment_is_inside():
     by_head, by_moment = looks_inside(looks, middle, torch.tensor([0.15, 0.25]), torch.tensor([0.35, 0.35]))
     assert by_head.tolist() == [1, 0]
     assert by_moment.tolist() == [0, 0.5, 1]
+
+
+def test_purity_by_hand():
+    """Cluster 0 holds two frames of phone 3 and one of 1; cluster 4 one of each, and what is masked does not count."""
+    cluster = torch.tensor([[0, 0, 0, 4], [4, 0, 0, 7]])
+    phone = torch.tensor([[3, 3, 1, 1], [3, 1, 1, 2]])
+    mask = torch.tensor([[True, True, True, True], [True, False, False, False]])
+    assert phone_purity(cluster, phone, mask) == pytest.approx((2 + 1) / 5)
+    assert phone_purity(cluster, phone) == pytest.approx((3 + 1 + 1) / 8)
+    padded = cluster.masked_fill(~mask, -100), phone.masked_fill(~mask, -100)
+    assert phone_purity(*padded, mask) == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_purity_counts_the_phone_that_each_cluster_holds_most_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    cluster, phone = torch.randint(6, (9, 20), generator=generator), torch.randint(4, (9, 20), generator=generator)
+    mask = torch.rand(9, 20, generator=generator) < 0.7
+    pairs = list(zip(cluster[mask].tolist(), phone[mask].tolist()))
+    most = sum(Counter(p for c, p in pairs if c == one).most_common(1)[0][1] for one in {c for c, _ in pairs})
+    assert phone_purity(cluster, phone, mask) == pytest.approx(most / len(pairs))
+    assert phone_purity(5 - cluster, 3 - phone, mask) == phone_purity(cluster, phone, mask)  # names do not matter
+    assert phone_purity(phone, phone, mask) == 1
+    assert phone_purity(4 * cluster + phone, phone) == 1  # finer clusters, each of one phone
+    assert phone_purity(torch.zeros_like(phone), phone) == pytest.approx(phone.flatten().bincount().max() / 180)
+
+
+def test_purity_of_no_frame_is_refused():
+    nothing = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="leaves out every frame"):
+        phone_purity(nothing, nothing, nothing.bool())

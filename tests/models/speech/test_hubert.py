@@ -10,6 +10,7 @@ from testing_tools import assert_rows_are_independent, close, count_parameters, 
 from torch.utils.data import Dataset
 
 from mmlearn.data.speech_features import mfcc
+from mmlearn.evaluation import phone_purity
 from mmlearn.layers import record_attention
 from mmlearn.models.speech.encoder import SpeechEncoderConfig, frame_count
 from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig, targets
@@ -203,17 +204,11 @@ def hisses(count=6, samples=4000):
     return waveform, number[:, 200::320][:, : frame_count(samples, TINY.speech.kernels, TINY.speech.strides)]
 
 
-def purity(found, number):
-    """The share of frames whose cluster mostly holds what they hold."""
-    found, number = torch.cat(found), number.flatten()
-    return sum(number[found == c].bincount().max().item() for c in found.unique()) / len(number)
-
-
 def test_the_first_clusters_are_of_how_it_sounds():
     waveform, number = hisses()
     found = targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
     assert all(frames.shape == number[0].shape for frames in found)
-    assert purity(found, number) > 0.9
+    assert phone_purity(torch.stack(found), number) > 0.9
     again = targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
     assert all(torch.equal(one, two) for one, two in zip(found, again))
     every = torch.cat([mfcc(clip) for clip in waveform])
@@ -241,11 +236,15 @@ def test_the_next_clusters_are_of_what_was_learned():
     torch.manual_seed(0)
     model = HuBERT(dataclasses.replace(TINY, clusters=8))
     options = dict(model=model, block=2)
-    before = purity(targets(list(waveform), 8, generator=torch.Generator().manual_seed(0), **options), number)
+
+    def purity():
+        found = targets(list(waveform), 8, generator=torch.Generator().manual_seed(0), **options)
+        return phone_purity(torch.stack(found), number)
+
+    before = purity()
     first = torch.stack(targets(list(waveform), 8, generator=torch.Generator().manual_seed(0)))
     overfit(model, {"waveform": waveform, "cluster": first}, steps=25, learning_rate=3e-3)
-    after = purity(targets(list(waveform), 8, generator=torch.Generator().manual_seed(0), **options), number)
-    assert after > before + 0.1
+    assert purity() > before + 0.1
 
 
 def test_hidden_states_are_read_without_dropout_and_leave_the_mode():
