@@ -262,4 +262,12 @@ RECIPE = Recipe(
     ALBEFConfig,
     reads=(Image(), Tokens()),
     learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, MLM),
+    architecture="""
+    image -> ViT -> u [class token] -> !ITC
+    text -> BERT, first half -> v [class token] -> !ITC
+    ViT -> BERT, second half [looks at patches] -> !ITM
+    BERT, first half -> BERT, second half -> !MLM
+    ViT ~> momentum encoders
+    BERT, first half ~> momentum encoders -> queue -> !ITC
+    """,
 )

@@ -287,4 +287,16 @@ RECIPE = Recipe(
     BLIPConfig,
     reads=(Image(), Tokens()),
     learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
+    architecture="""
+    image -> ViT -> u [class token] -> !ITC
+    text -> text encoder -> v [class token] -> !ITC
+    ViT -> grounded encoder [looks at patches] -> !ITM
+    ViT -> decoder [causal, looks at patches] -> !LM
+    text -> grounded encoder
+    text -> decoder
+    text encoder == grounded encoder
+    grounded encoder == decoder
+    ViT ~> momentum encoders
+    text encoder ~> momentum encoders -> queue -> !ITC
+    """,
 )

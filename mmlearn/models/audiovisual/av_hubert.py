@@ -285,4 +285,10 @@ RECIPE = Recipe(
     AVHuBERTConfig,
     reads=(Video(), LogMel(), Clusters(every=2)),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+    architecture="""
+    lips -> convolutions [ResNet] -> hide spans, drop one -> transformer -> scores of clusters
+    scores of clusters -> !cross-entropy [hidden frames]
+    log-mel -> projection -> hide spans, drop one
+    *k-means -> cluster of each frame -> !cross-entropy
+    """,
 )

@@ -251,4 +251,10 @@ RECIPE = Recipe(
     Lip2WavConfig,
     reads=(Video(), LogMel(fixed="log-mels are what is learned")),
     learns=Objective("reconstruction", {"before": silence, "mel": silence}, measures=(distance_of_speech,)),
+    architecture="""
+    lips -> convolutions over space and time -> encoder -> decoder [looks at the video]
+    decoder -> before -> post-net -> mel -> !L1
+    true past [log-mel] -> pre-net -> decoder
+    before -> !L1
+    """,
 )

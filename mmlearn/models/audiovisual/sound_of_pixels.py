@@ -291,4 +291,9 @@ RECIPE = Recipe(
     SoundOfPixelsConfig,
     reads=(Video(fps=10), Waveform(standard=False)),
     learns=Objective("mask", {"mask": ln(2)}, measures=(separation,)),
+    architecture="""
+    solo 1 [waveform] -> mixture -> U-Net -> components [spectrogram masks] -> mask of each solo -> !mask loss
+    solo 2 [waveform] -> mixture
+    frames of each solo -> ResNet -> pixel features -> mask of each solo
+    """,
 )

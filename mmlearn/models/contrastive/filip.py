@@ -108,4 +108,8 @@ RECIPE = Recipe(
     learns=replace(
         ITC, chance={"late_interaction": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion)
     ),
+    architecture="""
+    image -> ViT -> patch vectors -> late interaction [best patch of each word] -> !InfoNCE
+    text -> transformer -> word vectors -> late interaction
+    """,
 )

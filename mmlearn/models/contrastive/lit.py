@@ -92,4 +92,8 @@ RECIPE = Recipe(
     reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
     learns=ITC,
     build=lambda config: LiT(config, load_backbone()),  # which normalises pictures itself
+    architecture="""
+    image -> *image tower [frozen] -> u -> !InfoNCE
+    text -> transformer -> v -> !InfoNCE
+    """,
 )

@@ -228,4 +228,9 @@ RECIPE = Recipe(
     ViLTConfig,
     reads=(Image(), Tokens(words=True)),
     learns=(replace(ITM, chance=ITM.chance | {"wra": None}), MLM, VQA),
+    architecture="""
+    words -> word embedding -> transformer [pre-norm, one sequence] -> !MLM
+    image -> patches [one linear layer] -> transformer -> !ITM
+    transformer -> !WRA [optimal transport]
+    """,
 )

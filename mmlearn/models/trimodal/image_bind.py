@@ -231,4 +231,10 @@ RECIPE = Recipe(
         {"image_text": ln_batch, "image_audio": ln_batch},
         measures=(retrieval("image", "text"), retrieval("image", "audio"), retrieval("audio", "text")),
     ),
+    architecture="""
+    image -> ViT -> u -> !InfoNCE, image and text
+    text -> transformer [causal] -> v -> !InfoNCE, image and text
+    log-mel -> sound transformer -> a -> !InfoNCE, image and sound
+    u -> !InfoNCE, image and sound
+    """,
 )

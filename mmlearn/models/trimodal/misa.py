@@ -193,4 +193,16 @@ RECIPE = Recipe(
         {"task": ln("outputs"), "similarity": None, "difference": None, "reconstruction": None},
         measures=(classes("orders told"),),
     ),
+    architecture="""
+    words -> LSTM of words -> shared space -> fusion [transformer] -> !task
+    sound -> LSTM of sound -> private spaces -> fusion
+    video -> LSTM of video -> shared space
+    LSTM of words -> private spaces
+    LSTM of sound -> shared space
+    LSTM of video -> private spaces
+    shared space -> !similarity [CMD]
+    private spaces -> !difference
+    shared space -> decoders -> !reconstruction
+    private spaces -> decoders
+    """,
 )

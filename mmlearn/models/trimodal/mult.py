@@ -189,4 +189,15 @@ RECIPE = Recipe(
     MulTConfig,
     reads=(Tokens(), LogMel(bands="audio_width"), Video(fps=10, shown=16), Labels(source="order", into="outputs")),
     learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    architecture="""
+    words -> convolution of words -> words ask sound and video -> memory of words -> joined -> !task
+    sound -> convolution of sound -> sound asks words and video -> memory of sound -> joined
+    video -> convolution of video -> video asks words and sound -> memory of video -> joined
+    convolution of sound -> words ask sound and video
+    convolution of video -> words ask sound and video
+    convolution of words -> sound asks words and video
+    convolution of video -> sound asks words and video
+    convolution of words -> video asks words and sound
+    convolution of sound -> video asks words and sound
+    """,
 )

@@ -297,4 +297,10 @@ RECIPE = Recipe(
             retrieval("video", "text", partial(embedding, 1)),
         ),
     ),
+    architecture="""
+    video -> boxes of pixels -> DropToken -> video transformer -> z [space of sound] -> !NCE
+    waveform -> windows -> DropToken of sound -> audio transformer -> a -> !NCE
+    z -> z' [space of text] -> !MIL-NCE
+    text -> text transformer -> v -> !MIL-NCE
+    """,
 )
