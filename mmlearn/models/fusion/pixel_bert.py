@@ -171,4 +171,13 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
 
 
-RECIPE = Recipe(PixelBERT, PixelBERTConfig, reads=(Image(), Tokens()), learns=(ITM, MLM, VQA))
+RECIPE = Recipe(
+    PixelBERT,
+    PixelBERTConfig,
+    reads=(Image(), Tokens()),
+    learns=(ITM, MLM, VQA),
+    architecture="""
+    words -> word embedding -> BERT [one sequence] -> !MLM
+    image -> convolutional network [trained along] -> random pixels -> BERT -> !ITM
+    """,
+)

@@ -99,4 +99,10 @@ RECIPE = Recipe(
         replace(MRM, chance={"mrfr": None, "mrc_kl": even_classes}),
         replace(ITM, chance=ITM.chance | {"wra": None}),
     ),
+    architecture="""
+    words -> word embedding -> BERT [one sequence] -> !MLM
+    *detector [not trained] -> regions -> region embedding [features, box] -> BERT -> !ITM
+    BERT -> !MRFR, MRC, MRC-kl
+    BERT -> !WRA [optimal transport]
+    """,
 )

@@ -56,4 +56,14 @@ class VisualBERT(SingleStream):
         return torch.cat([self.embedding(tokens, token_type), image], dim=1)
 
 
-RECIPE = Recipe(VisualBERT, VisualBERTConfig, reads=(Tokens(), Regions()), learns=(ITM, MLM))
+RECIPE = Recipe(
+    VisualBERT,
+    VisualBERTConfig,
+    reads=(Tokens(), Regions()),
+    learns=(ITM, MLM),
+    architecture="""
+    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM
+    regions -> sum of a region [features, type] -> BERT -> !ITM
+    *detector [not trained] -> regions
+    """,
+)

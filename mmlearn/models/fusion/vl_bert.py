@@ -105,4 +105,14 @@ class VLBERT(SingleStream):
         return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
 
 
-RECIPE = Recipe(VLBERT, VLBERTConfig, reads=(Tokens(), Regions()), learns=(MLM, MRM))
+RECIPE = Recipe(
+    VLBERT,
+    VLBERTConfig,
+    reads=(Tokens(), Regions()),
+    learns=(MLM, MRM),
+    architecture="""
+    words -> token and visual feature [of every element] -> BERT [one sequence] -> !MLM
+    *detector [not trained] -> regions -> token and visual feature
+    BERT -> !MRC
+    """,
+)

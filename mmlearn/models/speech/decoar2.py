@@ -166,4 +166,9 @@ RECIPE = Recipe(
     learns=Objective(
         "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(distance_of_hidden_frames,)
     ),
+    architecture="""
+    log-mel -> hide spans -> transformer -> quantiser [codebooks] -> rebuild -> !L1 [hidden frames]
+    log-mel -> !L1
+    quantiser -> !diversity
+    """,
 )

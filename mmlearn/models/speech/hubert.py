@@ -183,4 +183,8 @@ RECIPE = Recipe(
     HuBERTConfig,
     reads=(Waveform(), Clusters()),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+    architecture="""
+    waveform -> convolutions -> hide spans -> transformer -> scores of clusters -> !cross-entropy [hidden frames]
+    waveform -> *k-means [MFCC, then features] -> cluster of each frame -> !cross-entropy
+    """,
 )

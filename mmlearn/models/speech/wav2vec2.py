@@ -212,4 +212,9 @@ RECIPE = Recipe(
         {"contrastive": lambda config, batch: math.log(1 + config.distractors), "diversity": None},
         measures=(hidden_frames_found,),
     ),
+    architecture="""
+    waveform -> convolutions -> hide spans -> transformer -> c [context] -> !contrast [own code among distractors]
+    convolutions -> quantiser [codebooks] -> q [code] -> !contrast
+    quantiser -> !diversity
+    """,
 )

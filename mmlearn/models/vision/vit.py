@@ -79,4 +79,7 @@ RECIPE = Recipe(
     ViTConfig,
     reads=(Image(), Labels()),
     learns=Objective("classification", {"classification": ln("num_classes")}, measures=(classes("pictures named"),)),
+    architecture="""
+    image -> patches [one linear layer] -> transformer -> class token -> !classification
+    """,
 )
