@@ -60,7 +60,7 @@ def as_read(model, images):
 def opened(page):
     """The model starts when a reader comes near it."""
     page.locator("#clip-in-page").scroll_into_view_if_needed()
-    page.wait_for_function("window.clipPage !== undefined")
+    page.wait_for_function("window.clipPage !== undefined", timeout=120_000)  # on a machine that is busy
 
 
 @pytest.fixture
