@@ -39,6 +39,7 @@ from mmlearn.training.runs import Run, load_run, load_training_data, new_run, sa
 Batch = dict[str, Tensor]
 SEEDS = 4  # of weights and batches, over which a loss at the start is averaged
 STEPS = 120  # in which a batch is learned by heart; most systems need ten
+CONSTANT = {"wra": "the plan of transport"}  # what has no gradient in a loss, though it depends on what is learned
 
 
 # What promises are tried on.
@@ -297,6 +298,54 @@ def a_gradient_reaches_every_parameter_and_only_what_moves_moves(name: str, fold
         # A key's bias moves all scores of a query alike, which softmax does not see.
         missed = {key for key in wanted - reached[case.stage.name, case.turn] if not key.endswith("key.bias")}
         assert not missed, f"No gradient reaches {sorted(missed)[:3]}."
+
+
+def each_loss_teaches_all_that_it_depends_on(name: str, folder: Path) -> None:
+    """A step in any direction changes each loss as its gradient says, so nothing is cut off from what it should learn.
+
+    In double precision and evaluation mode. The size of the step is the one that suits best: in a large one a maximum
+    may move to another place, and of a small one little is left where a system rounds.
+    """
+    for case in cases(name):
+        system = case.system()
+        for key, loss in case.losses(system).items():
+            assert any(one.any() for one in gradients(loss, system)), f"{case}: {key} teaches nothing"
+        system, generator = case.settled().double(), torch.Generator().manual_seed(2)
+        batch = {key: x.double() if x.is_floating_point() else x for key, x in case.batch.items()}
+        way = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in moved(system)]
+        slope, size = {}, {}
+        for key, loss in case.losses(system, batch).items():
+            found = gradients(loss, system)
+            slope[key] = sum((one * step).sum() for one, step in zip(found, way))
+            size[key] = sum(one.square().sum() for one in found).sqrt()
+        wrong = set(slope) - CONSTANT.keys()
+        for step in (1e-6, 1e-5, 1e-7, 1e-8):
+            if wrong:
+                with torch.no_grad():
+                    more, less = (case.losses(stepped(system, way, sign * step), batch) for sign in (1, -1))
+                off = {key: (more[key] - less[key]) / (2 * step) - slope[key] for key in wrong}
+                wrong = {key for key in wrong if off[key].abs() > 1e-3 * size[key]}
+        assert not wrong, f"{case}: {wrong} do not change as their gradients say"
+
+
+def moved(system: nn.Module) -> list[nn.Parameter]:
+    """The parameters that can be trained."""
+    return [parameter for parameter in system.parameters() if parameter.requires_grad]
+
+
+def gradients(loss: Tensor, system: nn.Module) -> tuple[Tensor, ...]:
+    """The gradient of a loss for each parameter that can be trained: 0 where there is none."""
+    if not loss.requires_grad:  # as of codes that are not drawn
+        return tuple(torch.zeros_like(parameter) for parameter in moved(system))
+    return torch.autograd.grad(loss, moved(system), retain_graph=True, allow_unused=True, materialize_grads=True)
+
+
+def stepped(system: nn.Module, way: list[Tensor], size: float) -> nn.Module:
+    """A copy of the system, so far along a direction."""
+    system = copy.deepcopy(system)
+    for parameter, step in zip(moved(system), way):
+        parameter.data.add_(step, alpha=size)
+    return system
 
 
 def nothing_is_drawn_from_a_global_state(name: str, folder: Path) -> None:
@@ -586,6 +635,7 @@ PROMISES = [
     a_padded_row_is_the_row_alone,
     rows_do_not_depend_on_each_other,
     a_gradient_reaches_every_parameter_and_only_what_moves_moves,
+    each_loss_teaches_all_that_it_depends_on,
     nothing_is_drawn_from_a_global_state,
     dropout_acts_in_training_only,
     a_resumed_run_ends_as_one_never_stopped,
