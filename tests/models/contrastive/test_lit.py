@@ -121,5 +121,5 @@ def test_loss_counts_repeated_captions_as_matches():
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"no preset 'L16L'; choose from tiny, B16B"):
+    with pytest.raises(ValueError, match=r"no preset 'L16L'; choose from tiny, base"):
         LiTConfig.preset("L16L")
