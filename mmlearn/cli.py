@@ -55,10 +55,8 @@ def chapters(as_json: Json = False) -> None:
     """List the chapters."""
     from mmlearn.chapters import chapters as known
 
-    show(
-        [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()],
-        as_json,
-    )
+    rows = [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()]
+    show(rows, as_json)
 
 
 @app.command()
@@ -67,9 +65,7 @@ def run(
     scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, long (minutes), or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
-    keep: Annotated[
-        bool, typer.Option("--record", help="Keep results in book/results, and outputs in the notebook.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--record", help="Keep results in book/results, and the outputs.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:
     """Run a chapter: execute its notebook, keep its figures and numbers, print its results."""
@@ -92,10 +88,7 @@ def run(
         if scale == "laptop":
             keep_outputs(notebook, first / notebook.path.name)
     say(f"Look at {first / 'index.html'} in a browser; pictures and numbers lie beside it.")
-    later = (
-        "mmlearn lab opens the notebook to change it; mmlearn chapters lists the others; mmlearn exercises has tasks."
-    )
-    say(f"Next: {later}")
+    say("Next: mmlearn lab opens the notebook to change it; mmlearn chapters lists all; mmlearn exercises has tasks.")
 
 
 @app.command()
@@ -157,9 +150,7 @@ def train(
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
     objectives: Annotated[str | None, typer.Option(help="Such as mlm,itm; all of the paper if not given.")] = None,
     together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Another value in the preset, such as queue_size=4096.")
-    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as queue_size=4096.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
@@ -231,6 +222,18 @@ def evaluate(
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
 
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
+) -> None:
+    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them."""
+    from mmlearn.pretrained.convert import convert as turn
+
+    say(turn(file, folder))
+    print(folder / "model.safetensors")
+
+
 @data_app.callback()
 def data(context: typer.Context, as_json: Json = False) -> None:
     """List the data sets: licence, size, counts, an example."""
@@ -263,9 +266,7 @@ def data(context: typer.Context, as_json: Json = False) -> None:
 def data_show(
     name: Annotated[str, typer.Argument(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The PNG, or page (.html), to write; in runs/data if not given.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The PNG or .html to write; in runs/data if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,

@@ -99,7 +99,7 @@ MAY = {
     "generation": set(),
     "models": {"layers", "objectives", "generation", "names", "data", "evaluation", "recipes"},
     "recipes": {"data.fields", "evaluation.measures", "layers.config", "names"},
-    "pretrained": {"models", "layers", "names"},
+    "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},

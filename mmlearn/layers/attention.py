@@ -110,12 +110,11 @@ class Attention(nn.Module):
         if head_width is None and width % num_heads:
             raise ValueError(f"width {width} is no multiple of num_heads {num_heads}; change one or give head_width.")
         inner = num_heads * (head_width or width // num_heads)
-        context_width = context_width or width
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = nn.Linear(width, inner, bias=bias)
-        self.key = nn.Linear(context_width, inner, bias=bias)
-        self.value = nn.Linear(context_width, inner, bias=bias)
+        self.key = nn.Linear(context_width or width, inner, bias=bias)
+        self.value = nn.Linear(context_width or width, inner, bias=bias)
         self.output = nn.Linear(inner, width, bias=bias)
         self.recorder: Callable[[Tensor], None] | None = None  # set by record_attention
 

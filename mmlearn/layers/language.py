@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers.activations import ACTIVATIONS
@@ -22,7 +22,7 @@ class BERTEncoderConfig(TransformerConfig):
     vocab_size: int = 30_522
     max_length: int = 512  # tokens
     token_types: int = 2  # sentences or modalities that are told apart; 0: none
-    pad_token: int = 0  # its vector does not learn by being looked up
+    pad_token: int | None = 0  # its vector does not learn by being looked up; None: all learn
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -40,7 +40,8 @@ class BERTEmbedding(TextEmbedding):
     """Token + position + token type, normalised. Returns (b, t, d).
 
     ``token_type`` says which sentence or modality a token is of, by default the first. The vector of ``pad_token`` gets
-    no gradient from being looked up. Errors as in :class:`~mmlearn.layers.TextEmbedding`.
+    no gradient from being looked up. A ``mask`` is only checked, as :func:`check_text_mask` does; other errors as in
+    :class:`~mmlearn.layers.TextEmbedding`.
     """
 
     def __init__(self, config: BERTEncoderConfig):
@@ -51,12 +52,31 @@ class BERTEmbedding(TextEmbedding):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], token_type: Int[Tensor, "b t"] | None = None
+        self,
+        tokens: Int[Tensor, "b t"],
+        token_type: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
+        check_text_mask(mask)
         x = super().forward(tokens)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
         return self.dropout(self.norm(x))
+
+
+def check_text_mask(mask: Bool[Tensor, "b t"] | None) -> None:
+    """``ValueError`` for a text that has padding before its first token, where these systems read what it says.
+
+    A text may be all padding. Other faults of a mask are told by :func:`~mmlearn.layers.attention`.
+    """
+    if mask is None or mask.dtype != torch.bool or mask.ndim != 2:
+        return
+    late = mask.any(1, keepdim=True) & ~mask[:, :1]
+    if late.any():
+        raise ValueError(
+            f"Text {int(late.nonzero()[0, 0])} of the batch is padded at its left, and a text is read at its first "
+            "token: pad at the right (padding_side='right' in a tokenizer of Transformers)."
+        )
 
 
 class MaskedLanguageHead(nn.Module):

@@ -29,6 +29,7 @@ class TransformerConfig(Config):
     norm_first: bool = True  # pre-norm; False: post-norm, as in BERT
     norm_epsilon: float = 1e-5
     dropout: float = 0.0  # of attention weights, and of what each branch adds
+    attention_dropout: float | None = None  # of attention weights, where it is another
 
 
 class MLP(nn.Module):
@@ -65,11 +66,12 @@ class TransformerBlock(nn.Module):
         super().__init__()
         width, num_heads, epsilon, dropout = config.width, config.num_heads, config.norm_epsilon, config.dropout
         self.norm_first = config.norm_first
-        self.attention = Attention(width, num_heads, dropout=dropout)
+        of_weights = dropout if config.attention_dropout is None else config.attention_dropout
+        self.attention = Attention(width, num_heads, dropout=of_weights)
         self.attention_norm = nn.LayerNorm(width, eps=epsilon)
         self.cross_attention = None
         if context_width is not None:
-            self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=dropout)
+            self.cross_attention = Attention(width, num_heads, context_width=context_width, dropout=of_weights)
             self.cross_attention_norm = nn.LayerNorm(width, eps=epsilon)
         self.mlp = MLP(width, config.mlp_width, config.activation)
         self.mlp_norm = nn.LayerNorm(width, eps=epsilon)
@@ -139,8 +141,7 @@ class Transformer(nn.Module):
         if context is not None and all(block.cross_attention is None for block in self.blocks):
             raise ValueError("A transformer takes a context only if it was built with context_width.")
         for block in self.blocks:
-            seen = context if block.cross_attention is not None else None
-            x = block(x, mask, causal, seen, context_mask, bias, rotary)
+            x = block(x, mask, causal, context if block.cross_attention else None, context_mask, bias, rotary)
         return x
 
     def read(

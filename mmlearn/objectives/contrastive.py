@@ -167,7 +167,8 @@ def mil_nce(
     :math:`P_i` holds video i with each of its candidates; :math:`N_i` video i with those of all others, and all other
     videos with the candidates of i. With one candidate each it is the NCE of one positive. Embeddings that know nothing
     give ln(2b - 1). ``candidate_mask`` is True where a candidate exists: a row without any takes no part, and where no
-    row has one the loss is 0. ``positives`` (i, j) is True where the texts of row j fit video i as well.
+    row has one the loss is 0. ``positives`` (i, j) is True where the texts of row j fit video i as well. The official
+    codes count a video's own candidates twice below the line, once from each side, so that nothing known gives ln 2b.
     Source: Miech et al. 2020 (MIL-NCE), equations 1 and 2; Akbari et al. 2021 (VATT), equations 4 and 5.
     """
     b = len(video_embedding)

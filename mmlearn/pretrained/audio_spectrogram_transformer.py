@@ -4,7 +4,7 @@ from typing import Any
 
 from mmlearn.models.audio.ast import AST, ASTConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import VIT_DROPOUTS, Settings
 from mmlearn.pretrained.vit import BLOCK
 
 
@@ -12,15 +12,14 @@ def config(published: dict[str, Any], names: set[str]) -> ASTConfig:
     """Our configuration for a published ``config.json``, with the classifier if the checkpoint has one."""
     whole = Settings(published, "config.json")
     whole.refuse("qkv_bias", False)
-    classes = len(whole.get("id2label", {})) or 2
     return ASTConfig(
         mels=whole.get("num_mel_bins", 128),
         frames=whole.get("max_length", 1024),
         patch_size=whole.get("patch_size", 16),
         frequency_stride=whole.get("frequency_stride", 10),
         time_stride=whole.get("time_stride", 10),
-        **whole.transformer(dropout=("hidden_dropout_prob", 0.0)),
-        num_classes=classes if any(name.startswith("classifier.") for name in names) else 0,
+        **whole.transformer(**VIT_DROPOUTS),
+        num_classes=whole.classes(learned=True) if any(name.startswith("classifier.") for name in names) else 0,
     )
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 from mmlearn.models.text.bert import BERT, BERTConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import BERT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
     whole = Settings(published, "config.json")
     whole.refuse("is_decoder", True)
+    whole.refuse("add_cross_attention", True)
     whole.require("position_embedding_type", "absolute")
     language_head = any("cls.predictions." in name for name in names)
     if language_head:
@@ -19,8 +20,8 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.get("pad_token_id", 0),
-        **whole.transformer(dropout=("hidden_dropout_prob", 0.1)),
+        pad_token=whole.token("pad_token_id", 0),
+        **whole.transformer(**BERT_DROPOUTS),
         pooler=any("pooler." in name for name in names),
         language_head=language_head,
         next_sentence_head=any("cls.seq_relationship." in name for name in names),

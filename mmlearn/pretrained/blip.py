@@ -6,7 +6,7 @@ from typing import Any
 from mmlearn.layers import BERTEncoderConfig, ImageEncoderConfig
 from mmlearn.models.align.blip import BLIP, BLIPConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import CLIP_DROPOUTS, VIT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
@@ -31,14 +31,14 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 384),
             patch_size=image.get("patch_size", 16),
-            **image.transformer(norm_epsilon=1e-5, dropout=("attention_dropout", 0.0)),
+            **image.transformer(norm_epsilon=1e-5, **CLIP_DROPOUTS),
         ),
         text=BERTEncoderConfig(
             vocab_size=table - 2,
             max_length=text.get("max_position_embeddings", 512),
             token_types=0,
             pad_token=text.get("pad_token_id", 0),
-            **text.transformer(num_heads=8, dropout=("hidden_dropout_prob", 0.0)),
+            **text.transformer(num_heads=8, **VIT_DROPOUTS),
         ),
         end_token=text.get("sep_token_id", 102),
         embedding_width=whole.get("image_text_hidden_size", 256),

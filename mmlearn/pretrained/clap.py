@@ -8,7 +8,7 @@ from typing import Any
 from mmlearn.layers import BERTEncoderConfig
 from mmlearn.models.audio.clap import CLAP, CLAPConfig, HTSATConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import BERT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
@@ -40,13 +40,13 @@ def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
             _stages(audio, "num_attention_heads", [4, 8, 16, 32]),
             window=audio.get("window_size", 8),
             activation=audio.activation("gelu"),
-            dropout=audio.get("hidden_dropout_prob", 0.1),
+            **audio.dropouts(("hidden_dropout_prob", 0.1), ("attention_probs_dropout_prob", 0.0)),
             mels=mels,
             pieces=pieces,
             patch_size=patch_size,
         ),
         text=BERTEncoderConfig(
-            **text.transformer(dropout=("hidden_dropout_prob", 0.1)),
+            **text.transformer(**BERT_DROPOUTS),
             vocab_size=text.get("vocab_size", 50_265),
             max_length=text.get("max_position_embeddings", 514) - pad_token - 1,
             token_types=1,

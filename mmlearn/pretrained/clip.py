@@ -5,15 +5,16 @@ from typing import Any
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import CLIP_DROPOUTS, Settings
 
-CLIP_DEFAULTS = dict(activation="quick_gelu", norm_epsilon=1e-5, dropout=("attention_dropout", 0.0))
+CLIP_DEFAULTS = dict(activation="quick_gelu", norm_epsilon=1e-5, **CLIP_DROPOUTS)
 
 
 def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
     """Our configuration for a published ``config.json``."""
     whole = Settings(published, "config.json")
-    image, text = whole.part("vision_config"), whole.part("text_config")
+    image, text = _tower(whole, "vision_config"), _tower(whole, "text_config")
+    image.require("num_channels", 3)
     end_token = text.get("eos_token_id", 49407)
     return CLIPConfig(
         image=ImageEncoderConfig(
@@ -30,6 +31,12 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
         embedding_width=whole.get("projection_dim", 512),
         end_token=None if end_token == 2 else end_token,  # 2 stands in old files; they mean the highest id
     )
+
+
+def _tower(whole: Settings, name: str) -> Settings:
+    """The settings of a tower. What old files call ``vision_config_dict`` stands in place of ``vision_config``."""
+    older = f"{name}_dict"
+    return whole.part(name if whole.values.get(older) is None else older)
 
 
 FAMILY = Family(

@@ -49,6 +49,8 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     """
     folder = _folder(path_or_hub_id)
     published = _read_json(folder / "config.json")
+    if published.get("model_type") == "mmlearn":
+        return build_own(published, _read_tensors(folder), folder)
     kind, known = str(published.get("model_type")).replace("-", "_"), families()
     if kind not in known:
         got = f"model_type {published.get('model_type')!r}"
@@ -63,6 +65,41 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
             f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
         ) from error
     _fill(model, _rename(family, tensors, folder), folder, family.fresh)
+    return model.eval()
+
+
+def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path) -> nn.Module:
+    """A system under our own names, in evaluation mode: what ``mmlearn convert`` writes. ``place`` is for messages.
+
+    Its ``config.json`` has ``model_type`` "mmlearn", the name of the ``system`` and its ``config``. Raises
+    ``ValueError`` for a system that there is not, a configuration that it cannot be built from, and tensors that are
+    left over, missing or of another shape.
+    """
+    from mmlearn.recipes.discovery import find_recipe, system_files
+
+    name = published.get("system")
+    if name not in system_files():
+        raise ValueError(f"{place} is of a system {name!r}, which is not here; known are {', '.join(system_files())}.")
+    try:
+        recipe = find_recipe(name)
+        if not isinstance(given := published.get("config"), dict):
+            raise ValueError(f"config should be a JSON object, not {given!r:.60}.")
+        config = recipe.config.from_dict(given)
+        with torch.device("meta"):
+            wanted = recipe.make(config).state_dict()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"No {name} can be built from {place}: {' '.join(str(error).split())}") from error
+    problems = []
+    if unused := sorted(set(tensors) - set(wanted)):
+        problems.append(f"{_names(unused)} left over")
+    if unfilled := sorted(set(wanted) - set(tensors)):
+        problems.append(f"{_names(unfilled)} missing")
+    unfit = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
+    problems += [f"{key} has shape {tuple(tensors[key].shape)} for {tuple(wanted[key].shape)}" for key in unfit[:4]]
+    if problems:
+        raise ValueError(f"{place} does not fit {name}: " + "; ".join(problems) + ".")
+    model = recipe.make(config)
+    model.load_state_dict(tensors)
     return model.eval()
 
 

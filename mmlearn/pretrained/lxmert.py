@@ -4,7 +4,7 @@ from typing import Any
 
 from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import BERT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> LXMERTConfig:
@@ -15,8 +15,18 @@ def config(published: dict[str, Any], names: set[str]) -> LXMERTConfig:
     if pretraining_heads:
         whole.refuse("tie_word_embeddings", False)
 
-    def head(kind: str) -> bool:
-        return any(kind in name for name in names)
+    whole.require("visual_loss_normalizer", 6.67)  # of their losses, which are means over all regions
+    for objective in ("task_matched", "task_mask_lm"):
+        whole.refuse(objective, False)
+
+    def head(kind: str, objective: str) -> bool:
+        """Whether the checkpoint has this head; its ``objective`` must not be switched off."""
+        found = any(kind in name for name in names)
+        if found:
+            whole.refuse(objective, False)
+        return found
+
+    head("obj_predict_head.", "task_obj_predict")
 
     return LXMERTConfig(
         vocab_size=whole.get("vocab_size", 30_522),
@@ -29,13 +39,13 @@ def config(published: dict[str, Any], names: set[str]) -> LXMERTConfig:
         num_heads=whole.get("num_attention_heads", 12),
         mlp_width=whole.get("intermediate_size", 3072),
         activation=whole.activation("gelu"),
-        dropout=whole.get("hidden_dropout_prob", 0.1),
+        **whole.dropouts(**BERT_DROPOUTS),
         region_width=whole.get("visual_feat_dim", 2048),
         pretraining_heads=pretraining_heads,
-        feature_head=head("decoder_dict.feat."),
-        region_classes=whole.get("num_object_labels", 1600) if head("decoder_dict.obj.") else 0,
-        region_attributes=whole.get("num_attr_labels", 400) if head("decoder_dict.attr.") else 0,
-        answers=whole.get("num_qa_labels", 9500) if head("answer_head.") else 0,
+        feature_head=head("decoder_dict.feat.", "visual_feat_loss"),
+        region_classes=whole.get("num_object_labels", 1600) if head("decoder_dict.obj.", "visual_obj_loss") else 0,
+        region_attributes=whole.get("num_attr_labels", 400) if head("decoder_dict.attr.", "visual_attr_loss") else 0,
+        answers=whole.get("num_qa_labels", 9500) if head("answer_head.", "task_qa") else 0,
     )
 
 

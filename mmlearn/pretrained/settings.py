@@ -2,6 +2,10 @@
 
 from typing import Any, Self
 
+BERT_DROPOUTS = dict(dropout=("hidden_dropout_prob", 0.1), attention_dropout=("attention_probs_dropout_prob", 0.1))
+VIT_DROPOUTS = dict(dropout=("hidden_dropout_prob", 0.0), attention_dropout=("attention_probs_dropout_prob", 0.0))
+CLIP_DROPOUTS = dict(dropout=None, attention_dropout=("attention_dropout", 0.0))
+
 # Published name → ours.
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -23,9 +27,30 @@ class Settings:
         self.values, self.where = values, where
 
     def get(self, name: str, default: Any) -> Any:
-        """The value, or the format's default. It must be of the default's type, and numbers be such as can be built."""
-        value = self.values.get(name)
-        return self._checked(name, default if value is None else value, default)
+        """The value, or the format's default where none is written.
+
+        It must be of the default's type, and numbers be such as can be built. null is no value.
+        """
+        return self._checked(name, self.values.get(name, default), default)
+
+    def token(self, name: str, default: int | None) -> int | None:
+        """The number of a token, or None where the format has or writes null: no token plays this part."""
+        value = self.values.get(name, default)
+        return None if value is None else self._checked(name, value, default or 0)
+
+    def classes(self, *, learned: bool = False) -> int:
+        """How many classes a classifier has. One class is refused: Transformers then learns a number.
+
+        So it does where ``problem_type`` says so, of a classifier whose loss is ``learned`` by what that says.
+        """
+        if learned:
+            self.refuse("problem_type", "regression")
+        labels = self.values.get("id2label")
+        count = self.get("num_labels", 2) if labels is None else len(self.get("id2label", {}))
+        if count < 2:
+            name = "num_labels" if labels is None else "id2label"
+            raise ValueError(f"{name} in {self.where} has {count} classes; a classifier is built here for two or more.")
+        return count
 
     def _checked(self, name: str, value: Any, default: Any) -> Any:
         wanted = (int, float) if isinstance(default, float) else type(default)
@@ -67,7 +92,8 @@ class Settings:
         mlp_width: int = 3072,
         activation: str = "gelu",
         norm_epsilon: float = 1e-12,
-        dropout: tuple[str, float],
+        dropout: tuple[str, float] | None,
+        attention_dropout: tuple[str, float],
     ) -> dict[str, Any]:
         """The fields of a ``TransformerConfig``; arguments are the format's defaults, and what it calls dropout."""
         return dict(
@@ -77,8 +103,12 @@ class Settings:
             mlp_width=self.get("intermediate_size", mlp_width),
             activation=self.activation(activation),
             norm_epsilon=self.get("layer_norm_eps", norm_epsilon),
-            dropout=self.get(*dropout),
+            **self.dropouts(dropout, attention_dropout),
         )
+
+    def dropouts(self, dropout: tuple[str, float] | None, attention_dropout: tuple[str, float]) -> dict[str, float]:
+        """Of what branches add, if the format has it, and of attention weights."""
+        return dict(dropout=self.get(*dropout) if dropout else 0.0, attention_dropout=self.get(*attention_dropout))
 
     def refuse(self, name: str, value: Any) -> None:
         if self.values.get(name) == value:

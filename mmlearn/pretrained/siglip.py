@@ -5,9 +5,9 @@ from typing import Any
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
 from mmlearn.models.contrastive.siglip import SigLIP, SigLIPConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import CLIP_DROPOUTS, Settings
 
-SIGLIP_DEFAULTS = dict(activation="gelu_pytorch_tanh", norm_epsilon=1e-6, dropout=("attention_dropout", 0.0))
+SIGLIP_DEFAULTS = dict(activation="gelu_pytorch_tanh", norm_epsilon=1e-6, **CLIP_DROPOUTS)
 
 
 def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
@@ -15,6 +15,9 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
     whole = Settings(published, "config.json")
     image, text = whole.part("vision_config"), whole.part("text_config")
     image.refuse("vision_use_head", False)
+    image.require("num_channels", 3)
+    text.require("projection_size", image.get("hidden_size", 768))
+    pad_token = text.token("pad_token_id", 1)
     return SigLIPConfig(
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 224),
@@ -28,7 +31,7 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
             **text.transformer(**SIGLIP_DEFAULTS),
             causal=False,
         ),
-        pad_token=text.get("pad_token_id", 1),
+        pad_token=1 if pad_token is None else pad_token,
     )
 
 

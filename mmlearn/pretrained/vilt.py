@@ -4,7 +4,7 @@ from typing import Any
 
 from mmlearn.models.fusion.vilt import ViLT, ViLTConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import VIT_DROPOUTS, Settings
 from mmlearn.pretrained.vit import BLOCK
 
 
@@ -14,19 +14,24 @@ def config(published: dict[str, Any], names: set[str]) -> ViLTConfig:
     whole.refuse("qkv_bias", False)
     whole.require("num_channels", 3)
     whole.require("modality_type_vocab_size", 2)  # 3 is for pairs of pictures
-    answers = len(whole.get("id2label", {})) or 2
+    if whole.values.get("max_image_length", -1) not in range(-(2**31), 0):
+        raise ValueError(
+            f"max_image_length = {whole.values['max_image_length']!r} in {whole.where} is not built here: it takes "
+            "patches at random where there are more. Set it to -1 to read all."
+        )
+    answers = any(name.startswith("classifier.") for name in names)
     return ViLTConfig(
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 40),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.get("pad_token_id", 0),
+        pad_token=whole.token("pad_token_id", None),
         image_size=whole.size("image_size", 384),
         patch_size=whole.get("patch_size", 32),
-        **whole.transformer(dropout=("hidden_dropout_prob", 0.0)),
+        **whole.transformer(**VIT_DROPOUTS),
         language_head=any(name.startswith("mlm_score.") for name in names),
         tied="mlm_score.decoder.weight" not in names,
         match_outputs=1 if any(name.startswith("rank_output.") for name in names) else 0,
-        answers=answers if any(name.startswith("classifier.") for name in names) else 0,
+        answers=whole.classes() if answers else 0,
     )
 
 

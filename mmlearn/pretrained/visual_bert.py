@@ -5,7 +5,7 @@ from typing import Any
 from mmlearn.models.fusion.visual_bert import VisualBERT, VisualBERTConfig
 from mmlearn.pretrained.bert import FAMILY as BERT
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import BERT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> VisualBERTConfig:
@@ -20,9 +20,9 @@ def config(published: dict[str, Any], names: set[str]) -> VisualBERTConfig:
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.get("pad_token_id", 1),
+        pad_token=whole.token("pad_token_id", 1),
         region_width=whole.get("visual_embedding_dim", 512),
-        **whole.transformer(dropout=("hidden_dropout_prob", 0.1)),
+        **whole.transformer(**BERT_DROPOUTS),
         pooler=any("pooler." in name for name in names),
         objectives=objectives,
     )

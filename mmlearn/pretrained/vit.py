@@ -5,26 +5,26 @@ from typing import Any
 from mmlearn.layers import ImageEncoderConfig
 from mmlearn.models.vision.vit import ViT, ViTConfig
 from mmlearn.pretrained.loading import Family
-from mmlearn.pretrained.settings import Settings
+from mmlearn.pretrained.settings import VIT_DROPOUTS, Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> ViTConfig:
     """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
     whole = Settings(published, "config.json")
     whole.refuse("qkv_bias", False)
+    whole.require("num_channels", 3)
     hidden_head = any("pooler." in name for name in names)
     if hidden_head:
         whole.require("pooler_act", "tanh")
         whole.require("pooler_output_size", whole.get("hidden_size", 768))
-    classes = len(whole.get("id2label", {})) or 2
     return ViTConfig(
         image=ImageEncoderConfig(
             image_size=whole.size("image_size", 224),
             patch_size=whole.get("patch_size", 16),
-            **whole.transformer(dropout=("hidden_dropout_prob", 0.0)),
+            **whole.transformer(**VIT_DROPOUTS),
         ),
         hidden_head=hidden_head,
-        num_classes=classes if any(name.startswith("classifier.") for name in names) else 0,
+        num_classes=whole.classes(learned=True) if any(name.startswith("classifier.") for name in names) else 0,
     )
 
 

@@ -26,6 +26,7 @@ def speech(whole: Settings) -> SpeechEncoderConfig:
     if whole.values.get("adapter_attn_dim") is not None:
         raise ValueError(f"adapter_attn_dim in {whole.where} is not built here: its blocks have adapters.")
     channels, kernels, strides = (_numbers(whole, name, default) for name, default in CONVOLUTIONS.items())
+    whole.require("num_feat_extract_layers", len(channels))
     return SpeechEncoderConfig(
         channels=channels,
         kernels=kernels,
@@ -34,29 +35,39 @@ def speech(whole: Settings) -> SpeechEncoderConfig:
         convolution_bias=whole.get("conv_bias", False),
         position_kernel=whole.get("num_conv_pos_embeddings", 128),
         position_groups=whole.get("num_conv_pos_embedding_groups", 16),
-        **whole.transformer(norm_epsilon=1e-5, dropout=("hidden_dropout", 0.1)),
+        **whole.transformer(
+            norm_epsilon=1e-5, dropout=("hidden_dropout", 0.1), attention_dropout=("attention_dropout", 0.1)
+        ),
         norm_first=whole.get("do_stable_layer_norm", False),
     )
 
 
 def _numbers(whole: Settings, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     """A list with a number for each convolution."""
-    values = whole.values.get(name) or list(default)
+    values = whole.values.get(name, list(default))
     if not isinstance(values, list) or not all(type(value) is int and 1 <= value < 2**16 for value in values):
         raise ValueError(f"{name} in {whole.where} should be a list of numbers like {list(default)}, not {values!r}.")
     return tuple(values)
 
 
-def texts(whole: Settings, names: set[str]) -> dict[str, int]:
+def texts(whole: Settings, names: set[str]) -> dict[str, Any]:
     """The head for texts where the checkpoint has one; its padding token is the blank."""
     head = any(name.startswith("lm_head.") for name in names)
-    return dict(vocab_size=whole.get("vocab_size", 32) if head else 0, blank=whole.get("pad_token_id", 0))
+    if not head:
+        return {}
+    return dict(
+        vocab_size=whole.get("vocab_size", 32),
+        blank=whole.get("pad_token_id", 0),
+        ctc_reduction=whole.get("ctc_loss_reduction", "sum"),
+    )
 
 
 def config(published: dict[str, Any], names: set[str]) -> Wav2Vec2Config:
     """Our configuration for a published ``config.json``, with the heads that the checkpoint has."""
     whole = Settings(published, "config.json")
     quantiser = any(name.startswith("quantizer.") for name in names)
+    if quantiser:
+        whole.refuse("apply_spec_augment", False)  # nothing is hidden then, also where the caller says what
     return Wav2Vec2Config(
         speech=speech(whole),
         codebooks=whole.get("num_codevector_groups", 2) if quantiser else 0,

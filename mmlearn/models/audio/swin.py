@@ -23,11 +23,13 @@ class SwinConfig(Config):
     window: int  # tokens on each side of a window
     activation: str = "gelu"
     dropout: float = 0.0
+    attention_dropout: float | None = None  # of attention weights, where it is another
 
     def stage(self, i: int) -> TransformerConfig:
         """The settings of the blocks of stage i, counted from 0."""
-        width, depth, num_heads = self.width * 2**i, self.depths[i], self.num_heads[i]
-        return TransformerConfig(width, depth, num_heads, activation=self.activation, dropout=self.dropout)
+        width = self.width * 2**i
+        dropouts = dict(dropout=self.dropout, attention_dropout=self.attention_dropout)
+        return TransformerConfig(width, self.depths[i], self.num_heads[i], activation=self.activation, **dropouts)
 
 
 class SwinBlock(TransformerBlock):

@@ -4,11 +4,15 @@ Paper: Zhao et al. 2018, "The Sound of Pixels". Official code: https://github.co
 
 Deviations: ``tiny`` is ours. The published sizes are those of the official script, with the K = 16 of the paper (the
 script has 32). Weights start at random, where the paper's video network starts from ImageNet. Sound has 16 kHz here, in
-the paper 11 kHz. A mixture is the sum of its solos, in the official code their mean. Rows that follow each other in a
-batch are mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the sum of magnitudes, so that they
-sum to 1 (see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the official code sums of weighted
-terms over bins. Magnitudes move to logarithmic frequencies by linear interpolation along frequency alone. Clips may
-have any length.
+the paper 11 kHz. A mixture is the sum of its solos, in the official code their mean. A bin belongs to its loudest solo,
+as in the paper; in the code it belongs to each solo that is louder than half of the mixture. Convolutions start by He's
+rule and only the last of the audio network near 0; in the code all of them start near 0, with a deviation of 0.001.
+Rows that follow each other in a batch are mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the
+sum of magnitudes, so that they sum to 1 (see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the
+official code sums of weighted terms over bins. Magnitudes move to logarithmic frequencies by linear interpolation along
+frequency alone. Clips may have any length: the audio network reads each in as many frames as its real samples need, so
+what pads a batch changes nothing. In training it reads all clips of a batch with as many, because batch norms compare
+them; padding then has no loss.
 """
 
 import math
@@ -19,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Video, Waveform
@@ -96,8 +100,10 @@ class AudioNetwork(nn.Module):
     """A U-Net from one map of a mixture to K maps of the same size.
 
     Maps are halved level by level and doubled again, where each level also reads what was halved there. Silence fills
-    up the frames until they can be halved as often, and is cut off again. Source: section 3.1; Ronneberger et al.
-    2015 (U-Net); the official code (``unet7``).
+    up the frames until they can be halved as often, and is cut off again. Doubling spreads a map from corner to corner,
+    so what a frame becomes depends on how many there are: ``length`` says how many of each row are real, and in
+    evaluation each row is read with so many alone, with 0 behind them. Source: section 3.1; Ronneberger et al. 2015
+    (U-Net); the official code (``unet7``).
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int):
@@ -120,10 +126,21 @@ class AudioNetwork(nn.Module):
         self.apply(initialise_convolutions)
         nn.init.normal_(self.up[0][-1].weight, std=0.001)  # as in the official code: at first every mask is ½
 
-    def forward(self, magnitude: Float[Tensor, "b bins s"]) -> Float[Tensor, "b k bins s"]:
+    def forward(
+        self, magnitude: Float[Tensor, "b bins s"], length: Int[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b k bins s"]:
+        if self.training or length is None or (length == magnitude.shape[-1]).all():
+            return self._read(magnitude)
+        found = [self._read(magnitude[length == n, :, :n]) for n in length.unique().tolist()]
+        maps = found[0].new_zeros(len(magnitude), found[0].shape[1], *magnitude.shape[1:])
+        for n, some in zip(length.unique().tolist(), found):
+            maps[length == n, :, :, :n] = some
+        return maps
+
+    def _read(self, magnitude: Float[Tensor, "b bins s"]) -> Float[Tensor, "b k bins s"]:
         frames = magnitude.shape[-1]
         magnitude = F.pad(magnitude, (0, -frames % 2 ** len(self.down)))
-        x = self.norm(torch.log(magnitude[:, None] + QUIET))
+        x = self.norm(torch.log(magnitude[:, None].float() + QUIET))  # half precision has no number so small
         beside = []
         for down in self.down:
             x = down(x)
@@ -173,7 +190,8 @@ class SoundOfPixels(nn.Module):
         if not len(video) or not len(waveform) or len(video) % len(waveform):
             raise ValueError(f"Each sound has equally many videos; got {len(video)} videos and {len(waveform)} sounds.")
         pixels = self.video_network(self._frames(video, video_mask))
-        sounds = self.audio_network(self.magnitude(waveform, waveform_mask))
+        length = None if waveform_mask is None else self.frames_of(waveform_mask)
+        sounds = self.audio_network(self.magnitude(waveform, waveform_mask), length)
         sounds = sounds.repeat_interleave(len(video) // len(waveform), dim=0)
         logits = einsum(self.scale * pixels.amax((2, 3)), sounds, "b k, b k bins s -> b bins s") + self.bias
         return SoundOfPixelsOutput(logits, pixels, sounds)
@@ -192,10 +210,16 @@ class SoundOfPixels(nn.Module):
             raise ValueError(f"A batch holds at least one mixture of {n} videos with sound, all whole; got {found}.")
         solos = waveform.masked_fill(~real_samples(waveform, batch.get("waveform_mask")), 0)
         mixture = rearrange(solos, "(b n) samples -> b n samples", n=n).sum(1)
-        output = self(video, mixture, batch.get("video_mask"))
+        mask = batch.get("waveform_mask")
+        heard = None if mask is None else rearrange(mask, "(b n) samples -> b n samples", n=n).any(1)
+        output = self(video, mixture, batch.get("video_mask"), heard)
         of_each = output.logits, self.magnitude(solos)
         logits, magnitude = (rearrange(x, "(b n) bins s -> b n bins s", n=n) for x in of_each)
-        weight = loudness(self.magnitude(mixture))[:, None].expand_as(logits)
+        weight = loudness(self.magnitude(mixture))
+        if heard is not None:
+            late = torch.arange(weight.shape[-1], device=weight.device) >= self.frames_of(heard)[:, None]
+            weight = weight.masked_fill(late[:, None], 0)
+        weight = weight[:, None].expand_as(logits)
         if self.config.masks == "binary":
             return {"mask": binary_mask_loss(logits, binary_masks(magnitude), weight)}
         return {"mask": ratio_mask_loss(logits.sigmoid(), ratio_masks(magnitude), weight)}
@@ -234,7 +258,13 @@ class SoundOfPixels(nn.Module):
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> Float[Tensor, "b bins s"]:
         """How loud each bin of logarithmic frequency is, at each frame."""
-        return self.to_bins @ self._spectrum(waveform, waveform_mask).abs()
+        with torch.autocast(waveform.device.type, enabled=False):  # quiet bins are too quiet for half precision
+            return self.to_bins @ self._spectrum(waveform, waveform_mask).abs()
+
+    def frames_of(self, waveform_mask: Bool[Tensor, "b samples"]) -> Int[Tensor, "b"]:
+        """How many frames of the spectrogram hold what is real of each clip, up to its last real sample."""
+        samples = (waveform_mask * torch.arange(1, waveform_mask.shape[1] + 1, device=waveform_mask.device)).amax(1)
+        return 1 + (samples / self.config.hop).ceil().long()
 
     def _masked(self, logits: Tensor, waveform: Tensor, waveform_mask: Tensor | None) -> Float[Tensor, "b n samples"]:
         mask = (logits >= 0).to(logits) if self.config.masks == "binary" else logits.sigmoid()

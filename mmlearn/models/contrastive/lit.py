@@ -3,8 +3,9 @@
 Paper: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning".
 Official code: https://github.com/google-research/big_vision (``proj/image_text``).
 
-Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's; ``tiny``
-is ours.
+Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's. ``tiny``
+and ``base`` are ours: the released LiT-B16B has BERT-base for texts, read at its first token, and a linear layer on the
+side of pictures as well.
 """
 
 import math
@@ -33,7 +34,7 @@ class LiTConfig(Config):
     PRESETS = {
         # As wide as MobileNetV2.
         "tiny": dict(image_width=1280, text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32)),
-        "B16B": dict(),
+        "base": dict(),
     }
 
 

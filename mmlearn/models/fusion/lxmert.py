@@ -89,7 +89,8 @@ class CrossModalityLayer(nn.Module):
 
     def __init__(self, config: LXMERTConfig):
         super().__init__()
-        self.cross_attention = Attention(config.width, config.num_heads, dropout=config.dropout)
+        of_weights = config.dropout if config.attention_dropout is None else config.attention_dropout
+        self.cross_attention = Attention(config.width, config.num_heads, dropout=of_weights)
         self.cross_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
         self.language = TransformerBlock(config)
@@ -176,7 +177,7 @@ class LXMERT(nn.Module):
         regions, boxes, region_mask, _ = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
-        words = self.language_encoder(self.embedding(tokens, token_type), mask)
+        words = self.language_encoder(self.embedding(tokens, token_type, mask), mask)
         regions = self.region_encoder(self.region_embedding(regions, boxes), region_mask)
         for layer in self.cross_layers:
             words, regions = layer(words, regions, mask, region_mask)

@@ -137,7 +137,7 @@ class PixelBERT(CountsSteps):
         pixels = self.embedding.dropout(self.image_projection(features))
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         real = F.pad(mask, (0, pixels.shape[1]), value=True)  # every pixel is
-        x = self.transformer(torch.cat([self.embedding(tokens, token_type), pixels], dim=1), real)
+        x = self.transformer(torch.cat([self.embedding(tokens, token_type, mask), pixels], dim=1), real)
         words, pixels = x.split([tokens.shape[1], pixels.shape[1]], dim=1)
         pooled = self.pooler(words[:, 0])
         return PixelBERTOutput(

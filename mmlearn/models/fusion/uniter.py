@@ -69,7 +69,7 @@ class UNITER(SingleStream):
         box = torch.cat([boxes, box_sizes(boxes)], dim=-1)
         image = self.region_norm(self.region_projection(regions)) + self.box_norm(self.box_projection(box))
         image = self.sum_norm(image + self.embedding.token_types.weight[self.PICTURE])
-        return torch.cat([self.embedding(tokens, token_type), self.embedding.dropout(image)], dim=1)
+        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)
 
     def region_features(self, regions: Float[Tensor, "b p d"]) -> Float[Tensor, "b p f"]:
         """What a region held, written by the transpose of the matrix that reads features."""

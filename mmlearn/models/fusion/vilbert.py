@@ -114,8 +114,9 @@ class CoAttentionStream(nn.Module):
         if inner_width % num_heads:
             raise ValueError(f"co_attention_width {inner_width} is no multiple of co_attention_heads {num_heads}.")
         width, head_width = config.width, inner_width // num_heads
+        of_weights = config.dropout if config.attention_dropout is None else config.attention_dropout
         self.attention = Attention(
-            width, num_heads, head_width=head_width, context_width=context_width, dropout=config.dropout
+            width, num_heads, head_width=head_width, context_width=context_width, dropout=of_weights
         )
         self.attention_norm = nn.LayerNorm(width, eps=config.norm_epsilon)
         self.mlp = MLP(width, config.mlp_width, config.activation)
@@ -191,7 +192,7 @@ class ViLBERT(nn.Module):
         regions, boxes, region_mask, _ = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=config.region_width
         )
-        text = self.embedding(tokens, token_type)
+        text = self.embedding(tokens, token_type, mask)
         visual = self.visual_embedding(regions, boxes, region_mask)
         visual_mask = F.pad(region_mask, (1, 0), value=True)  # the IMG token is real
         t = v = 0  # blocks of each stream that are behind us

@@ -177,7 +177,7 @@ class ViLT(nn.Module):
         if len(tokens) != len(image):
             raise ValueError(f"Each text has its picture; got {len(image)} images and {len(tokens)} texts.")
         text_type, image_type = self.modalities.weight
-        text = self.text_embedding(tokens, token_type) + text_type
+        text = self.text_embedding(tokens, token_type, mask) + text_type
         patches = self.image_dropout(patches) + image_type
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         x = self.transformer(torch.cat([text, patches], dim=1), torch.cat([mask, patch_mask], dim=1))

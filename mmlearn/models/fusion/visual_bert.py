@@ -53,7 +53,7 @@ class VisualBERT(SingleStream):
     def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
         image = self.region_projection(regions) + self.region_types.weight[self.PICTURE] + self.region_positions[0]
         image = self.embedding.dropout(self.embedding.norm(image))
-        return torch.cat([self.embedding(tokens, token_type), image], dim=1)
+        return torch.cat([self.embedding(tokens, token_type, mask), image], dim=1)
 
 
 RECIPE = Recipe(

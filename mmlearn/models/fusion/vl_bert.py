@@ -8,7 +8,8 @@ a normal cut at two deviations. A batch trains every objective whose labels it h
 as in the paper (the code asks for all of them, as ``mrc_kl`` does). As in the code for given features, boxes are
 centre and size (in the paper corners), [END] has no visual feature (in the paper the whole picture's), and the whole
 picture is the mean of the unmasked regions (in the paper a network's view of it). No text comes without a picture.
-Where a text fills all positions, regions and [END] share its last.
+Where a text fills all positions, regions and [END] share its last. In ``large`` visual features become as wide as
+words at once; the released one makes them 768 wide first.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import TextEmbedding
-from mmlearn.layers.language import initialise_as_bert
+from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig
 from mmlearn.recipes import MLM, MRM, Recipe
@@ -96,6 +97,7 @@ class VLBERT(SingleStream):
         visual = self.visual(torch.cat([box_waves(boxes, self.config.geometry_width), regions], dim=-1))
         table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
         # Only BERT's sum of embeddings, because visual features join it before the norm.
+        check_text_mask(mask)
         text = TextEmbedding.forward(table, tokens) + segments(token_type) + self.word_visual_norm(visual[:, -1:])
         behind = mask.sum(1)[:, None]
         image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)

@@ -36,11 +36,11 @@ from mmlearn.recipes import Objective, Recipe, silence
 class DeCoAR2Config(ContextConfig):
     width: int = 768
     depth: int = 12
-    num_heads: int = 8
+    num_heads: int = 12  # of the released model; the paper has 8
     norm_first: bool = False
     dropout: float = 0.1
     mels: int = 80  # bands of the spectrogram
-    codebooks: int = 2
+    codebooks: int = 2  # 0: no quantiser, for a model that only reads
     entries: int = 320  # of each codebook
     code_width: int = 768  # of the chosen entries together
     gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, the least, factor of a step
@@ -60,9 +60,9 @@ class DeCoAR2Config(ContextConfig):
 class DeCoAR2Output(NamedTuple):
     tokens: Float[Tensor, "b s d"]  # frames that have seen the clip: what other tasks use
     mask: Bool[Tensor, "b s"]  # which of them are real
-    mel: Float[Tensor, "b mels s"]  # rebuilt from codes
-    codes: Int[Tensor, "b s groups"]
-    probability: Float[Tensor, "b s groups entries"]
+    mel: Float[Tensor, "b mels s"] | None  # rebuilt from codes
+    codes: Int[Tensor, "b s groups"] | None
+    probability: Float[Tensor, "b s groups entries"] | None
 
 
 class Draws(NamedTuple):
@@ -90,10 +90,12 @@ class DeCoAR2(CountsSteps):
         self.projection = nn.Linear(config.mels, width)
         self.mask_embedding = nn.Parameter(torch.rand(width))
         self.context = ContextNetwork(config)
-        self.quantiser = ProductQuantiser(width, config.codebooks, config.entries, config.code_width)
-        nn.init.normal_(self.quantiser.logits.weight, std=5 * width**-0.5)
-        first, last = nn.Linear(config.code_width, width), nn.Linear(width, config.mels)
-        self.reconstruction = nn.Sequential(first, nn.ReLU(), last)
+        self.quantiser = self.reconstruction = None
+        if config.codebooks:
+            self.quantiser = ProductQuantiser(width, config.codebooks, config.entries, config.code_width)
+            nn.init.normal_(self.quantiser.logits.weight, std=5 * width**-0.5)
+            first, last = nn.Linear(config.code_width, width), nn.Linear(width, config.mels)
+            self.reconstruction = nn.Sequential(first, nn.ReLU(), last)
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:
@@ -116,6 +118,8 @@ class DeCoAR2(CountsSteps):
     ) -> DeCoAR2Output:
         mask = real_frames(mel, mel_mask, self.config.mels)
         tokens = self.context(hide(self.projection(mel.mT), masked, self.mask_embedding), mask)
+        if self.quantiser is None:
+            return DeCoAR2Output(tokens, mask, None, None, None)
         vectors, codes, probability = self.quantiser(tokens, gumbel, self.gumbel_temperature)
         return DeCoAR2Output(tokens, mask, self.reconstruction(vectors).mT, codes, probability)
 
@@ -129,6 +133,8 @@ class DeCoAR2(CountsSteps):
         if "mel" not in batch:
             found = ", ".join(batch) or "nothing"
             raise ValueError(f"DeCoAR 2.0 learns from mel (b, mels, s); this batch has {found}.")
+        if self.quantiser is None:
+            raise ValueError("Nothing to learn: this DeCoAR 2.0 only reads; set codebooks in its configuration.")
         mel = batch["mel"]
         if not len(mel):
             raise ValueError("A batch holds at least one clip.")

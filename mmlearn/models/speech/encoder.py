@@ -189,16 +189,19 @@ class CTCHead(nn.Module):
 
     .. math:: \ell = -\frac{1}{b} \sum_i \log \sum_{\pi \in B^{-1}(y_i)} \prod_s \mathrm{softmax}(z_s)_{\pi_s}
 
-    ``loss`` is a mean over clips, each a sum over its text, by PyTorch's ``ctc_loss``. It raises ``ValueError`` for a
-    token that is the blank or outside the vocabulary, and for a text that has more tokens than the clip has frames
-    (equal neighbours need a blank between them).
-    Source: Graves et al. 2006, equations 3 and 12; Baevski et al. 2020 (wav2vec 2.0), section 3.3.
+    ``loss`` is a mean over clips, each a sum over its text, by PyTorch's ``ctc_loss``; with the ``reduction`` "mean"
+    each is divided by its number of tokens first. It raises ``ValueError`` for a token that is the blank or outside the
+    vocabulary, and for a text that has more tokens than the clip has frames (equal neighbours need a blank between
+    them). Source: Graves et al. 2006, equations 3 and 12; Baevski et al. 2020 (wav2vec 2.0), section 3.3.
     """
 
-    def __init__(self, width: int, vocab_size: int, *, blank: int = 0, dropout: float = 0.0):
+    def __init__(self, width: int, vocab_size: int, *, blank: int = 0, dropout: float = 0.0, reduction: str = "sum"):
         super().__init__()
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"The cost of a text is its 'sum' or its 'mean' over tokens, not {reduction!r}.")
         self.blank = blank
         self.dropout = nn.Dropout(dropout)
+        self.reduction = reduction
         self.output = nn.Linear(width, vocab_size)
         nn.init.normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
@@ -226,5 +229,5 @@ class CTCHead(nn.Module):
                 "one for each token, and one between equal neighbours."
             )
         log_probability = logits.float().log_softmax(-1).transpose(0, 1)
-        total = F.ctc_loss(log_probability, tokens, frames, length, blank=self.blank, reduction="sum")
-        return total / len(tokens)
+        cost = F.ctc_loss(log_probability, tokens, frames, length, blank=self.blank, reduction="none")
+        return (cost / length.clamp(min=1) if self.reduction == "mean" else cost).mean()

@@ -5,13 +5,14 @@ Official code: https://github.com/facebookresearch/fairseq (examples/hubert).
 
 Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, pre-norm blocks, 50 clusters,
 and spans of 80 ms, because its clips last a second. Blocks start scaled by width and depth, the official code's as
-BERT's. There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Two parts of the base
-recipe are left out: a penalty on the size of the features, and the scaling of the gradients of the convolutions by a
-tenth. At least one span of a clip is hidden, in the official code two. k-means takes all frames at once, the official
-code takes batches of them. One set of clusters is predicted, not an ensemble of several. When a text is learned, frames
-are hidden only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
-is heard, as it does there.
+BERT's. There is one ``dropout`` but for attention weights, and none of layers or between the two layers of an MLP. Two
+parts of the base recipe are left out: a penalty on the size of the features, and the scaling of the gradients of the
+convolutions by a tenth. At least one span of a clip is hidden, in the official code two. k-means takes all frames at
+once and begins once; the official code takes batches of them, and the best of 20 beginnings. The vectors of clusters
+start normal, in the code uniform from 0 to 1. One set of clusters is predicted, not an ensemble of several. When a text
+is learned, frames are hidden only where the batch says so, and channels never. Published models want each clip at mean
+0 and variance 1: :func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer
+padding changes what is heard, as it does there.
 """
 
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ class HuBERTConfig(Config):
     mask_length: int = 10  # frames
     vocab_size: int = 0  # of the texts; 0: no head
     blank: int = 0  # the token that stands for none
+    ctc_reduction: str = "sum"  # of the costs of a text's tokens, or "mean"
     seed: int = 0  # of spans
 
     PRESETS = {
@@ -89,7 +91,8 @@ class HuBERT(CountsSteps):
             self.projection = nn.Linear(width, config.embedding_width)
             self.cluster_embedding = nn.Parameter(torch.randn(config.clusters, config.embedding_width))
         if config.vocab_size:
-            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
+            more = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
+            self.ctc_head = CTCHead(width, config.vocab_size, **more)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
         """Which frames to hide of clips with these real frames. It depends on the seed and the step alone."""

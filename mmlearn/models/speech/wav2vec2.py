@@ -5,13 +5,13 @@ Official code: https://github.com/facebookresearch/fairseq (examples/wav2vec).
 
 Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, pre-norm blocks, codebooks of
 32, noise whose temperature falls faster, and spans of 80 ms, because its clips last a second. Blocks start scaled by
-width and depth, the official code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two
-layers of an MLP. Two parts of the base recipe are left out: a penalty on the size of the features, and the scaling of
-the gradients of the convolutions by a tenth. At least one span of a clip is hidden, in the official code two. A
-distractor counts as the target where its codes are the same; the official code compares vectors, which rounding may
-tell apart. Losses are means over hidden frames, in Transformers sums. In evaluation diversity is that of the codes in
-use, as in Transformers; the official code has that of their probabilities. When a text is learned, frames are hidden
-only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
+width and depth, the official code's as BERT's. There is one ``dropout`` but for attention weights, and none of layers
+or between the two layers of an MLP. Two parts of the base recipe are left out: a penalty on the size of the features,
+and the scaling of the gradients of the convolutions by a tenth. At least one span of a clip is hidden, in the official
+code two. A distractor counts as the target where its codes are the same; the official code compares vectors, which
+rounding may tell apart. Losses are means over hidden frames, in Transformers sums. In evaluation diversity is that of
+the codes in use, as in Transformers; the official code has that of their probabilities. When a text is learned, frames
+are hidden only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
 :func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
 is heard, as it does there.
 """
@@ -59,6 +59,7 @@ class Wav2Vec2Config(Config):
     mask_length: int = 10  # frames
     vocab_size: int = 0  # of the texts; 0: no head
     blank: int = 0  # the token that stands for none
+    ctc_reduction: str = "sum"  # of the costs of a text's tokens, or "mean"
     seed: int = 0  # of spans, distractors and noise
 
     PRESETS = {
@@ -112,7 +113,8 @@ class Wav2Vec2(CountsSteps):
             self.context_projection = nn.Linear(width, config.embedding_width)
             self.target_projection = nn.Linear(config.code_width, config.embedding_width)
         if config.vocab_size:
-            self.ctc_head = CTCHead(width, config.vocab_size, blank=config.blank, dropout=config.speech.dropout)
+            more = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
+            self.ctc_head = CTCHead(width, config.vocab_size, **more)
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:

@@ -67,7 +67,7 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> BERTOutput:
-        x = self.transformer(self.embedding(tokens, token_type), mask)
+        x = self.transformer(self.embedding(tokens, token_type, mask), mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
         head, table = self.language_head, self.embedding.tokens.weight
         return BERTOutput(

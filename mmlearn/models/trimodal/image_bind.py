@@ -6,9 +6,10 @@ Official code: https://github.com/facebookresearch/ImageBind (the model; only th
 Deviations: encoders of pictures, texts and log-mels are built in; those of video, depth, heat and motion are given as
 ``encoders``. ``tiny`` is ours: its towers are read by the maximum over real tokens, and all of them learn. Every pair
 learns its temperature; the paper keeps some of them fixed. The loss is the mean of both directions, where the paper has
-their sum. A patch of sound has one learned embedding for its band and one for its time, where the paper has one for
-each patch. Texts that are equal in a batch (``caption_id``) are no negatives of each other's pictures, and a row need
-not have every modality.
+their sum. Pictures are cut into patches of one frame; the official code repeats a picture to a film of two frames and
+has weights for both, whose sum is ours. In ``tiny`` a patch of sound has one learned embedding for its band and one for
+its time. No blocks are dropped. Texts that are equal in a batch (``caption_id``) are no negatives of each other's
+pictures, and a row need not have every modality.
 """
 
 import math
@@ -35,9 +36,11 @@ ENTRIES = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
 
 @dataclass(frozen=True)
 class ImageBindConfig(Config):
-    image: ImageEncoderConfig = ImageEncoderConfig(1280, 32, 16, patch_size=14, embedding_norm=True)
-    text: TextEncoderConfig = TextEncoderConfig(1024, 24, 16)
-    audio: AudioEncoderConfig = AudioEncoderConfig()
+    image: ImageEncoderConfig = ImageEncoderConfig(1280, 32, 16, patch_size=14, embedding_norm=True, norm_epsilon=1e-6)
+    text: TextEncoderConfig = TextEncoderConfig(1024, 24, 16, norm_epsilon=1e-6)
+    audio: AudioEncoderConfig = AudioEncoderConfig(
+        norm_epsilon=1e-6, one_position=True, patch_norm=True, extra_key=True
+    )
     embedding_width: int = 1024
     pooling: str = "class"  # a tower is read at its class token, a text at its last one, or by the "max" over real ones
     temperature: float = 0.07  # at the start; each pair learns its own

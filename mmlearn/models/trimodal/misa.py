@@ -6,8 +6,9 @@ ACM Multimedia. Official code: https://github.com/declare-lab/MISA.
 Deviations: ``tiny`` is ours. Words are looked up in a table that learns and read by an LSTM, as sound and video are;
 the paper also reads them by BERT. The similarity loss is the CMD; the official code can also train a discriminator. The
 difference loss divides by the square of the width, as the code does and the paper does not. Its gradient also goes
-through the length of each row, which the code leaves out. Scores are learned by their squared distance, classes by
-cross-entropy.
+through the length of each row, which the code leaves out. The recurrent weights of LSTMs start as PyTorch has them, in
+the code orthogonal. A classifier that tells shared from private parts, which the code builds and gives the weight 0, is
+left out. Scores are learned by their squared distance, classes by cross-entropy.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class MISAConfig(TransformerConfig):
     activation: str = "relu"
     norm_first: bool = False
     dropout: float = 0.1
+    prediction_dropout: float = 0.5  # of the layer before the last
     vocab_size: int = 20_000
     text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74
@@ -50,7 +52,11 @@ class MISAConfig(TransformerConfig):
     reconstruction_weight: float = 1.0  # γ
     moments: int = 5  # K
 
-    PRESETS = {"tiny": TINY | dict(text_width=32, audio_pool=8, lstm_width=32, width=64, mlp_width=128), "MOSI": dict()}
+    PRESETS = {
+        "tiny": TINY
+        | dict(text_width=32, audio_pool=8, lstm_width=32, width=64, mlp_width=128, prediction_dropout=0.0),
+        "MOSI": dict(),
+    }
 
 
 class MISAOutput(NamedTuple):
@@ -137,7 +143,10 @@ class MISA(nn.Module):
         self.decoders = nn.ModuleDict({name: nn.Linear(width, width) for name in MODALITIES})
         self.fusion = Transformer(config)
         self.prediction = nn.Sequential(
-            nn.Linear(6 * width, 3 * width), nn.Dropout(config.dropout), nn.ReLU(), nn.Linear(3 * width, config.outputs)
+            nn.Linear(6 * width, 3 * width),
+            nn.Dropout(config.prediction_dropout),
+            nn.ReLU(),
+            nn.Linear(3 * width, config.outputs),
         )
         nn.init.normal_(self.prediction[-1].weight, std=0.02)  # so small that no class is preferred
         nn.init.zeros_(self.prediction[-1].bias)

@@ -7,9 +7,10 @@ Deviations: ``tiny`` is ours. Words are looked up in a table that learns, where 
 Sequences have masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is
 read at its last real element. Residual paths carry what is not yet normalised, as in the official code; equation 4 of
 the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their
-positions are added, and memories get no positions a second time. There is one ``dropout``; the paper has one for each
-place. Labels that are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as
-in the official code.
+positions are added, and memories get no positions a second time. ``MOSEI`` has the sizes of the official code, which
+are its defaults; the paper's table has others, and ranges of kernel sizes. Every element sees all others; the code
+hides later ones unless it is told not to. There is one ``dropout``; the paper has one for each place. Labels that are
+classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the official code.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +32,12 @@ from mmlearn.recipes import Objective, Recipe, ln
 
 @dataclass(frozen=True)
 class MulTConfig(TransformerConfig):
-    width: int = 40
-    depth: int = 4  # of each cross-modal transformer
-    num_heads: int = 8
+    width: int = 30
+    depth: int = 5  # of each cross-modal transformer
+    num_heads: int = 5
     activation: str = "relu"
     dropout: float = 0.1
-    memory_depth: int = 3
+    memory_depth: int = 5
     vocab_size: int = 20_000
     text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74

@@ -5,12 +5,16 @@ NeurIPS. Official code: https://github.com/google-research/google-research/tree/
 
 Deviations: ``tiny`` and ``tiny-agnostic`` are ours; they also read a tower by the maximum over its real tokens, because
 an aggregation token needs many more steps to learn where to look. Texts have learned positions; the paper's have none,
-but a learned relative bias in the attention of the first block, as in T5. Each modality has its own aggregation token,
-also before a shared backbone. Padding of video and sound is masked, and DropToken takes the same share of what is real
-in each row. A picture counts as a film that stands still, as it does where the paper is fine-tuned on pictures. Sound
-may be at any rate; the published presets count samples at 48 kHz. Batch norms know the rows of their own process only,
-and of these only rows in which something is real. Texts that are equal in a batch (``caption_id``) are no negatives of
-each other.
+but a learned relative bias in the attention of the first block, as in T5. Words have vectors as wide as the tower,
+which learn; the official code has 300 fixed numbers of word2vec for each, and projects them, and its tower has no
+biases in attention and MLP. As in the paper a batch norm follows every linear layer of the heads; the code has none for
+sound and text, and a ReLU before it takes videos to texts. So ``base-base-small`` has 227M parameters, for which the
+paper has 197M, and ``agnostic-medium`` 225M for 155M: video and sound towers are the published ones. Each modality has
+its own aggregation token, also before a shared backbone. Padding of video and sound is masked, and DropToken takes the
+same share of what is real in each row. A picture counts as a film that stands still, as it does where the paper is
+fine-tuned on pictures. Sound may be at any rate; the published presets count samples at 48 kHz. Batch norms know the
+rows of their own process only, and of these only rows in which something is real. Texts that are equal in a batch
+(``caption_id``) are no negatives of each other.
 """
 
 import math

@@ -66,12 +66,17 @@ class ViT(nn.Module):
         return ViTOutput(tokens, representation, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of ``batch["label"]`` (b,). ``ValueError`` without a classifier or a picture."""
+        """``classification``: which class, for a ``label`` int (b,), or a yes or no to each, for float (b, classes).
+
+        The first is cross-entropy, the second binary cross-entropy. ``ValueError`` without a classifier or a picture.
+        """
         if self.classifier is None:
             raise ValueError("This ViT has no classifier: set num_classes in its configuration.")
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
-        return {"classification": F.cross_entropy(self(batch["image"]).logits, batch["label"])}
+        several = batch["label"].is_floating_point()
+        criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
+        return {"classification": criterion(self(batch["image"]).logits, batch["label"])}
 
 
 RECIPE = Recipe(

@@ -31,6 +31,33 @@ def test_patches_are_cut_where_they_should_be(size, stride):
             )
 
 
+def test_a_key_and_a_value_besides():
+    """As PyTorch's attention has them with ``add_bias_kv``, and so ImageBind."""
+    config = dataclasses.replace(CONFIG, extra_key=True, one_position=True, patch_norm=True, depth=1)
+    encoder = AudioEncoder(config).eval()
+    ours = encoder.transformer.blocks[0].attention
+    theirs = torch.nn.MultiheadAttention(16, 2, add_bias_kv=True, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.bias_k.copy_(ours.key.extra[None, None])
+        theirs.bias_v.copy_(ours.value.extra[None, None])
+    theirs.out_proj.load_state_dict(ours.output.state_dict())
+    x, mask = torch.randn(3, 7, 16), lengths_mask([7, 4, 1], 7)
+    expected, weights = theirs(x, x, x, key_padding_mask=~mask)
+    keys = torch.nn.functional.pad(mask, (0, 1), value=True)
+    close(ours(x, mask=keys), expected)
+    mel, mel_mask = torch.randn(4, 12, 30), lengths_mask([30, 17, 10, 3], 30)
+    with record_attention(encoder) as maps:
+        encoder(mel, mel_mask)
+    assert maps["transformer.blocks.0.attention"].shape == (4, 2, 19, 20)
+    assert weights.shape == (3, 7, 8)
+    assert (maps["transformer.blocks.0.attention"][..., -1] > 0).all()
+    assert len(encoder.embedding.positions) == 3
+    assert encoder.embedding.patches.bias is None
+
+
 def test_a_column_is_real_without_padding_and_the_first_with_anything():
     mask = lengths_mask([23, 10, 9, 3, 0], 23)
     assert patchify_frames(mask, 5, 5).tolist() == [
@@ -43,7 +70,10 @@ def test_a_column_is_real_without_padding_and_the_first_with_anything():
     assert patchify_frames(mask, 5, 3).sum(1).tolist() == [7, 2, 2, 1, 0]
 
 
-@pytest.mark.parametrize("config", [CONFIG, OVERLAP, dataclasses.replace(CONFIG, class_token=False)])
+IMAGE_BIND = dataclasses.replace(CONFIG, extra_key=True, one_position=True, patch_norm=True)
+
+
+@pytest.mark.parametrize("config", [CONFIG, OVERLAP, dataclasses.replace(CONFIG, class_token=False), IMAGE_BIND])
 def test_padding_changes_nothing(config):
     encoder, mel, lengths = AudioEncoder(config), torch.randn(4, 12, 30), [30, 17, 10, 3]
     mel_mask = lengths_mask(lengths, 30)

@@ -151,4 +151,4 @@ def test_wrong_input_is_told(unchecked):
 
 def test_size():
     """The paper has no count."""
-    assert count_parameters(Lip2Wav, Lip2WavConfig.preset("published")) == 62_220_752
+    assert count_parameters(Lip2Wav, Lip2WavConfig.preset("base")) == 62_220_752

@@ -159,3 +159,46 @@ def test_published_size():
     assert count_parameters(SoundOfPixels, config) == 41_506_035
     assert model.video_network.trunk(torch.empty(1, 64, 56, 56, device="meta")).shape == (1, 512, 14, 14)
     assert model.audio_network(torch.empty(2, 256, 256, device="meta")).shape == (2, 16, 256, 256)
+
+
+def test_longer_padding_changes_no_frame():
+    """Neither of the logits nor of what is separated, however long the batch and whatever the padding holds."""
+    model, batch = settled(), solos(4)
+    lengths = torch.tensor([4000, 2100, 3000, 900])
+    for samples in (4000, 5500, 9000):
+        padded = torch.nn.functional.pad(batch["waveform"], (0, samples - 4000), value=torch.nan)
+        mask = torch.arange(samples) < lengths[:, None]
+        with torch.no_grad():
+            whole = model(batch["video"], padded, None, mask).logits
+            sound = model.separate(batch["video"], padded, None, mask)
+        for i, n in enumerate(lengths.tolist()):
+            video, alone = batch["video"][i : i + 1], batch["waveform"][i : i + 1, :n]
+            expected = model(video, alone).logits[0]
+            assert expected.shape[1] == 1 + math.ceil(n / TINY.hop)
+            close(whole[i, :, : expected.shape[1]], expected)
+            close(sound[i, :n], model.separate(video, alone)[0])
+            assert sound[i].isfinite().all()
+
+
+def test_padding_has_no_loss():
+    """Batch norms of training see all frames, so this is about evaluation."""
+    model, batch = settled(), solos(4)
+    mask = torch.arange(4000) < torch.tensor([[4000], [4000], [2000], [1500]])
+    before = model.loss(batch | {"waveform_mask": mask})["mask"]
+    longer = torch.nn.functional.pad(batch["waveform"], (0, 3000), value=torch.nan)
+    wider = torch.nn.functional.pad(mask, (0, 3000))
+    close(model.loss(batch | {"waveform": longer, "waveform_mask": wider})["mask"], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_in_silence(dtype):
+    model, batch = SoundOfPixels(TINY), solos(4)
+    batch["waveform"][1] = 0
+    batch["waveform"][2] *= 1e-6
+    with torch.autocast("cpu", dtype):
+        loss = model.loss(batch)["mask"]
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+    with torch.autocast("cpu", dtype), torch.no_grad():
+        assert model.eval()(batch["video"], batch["waveform"]).logits.isfinite().all()

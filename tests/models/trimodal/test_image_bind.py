@@ -195,4 +195,5 @@ def test_published_sizes():
     with torch.device("meta"):
         model = ImageBind(config)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert trained == 86_064_384 + 1  # sound, and its temperature
+    # Sound, and its temperature: ViT-B, the norm of patches, a position for each, an extra key and value a block.
+    assert trained == 12 * 7_087_872 + 256 * 768 + 2 * 768 + 768 + 229 * 768 + 12 * 2 * 768 + 2 * 768 + 768 * 1024 + 1

@@ -138,15 +138,15 @@ def test_wrong_batches_are_told(unchecked):
 
 
 def test_size():
-    """Counted from the description: the paper gives no number."""
+    """Counted from the official code, with a table of words, which the code has not: the paper gives no number."""
     config = MulTConfig.preset("MOSEI")
     d = config.width
 
     def block(width):
         return 4 * (width**2 + width) + 2 * 4 * width**2 + 5 * width + 4 * width
 
-    crossmodal = 6 * (4 * block(d) + 2 * d)
-    memories = 3 * (3 * block(2 * d) + 2 * 2 * d)
+    crossmodal = 6 * (5 * block(d) + 2 * d)
+    memories = 3 * (5 * block(2 * d) + 2 * 2 * d)
     head = 2 * (6 * d * 6 * d + 6 * d) + 6 * d + 1
     assert count_parameters(MulT, config) == crossmodal + memories + head + (300 + 74 + 35) * d + 20_000 * 300
 

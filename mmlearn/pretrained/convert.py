@@ -1,0 +1,130 @@
+"""Released pickles become safetensors: UNITER, ALBEF, ViLBERT, VL-BERT and DeCoAR 2.0, in this library's own layout.
+
+A pickle is a program. It is read by PyTorch's weights-only loader, which builds tensors, numbers and texts and nothing
+else; what asks for more is refused. What is written, ``config.json`` and ``model.safetensors`` under our names, is read
+by :func:`~mmlearn.load_pretrained`. Names and shapes are those of the official codes, which each layout names.
+"""
+
+import argparse
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmlearn.files import written_whole
+from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
+from mmlearn.pretrained.loading import build_own
+
+
+def convert(file: Path, folder: Path) -> str:
+    """Write what a released pickle holds to ``folder``, as a checkpoint of ours. Returns what was done, in one line.
+
+    Raises ``FileNotFoundError`` without the file; ``ValueError`` where the folder has weights already, for a pickle
+    that wants to run code, a damaged file, a layout that is not known, and tensors that are missing, left over or of
+    another shape.
+    """
+    if (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder} holds a model.safetensors already; give another folder.")
+    published = _plain_names(_tensors_in(_read(file), file))
+    layout = _layout_of(published, file)
+    left, twins, tensors = [], {}, {}
+    for name, tensor in published.items():
+        if reason := _first(layout.unread, name):
+            left.append(reason)
+        elif twin := _first(layout.tied, name):
+            twins[name] = twin
+        else:
+            tensors[_renamed(layout, name)] = tensor
+    for name, twin in twins.items():
+        if twin not in tensors:
+            raise ValueError(f"{file} looks like {layout.system}, but has nothing for our {twin}.")
+        if not torch.equal(published[name], tensors[twin]):
+            raise ValueError(f"{file}: {name} should be our {twin} once more, and is another; this is not built here.")
+    try:
+        tensors = layout.finish(tensors)
+        config = {"model_type": "mmlearn", "system": layout.system, "config": layout.settings(tensors)}
+        tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        build_own(config, tensors, file)
+    except KeyError as error:
+        raise ValueError(f"{file} looks like {layout.system}, but has nothing for our {error.args[0]}.") from error
+    _write(config, tensors, folder)
+    count = sum(value.numel() for value in tensors.values())
+    without = f", without {', '.join(dict.fromkeys(left))}" if left else ""
+    return f"{file} is {layout.system}: {len(tensors)} tensors, {count:,} numbers{without}"
+
+
+def _read(file: Path) -> Any:
+    """What the pickle holds, read without running anything."""
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}.")
+    try:
+        # Namespaces hold the options of fairseq's programs: a plain object, whose parts are checked like all others.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError) as error:
+        text = " ".join(str(error).split())
+        if wanted := re.search(r"GLOBAL (\S+)|Unsupported (?:class|global) ([\w.]+)|(TorchScript)", text):
+            name = next(filter(None, wanted.groups()))
+            raise ValueError(
+                f"{file} wants to run code when it is opened ({name}), and so it is not opened. Only tensors, numbers "
+                "and texts are read."
+            ) from error
+        raise ValueError(f"{file} is no whole pickle of PyTorch; download it again.") from error
+    except Exception as error:  # damaged bytes make the loader stumble in many ways
+        raise ValueError(f"{file} is no whole pickle of PyTorch; download it again.") from error
+
+
+def _tensors_in(content: Any, file: Path) -> Tensors:
+    """The weights: all there is, or what lies under one of the usual names."""
+    for name in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    named = content.items() if isinstance(content, dict) else ()
+    found = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
+    if not found:
+        raise ValueError(f"{file} holds no weights by name, but a {type(content).__name__}.")
+    return found
+
+
+def _plain_names(tensors: Tensors) -> Tensors:
+    """Names without what training on several GPUs put before all, and with PyTorch's words for a norm."""
+    before = "module." if all(name.startswith("module.") for name in tensors) else ""
+    return {
+        re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name[len(before) :])): value
+        for name, value in tensors.items()
+    }
+
+
+def _first(patterns: dict[str, str], name: str) -> str | None:
+    """What is said of the first of these patterns that the name has."""
+    return next((said for pattern, said in patterns.items() if re.search(pattern, name)), None)
+
+
+def _renamed(layout: Layout, name: str) -> str:
+    for pattern, replacement in layout.renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _layout_of(tensors: Tensors, file: Path) -> Layout:
+    for layout in LAYOUTS:
+        if any(re.search(layout.mark, name) for name in tensors):
+            return layout
+    known = ", ".join(layout.system for layout in LAYOUTS)
+    some = ", ".join(list(tensors)[:3])
+    raise ValueError(f"{file} has no layout that is known here ({known}); it begins with {some:.200}.")
+
+
+def _write(config: dict[str, Any], tensors: Tensors, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {name: value.contiguous().clone() for name, value in tensors.items()}
+    with written_whole(folder / "model.safetensors") as unfinished:
+        save_file(whole, unfinished, metadata={"format": "pt"})
+    with written_whole(folder / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -1,0 +1,578 @@
+"""Every setting of a published configuration, changed one at a time, is followed or refused, and never passed over.
+
+A model of Transformers is saved, one key of its config.json is changed, and both libraries load it. Either ours gives
+what theirs gives, or it refuses in one line that names the key. Keys of which Transformers' outputs and losses do not
+depend are in NOTHING, each with its reason; whatever else passes without a difference is an error of this test.
+"""
+
+import json
+from copy import deepcopy
+from fnmatch import fnmatch
+from functools import cache
+
+import pytest
+import torch
+from testing_tools import close
+from torch import nn
+from transformers import (
+    ASTConfig,
+    ASTForAudioClassification,
+    BertConfig,
+    BertForPreTraining,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    ClapConfig,
+    ClapModel,
+    CLIPConfig,
+    CLIPModel,
+    HubertConfig,
+    HubertForCTC,
+    LxmertConfig,
+    LxmertForPreTraining,
+    SiglipConfig,
+    SiglipModel,
+    ViltConfig,
+    ViltForMaskedLM,
+    ViltForQuestionAnswering,
+    VisualBertConfig,
+    VisualBertForPreTraining,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForPreTraining,
+)
+
+from mmlearn import load_pretrained
+from mmlearn.layers import Attention
+from mmlearn.objectives import pair_cross_entropy
+from mmlearn.objectives.speech import sample_distractors
+
+SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
+IMAGE = dict(image_size=8, patch_size=4, **SMALL)
+STRIDES = dict(frequency_stride=3, time_stride=3)
+SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
+SPEECH |= dict(num_conv_pos_embedding_groups=2)
+CODES = dict(num_codevectors_per_group=5, codevector_dim=6, proj_codevector_dim=7)
+SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], window_size=4, depths=[1, 1])
+SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
+REGIONS = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
+REGIONS |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
+REGIONS |= dict(num_qa_labels=3)
+BLIP = dict(
+    text_config=TEXT | dict(encoder_hidden_size=16, bos_token_id=28), vision_config=IMAGE, image_text_hidden_size=12
+)
+
+# What both read. Tokens are of no special kind, but for the last, which end a text, and the first of BLIP.
+DRAWN = torch.Generator().manual_seed(0)
+TOKENS = torch.randint(6, 28, (3, 6), generator=DRAWN)
+TOKENS[:, 4], TOKENS[:, 5] = 28, 29
+PICTURE = torch.randn(3, 3, 8, 8, generator=DRAWN)
+MEL = torch.randn(3, 12, 20, generator=DRAWN)
+LONG_MEL = torch.randn(3, 16, 256, generator=DRAWN)
+CLIP = torch.randn(3, 90, generator=DRAWN)
+FEATURES = torch.randn(3, 4, 12, generator=DRAWN)
+BOXES = torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(3, 4, 4)
+CLASSES = torch.tensor([0, 1, 1])
+SEVERAL = "multi_label_classification"
+MASKED = torch.arange(4).expand(3, 4) < 2
+SPELT = torch.tensor([[1, 6, 7], [8, 7, 4], [4, 6, 8]])
+
+
+def bert(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS, next_sentence_label=CLASSES)
+    expected = out.prediction_logits, out.seq_relationship_logits, out.loss
+    out = ours(TOKENS)
+    losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, next_label=CLASSES))
+    return expected, (out.token_logits, out.next_logits, sum(losses.values()))
+
+
+def label(theirs):
+    """A class, or a yes or no to each."""
+    return torch.eye(theirs.config.num_labels)[CLASSES] if theirs.config.problem_type == SEVERAL else CLASSES
+
+
+def vit(theirs, ours):
+    out = theirs(PICTURE, labels=label(theirs))
+    expected = out.logits, out.loss
+    return expected, (ours(PICTURE).logits, ours.loss(dict(image=PICTURE, label=label(theirs)))["classification"])
+
+
+def pooled_vit(theirs, ours):
+    out = theirs(PICTURE)
+    expected = out.last_hidden_state, out.pooler_output
+    out = ours(PICTURE)
+    return expected, (out.tokens, out.representation)
+
+
+def ast(theirs, ours):
+    out = theirs(MEL.mT, labels=label(theirs))
+    expected = out.logits, out.loss
+    return expected, (ours(MEL).logits, ours.loss(dict(mel=MEL, label=label(theirs)))["classification"])
+
+
+def pairs(theirs, ours):
+    """CLIP and SigLIP."""
+    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, return_loss=True)
+    expected = out.image_embeds, out.text_embeds, out.loss
+    out = ours(PICTURE, TOKENS)
+    return expected, (
+        out.image_embedding,
+        out.text_embedding,
+        sum(ours.loss(dict(image=PICTURE, tokens=TOKENS)).values()),
+    )
+
+
+def clap(theirs, ours):
+    out = theirs(input_features=LONG_MEL.mT[:, None], input_ids=TOKENS)
+    expected = out.audio_embeds, out.text_embeds, pair_cross_entropy(out.logits_per_audio, out.logits_per_text)
+    given = dict(mel=LONG_MEL, tokens=TOKENS)
+    out = ours(**given)
+    return expected, (out.audio_embedding, out.text_embedding, ours.loss(given)["atc"])
+
+
+def begun(token):
+    return torch.cat([torch.full_like(TOKENS[:, :1], token), TOKENS[:, 1:]], dim=1)
+
+
+def retrieval(theirs, ours):
+    given = dict(pixel_values=PICTURE, attention_mask=torch.ones_like(TOKENS))
+    cosine = theirs(input_ids=TOKENS, **given, use_itm_head=False).itm_score
+    expected = theirs(input_ids=begun(29), **given).itm_score, cosine
+    return expected, (ours.match(PICTURE, TOKENS), ours.encode_image(PICTURE) @ ours.encode_text(TOKENS).T)
+
+
+def captions(theirs, ours):
+    given = dict(pixel_values=PICTURE, attention_mask=torch.ones_like(TOKENS), labels=TOKENS)
+    written = theirs.generate(PICTURE, max_length=6, do_sample=False)
+    out = theirs(input_ids=begun(theirs.config.text_config.bos_token_id), **given)
+    expected = out.logits, out.loss, written[:, 1:].float()
+    given = dict(image=PICTURE, tokens=TOKENS)
+    written = ours.generate(PICTURE, max_length=5)
+    return expected, (ours(**given).token_logits, ours.loss(given)["lm"], written.float())
+
+
+def lxmert(theirs, ours):
+    seen = MASKED.float()
+    targets = FEATURES.roll(1, 0), torch.arange(12).view(3, 4) % 5, torch.arange(12).view(3, 4) % 4
+    labels = dict(zip(("feat", "obj", "attr"), ((target, seen) for target in targets)))
+    out = theirs(
+        input_ids=TOKENS,
+        visual_feats=FEATURES.masked_fill(MASKED[..., None], 0),
+        visual_pos=BOXES,
+        labels=TOKENS,
+        matched_label=torch.ones(3).long(),
+        ans=CLASSES,
+        obj_labels=labels,
+    )
+    expected = out.prediction_logits, out.cross_relationship_score, out.question_answering_score, out.loss
+    given = dict(tokens=TOKENS, regions=FEATURES, boxes=BOXES, masked_regions=MASKED)
+    out = ours(**given)
+    losses = ours.loss(
+        given
+        | dict(
+            token_label=TOKENS,
+            match_label=torch.ones(3).long(),
+            answer=CLASSES,
+            region_target=targets[0],
+            region_classes=nn.functional.one_hot(targets[1], 5).float(),
+            region_attributes=nn.functional.one_hot(targets[2], 4).float(),
+        )
+    )
+    # Theirs is a mean over all regions, of which half are masked, times 6.67.
+    regions = ("mrfr", "mrc", "mrc_attributes")
+    loss = sum(value * (6.67 / 2 if name in regions else 1) for name, value in losses.items())
+    return expected, (ours.token_logits(out.tokens), out.match_logits, out.answer_logits, loss)
+
+
+def visual_bert(theirs, ours):
+    out = theirs(
+        input_ids=TOKENS,
+        visual_embeds=FEATURES,
+        attention_mask=torch.ones_like(TOKENS),
+        visual_attention_mask=torch.ones(3, 4).long(),
+        labels=torch.cat([TOKENS, torch.full((3, 4), -100)], dim=1),
+        sentence_image_labels=CLASSES,
+    )
+    expected = out.prediction_logits[:, :6], out.seq_relationship_logits, out.loss
+    given = dict(tokens=TOKENS, regions=FEATURES, boxes=BOXES)
+    out = ours(**given)
+    # Theirs has 0 for a pair that matches.
+    losses = ours.loss(given | dict(token_label=TOKENS, match_label=CLASSES))
+    return expected, (ours.token_logits(out.tokens), out.match_logits, sum(losses.values()))
+
+
+def vilt(theirs, ours):
+    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, labels=TOKENS)
+    expected = out.logits, out.loss
+    given = dict(tokens=TOKENS, image=PICTURE)
+    return expected, (ours.token_logits(ours(**given).tokens), ours.loss(given | dict(token_label=TOKENS))["mlm"])
+
+
+def answers(theirs, ours):
+    scores = torch.eye(3)[:, : ours.config.answers]
+    out = theirs(input_ids=TOKENS, pixel_values=PICTURE, labels=scores)
+    expected = out.logits, out.loss
+    given = dict(tokens=TOKENS, image=PICTURE)
+    return expected, (ours(**given).answer_logits, ours.loss(given | dict(answer=scores))["vqa"])
+
+
+def pretraining(theirs, ours):
+    b, s = len(CLIP), int(theirs._get_feat_extract_output_lengths(CLIP.shape[1]))
+    hidden = torch.arange(s).expand(b, s) % 3 == 0
+    distractor = sample_distractors(hidden, 4, generator=torch.Generator().manual_seed(1))
+    last = theirs.project_q  # row by row, because theirs tells equal codes by their vectors, to the last bit
+    last.forward = lambda x: (x[..., None, :] * last.weight).sum(-1) + last.bias
+    out = theirs(
+        CLIP,
+        mask_time_indices=hidden,
+        sampled_negative_indices=distractor + s * torch.arange(b)[:, None, None],
+    )
+    expected = out.projected_states, out.projected_quantized_states, out.loss / hidden.sum()
+    given = dict(waveform=CLIP, masked=hidden, distractor=distractor)
+    out = ours(CLIP, None, hidden)
+    return expected, (out.context, out.target, sum(ours.loss(given).values()))
+
+
+def spelling(theirs, ours):
+    """wav2vec 2.0 and HuBERT. Ours is a mean over clips where theirs is a sum."""
+    out = theirs(CLIP, labels=SPELT)
+    expected = out.logits, out.loss / (3 if theirs.config.ctc_loss_reduction == "sum" else 1)
+    return expected, (ours(CLIP).logits, ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"])
+
+
+# Name → (published model, its configuration, what both give).
+CASES = {
+    "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
+    "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
+    "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
+    "ast": (
+        ASTForAudioClassification,
+        ASTConfig(
+            num_mel_bins=12, max_length=20, patch_size=4, frequency_stride=3, time_stride=3, num_labels=3, **SMALL
+        ),
+        ast,
+    ),
+    "clip": (
+        CLIPModel,
+        CLIPConfig(text_config=TEXT | {"eos_token_id": 28}, vision_config=IMAGE, projection_dim=12),
+        pairs,
+    ),
+    "siglip": (SiglipModel, SiglipConfig(text_config=TEXT, vision_config=IMAGE), pairs),
+    "clap": (
+        ClapModel,
+        ClapConfig(text_config=TEXT | dict(max_position_embeddings=12), audio_config=SWIN, projection_dim=10),
+        clap,
+    ),
+    "blip, retrieval": (BlipForImageTextRetrieval, BlipConfig(**BLIP), retrieval),
+    "blip, captions": (BlipForConditionalGeneration, BlipConfig(**BLIP), captions),
+    "lxmert": (LxmertForPreTraining, LxmertConfig(**REGIONS), lxmert),
+    "visual_bert": (
+        VisualBertForPreTraining,
+        VisualBertConfig(visual_embedding_dim=12, **TEXT),
+        visual_bert,
+    ),
+    "vilt": (ViltForMaskedLM, ViltConfig(**TEXT | IMAGE), vilt),
+    "vilt, answers": (ViltForQuestionAnswering, ViltConfig(**TEXT | IMAGE, num_labels=3), answers),
+    "wav2vec2": (Wav2Vec2ForPreTraining, Wav2Vec2Config(**SPEECH, **CODES), pretraining),
+    "wav2vec2, texts": (Wav2Vec2ForCTC, Wav2Vec2Config(**SPEECH, vocab_size=9), spelling),
+    "hubert": (HubertForCTC, HubertConfig(**SPEECH, vocab_size=9), spelling),
+}
+
+# case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
+KINDS = ("bert", "vit, pooled", "clip", "siglip", "clap", "blip", "lxmert", "visual_bert", "wav2vec2", "hubert")
+WRITER = "how a text begins and ends is up to who writes it"
+ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
+TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
+NOTHING = {
+    "*initializer_range": "how weights start, which a checkpoint replaces",
+    "*initializer_factor": "how weights start, which a checkpoint replaces",
+    "*init_value": "how weights start, which a checkpoint replaces",
+    "visual_bert/special_visual_initialize": "how weights start, which a checkpoint replaces",
+    "*architectures": "which class wrote the file; the tensors tell",
+    "*transformers_version": "which version wrote the file",
+    "*dtype": "the precision on the disk; ours is float32",
+    "*output_hidden_states": "what else is returned",
+    "*chunk_size_feed_forward": "how much is computed at once",
+    "*use_cache": "whether what was computed is kept",
+    "*is_encoder_decoder": "how a cache is made",
+    "*label2id": "the names of classes",
+    "*output_attentions": "what else is returned",
+    **{f"{case}*bos_token_id": WRITER for case in KINDS if case not in ("blip", "vit, pooled")},
+    **{f"{case}*eos_token_id": WRITER for case in KINDS if case not in ("clip", "blip", "vit, pooled")},
+    "*encoder_stride": ELSEWHERE,
+    "vit/pooler_*": "the file has no pooler",
+    "clip/*_config.projection_dim": ELSEWHERE,
+    "clip/text_config.pad_token_id": "padding is a token like others there",
+    "siglip/text_config.pad_token_id": "padding is a token like others there",
+    "clap/hidden_size": "those of the parts are read",
+    "clap/num_hidden_layers": "those of the parts are read",
+    "clap/audio_config.num_hidden_layers": "depths says it",
+    "clap/audio_config.num_classes": ELSEWHERE,
+    "clap/audio_config.aff_block_r": "fusion is refused",
+    "clap/audio_config.fusion_type": "fusion is refused",
+    "clap/*_config.projection_dim": "that of the whole takes its place",
+    "clap/*_config.projection_hidden_act": "that of the whole takes its place",
+    "vilt, answers/problem_type": "its loss is a yes or no to each answer, whatever this says",
+    "wav2vec2/ctc_*": "the file has no head for texts",
+    "wav2vec2/vocab_size": "the file has no head for texts",
+    "wav2vec2/pad_token_id": "the file has no head for texts",
+    "wav2vec2*/num_negatives": "how many are drawn, where the caller does not say which",
+    "wav2vec2*/output_hidden_size": "adapters are refused",
+    "*ctc_zero_infinity": "a text that is too long for its clip is refused in ours",
+    **{
+        f"wav2vec2, texts/{key}": "the file has no quantiser"
+        for key in (
+            "codevector_dim",
+            "contrastive_logits_temperature",
+            "diversity_loss_weight",
+            "num_codevector_groups",
+            "num_codevectors_per_group",
+            "proj_codevector_dim",
+        )
+    },
+    "lxmert/num_hidden_layers": "the three depths take its place",
+    "lxmert/pad_token_id": "padding is row 0 of all tables there",
+    **dict.fromkeys(
+        [f"{case}*{key}" for case in KINDS for key in ("id2label", "problem_type")],
+        ELSEWHERE,
+    ),
+    "vilt/id2label": ELSEWHERE,
+    "vilt/problem_type": ELSEWHERE,
+    "vilt/num_images": ELSEWHERE,
+    "vilt, answers/num_images": ELSEWHERE,
+    "vilt*tie_word_embeddings": "Transformers always ties; what the file holds decides here as there",
+    "blip*/label_smoothing": "that of text_config is read",
+    "blip, retrieval/text_config.label_smoothing": "captions alone are learned by it",
+    "blip*projection_dim": ELSEWHERE,
+    "blip, retrieval*tie_word_embeddings": "nothing is written here, so nothing is tied",
+    "blip*text_config.encoder_hidden_size": "the width of vision_config takes its place",
+    "blip*text_config.eos_token_id": "sep_token_id is where a caption ends",
+    "blip, retrieval/text_config.sep_token_id": "nothing is written here",
+    "blip, captions/image_text_hidden_size": "nothing is compared here",
+    **dict.fromkeys(
+        [
+            *("*activation_dropout", "*feat_proj_dropout", "*feat_quantizer_dropout", "*final_dropout", "*layerdrop"),
+            *("*texts/apply_spec_augment", "hubert/apply_spec_augment", "*mask_time_*", "*mask_feature_*"),
+        ],
+        TRAINING,
+    ),
+    **dict.fromkeys(["*classifier_dropout", "*classifier_proj_size", "*use_weighted_layer_sum"], ELSEWHERE),
+    **dict.fromkeys(["*tdnn_*", "*xvector_output_dim"], ELSEWHERE),
+    **dict.fromkeys(["*adapter_kernel_size", "*adapter_stride", "*num_adapter_layers"], "adapters are refused"),
+}
+CRASHES = {  # Transformers stops at its own configuration
+    ("blip, captions", "text_config", "is_encoder_decoder"),
+    ("blip, captions", "text_config", "output_attentions"),
+    ("blip, captions", "text_config", "output_hidden_states"),
+}
+SKIPPED = {  # their other values are another architecture, or another form of what Transformers returns
+    "model_type",
+    "return_dict",
+}
+
+# Key → other values. Other keys: the opposite, one more, or twice as much.
+OTHER = {
+    "hidden_act": ("relu", "silu"),
+    "projection_hidden_act": ("gelu",),
+    "pooler_act": ("relu",),
+    "feat_extract_activation": ("relu",),
+    "feat_extract_norm": ("layer",),
+    "layer_norm_eps": (0.1,),
+    "num_attention_heads": (4, 3),
+    "image_size": (12, [8, 12]),
+    "patch_size": (2, [4, 4]),
+    "dtype": ("float64",),
+    "problem_type": ("regression", SEVERAL),
+    "id2label": ({"0": "a", "1": "b"}, {"0": "a"}),
+    "label2id": ({"a": 0, "b": 1, "c": 2},),
+    "pad_token_id": (5, None),
+    "eos_token_id": (29, 2),
+    "sep_token_id": (11,),
+    "max_length": (24,),
+    "ctc_loss_reduction": ("mean",),
+    "max_image_length": (2, 200),
+    "classifier_dropout": (0.37,),
+    "pooler_output_size": (20,),
+    "projection_size": (20,),
+    "output_hidden_size": (20,),
+    "adapter_attn_dim": (4,),
+    "fusion_type": ("aff_2d",),
+    "architectures": (["Other"],),
+    "transformers_version": ("4.0.0",),
+    "depths": ([2, 1],),
+    "patch_stride": ([2, 2],),
+}
+
+
+def others(key, value):
+    """Values that mean something else."""
+    if key == "num_attention_heads" and isinstance(value, list):
+        return ([4, 8],)
+    if key in OTHER:
+        return tuple(other for other in OTHER[key] if other != value)
+    if "drop" in key:
+        return (0.37,)
+    if isinstance(value, bool):
+        return (not value,)
+    if isinstance(value, int):
+        return (value + 1,)
+    if isinstance(value, float):
+        return (2 * value + 0.25,)
+    if isinstance(value, list):
+        return ([*value[:-1], value[-1] + 1],)
+    return (7,)  # of a token that does not exist
+
+
+def settings(config):
+    """Each part and key of a configuration with another value."""
+    whole = json.loads(config.to_json_string(use_diff=False))
+    parts = {"": whole} | {name: value for name, value in whole.items() if name.endswith("_config")}
+    for part, values in parts.items():
+        for key, value in values.items():
+            if key not in SKIPPED and not key.endswith("_config") and not key.startswith("_"):
+                yield from ((part, key, other) for other in others(key, value))
+
+
+ALL = [(case, *setting) for case, (_, config, _) in CASES.items() for setting in settings(config)]
+ALL = [(case, part, key, value) for case, part, key, value in ALL if (case, part, key) not in CRASHES]
+ALL += [
+    ("bert", "", "position_embedding_type", "relative_key"),
+    ("vit", "", "num_labels", 2),
+    ("clip", "", "text_config_dict", {}),
+    ("clip", "", "text_config_dict", TEXT | {"eos_token_id": 29, "hidden_act": "gelu"}),
+    ("clip", "", "text_config_dict", TEXT | {"num_attention_heads": 4}),
+    ("clip", "", "vision_config_dict", IMAGE | {"layer_norm_eps": 0.1}),
+]
+
+
+def why_nothing(case, part, key):
+    name = f"{case}/{part}.{key}" if part else f"{case}/{key}"
+    return next((reason for pattern, reason in NOTHING.items() if fnmatch(name, pattern)), None)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A function from a case to a folder, as Transformers saves it with noise on every weight."""
+    root = tmp_path_factory.mktemp("published")
+
+    @cache
+    def save(case):
+        kind, config, _ = CASES[case]
+        torch.manual_seed(0)
+        model = kind(deepcopy(config)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+            if case == "blip, captions":
+                model.text_decoder.cls.predictions.bias[11] += 5  # what is written, unless it is the end
+        folder = root / case.replace(", ", "-")
+        model.save_pretrained(folder)
+        whole = json.loads(config.to_json_string(use_diff=False))
+        (folder / "config.json").write_text(json.dumps(whole))
+        return folder
+
+    return save
+
+
+def load_theirs(kind, folder):
+    """Their model, or None where the weights do not fit the configuration or it cannot be."""
+    try:
+        model, info = kind.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, local_files_only=True
+        )
+    except Exception:
+        return None
+    unfit = any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return None if unfit else model.eval()
+
+
+def padding(model):
+    """Which row of the table of words does not learn by being looked up."""
+    return next((m.padding_idx for m in model.modules() if isinstance(m, nn.Embedding) and len(m.weight) == 30), None)
+
+
+def drops(model, share):
+    """Whether anything in the model is dropped with this probability."""
+
+    def share_of(module):
+        return module.p if isinstance(module, nn.Dropout) else module.dropout if isinstance(module, Attention) else None
+
+    return any(share_of(module) == share for module in model.modules())
+
+
+@pytest.fixture(scope="module")
+def unchanged(saved):
+    """A function from a case to what Transformers gives with its own configuration; ours gives the same."""
+
+    @cache
+    def results(case):
+        kind, _, run = CASES[case]
+        with torch.no_grad():
+            expected, got = run(load_theirs(kind, saved(case)), load_pretrained(saved(case)))
+            table = padding(load_theirs(kind, saved(case)))
+        close(got, expected)
+        return expected, table
+
+    return results
+
+
+def differ(one, other):
+    return any(a.shape != b.shape or (a - b).abs().max() > 1e-6 for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("case", "part", "key", "value"), ALL)
+def test_a_setting_is_followed_or_refused(case, part, key, value, saved, unchanged, tmp_path):
+    kind, _, run = CASES[case]
+    reason, (before, table) = why_nothing(case, part, key), unchanged(case)
+    whole = json.loads((saved(case) / "config.json").read_text())
+    (whole[part] if part else whole)[key] = value
+    if key == "num_labels":
+        del whole["id2label"], whole["label2id"]
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    (tmp_path / "model.safetensors").symlink_to(saved(case) / "model.safetensors")
+    theirs = load_theirs(kind, tmp_path)
+    try:
+        ours = load_pretrained(tmp_path)
+    except ValueError as error:
+        message = str(error)
+        assert reason is None, f"refused, though it changes nothing: {message}"
+        assert "\n" not in message
+        assert key in message or theirs is None, message
+        return
+    assert theirs is not None, "Transformers does not fit these weights to it, and ours passes it over"
+    with torch.no_grad():
+        expected, got = run(theirs, ours)
+    close(got, expected)
+    assert padding(ours) == padding(theirs)
+    if reason is None and "drop" in key:
+        assert drops(ours, value)
+        assert not drops(load_pretrained(saved(case)), value)
+    elif reason is None:
+        assert differ(expected, before) or padding(theirs) != table, "it changes nothing: say in NOTHING why"
+    else:
+        assert not differ(expected, before), f"it does change something, and not: {reason}"
+        assert padding(theirs) == table
+
+
+def test_every_reason_is_needed():
+    unused = {
+        pattern
+        for pattern in NOTHING
+        if not any(fnmatch(f"{case}/{part}.{key}" if part else f"{case}/{key}", pattern) for case, part, key, _ in ALL)
+    }
+    assert unused == set()
+
+
+def test_older_names_of_clips_towers(saved, tmp_path):
+    """A dropout under ``vision_config_dict`` is followed; null there is nothing."""
+    whole = json.loads((saved("clip") / "config.json").read_text())
+    (tmp_path / "model.safetensors").symlink_to(saved("clip") / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(whole | {"text_config_dict": None}))
+    assert load_pretrained(tmp_path).config == load_pretrained(saved("clip")).config
+    tower = {"vision_config_dict": IMAGE | {"attention_dropout": 0.37}}
+    (tmp_path / "config.json").write_text(json.dumps(whole | tower))
+    assert load_pretrained(tmp_path).image_encoder.transformer.blocks[0].attention.dropout == 0.37
