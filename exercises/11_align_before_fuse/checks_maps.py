@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.evaluation import box_of_map, gradient_maps
-from mmlearn.exercises import (
-    agreement,
-    case,
-    expect,
-    expect_tensor,
-    near,
-    task,
-)
+from mmlearn.exercises import agreement, case, expect, expect_tensor, near, task
 
 
 @task(gradient_maps, difficulty=3, minutes=20)

@@ -5,15 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from mmlearn.exercises import (
-    agreement,
-    case,
-    expect,
-    expect_close,
-    expect_tensor,
-    expect_trains,
-    task,
-)
+from mmlearn.exercises import agreement, case, expect, expect_close, expect_tensor, expect_trains, task
 from mmlearn.exercises.inputs import between
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 

@@ -583,10 +583,7 @@ def test_regions_of_other_data(fails, pictures, run_of_regions):
 
 def test_resuming_with_other_objectives(fails, run_of_regions):
     words = ["train", "uniter", "--data", "scenes", "--output", run_of_regions, "--resume", "--image-size", 24]
-    says = [
-        "objectives was ['mlm', 'mrm', 'itm'], now ['mlm']",
-        "together was False, now T",
-    ]
+    says = ["objectives was ['mlm', 'mrm', 'itm'], now ['mlm']", "together was False, now T"]
     fails(*words, "--objectives", "mlm", "--together", says=says)
 
 

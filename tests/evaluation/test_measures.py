@@ -13,14 +13,7 @@ from mmlearn.data import Tokenizer, load
 from mmlearn.data.fields import Answers, Image, Labels, Regions, Tokens, Waveform
 from mmlearn.data.made.questions import Question
 from mmlearn.evaluation import measures as of
-from mmlearn.evaluation import (
-    modality_gap,
-    occlude,
-    pair_alignment,
-    pointing_chance,
-    retrieval,
-    uniformity,
-)
+from mmlearn.evaluation import modality_gap, occlude, pair_alignment, pointing_chance, retrieval, uniformity
 from mmlearn.layers.config import Config
 from mmlearn.recipes import MRM, VQA, Objective, Recipe, ln
 from mmlearn.training.runs import Run

@@ -170,14 +170,7 @@ PROBABILITY = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.2])
 
 @pytest.mark.parametrize(
     ("mass", "inside"),
-    [
-        (1.0, [0, 1, 2, 3, 4]),
-        (0.9, [0, 1, 3, 4]),
-        (0.8, [1, 3, 4]),
-        (0.5, [1, 3]),
-        (0.39, [1]),
-        (1e-9, [1]),
-    ],
+    [(1.0, [0, 1, 2, 3, 4]), (0.9, [0, 1, 3, 4]), (0.8, [1, 3, 4]), (0.5, [1, 3]), (0.39, [1]), (1e-9, [1])],
 )
 def test_the_nucleus_is_the_smallest_set_with_its_mass(mass, inside):
     """All subsets are tried; frequencies follow the probabilities in it, to four deviations."""

@@ -6,13 +6,7 @@ from testing_tools import close
 from torch import nn
 
 from mmlearn.layers import MLP, Attention, Transformer
-from mmlearn.layers.language import (
-    BERTEmbedding,
-    BERTEncoderConfig,
-    MaskedLanguageHead,
-    initialise_as_bert,
-    pooler,
-)
+from mmlearn.layers.language import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, initialise_as_bert, pooler
 
 
 def config(**settings):

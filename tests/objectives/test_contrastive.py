@@ -205,11 +205,7 @@ def test_shuffling_the_pairs_changes_nothing_and_breaking_them_does(name, seed):
     (u, v), positives = pair(seed), same_caption(ID)
     order = torch.randperm(B, generator=torch.Generator().manual_seed(seed))
     close(LOSSES[name](u[order], v[order]), LOSSES[name](u, v), 1e-12)
-    close(
-        LOSSES[name](u[order], v[order], same_caption(ID[order])),
-        LOSSES[name](u, v, positives),
-        1e-12,
-    )
+    close(LOSSES[name](u[order], v[order], same_caption(ID[order])), LOSSES[name](u, v, positives), 1e-12)
     assert abs(LOSSES[name](u, v.roll(1, 0)) - LOSSES[name](u, v)).item() > 1e-3
 
 

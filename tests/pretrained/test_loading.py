@@ -337,11 +337,7 @@ def test_hostile_weights(folder, content):
 
 
 def test_an_architecture_that_is_not_built(folder):
-    refused(
-        settings(folder(), model_type="gpt2"),
-        "model_type 'gpt2'",
-        f"mmlearn loads {', '.join(FAMILIES)}.",
-    )
+    refused(settings(folder(), model_type="gpt2"), "model_type 'gpt2'", f"mmlearn loads {', '.join(FAMILIES)}.")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -380,8 +376,7 @@ def test_a_config_that_disagrees_with_the_weights(folder, family, part, changes,
 
 
 @pytest.mark.parametrize(
-    "value",
-    [float("nan"), float("inf"), -1, 0, 2**31, 10**30, 16.0, True, "16", [16], {"16": 16}],
+    "value", [float("nan"), float("inf"), -1, 0, 2**31, 10**30, 16.0, True, "16", [16], {"16": 16}]
 )
 @pytest.mark.parametrize(
     ("family", "part", "name"),

@@ -206,11 +206,7 @@ def test_nothing_is_no_batch():
 
 
 def test_which_mask_says_what_is_padding():
-    assert padded_entries(HOLDS) == {
-        "tokens": ("mask", 1),
-        "token_label": ("mask", 1),
-        "regions": ("region_mask", 1),
-    }
+    assert padded_entries(HOLDS) == {"tokens": ("mask", 1), "token_label": ("mask", 1), "regions": ("region_mask", 1)}
     assert padded_entries(LogMel.holds | Video.holds) == {"mel": ("mel_mask", 2), "video": ("video_mask", 1)}
     assert padded_entries(Tokens(whole=True).holds) == {"tokens": ("mask", 1)}
     assert padded_entries(Tokens(words=True).holds) == {"tokens": ("mask", 1), "word": ("mask", 1)}

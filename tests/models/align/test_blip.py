@@ -504,11 +504,7 @@ def test_with_momentum_encoder_and_smoothing_losses_fall_to_their_floor():
 
 @pytest.mark.parametrize(
     "decode",
-    [
-        None,
-        partial(beam_search, beams=3),
-        partial(nucleus, mass=0.5, generator=torch.Generator().manual_seed(0)),
-    ],
+    [None, partial(beam_search, beams=3), partial(nucleus, mass=0.5, generator=torch.Generator().manual_seed(0))],
 )
 def test_captions_come_back(trained, decode):
     model, batch, _ = trained
@@ -534,11 +530,7 @@ def test_a_prompt_goes_on(trained):
 
 
 @pytest.mark.parametrize(
-    ("changes", "count"),
-    [
-        (dict(encoder=False), 223_679_804),
-        (dict(decoder=False, queue_size=0), 223_452_418),
-    ],
+    ("changes", "count"), [(dict(encoder=False), 223_679_804), (dict(decoder=False, queue_size=0), 223_452_418)]
 )
 def test_base_has_the_published_size(changes, count):
     assert count_parameters(BLIP, dataclasses.replace(BLIPConfig.preset("base"), **changes)) == count

@@ -20,11 +20,7 @@ def sounds(b=6, s=98, seed=0):
     """Log-mels of different lengths, padded with noise, and a class for each."""
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(s) < s - 15 * (torch.arange(b)[:, None] % 5)
-    return {
-        "mel": torch.randn(b, 64, s, generator=generator),
-        "mel_mask": mask,
-        "label": torch.arange(b) % 7,
-    }
+    return {"mel": torch.randn(b, 64, s, generator=generator), "mel_mask": mask, "label": torch.arange(b) % 7}
 
 
 def trained(config=TINY):

@@ -165,10 +165,7 @@ def by_hand(layer, words, regions, mask, region_mask, *, swapped=False, in_turn=
 
     streams = ((words, mask), (regions, region_mask))
     out = []
-    for (x, real), (context, context_real), block in (
-        (*streams, layer.language),
-        (*streams[::-1], layer.regions),
-    ):
+    for (x, real), (context, context_real), block in ((*streams, layer.language), (*streams[::-1], layer.regions)):
         context, context_real = (x, real) if swapped else (context, context_real)
         if in_turn and out:
             context = out[0]

@@ -7,14 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import (
-    assert_rows_are_independent,
-    close,
-    count_parameters,
-    other_padding,
-    overfit,
-    pairs,
-)
+from testing_tools import assert_rows_are_independent, close, count_parameters, other_padding, overfit, pairs
 from torch import nn
 
 from mmlearn.layers import record_attention

@@ -65,8 +65,7 @@ def test_without_a_classifier_there_are_features_and_no_loss():
 
 
 @pytest.mark.parametrize(
-    ("preset", "count"),
-    [("B/16", 85_798_656), ("B/32", 87_455_232), ("L/16", 303_301_632), ("H/14", 630_764_800)],
+    ("preset", "count"), [("B/16", 85_798_656), ("B/32", 87_455_232), ("L/16", 303_301_632), ("H/14", 630_764_800)]
 )
 def test_presets_have_the_published_size(preset, count):
     """Without a classifier; one of 1,000 classes adds 769,000 to B."""

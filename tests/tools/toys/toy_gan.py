@@ -103,10 +103,7 @@ RECIPE = Recipe(
         ),
         Stage(
             Objective("gan", {"discriminator": ln(2, 2), "generator": ln(2)}, measures=(r_precision,)),
-            turns=(
-                Turn("discriminator_loss", moves=("discriminator",)),
-                Turn("generator_loss", moves=("generator",)),
-            ),
+            turns=(Turn("discriminator_loss", moves=("discriminator",)), Turn("generator_loss", moves=("generator",))),
             name="gan",
         ),
     ),
