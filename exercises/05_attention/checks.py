@@ -5,17 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmlearn.exercises import (
-    agreement,
-    by_hand,
-    case,
-    expect,
-    expect_close,
-    expect_tensor,
-    expect_trains,
-    near,
-    task,
-)
+from mmlearn.exercises import agreement, by_hand, case, expect, expect_close, expect_tensor, expect_trains, near, task
 from mmlearn.exercises.inputs import between, some_of
 from mmlearn.layers import attention, attention_weights, patchify, select_tokens, sinusoidal_positions
 

@@ -5,5 +5,5 @@ EXPERIMENTS = {
         "answer": "fall",
         "line": "query @ key.T / width**0.5  # change this line",
         "changed": "query @ key.T",
-    },
+    }
 }

@@ -9,17 +9,7 @@ from torch import Tensor
 
 from mmlearn.evaluation import median_rank, modality_gap, recall_at, zero_shot
 from mmlearn.evaluation.retrieval import ranks
-from mmlearn.exercises import (
-    agreement,
-    by_hand,
-    case,
-    expect,
-    expect_number,
-    expect_parts,
-    expect_tensor,
-    near,
-    task,
-)
+from mmlearn.exercises import agreement, by_hand, case, expect, expect_number, expect_parts, expect_tensor, near, task
 from mmlearn.exercises.inputs import between, orthogonal, unit
 
 
@@ -52,12 +42,7 @@ def check_modality_gap(function: Callable) -> None:
 NEAREST = torch.eye(3)[[0, 2, 2]]
 
 
-@task(
-    zero_shot,
-    difficulty=1,
-    minutes=5,
-    example=by_hand(NEAREST, torch.eye(3), torch.tensor([0, 1, 2]), gives=2 / 3),
-)
+@task(zero_shot, difficulty=1, minutes=5, example=by_hand(NEAREST, torch.eye(3), torch.tensor([0, 1, 2]), gives=2 / 3))
 def check_zero_shot(function: Callable) -> None:
     """The share of pictures whose nearest class name is right."""
     n, classes = 200, 7
@@ -143,10 +128,7 @@ def check_ranks(function: Callable) -> None:
     above = "Another right item must not count as better."
     expect(near(better, ranks(distinct, positives)[0]), above, "& ~positives.")
     expect(near(right, 1.0), "right must count only right items that are level with the best one.", "& positives.")
-    for words, other in (
-        ("all below 0", distinct - 100),
-        ("that differ by a thousand-millionth", 1e-9 * distinct),
-    ):
+    for words, other in (("all below 0", distinct - 100), ("that differ by a thousand-millionth", 1e-9 * distinct)):
         with case(f"Similarities {words}"):
             hint = "wrong items become -inf, not 0; level is ==, not nearly."
             for name, got, wanted in zip(

@@ -28,11 +28,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, orthogonal, seeded, some_of
-from mmlearn.objectives import (
-    cosine_cost,
-    mask_tokens,
-    masked_cross_entropy,
-)
+from mmlearn.objectives import cosine_cost, mask_tokens, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 
 

@@ -23,11 +23,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, some_of
-from mmlearn.objectives import (
-    masked_region_classification,
-    masked_region_kl,
-    masked_region_regression,
-)
+from mmlearn.objectives import masked_region_classification, masked_region_kl, masked_region_regression
 
 
 def region_batch(b: int = 3, classes: int = 6) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,12 +7,7 @@ import torch.nn.functional as F
 from einops import einsum
 
 from mmlearn.exercises.mistakes import from_global_state, from_own_seed, then
-from mmlearn.objectives import (
-    cosine_cost,
-    ipot,
-    random_negatives,
-    word_region_alignment,
-)
+from mmlearn.objectives import cosine_cost, ipot, random_negatives, word_region_alignment
 
 
 def _other_rows(caption_id, generator):

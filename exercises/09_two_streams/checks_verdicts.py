@@ -6,17 +6,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
-from mmlearn.exercises import (
-    agreement,
-    by_hand,
-    case,
-    expect,
-    expect_close,
-    expect_number,
-    expect_tensor,
-    near,
-    task,
-)
+from mmlearn.exercises import agreement, by_hand, case, expect, expect_close, expect_number, expect_tensor, near, task
 from mmlearn.exercises.inputs import between, some_of
 
 

@@ -64,7 +64,4 @@ def nlvr_accuracy(guess, label, sentence):
     for name, good in zip(sentence, right):
         throughout[name] = throughout.get(name, True) and good
     # A share of pairs, and a share of sentences.
-    return {
-        "accuracy": sum(right) / len(right),
-        "consistency": sum(throughout.values()) / len(throughout),
-    }
+    return {"accuracy": sum(right) / len(right), "consistency": sum(throughout.values()) / len(throughout)}

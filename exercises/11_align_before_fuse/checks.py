@@ -154,10 +154,7 @@ def check_soft_cross_entropy(function: Callable) -> None:
     difficulty=3,
     minutes=15,
     example=by_hand(
-        torch.zeros(1, 4),
-        torch.tensor([[True, False, True, False]]),
-        0.4,
-        gives=torch.tensor([[0.4, 0.1, 0.4, 0.1]]),
+        torch.zeros(1, 4), torch.tensor([[True, False, True, False]]), 0.4, gives=torch.tensor([[0.4, 0.1, 0.4, 0.1]])
     ),
 )
 def check_distilled_targets(function: Callable) -> None:

@@ -6,15 +6,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.evaluation import box_of_map, gradient_maps
-from mmlearn.exercises import (
-    agreement,
-    by_hand,
-    case,
-    expect,
-    expect_tensor,
-    near,
-    task,
-)
+from mmlearn.exercises import agreement, by_hand, case, expect, expect_tensor, near, task
 
 
 def _of_one_score(function: Callable) -> None:
@@ -86,9 +78,7 @@ def check_gradient_maps(function: Callable) -> None:
     difficulty=4,
     minutes=25,
     example=by_hand(
-        torch.tensor([[0.1, 0.6, 0.0, 0.7, 0.0, 1.0, 0.0, 0.0]]),
-        (2, 4),
-        gives=torch.tensor([[0.25, 0.0, 0.5, 1.0]]),
+        torch.tensor([[0.1, 0.6, 0.0, 0.7, 0.0, 1.0, 0.0, 0.0]]), (2, 4), gives=torch.tensor([[0.25, 0.0, 0.5, 1.0]])
     ),
 )
 def check_box_of_map(function: Callable) -> None:

@@ -5,5 +5,5 @@ EXPERIMENTS = {
         "answer": "half of",
         "line": "[10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]  # change this line",
         "changed": "[10, 3, 3, 3, 3, 2, 2, 2], [5, 2, 2, 2, 2, 2, 2, 2]",
-    },
+    }
 }

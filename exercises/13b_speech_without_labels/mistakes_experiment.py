@@ -5,5 +5,5 @@ EXPERIMENTS = {
         "answer": "higher",
         "line": "temperature = 0.1  # change this line",
         "changed": "temperature = 1",
-    },
+    }
 }

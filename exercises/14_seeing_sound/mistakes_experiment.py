@@ -5,5 +5,5 @@ EXPERIMENTS = {
         "answer": "6 dB",
         "line": "noise = 1 * noise  # change this line",
         "changed": "noise = 0.5 * noise",
-    },
+    }
 }

@@ -134,10 +134,7 @@ def prior_guesses(
 
 
 def prior_shift(
-    kind: Sequence[Hashable],
-    answer: Int[Tensor, "n"],
-    other_kind: Sequence[Hashable],
-    other_answer: Int[Tensor, "m"],
+    kind: Sequence[Hashable], answer: Int[Tensor, "n"], other_kind: Sequence[Hashable], other_answer: Int[Tensor, "m"]
 ) -> dict[Hashable, float]:
     r"""How far the answers of each kind of question moved between two splits, from 0 to 1: half the sum of differences.
 

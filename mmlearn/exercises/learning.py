@@ -123,11 +123,7 @@ def _expect_gradient(name: str, got: Tensor | None, wanted: Tensor | None) -> No
     )
     if got is None:
         return
-    expect(
-        got.isfinite().all(),
-        f"Its gradient must be finite; that of {name} is not.",
-        NOT_FINITE,
-    )
+    expect(got.isfinite().all(), f"Its gradient must be finite; that of {name} is not.", NOT_FINITE)
     size = max(largest, 1e-3)
     same = torch.allclose(got / size, wanted.expand_as(got) / size, atol=1e-3, rtol=1e-3)
     hint = "nothing on the way may be a constant: no detach() of a part, no clamp that cuts a logit off."

@@ -10,11 +10,7 @@ from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
-CONVOLUTIONS = {
-    "conv_dim": (512,) * 7,
-    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
-    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
-}
+CONVOLUTIONS = {"conv_dim": (512,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2)}
 
 
 def speech(whole: Settings) -> SpeechEncoderConfig:

@@ -5,21 +5,6 @@ from mmlearn.recipes.objectives import ITC, ITM, ITM_INSIDE, LM, MLM, MRM, VQA
 from mmlearn.recipes.recipe import Objective, OneOf, Recipe, Stage, Turn
 
 __all__ = [
-    "ITC",
-    "ITM",
-    "ITM_INSIDE",
-    "LM",
-    "MLM",
-    "MRM",
-    "VQA",
-    "Objective",
-    "OneOf",
-    "Recipe",
-    "Stage",
-    "Turn",
-    "even_classes",
-    "ln",
-    "ln_batch",
-    "ln_batch_and_queue",
-    "silence",
-]
+    "ITC", "ITM", "ITM_INSIDE", "LM", "MLM", "MRM", "VQA", "Objective", "OneOf", "Recipe", "Stage", "Turn",
+    "even_classes", "ln", "ln_batch", "ln_batch_and_queue", "silence",
+]  # fmt: skip

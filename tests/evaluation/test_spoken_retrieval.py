@@ -6,14 +6,7 @@ import pytest
 import torch
 from testing_tools import close
 
-from mmlearn.evaluation import (
-    caption_question,
-    caption_recalls,
-    ctc_scores,
-    length_scores,
-    mean_recall,
-    recall_table,
-)
+from mmlearn.evaluation import caption_question, caption_recalls, ctc_scores, length_scores, mean_recall, recall_table
 from mmlearn.objectives import ctc_log_likelihood
 
 

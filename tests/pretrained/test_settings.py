@@ -227,9 +227,7 @@ def pretraining(theirs, ours):
     last = theirs.project_q  # row by row, because theirs tells equal codes by their vectors, to the last bit
     last.forward = lambda x: (x[..., None, :] * last.weight).sum(-1) + last.bias
     out = theirs(
-        CLIP,
-        mask_time_indices=hidden,
-        sampled_negative_indices=distractor + s * torch.arange(b)[:, None, None],
+        CLIP, mask_time_indices=hidden, sampled_negative_indices=distractor + s * torch.arange(b)[:, None, None]
     )
     expected = out.projected_states, out.projected_quantized_states, out.loss / hidden.sum()
     given = dict(waveform=CLIP, masked=hidden, distractor=distractor)
@@ -270,11 +268,7 @@ CASES = {
     "blip, retrieval": (BlipForImageTextRetrieval, BlipConfig(**BLIP), retrieval),
     "blip, captions": (BlipForConditionalGeneration, BlipConfig(**BLIP), captions),
     "lxmert": (LxmertForPreTraining, LxmertConfig(**REGIONS), lxmert),
-    "visual_bert": (
-        VisualBertForPreTraining,
-        VisualBertConfig(visual_embedding_dim=12, **TEXT),
-        visual_bert,
-    ),
+    "visual_bert": (VisualBertForPreTraining, VisualBertConfig(visual_embedding_dim=12, **TEXT), visual_bert),
     "vilt": (ViltForMaskedLM, ViltConfig(**TEXT | IMAGE), vilt),
     "vilt, answers": (ViltForQuestionAnswering, ViltConfig(**TEXT | IMAGE, num_labels=3), answers),
     "wav2vec2": (Wav2Vec2ForPreTraining, Wav2Vec2Config(**SPEECH, **CODES), pretraining),
@@ -336,10 +330,7 @@ NOTHING = {
     },
     "lxmert/num_hidden_layers": "the three depths take its place",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
-    **dict.fromkeys(
-        [f"{case}*{key}" for case in KINDS for key in ("id2label", "problem_type")],
-        ELSEWHERE,
-    ),
+    **dict.fromkeys([f"{case}*{key}" for case in KINDS for key in ("id2label", "problem_type")], ELSEWHERE),
     "vilt/id2label": ELSEWHERE,
     "vilt/problem_type": ELSEWHERE,
     "vilt/num_images": ELSEWHERE,

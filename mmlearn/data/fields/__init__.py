@@ -7,23 +7,6 @@ from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
 from mmlearn.data.fields.texts import Answers, Labels, Tokens
 
 __all__ = [
-    "Answers",
-    "Batch",
-    "Clusters",
-    "Field",
-    "Image",
-    "Label",
-    "Labels",
-    "LogMel",
-    "MaskedRegions",
-    "MaskedTokens",
-    "MatchLabel",
-    "Regions",
-    "Tokens",
-    "Video",
-    "Waveform",
-    "check_batch",
-    "padded_entries",
-    "resize",
-    "size",
-]
+    "Answers", "Batch", "Clusters", "Field", "Image", "Label", "Labels", "LogMel", "MaskedRegions", "MaskedTokens",
+    "MatchLabel", "Regions", "Tokens", "Video", "Waveform", "check_batch", "padded_entries", "resize", "size",
+]  # fmt: skip

@@ -99,11 +99,7 @@ class Regions(Field):
             )
 
     def sizes(self) -> dict[str, Any]:
-        return {
-            "region_width": 3 * self.detector.width**2 + 24,
-            "region_classes": len(CLASSES),
-            "region_attributes": 0,
-        }
+        return {"region_width": 3 * self.detector.width**2 + 24, "region_classes": len(CLASSES), "region_attributes": 0}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         return self.detector(samples)

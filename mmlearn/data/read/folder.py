@@ -41,13 +41,7 @@ class Folder(Files):
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        split: str = "train",
-        *,
-        seconds: float = 10,
-        size: int = 64,
-        skip_bad: bool = False,
+        self, folder: str | Path, split: str = "train", *, seconds: float = 10, size: int = 64, skip_bad: bool = False
     ):
         super().__init__()
         self.folder, self.seconds, self.size = Path(folder), seconds, size

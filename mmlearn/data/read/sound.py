@@ -63,11 +63,7 @@ class SoundSample:
 
 
 def read_sound(
-    source: str | Path | bytes,
-    *,
-    seconds: float | None = None,
-    name: str | None = None,
-    notes: list[str] | None = None,
+    source: str | Path | bytes, *, seconds: float | None = None, name: str | None = None, notes: list[str] | None = None
 ) -> Float[Tensor, "samples"]:
     """A sound at 16 kHz in [-1, 1], its channels averaged; all of it, or the first ``seconds``.
 
