@@ -305,7 +305,10 @@ def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m c
 
 
 def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How well each sound is taken out of a mixture of two, as SI-SDR in decibels. Chance: the mixture as it is."""
+    """How well each sound is taken out of a mixture of two, as SI-SDR in decibels. Chance: the mixture as it is.
+
+    Raises ``ValueError`` where there are no two clips, or nothing is heard in any.
+    """
     estimate, mixture = [], []
     for batch in run.batches(samples, size=2):
         if len(batch["waveform"]) == 2:
@@ -313,6 +316,8 @@ def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | 
             loud = batch["waveform"].square().sum(1) > 0
             estimate.append(si_sdr(run.system.separate(batch["video"], mixed)[loud], batch["waveform"][loud]))
             mixture.append(si_sdr(mixed[loud], batch["waveform"][loud]))
+    if not any(map(len, estimate)):
+        raise ValueError(f"A mixture is of two clips that are heard; {len(samples)} samples gave none to separate.")
     return {"SI-SDR in dB": row(torch.cat(estimate).mean(), torch.cat(mixture).mean())}
 
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from testing_tools import close, count_parameters, overfit, refused
 
 from mmlearn.evaluation import si_sdr_improvement
-from mmlearn.models.audiovisual.sound_of_pixels import SoundOfPixels, SoundOfPixelsConfig, log_frequency
+from mmlearn.models.audiovisual.sound_of_pixels import SoundOfPixels, SoundOfPixelsConfig, log_frequency, separation
 from mmlearn.objectives import ratio_masks
 
 TINY = dataclasses.replace(SoundOfPixelsConfig.tiny(), bins=32, audio_widths=(8, 16, 16))
@@ -202,3 +203,11 @@ def test_half_precision_is_finite_in_silence(dtype):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
     with torch.autocast("cpu", dtype), torch.no_grad():
         assert model.eval()(batch["video"], batch["waveform"]).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("waveform", [torch.ones(1, 4000), torch.zeros(2, 4000)])
+def test_without_a_mixture_nothing_is_measured(waveform):
+    batch = {"video": torch.rand(len(waveform), 4, 3, 32, 32), "waveform": waveform}
+    run = SimpleNamespace(system=settled(), batches=lambda samples, size: [batch])
+    with pytest.raises(ValueError, match=f"of two clips that are heard; {len(waveform)} samples gave none"):
+        separation(run, list(waveform))
