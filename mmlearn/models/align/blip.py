@@ -26,8 +26,8 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, initialise_as_bert
-from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
 from mmlearn.objectives.masked import IGNORED
