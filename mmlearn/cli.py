@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn import exercise_commands
-from mmlearn.console import Json, say, show
+from mmlearn.console import Json, as_cell, say, show
 
 app = typer.Typer(
     help="Multimodal representation learning, built from scratch and measured.",
@@ -259,7 +259,7 @@ def data(context: typer.Context, as_json: Json = False) -> None:
     for row in rows:
         print(row.pop("name"))
         for field, value in row.items():
-            print(f"  {field:8} {_cell(value)}")
+            print(f"  {field:8} {as_cell(value)}")
 
 
 @data_app.command("show")

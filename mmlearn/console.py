@@ -19,13 +19,14 @@ def show(rows: list[dict], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = [list(rows[0]), *[[_cell(value) for value in row.values()] for row in rows]] if rows else []
+    table = [list(rows[0]), *[[as_cell(value) for value in row.values()] for row in rows]] if rows else []
     widths = [max(map(len, column)) for column in zip(*table)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def _cell(value: object) -> str:
+def as_cell(value: object) -> str:
+    """A value as people read it: numbers to four digits, a dash for what there is not."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -22,11 +22,11 @@ def test_presets_differ_and_tiny_is_one(name):
 
 
 def test_every_field_goes_through_json_and_none_is_taken_from_the_defaults():
-    image = ImageEncoderConfig(6, 1, 3, 7, "relu", False, 1e-3, 0.25, (8, 12), 2, False, True, True)
+    image = ImageEncoderConfig(6, 1, 3, 7, "relu", False, 1e-3, 0.25, 0.125, (8, 12), 2, False, True, True)
     assert not any(getattr(image, field.name) == field.default for field in dataclasses.fields(image)), (
         "a default would prove nothing"
     )
-    text = TextEncoderConfig(6, 1, 3, 7, "silu", False, 1e-3, 0.25, 9, 8, False)
+    text = TextEncoderConfig(6, 1, 3, 7, "silu", False, 1e-3, 0.25, 0.125, 9, 8, False)
     config = CLIPConfig(image, text, embedding_width=5, pooling="max", temperature=0.5, end_token=4)
     plain = config.to_dict()
     back = CLIPConfig.from_dict(json.loads(json.dumps(plain)))

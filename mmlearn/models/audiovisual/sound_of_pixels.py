@@ -140,7 +140,8 @@ class AudioNetwork(nn.Module):
     def _read(self, magnitude: Float[Tensor, "b bins s"]) -> Float[Tensor, "b k bins s"]:
         frames = magnitude.shape[-1]
         magnitude = F.pad(magnitude, (0, -frames % 2 ** len(self.down)))
-        x = self.norm(torch.log(magnitude[:, None].float() + QUIET))  # half precision has no number so small
+        exact = torch.promote_types(magnitude.dtype, torch.float32)  # half precision has no number as small as QUIET
+        x = self.norm(torch.log(magnitude[:, None].to(exact) + QUIET))
         beside = []
         for down in self.down:
             x = down(x)

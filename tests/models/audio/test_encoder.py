@@ -7,6 +7,7 @@ import pytest
 import torch
 from testing_tools import close, count_parameters, refused
 
+from mmlearn.layers import record_attention
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig, WaveformTokens, patchify_frames, patchify_mel
 from mmlearn.models.trimodal.video import VideoTokens
 

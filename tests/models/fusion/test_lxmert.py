@@ -28,7 +28,7 @@ def test_each_stream_reads_the_other_and_only_by_cross_layers():
     for depth, reads in ((0, False), (1, True), (2, True)):
         model, batch = shaken(LXMERT(dataclasses.replace(TINY, cross_depth=depth))), scenes()
         before = read(model, batch)
-        other_text = read(model, batch, tokens=batch["tokens"].flip(1), mask=batch["mask"].flip(1))
+        other_text = read(model, batch, tokens=batch["tokens"].flip(1), mask=torch.ones_like(batch["mask"]))
         other_picture = read(model, batch, regions=batch["regions"] + batch["region_mask"][..., None])
         elsewhere = read(model, batch, boxes=batch["boxes"] / 2)
         for changed, place in ((other_picture, "tokens"), (elsewhere, "tokens"), (other_text, "regions")):
