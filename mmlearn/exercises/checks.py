@@ -63,12 +63,14 @@ def task(
 
 
 def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list, int]:
-    """What is wrong with a function, if anything; of which kinds its arguments were; how many the example gave."""
+    """What is wrong with a function, if anything; of which kinds its arguments were; how many a right example gave."""
     guarded, by_hand, shown = guard(function), None, 0
     for ask in (example, check):
         try:
             if ask:
                 ask(guarded)
+            if ask is example:
+                shown = len(guarded.given())
         except CheckFailed as failure:
             failure.by_hand = by_hand
             by_hand = failure
@@ -79,8 +81,6 @@ def _verdict(check: Callable, example: Callable | None, function: Callable) -> t
             )
             failure.by_hand = by_hand
             by_hand = failure
-        if ask is example:
-            shown = len(guarded.given())
     return by_hand, guarded.given(), shown
 
 
@@ -93,9 +93,8 @@ def _with_places(
     changed places.
     """
     names = list(kinds)
-    right = example and not failure.by_hand
     for one, other in itertools.combinations(range(len(names)), 2):
-        if right and other < shown and kinds[names[one]] != kinds[names[other]]:
+        if other < shown and kinds[names[one]] != kinds[names[other]]:
             continue
         if _verdict(check, example, swapped(function, one, other))[0] is None:
             told = CheckFailed(
