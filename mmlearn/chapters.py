@@ -243,10 +243,11 @@ def run(
     os.environ.update(
         {"MMLEARN_RUN": str(output)} | {key: os.environ.get(key, value) for key, value in ALLOCATOR.items()}
     )
-    if progress:
+    watched = progress and sys.stderr.isatty()  # in a file every state would stay as a line of its own
+    if watched:
         os.environ[VARIABLE] = str(told)
     try:
-        with shown_while_it_trains(told) if progress else nullcontext():
+        with shown_while_it_trains(told) if watched else nullcontext():
             papermill.execute_notebook(
                 str(chapter.path),
                 str(executed),

@@ -1,6 +1,7 @@
 """A chapter's process tells how far its cell is, and its terminal shows it."""
 
 import os
+import sys
 import time
 
 import nbformat
@@ -56,8 +57,9 @@ def test_what_another_process_draws_is_shown_and_then_gone(tmp_path, monkeypatch
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
-@pytest.mark.parametrize("watched", [True, False])
-def test_a_chapter_is_watched_where_its_progress_is_asked_for(watched, tmp_path):
+@pytest.mark.parametrize(("asked", "terminal"), [(True, True), (True, False), (False, True)])
+def test_a_chapter_is_watched_in_a_terminal_where_its_progress_is_asked_for(asked, terminal, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     source = f"""
 import os
 from mmlearn.chapters import Chapter
@@ -71,6 +73,6 @@ chapter.finish()
         nbformat.writes(new_notebook(cells=[parameters, new_code_cell(source)], metadata=KERNEL)), encoding="utf-8"
     )
     before = dict(os.environ)
-    found = run(Notebook("00", "00_x", "X", 1, path), tmp_path / "out", scale="smoke", progress=watched)
-    assert [row["obtained"] for row in found["results"]] == [float(watched)]
+    found = run(Notebook("00", "00_x", "X", 1, path), tmp_path / "out", scale="smoke", progress=asked)
+    assert [row["obtained"] for row in found["results"]] == [float(asked and terminal)]
     assert dict(os.environ) == before
