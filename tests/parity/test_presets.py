@@ -1,0 +1,57 @@
+"""A preset with a published name is built as published: what no weight tells, Transformers' own default tells."""
+
+import dataclasses
+import importlib
+
+import pytest
+import transformers
+
+from mmlearn.recipes.discovery import find_recipe
+
+# How a published format, Transformers' configuration, our system and the preset of the same model are called. BLIP is
+# missing, because the default of its format is none of the published models.
+SAME = {
+    "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
+    "bert": ("BertConfig", "bert", "base"),
+    "clap": ("ClapConfig", "clap", "htsat-unfused"),
+    "clip": ("CLIPConfig", "clip", "ViT-B/32"),
+    "hubert": ("HubertConfig", "hubert", "base"),
+    "lxmert": ("LxmertConfig", "lxmert", "base"),
+    "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),
+    "vilt": ("ViltConfig", "vilt", "B/32"),
+    "visual_bert": ("VisualBertConfig", "visual-bert", "base"),
+    "vit": ("ViTConfig", "vit", "B/16"),
+    "wav2vec2": ("Wav2Vec2Config", "wav2vec2", "base"),
+}
+HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has some
+    *("num_classes", "pooler", "objectives", "codebooks", "clusters", "answers", "pretraining_heads", "feature_head"),
+    *("region_classes", "region_attributes", "language_head", "match_outputs"),
+}
+DIFFERS = {  # the format's default is not the published model's
+    "clip": {"end_token"},  # for a model that is read at its highest token
+    "vilt": {"dropout"},
+    "visual_bert": {"pad_token", "region_width"},
+}
+
+
+def settings(config, prefix=""):
+    """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default."""
+    found = {}
+    for name, value in vars(config).items():
+        if dataclasses.is_dataclass(value):
+            found |= settings(value, f"{prefix}{name}.")
+        elif name == "mlp_width":
+            found[prefix + name] = value or 4 * config.width
+        else:
+            found[prefix + name] = value
+    return found
+
+
+@pytest.mark.parametrize("family", SAME)
+def test_a_preset_has_the_settings_that_are_published(family):
+    published, name, preset = SAME[family]
+    config = importlib.import_module(f"mmlearn.pretrained.{family}").config
+    theirs = settings(config(getattr(transformers, published)().to_dict(), set()))
+    ours = settings(find_recipe(name).config.preset(preset))
+    apart = {key for key in ours if ours[key] != theirs[key]}
+    assert apart - HEADS == DIFFERS.get(family, set())
