@@ -79,6 +79,7 @@ def test_its_numbers_are_the_recorded_ones():
         ("08", "best head: pointing"),
         ("09", "match, 3200 pairs: pretrained"),
         ("09", "match, 3200 pairs: from scratch"),
+        ("09", "match, 3200 pairs: from scratch, as many steps in all"),
         ("easy_vqa", "answer accuracy"),
         ("11", "R@1 re-ranked"),
         ("11/long", "R@1 re-ranked"),
