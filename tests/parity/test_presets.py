@@ -29,19 +29,24 @@ HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has 
 }
 DIFFERS = {  # the format's default is not the published model's
     "clip": {"end_token"},  # for a model that is read at its highest token
-    "vilt": {"dropout"},
+    "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
 }
 
 
 def settings(config, prefix=""):
-    """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default."""
+    """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default.
+
+    So is one dropout for all.
+    """
     found = {}
     for name, value in vars(config).items():
         if dataclasses.is_dataclass(value):
             found |= settings(value, f"{prefix}{name}.")
         elif name == "mlp_width":
             found[prefix + name] = value or 4 * config.width
+        elif name == "attention_dropout":
+            found[prefix + name] = config.dropout if value is None else value
         else:
             found[prefix + name] = value
     return found

@@ -23,7 +23,7 @@ class SwinConfig(Config):
     window: int  # tokens on each side of a window
     activation: str = "gelu"
     dropout: float = 0.0
-    attention_dropout: float | None = None  # of attention weights, where it is another
+    attention_dropout: float | None = 0.0  # of attention weights; None: as elsewhere
 
     def stage(self, i: int) -> TransformerConfig:
         """The settings of the blocks of stage i, counted from 0."""
