@@ -119,8 +119,8 @@ class Recipe:
     """See the module. A system with one stage says what it ``learns``, one with several its ``stages``.
 
     ``build`` makes the system where a configuration alone cannot; ``settings`` are those that learning needs;
-    ``published`` maps a preset to the number of parameters that it has by its source. ``architecture`` describes the
-    diagram of the system, as :func:`~mmlearn.visualization.architecture.draw_architecture` reads it.
+    ``architecture`` describes the diagram of the system, as
+    :func:`~mmlearn.visualization.architecture.draw_architecture` reads it.
     """
 
     system: type[nn.Module]
@@ -130,7 +130,6 @@ class Recipe:
     stages: tuple[Stage, ...] = ()
     build: Callable[[Config], nn.Module] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    published: Mapping[str, int] = field(default_factory=dict)
     architecture: str = ""
 
     def __post_init__(self) -> None:

@@ -1,9 +1,9 @@
 """The same numbers sooner: no more of the last block than is read, and PyTorch's fused attention where it is faster.
 
-Nothing else in mmlearn knows of this file but the trainer, which trains within :func:`speed_up`. In the last block the
-tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out a quarter
-of the work. The fused kernel never stores the weights of attention. On a GPU it is always the faster one, on a CPU for
-long sequences only.
+Nothing else in mmlearn knows of this file but training and evaluation, which run within :func:`speed_up`. In the last
+block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out
+a quarter of the work. The fused kernel never stores the weights of attention, which grow with the square of the length.
+On a GPU it is always the faster one, on a CPU for long sequences only.
 """
 
 from collections.abc import Iterator

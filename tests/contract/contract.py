@@ -205,16 +205,12 @@ def chances(case: Case) -> dict[str, Any]:
 # The promises.
 
 
-def presets_survive_json_and_have_the_published_size(name: str, folder: Path) -> None:
+def presets_survive_json(name: str, folder: Path) -> None:
     recipe = find_recipe(name)
     assert "tiny" in recipe.config.PRESETS
     for preset in recipe.config.PRESETS:
         config = recipe.config.preset(preset)
         assert recipe.config.from_dict(json.loads(json.dumps(config.to_dict()))) == config, preset
-    for preset, size in recipe.published.items():
-        with torch.device("meta"):
-            system = recipe.make(recipe.config.preset(preset))
-        assert sum(parameter.numel() for parameter in system.parameters()) == size, preset
 
 
 def losses_are_those_of_the_recipe_and_start_at_chance(name: str, folder: Path) -> None:
@@ -628,7 +624,7 @@ def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
 
 
 PROMISES = [
-    presets_survive_json_and_have_the_published_size,
+    presets_survive_json,
     losses_are_those_of_the_recipe_and_start_at_chance,
     one_batch_is_learned_by_heart,
     what_padding_holds_changes_nothing,

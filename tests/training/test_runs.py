@@ -225,7 +225,7 @@ def test_settings_are_read_as_json():
 
 def test_a_recipe_says_learns_or_stages():
     recipe = find_recipe("clip")
-    assert dataclasses.replace(recipe, published={}).stages == recipe.stages
+    assert dataclasses.replace(recipe, architecture="").stages == recipe.stages
     for wrong in ({}, {"learns": (), "stages": (Stage(()),)}):
         with pytest.raises(ValueError, match="The recipe of CLIP says learns or stages, and one of them"):
             Recipe(recipe.system, recipe.config, recipe.reads, **wrong)

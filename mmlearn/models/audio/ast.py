@@ -163,7 +163,6 @@ RECIPE = Recipe(
     learns=Objective(
         "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
     ),
-    published={"base": 86_594_063},
     architecture="""
     log-mel -> overlapping patches -> transformer -> class token -> !classification
     """,

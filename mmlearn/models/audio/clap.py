@@ -217,7 +217,6 @@ RECIPE = Recipe(
     CLAPConfig,
     reads=(LogMel(), Tokens()),
     learns=Objective("atc", {"atc": ln_batch}, measures=(retrieval("audio", "text"),)),
-    published={"htsat-unfused": 153_492_890},
     architecture="""
     log-mel -> Swin transformer [HTS-AT] -> a -> !InfoNCE
     text -> transformer [RoBERTa] -> v [first token] -> !InfoNCE

@@ -131,10 +131,11 @@ class AudioNetwork(nn.Module):
     ) -> Float[Tensor, "b k bins s"]:
         if self.training or length is None or (length == magnitude.shape[-1]).all():
             return self._read(magnitude)
-        found = [self._read(magnitude[length == n, :, :n]) for n in length.unique().tolist()]
-        maps = found[0].new_zeros(len(magnitude), found[0].shape[1], *magnitude.shape[1:])
-        for n, some in zip(length.unique().tolist(), found):
-            maps[length == n, :, :, :n] = some
+        found = {n: self._read(magnitude[length == n, :, :n]) for n in length.unique().tolist()}
+        some = next(iter(found.values()))
+        maps = some.new_zeros(len(magnitude), some.shape[1], *magnitude.shape[1:])
+        for n, read in found.items():
+            maps[length == n, :, :, :n] = read
         return maps
 
     def _read(self, magnitude: Float[Tensor, "b bins s"]) -> Float[Tensor, "b k bins s"]:

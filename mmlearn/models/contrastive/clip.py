@@ -139,7 +139,6 @@ RECIPE = Recipe(
     CLIPConfig,
     reads=(Image(), Tokens()),
     learns=replace(ITC, measures=(*ITC.measures, pointing(phrase_maps), occlusion)),
-    published={"ViT-B/32": 151_277_313, "ViT-B/16": 149_620_737, "ViT-L/14": 427_616_513},
     architecture="""
     image -> ViT -> u [class token] -> !InfoNCE
     text -> transformer [causal] -> v [last token] -> !InfoNCE

@@ -119,7 +119,6 @@ RECIPE = Recipe(
     SigLIPConfig,
     reads=(Image(), Tokens(whole=True)),
     learns=replace(ITC, chance={"sigmoid": lambda config, batch: -config.bias}),  # of each pair that matches
-    published={"base-patch16-224": 203_155_970, "large-patch16-256": 652_150_786, "so400m-patch14-384": 877_960_498},
     architecture="""
     image -> ViT -> u [attention pooling] -> !sigmoid loss [each pair: yes or no]
     text -> transformer -> v [last token] -> !sigmoid loss

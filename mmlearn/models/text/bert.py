@@ -103,7 +103,6 @@ RECIPE = Recipe(
     reads=(Tokens(),),
     learns=MLM,
     settings={"language_head": True, "pooler": False},
-    published={"base": 109_482_240, "large": 335_141_888},
     architecture="""
     words -> sum [token, type, place] -> transformer -> language head -> !MLM
     """,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import assert_rows_are_independent, close, count_parameters, mean_loss, overfit
+from testing_tools import assert_rows_are_independent, close, mean_loss, overfit
 from torch.utils.data import Dataset
 
 from mmlearn.data.speech_features import mfcc
@@ -318,16 +318,6 @@ def test_attention_is_recorded():
         recorded = read(model, batch)
     close(recorded.cluster_logits, read(model, batch).cluster_logits)
     assert list(maps) == [f"speech.context.transformer.blocks.{i}.attention" for i in range(3)]
-
-
-def test_published_sizes():
-    """The paper counts 95M, 317M and 964M, which are the encoders; heads of 500 clusters come on top."""
-    expected = {"base": (94_371_712, 95), "large": (315_435_136, 317), "x-large": (962_493_824, 964)}
-    for name, (encoder, paper) in expected.items():
-        config = dataclasses.replace(HuBERTConfig.preset(name), clusters=0)
-        assert count_parameters(HuBERT, config) == encoder
-        whole = count_parameters(HuBERT, HuBERTConfig.preset(name))
-        assert whole / 1e6 == pytest.approx(paper, rel=0.005)
 
 
 @pytest.mark.parametrize("preset", HuBERTConfig.PRESETS)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import close, count_parameters, mean_loss, overfit, refused
+from testing_tools import close, mean_loss, overfit, refused
 
 from mmlearn.models.speech.encoder import SpeechEncoderConfig
 from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config, find_hidden_frames
@@ -192,12 +192,6 @@ def test_silence_is_finite():
     model = Wav2Vec2(SMALL).train()
     sum(model.loss({"waveform": torch.zeros(2, 180)}).values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_published_sizes():
-    """The paper counts 95M and 317M: here 94.37M and 315.44M in the encoder, and the rest in the quantiser."""
-    assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("base")) == 95_044_608
-    assert count_parameters(Wav2Vec2, Wav2Vec2Config.preset("large")) == 317_390_592
 
 
 def test_tiny_is_tiny_and_hears_a_second_as_the_published_do():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import inputs, talk
-from testing_tools import close, count_parameters, mean_loss, overfit, refused
+from testing_tools import close, mean_loss, overfit, refused
 from torch import nn
 
 from mmlearn.models.trimodal.misa import MISA, MISAConfig
@@ -164,15 +164,3 @@ def test_wrong_batches_are_told(unchecked):
         model.loss({name: batch[name] for name in ("mel", "video")})
     refused("at least one text", model.loss, {name: rows[:0] for name, rows in batch.items()})
     refused("holds -1; labels are 0 to 3 here", model.loss, batch | {"label": batch["label"] - 1})
-
-
-def test_size():
-    """Counted from the description: the paper gives no number."""
-    config, size = MISAConfig.preset("MOSI"), 20_000 * 300
-    for f in (300, 74, 47):
-        size += 2 * (4 * (f * f + f * f) + 8 * f) + 2 * (4 * (2 * f * f + f * f) + 8 * f)  # both ways, two biases
-        size += 2 * 2 * f + (4 * f + 1) * 128 + 2 * 128
-    size += (1 + 3 + 3) * (128 * 128 + 128)  # shared, private, decoders
-    size += 4 * (128 * 128 + 128) + 2 * 128 * 2048 + 2048 + 128 + 4 * 128
-    size += (6 * 128 + 1) * 3 * 128 + 3 * 128 + 1
-    assert count_parameters(MISA, config) == size

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import inputs, talk
-from testing_tools import close, count_parameters, mean_loss, overfit, refused
+from testing_tools import close, mean_loss, overfit, refused
 
 from mmlearn.layers import TransformerConfig, record_attention, sinusoidal_positions
 from mmlearn.models.trimodal.mult import CrossmodalTransformer, MulT, MulTConfig, read_others
@@ -135,20 +135,6 @@ def test_wrong_batches_are_told(unchecked):
     refused("holds 4; labels are 0 to 3 here", model.loss, batch | {"label": batch["label"] + 1})
     for wrong in (torch.rand(4), torch.zeros(4, 1, dtype=torch.long)):
         refused("a class from 0 to 3, or float, a score, with outputs=1; got", model.loss, batch | {"label": wrong})
-
-
-def test_size():
-    """Counted from the official code, with a table of words, which the code has not: the paper gives no number."""
-    config = MulTConfig.preset("MOSEI")
-    d = config.width
-
-    def block(width):
-        return 4 * (width**2 + width) + 2 * 4 * width**2 + 5 * width + 4 * width
-
-    crossmodal = 6 * (5 * block(d) + 2 * d)
-    memories = 3 * (5 * block(2 * d) + 2 * 2 * d)
-    head = 2 * (6 * d * 6 * d + 6 * d) + 6 * d + 1
-    assert count_parameters(MulT, config) == crossmodal + memories + head + (300 + 74 + 35) * d + 20_000 * 300
 
 
 def test_one_sequence_reads_each_of_the_others_from_the_start():
