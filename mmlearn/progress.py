@@ -14,12 +14,16 @@ VARIABLE = "MMLEARN_PROGRESS"  # names the file through which a chapter's proces
 SECONDS = 0.5  # between two looks
 
 
-def training_bar(**settings: Any) -> plain_bar:
+@contextmanager
+def training_bar(*, disable: bool = False, **settings: Any) -> Iterator[plain_bar]:
     """A tqdm bar with these settings; where somebody watches from another process, it is drawn into their file."""
     path = os.environ.get(VARIABLE)
-    if path is None:
-        return tqdm(**settings)
-    return plain_bar(**settings, file=open(path, "w", buffering=1, encoding="utf-8"), mininterval=SECONDS)
+    if path is None or disable:
+        with tqdm(disable=disable, **settings) as bar:
+            yield bar
+    else:
+        with open(path, "w", encoding="utf-8") as file, plain_bar(file=file, mininterval=SECONDS, **settings) as bar:
+            yield bar
 
 
 @contextmanager

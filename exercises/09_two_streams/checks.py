@@ -19,18 +19,11 @@ from mmlearn.exercises import (
     near,
     task,
 )
-from mmlearn.exercises.inputs import between, some_of
+from mmlearn.exercises.inputs import between, random_boxes, some_of
 from mmlearn.layers import attention
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import smooth_region_regression
-
-
-def random_boxes(*shape: int) -> Tensor:
-    """Left, top, right, bottom, none of them thin."""
-    start = 0.5 * torch.rand(*shape, 2)
-    return torch.cat([start, start + 0.1 + 0.4 * torch.rand(*shape, 2)], dim=-1)
-
 
 # Two streams.
 

@@ -7,13 +7,7 @@ from torch import Tensor
 
 from mmlearn.evaluation import best_region, iou, nlvr_accuracy, soft_scores
 from mmlearn.exercises import agreement, by_hand, case, expect, expect_close, expect_number, expect_tensor, near, task
-from mmlearn.exercises.inputs import between, some_of
-
-
-def random_boxes(*shape: int) -> Tensor:
-    """Left, top, right, bottom, none of them thin."""
-    start = 0.5 * torch.rand(*shape, 2)
-    return torch.cat([start, start + 0.1 + 0.4 * torch.rand(*shape, 2)], dim=-1)
+from mmlearn.exercises.inputs import between, random_boxes, some_of
 
 
 @task(

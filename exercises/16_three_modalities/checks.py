@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mmlearn.exercises import (
     agreement,
@@ -24,6 +24,7 @@ from mmlearn.exercises import (
     expect_whole,
     expect_zero,
     near,
+    over,
     task,
 )
 from mmlearn.exercises.inputs import between, orthogonal, seeded, some_of, unit
@@ -151,7 +152,7 @@ def check_drop_tokens(function: Callable) -> None:
     """The same share of what is real in each row, in order, by the generator; at rate 0 all of it."""
     b, n, d = 3, 8, 4
 
-    def drop(x: Tensor, mask: Tensor | None, rate: float, k: int, seed: int | None = None) -> tuple[Tensor, ...]:
+    def drop(x: Tensor, mask: Tensor | None, rate: float, k: int, seed: Generator | None = None) -> tuple[Tensor, ...]:
         result = function(x, mask, rate, seeded(seed))
         tokens, kept, position = expect_parts(result, "tokens", "mask", "position")
         tokens = expect_tensor(tokens, (len(x), k, x.shape[2]))
@@ -167,8 +168,9 @@ def check_drop_tokens(function: Callable) -> None:
     tokens, kept, position = drop(x, None, 0.5, n // 2)
     expect(kept.all(), "Without padding all that is kept is real.", "mask None means that all tokens are real.")
     _check_places(x, tokens, position)
+    *_, position = drop(x[:1].expand(20, n, d), None, 0.5, n // 2)
     expect(
-        (position != torch.arange(n // 2)).any() and (position != position[:1]).any(),
+        (position != position[:1]).any(),
         "Each row must keep tokens of its own choice; here all keep the same.",
         "draw random numbers for (b, n), not for n.",
     )
@@ -187,6 +189,8 @@ def check_drop_tokens(function: Callable) -> None:
         drop(torch.randn(b, 10, d), None, 0.7, 3)
     with case("Seven tokens at rate 0.75"):
         drop(torch.randn(b, 7, d), None, 0.75, 2)
+    with case("Nine tokens at rate 0.75"):
+        drop(torch.randn(b, 9, d), None, 0.75, 3)
     share = F.one_hot(drop(torch.randn(600, n, 1), None, 0.5, n // 2)[2], n).sum(1).float().mean(0)
     expect((share - 0.5).abs().max() < 0.12, "Every token must be kept equally often.", "random, and not the first.")
     _check_padding(drop)
@@ -270,9 +274,10 @@ def check_mil_nce(function: Callable) -> None:
         "It must be enough that one of the texts fits; here the others cost.",
         "the sum over candidates is inside the logarithm: logsumexp, not a mean of logarithms.",
     )
+    draws = [(unit(b, d), unit(b, c, d), scale) for _ in range(3)]
     expect_not(
-        function(video, text, scale),
-        mil_nce(video, text.mean(1, keepdim=True), scale),
+        over(draws, function),
+        over(draws, lambda video, text, scale: mil_nce(video, text.mean(1, keepdim=True), scale)),
         "Candidates must be compared with the video before they are put together.",
         "first the products, (b, b, candidates), then the sum of exponentials.",
     )
@@ -335,9 +340,14 @@ def check_binding_loss(function: Callable) -> None:
             "It must be InfoNCE, the mean of both directions.",
             "pictures pick sounds, and sounds pick pictures; logits are logit_scale times the cosine.",
         )
+    draws = [(unit(b, d), unit(b, d), scale, some) for _ in range(3)]
+    expect_not(
+        over(draws, function),
+        over(draws, lambda image, sound, scale, some: info_nce(image[~some], sound[~some], scale)),
+        "True must mean that a row is present; here the mask is inverted.",
+        "image[present].",
+    )
     got = expect_tensor(function(image, sound, scale, some), ())
-    inverted = info_nce(image[~some], sound[~some], scale)
-    expect_not(got, inverted, "True must mean that a row is present; here the mask is inverted.", "image[present].")
     expect_close(
         function(image, torch.where(some[:, None], sound, unit(b, d)), scale, some),
         got,

@@ -51,7 +51,7 @@ class Batches(Dataset):
         self.data, self.collate, self.batch_size = data, collate, batch_size
         self.seed, self.rank, self.world = seed, rank, world
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
-        self.newest: tuple[tuple[int, int], Tensor] | None = None  # (length, epoch) and its order, sorted only once
+        self.newest: tuple[int, Tensor] | None = None  # an epoch and its order, so that each is sorted once
 
     def source(self, step: int) -> Dataset:
         """The data set that batch ``step`` comes from."""
@@ -66,11 +66,11 @@ class Batches(Dataset):
 
     def order(self, length: int, epoch: int) -> Int[Tensor, "_"]:
         """The order of an epoch."""
-        if self.newest is None or self.newest[0] != (length, epoch):
+        if self.lengths is None:
+            return shuffled(length, self.seed, epoch)
+        if self.newest is None or self.newest[0] != epoch:
             order = shuffled(length, self.seed, epoch)
-            if self.lengths is not None:
-                order = similar_lengths(order, self.lengths, self.batch_size, self.seed, epoch)
-            self.newest = (length, epoch), order
+            self.newest = epoch, similar_lengths(order, self.lengths, self.batch_size, self.seed, epoch)
         return self.newest[1]
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:

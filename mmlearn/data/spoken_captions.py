@@ -97,7 +97,7 @@ def fits(clip: SpokenCaption, stride: int = 3) -> bool:
 
 def padded_mels(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
     """``mel`` (b, mels, s), padded with 0, and ``mel_mask`` (b, s), True where a frame is real."""
-    frames = torch.tensor([clip.mel.shape[1] for clip in clips])
+    frames = frames_of(clips)
     mel = pad_sequence([clip.mel.T for clip in clips], batch_first=True).mT
     return {"mel": mel, "mel_mask": torch.arange(mel.shape[2]) < frames[:, None]}
 

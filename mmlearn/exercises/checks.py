@@ -11,7 +11,7 @@ from threading import Timer
 
 import torch
 
-from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed
+from mmlearn.exercises.expectations import CheckFailed
 from mmlearn.exercises.guard import guard, in_one_line, parameters, swapped
 from mmlearn.exercises.progress import forget, remember, solved
 
@@ -64,24 +64,24 @@ def task(
 
 def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list, int]:
     """What is wrong with a function, if anything; of which kinds its arguments were; how many a right example gave."""
-    guarded, by_hand, shown = guard(function), None, 0
-    for ask in (example, check):
+    guarded, found, shown = guard(function), None, 0
+    for ask in filter(None, (example, check)):
         try:
-            if ask:
-                ask(guarded)
+            ask(guarded)
             if ask is example:
                 shown = len(guarded.given())
-        except CheckFailed as failure:
-            failure.by_hand = by_hand
-            by_hand = failure
-        except Exception as error:  # such as a result whose shape is right once and wrong the next time
-            failure = CheckFailed(
-                f"Its result cannot be compared ({in_one_line(error)}).",
-                "look at the type and shape of what it returns.",
-            )
-            failure.by_hand = by_hand
-            by_hand = failure
-    return by_hand, guarded.given(), shown
+        except Exception as error:
+            failure = error if isinstance(error, CheckFailed) else _incomparable(error)
+            failure.by_hand, found = found, failure
+    return found, guarded.given(), shown
+
+
+def _incomparable(error: Exception) -> CheckFailed:
+    """As where the shape of a result is right once and wrong the next time."""
+    property = f"Its result cannot be compared ({in_one_line(error)})."
+    failure = CheckFailed(property, "look at the type and shape of what it returns.")
+    failure.__cause__ = error
+    return failure
 
 
 def _with_places(
@@ -96,7 +96,7 @@ def _with_places(
     for one, other in itertools.combinations(range(len(names)), 2):
         if other < shown and kinds[names[one]] != kinds[names[other]]:
             continue
-        if _verdict(check, example, swapped(function, one, other))[0] is None:
+        if _passes(check, example, swapped(function, one, other)):
             told = CheckFailed(
                 f"The arguments {names[one]} and {names[other]} have changed places. {failure.property}",
                 f"it is right with these two swapped: keep the order of the stub. Otherwise {failure.hint}",
@@ -104,6 +104,16 @@ def _with_places(
             told.by_hand = failure.by_hand
             return told
     return None
+
+
+def _passes(check: Callable, example: Callable | None, function: Callable) -> bool:
+    guarded = guard(function)
+    try:
+        for ask in filter(None, (example, check)):
+            ask(guarded)
+    except Exception:
+        return False
+    return True
 
 
 def attempt(check: Callable[[Callable], None], function: Callable) -> None:
@@ -116,12 +126,7 @@ def attempt(check: Callable[[Callable], None], function: Callable) -> None:
         with _says_if_slow(name):
             check(function)
     except CheckFailed as failure:
-        if not failure.answered:
-            print(f"…  {name}: {NOT_SOLVED}" if str(failure) == NOT_SOLVED else f"…  {name}: {failure.property}")
-        else:
-            print(f"✘  {name}: {failure.property}")
-        if failure.hint:
-            print(f"   Hint: {failure.hint}")
+        failure.tell(name)
         if failure.by_hand and failure.by_hand.property != failure.property:
             print(f"   By hand: {failure.by_hand.property}")
         if failure.answered and key in solved():

@@ -18,8 +18,14 @@ class CheckFailed(Exception):
     def __init__(self, property: str, hint: str = "", *, answered: bool = True):
         super().__init__(f"{property} Hint: {hint}" if hint else property)
         self.property, self.hint = property, hint
-        self.answered = answered and property != NOT_SOLVED  # not so where the function calls, or is, a stub
+        self.answered = answered  # not so where the function calls, or is, a stub
         self.by_hand: CheckFailed | None = None  # what the statement's own example said before
+
+    def tell(self, name: str) -> None:
+        """Print it, as a notebook shows it under a task of this name."""
+        print(f"{'✘' if self.answered else '…'}  {name}: {self.property}")
+        if self.hint:
+            print(f"   Hint: {self.hint}")
 
 
 def expect(holds: bool | Tensor, property: str, hint: str) -> None:

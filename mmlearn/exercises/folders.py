@@ -63,9 +63,12 @@ def experiments(exercise: Path) -> list[Experiment]:
     return [value.experiment for value in found if hasattr(value, "experiment")]
 
 
-def find_task(name: str) -> Task:
-    """The task of this name, TASK or EXERCISE/TASK. ``ValueError`` names the nearest, or says which are meant."""
-    known = [task for folder in exercise_folders() for task in tasks(folder)]
+def find_task(name: str) -> Task | Experiment:
+    """The task or experiment of this name, TASK or EXERCISE/TASK.
+
+    ``ValueError`` names the nearest, or says which are meant.
+    """
+    known = [one for folder in exercise_folders() for one in (*tasks(folder), *experiments(folder))]
     found = [task for task in known if name in (task.name, f"{task.exercise}/{task.name}")]
     if len(found) == 1:
         return found[0]

@@ -35,6 +35,12 @@ def unit(*shape: int) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=seeded()), dim=-1)
 
 
+def random_boxes(*shape: int) -> Tensor:
+    """Left, top, right, bottom, none of them thin."""
+    start = 0.5 * torch.rand(*shape, 2, generator=seeded())
+    return torch.cat([start, start + 0.1 + 0.4 * torch.rand(*shape, 2, generator=seeded())], dim=-1)
+
+
 def orthogonal(*shape: int) -> Tensor:
     """As many embeddings of unit length as they have numbers, (…, d, d), each at a right angle to all others."""
     return torch.linalg.qr(torch.randn(*shape, shape[-1], generator=seeded()))[0]

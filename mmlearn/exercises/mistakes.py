@@ -120,18 +120,6 @@ def narrow(function: Callable) -> Callable:
     return wrong
 
 
-def exchanged(function: Callable, one: int, other: int) -> Callable:
-    """The right answer with two arguments in each other's place."""
-
-    def wrong(*arguments: Any, **named: Any) -> Any:
-        arguments = list(arguments)
-        if other < len(arguments):
-            arguments[one], arguments[other] = arguments[other], arguments[one]
-        return function(*arguments, **named)
-
-    return wrong
-
-
 def edits(function: Callable) -> Callable:
     """The right answer, which takes the last entry off the lists that it was given."""
 

@@ -60,9 +60,7 @@ def observe(check: Callable, prediction: Any, observed: Any) -> None:
     try:
         answer = check(prediction, observed)
     except CheckFailed as failure:
-        print(f"…  {about.name}: {NOT_SOLVED}" if not failure.answered else f"✘  {about.name}: {failure.property}")
-        if failure.hint:
-            print(f"   Hint: {failure.hint}")
+        failure.tell(about.name)
         return
     right = "as you predicted" if prediction == answer else f"and you predicted {prediction!r}"
     print(f"✔  {about.name}: observed {answer!r}, {right}")

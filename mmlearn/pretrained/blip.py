@@ -49,6 +49,16 @@ def config(published: dict[str, Any], names: set[str]) -> BLIPConfig:
     )
 
 
+CROSS_BLOCK = (  # a BERT's block that also attends to a picture
+    (r"\.(attention|crossattention)\.self\.", r".\1."),
+    (r"\.(attention|crossattention)\.output\.dense", r".\1.output"),
+    (r"\.(attention|crossattention)\.output\.LayerNorm", r".\1_norm"),
+    (r"\.crossattention", ".cross_attention"),
+    (r"\.intermediate\.dense", ".mlp.expand"),
+    (r"((?:layer|blocks)\.\d+)\.output\.dense", r"\1.mlp.contract"),
+    (r"((?:layer|blocks)\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+)
+
 FAMILY = Family(
     build=BLIP,
     config=config,
@@ -75,13 +85,7 @@ FAMILY = Family(
         (r"\.embeddings\.position_embeddings\.weight", ".embedding.positions"),
         (r"\.embeddings\.LayerNorm", ".embedding.norm"),
         (r"\.encoder\.layer\.", ".transformer.blocks."),
-        (r"\.(attention|crossattention)\.self\.", r".\1."),
-        (r"\.(attention|crossattention)\.output\.dense", r".\1.output"),
-        (r"\.(attention|crossattention)\.output\.LayerNorm", r".\1_norm"),
-        (r"\.crossattention", ".cross_attention"),
-        (r"\.intermediate\.dense", ".mlp.expand"),
-        (r"(text\.transformer\.blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
-        (r"(text\.transformer\.blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+        *CROSS_BLOCK,
     ),
     packed={
         r"(online\.image_encoder\.transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")

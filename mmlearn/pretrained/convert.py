@@ -7,7 +7,6 @@ by :func:`~mmlearn.load_pretrained`. Names and shapes are those of the official 
 
 import argparse
 import json
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from mmlearn.files import written_whole
 from mmlearn.pretrained.layouts import LAYOUTS, Layout, Tensors
-from mmlearn.pretrained.loading import build_own
+from mmlearn.pretrained.loading import build_own, rename
 
 
 def convert(file: Path, folder: Path) -> str:
@@ -32,14 +31,15 @@ def convert(file: Path, folder: Path) -> str:
         raise ValueError(f"{folder} holds a model.safetensors already; give another folder.")
     published = _plain_names(_tensors_in(_read(file), file))
     layout = _layout_of(published, file)
-    left, twins, tensors = [], {}, {}
+    left, twins, rest = [], {}, {}
     for name, tensor in published.items():
         if reason := _first(layout.unread, name):
             left.append(reason)
         elif twin := _first(layout.tied, name):
             twins[name] = twin
         else:
-            tensors[_renamed(layout, name)] = tensor
+            rest[name] = tensor
+    tensors = {ours: tensor for ours, (_, tensor) in rename(layout, rest, file).items()}
     for name, twin in twins.items():
         if twin not in tensors:
             raise ValueError(f"{file} looks like {layout.system}, but has nothing for our {twin}.")
@@ -48,10 +48,13 @@ def convert(file: Path, folder: Path) -> str:
     try:
         tensors = layout.finish(tensors)
         config = {"model_type": "mmlearn", "system": layout.system, "config": layout.settings(tensors)}
-        tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        build_own(config, tensors, file)
     except KeyError as error:
         raise ValueError(f"{file} looks like {layout.system}, but has nothing for our {error.args[0]}.") from error
+    except (IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:  # of shapes that no such model has
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} looks like {layout.system}, but its shapes do not: {reason}") from error
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    build_own(config, tensors, file)
     _write(config, tensors, folder)
     count = sum(value.numel() for value in tensors.values())
     without = f", without {', '.join(dict.fromkeys(left))}" if left else ""
@@ -66,7 +69,7 @@ def _read(file: Path) -> Any:
         # Namespaces hold the options of fairseq's programs: a plain object, whose parts are checked like all others.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError) as error:
+    except Exception as error:  # damaged bytes make the loader stumble in many ways
         text = " ".join(str(error).split())
         if wanted := re.search(r"GLOBAL (\S+)|Unsupported (?:class|global) ([\w.]+)|(TorchScript)", text):
             name = next(filter(None, wanted.groups()))
@@ -74,8 +77,6 @@ def _read(file: Path) -> Any:
                 f"{file} wants to run code when it is opened ({name}), and so it is not opened. Only tensors, numbers "
                 "and texts are read."
             ) from error
-        raise ValueError(f"{file} is no whole pickle of PyTorch; download it again.") from error
-    except Exception as error:  # damaged bytes make the loader stumble in many ways
         raise ValueError(f"{file} is no whole pickle of PyTorch; download it again.") from error
 
 
@@ -104,12 +105,6 @@ def _plain_names(tensors: Tensors) -> Tensors:
 def _first(patterns: dict[str, str], name: str) -> str | None:
     """What is said of the first of these patterns that the name has."""
     return next((said for pattern, said in patterns.items() if re.search(pattern, name)), None)
-
-
-def _renamed(layout: Layout, name: str) -> str:
-    for pattern, replacement in layout.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _layout_of(tensors: Tensors, file: Path) -> Layout:

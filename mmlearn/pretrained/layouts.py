@@ -6,13 +6,14 @@ was released.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmlearn.pretrained.bert import FAMILY as BERT
+from mmlearn.pretrained.blip import CROSS_BLOCK
 
 Tensors = dict[str, Tensor]
 HEAD_WIDTH = 64  # of all of them, but for the visual stream of ViLBERT and its co-attention, which have twice that
@@ -22,7 +23,7 @@ HEAD_WIDTH = 64  # of all of them, but for the visual stream of ViLBERT and its 
 class Layout:
     """How one released checkpoint maps to ours.
 
-    ``mark`` is a pattern for a name that only this layout has; ``renames`` are applied in order, as in
+    ``mark`` is a pattern for a name that only this layout has; ``renames`` and ``packed`` are those of
     :class:`~mmlearn.pretrained.loading.Family`. ``tied`` are names that hold one of our tensors once more, and must
     equal it. ``unread`` are names that nothing here reads, with what they are. ``settings`` reads the configuration off
     the shapes, under our names; ``finish`` changes tensors whose form is another.
@@ -35,6 +36,8 @@ class Layout:
     tied: dict[str, str]
     unread: dict[str, str]
     finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    packed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()  # what is unread is named instead
 
 
 def _depth(tensors: Tensors, before: str) -> int:
@@ -131,11 +134,7 @@ def _finish_albef(tensors: Tensors) -> Tensors:
             ),
             name,
         )
-        if ".attention.qkv." in name:
-            parts = zip(("query", "key", "value"), value.chunk(3))
-            done |= {name.replace(".qkv.", f".{part}."): one for part, one in parts}
-            continue
-        if name.endswith((".class_token", "embedding.positions")) and value.ndim > value.squeeze().ndim:
+        if name.endswith((".class_token", "embedding.positions")):
             value = value.squeeze()
         done[name] = value.flatten(1) if name.endswith("patches.weight") else value
     done["logit_scale"] = -done.pop("temp").log()  # theirs is τ
@@ -273,13 +272,7 @@ LAYOUTS = (
             (r"\.text_encoder\.cls\.predictions\.transform\.dense", ".language_head.dense"),
             (r"\.text_encoder\.cls\.predictions\.transform\.LayerNorm", ".language_head.norm"),
             (r"\.text_encoder\.cls\.predictions\.bias", ".language_head.bias"),
-            (r"\.(attention|crossattention)\.self\.", r".\1."),
-            (r"\.(attention|crossattention)\.output\.dense", r".\1.output"),
-            (r"\.(attention|crossattention)\.output\.LayerNorm", r".\1_norm"),
-            (r"\.crossattention", ".cross_attention"),
-            (r"\.intermediate\.dense", ".mlp.expand"),
-            (r"(layer\.\d+)\.output\.dense", r"\1.mlp.contract"),
-            (r"(layer\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+            *CROSS_BLOCK,
             (r"\.vision_proj", ".image_projection"),
             (r"\.text_proj", ".text_projection"),
             (r"^itm_head", "match_head"),
@@ -295,6 +288,7 @@ LAYOUTS = (
         },
         unread={r"\.position_ids$": "counts of positions"},
         finish=_finish_albef,
+        packed={r"(.*\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")},
     ),
     Layout(  # https://github.com/facebookresearch/vilbert-multi-task, vilbert/vilbert.py
         system="vilbert",

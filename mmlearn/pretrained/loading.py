@@ -64,7 +64,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         raise ValueError(
             f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
         ) from error
-    _fill(model, _rename(family, tensors, folder), folder, family.fresh)
+    _fill(model, rename(family, tensors, folder), folder, family.fresh)
     return model.eval()
 
 
@@ -77,29 +77,18 @@ def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path
     """
     from mmlearn.recipes.discovery import find_recipe, system_files
 
-    name = published.get("system")
+    name = str(published.get("system"))
     if name not in system_files():
         raise ValueError(f"{place} is of a system {name!r}, which is not here; known are {', '.join(system_files())}.")
     try:
         recipe = find_recipe(name)
         if not isinstance(given := published.get("config"), dict):
             raise ValueError(f"config should be a JSON object, not {given!r:.60}.")
-        config = recipe.config.from_dict(given)
         with torch.device("meta"):
-            wanted = recipe.make(config).state_dict()
+            model = recipe.make(recipe.config.from_dict(given))
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"No {name} can be built from {place}: {' '.join(str(error).split())}") from error
-    problems = []
-    if unused := sorted(set(tensors) - set(wanted)):
-        problems.append(f"{_names(unused)} left over")
-    if unfilled := sorted(set(wanted) - set(tensors)):
-        problems.append(f"{_names(unfilled)} missing")
-    unfit = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
-    problems += [f"{key} has shape {tuple(tensors[key].shape)} for {tuple(wanted[key].shape)}" for key in unfit[:4]]
-    if problems:
-        raise ValueError(f"{place} does not fit {name}: " + "; ".join(problems) + ".")
-    model = recipe.make(config)
-    model.load_state_dict(tensors)
+    _fill(model, {ours: (ours, tensor) for ours, tensor in tensors.items()}, place)
     return model.eval()
 
 
@@ -182,7 +171,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no whole safetensors file ({error}); download it again.") from error
 
 
-def _rename(family: Family, tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[str, Tensor]]:
+def rename(family: Any, tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[str, Tensor]]:
     """Our name → (published name, tensor)."""
     renamed = {}
     for published, tensor in tensors.items():
@@ -219,10 +208,10 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
         if not any(candidate == shape for candidate in _shapes(tensor)):
             unfit.append(f"{published} has shape {tuple(tensor.shape)}, {ours} has {tuple(shape)}")
             continue
-        if not tensor.is_floating_point():
-            unfit.append(f"{published} is {tensor.dtype}, and weights are floating-point numbers")
+        if tensor.is_floating_point() != wanted[ours].is_floating_point():
+            unfit.append(f"{published} is {tensor.dtype}, and {ours} is {wanted[ours].dtype}")
             continue
-        state[ours] = tensor.reshape(shape).to(torch.float32).clone()
+        state[ours] = tensor.reshape(shape).to(wanted[ours].dtype).clone()
     problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")

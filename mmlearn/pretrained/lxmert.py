@@ -13,11 +13,8 @@ def config(published: dict[str, Any], names: set[str]) -> LXMERTConfig:
     whole.require("visual_pos_dim", 4)
     pretraining_heads = any(name.startswith("cls.") for name in names)
     if pretraining_heads:
-        whole.refuse("tie_word_embeddings", False)
-
-    whole.require("visual_loss_normalizer", 6.67)  # of their losses, which are means over all regions
-    for objective in ("task_matched", "task_mask_lm"):
-        whole.refuse(objective, False)
+        for setting in ("tie_word_embeddings", "task_matched", "task_mask_lm"):
+            whole.refuse(setting, False)
 
     def head(kind: str, objective: str) -> bool:
         """Whether the checkpoint has this head; its ``objective`` must not be switched off."""
@@ -26,7 +23,8 @@ def config(published: dict[str, Any], names: set[str]) -> LXMERTConfig:
             whole.refuse(objective, False)
         return found
 
-    head("obj_predict_head.", "task_obj_predict")
+    if head("obj_predict_head.", "task_obj_predict"):
+        whole.require("visual_loss_normalizer", 6.67)  # of its losses, which are means over all regions
 
     return LXMERTConfig(
         vocab_size=whole.get("vocab_size", 30_522),

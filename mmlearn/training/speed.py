@@ -2,8 +2,8 @@
 
 Nothing else in mmlearn knows of this file but training and evaluation, which run within :func:`speed_up`. In the last
 block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out
-a quarter of the work. The fused kernel never stores the weights of attention, which grow with the square of the length.
-On a GPU it is always the faster one, on a CPU for long sequences only.
+a quarter of the work. PyTorch's kernel need not store the weights of attention, which grow with the square of the
+length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences only.
 """
 
 from collections.abc import Iterator

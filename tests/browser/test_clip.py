@@ -201,7 +201,7 @@ def test_a_picture_can_be_taken_over_and_changed(lesson, model):
     assert sum(not title.endswith("nothing") for title in titles) == seen >= 8
 
 
-def test_it_runs_from_a_disk(browser):
+def test_it_runs_from_a_disk(browser, address):
     context = browser.new_context()
     page, problems = context.new_page(), []
     page.on("console", lambda message: message.type == "error" and problems.append(message.text))
@@ -214,6 +214,6 @@ def test_it_runs_from_a_disk(browser):
     assert problems == []
 
 
-def test_no_other_page_loads_it():
+def test_no_other_page_loads_it(address):
     holding = [page for page in BOOK.rglob("*.html") if "clip_weights.js" in page.read_text(encoding="utf-8")]
     assert [page.relative_to(BOOK).as_posix() for page in holding] == [LESSON]

@@ -193,3 +193,13 @@ def test_drawn_batches_are_rows_of_the_data():
     assert set(torch.cat([batch["number"] for batch in batches]).tolist()) == set(range(5))
     again = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
     assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))
+
+
+def test_an_epoch_is_sorted_once(monkeypatch):
+    sorted_ = []
+    sort = batches.similar_lengths
+    monkeypatch.setattr(batches, "similar_lengths", lambda *given: sorted_.append(given[-1]) or sort(*given))
+    walk = Batches(list(range(40)), list, 4, lengths=list(range(40)))
+    for step in range(25):
+        walk.indices(step)
+    assert sorted_ == [0, 1, 2]

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, seeded
 
 from mmlearn.data.packaged.stamps import SPOKEN, Stamps
 from mmlearn.data.spoken_captions import (
@@ -24,10 +24,6 @@ from mmlearn.data.spoken_captions import (
     to_letters,
     to_tokens,
 )
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
 
 
 def clip(frames, text="ab", seed=0):

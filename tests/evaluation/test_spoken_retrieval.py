@@ -4,15 +4,10 @@ import math
 
 import pytest
 import torch
-from testing_tools import close
+from testing_tools import close, seeded
 
 from mmlearn.evaluation import caption_question, caption_recalls, ctc_scores, length_scores, mean_recall, recall_table
 from mmlearn.objectives import ctc_log_likelihood
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
-
 
 SAID = [letter * length for length in range(1, 16) for letter in "ab"] + ["aaa", "bb"]  # two clips say what others do
 

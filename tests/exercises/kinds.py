@@ -6,6 +6,7 @@ Each kind makes a wrong answer of a right one, so that a new task gets all that 
 from dataclasses import dataclass
 
 from mmlearn.exercises import mistakes
+from mmlearn.exercises.guard import swapped
 
 # What is learned from has a gradient for each of these inputs, in the order of its arguments.
 LEARNED = {
@@ -102,8 +103,8 @@ def wrong_answers(task):
         yield Wrong(task, "edited list", mistakes.edits(right), ("must leave its arguments as they are",))
     places = SWAPPED.get(name, "0 1")
     if len(annotations) > 1 and places != "-":
-        swapped = mistakes.exchanged(right, *map(int, places.split()))
-        yield Wrong(task, "swapped arguments", swapped, ("have changed places",))
+        exchanged = swapped(right, *map(int, places.split()))
+        yield Wrong(task, "swapped arguments", exchanged, ("have changed places",))
     for kind, names, make in (
         ("large numbers cut off", LARGE, mistakes.clamped),
         ("small numbers lost", SMALL, mistakes.numb),

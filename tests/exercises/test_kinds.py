@@ -17,6 +17,7 @@ def test_a_wrong_answer_of_this_kind_is_rejected(wrong):
     assert any(told in message for told in wrong.told)
     assert "Hint: " in message
     assert "\n" not in message
+    wrong.task.check(wrong.task.reference)  # and it has spoiled nothing for the right one
 
 
 def test_every_task_says_what_is_learned_from_it():

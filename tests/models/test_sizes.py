@@ -1,4 +1,4 @@
-"""Every preset of every system has the number of parameters that was published; the source stands beside it.
+"""Every preset of every system has the number of parameters that follows from its source, which stands beside it.
 
 Where a released model has something that ours has not, or the other way round, ``changes`` name the part of ours that
 is compared, or the count says what comes on top. Presets that are ours alone are named as such.

@@ -390,7 +390,9 @@ def test_every_tensor_is_needed(system, tmp_path):
     spare = ("position_ids", "q_dense", "aux_text", "decoder.", "quantizer", "project_q", "mask_emb", "feat_regress.w")
     for name in [name for i, name in enumerate(whole) if i % 5 == 0 and not any(part in name for part in spare)]:
         torch.save(hold({key: value for key, value in whole.items() if key != name}), tmp_path / "released.pt")
-        with pytest.raises(ValueError, match=r"missing|has nothing for our|no layout|no multiple|has shape") as told:
+        with pytest.raises(
+            ValueError, match=r"but not in the file|has nothing for our|no layout|no multiple|has shape"
+        ) as told:
             convert(tmp_path / "released.pt", tmp_path / "ours")
         assert "\n" not in str(told.value)
 
@@ -406,7 +408,36 @@ def test_every_tensor_is_needed(system, tmp_path):
 )
 def test_what_is_left_over_is_named(system, name, tmp_path):
     write(tmp_path / "released.pt", system, lambda all: all | {name: torch.ones(2, 3)})
-    refused(tmp_path / "released.pt", tmp_path / "ours", "left over")
+    refused(tmp_path / "released.pt", tmp_path / "ours", "in the file but not in")
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "shape"),
+    [
+        ("UNITER", "bert.img_embeddings.mask_embedding.weight", (1, 12)),
+        ("UNITER", "bert.embeddings.word_embeddings.weight", (9, 130)),
+        ("DeCoAR2", "post_extract_proj.weight", (12,)),
+        ("DeCoAR2", "encoder.pos_conv.0.weight_v", (128, 0, 6)),
+    ],
+)
+def test_shapes_that_no_model_has_are_told_in_one_line(system, name, shape, tmp_path):
+    make, hold, _ = FILES[system]
+    whole = released(make())
+    found = next(key for key in whole if key.endswith(name.partition(".")[2] if name not in whole else name))
+    torch.save(hold(whole | {found: torch.zeros(shape)}), tmp_path / "released.pt")
+    refused(tmp_path / "released.pt", tmp_path / "ours", str(tmp_path / "released.pt"))
+
+
+def test_two_names_of_one_tensor_contradict_each_other(tmp_path):
+    write(tmp_path / "released.pt", "UNITER", lambda all: all | twice(all))
+    refused(tmp_path / "released.pt", tmp_path / "ours", "contradicts itself")
+
+
+def twice(tensors):
+    """A tensor once more, under the other beginning that names have."""
+    name = next(name for name in tensors if name.startswith(("bert.", "uniter.")))
+    start, _, rest = name.partition(".")
+    return {f"{'uniter' if start == 'bert' else 'bert'}.{rest}": torch.zeros_like(tensors[name])}
 
 
 def test_a_tied_table_that_is_another(tmp_path):
@@ -429,6 +460,8 @@ def test_places(tmp_path):
         ({"system": "no-such"}, "a system 'no-such', which is not here"),
         ({"system": "../evil.py"}, "which is not here"),
         ({"system": None}, "which is not here"),
+        ({"system": ["decoar2"]}, "which is not here"),
+        ({"system": {}}, "which is not here"),
         ({"config": {"width": "wide"}}, "width is a whole number"),
         ({"config": {"nothing": 1}}, "has no field nothing"),
         ({"config": [1]}, "No decoar2 can be built"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from published import IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
 from safetensors.torch import load_file, save_file
 from transformers import (
     ASTConfig,
@@ -40,9 +41,6 @@ from transformers import (
 
 from mmlearn import load_pretrained
 
-SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
-TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
-IMAGE = dict(image_size=8, patch_size=4, **SMALL)
 FAMILIES = {
     "audio_spectrogram_transformer": "AST",
     "bert": "BERT",
@@ -57,12 +55,6 @@ FAMILIES = {
     "vit": "ViT",
     "wav2vec2": "Wav2Vec2",
 }
-SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
-SPEECH |= dict(num_conv_pos_embedding_groups=2)
-SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], window_size=4, depths=[1, 1])
-SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
-LXMERT = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
-LXMERT |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FC1 = "text_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -87,7 +79,7 @@ def published(tmp_path_factory):
         "vit": ViTForImageClassification(ViTConfig(**IMAGE, num_labels=3)),
         "visual_bert": VisualBertForPreTraining(VisualBertConfig(visual_embedding_dim=12, **TEXT)),
         "vilt": ViltForMaskedLM(ViltConfig(**TEXT | IMAGE)),
-        "lxmert": LxmertForPreTraining(LxmertConfig(**LXMERT)),
+        "lxmert": LxmertForPreTraining(LxmertConfig(**REGIONS)),
         "blip": BlipForImageTextRetrieval(
             BlipConfig(
                 text_config=TEXT | {"encoder_hidden_size": 16, "bos_token_id": 28},

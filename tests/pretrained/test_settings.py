@@ -12,6 +12,7 @@ from functools import cache
 
 import pytest
 import torch
+from published import IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
 from testing_tools import close
 from torch import nn
 from transformers import (
@@ -50,18 +51,8 @@ from mmlearn.layers import Attention
 from mmlearn.objectives import pair_cross_entropy
 from mmlearn.objectives.speech import sample_distractors
 
-SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
-TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
-IMAGE = dict(image_size=8, patch_size=4, **SMALL)
-STRIDES = dict(frequency_stride=3, time_stride=3)
-SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
-SPEECH |= dict(num_conv_pos_embedding_groups=2)
+ANSWERED = REGIONS | dict(num_qa_labels=3)
 CODES = dict(num_codevectors_per_group=5, codevector_dim=6, proj_codevector_dim=7)
-SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], window_size=4, depths=[1, 1])
-SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
-REGIONS = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
-REGIONS |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
-REGIONS |= dict(num_qa_labels=3)
 BLIP = dict(
     text_config=TEXT | dict(encoder_hidden_size=16, bos_token_id=28), vision_config=IMAGE, image_text_hidden_size=12
 )
@@ -267,7 +258,7 @@ CASES = {
     ),
     "blip, retrieval": (BlipForImageTextRetrieval, BlipConfig(**BLIP), retrieval),
     "blip, captions": (BlipForConditionalGeneration, BlipConfig(**BLIP), captions),
-    "lxmert": (LxmertForPreTraining, LxmertConfig(**REGIONS), lxmert),
+    "lxmert": (LxmertForPreTraining, LxmertConfig(**ANSWERED), lxmert),
     "visual_bert": (VisualBertForPreTraining, VisualBertConfig(visual_embedding_dim=12, **TEXT), visual_bert),
     "vilt": (ViltForMaskedLM, ViltConfig(**TEXT | IMAGE), vilt),
     "vilt, answers": (ViltForQuestionAnswering, ViltConfig(**TEXT | IMAGE, num_labels=3), answers),

@@ -63,3 +63,15 @@ def real_frames(published, given):
     """Which frames see real samples only, by their reckoning."""
     frames = published._get_feat_extract_output_lengths(given["waveform"].shape[1])
     return published._get_feature_vector_attention_mask(int(frames), given["waveform_mask"].long()).bool()
+
+
+# As small as can be, for tests that load many.
+SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
+IMAGE = dict(image_size=8, patch_size=4, **SMALL)
+SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
+SPEECH |= dict(num_conv_pos_embedding_groups=2)
+SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], window_size=4, depths=[1, 1])
+SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
+REGIONS = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
+REGIONS |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)

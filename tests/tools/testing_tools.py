@@ -108,3 +108,11 @@ def mean_loss(build, batch, seeds=12):
 def count_parameters(model, config):
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in model(config).parameters())
+
+
+def gradient_of_states(model, batch, name, *parts):
+    """Of a loss, with respect to these parts of the model's output, on which it is computed."""
+    outputs = []
+    with model.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
+        loss = model.loss(batch)[name]
+    return torch.autograd.grad(loss, [getattr(outputs[-1], part) for part in parts])

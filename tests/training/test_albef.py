@@ -17,7 +17,7 @@ CONFIG = ALBEFConfig(
     embedding_width=8,
     queue_size=18,  # goes round, and not at a batch's end
     momentum=0.9,
-    alpha_ramp=5,  # over the stop
+    alpha_ramp=5,
 )
 
 
@@ -58,7 +58,7 @@ def test_accumulation_moves_the_queue_twice_a_step_and_the_momentum_encoder_once
         assert not torch.equal(end[name], start[name]), name
 
 
-def test_bf16_learns_the_same_way(tmp_path):
+def test_bf16_learns_the_same_way():
     """Embeddings are made in half precision; queues and momentum encoders stay whole."""
     system, history = train(None, precision="bf16", steps=6)
     assert all(value.dtype in (torch.float32, torch.int64) for value in system.state_dict().values())

@@ -75,6 +75,15 @@ def test_with_a_context(position, mask, context_blocks):
 def test_with_relative_and_rotary_positions():
     x, model = tokens(), Transformer(TransformerConfig(D, 3, 2))
     assert_same(model, x, 0, bias=torch.randn(1, 2, N, N), rotary=torch.randn(N, 6))
+    for mask in (torch.rand(B, N) < 0.7, torch.rand(B, N, N) < 0.7):
+        assert_same(model, x, 0, mask, bias=torch.randn(1, 2, N, N, requires_grad=True))
+
+
+def test_weights_are_dropped_in_training_alone():
+    x, model = tokens(), Transformer(TransformerConfig(D, 2, 2, dropout=0.0, attention_dropout=0.3))
+    with speed_up(model):
+        assert not torch.equal(model(x), model(x))
+        assert torch.equal(model.eval()(x), model(x))
 
 
 def test_less_is_computed():

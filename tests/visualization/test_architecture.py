@@ -66,6 +66,7 @@ def test_kinds_notes_and_lines():
     }  # fmt: skip
     assert ">frozen</text>" in svg
     assert 'aria-label="two towers"' in svg
+    assert svg.count('<path class=""') == 6
     assert svg.count('class="slow"') == svg.count('class="shared"') == 1
 
 

@@ -245,12 +245,12 @@ class BLIP(nn.Module):
                 alpha = ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
                 momentum_embeddings = self._embed_slowly(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
-            if self.queue is not None and self.training:
-                self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
             chance = torch.Generator().manual_seed(int((tokens * mask).sum()))
             picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
             wrong = self._match(output.patches[picture], tokens[text], mask[text])
             losses["itm"] = match_right_and_wrong(output.match_logits, wrong)
+            if self.queue is not None and self.training:
+                self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         if self.config.decoder:
             losses["lm"] = self._language_modelling(output.token_logits, tokens, mask)
         return losses

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import read, scenes
-from testing_tools import close, overfit, refused
+from testing_tools import close, gradient_of_states, overfit, refused
 
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
 from mmlearn.models.fusion.visual_bert import VisualBERT, VisualBERTConfig
@@ -291,6 +291,7 @@ def test_alignment_pulls_matching_pairs_together_and_pushes_others_apart():
     louder = build("uniter", objectives=("wra",), alignment_weight=0.2)
     louder.load_state_dict(model.state_dict())
     close(louder.loss(batch)["wra"], 2 * mixed)
+    assert all(one.any() for one in gradient_of_states(model, batch, "wra", "tokens", "regions"))
     before = read(model, batch, masked_regions=None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model.loss(batch | {"match_label": match})["wra"].backward()
@@ -337,6 +338,8 @@ def test_heads_are_built_for_objectives(name):
     assert not any("region_classifier" in key or "region_regression" in key for key, _ in model.named_parameters())
     unknown = "wra" if name != "uniter" else "lm"
     refused(f"^{type(model).__name__} learns mlm, .*itm.*, not {unknown}", build, name, objectives=("mlm", unknown))
+    if name != "vl-bert":
+        refused("token_types must be more; got 1", build, name, token_types=1)
 
 
 # The rest.

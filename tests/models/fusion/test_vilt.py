@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from batches import labelled
-from testing_tools import close, count_parameters, mean_loss, overfit, pairs, refused
+from testing_tools import close, count_parameters, gradient_of_states, mean_loss, overfit, pairs, refused
 
 from mmlearn.models.fusion.vilt import ViLT, ViLTConfig
 from mmlearn.objectives.transport import word_region_alignment
@@ -51,6 +51,7 @@ def test_alignment_brings_true_pairs_near_and_false_ones_apart():
     true = batch | {"match_label": torch.ones(4, dtype=torch.long)}
     false = batch | {"match_label": torch.zeros(4, dtype=torch.long)}
     close(model.loss(true)["wra"], -model.loss(false)["wra"])
+    assert all(one.any() for one in gradient_of_states(model, true, "wra", "tokens", "patches"))
     before = model.loss(true)["wra"].item()
     assert overfit(model, true, steps=20) < 0.5 * before
 

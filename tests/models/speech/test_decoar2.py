@@ -104,3 +104,12 @@ def test_wrong_input_is_told(unchecked):
     for wrong in (batch["mel_mask"].long(), batch["mel_mask"][:, 1:]):
         refused(r"mel_mask is boolean \(b, s\) like the log-mel, \(4, 40\)", model, batch["mel"], wrong)
         refused(r"masked is boolean \(b, s\) = \(4, 40\)", model, batch["mel"], batch["mel_mask"], wrong)
+
+
+def test_choices_become_surer_with_each_step():
+    model = DeCoAR2(DeCoAR2Config.tiny())
+    before = model.gumbel_temperature
+    model.after_step()
+    assert model.gumbel_temperature.item() == pytest.approx(0.99 * before.item())
+    model.steps += 10_000
+    assert model.gumbel_temperature.item() == 0.5
