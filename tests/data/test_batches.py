@@ -10,7 +10,7 @@ import torch
 from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
-from mmlearn.data import Batches, fetch, image_statistics
+from mmlearn.data import Batches, batches, fetch, image_statistics
 from mmlearn.data.batches import drawn_batches, shuffled
 
 
@@ -199,7 +199,7 @@ def test_an_epoch_is_sorted_once(monkeypatch):
     sorted_ = []
     sort = batches.similar_lengths
     monkeypatch.setattr(batches, "similar_lengths", lambda *given: sorted_.append(given[-1]) or sort(*given))
-    walk = Batches(list(range(40)), list, 4, lengths=list(range(40)))
+    walk = Batches(Numbers(40), torch.tensor, 4, lengths=list(range(40)))
     for step in range(25):
         walk.indices(step)
     assert sorted_ == [0, 1, 2]
