@@ -1,4 +1,4 @@
-"""The arithmetic of officially released codes, said again on their own names of weights, with plain functions of PyTorch.
+"""The arithmetic of official codes, said again on their own names of weights, with plain functions of PyTorch.
 
 ``w`` maps names to tensors. Nothing here comes from ``mmlearn``, so that both can be compared. As in those codes, what
 may not be seen gets -10,000 added to its score.
