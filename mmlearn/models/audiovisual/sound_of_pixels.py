@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Float64, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Video, Waveform
@@ -296,14 +296,15 @@ def log_frequency(
 
     Rows sum to 1. Source: section 4.2 (log-frequency scale); the official code (``warpgrid``).
     """
-    frequency = (WARP ** torch.linspace(0, 1, bins) - 1) / (WARP - 1)
-    place = (torch.linspace(0, 1, frequencies) * (WARP - 1)).log1p() / math.log(WARP)
+    exact = torch.float64  # because a place among hundreds is wanted to a millionth
+    frequency = (WARP ** torch.linspace(0, 1, bins, dtype=exact) - 1) / (WARP - 1)
+    place = (torch.linspace(0, 1, frequencies, dtype=exact) * (WARP - 1)).log1p() / math.log(WARP)
     return _interpolation(frequency * (frequencies - 1), frequencies), _interpolation(place * (bins - 1), bins)
 
 
-def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
+def _interpolation(places: Float64[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
     """Row i weighs those two of ``count`` places between which place i lies."""
-    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)
+    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0).float()
 
 
 def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
