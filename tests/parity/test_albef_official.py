@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, albef, released
+from released import WORDS, albef, faint, released
 from restated import bert_attention, bert_guess, bert_mlp, bert_words, dense, learning, norm, weigh
 from testing_tools import close
 
@@ -155,6 +155,14 @@ def test_embeddings_and_logits(setting):
         close(got, expected)
     close(output.match_logits, dense(weights, "itm_head", states[:, 0]))
     close(output.token_logits[mask], online.guess(tokens, mask, patches)[mask])
+
+
+def test_epsilons(convert_released):
+    weights = faint(released(albef()), "_embeddings.weight", "cls_token", "pos_embed", "patch_embed")
+    image, tokens = torch.randn(3, 3, 12, 12), torch.randint(1, WORDS, (3, 7))
+    output, restated = convert_released(weights)(image, tokens), Restated(weights, 3, 1)
+    close(output.patches, restated.see(image))
+    close(output.words, restated.read(tokens, torch.ones_like(tokens)))
 
 
 def test_losses_and_gradients(setting, assert_gradients_as_released):

@@ -7,7 +7,7 @@ https://github.com/facebookresearch/fairseq, fairseq/models/wav2vec/wav2vec2.py.
 import pytest
 import torch
 import torch.nn.functional as F
-from released import decoar2, released
+from released import decoar2, faint, released
 from restated import dense, learning, norm, weigh
 from testing_tools import close
 
@@ -52,3 +52,9 @@ def test_frames_and_gradients(case, padded, convert_released, assert_gradients_a
         (each * wanted)[mask].mean().backward()
     without = assert_gradients_as_released(weights, model)
     assert without == {"mask_emb", "quantizer.vars", "project_q.weight", "project_q.bias"}
+
+
+def test_epsilons(convert_released):
+    weights = faint(released(decoar2()), "post_extract_proj", "pos_conv.0.weight_g", "pos_conv.0.bias")
+    mel = torch.randn(2, 10, 12)
+    close(convert_released(weights)(mel).tokens, encode(weights, mel, torch.ones(2, 12, dtype=torch.bool)))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, released, uniter
+from released import WORDS, faint, released, uniter
 from restated import (
     bert_block,
     bert_guess,
@@ -112,6 +112,16 @@ def test_states_and_logits(pair):
         close(output.pooled, pooled(plain, states[0]))
         close(output.match_logits, dense(weights, "itm_output", pooled(plain, states[0])))
         close(model.token_logits(output.tokens[batch["mask"]]), bert_guess(weights, "cls.predictions", words))
+
+
+def test_epsilons(convert_released):
+    weights = faint(released(uniter()), "_embeddings.weight", "img_linear", "pos_linear")
+    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=7)
+    plain = {name.removeprefix("uniter."): tensor for name, tensor in weights.items()}
+    output = convert_released(weights)(**only(batch))
+    words, regions = taken_apart(*encode(plain, batch))
+    close(output.tokens[batch["mask"]], words)
+    close(output.regions[batch["region_mask"]], regions)
 
 
 def test_losses_and_gradients(pair, assert_gradients_as_released):

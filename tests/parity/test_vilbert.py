@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, released, vilbert
+from released import WORDS, faint, released, vilbert
 from restated import (
     bert_attention,
     bert_block,
@@ -120,6 +120,14 @@ def test_states_and_logits(pair):
             model.token_logits(output.tokens)[batch["mask"]],
             bert_guess(weights, "cls.predictions", text)[batch["mask"]],
         )
+
+
+def test_epsilons(convert_released):
+    weights = faint(released(vilbert()), "_embeddings.weight", "_embeddings.bias")
+    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=9)
+    output, (text, visual, _) = convert_released(weights)(**only(batch)), encode(weights, batch)
+    close(output.tokens[batch["mask"]], text[batch["mask"]])
+    close(output.regions[batch["region_mask"]], visual[:, 1:][batch["region_mask"]])
 
 
 def test_losses_and_gradients(pair, assert_gradients_as_released):

@@ -8,7 +8,7 @@ deviations that our file names are not restated: there the count is not exact, a
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, released, vlbert
+from released import WORDS, faint, released, vlbert
 from restated import (
     bert_block,
     bert_guess,
@@ -107,6 +107,15 @@ def test_states(pair):
         close(output.regions[batch["region_mask"]], regions)
         guessed = bert_guess(weights, "vlbert.mlm_head.predictions", words)
         close(model.token_logits(output.tokens[batch["mask"]]), guessed)
+
+
+def test_epsilons(convert_released):
+    weights = {name.removeprefix("module."): tensor for name, tensor in released(vlbert()).items()}
+    faint(weights, "obj_downsample")
+    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=9)
+    output, (words, regions) = convert_released(weights)(**only(batch)), encode(weights, batch)
+    close(output.tokens[batch["mask"]], words)
+    close(output.regions[batch["region_mask"]], regions)
 
 
 def test_losses_and_gradients(pair, assert_gradients_as_released):

@@ -184,3 +184,10 @@ def released(shapes):
     if "temp" in tensors:
         tensors |= {"temp": torch.tensor(0.05), "queue_ptr": torch.tensor([3])}
     return tensors
+
+
+def faint(tensors, *parts):
+    """Those whose names have one of these parts, a hundredth as large: the epsilon of the norm behind them counts."""
+    for tensor in {id(x): x for name, x in tensors.items() if any(part in name for part in parts)}.values():
+        tensor *= 0.01
+    return tensors
