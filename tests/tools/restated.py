@@ -27,12 +27,14 @@ def norm(w, name, x, epsilon=1e-12):
     return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], epsilon)
 
 
-def weigh(query, key, value, heads, visible=None):
-    """Heads side by side; ``visible`` (b, n) says which keys there are."""
+def weigh(query, key, value, heads, visible=None, causal=False):
+    """Heads side by side; ``visible`` (b, n) says which keys there are, ``causal`` hides those that come later."""
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
     if visible is not None:
         scores = scores + BLOCKED * (1 - visible[:, None, None].float())
+    if causal:
+        scores = scores + torch.full(scores.shape[2:], -torch.inf).triu(1)
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
 
 

@@ -13,8 +13,9 @@ paper has 197M, and ``agnostic-medium`` 225M for 155M: video and sound towers ar
 its own aggregation token, also before a shared backbone. Padding of video and sound is masked, and DropToken takes the
 same share of what is real in each row. A picture counts as a film that stands still, as it does where the paper is
 fine-tuned on pictures. Sound may be at any rate; the published presets count samples at 48 kHz. Batch norms know the
-rows of their own process only, and of these only rows in which something is real. Texts that are equal in a batch
-(``caption_id``) are no negatives of each other.
+rows of their own process only, and of these only rows in which something is real. Below the line of both losses a
+video's own pairs count once, as in the paper; in the code twice. Texts that are equal in a batch (``caption_id``) are
+no negatives of each other.
 """
 
 import math
