@@ -33,11 +33,9 @@ class Weights(dict):
         """In training by the batch's own mean and variance, later by those that were kept."""
         width = x.shape[1:2]
         weight, bias = self.make(f"{name}.weight", width, 0.2, around=1), self.make(f"{name}.bias", width)
-        kept = (
-            self.make(f"{name}.running_mean", width),
-            self.make(f"{name}.running_var", width, 0.1, 30 if name == "bn0" else 1),
-        )
-        kept = [None, None] if training else [one.detach().abs() if i else one.detach() for i, one in enumerate(kept)]
+        mean = self.make(f"{name}.running_mean", width)
+        variance = self.make(f"{name}.running_var", width, 0.1, around=30 if name == "bn0" else 1)
+        kept = (None, None) if training else (mean.detach(), variance.detach())
         return F.batch_norm(x, *kept, weight, bias, training)
 
     def make(self, name, shape, scale=0.2, around=0.0):
@@ -72,7 +70,7 @@ def u_net(w, magnitude, widths, channels, training):
 
 
 def frames_to_channels(w, video, widths, blocks, channels, training):
-    """Maps of each frame, from the two poolings' largest number to a probability."""
+    """Maps of each frame, before the largest of them is taken over space and time."""
     x = w.norm("features.1", w.conv("features.0", video.flatten(0, 1), widths[0], 7, stride=2, padding=3), training)
     x = F.max_pool2d(x.relu(), 3, stride=2, padding=1)
     for stage, width in enumerate(widths):
@@ -143,7 +141,6 @@ def pair(request):
     )
     model = SoundOfPixels(config).train(training)
     ours = {our_name(name, len(audio_widths), blocks): x.detach() for name, x in weights.items()}
-    ours = {name: x.abs() if name.endswith("running_var") else x for name, x in ours.items()}
     counts = {name: torch.tensor(0) for name in model.state_dict() if name.endswith("num_batches_tracked")}
     scale, bias = (1 + 0.2 * torch.randn(channels)).requires_grad_(), torch.randn(1).requires_grad_()
     model.load_state_dict(ours | counts | {"scale": scale.detach(), "bias": bias[0].detach()})
