@@ -26,8 +26,8 @@ class Family:
 
     ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
     maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
-    their first axis. ``ignored`` are tensors that can be derived
-    from others, ``fresh`` counts of ours that no file has, such as steps, which begin at 0.
+    their first axis. ``ignored`` are tensors that can be derived from others, ``fresh`` counts of ours that no file
+    has, such as steps, which begin at 0. ``transposed`` are patterns of matrices that are stored the other way round.
     """
 
     build: Callable[[Config], nn.Module]
@@ -36,6 +36,7 @@ class Family:
     packed: dict[str, tuple[str, ...]]
     ignored: tuple[str, ...]
     fresh: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
 
 
 def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
@@ -177,6 +178,8 @@ def rename(family: Any, tensors: dict[str, Tensor], folder: Path) -> dict[str, t
     for published, tensor in tensors.items():
         if any(re.search(pattern, published) for pattern in family.ignored):
             continue
+        if any(re.search(pattern, published) for pattern in family.transposed) and tensor.ndim == 2:
+            tensor = tensor.T
         name = published
         for pattern, replacement in family.renames:
             name = re.sub(pattern, replacement, name)

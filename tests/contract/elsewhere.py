@@ -39,6 +39,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "blip": RAMP,
     "clap": "where a text begins is checked",
     "decoar2": DRAWS,
+    "gpt2": LABELS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
     "lxmert": REGIONS,

@@ -15,6 +15,7 @@ SAME = {
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
+    "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
     "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),

@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 import torch
-from published import IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
+from published import GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
 from testing_tools import close
 from torch import nn
 from transformers import (
@@ -27,6 +27,8 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
@@ -79,6 +81,11 @@ def bert(theirs, ours):
     out = ours(TOKENS)
     losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, next_label=CLASSES))
     return expected, (out.token_logits, out.next_logits, sum(losses.values()))
+
+
+def gpt2(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS)
+    return (out.logits, out.loss), (ours(TOKENS).token_logits, ours.loss(dict(tokens=TOKENS))["lm"])
 
 
 def label(theirs):
@@ -236,6 +243,7 @@ def spelling(theirs, ours):
 # Name → (published model, its configuration, what both give).
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
     "ast": (
@@ -268,7 +276,7 @@ CASES = {
 }
 
 # case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
-KINDS = ("bert", "vit, pooled", "clip", "siglip", "clap", "blip", "lxmert", "visual_bert", "wav2vec2", "hubert")
+KINDS = ("bert", "gpt2", "vit, pooled", "clip", "siglip", "clap", "blip", "lxmert", "visual_bert", "wav2vec2", "hubert")
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
 TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
@@ -291,6 +299,9 @@ NOTHING = {
     "*encoder_stride": ELSEWHERE,
     "vit/pooler_*": "the file has no pooler",
     "clip/*_config.projection_dim": ELSEWHERE,
+    "gpt2/pad_token_id": "padding is a token like others there",
+    "gpt2/summary_*": ELSEWHERE,
+    "gpt2/reorder_and_upcast_attn": "in float32 the order of a product changes nothing",
     "clip/text_config.pad_token_id": "padding is a token like others there",
     "siglip/text_config.pad_token_id": "padding is a token like others there",
     "clap/hidden_size": "those of the parts are read",
@@ -347,6 +358,8 @@ NOTHING = {
     **dict.fromkeys(["*adapter_kernel_size", "*adapter_stride", "*num_adapter_layers"], "adapters are refused"),
 }
 CRASHES = {  # Transformers stops at its own configuration
+    ("gpt2", "", "summary_activation"),
+    ("gpt2", "", "summary_type"),
     ("blip, captions", "text_config", "is_encoder_decoder"),
     ("blip, captions", "text_config", "output_attentions"),
     ("blip, captions", "text_config", "output_hidden_states"),

@@ -68,6 +68,7 @@ def real_frames(published, given):
 # As small as can be, for tests that load many.
 SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
+GPT2 = dict(vocab_size=30, n_positions=6, n_embd=16, n_layer=1, n_head=2, n_inner=24)
 IMAGE = dict(image_size=8, patch_size=4, **SMALL)
 SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
 SPEECH |= dict(num_conv_pos_embedding_groups=2)
