@@ -96,7 +96,7 @@ MAY = {
     "progress": set(),
     "layers": {"names"},
     "objectives": set(),
-    "generation": set(),
+    "generation": {"layers"},
     "models": {"layers", "objectives", "generation", "names", "data", "evaluation", "recipes"},
     "recipes": {"data.fields", "evaluation.measures", "layers.config", "names"},
     "pretrained": {"models", "layers", "names", "recipes", "files"},

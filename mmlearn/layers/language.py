@@ -56,9 +56,10 @@ class BERTEmbedding(TextEmbedding):
         tokens: Int[Tensor, "b t"],
         token_type: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
+        position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         check_text_mask(mask)
-        x = super().forward(tokens)
+        x = super().forward(tokens, position)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
         return self.dropout(self.norm(x))
