@@ -12,7 +12,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import Label, MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.evaluation.alignment import (
     modality_gap,
     occlusion_check,
@@ -235,8 +235,24 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
     return rows
 
 
+def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many tokens of a ``target`` are guessed from a text that ``label`` spoilt and those before."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+
+        def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+            real = rows["target_mask"]
+            return output.token_logits.argmax(-1)[real] == rows["target"][real]
+
+        chance = most_common(batch["target"][batch["target_mask"]])
+        return {"written-token accuracy": row(run.read(batch, right).float().mean(), chance)}
+
+    return measure
+
+
 def next_words(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many tokens of each caption are guessed from the picture and the tokens before."""
+    """How many tokens of each caption are guessed from the tokens before, and from the picture where there is one."""
     batch = run.plain(samples)
 
     def right(output: Any, rows: dict[str, Tensor]) -> Tensor:

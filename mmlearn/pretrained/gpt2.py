@@ -16,7 +16,7 @@ def config(published: dict[str, Any], names: set[str]) -> GPT2Config:
     whole.require("scale_attn_weights", True)
     dropout = whole.get("resid_pdrop", 0.1)
     if whole.get("embd_pdrop", 0.1) != dropout:
-        raise ValueError("embd_pdrop and resid_pdrop in config.json differ; here they are one.")
+        raise ValueError("embd_pdrop and resid_pdrop in config.json should be equal here.")
     return GPT2Config(
         vocab_size=whole.get("vocab_size", 50_257),
         max_length=whole.get("n_positions", 1024),

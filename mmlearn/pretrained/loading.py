@@ -26,8 +26,9 @@ class Family:
 
     ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
     maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
-    their first axis. ``ignored`` are tensors that can be derived from others, ``fresh`` counts of ours that no file
-    has, such as steps, which begin at 0. ``transposed`` are patterns of matrices that are stored the other way round.
+    their first axis. ``ignored`` are tensors that can be derived from others, ``fresh`` tensors of ours that files
+    lack, such as counts of steps, which begin at 0. ``transposed`` are patterns of matrices that are
+    stored the other way round.
     """
 
     build: Callable[[Config], nn.Module]
@@ -218,7 +219,7 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
     problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
-    state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh}
+    state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh if name not in state}
     model.load_state_dict(state, assign=True)
 
 

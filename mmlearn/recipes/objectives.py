@@ -3,9 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.data.fields.texts import Answers
-from mmlearn.evaluation.measures import answers, masked_regions, masked_words, matching, next_words, retrieval
+from mmlearn.evaluation.measures import (
+    answers,
+    masked_regions,
+    masked_words,
+    matching,
+    next_words,
+    retrieval,
+    rewritten,
+)
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
@@ -29,6 +37,10 @@ ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
+SPANS = Objective("spans", {"spans": ln("vocab_size")}, labels=(HiddenSpans(),), measures=(rewritten(HiddenSpans()),))
+INFILLING = Objective(
+    "infilling", {"infilling": ln("vocab_size")}, labels=(Infilled(),), measures=(rewritten(Infilled()),)
+)
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
 )

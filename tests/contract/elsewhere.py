@@ -35,6 +35,7 @@ REGIONS = "that every picture has a region is checked"
 STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
+    "bart": LABELS,
     "bert": LABELS,
     "blip": RAMP,
     "clap": "where a text begins is checked",
@@ -45,6 +46,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "lxmert": REGIONS,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,
+    "t5": LABELS,
     "uniter": REGIONS,
     "vatt": DRAWS,
     "vilbert": REGIONS,

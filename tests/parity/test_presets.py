@@ -12,6 +12,7 @@ from mmlearn.recipes.discovery import find_recipe
 # missing, because the default of its format is none of the published models.
 SAME = {
     "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
+    "bart": ("BartConfig", "bart", "large"),
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
@@ -19,6 +20,7 @@ SAME = {
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
     "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),
+    "t5": ("T5Config", "t5", "small"),
     "vilt": ("ViltConfig", "vilt", "B/32"),
     "visual_bert": ("VisualBertConfig", "visual-bert", "base"),
     "vit": ("ViTConfig", "vit", "B/16"),
@@ -29,6 +31,7 @@ HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has 
     *("region_classes", "region_attributes", "language_head", "match_outputs"),
 }
 DIFFERS = {  # the format's default is not the published model's
+    "bart": {"attention_dropout"},
     "clip": {"end_token"},  # for a model that is read at its highest token
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
@@ -38,7 +41,7 @@ DIFFERS = {  # the format's default is not the published model's
 def settings(config, prefix=""):
     """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default.
 
-    So is one dropout for all.
+    So are one dropout for all, and a decoder as deep as the encoder.
     """
     found = {}
     for name, value in vars(config).items():
@@ -48,6 +51,8 @@ def settings(config, prefix=""):
             found[prefix + name] = value or 4 * config.width
         elif name == "attention_dropout":
             found[prefix + name] = config.dropout if value is None else value
+        elif name == "decoder_depth":
+            found[prefix + name] = value or config.depth
         else:
             found[prefix + name] = value
     return found

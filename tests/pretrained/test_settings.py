@@ -12,12 +12,14 @@ from functools import cache
 
 import pytest
 import torch
-from published import GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
+from published import BART, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
 from testing_tools import close
 from torch import nn
 from transformers import (
     ASTConfig,
     ASTForAudioClassification,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForPreTraining,
     BlipConfig,
@@ -35,6 +37,8 @@ from transformers import (
     LxmertForPreTraining,
     SiglipConfig,
     SiglipModel,
+    T5Config,
+    T5ForConditionalGeneration,
     ViltConfig,
     ViltForMaskedLM,
     ViltForQuestionAnswering,
@@ -86,6 +90,15 @@ def bert(theirs, ours):
 def gpt2(theirs, ours):
     out = theirs(input_ids=TOKENS, labels=TOKENS)
     return (out.logits, out.loss), (ours(TOKENS).token_logits, ours.loss(dict(tokens=TOKENS))["lm"])
+
+
+def written(theirs, ours):
+    """BART and T5."""
+    target = TOKENS.flip(1)
+    out = theirs(input_ids=TOKENS, labels=target)
+    expected = out.encoder_last_hidden_state, out.logits, out.loss
+    out = ours(TOKENS, target)
+    return expected, (out.tokens, out.token_logits, *ours.loss(dict(tokens=TOKENS, target=target)).values())
 
 
 def label(theirs):
@@ -244,6 +257,8 @@ def spelling(theirs, ours):
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
     "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
+    "bart": (BartForConditionalGeneration, BartConfig(**BART), written),
+    "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
     "ast": (
@@ -276,7 +291,21 @@ CASES = {
 }
 
 # case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
-KINDS = ("bert", "gpt2", "vit, pooled", "clip", "siglip", "clap", "blip", "lxmert", "visual_bert", "wav2vec2", "hubert")
+KINDS = (
+    "bert",
+    "gpt2",
+    "bart",
+    "t5",
+    "vit, pooled",
+    "clip",
+    "siglip",
+    "clap",
+    "blip",
+    "lxmert",
+    "visual_bert",
+    "wav2vec2",
+    "hubert",
+)
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
 TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
@@ -291,16 +320,23 @@ NOTHING = {
     "*output_hidden_states": "what else is returned",
     "*chunk_size_feed_forward": "how much is computed at once",
     "*use_cache": "whether what was computed is kept",
+    "t5/is_encoder_decoder": None,  # it does change something, unlike elsewhere
     "*is_encoder_decoder": "how a cache is made",
     "*label2id": "the names of classes",
     "*output_attentions": "what else is returned",
-    **{f"{case}*bos_token_id": WRITER for case in KINDS if case not in ("blip", "vit, pooled")},
+    **{f"{case}*bos_token_id": WRITER for case in KINDS if case not in ("blip", "t5", "vit, pooled")},
     **{f"{case}*eos_token_id": WRITER for case in KINDS if case not in ("clip", "blip", "vit, pooled")},
     "*encoder_stride": ELSEWHERE,
     "vit/pooler_*": "the file has no pooler",
     "clip/*_config.projection_dim": ELSEWHERE,
     "gpt2/pad_token_id": "padding is a token like others there",
     "gpt2/summary_*": ELSEWHERE,
+    **dict.fromkeys(["bart/is_decoder", "t5/is_decoder"], "each half knows which it is"),
+    "t5/tie_word_embeddings": "scale_decoder_outputs says what it is for",
+    "bart/forced_eos_token_id": WRITER,
+    "bart/encoder_layerdrop": TRAINING,
+    "bart/decoder_layerdrop": TRAINING,
+    "bart/init_std": "how weights start, which a checkpoint replaces",
     "gpt2/reorder_and_upcast_attn": "in float32 the order of a product changes nothing",
     "clip/text_config.pad_token_id": "padding is a token like others there",
     "siglip/text_config.pad_token_id": "padding is a token like others there",
@@ -399,6 +435,8 @@ OTHER = {
     "architectures": (["Other"],),
     "transformers_version": ("4.0.0",),
     "depths": ([2, 1],),
+    "dense_act_fn": ("silu",),
+    "relative_attention_max_distance": (4,),
     "patch_stride": ([2, 2],),
 }
 

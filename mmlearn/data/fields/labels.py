@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.data.fields.field import Batch
 from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
 from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.matching import random_negatives
 
@@ -99,3 +103,73 @@ class MatchLabel(Label):
         source = torch.where(swapped, other, torch.arange(b))
         texts = {name: batch[name][source] for name in OF_A_TEXT if name in batch}
         return batch | texts | {"match_label": (~swapped).long()}
+
+
+@dataclass(frozen=True)
+class HiddenSpans(Label):
+    """Spans of ``tokens`` give way to sentinels, and ``target`` (b, o) holds what was there, as T5 learns it.
+
+    Sentinels count down from the last number of the vocabulary. Text and target end with the end token; the text has
+    no start token. Source: Raffel et al. 2020 (T5), section 3.1.4.
+    """
+
+    probability: float = 0.15
+    mean_length: float = 3.0
+
+    holds = {"target": "Int b o < vocab_size", "target_mask": "Bool b o"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        sentinel, end = sizes("vocab_size") - 1, batch["tokens"].new_tensor([Tokenizer.end_token])
+        texts, targets = [], []
+        for text in _bodies(batch):
+            hidden = draw_spans(len(text), generator=generator, share=self.probability, mean_length=self.mean_length)
+            corrupted, target = hide_spans(text, hidden, sentinel)
+            texts.append(torch.cat([corrupted, end]))
+            targets.append(torch.cat([target, end]))
+        return _seq2seq(batch, texts, targets)
+
+
+@dataclass(frozen=True)
+class Infilled(Label):
+    """Spans of ``tokens`` give way to one mask token each, and ``target`` (b, o) is the whole text, as BART learns it.
+
+    Source: Lewis et al. 2020 (BART), section 2.2, text infilling.
+    """
+
+    probability: float = 0.3
+    mean_length: float = 3.0
+
+    holds = {"target": "Int b o < vocab_size", "target_mask": "Bool b o"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        start, end = (batch["tokens"].new_tensor([token]) for token in (Tokenizer.start_token, Tokenizer.end_token))
+        texts, targets = [], []
+        for text in _bodies(batch):
+            options = dict(generator=generator, share=self.probability, mean_length=self.mean_length)
+            texts.append(torch.cat([start, infill(text, Tokenizer.mask_token, **options).tokens, end]))
+            targets.append(torch.cat([start, text, end]))
+        return _seq2seq(batch, texts, targets)
+
+
+def _bodies(batch: Batch) -> list[Int[Tensor, "n"]]:
+    """Each text without its special tokens and padding."""
+    special = torch.tensor(SPECIAL, device=batch["tokens"].device)
+    return [text[real & ~torch.isin(text, special)] for text, real in zip(batch["tokens"], batch["mask"])]
+
+
+def _seq2seq(batch: Batch, texts: list[Tensor], targets: list[Tensor]) -> Batch:
+    """The batch with these texts to read and these targets to write, padded."""
+    (tokens, mask), (target, target_mask) = _padded(texts), _padded(targets)
+    rest = {name: value for name, value in batch.items() if name not in ("word", "maskable")}
+    return rest | {"tokens": tokens, "mask": mask, "target": target, "target_mask": target_mask}
+
+
+def _padded(texts: list[Tensor]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    mask = pad_sequence([torch.ones_like(text, dtype=torch.bool) for text in texts], batch_first=True)
+    return pad_sequence(texts, batch_first=True, padding_value=Tokenizer.pad_token), mask

@@ -26,8 +26,8 @@ class Tokens(Field):
     A batch is as long as its longest text, unless ``whole``: then always ``max_length``, for systems that read padding
     or gather tokens from several processes. With ``words`` the batch also numbers each token's word, so that words are
     masked whole. Where ``maskable`` names words, such as colours, no other word may be masked. Without ``repeats``
-    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and ``source``
-    the attribute of a sample that holds its text.
+    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and behind it
+    ``sentinels`` numbers that no text has, as T5 needs; ``source`` is the attribute of a sample that holds its text.
     """
 
     tokenizer: Tokenizer | None = None
@@ -35,7 +35,8 @@ class Tokens(Field):
     words: bool = False
     maskable: Collection[str] | None = None
     repeats: bool = True
-    vocab_size: int = 1024  # at most
+    sentinels: int = 0
+    vocab_size: int = 1024  # at most, without sentinels
     max_length: int = 32  # at most
     source: str = "caption"
 
@@ -66,7 +67,7 @@ class Tokens(Field):
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
     def sizes(self) -> dict[str, Any]:
-        found = {"vocab_size": self.tokenizer.vocab_size, "max_length": self.tokenizer.max_length}
+        found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
         return found | {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Tokens(Field):
         longest, vocab = size(config, "max_length", 12), size(config, "vocab_size")
         t = longest if self.whole else min(12, longest)
         end = 3 + (torch.arange(b) * 3) % (min(12, t) - 3)  # texts of 4 tokens, with start and end, and more
-        tokens = torch.randint(4, vocab, (b, t), generator=generator)
+        tokens = torch.randint(4, vocab - self.sentinels, (b, t), generator=generator)
         tokens[:, 0], tokens[torch.arange(b), end] = Tokenizer.start_token, Tokenizer.end_token
         mask = torch.arange(t) <= end[:, None]
         batch = {"tokens": tokens.masked_fill(~mask, Tokenizer.pad_token), "mask": mask, "caption_id": torch.arange(b)}
