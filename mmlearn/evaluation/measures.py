@@ -251,6 +251,29 @@ def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
     return measure
 
 
+def segments_told(label: Label, target: str, logits: str) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many pairs of segments are told from those that ``label`` changed."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+        guess = run.read(batch, lambda output, rows: getattr(output, logits).argmax(-1))
+        return {"segments told": row((guess == batch[target]).float().mean(), most_common(batch[target]))}
+
+    return measure
+
+
+def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
+    batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
+    with evaluating(run.system):
+        tokens, replaced, _ = run.system.replace(batch)
+    new = run.read(batch | {"tokens": tokens}, lambda output, rows: (output.replaced_logits > 0)[rows["mask"]])
+    replaced = replaced[batch["mask"]].cpu()
+    share = replaced.float().mean()
+    rows = {"words judged right": row((new == replaced).float().mean(), max(share, 1 - share))}
+    return rows | ({"replaced words found": row(new[replaced].float().mean(), 0.0)} if replaced.any() else {})
+
+
 def next_words(run: Any, samples: Sequence[Any]) -> Rows:
     """How many tokens of each caption are guessed from the tokens before, and from the picture where there is one."""
     batch = run.plain(samples)

@@ -24,8 +24,8 @@ def replaced_token_detection(
     .. math:: \ell = -\frac{1}{n} \sum_{i \text{ real}} \left[r_i \log \sigma(z_i) + (1 - r_i) \log \sigma(-z_i)\right]
 
     Logits that know nothing give ln 2. Without a real token it is 0. Serves shuffled tokens (STD) and substituted ones
-    (RTS) as well. Source: Clark et al. 2020 (ELECTRA), section 2; Panda et al. 2021, section 3, for STD; Di Liello et
-    al. 2022, section 3, for RTS.
+    (RTS) as well. Source: Clark et al. 2020 (ELECTRA), section 2; Panda et al. 2021, section 3, for STD; Di Liello
+    et al. (2022), section 3, for RTS.
     """
     total = F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none")
     return total.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
@@ -69,7 +69,7 @@ def substitute_tokens(
     """RTS: about 15 % of the tokens become random ones. Returns the text to read, and which tokens are wrong.
 
     Padding and ``special`` tokens stay, and no random token is special. Raises ``ValueError`` for no probability, or
-    where every token is special. Source: Di Liello et al. 2022, section 3, random token substitution.
+    where every token is special. Source: Di Liello et al. (2022), section 3, random token substitution.
     """
     reserved = torch.tensor(sorted(set(special)), device=tokens.device, dtype=torch.long)
     chosen = choose_places(mask & ~torch.isin(tokens, reserved), probability, generator)

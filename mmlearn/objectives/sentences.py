@@ -63,18 +63,22 @@ def next_sentence(
     token_type: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     document: Int[Tensor, "b"],
+    max_length: int,
     generator: torch.Generator,
 ) -> Rows:
     """NSP: half of the rows, drawn at random, with the second segment of another one; tokens, types, mask and label.
 
-    It is never of a row with the same number in ``document``. What the batch is longer for it is padded. Raises
-    ``ValueError`` where all rows are of one document. Source: Devlin et al. 2019 (BERT), section 3.1, task #2.
+    It is never of a row with the same number in ``document``. A row that would be longer than ``max_length`` loses the
+    last tokens before its end. Raises ``ValueError`` where all rows are of one document.
+    Source: Devlin et al. 2019 (BERT), section 3.1, task #2.
     """
     changed, other = _half(len(tokens), generator), random_negatives(document, generator).tolist()
     rows = []
     for i, takes in enumerate(changed.tolist()):
         j = other[i] if takes else i
         first, second = tokens[i][mask[i] & (token_type[i] == 0)], tokens[j][mask[j] & (token_type[j] == 1)]
+        if (room := max_length - len(first)) < len(second):
+            second = torch.cat([second[: room - 1], second[-1:]])
         rows.append((first, second))
     length = max(len(first) + len(second) for first, second in rows)
     new = tokens.new_zeros(len(rows), length)

@@ -35,11 +35,13 @@ REGIONS = "that every picture has a region is checked"
 STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
+    "albert": LABELS,
     "bart": LABELS,
     "bert": LABELS,
     "blip": RAMP,
     "clap": "where a text begins is checked",
     "decoar2": DRAWS,
+    "electra": DRAWS,
     "gpt2": LABELS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",

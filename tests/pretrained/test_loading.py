@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import BART, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
+from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AlbertConfig,
+    AlbertForPreTraining,
     ASTConfig,
     ASTForAudioClassification,
     BartConfig,
@@ -25,12 +27,18 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
     LxmertForPreTraining,
+    RobertaConfig,
+    RobertaForMaskedLM,
     SiglipConfig,
     SiglipModel,
     T5Config,
@@ -48,15 +56,19 @@ from transformers import (
 from mmlearn import load_pretrained
 
 FAMILIES = {
+    "albert": "ALBERT",
     "audio_spectrogram_transformer": "AST",
     "bart": "BART",
     "bert": "BERT",
     "blip": "BLIP",
     "clap": "CLAP",
     "clip": "CLIP",
+    "distilbert": "BERT",
+    "electra": "ELECTRA",
     "gpt2": "GPT2",
     "hubert": "HuBERT",
     "lxmert": "LXMERT",
+    "roberta": "BERT",
     "siglip": "SigLIP",
     "t5": "T5",
     "vilt": "ViLT",
@@ -87,6 +99,10 @@ def published(tmp_path_factory):
         "bert": BertForPreTraining(BertConfig(**TEXT)),
         "bart": BartForConditionalGeneration(BartConfig(**BART)),
         "t5": T5ForConditionalGeneration(T5Config(**T5)),
+        "albert": AlbertForPreTraining(AlbertConfig(embedding_size=12, **TEXT)),
+        "distilbert": DistilBertForMaskedLM(DistilBertConfig(**DISTILBERT)),
+        "electra": ElectraForMaskedLM(ElectraConfig(embedding_size=12, **TEXT)),
+        "roberta": RobertaForMaskedLM(RobertaConfig(**TEXT | dict(max_position_embeddings=8))),
         "gpt2": GPT2LMHeadModel(GPT2Config(**GPT2)),
         "vit": ViTForImageClassification(ViTConfig(**IMAGE, num_labels=3)),
         "visual_bert": VisualBertForPreTraining(VisualBertConfig(visual_embedding_dim=12, **TEXT)),

@@ -12,10 +12,12 @@ from functools import cache
 
 import pytest
 import torch
-from published import BART, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
+from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
 from testing_tools import close
 from torch import nn
 from transformers import (
+    AlbertConfig,
+    AlbertForPreTraining,
     ASTConfig,
     ASTForAudioClassification,
     BartConfig,
@@ -29,12 +31,19 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
     LxmertForPreTraining,
+    RobertaConfig,
+    RobertaForMaskedLM,
     SiglipConfig,
     SiglipModel,
     T5Config,
@@ -85,6 +94,30 @@ def bert(theirs, ours):
     out = ours(TOKENS)
     losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, next_label=CLASSES))
     return expected, (out.token_logits, out.next_logits, sum(losses.values()))
+
+
+def albert(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS, sentence_order_label=CLASSES)
+    expected = out.prediction_logits, out.sop_logits, out.loss
+    out = ours(TOKENS)
+    losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, order_label=CLASSES))
+    return expected, (out.token_logits, out.order_logits, sum(losses.values()))
+
+
+def masked(theirs, ours):
+    """DistilBERT, RoBERTa and ELECTRA's generator."""
+    out = theirs(input_ids=TOKENS, labels=TOKENS)
+    losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS))
+    return (out.logits, out.loss), (ours(TOKENS).token_logits, losses["mlm"])
+
+
+def detected(theirs, ours):
+    """ELECTRA's discriminator."""
+    replaced = TOKENS > 15
+    out = theirs(input_ids=TOKENS, labels=replaced.long())
+    expected = theirs.electra(TOKENS).last_hidden_state, out.logits, out.loss
+    out, losses = ours(TOKENS), ours.loss(dict(tokens=TOKENS, replaced=replaced))
+    return expected, (out.tokens, out.replaced_logits, losses["rtd"] / 50)
 
 
 def gpt2(theirs, ours):
@@ -256,6 +289,11 @@ def spelling(theirs, ours):
 # Name → (published model, its configuration, what both give).
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
+    "albert": (AlbertForPreTraining, AlbertConfig(embedding_size=12, **TEXT), albert),
+    "distilbert": (DistilBertForMaskedLM, DistilBertConfig(**DISTILBERT), masked),
+    "electra, generator": (ElectraForMaskedLM, ElectraConfig(embedding_size=12, **TEXT), masked),
+    "electra, discriminator": (ElectraForPreTraining, ElectraConfig(embedding_size=12, **TEXT), detected),
+    "roberta": (RobertaForMaskedLM, RobertaConfig(**TEXT | dict(max_position_embeddings=12)), masked),
     "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
     "bart": (BartForConditionalGeneration, BartConfig(**BART), written),
     "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
@@ -305,6 +343,10 @@ KINDS = (
     "visual_bert",
     "wav2vec2",
     "hubert",
+    "albert",
+    "distilbert",
+    "electra",
+    "roberta",
 )
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
@@ -331,6 +373,11 @@ NOTHING = {
     "clip/*_config.projection_dim": ELSEWHERE,
     "gpt2/pad_token_id": "padding is a token like others there",
     "gpt2/summary_*": ELSEWHERE,
+    "electra*/summary_*": ELSEWHERE,
+    "electra, discriminator/tie_word_embeddings": "it has no language head",
+    "distilbert/qa_dropout": ELSEWHERE,
+    "distilbert/seq_classif_dropout": ELSEWHERE,
+    "albert/classifier_dropout_prob": TRAINING,
     **dict.fromkeys(["bart/is_decoder", "t5/is_decoder"], "each half knows which it is"),
     "t5/tie_word_embeddings": "scale_decoder_outputs says what it is for",
     "bart/forced_eos_token_id": WRITER,
@@ -368,7 +415,8 @@ NOTHING = {
     },
     "lxmert/num_hidden_layers": "the three depths take its place",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
-    **dict.fromkeys([f"{case}*{key}" for case in KINDS for key in ("id2label", "problem_type")], ELSEWHERE),
+    **dict.fromkeys([f"{case}*id2label" for case in KINDS if case != "albert"], ELSEWHERE),
+    **dict.fromkeys([f"{case}*problem_type" for case in KINDS], ELSEWHERE),
     "vilt/id2label": ELSEWHERE,
     "vilt/problem_type": ELSEWHERE,
     "vilt/num_images": ELSEWHERE,
@@ -393,9 +441,10 @@ NOTHING = {
     **dict.fromkeys(["*tdnn_*", "*xvector_output_dim"], ELSEWHERE),
     **dict.fromkeys(["*adapter_kernel_size", "*adapter_stride", "*num_adapter_layers"], "adapters are refused"),
 }
+ELECTRA = ("electra, generator", "electra, discriminator")
 CRASHES = {  # Transformers stops at its own configuration
-    ("gpt2", "", "summary_activation"),
-    ("gpt2", "", "summary_type"),
+    *((case, "", f"summary_{key}") for case in ("gpt2", *ELECTRA) for key in ("activation", "type")),
+    ("albert", "", "id2label"),  # other names for two classes, or other weights for one
     ("blip, captions", "text_config", "is_encoder_decoder"),
     ("blip, captions", "text_config", "output_attentions"),
     ("blip, captions", "text_config", "output_hidden_states"),

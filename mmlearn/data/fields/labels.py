@@ -18,9 +18,11 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
 from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.matching import random_negatives
+from mmlearn.objectives.sentences import next_sentence, sentence_order
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
 OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")  # what moves with a text to another row
+SEGMENTS = ("tokens", "token_type", "mask")
 Sizes = Callable[[str], int]
 
 
@@ -103,6 +105,35 @@ class MatchLabel(Label):
         source = torch.where(swapped, other, torch.arange(b))
         texts = {name: batch[name][source] for name in OF_A_TEXT if name in batch}
         return batch | texts | {"match_label": (~swapped).long()}
+
+
+@dataclass(frozen=True)
+class SwappedSegments(Label):
+    """Half of the rows have their two segments exchanged. ``order_label`` (b,) is 1 there and 0 elsewhere.
+
+    Source: Lan et al. 2020 (ALBERT), section 3.1.
+    """
+
+    holds = {"order_label": "Int b < 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        tokens, token_type, _, label = sentence_order(*(batch[name] for name in SEGMENTS), generator)
+        return batch | {"tokens": tokens, "token_type": token_type, "order_label": label}
+
+
+@dataclass(frozen=True)
+class NextSegment(Label):
+    """Half of the rows get the second segment of another one. ``next_label`` (b,) is 1 there and 0 elsewhere.
+
+    Source: Devlin et al. 2019 (BERT), section 3.1, task #2.
+    """
+
+    holds = {"next_label": "Int b < 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        rows = (batch[name] for name in SEGMENTS)
+        *changed, label = next_sentence(*rows, batch["caption_id"], sizes("max_length"), generator)
+        return batch | dict(zip(SEGMENTS, changed)) | {"next_label": label}
 
 
 @dataclass(frozen=True)
