@@ -17,6 +17,15 @@ from mmlearn.objectives.contrastive import (
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_momentum_encoder
 from mmlearn.objectives.gather import gather
+from mmlearn.objectives.generative import (
+    caption_language_modelling,
+    causal_language_modelling,
+    prefix_language_modelling,
+    prefix_mask,
+    shifted_right,
+    span_denoising,
+    text_denoising,
+)
 from mmlearn.objectives.masked import (
     mask_regions,
     mask_tokens,
@@ -42,13 +51,14 @@ from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
-    "binary_mask_loss", "binary_masks", "binding_loss", "central_moment_discrepancy", "cluster", "code_diversity",
-    "code_perplexity", "cosine_cost", "ctc_log_likelihood", "ctc_loss", "difference_loss", "distilled_targets",
-    "distractor_contrast", "distractor_logits", "gather", "gathered_positives", "hard_negatives", "image_text_matching",
-    "info_nce", "ipot", "late_interaction", "late_interaction_info_nce", "mask_regions", "mask_spans", "mask_tokens",
-    "masked_cluster", "masked_cross_entropy", "masked_l1", "masked_multimodal_cluster", "masked_region_classification",
-    "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "pair_cross_entropy",
-    "pairwise_sigmoid", "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks", "same_caption",
-    "sample_distractors", "smooth_region_regression", "soft_cross_entropy", "update_momentum_encoder",
-    "word_region_alignment",
+    "binary_mask_loss", "binary_masks", "binding_loss", "caption_language_modelling", "causal_language_modelling",
+    "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity", "cosine_cost", "ctc_log_likelihood",
+    "ctc_loss", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits", "gather",
+    "gathered_positives", "hard_negatives", "image_text_matching", "info_nce", "ipot", "late_interaction",
+    "late_interaction_info_nce", "mask_regions", "mask_spans", "mask_tokens", "masked_cluster", "masked_cross_entropy",
+    "masked_l1", "masked_multimodal_cluster", "masked_region_classification", "masked_region_kl",
+    "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "pair_cross_entropy", "pairwise_sigmoid",
+    "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks",
+    "same_caption", "sample_distractors", "shifted_right", "smooth_region_regression", "soft_cross_entropy",
+    "span_denoising", "text_denoising", "update_momentum_encoder", "word_region_alignment",
 ]  # fmt: skip
