@@ -19,7 +19,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 
 HEAVY = {
     "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
-    "papermill", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard", "torchaudio", "torchvision",
+    "papermill", "pycocoevalcap", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard", "torchaudio", "torchvision",
     "transformers", "typer", "webdataset",
 }  # fmt: skip
 NEEDED = {
