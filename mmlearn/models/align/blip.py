@@ -295,6 +295,7 @@ RECIPE = Recipe(
     BLIPConfig,
     reads=(Image(), Tokens()),
     learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
+    writes=True,
     architecture="""
     image -> ViT -> u [class token] -> !ITC
     text -> text encoder -> v [class token] -> !ITC
