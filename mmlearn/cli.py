@@ -223,6 +223,29 @@ def evaluate(
 
 
 @app.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
+    picture: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
+    strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
+    system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a trained system says: of pictures, or as a text goes on."""
+    from mmlearn.training.runs import load_run
+    from mmlearn.training.writing import lines, write
+
+    made = load_run(folder, system)
+    rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    if as_json:
+        show(rows, True)
+    else:
+        print("\n".join(lines(rows)))
+
+
+@app.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],

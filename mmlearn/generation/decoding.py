@@ -4,8 +4,8 @@ Each function asks ``next_logits``, a function from the tokens so far (n, t) to 
 no model. ``start`` (b, t) holds what the texts begin with, padded at the left. A text goes on until ``end_token``,
 which is part of it, or until it has ``max_length`` tokens with the start; behind the end stands ``pad_token``.
 
-All raise ``ValueError`` for a start that is empty, too long, or has its end in the middle, and for scores that are NaN
-or allow no token. What may be written is narrowed by :func:`~mmlearn.generation.constrained.constrain`.
+``allowed`` narrows what may be written (:mod:`mmlearn.generation.constrained`). All raise ``ValueError`` for a start
+that is empty, too long, or has its end in the middle, and for scores that are NaN or exclude every token.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.generation.constrained import Allowed, narrow
+
 NextLogits = Callable[[Int[Tensor, "n t"]], Float[Tensor, "n v"]]
 
 
 def greedy(
-    next_logits: NextLogits, start: Int[Tensor, "b t"], *, end_token: int, max_length: int, pad_token: int = 0
+    next_logits: NextLogits,
+    start: Int[Tensor, "b t"],
+    *,
+    end_token: int,
+    max_length: int,
+    pad_token: int = 0,
+    allowed: Allowed | None = None,
 ) -> Int[Tensor, "b length"]:
     r"""Take the likeliest token, again and again, :math:`y_t = \arg\max_y p(y \mid y_{<t})`."""
-    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token)
+    return _extend(next_logits, lambda logits: logits.argmax(-1), start, end_token, max_length, pad_token, allowed)
 
 
 def sample(
@@ -31,6 +39,7 @@ def sample(
     end_token: int,
     max_length: int,
     pad_token: int = 0,
+    allowed: Allowed | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float = 1.0,
@@ -44,7 +53,7 @@ def sample(
         odds = sampling_probabilities(logits, **narrow).to(generator.device)
         return torch.multinomial(odds, 1, generator=generator)[:, 0].to(logits.device)
 
-    return _extend(next_logits, draw, start, end_token, max_length, pad_token)
+    return _extend(next_logits, draw, start, end_token, max_length, pad_token, allowed)
 
 
 def sampling_probabilities(
@@ -83,6 +92,7 @@ def beam_search(
     end_token: int,
     max_length: int,
     pad_token: int = 0,
+    allowed: Allowed | None = None,
     beams: int = 3,
     length_penalty: float = 1.0,
 ) -> Int[Tensor, "b length"]:
@@ -117,10 +127,12 @@ def beam_search(
         best_value[better], length[better] = value[better], t
 
     while tokens.shape[1] < max_length and _can_improve(score, best_value, tokens, begun, max_length, length_penalty):
-        logits = _ask(next_logits, tokens, score.flatten() == -torch.inf).float()
-        if beams > (v := logits.shape[-1]):
+        dead = score.flatten() == -torch.inf
+        step = _ask(next_logits, tokens, dead).float().log_softmax(-1)
+        if beams > (v := step.shape[-1]):
             raise ValueError(f"{beams} beams are more than the {v} tokens of the vocabulary: take at most {v}.")
-        total = score[:, :, None] + logits.log_softmax(-1).unflatten(0, (b, beams))  # (b, beams, v)
+        step = step if allowed is None else narrow(step, tokens, begun, dead, allowed)
+        total = score[:, :, None] + step.unflatten(0, (b, beams))  # (b, beams, v)
         # Each beam has one way to end, so that of twice as many at least ``beams`` go on.
         high, index = total.flatten(1).topk(min(2 * beams, beams * v))
         row = index // v + torch.arange(b, device=device)[:, None] * beams
@@ -150,12 +162,15 @@ def _extend(
     end_token: int,
     max_length: int,
     pad_token: int,
+    allowed: Allowed | None,
 ) -> Int[Tensor, "n length"]:
     """Add the chosen token to each text until all have ended."""
     _check_start(tokens, end_token, max_length, pad_token)
-    done = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    begun, done = tokens.shape[1], torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     while tokens.shape[1] < max_length and not done.all():
-        token = choose(_ask(next_logits, tokens, done)).masked_fill(done, pad_token)
+        logits = _ask(next_logits, tokens, done)
+        logits = logits if allowed is None else narrow(logits, tokens, begun, done, allowed)
+        token = choose(logits).masked_fill(done, pad_token)
         tokens = torch.cat([tokens, token[:, None]], dim=1)
         done |= token == end_token
     return tokens

@@ -66,22 +66,24 @@ def mask_regions(
     return choose_places(region_mask, probability, generator)
 
 
-def masked_cross_entropy(logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"]) -> Float[Tensor, ""]:
+def masked_cross_entropy(
+    logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
     r"""The cross-entropy of the hidden tokens, or of any labels where -100 means: not asked.
 
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
 
-    Logits that know nothing give ln v. Raises ``ValueError`` for a label that is none of v.
-    Source: Devlin et al. 2019 (BERT), section 3.1.
+    With ``label_smoothing`` ε the target is 1 − ε for the label and ε / v for every token beside. Logits that know
+    nothing give ln v. Raises ``ValueError`` for a label that is none of v. Source: Devlin et al. 2019 (BERT), section
+    3.1; Szegedy et al. 2016, section 7, for the smoothing.
     """
     if (wrong := (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))).any():
         raise ValueError(
             f"Labels are 0 to {logits.shape[-1] - 1} here, or {IGNORED} for what is not asked; "
             f"got {int(label[wrong][0])}."
         )
-    total = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), label.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    )
+    logits, labels = logits.reshape(-1, logits.shape[-1]), label.reshape(-1)
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
     return total / (label != IGNORED).sum().clamp(min=1)
 
 

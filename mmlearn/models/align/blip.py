@@ -31,7 +31,7 @@ from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, r
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.generative import caption_language_modelling
 from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
 
 
@@ -266,7 +266,8 @@ class BLIP(nn.Module):
             if self.queue is not None and self.training:
                 self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         if self.config.decoder:
-            losses["lm"] = self._language_modelling(output.token_logits, tokens, mask)
+            smoothing = self.config.label_smoothing
+            losses["lm"] = caption_language_modelling(output.token_logits, tokens, mask, smoothing)
         return losses
 
     @torch.no_grad()
@@ -274,13 +275,6 @@ class BLIP(nn.Module):
         """What the momentum encoder makes of pictures and texts."""
         slow = self.momentum_encoder
         return slow.embed_image(slow.image_encoder(image)), slow.embed_text(tokens, mask)
-
-    def _language_modelling(self, token_logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
-        label = tokens.masked_fill(~mask, IGNORED)[:, 1:]
-        logits, smoothing = token_logits[:, :-1].flatten(0, 1), self.config.label_smoothing
-        total = F.cross_entropy(logits, label.flatten(), reduction="sum", label_smoothing=smoothing)
-        return total / (label != IGNORED).sum().clamp(min=1)  # of texts without a word it is 0
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -301,6 +295,7 @@ RECIPE = Recipe(
     BLIPConfig,
     reads=(Image(), Tokens()),
     learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
+    writes=True,
     architecture="""
     image -> ViT -> u [class token] -> !ITC
     text -> text encoder -> v [class token] -> !ITC
