@@ -17,6 +17,7 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SPECIAL = {f"{name}_token": getattr(Tokenizer, f"{name}_token") for name in ("pad", "start", "end")}
 TEXTS = 5000  # of them, at most, a vocabulary is made
 RENDERED = 1000  # the same where each caption costs a whole sample
 
@@ -70,10 +71,10 @@ class Tokens(Field):
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
-        return found | {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        return found | SPECIAL
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
-        return {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        return dict(SPECIAL)
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
