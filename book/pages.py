@@ -325,8 +325,9 @@ def api_pages() -> dict[str, str]:
     intro = (
         "# Library\n\n"
         "Arrows point one way: layers ← models → objectives; data, generation, evaluation and visualization know "
-        "tensors and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, `q` queries, "
-        "`h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is real.\n\n"
+        "tensors and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, "
+        "`q` queries, `h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is "
+        "real.\n\n"
     )
     pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
     return pages
