@@ -325,9 +325,10 @@ def api_pages() -> dict[str, str]:
     toctree = "```{toctree}\n:hidden:\n\n" + "\n".join(parts) + "\n```\n"
     intro = (
         "# Library\n\n"
-        "Arrows point one way: layers ← models → objectives; data, evaluation and visualization know tensors "
-        "and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, `q` queries, "
-        "`h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is real.\n\n"
+        "Arrows point one way: layers ← models → objectives; data, generation, evaluation and visualization know "
+        "tensors and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, "
+        "`q` queries, `h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is "
+        "real.\n\n"
     )
     pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
     return pages
