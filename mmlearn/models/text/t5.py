@@ -4,10 +4,9 @@ Papers: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Un
 presets "v1.1", with gated layers and a language head of their own, are of Shazeer 2020, "GLU Variants Improve
 Transformer". Official code: https://github.com/google-research/text-to-text-transfer-transformer.
 
-Deviations: a language head of its own starts at 1/√d, and so does the token table where it is the head as well; the
-official code starts tables at 1. A target always ends with a sentinel, as in the paper's figure 2; in the official
-code only where the text goes on. Hidden spans may lie anywhere; in the official code one always ends the text, and in a
-short text there is no other. ``tiny`` is ours.
+Deviations: a language head of its own starts at 1/√d. A target always ends with a sentinel, as in the paper's figure 2;
+in the official code only where the text goes on. Hidden spans may lie anywhere; in the official code one always ends
+the text, and in a short text there is no other. ``tiny`` is ours.
 """
 
 import math
@@ -188,14 +187,13 @@ class T5(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A normal of 1 over the root of what a layer reads; of queries also over √k. Source: official code."""
+        """A normal of 1 over the root of what a layer reads; of queries also over √k; of tokens 1: official code."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 scale = self.config.head_width if name.endswith(".query") else 1
                 nn.init.normal_(module.weight, std=(module.in_features * scale) ** -0.5)
             elif isinstance(module, nn.Embedding):
-                tied_or_bias = self.config.tied or module is not self.embedding
-                nn.init.normal_(module.weight, std=self.config.width**-0.5 if tied_or_bias else 1)
+                nn.init.normal_(module.weight, std=1 if module is self.embedding else self.config.width**-0.5)
 
     def encode(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         return self.encoder(look_up(self.embedding, tokens), mask)
