@@ -77,7 +77,7 @@ class GPT2(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        prompt: Int[Tensor, "b prompt"],
+        prompt: Int[Tensor, "b prompt"] | None = None,
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
@@ -85,9 +85,11 @@ class GPT2(nn.Module):
     ) -> Int[Tensor, "b t"]:
         """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
-        A prompt has no special tokens and may be empty, (b, 0). Shorter ones are padded at their left, where
-        ``prompt_mask`` is False.
+        A prompt has no special tokens and may be empty, (b, 0); without one a single text is written. Shorter ones are
+        padded at their left, where ``prompt_mask`` is False.
         """
+        device = self.embedding.positions.device
+        prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
             x = self.embedding(now.tokens, now.position)
