@@ -39,7 +39,7 @@ FAMILY = Family(
     config=config,
     renames=(
         (r"^model\.", ""),
-        (r"^final_logits_bias", "logit_bias"),
+        (r"^final_logits_bias", "output_bias"),
         (r"^shared\.", "embedding."),
         (r"\.embed_positions\.weight", ".positions"),
         (r"\.layernorm_embedding\.", ".embedding_norm."),
@@ -58,5 +58,5 @@ FAMILY = Family(
     ),
     packed={},
     ignored=(r"^lm_head\.weight$", r"coder\.embed_tokens\.weight$"),  # the token table again
-    fresh=("logit_bias",),  # files without a language head lack it
+    fresh=("output_bias",),  # files without a language head lack it
 )

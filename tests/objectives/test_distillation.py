@@ -237,6 +237,28 @@ def test_trust_in_the_teacher_falls_to_nothing():
     close(torch.tensor(rates[5]), torch.tensor(0.4))
 
 
+def test_a_student_without_a_teacher_ends_with_the_weights_of_the_plain_run():
+    x, label = torch.randn(12, 5, generator=seeded(6)), torch.arange(12) % 4
+
+    def trained(alpha):
+        """The weights after six steps with this rate, or without the objective."""
+        torch.manual_seed(0)
+        student, teacher = nn.Linear(5, 4), nn.Linear(5, 4).requires_grad_(False)
+        optimizer = torch.optim.AdamW(student.parameters(), lr=0.1)
+        for step in range(6):
+            logits = student(x)
+            loss = F.cross_entropy(logits, label)
+            if alpha is not None:
+                loss = inherit_knowledge(loss, logits, teacher(x), inheritance_rate(step, 6, alpha))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return student.weight.detach()
+
+    assert torch.equal(trained(0.0), trained(None))
+    assert not torch.allclose(trained(0.5), trained(None), atol=1e-3)
+
+
 def test_what_cannot_be_inherited(unchecked):
     student, teacher = student_and_teacher()
     loss = torch.tensor(1.0)

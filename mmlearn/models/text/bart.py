@@ -108,7 +108,7 @@ class BART(nn.Module):
         self.apply(partial(initialise_as_bert, std=config.initial_std))
         for stack in (self.encoder, self.decoder):
             nn.init.normal_(stack.positions, std=config.initial_std)
-        self.register_buffer("logit_bias", torch.zeros(config.vocab_size))  # in released files; it does not learn
+        self.register_buffer("output_bias", torch.zeros(config.vocab_size))  # in released files; it does not learn
 
     def encode(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         return self.encoder(look_up(self.embedding, tokens), None, mask)
@@ -123,7 +123,7 @@ class BART(nn.Module):
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the decoder's start token."""
         x = self.decoder(look_up(self.embedding, target), position, target_mask, context, mask)
-        return F.linear(x, self.embedding.weight, self.logit_bias)
+        return F.linear(x, self.embedding.weight, self.output_bias)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b t"] | None = None
