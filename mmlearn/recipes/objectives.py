@@ -5,7 +5,15 @@ from typing import Any
 
 from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.data.fields.texts import Answers
-from mmlearn.evaluation.measures import answers, masked_regions, masked_words, matching, next_words, retrieval
+from mmlearn.evaluation.measures import (
+    answers,
+    masked_regions,
+    masked_words,
+    matching,
+    next_words,
+    retrieval,
+    written_captions,
+)
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
@@ -28,7 +36,7 @@ ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matchin
 ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
-LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
+LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
 )
