@@ -147,8 +147,9 @@ class Segments(Tokens):
         return super().holds | {"token_type": "Int b t < 2"}
 
     def sizes(self) -> dict[str, Any]:
+        """As of :class:`Tokens`, with room for one more end token."""
         found = super().sizes()
-        return found | {"max_length": found["max_length"] + 1}  # one more end token
+        return found | {"max_length": found["max_length"] + 1}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
@@ -162,6 +163,8 @@ class Segments(Tokens):
         return _segment_rows(rows) | ({"caption_id": numbered(texts)} if self.repeats else {})
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random pairs of segments, some of which have no second one."""
+
         def drawn(count: int) -> list[int]:
             return torch.randint(4, size(config, "vocab_size"), (count,), generator=generator).tolist()
 
