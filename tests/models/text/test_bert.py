@@ -75,8 +75,7 @@ def test_next_sentences_are_learned_from_captions():
 
 def test_positions_may_count_from_elsewhere():
     """As in RoBERTa: the rows before are for nothing."""
-    config = dataclasses.replace(TINY, first_position=2, max_length=34)
-    moved, plain = BERT(config), BERT(TINY)
+    moved, plain = BERT(dataclasses.replace(TINY, first_position=2)), BERT(TINY)
     state = {name: value[2:] if name == "embedding.positions" else value for name, value in moved.state_dict().items()}
     plain.load_state_dict(state)
     tokens = torch.randint(4, 500, (2, 32))
