@@ -150,7 +150,7 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 2.8)
+    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 2.8) + 0.6 / rows)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
