@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmlearn.data.batches import fetch
-from mmlearn.data.made.scene_sound import SoundSceneSample, SoundScenes
+from mmlearn.data.made.scene_sound import SoundScenes, SoundSceneSample
 from mmlearn.data.made.scenes import COLOURS, SHAPES, lay_out
 
 LOOKED_THROUGH = 20_000  # scenes at once
