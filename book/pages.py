@@ -89,12 +89,14 @@ def text(value: str) -> str:
 
 
 def shown_notebook(path: Path) -> str:
-    """A notebook without its progress bars, which are for whoever runs it."""
+    """A notebook without its progress bars, which are for whoever runs it; its links lead to pages of the book."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+        else:
+            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../")
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -300,10 +302,11 @@ def contact_sheet_png(name: str, count: int = 8) -> bytes:
     import torch
 
     from mmlearn.visualization import contact_sheet
+    from mmlearn.visualization.sheet import picture_of
 
     samples = load(name, data_sets()[name].splits[0])
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, count).long().tolist())
-    sheet = contact_sheet([sample.image for sample in chosen], [sample.caption for sample in chosen], columns=4)
+    sheet = contact_sheet([picture_of(sample) for sample in chosen], [sample.caption for sample in chosen], columns=4)
     png = io.BytesIO()
     sheet.savefig(png, metadata={"Software": None})
     return png.getvalue()
@@ -324,9 +327,10 @@ def api_pages() -> dict[str, str]:
     toctree = "```{toctree}\n:hidden:\n\n" + "\n".join(parts) + "\n```\n"
     intro = (
         "# Library\n\n"
-        "Arrows point one way: layers ← models → objectives; data, evaluation and visualization know tensors "
-        "and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, `q` queries, "
-        "`h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is real.\n\n"
+        "Arrows point one way: layers ← models → objectives; data, generation, evaluation and visualization know "
+        "tensors and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, "
+        "`q` queries, `h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is "
+        "real.\n\n"
     )
     pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
     return pages

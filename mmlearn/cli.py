@@ -147,7 +147,7 @@ def train(
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
     start: Annotated[Path | None, typer.Option(help="A finished run of an earlier stage, to start from.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
@@ -212,7 +212,7 @@ def evaluate(
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[int, typer.Option(min=2, help="Samples at most; 256 where texts and pictures meet.")] = 5000,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -223,6 +223,29 @@ def evaluate(
     made = load_run(folder, system)
     results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=_tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
+
+
+@app.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
+    prompt: Annotated[str | None, typer.Option(help="What the text begins with, or is made of.")] = None,
+    picture: Annotated[list[Path] | None, typer.Option(help="What the text is about; may be given again.")] = None,
+    num: Annotated[int, typer.Option(min=1, help="Texts, of each picture.")] = 1,
+    strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
+    system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a trained system says: of pictures, or as a text goes on."""
+    from mmlearn.training.runs import load_run
+    from mmlearn.training.writing import lines, write
+
+    made = load_run(folder, system)
+    rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
+    if as_json:
+        show(rows, True)
+    else:
+        print("\n".join(lines(rows)))
 
 
 @app.command()
@@ -271,7 +294,7 @@ def data_show(
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
     output: Annotated[Path | None, typer.Option(help="The PNG or .html to write; in runs/data if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
     """Write a contact sheet of a data set as a PNG, or as a page (.html) where sounds can be played.

@@ -19,8 +19,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 
 HEAVY = {
     "IPython", "PIL", "huggingface_hub", "jupyterlab", "jupyter_core", "matplotlib", "nbconvert", "nbformat", "pandas",
-    "papermill", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard", "torchaudio", "torchvision",
-    "transformers", "typer", "webdataset",
+    "papermill", "pycocoevalcap", "pycocotools", "resvg_py", "scipy", "sklearn", "soundfile", "tensorboard",
+    "torchaudio", "torchvision", "transformers", "typer", "webdataset",
 }  # fmt: skip
 NEEDED = {
     "accelerate",
@@ -96,14 +96,14 @@ MAY = {
     "progress": set(),
     "layers": {"names"},
     "objectives": set(),
-    "generation": set(),
+    "generation": {"layers"},
     "models": {"layers", "objectives", "generation", "names", "data", "evaluation", "recipes"},
     "recipes": {"data.fields", "evaluation.measures", "layers.config", "names"},
     "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
-    "training": {"data", "evaluation", "recipes", "objectives", "layers", "files", "names", "progress"},
+    "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"},
     "chapters": {"files", "names", "progress"},
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},

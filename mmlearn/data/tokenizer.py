@@ -84,6 +84,17 @@ class Tokenizer:
             words.append((word, self.positions(text, start, at)))
         return words
 
+    def prompt(self, text: str) -> Int[Tensor, "t"]:
+        """The tokens of a text that is to go on, without start and end. ``ValueError`` for an empty or too long one."""
+        if not text.strip():
+            raise ValueError("The prompt is empty: give it at least a word.")
+        encoded = self.engine.encode(text)
+        tokens = [token for token, real in zip(encoded.ids, encoded.attention_mask) if real][1:-1]
+        if encoded.overflowing:
+            most = self.max_length - 2
+            raise ValueError(f"The prompt has more than the {most} tokens that this model reads of a text: shorten it.")
+        return torch.tensor(tokens)
+
     def decode(self, tokens: Int[Tensor, "t"] | Sequence[int]) -> str:
         """The text of these tokens, without the special ones."""
         ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)

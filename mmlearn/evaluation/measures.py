@@ -4,6 +4,7 @@ A measure is a function of a run and of samples that the run has not seen. It kn
 that systems share (``forward``, ``encode_image``, ``match``), and no system's name.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import Label, MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.evaluation.alignment import (
     modality_gap,
     occlusion_check,
@@ -23,6 +24,7 @@ from mmlearn.evaluation.alignment import (
     uniformity,
 )
 from mmlearn.evaluation.answers import prior_guesses, vqa_accuracy
+from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.reranking import rerank_both_ways
@@ -235,8 +237,47 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
     return rows
 
 
+def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many tokens of a ``target`` are guessed from a text that ``label`` spoilt and those before."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+
+        def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+            real = rows["target_mask"]
+            return output.token_logits.argmax(-1)[real] == rows["target"][real]
+
+        chance = most_common(batch["target"][batch["target_mask"]])
+        return {"written-token accuracy": row(run.read(batch, right).float().mean(), chance)}
+
+    return measure
+
+
+def segments_told(label: Label, target: str, logits: str) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many pairs of segments are told from those that ``label`` changed."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+        guess = run.read(batch, lambda output, rows: getattr(output, logits).argmax(-1))
+        return {"segments told": row((guess == batch[target]).float().mean(), most_common(batch[target]))}
+
+    return measure
+
+
+def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
+    batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
+    with evaluating(run.system):
+        tokens, replaced, _ = run.system.replace(batch)
+    new = run.read(batch | {"tokens": tokens}, lambda output, rows: (output.replaced_logits > 0)[rows["mask"]])
+    replaced = replaced[batch["mask"]].cpu()
+    share = replaced.float().mean()
+    rows = {"words judged right": row((new == replaced).float().mean(), max(share, 1 - share))}
+    return rows | ({"replaced words found": row(new[replaced].float().mean(), 0.0)} if replaced.any() else {})
+
+
 def next_words(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many tokens of each caption are guessed from the picture and the tokens before."""
+    """How many tokens of each caption are guessed from the tokens before, and from the picture where there is one."""
     batch = run.plain(samples)
 
     def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
@@ -245,6 +286,30 @@ def next_words(run: Any, samples: Sequence[Any]) -> Rows:
 
     chance = most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
     return {"next-word accuracy": row(run.read(batch, right).float().mean(), chance)}
+
+
+def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
+    """How good the captions are that the likeliest words make. Chance: each beside the next picture.
+
+    Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
+    """
+    if not run.recipe.writes or "image" not in inspect.signature(run.system.generate).parameters:
+        return {}
+    said, longest = [], run.tokenizer.max_length
+    for batch in run.batches(samples):
+        said += [run.tokenizer.decode(row) for row in run.system.generate(batch["image"], max_length=longest)]
+    other = [*said[1:], said[0]]
+    references = [[" ".join(sample.caption.lower().split())] for sample in samples]
+    rows = {
+        f"{name} of captions": row(measure(said, references), measure(other, references))
+        for name, measure in (("BLEU-4", bleu), ("ROUGE-L", rouge_l), ("CIDEr-D", cider_d))
+    }
+    if hasattr(samples[0], "graph"):
+        shares = [
+            facts.true / max(facts.true + facts.made_up, 1) for facts in map(check_facts, (said, other), [samples] * 2)
+        ]
+        rows["stated facts that are true"] = row(*shares)
+    return rows
 
 
 def answers(run: Any, samples: Sequence[Any]) -> Rows:

@@ -125,7 +125,7 @@ def look_up(table: nn.Embedding, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b
 
 
 class TextEmbedding(nn.Module):
-    """Look up each token and add the learned embedding of its position.
+    """Look up each token and add the learned embedding of its ``position``; without these they count from 0.
 
     Raises ``ValueError`` for more tokens than ``max_length`` positions, and as :func:`look_up` does.
     Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
@@ -137,8 +137,9 @@ class TextEmbedding(nn.Module):
         self.positions = nn.Parameter(torch.randn(max_length, width) * 0.01)
         nn.init.normal_(self.tokens.weight, std=0.02)
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-        length, most = tokens.shape[1], len(self.positions)
+    def forward(self, tokens: Int[Tensor, "b t"], position: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        most = len(self.positions)
+        length = tokens.shape[1] if position is None or not position.numel() else int(position.max()) + 1
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return look_up(self.tokens, tokens) + self.positions[:length]
+        return look_up(self.tokens, tokens) + self.positions[slice(length) if position is None else position]

@@ -56,9 +56,10 @@ class BERTEmbedding(TextEmbedding):
         tokens: Int[Tensor, "b t"],
         token_type: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
+        position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         check_text_mask(mask)
-        x = super().forward(tokens)
+        x = super().forward(tokens, position)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
         return self.dropout(self.norm(x))
@@ -84,17 +85,18 @@ class MaskedLanguageHead(nn.Module):
 
     .. math:: \mathrm{logits} = E\, \mathrm{LN}(\phi(W h + b)) + c
 
-    Takes states of any leading shape, because only the masked ones need be read.
+    Takes states of any leading shape, because only the masked ones need be read. ``table_width`` is that of the table,
+    where it is not the states'.
     """
 
-    def __init__(self, config: BERTEncoderConfig):
+    def __init__(self, config: BERTEncoderConfig, table_width: int | None = None):
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width)
+        self.dense = nn.Linear(config.width, table_width or config.width)
         self.activation = ACTIVATIONS[config.activation]
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.norm = nn.LayerNorm(table_width or config.width, eps=config.norm_epsilon)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, x: Float[Tensor, "... d"], token_table: Float[Tensor, "v d"]) -> Float[Tensor, "... v"]:
+    def forward(self, x: Float[Tensor, "... d"], token_table: Float[Tensor, "v e"]) -> Float[Tensor, "... v"]:
         return F.linear(self.norm(self.activation(self.dense(x))), token_table, self.bias)
 
 

@@ -84,8 +84,8 @@ class TransformerBlock(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-        bias: Float[Tensor, "#b #h #q #q"] | None = None,
-        rotary: Float[Tensor, "*#b q half"] | None = None,
+        bias: Float[Tensor, "#b #h #q #all"] | None = None,
+        rotary: Float[Tensor, "*#b all half"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         if context is not None and self.cross_attention is None:
             raise ValueError("A block takes a context only if it was built with context_width.")
@@ -135,8 +135,8 @@ class Transformer(nn.Module):
         causal: bool = False,
         context: Float[Tensor, "b n context_width"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
-        bias: Float[Tensor, "#b #h #q #q"] | None = None,
-        rotary: Float[Tensor, "*#b q half"] | None = None,
+        bias: Float[Tensor, "#b #h #q #all"] | None = None,
+        rotary: Float[Tensor, "*#b all half"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         if context is not None and all(block.cross_attention is None for block in self.blocks):
             raise ValueError("A transformer takes a context only if it was built with context_width.")

@@ -15,8 +15,41 @@ from mmlearn.objectives.contrastive import (
     same_caption,
 )
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
-from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy, update_momentum_encoder
+from mmlearn.objectives.denoising import (
+    delete_tokens,
+    draw_spans,
+    fill_spans,
+    hide_spans,
+    infill,
+    lost,
+    mask_tokens_of,
+    permute_sentences,
+    restore,
+    rotate_text,
+)
+from mmlearn.objectives.detection import (
+    replaced_token_detection,
+    sample_replacements,
+    shuffle_tokens,
+    substitute_tokens,
+)
+from mmlearn.objectives.distillation import (
+    distilled_targets,
+    inherit_knowledge,
+    inheritance_rate,
+    soft_cross_entropy,
+    update_momentum_encoder,
+)
 from mmlearn.objectives.gather import gather
+from mmlearn.objectives.generative import (
+    caption_language_modelling,
+    causal_language_modelling,
+    prefix_language_modelling,
+    prefix_mask,
+    shifted_right,
+    span_denoising,
+    text_denoising,
+)
 from mmlearn.objectives.masked import (
     mask_regions,
     mask_tokens,
@@ -28,6 +61,7 @@ from mmlearn.objectives.masked import (
 )
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
+from mmlearn.objectives.sentences import next_sentence, segment_order, sentence_order, swap_segments
 from mmlearn.objectives.separation import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
 from mmlearn.objectives.speech import (
     code_diversity,
@@ -42,13 +76,17 @@ from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
-    "binary_mask_loss", "binary_masks", "binding_loss", "central_moment_discrepancy", "cluster", "code_diversity",
-    "code_perplexity", "cosine_cost", "ctc_log_likelihood", "ctc_loss", "difference_loss", "distilled_targets",
-    "distractor_contrast", "distractor_logits", "gather", "gathered_positives", "hard_negatives", "image_text_matching",
-    "info_nce", "ipot", "late_interaction", "late_interaction_info_nce", "mask_regions", "mask_spans", "mask_tokens",
+    "binary_mask_loss", "binary_masks", "binding_loss", "caption_language_modelling", "causal_language_modelling",
+    "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity", "cosine_cost", "ctc_log_likelihood",
+    "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
+    "draw_spans", "fill_spans", "gather", "gathered_positives", "hard_negatives", "hide_spans", "image_text_matching",
+    "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction",
+    "late_interaction_info_nce", "lost", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of",
     "masked_cluster", "masked_cross_entropy", "masked_l1", "masked_multimodal_cluster", "masked_region_classification",
-    "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "pair_cross_entropy",
-    "pairwise_sigmoid", "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks", "same_caption",
-    "sample_distractors", "smooth_region_regression", "soft_cross_entropy", "update_momentum_encoder",
-    "word_region_alignment",
+    "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "next_sentence",
+    "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences", "prefix_language_modelling", "prefix_mask",
+    "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore",
+    "rotate_text", "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order",
+    "shifted_right", "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising",
+    "substitute_tokens", "swap_segments", "text_denoising", "update_momentum_encoder", "word_region_alignment",
 ]  # fmt: skip

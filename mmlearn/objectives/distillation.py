@@ -1,7 +1,9 @@
-"""Momentum distillation: a slow copy of the network, the momentum encoder, teaches the network, and labels get softer.
+"""Distillation: a network learns from what another one says, beside its labels.
 
+In momentum distillation a slow copy of the network, the momentum encoder, is the teacher, and labels get softer.
 Captions from the web are noisy, and another text of the batch may fit as well. The teacher, an exponential moving
-average of past weights, gives part of the target.
+average of past weights, gives part of the target. In knowledge inheritance the teacher is a smaller network that has
+learned already, and is trusted less and less.
 """
 
 import torch
@@ -92,3 +94,47 @@ def distilled_targets(
         raise ValueError("Each row needs at least one candidate that fits it: mark one in positives.")
     label = positives.to(teacher_logits.dtype) / positives.sum(1, keepdim=True)
     return alpha * teacher_logits.softmax(-1) + (1 - alpha) * label
+
+
+def inherit_knowledge(
+    loss: Float[Tensor, ""],
+    student_logits: Float[Tensor, "n c"],
+    teacher_logits: Float[Tensor, "n c"],
+    alpha: float,
+    temperature: float = 1.0,
+) -> Float[Tensor, ""]:
+    r"""Knowledge inheritance: a small model that has learned already teaches a larger one, less and less.
+
+    .. math:: \ell = (1 - \alpha)\, \ell_\text{self} + \alpha\, \tau^2\, \frac{1}{n} \sum_i
+       \mathrm{KL}\!\left(\mathrm{softmax}(\bar z_i / \tau) \,\|\, \mathrm{softmax}(z_i / \tau)\right)
+
+    With α = 0 it is ``loss``, bit for bit, and the teacher is not looked at. The teacher gets no gradient. Raises
+    ``ValueError`` for an α outside [0, 1], a temperature that is not above 0, or logits of other shapes.
+    Source: Qin et al. 2022 (Knowledge Inheritance), section 3, equations 2 and 3.
+    """
+    if not 0 <= alpha <= 1 or not temperature > 0:
+        raise ValueError(f"alpha is from 0 to 1 and temperature above 0, got {alpha} and {temperature}.")
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"Teacher and student speak of the same places and tokens; got logits {tuple(teacher_logits.shape)} and "
+            f"{tuple(student_logits.shape)}."
+        )
+    if alpha == 0:
+        return loss
+    student = (student_logits / temperature).log_softmax(-1)
+    teacher = (teacher_logits.detach() / temperature).log_softmax(-1)
+    divergence = F.kl_div(student, teacher, reduction="sum", log_target=True) / max(len(student), 1)
+    return (1 - alpha) * loss + alpha * temperature**2 * divergence
+
+
+def inheritance_rate(step: int, steps: int, start: float = 1.0) -> float:
+    r"""How much the teacher is trusted at a step: less and less, and not at all from step ``steps`` on.
+
+    .. math:: \alpha_t = \alpha_0 \max(0,\, 1 - t / T)
+
+    Raises ``ValueError`` for no steps, or a start outside [0, 1]. Source: Qin et al. 2022 (Knowledge Inheritance),
+    section 3, dynamic inheritance rate.
+    """
+    if steps < 1 or not 0 <= start <= 1:
+        raise ValueError(f"There is at least one step, and the start is from 0 to 1; got {steps} and {start}.")
+    return start * max(0.0, 1 - step / steps)

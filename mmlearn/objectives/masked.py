@@ -35,18 +35,25 @@ def mask_tokens(
     little more than ``probability``. Raises ``ValueError`` for no probability, or where every token is special.
     Source: Devlin et al. 2019 (BERT), section 3.1; for whole words, Kim et al. 2021 (ViLT), section 3.3.
     """
-    device = tokens.device
-    reserved = torch.tensor(sorted({*special, mask_token}), device=device)
-    ordinary = torch.arange(vocab_size, device=device)
+    reserved = torch.tensor(sorted({*special, mask_token}), device=tokens.device)
+    hidden = choose_places(mask & ~torch.isin(tokens, reserved), probability, generator, words)
+    kind = uniform(tokens.shape, generator, tokens.device)
+    drawn = draw_ordinary(tokens, vocab_size, reserved, generator)
+    corrupted = tokens.masked_fill(hidden & (kind < 0.8), mask_token)
+    corrupted = torch.where(hidden & (kind >= 0.9), drawn, corrupted)
+    return corrupted, tokens.masked_fill(~hidden, IGNORED)
+
+
+def draw_ordinary(
+    tokens: Int[Tensor, "*n"], vocab_size: int, reserved: Int[Tensor, "r"], generator: torch.Generator
+) -> Int[Tensor, "*n"]:
+    """A random token for each place, none of the ``reserved`` ones. ``ValueError`` where there is no other."""
+    ordinary = torch.arange(vocab_size, device=tokens.device)
     ordinary = ordinary[~torch.isin(ordinary, reserved)]
     if not len(ordinary):
         raise ValueError(f"All {vocab_size} tokens of the vocabulary are special: pass a larger vocab_size.")
-    hidden = _choose(mask & ~torch.isin(tokens, reserved), probability, generator, words)
-    kind = uniform(tokens.shape, generator, device)
-    drawn = torch.randint(len(ordinary), tokens.shape, generator=generator, device=generator.device).to(device)
-    corrupted = tokens.masked_fill(hidden & (kind < 0.8), mask_token)
-    corrupted = torch.where(hidden & (kind >= 0.9), ordinary[drawn].to(tokens.dtype), corrupted)
-    return corrupted, tokens.masked_fill(~hidden, IGNORED)
+    drawn = torch.randint(len(ordinary), tokens.shape, generator=generator, device=generator.device)
+    return ordinary[drawn.to(tokens.device)].to(tokens.dtype)
 
 
 def mask_regions(
@@ -56,25 +63,27 @@ def mask_regions(
 
     Raises ``ValueError`` for no probability. Source: Chen et al. 2020 (UNITER), section 3.2.
     """
-    return _choose(region_mask, probability, generator)
+    return choose_places(region_mask, probability, generator)
 
 
-def masked_cross_entropy(logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"]) -> Float[Tensor, ""]:
+def masked_cross_entropy(
+    logits: Float[Tensor, "*n v"], label: Int[Tensor, "*n"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
     r"""The cross-entropy of the hidden tokens, or of any labels where -100 means: not asked.
 
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
 
-    Logits that know nothing give ln v. Raises ``ValueError`` for a label that is none of v.
-    Source: Devlin et al. 2019 (BERT), section 3.1.
+    With ``label_smoothing`` ε the target is 1 − ε for the label and ε / v for every token beside. Logits that know
+    nothing give ln v. Raises ``ValueError`` for a label that is none of v. Source: Devlin et al. 2019 (BERT), section
+    3.1; Szegedy et al. 2016, section 7, for the smoothing.
     """
     if (wrong := (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))).any():
         raise ValueError(
             f"Labels are 0 to {logits.shape[-1] - 1} here, or {IGNORED} for what is not asked; "
             f"got {int(label[wrong][0])}."
         )
-    total = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), label.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    )
+    logits, labels = logits.reshape(-1, logits.shape[-1]), label.reshape(-1)
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
     return total / (label != IGNORED).sum().clamp(min=1)
 
 
@@ -148,7 +157,7 @@ def _check_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> None:
         )
 
 
-def _choose(
+def choose_places(
     possible: Bool[Tensor, "b n"],
     probability: float,
     generator: torch.Generator,

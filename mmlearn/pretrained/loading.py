@@ -19,23 +19,28 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config
 
+Renames = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class Family:
     """How one published family maps to ours.
 
-    ``renames`` are regular expressions and replacements, applied in order to each published tensor name. ``packed``
+    ``renames`` are regular expressions and replacements, applied in order to each published tensor name, or a function
+    that gives them for all the names of a file. ``packed``
     maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
-    their first axis. ``ignored`` are tensors that can be derived
-    from others, ``fresh`` counts of ours that no file has, such as steps, which begin at 0.
+    their first axis. ``ignored`` are tensors that can be derived from others, ``fresh`` tensors of ours that files
+    lack, such as counts of steps, which begin at 0. ``transposed`` are patterns of matrices that are
+    stored the other way round.
     """
 
     build: Callable[[Config], nn.Module]
     config: Callable[[dict[str, Any], set[str]], Config]
-    renames: tuple[tuple[str, str], ...]
+    renames: Renames | Callable[[set[str]], Renames]
     packed: dict[str, tuple[str, ...]]
     ignored: tuple[str, ...]
     fresh: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
 
 
 def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
@@ -174,11 +179,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def rename(family: Any, tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[str, Tensor]]:
     """Our name → (published name, tensor)."""
     renamed = {}
+    renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
     for published, tensor in tensors.items():
         if any(re.search(pattern, published) for pattern in family.ignored):
             continue
+        if any(re.search(pattern, published) for pattern in family.transposed) and tensor.ndim == 2:
+            tensor = tensor.T
         name = published
-        for pattern, replacement in family.renames:
+        for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
         targets = [name]
         for pattern, several in family.packed.items():
@@ -215,7 +223,7 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
     problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
-    state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh}
+    state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh if name not in state}
     model.load_state_dict(state, assign=True)
 
 

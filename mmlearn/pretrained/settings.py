@@ -33,6 +33,11 @@ class Settings:
         """
         return self._checked(name, self.values.get(name, default), default)
 
+    def optional(self, name: str) -> int | None:
+        """A number that may be null or unwritten, for which the format then has a rule."""
+        value = self.values.get(name)
+        return None if value is None else self._checked(name, value, 1)
+
     def token(self, name: str, default: int | None) -> int | None:
         """The number of a token, or None where the format has or writes null: no token plays this part."""
         value = self.values.get(name, default)
@@ -75,13 +80,12 @@ class Settings:
             return self._checked(name, value[0], default), self._checked(name, value[1], default)
         return self.get(name, default)
 
-    def activation(self, default: str) -> str:
-        name = self.get("hidden_act", default)
-        if name not in ACTIVATIONS:
-            raise ValueError(
-                f"hidden_act {name!r} in {self.where} is not built here; known are {', '.join(ACTIVATIONS)}."
-            )
-        return ACTIVATIONS[name]
+    def activation(self, default: str, name: str = "hidden_act") -> str:
+        """Our name of the activation that stands under this ``name``."""
+        value = self.get(name, default)
+        if value not in ACTIVATIONS:
+            raise ValueError(f"{name} {value!r} in {self.where} is not built here; known are {', '.join(ACTIVATIONS)}.")
+        return ACTIVATIONS[value]
 
     def transformer(
         self,

@@ -3,9 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments, size
 from mmlearn.data.fields.texts import Answers
-from mmlearn.evaluation.measures import answers, masked_regions, masked_words, matching, next_words, retrieval
+from mmlearn.evaluation.measures import (
+    answers,
+    masked_regions,
+    masked_words,
+    matching,
+    next_words,
+    replaced_words,
+    retrieval,
+    rewritten,
+    segments_told,
+    written_captions,
+)
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
@@ -28,7 +39,23 @@ ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matchin
 ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
-LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
+LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
+RTD = Objective(
+    "rtd",
+    {"mlm": ln("vocab_size"), "rtd": lambda config, batch: size(config, "rtd_weight") * ln(2)(config, batch)},
+    labels=(MaskedTokens(),),
+    measures=(masked_words, replaced_words),
+)
+SOP = Objective(
+    "sop",
+    {"sop": ln(2)},
+    labels=(SwappedSegments(),),
+    measures=(segments_told(SwappedSegments(), "order_label", "order_logits"),),
+)
+SPANS = Objective("spans", {"spans": ln("vocab_size")}, labels=(HiddenSpans(),), measures=(rewritten(HiddenSpans()),))
+INFILLING = Objective(
+    "infilling", {"infilling": ln("vocab_size")}, labels=(Infilled(),), measures=(rewritten(Infilled()),)
+)
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
 )

@@ -121,6 +121,9 @@ class Recipe:
     ``build`` makes the system where a configuration alone cannot; ``settings`` are those that learning needs;
     ``architecture`` describes the diagram of the system, as
     :func:`~mmlearn.visualization.architecture.draw_architecture` reads it.
+
+    A system that ``writes`` has a method ``generate(decode=…, max_length=…)``, which returns tokens. It may also take
+    an ``image``, and a ``prompt`` (b, t) without start and end. ``max_length`` does not count a start token.
     """
 
     system: type[nn.Module]
@@ -130,6 +133,7 @@ class Recipe:
     stages: tuple[Stage, ...] = ()
     build: Callable[[Config], nn.Module] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    writes: bool = False
     architecture: str = ""
 
     def __post_init__(self) -> None:

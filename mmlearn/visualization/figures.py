@@ -73,7 +73,8 @@ def similarity_matrix(
 ) -> Figure:
     """Every picture against every text; the diagonal are the pairs. The title says how often it is the largest."""
     n = len(similarity)
-    figure, ((axis,),) = _figure(1, 1, max(4.5, 0.55 * n + (3 if captions else 1)), max(3.4, 0.5 * n + 0.8))
+    width, height = max(4.5, 0.65 * n + (1.5 if images else 0.5)), max(3.4, 0.6 * n + 0.8 + 0.16 * len(captions))
+    figure, ((axis,),) = _figure(1, 1, width, height)
     shown = axis.imshow(similarity.numpy(), cmap=HEAT)
     right = similarity.argmax(1) == torch.arange(n)
     axis.set_title(f"{title}\nthe pair is the largest of its row in {int(right.sum())} of {n}".strip(), fontsize=10)
@@ -82,15 +83,16 @@ def similarity_matrix(
     axis.set_xticks([])
     axis.set_yticks([])
     if captions:
-        labels = [textwrap.shorten(caption, 34, placeholder="…") for caption in captions]
-        axis.set_xticks(range(n), labels, rotation=35, ha="right", fontsize=7)
+        axis.set_xticks(range(n), range(1, n + 1), fontsize=8)
+        told = [f"{k}  {textwrap.shorten(caption, 90, placeholder=' …')}" for k, caption in enumerate(captions, 1)]
+        axis.set_xlabel("\n".join(["texts", *told]), loc="left", multialignment="left", fontsize=8)
     for row, image in enumerate(images):
-        inset = axis.inset_axes([-1.25, row - 0.45, 0.7, 0.9], transform=axis.transData)
+        inset = axis.inset_axes([-1.6, row - 0.48, 0.96, 0.96], transform=axis.transData)
         _show(inset, image)
     for i in range(n):
         axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1))
     if images:
-        axis.set_ylabel("pictures", labelpad=45)
+        axis.set_ylabel("pictures", labelpad=55)
     figure.colorbar(shown, ax=axis, label="similarity", shrink=0.8)
     return figure
 
@@ -150,7 +152,7 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 2.8)
+    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 2.8) + 0.6 / rows)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")

@@ -1,8 +1,9 @@
 """Speed beside others, on this machine: ``make bench`` prints the tables and keeps them in ``results/``.
 
 CLIP is here, fusion systems in ``fusion.py``, systems that hear in ``audio.py``, how fast sounds are read in
-``sound.py``. Medians and ratios are what to read. ``make bench`` measures all; ``bench.py clip`` or ``bench.py fusion``
-one table. ``bench.py easy-vqa`` trains for half an hour and is measured by that name alone.
+``sound.py``, and how fast texts are written in ``writing.py``. Medians and ratios are what to read. ``make bench``
+measures all; ``bench.py clip`` or ``bench.py fusion`` one table. ``bench.py easy-vqa`` trains for half an hour and is
+measured by that name alone.
 """
 
 import json
@@ -18,6 +19,7 @@ import easy_vqa
 import fusion
 import sound
 import torch
+import writing
 from timing import compare, matrix_rate, ratio
 
 RESULTS = Path(__file__).parent / "results"
@@ -150,7 +152,13 @@ def measure_clip():
     return record
 
 
-TABLES = {"clip": measure_clip, "fusion": fusion.measure, "audio": audio.measure, "sound": sound.measure}
+TABLES = {
+    "clip": measure_clip,
+    "fusion": fusion.measure,
+    "audio": audio.measure,
+    "sound": sound.measure,
+    "writing": writing.measure,
+}
 APART = {"easy-vqa": easy_vqa.measure}  # only by its name
 
 

@@ -37,17 +37,8 @@ def _keep_freed_memory():
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def _serve(build, arguments, pipe):
-    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for.
-
-    Ours trains as the trainer trains it, within :func:`mmlearn.training.speed.speed_up`.
-    """
-    from mmlearn.training.speed import speed_up
-
-    _keep_freed_memory()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model, loss = build(*arguments)
+def training_step(model, loss):
+    """A function that takes a step of AdamW."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
@@ -56,6 +47,27 @@ def _serve(build, arguments, pipe):
         loss().backward()
         optimizer.step()
 
+    return step
+
+
+def writing_step(model, write):
+    """A function that writes texts."""
+    model.eval()
+    return torch.no_grad()(write)
+
+
+def _serve(build, arguments, pipe, make_step):
+    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for.
+
+    Ours runs as training and evaluation run it, within :func:`mmlearn.training.speed.speed_up`.
+    """
+    from mmlearn.training.speed import speed_up
+
+    _keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, call = build(*arguments)
+    step = make_step(model, call)
     with speed_up(model):
         before = _peak_mib()
         for _ in range(3):
@@ -63,7 +75,8 @@ def _serve(build, arguments, pipe):
         peak = _peak_mib() - before
         with FlopCounterMode(display=False) as counter:
             step()
-        pipe.send((sum(parameter.numel() for parameter in trained), peak, counter.get_total_flops() / 1e9))
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        pipe.send((trained, peak, counter.get_total_flops() / 1e9))
         while threads := pipe.recv():
             torch.set_num_threads(threads)
             started = time.perf_counter()
@@ -71,18 +84,18 @@ def _serve(build, arguments, pipe):
             pipe.send(time.perf_counter() - started)
 
 
-def compare(builds, rounds, threads=(1, 2)):
+def compare(builds, rounds, threads=(1, 2), make_step=training_step):
     """Of each implementation: parameters, MiB that steps add to the process, GFLOP a step, seconds by threads.
 
     GFLOP are those of matrix products and convolutions, forward and backward; what the fused attention kernel does is
     not counted.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
-    its loss, and that function's arguments. All is done ``STARTS`` times, for where a process finds its memory makes
-    all its steps a few per cent faster or slower: seconds are one number a start, the median over ``rounds`` steps of
-    AdamW, and MiB the median over starts.
+    its loss, and that function's arguments; ``make_step`` turns both into a step. All is done ``STARTS`` times, for
+    where a process finds its memory makes all its steps a few per cent faster or slower: seconds are one number a
+    start, the median over ``rounds`` steps, and MiB the median over starts.
     """
-    starts = [_compare_once(builds, rounds, threads) for _ in range(STARTS)]
+    starts = [_compare_once(builds, rounds, threads, make_step) for _ in range(STARTS)]
     results = {}
     for name in builds:
         runs = [start[name] for start in starts]
@@ -97,12 +110,12 @@ def ratio(times, others):
     return round(statistics.median(time / other for time, other in zip(times, others, strict=True)), 3)
 
 
-def _compare_once(builds, rounds, threads):
+def _compare_once(builds, rounds, threads, make_step):
     context = multiprocessing.get_context("spawn")
     pipes, processes, results = {}, [], {}
     for name, (build, *arguments) in builds.items():
         pipes[name], other = context.Pipe()
-        processes.append(context.Process(target=_serve, args=(build, arguments, other), daemon=True))
+        processes.append(context.Process(target=_serve, args=(build, arguments, other, make_step), daemon=True))
         processes[-1].start()
         other.close()  # so that a process that dies ends the wait below
         parameters, peak, gflop = pipes[name].recv()

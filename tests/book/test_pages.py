@@ -170,6 +170,21 @@ def test_notebooks_are_shown_without_progress_bars(tmp_path):
     assert shown["cells"][0]["source"] == "# α"
 
 
+def test_a_notebook_links_to_pages_of_the_book_from_github_and_from_the_book(tmp_path):
+    lines = ["The [loss](../book/glossary.md)\n", "of [chapter 07](07_contrastive.ipynb)."]
+    (tmp_path / "a.ipynb").write_text(
+        json.dumps({"metadata": {}, "cells": [{"cell_type": "markdown", "source": lines}]})
+    )
+    shown = json.loads(pages.shown_notebook(tmp_path / "a.ipynb"))["cells"][0]["source"]
+    assert shown == "The [loss](../glossary.md)\nof [chapter 07](07_contrastive.ipynb)."
+    linked = {
+        link
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for link in re.findall(r"\]\((\.\./book/[^)#]+)", path.read_text(encoding="utf-8"))
+    }
+    assert [link for link in sorted(linked) if not (ROOT / "notebooks" / link).is_file()] == []
+
+
 def test_a_chapter_counts_its_exercises_whether_or_not_they_are_in_parts():
     exercises = {"07_contrastive": [None] * 3, "13a_hearing": [None] * 2, "13b_speech": [None] * 4}
     for name, counted in (("07_contrastive", "3"), ("13_listening", "6"), ("13b_speech", "4"), ("14_sound", "–")):
@@ -204,7 +219,7 @@ def test_data_cards_hold_licence_counts_and_every_credit():
 def test_every_command_is_on_its_page():
     page = pages.commands_page()
     names = ["chapters", "run", "start", "lab", "train", "evaluate", "data", "data show", "doctor", "convert"]
-    names += ["exercises", "exercises hint", "exercises solution", "exercises reset"]
+    names += ["generate", "exercises", "exercises hint", "exercises solution", "exercises reset"]
     assert set(re.findall(r"^## mmlearn (.*)", page, re.MULTILINE)) == set(names)
     seed = next(line for line in page.splitlines() if "`--seed`" in line)
     assert seed.endswith("| `0` |")
@@ -252,6 +267,7 @@ def test_every_paper_that_the_library_cites_is_in_the_bibliography():
         ("Source: Wang & Isola 2020, equation 1", "Wang", "2020"),
         ("Steele, Lea & Flood 2014", "Steele", "2014"),
         ("Source: Le Roux et al. 2019, equation 5", "Le Roux", "2019"),
+        ("Source: De Cao et al. 2021, section 3.2", "De Cao", "2021"),
         ("Treisman & Gelade (1980) and Yuksekgonul et al., 2023", "Yuksekgonul", "2023"),
     ],
 )

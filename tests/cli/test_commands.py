@@ -60,7 +60,9 @@ def test_help(mmlearn, words):
 
 def test_the_commands_are_those_of_the_design():
     top = {words[0] for words in COMMANDS if words}
-    assert top == {"chapters", "run", "start", "lab", "train", "evaluate", "convert", "data", "exercises", "doctor"}
+    assert top == {
+        *("chapters", "run", "start", "lab", "train", "evaluate", "generate", "convert", "data", "exercises", "doctor")
+    }
 
 
 def test_without_words_it_helps(mmlearn):

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 from mmlearn.data import data_sets
 from mmlearn.data.batches import fetch, spread
 from mmlearn.data.fields import padded_entries
+from mmlearn.generation.decoding import beam_search, greedy
 from mmlearn.layers import Attention, record_attention
 from mmlearn.recipes import Recipe, Stage, Turn
 from mmlearn.recipes.discovery import find_recipe
@@ -277,6 +278,28 @@ def rows_do_not_depend_on_each_other(name: str, folder: Path) -> None:
         for key in whole:
             assert torch.equal(whole[key][0], mixed[key][0]), key
             assert not torch.allclose(whole[key][1], mixed[key][1], atol=1e-3), key
+
+
+def what_is_written_is_that_of_the_row_alone(name: str, folder: Path) -> None:
+    """Texts are no longer than asked, the same once more, the same one by one, and with several beams."""
+    case = cases(name)[0]
+    if not case.recipe.writes:
+        return
+    system, takes = case.settled(), inspect.signature(case.recipe.system.generate).parameters
+    given = {key: case.batch[key] for key in takes if key in case.batch}
+    if "prompt" in takes:
+        given["prompt"] = case.batch["tokens"][:, 1:3]
+    for decode in (greedy, partial(beam_search, beams=3)):
+        with torch.no_grad():
+            written = system.generate(**given, decode=decode, max_length=9)
+            assert torch.equal(written, system.generate(**given, decode=decode, max_length=9))
+            assert written.dtype == torch.int64
+            assert written.shape[1] <= 9
+            for i, row in enumerate(written):
+                own = {key: value[i : i + 1] for key, value in given.items()}
+                alone = system.generate(**own, decode=decode, max_length=9)[0]
+                assert torch.equal(row[: len(alone)], alone)
+        assert len(written.unique(dim=0)) > 1
 
 
 def a_gradient_reaches_every_parameter_and_only_what_moves_moves(name: str, folder: Path) -> None:
@@ -630,6 +653,7 @@ PROMISES = [
     what_padding_holds_changes_nothing,
     a_padded_row_is_the_row_alone,
     rows_do_not_depend_on_each_other,
+    what_is_written_is_that_of_the_row_alone,
     a_gradient_reaches_every_parameter_and_only_what_moves_moves,
     each_loss_teaches_all_that_it_depends_on,
     nothing_is_drawn_from_a_global_state,

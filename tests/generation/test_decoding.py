@@ -7,13 +7,16 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.generation.decoding import beam_search, greedy, nucleus
+from mmlearn.generation.decoding import beam_search, greedy, sample, sampling_probabilities
 
 END, PAD = 1, 0
 
 
-def language(v=4, b=1, seed=0, sharpness=2.0):
-    """Scores that depend on the whole text so far and, for several texts, on which of them it is."""
+def language(v=4, b=1, seed=0, sharpness=2.0, impossible=0):
+    """Scores that depend on the whole text so far and, for several texts, on which of them it is.
+
+    Behind the v tokens come so many ``impossible`` ones, because a search takes no more beams than there are tokens.
+    """
     cache = {}
 
     def next_logits(tokens):
@@ -22,7 +25,8 @@ def language(v=4, b=1, seed=0, sharpness=2.0):
             key = (number // (len(tokens) // b), *row)
             if key not in cache:
                 generator = torch.Generator().manual_seed(hash((seed, *key)) % 2**31)
-                cache[key] = sharpness * torch.randn(v, generator=generator)
+                scores = sharpness * torch.randn(v, generator=generator)
+                cache[key] = torch.cat([scores, torch.full((impossible,), -torch.inf)])
             rows.append(cache[key])
         return torch.stack(rows)
 
@@ -71,7 +75,7 @@ def test_greedy_takes_the_likeliest_token_each_time(seed):
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_enough_beams_find_the_best_of_all_texts(seed, length_penalty):
-    next_logits = language(seed=seed)
+    next_logits = language(seed=seed, impossible=252)
     best = max(
         texts(4, [3], 5), key=lambda text: log_probability(next_logits, text, [3]) / (len(text) - 1) ** length_penalty
     )
@@ -83,7 +87,7 @@ def test_greedy_is_not_always_the_best():
     """Or else the test above would say nothing of a search."""
     found = 0
     for seed in range(12):
-        next_logits = language(seed=seed, sharpness=1.0)
+        next_logits = language(seed=seed, sharpness=1.0, impossible=252)
         one, many = (
             trimmed(beam_search(next_logits, torch.tensor([[3]]), beams=beams, length_penalty=0.0, **SETTINGS)[0])
             for beams in (1, 256)
@@ -95,26 +99,43 @@ def test_greedy_is_not_always_the_best():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_beam_is_greedy(seed):
+def test_one_beam_is_greedy_where_length_has_no_worth(seed):
+    """Else the beam goes on behind the end of the greedy text, and may find a longer one that is better."""
     next_logits, start = language(b=3, seed=seed), torch.tensor([[3, 2], [2, 3], [2, 2]])
     expected = greedy(next_logits, start, **SETTINGS)
-    assert torch.equal(beam_search(next_logits, start, beams=1, **SETTINGS), expected)
+    assert torch.equal(beam_search(next_logits, start, beams=1, length_penalty=0.0, **SETTINGS), expected)
 
 
-@pytest.mark.parametrize("beams", [2, 3])
-def test_a_few_beams_against_a_search_in_plain_lists(beams):
+def search_in_lists(next_logits, start, max_length, beams, length_penalty, v):
+    """The best text by plain lists, without any early stop."""
+
+    def worth(item):
+        return item[1] / (len(item[0]) - len(start)) ** length_penalty
+
+    kept, ended = [(start, 0.0)], []
+    while len(kept[0][0]) < max_length:
+        longer = []
+        for text, score in kept:
+            step = next_logits(torch.tensor([text]))[0].log_softmax(-1)
+            longer += [([*text, token], score + float(step[token])) for token in range(v)]
+        longer.sort(key=lambda item: -item[1])
+        ended += [item for item in longer[:beams] if item[0][-1] == END]
+        kept = [item for item in longer if item[0][-1] != END][:beams]
+    return max(ended + kept, key=worth)[0]
+
+
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+def test_a_few_beams_against_a_search_in_plain_lists(beams, length_penalty):
+    found = set()
     for seed in range(6):
         next_logits = language(v=5, seed=seed)
-        kept = [([3], 0.0)]
-        for _ in range(4):
-            longer = [item for item in kept if END in item[0]]
-            for text, score in kept:
-                if END not in text:
-                    step = next_logits(torch.tensor([text]))[0].log_softmax(-1)
-                    longer += [([*text, token], score + float(step[token])) for token in range(5)]
-            kept = sorted(longer, key=lambda item: -item[1])[:beams]
-        expected = max(kept, key=lambda item: item[1] / (len(item[0]) - 1))[0]
-        assert trimmed(beam_search(next_logits, torch.tensor([[3]]), beams=beams, **SETTINGS)[0]) == expected
+        expected = search_in_lists(next_logits, [3], 6, beams, length_penalty, 5)
+        search = partial(beam_search, beams=beams, length_penalty=length_penalty)
+        got = trimmed(search(next_logits, torch.tensor([[3]]), end_token=END, max_length=6, pad_token=PAD)[0])
+        assert got == expected
+        found.add(len(got))
+    assert len(found) > 1 or length_penalty == 2.0  # which always takes the longest
 
 
 def test_texts_of_a_batch_do_not_meet():
@@ -141,7 +162,7 @@ def test_what_ends_is_padded_and_nothing_is_asked_once_all_have_ended():
         return 50 * logits
 
     expected = torch.tensor([[3, 2, END, PAD, PAD], [3, 2, 2, 2, END]])
-    random = partial(nucleus, generator=torch.Generator().manual_seed(0))
+    random = partial(sample, generator=torch.Generator().manual_seed(0))
     for decode in (greedy, partial(beam_search, beams=2), random):
         asked.clear()
         got = decode(next_logits, torch.tensor([[3], [3]]), end_token=END, max_length=20, pad_token=PAD)
@@ -149,9 +170,9 @@ def test_what_ends_is_padded_and_nothing_is_asked_once_all_have_ended():
         assert asked == [1, 2, 3, 4]
 
 
-def test_an_end_token_in_the_start_ends_nothing():
-    start = torch.tensor([[END, 3]])
-    next_logits = language()
+def test_models_that_begin_with_their_end_token_write_on():
+    """As BART does; and GPT-2 pads with it as well, at the left."""
+    next_logits, start = language(), torch.tensor([[END, 3], [PAD, END]])
     for decode in (greedy, partial(beam_search, beams=2)):
         got = decode(next_logits, start, **SETTINGS)
         assert got.shape[1] > 2
@@ -162,7 +183,7 @@ def counts(next_logits, mass, v, draws=4000):
     """How often each token comes first."""
     start = torch.full((draws, 1), 3)
     generator = torch.Generator().manual_seed(0)
-    got = nucleus(next_logits, start, end_token=END, max_length=2, pad_token=PAD, mass=mass, generator=generator)
+    got = sample(next_logits, start, end_token=END, max_length=2, pad_token=PAD, top_p=mass, generator=generator)
     return torch.bincount(got[:, 1], minlength=v) / draws
 
 
@@ -193,7 +214,7 @@ def test_draws_follow_the_generator_and_nothing_else():
 
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return nucleus(next_logits, start, end_token=END, max_length=9, pad_token=PAD, generator=generator)
+        return sample(next_logits, start, end_token=END, max_length=9, pad_token=PAD, generator=generator)
 
     before = torch.get_rng_state()
     first = draw(0)
@@ -205,7 +226,7 @@ def test_draws_follow_the_generator_and_nothing_else():
 def test_whole_texts_are_drawn_by_their_probability():
     next_logits = language(v=3, sharpness=1.0)
     draws = 3000
-    got = nucleus(
+    got = sample(
         lambda tokens: torch.stack([next_logits(row[None])[0] for row in tokens.unique(dim=0)])[
             tokens.unique(dim=0, return_inverse=True)[1]
         ],
@@ -213,7 +234,7 @@ def test_whole_texts_are_drawn_by_their_probability():
         end_token=END,
         max_length=4,
         pad_token=PAD,
-        mass=1.0,
+        top_p=1.0,
         generator=torch.Generator().manual_seed(0),
     )
     drawn = [tuple(trimmed(row)) for row in got]
@@ -225,17 +246,103 @@ def test_whole_texts_are_drawn_by_their_probability():
     assert total == pytest.approx(1, abs=1e-5)
 
 
-def test_what_cannot_be():
-    next_logits, start = language(), torch.tensor([[3, 2, 2, 2, 2]])
-    for decode in (greedy, beam_search, partial(nucleus, generator=torch.Generator())):
-        refused("max_length 5 counts the 5 tokens of the start too", decode, next_logits, start, **SETTINGS)
-    for mass in (0.0, -1.0, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="above 0 and at most 1"):
-            nucleus(next_logits, start, mass=mass, generator=torch.Generator(), **SETTINGS)
-    refused("at least one beam, got 0", beam_search, next_logits, start, beams=0, **SETTINGS)
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("top_k", [None, 1, 3, 50])
+@pytest.mark.parametrize("top_p", [0.2, 0.7, 1.0])
+def test_odds_are_those_of_transformers(temperature, top_k, top_p):
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = 2 * torch.randn(16, 20)
+    expected = TemperatureLogitsWarper(temperature)(None, logits)
+    if top_k is not None:
+        expected = TopKLogitsWarper(top_k)(None, expected)
+    expected = TopPLogitsWarper(top_p)(None, expected).softmax(-1)
+    got = sampling_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    torch.testing.assert_close(got, expected)
+    assert not torch.equal(got[0], got[1])
+
+
+def test_equal_tokens_beyond_the_last_place_are_not_kept():
+    """Of four equal ones, top_k = 2 keeps two."""
+    assert (sampling_probabilities(torch.zeros(1, 4), top_k=2) > 0).sum() == 2
+    assert (sampling_probabilities(torch.zeros(1, 4), top_p=0.5) > 0).sum() == 2  # which have just that much
+
+
+@pytest.mark.parametrize("narrow", [dict(temperature=0.5), dict(top_k=2), dict(temperature=2.0, top_k=4, top_p=0.7)])
+def test_tokens_are_drawn_as_often_as_the_odds_say(narrow):
+    logits, draws = PROBABILITY.log(), 4000
+    got = sample(
+        lambda tokens: logits.expand(len(tokens), 5),
+        torch.full((draws, 1), 3),
+        end_token=END,
+        max_length=2,
+        pad_token=PAD,
+        generator=torch.Generator().manual_seed(0),
+        **narrow,
+    )
+    frequency = torch.bincount(got[:, 1], minlength=5) / draws
+    p = PROBABILITY.double() ** (1 / narrow.get("temperature", 1))
+    p = p / p.sum()
+    order = p.argsort(descending=True)[: narrow.get("top_k", 5)]
+    p = torch.zeros_like(p).scatter(0, order, p[order] / p[order].sum())
+    if "top_p" in narrow:
+        few = order[: int((p[order].cumsum(0) < narrow["top_p"]).sum()) + 1]
+        p = torch.zeros_like(p).scatter(0, few, p[few] / p[few].sum())
+    assert (frequency[p == 0] == 0).all()
+    assert ((frequency - p).abs() <= 4 * (p * (1 - p) / draws).sqrt() + 1e-9).all()
+
+
+DECODERS = (greedy, beam_search, partial(sample, generator=torch.Generator()))
+
+
+def test_starts_that_cannot_be():
+    next_logits = language()
+    for decode in DECODERS:
+        refused("max_length 5 counts the 5 tokens", decode, next_logits, torch.tensor([[3, 2, 2, 2, 2]]), **SETTINGS)
+        refused("max_length 5 counts the 7 tokens", decode, next_logits, torch.full((2, 7), 3), **SETTINGS)
+        refused("The start is empty", decode, next_logits, torch.zeros(2, 0, dtype=torch.long), **SETTINGS)
+        start = torch.tensor([[3, 2, 2], [3, END, 2]])
+        refused("Row 1 of the start has its end token, 1, at place 1", decode, next_logits, start, **SETTINGS)
+        refused("end token, 1, at place 2", decode, next_logits, torch.tensor([[PAD, 3, END]]), **SETTINGS)
+
+
+def test_settings_that_cannot_be():
+    def asked(tokens):
+        raise AssertionError("A model is asked although the settings cannot be.")
+
+    start = torch.tensor([[3]])
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature is above 0"):
+            sample(asked, start, temperature=wrong, generator=torch.Generator(), **SETTINGS)
+    for wrong in (0.0, -1.0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="top_p is a probability above 0 and at most 1"):
+            sample(asked, start, top_p=wrong, generator=torch.Generator(), **SETTINGS)
+    refused("top_k is at least one", sample, asked, start, top_k=0, generator=torch.Generator(), **SETTINGS)
+    refused("at least one beam, got 0", beam_search, asked, start, beams=0, **SETTINGS)
+    refused("5 beams are more than the 4 tokens", beam_search, language(), start, beams=5, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (float("nan"), "after the 2 tokens of row 1 have nan among them"),
+        (float("inf"), "after the 2 tokens of row 1 have inf among them"),
+        (-float("inf"), "No token may be written after the 2 tokens of row 1"),
+    ],
+)
+def test_scores_that_cannot_be(wrong, says):
+    def next_logits(tokens):
+        logits = torch.zeros(len(tokens), 4)
+        logits[:, 2] = 1.0
+        if tokens.shape[1] == 2:
+            logits[1] = wrong
+        return logits
+
+    for decode in (greedy, partial(beam_search, beams=1), partial(sample, generator=torch.Generator(), top_k=1)):
+        refused(says, decode, next_logits, torch.tensor([[3], [3]]), **SETTINGS)
 
 
 def test_no_text_at_all():
     start = torch.zeros(0, 1, dtype=torch.long)
-    for decode in (greedy, beam_search, partial(nucleus, generator=torch.Generator())):
+    for decode in DECODERS:
         assert len(decode(language(), start, **SETTINGS)) == 0

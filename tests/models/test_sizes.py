@@ -74,6 +74,15 @@ def image_bind():
 ALBEF_ONLINE = bert(768, 12, 30_522) + 6 * (4 * linear(768, 768) + 2 * 768) + language_head(768, 30_522)
 ALBEF_ONLINE += 85_844_736 + 2 * linear(768, 256)
 
+DETECTION = {width: linear(width, width) + linear(width, 1) for width in (256, 768, 1024)}
+
+
+def electra_generator(embedding, depth):
+    """256 wide; its table of words is the last layer as well."""
+    tables = (30_522 + 512 + 2 + 2) * embedding
+    return tables + linear(embedding, 256) + blocks(256, depth) + linear(256, embedding) + 2 * embedding + 30_522
+
+
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
     ("lit", "base"): "the released LiT-B16B has BERT-base and a layer on the side of pictures",
     ("lip2wav", "base"): "Tacotron 2's recurrent layers are blocks of a transformer here",
@@ -85,6 +94,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
 }
 # (system, preset, changes, count, source)
 SIZES = [
+    ("albert", "base-v2", {}, 11_683_584, "albert/albert-base-v2 without its heads"),
+    ("albert", "large-v2", {}, 17_683_968, "albert/albert-large-v2 without its heads"),
+    ("albert", "xlarge-v2", {}, 58_724_864, "albert/albert-xlarge-v2 without its heads"),
+    ("albert", "xxlarge-v2", {}, 222_595_584, "albert/albert-xxlarge-v2 without its heads"),
     ("albef", "base", {}, 2 * ALBEF_ONLINE + linear(768, 2) + 1, "official configs/Pretrain.yaml, with its slow copy"),
     ("ast", "base", {}, 86_594_063, "MIT/ast-finetuned-audioset-10-10-0.4593, model.safetensors"),
     (
@@ -96,8 +109,13 @@ SIZES = [
     ),
     ("av-hubert", "base", {}, 103_329_256, "paper, section 4.1: 103M"),
     ("av-hubert", "large", {}, 325_397_480, "paper, section 4.1: 325M"),
+    ("bart", "base", {}, 139_420_416, "facebook/bart-base"),
+    ("bart", "large", {}, 406_291_456, "facebook/bart-large"),
     ("bert", "base", {}, 109_482_240, "google-bert/bert-base-uncased without its heads"),
     ("bert", "large", {}, 335_141_888, "google-bert/bert-large-uncased without its heads"),
+    ("bert", "roberta-base", {}, 124_645_632, "FacebookAI/roberta-base without its head"),
+    ("bert", "roberta-large", {}, 355_359_744, "FacebookAI/roberta-large without its head"),
+    ("bert", "distilbert-base", {}, 66_362_880, "distilbert/distilbert-base-uncased without its head"),
     ("blip", "base", dict(encoder=False), 223_679_804, "Salesforce/blip-image-captioning-base, tied weights once"),
     ("blip", "base", dict(decoder=False, queue_size=0), 223_452_418, "Salesforce/blip-itm-base-coco"),
     (
@@ -112,6 +130,11 @@ SIZES = [
     ("clip", "ViT-B/16", {}, 149_620_737, "openai/clip-vit-base-patch16"),
     ("clip", "ViT-L/14", {}, 427_616_513, "openai/clip-vit-large-patch14"),
     ("decoar2", "base", dict(codebooks=0), 89_838_464, "SUPERB (Yang et al. 2021), table 1: 89.84M of what tasks use"),
+    ("electra", "small", dict(generator=False), 13_483_008 + DETECTION[256], "google/electra-small-discriminator"),
+    ("electra", "base", dict(generator=False), 108_891_648 + DETECTION[768], "google/electra-base-discriminator"),
+    ("electra", "large", dict(generator=False), 334_092_288 + DETECTION[1024], "google/electra-large-discriminator"),
+    ("electra", "base", dict(discriminator=False), electra_generator(768, 12), "google/electra-base-generator"),
+    ("electra", "large", dict(discriminator=False), electra_generator(1024, 24), "google/electra-large-generator"),
     (
         "filip",
         "base",
@@ -126,6 +149,10 @@ SIZES = [
         clip_image(1024, 24, 14, 256) - 1024 + clip_text(768, 12) + (1024 + 768) * 256 + 1,
         "paper, table 7: the towers of CLIP's ViT-L/14 without a class token; no count",
     ),
+    ("gpt2", "small", {}, 124_439_808, "openai-community/gpt2"),
+    ("gpt2", "medium", {}, 354_823_168, "openai-community/gpt2-medium"),
+    ("gpt2", "large", {}, 774_030_080, "openai-community/gpt2-large"),
+    ("gpt2", "xl", {}, 1_557_611_200, "openai-community/gpt2-xl"),
     ("hubert", "base", dict(clusters=0), 94_371_712, "facebook/hubert-base-ls960; paper, table I: 95M"),
     ("hubert", "large", dict(clusters=0), 315_435_136, "facebook/hubert-large-ll60k; paper, table I: 317M"),
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
@@ -157,6 +184,13 @@ SIZES = [
         41_506_035,
         "official models/ with 16 channels; ResNet-18 of torchvision",
     ),
+    ("t5", "small", {}, 60_506_624, "google-t5/t5-small"),
+    ("t5", "base", {}, 222_903_552, "google-t5/t5-base"),
+    ("t5", "large", {}, 737_668_096, "google-t5/t5-large"),
+    ("t5", "3b", {}, 2_851_598_336, "google-t5/t5-3b"),
+    ("t5", "v1.1-small", {}, 76_961_152, "google/t5-v1_1-small"),
+    ("t5", "v1.1-base", {}, 247_577_856, "google/t5-v1_1-base"),
+    ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
     ("uniter", "base", {}, uniter(768, 12), "official model/pretrain.py; paper, section 4: 86M in blocks and pooler"),
     (
         "uniter",
@@ -185,7 +219,7 @@ SIZES = [
         vl_bert(768, 12),
         "official cfgs/pretrain/base_prec_4x16G_fp32.yaml; no count in the paper",
     ),
-    ("vl-bert", "large", {}, vl_bert(1024, 24), "the same at BERT-large's sizes; the released one projects twice"),
+    ("vl-bert", "large", {}, vl_bert(1024, 24), "official cfgs/pretrain/large_prec_4x16G_fp16.yaml"),
     ("wav2vec2", "base", {}, 95_044_608, "facebook/wav2vec2-base; paper, section 4.2: 95M"),
     ("wav2vec2", "large", {}, 317_390_592, "facebook/wav2vec2-large; paper, section 4.2: 317M"),
 ]

@@ -1,6 +1,7 @@
 """BLIP equals Transformers' BlipForImageTextRetrieval and BlipForConditionalGeneration: both halves, with gradients."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from testing_tools import close, refused
 from transformers import BertConfig, BertModel, BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
 
 from mmlearn import load_pretrained
+from mmlearn.generation.decoding import beam_search
 
 CASES = {
     "odd": dict(text=sizes(24, 2, 3, 50), image=sizes(16, 1, 2, 36), size=(20, 5), batch=3, length=11),
@@ -150,6 +152,27 @@ def test_greedy_captions(case, twins):
     assert torch.equal(got[:, :2], prompt)
     if len(image) > 1:
         assert len(got.unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 2.0])
+@pytest.mark.parametrize("beams", [2, 3, 5])
+def test_captions_of_beams_as_published(beams, length_penalty, twins):
+    """With Transformers' exact stop; its usual one may miss the best text."""
+    config, _, _, _ = inputs("relu")
+    published = BlipForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in published.parameters():
+            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
+        published.text_decoder.cls.predictions.bias[END] -= 1
+    published, ours = twins(published)
+    image = torch.randn(24, 3, 16, 16)
+    search = dict(num_beams=beams, length_penalty=length_penalty, early_stopping="never")
+    expected = published.generate(pixel_values=image, max_length=8, **search)[:, 1:]
+    got = ours.generate(image, partial(beam_search, beams=beams, length_penalty=length_penalty), max_length=7)
+    behind = (expected == END).cumsum(1) - (expected == END).int() > 0  # where Transformers repeats the end token
+    assert torch.equal(got, expected.masked_fill(behind, 0))
+    assert len(got.unique(dim=0)) > 4
+    assert not torch.equal(got, ours.generate(image, max_length=7)[:, : got.shape[1]])
 
 
 def test_captions_end_as_published(twins):

@@ -11,13 +11,20 @@ from mmlearn.recipes.discovery import find_recipe
 # How a published format, Transformers' configuration, our system and the preset of the same model are called. BLIP is
 # missing, because the default of its format is none of the published models.
 SAME = {
+    "albert": ("AlbertConfig", "albert", "xxlarge-v2"),
     "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
+    "bart": ("BartConfig", "bart", "large"),
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
+    "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
+    "electra": ("ElectraConfig", "electra", "small"),
+    "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
+    "roberta": ("RobertaConfig", "bert", "roberta-base"),
     "siglip": ("SiglipConfig", "siglip", "base-patch16-224"),
+    "t5": ("T5Config", "t5", "small"),
     "vilt": ("ViltConfig", "vilt", "B/32"),
     "visual_bert": ("VisualBertConfig", "visual-bert", "base"),
     "vit": ("ViTConfig", "vit", "B/16"),
@@ -25,10 +32,13 @@ SAME = {
 }
 HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has some
     *("num_classes", "pooler", "objectives", "codebooks", "clusters", "answers", "pretraining_heads", "feature_head"),
-    *("region_classes", "region_attributes", "language_head", "match_outputs"),
+    *("region_classes", "region_attributes", "language_head", "match_outputs", "order_head"),
 }
 DIFFERS = {  # the format's default is not the published model's
+    "bart": {"attention_dropout"},
     "clip": {"end_token"},  # for a model that is read at its highest token
+    "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
+    "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
 }
@@ -37,7 +47,7 @@ DIFFERS = {  # the format's default is not the published model's
 def settings(config, prefix=""):
     """All settings of a configuration by their paths; an MLP four times as wide as its blocks is the default.
 
-    So is one dropout for all.
+    So are one dropout for all, and a decoder as deep as the encoder.
     """
     found = {}
     for name, value in vars(config).items():
@@ -47,6 +57,8 @@ def settings(config, prefix=""):
             found[prefix + name] = value or 4 * config.width
         elif name == "attention_dropout":
             found[prefix + name] = config.dropout if value is None else value
+        elif name == "decoder_depth":
+            found[prefix + name] = value or config.depth
         else:
             found[prefix + name] = value
     return found

@@ -12,12 +12,16 @@ from functools import cache
 
 import pytest
 import torch
-from published import IMAGE, REGIONS, SMALL, SPEECH, SWIN, TEXT
+from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
 from testing_tools import close
 from torch import nn
 from transformers import (
+    AlbertConfig,
+    AlbertForPreTraining,
     ASTConfig,
     ASTForAudioClassification,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForPreTraining,
     BlipConfig,
@@ -27,12 +31,23 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
     LxmertForPreTraining,
+    RobertaConfig,
+    RobertaForMaskedLM,
     SiglipConfig,
     SiglipModel,
+    T5Config,
+    T5ForConditionalGeneration,
     ViltConfig,
     ViltForMaskedLM,
     ViltForQuestionAnswering,
@@ -79,6 +94,44 @@ def bert(theirs, ours):
     out = ours(TOKENS)
     losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, next_label=CLASSES))
     return expected, (out.token_logits, out.next_logits, sum(losses.values()))
+
+
+def albert(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS, sentence_order_label=CLASSES)
+    expected = out.prediction_logits, out.sop_logits, out.loss
+    out = ours(TOKENS)
+    losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS, order_label=CLASSES))
+    return expected, (out.token_logits, out.order_logits, sum(losses.values()))
+
+
+def masked(theirs, ours):
+    """DistilBERT, RoBERTa and ELECTRA's generator."""
+    out = theirs(input_ids=TOKENS, labels=TOKENS)
+    losses = ours.loss(dict(tokens=TOKENS, token_label=TOKENS))
+    return (out.logits, out.loss), (ours(TOKENS).token_logits, losses["mlm"])
+
+
+def detected(theirs, ours):
+    """ELECTRA's discriminator."""
+    replaced = TOKENS > 15
+    out = theirs(input_ids=TOKENS, labels=replaced.long())
+    expected = theirs.electra(TOKENS).last_hidden_state, out.logits, out.loss
+    out, losses = ours(TOKENS), ours.loss(dict(tokens=TOKENS, replaced=replaced))
+    return expected, (out.tokens, out.replaced_logits, losses["rtd"] / 50)
+
+
+def gpt2(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS)
+    return (out.logits, out.loss), (ours(TOKENS).token_logits, ours.loss(dict(tokens=TOKENS))["lm"])
+
+
+def written(theirs, ours):
+    """BART and T5."""
+    target = TOKENS.flip(1)
+    out = theirs(input_ids=TOKENS, labels=target)
+    expected = out.encoder_last_hidden_state, out.logits, out.loss
+    out = ours(TOKENS, target)
+    return expected, (out.tokens, out.token_logits, *ours.loss(dict(tokens=TOKENS, target=target)).values())
 
 
 def label(theirs):
@@ -236,6 +289,14 @@ def spelling(theirs, ours):
 # Name → (published model, its configuration, what both give).
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
+    "albert": (AlbertForPreTraining, AlbertConfig(embedding_size=12, **TEXT), albert),
+    "distilbert": (DistilBertForMaskedLM, DistilBertConfig(**DISTILBERT), masked),
+    "electra, generator": (ElectraForMaskedLM, ElectraConfig(embedding_size=12, **TEXT), masked),
+    "electra, discriminator": (ElectraForPreTraining, ElectraConfig(embedding_size=12, **TEXT), detected),
+    "roberta": (RobertaForMaskedLM, RobertaConfig(**TEXT | dict(max_position_embeddings=12)), masked),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2), gpt2),
+    "bart": (BartForConditionalGeneration, BartConfig(**BART), written),
+    "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
     "ast": (
@@ -268,7 +329,25 @@ CASES = {
 }
 
 # case/part.key, as patterns → why it changes neither what a published model gives nor its loss, in evaluation mode.
-KINDS = ("bert", "vit, pooled", "clip", "siglip", "clap", "blip", "lxmert", "visual_bert", "wav2vec2", "hubert")
+KINDS = (
+    "bert",
+    "gpt2",
+    "bart",
+    "t5",
+    "vit, pooled",
+    "clip",
+    "siglip",
+    "clap",
+    "blip",
+    "lxmert",
+    "visual_bert",
+    "wav2vec2",
+    "hubert",
+    "albert",
+    "distilbert",
+    "electra",
+    "roberta",
+)
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
 TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
@@ -283,14 +362,29 @@ NOTHING = {
     "*output_hidden_states": "what else is returned",
     "*chunk_size_feed_forward": "how much is computed at once",
     "*use_cache": "whether what was computed is kept",
+    "t5/is_encoder_decoder": None,  # it does change something, unlike elsewhere
     "*is_encoder_decoder": "how a cache is made",
     "*label2id": "the names of classes",
     "*output_attentions": "what else is returned",
-    **{f"{case}*bos_token_id": WRITER for case in KINDS if case not in ("blip", "vit, pooled")},
+    **{f"{case}*bos_token_id": WRITER for case in KINDS if case not in ("blip", "t5", "vit, pooled")},
     **{f"{case}*eos_token_id": WRITER for case in KINDS if case not in ("clip", "blip", "vit, pooled")},
     "*encoder_stride": ELSEWHERE,
     "vit/pooler_*": "the file has no pooler",
     "clip/*_config.projection_dim": ELSEWHERE,
+    "gpt2/pad_token_id": "padding is a token like others there",
+    "gpt2/summary_*": ELSEWHERE,
+    "electra*/summary_*": ELSEWHERE,
+    "electra, discriminator/tie_word_embeddings": "it has no language head",
+    "distilbert/qa_dropout": ELSEWHERE,
+    "distilbert/seq_classif_dropout": ELSEWHERE,
+    "albert/classifier_dropout_prob": TRAINING,
+    **dict.fromkeys(["bart/is_decoder", "t5/is_decoder"], "each half knows which it is"),
+    "t5/tie_word_embeddings": "scale_decoder_outputs says what it is for",
+    "bart/forced_eos_token_id": WRITER,
+    "bart/encoder_layerdrop": TRAINING,
+    "bart/decoder_layerdrop": TRAINING,
+    "bart/init_std": "how weights start, which a checkpoint replaces",
+    "gpt2/reorder_and_upcast_attn": "in float32 the order of a product changes nothing",
     "clip/text_config.pad_token_id": "padding is a token like others there",
     "siglip/text_config.pad_token_id": "padding is a token like others there",
     "clap/hidden_size": "those of the parts are read",
@@ -321,7 +415,8 @@ NOTHING = {
     },
     "lxmert/num_hidden_layers": "the three depths take its place",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
-    **dict.fromkeys([f"{case}*{key}" for case in KINDS for key in ("id2label", "problem_type")], ELSEWHERE),
+    **dict.fromkeys([f"{case}*id2label" for case in KINDS if case != "albert"], ELSEWHERE),
+    **dict.fromkeys([f"{case}*problem_type" for case in KINDS], ELSEWHERE),
     "vilt/id2label": ELSEWHERE,
     "vilt/problem_type": ELSEWHERE,
     "vilt/num_images": ELSEWHERE,
@@ -346,7 +441,10 @@ NOTHING = {
     **dict.fromkeys(["*tdnn_*", "*xvector_output_dim"], ELSEWHERE),
     **dict.fromkeys(["*adapter_kernel_size", "*adapter_stride", "*num_adapter_layers"], "adapters are refused"),
 }
+ELECTRA = ("electra, generator", "electra, discriminator")
 CRASHES = {  # Transformers stops at its own configuration
+    *((case, "", f"summary_{key}") for case in ("gpt2", *ELECTRA) for key in ("activation", "type")),
+    ("albert", "", "id2label"),  # other names for two classes, or other weights for one
     ("blip, captions", "text_config", "is_encoder_decoder"),
     ("blip, captions", "text_config", "output_attentions"),
     ("blip, captions", "text_config", "output_hidden_states"),
@@ -386,6 +484,8 @@ OTHER = {
     "architectures": (["Other"],),
     "transformers_version": ("4.0.0",),
     "depths": ([2, 1],),
+    "dense_act_fn": ("silu",),
+    "relative_attention_max_distance": (4,),
     "patch_stride": ([2, 2],),
 }
 

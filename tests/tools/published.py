@@ -68,6 +68,16 @@ def real_frames(published, given):
 # As small as can be, for tests that load many.
 SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)
+GPT2 = dict(vocab_size=30, n_positions=6, n_embd=16, n_layer=1, n_head=2, n_inner=24)
+DISTILBERT = dict(vocab_size=30, max_position_embeddings=6, dim=16, n_layers=1, n_heads=2, hidden_dim=24)
+BART = dict(vocab_size=30, max_position_embeddings=6, d_model=16)
+BART |= {
+    f"{stack}coder_{what}": size
+    for stack in ("en", "de")
+    for what, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))
+}
+T5 = dict(vocab_size=30, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0)
+T5 |= dict(relative_attention_num_buckets=6, relative_attention_max_distance=16)
 IMAGE = dict(image_size=8, patch_size=4, **SMALL)
 SPEECH = dict(conv_dim=(6, 8), conv_kernel=(5, 3), conv_stride=(3, 2), num_conv_pos_embeddings=4, **SMALL)
 SPEECH |= dict(num_conv_pos_embedding_groups=2)

@@ -9,14 +9,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.data.fields.field import Batch
 from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
 from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.matching import random_negatives
+from mmlearn.objectives.sentences import next_sentence, sentence_order
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
 OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")  # what moves with a text to another row
+SEGMENTS = ("tokens", "token_type", "mask")
 Sizes = Callable[[str], int]
 
 
@@ -99,3 +105,102 @@ class MatchLabel(Label):
         source = torch.where(swapped, other, torch.arange(b))
         texts = {name: batch[name][source] for name in OF_A_TEXT if name in batch}
         return batch | texts | {"match_label": (~swapped).long()}
+
+
+@dataclass(frozen=True)
+class SwappedSegments(Label):
+    """Half of the rows have their two segments exchanged. ``order_label`` (b,) is 1 there and 0 elsewhere.
+
+    Source: Lan et al. 2020 (ALBERT), section 3.1.
+    """
+
+    holds = {"order_label": "Int b < 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        tokens, token_type, _, label = sentence_order(*(batch[name] for name in SEGMENTS), generator)
+        return batch | {"tokens": tokens, "token_type": token_type, "order_label": label}
+
+
+@dataclass(frozen=True)
+class NextSegment(Label):
+    """Half of the rows get the second segment of another one. ``next_label`` (b,) is 1 there and 0 elsewhere.
+
+    Source: Devlin et al. 2019 (BERT), section 3.1, task #2.
+    """
+
+    holds = {"next_label": "Int b < 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        rows = (batch[name] for name in SEGMENTS)
+        *changed, label = next_sentence(*rows, batch["caption_id"], sizes("max_length"), generator)
+        return batch | dict(zip(SEGMENTS, changed)) | {"next_label": label}
+
+
+@dataclass(frozen=True)
+class HiddenSpans(Label):
+    """Spans of ``tokens`` give way to sentinels, and ``target`` (b, o) holds what was there, as T5 learns it.
+
+    Sentinels count down from the last number of the vocabulary. Text and target end with the end token; the text has
+    no start token. Source: Raffel et al. 2020 (T5), section 3.1.4.
+    """
+
+    probability: float = 0.15
+    mean_length: float = 3.0
+
+    holds = {"target": "Int b o < vocab_size", "target_mask": "Bool b o"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        sentinel, end = sizes("vocab_size") - 1, batch["tokens"].new_tensor([Tokenizer.end_token])
+        texts, targets = [], []
+        for text in _bodies(batch):
+            hidden = draw_spans(len(text), generator=generator, share=self.probability, mean_length=self.mean_length)
+            corrupted, target = hide_spans(text, hidden, sentinel)
+            texts.append(torch.cat([corrupted, end]))
+            targets.append(torch.cat([target, end]))
+        return _seq2seq(batch, texts, targets)
+
+
+@dataclass(frozen=True)
+class Infilled(Label):
+    """Spans of ``tokens`` give way to one mask token each, and ``target`` (b, o) is the whole text, as BART learns it.
+
+    Source: Lewis et al. 2020 (BART), section 2.2, text infilling.
+    """
+
+    probability: float = 0.3
+    mean_length: float = 3.0
+
+    holds = {"target": "Int b o < vocab_size", "target_mask": "Bool b o"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        start, end = (batch["tokens"].new_tensor([token]) for token in (Tokenizer.start_token, Tokenizer.end_token))
+        texts, targets = [], []
+        for text in _bodies(batch):
+            options = dict(generator=generator, share=self.probability, mean_length=self.mean_length)
+            texts.append(torch.cat([start, infill(text, Tokenizer.mask_token, **options).tokens, end]))
+            targets.append(torch.cat([start, text, end]))
+        return _seq2seq(batch, texts, targets)
+
+
+def _bodies(batch: Batch) -> list[Int[Tensor, "n"]]:
+    """Each text without its special tokens and padding."""
+    special = torch.tensor(SPECIAL, device=batch["tokens"].device)
+    return [text[real & ~torch.isin(text, special)] for text, real in zip(batch["tokens"], batch["mask"])]
+
+
+def _seq2seq(batch: Batch, texts: list[Tensor], targets: list[Tensor]) -> Batch:
+    """The batch with these texts to read and these targets to write, padded."""
+    (tokens, mask), (target, target_mask) = _padded(texts), _padded(targets)
+    rest = {name: value for name, value in batch.items() if name not in ("word", "maskable")}
+    return rest | {"tokens": tokens, "mask": mask, "target": target, "target_mask": target_mask}
+
+
+def _padded(texts: list[Tensor]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    mask = pad_sequence([torch.ones_like(text, dtype=torch.bool) for text in texts], batch_first=True)
+    return pad_sequence(texts, batch_first=True, padding_value=Tokenizer.pad_token), mask

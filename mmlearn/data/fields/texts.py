@@ -1,5 +1,6 @@
 """Fields that are read or named: texts, and one of several names."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SPECIAL = {f"{name}_token": getattr(Tokenizer, f"{name}_token") for name in ("pad", "start", "end")}
 TEXTS = 5000  # of them, at most, a vocabulary is made
 RENDERED = 1000  # the same where each caption costs a whole sample
 
@@ -26,8 +29,8 @@ class Tokens(Field):
     A batch is as long as its longest text, unless ``whole``: then always ``max_length``, for systems that read padding
     or gather tokens from several processes. With ``words`` the batch also numbers each token's word, so that words are
     masked whole. Where ``maskable`` names words, such as colours, no other word may be masked. Without ``repeats``
-    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and ``source``
-    the attribute of a sample that holds its text.
+    there is no ``caption_id``: equal captions count as different. The vocabulary is that of the data, and behind it
+    ``sentinels`` numbers that no text has, as T5 needs; ``source`` is the attribute of a sample that holds its text.
     """
 
     tokenizer: Tokenizer | None = None
@@ -35,7 +38,8 @@ class Tokens(Field):
     words: bool = False
     maskable: Collection[str] | None = None
     repeats: bool = True
-    vocab_size: int = 1024  # at most
+    sentinels: int = 0
+    vocab_size: int = 1024  # at most, without sentinels
     max_length: int = 32  # at most
     source: str = "caption"
 
@@ -66,11 +70,11 @@ class Tokens(Field):
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
     def sizes(self) -> dict[str, Any]:
-        found = {"vocab_size": self.tokenizer.vocab_size, "max_length": self.tokenizer.max_length}
-        return found | {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
+        return found | SPECIAL
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
-        return {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        return dict(SPECIAL)
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
@@ -107,7 +111,7 @@ class Tokens(Field):
         longest, vocab = size(config, "max_length", 12), size(config, "vocab_size")
         t = longest if self.whole else min(12, longest)
         end = 3 + (torch.arange(b) * 3) % (min(12, t) - 3)  # texts of 4 tokens, with start and end, and more
-        tokens = torch.randint(4, vocab, (b, t), generator=generator)
+        tokens = torch.randint(4, vocab - self.sentinels, (b, t), generator=generator)
         tokens[:, 0], tokens[torch.arange(b), end] = Tokenizer.start_token, Tokenizer.end_token
         mask = torch.arange(t) <= end[:, None]
         batch = {"tokens": tokens.masked_fill(~mask, Tokenizer.pad_token), "mask": mask, "caption_id": torch.arange(b)}
@@ -121,6 +125,78 @@ class Tokens(Field):
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
         return replace(self, tokenizer=Tokenizer.load(folder))
+
+
+@dataclass(frozen=True)
+class Segments(Tokens):
+    """Each caption as two segments that follow each other: ``tokens``, ``mask`` and ``token_type`` (b, t).
+
+    A row is ``<start> A <end> B <end>``, and ``token_type`` is 0 up to the first end and 1 behind it. A caption of
+    several sentences is cut between two of them, another one between two words. Other settings as for
+    :class:`Tokens`, but that words are not numbered. Source: Devlin et al. 2019 (BERT), figure 2.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words or self.maskable is not None or self.whole:
+            raise ValueError("Segments have no words, maskable or whole: use Tokens, or leave these out.")
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
+        return super().holds | {"token_type": "Int b t < 2"}
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`Tokens`, with room for one more end token."""
+        found = super().sizes()
+        return found | {"max_length": found["max_length"] + 1}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        if self.tokenizer is None:
+            raise ValueError("Segments has no tokenizer yet: Segments(Tokenizer.train(texts)), or fitted(…) to data.")
+        texts = [getattr(sample, self.source) for sample in samples]
+        halves = [self.tokenizer(part) for part in zip(*map(segments, texts))]
+        rows = [
+            _fit([tokens[real].tolist() for tokens, real in pair], self.tokenizer.max_length + 1)
+            for pair in zip(*(zip(tokens, mask) for tokens, mask in halves))
+        ]
+        return _segment_rows(rows) | ({"caption_id": numbered(texts)} if self.repeats else {})
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random pairs of segments, some of which have no second one."""
+
+        def drawn(count: int) -> list[int]:
+            return torch.randint(4, size(config, "vocab_size"), (count,), generator=generator).tolist()
+
+        start, end = [Tokenizer.start_token], [Tokenizer.end_token]
+        rows = [([*start, *drawn(1 + i % 3), *end], [*drawn(1 + 2 * i % 5), *end]) for i in range(b)]
+        return _segment_rows(rows) | {"caption_id": torch.arange(b)}
+
+
+def segments(text: str) -> tuple[str, str]:
+    """A text in two: between two sentences where there are several, else between two words."""
+    parts = SENTENCE_END.split(text.strip())
+    parts = parts if len(parts) > 1 else text.split()
+    middle = (len(parts) + 1) // 2
+    return " ".join(parts[:middle]), " ".join(parts[middle:])
+
+
+def _fit(pair: list[list[int]], most: int) -> tuple[list[int], list[int]]:
+    """Both segments without the second start token, and short enough; the longer one loses its last tokens first."""
+    first, second = pair[0], pair[1][1:]
+    while len(first) + len(second) > most:
+        max(first, second, key=len).pop(-2)
+    return first, second
+
+
+def _segment_rows(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
+    """Pairs of segments as rows of a batch."""
+    t = max(len(first) + len(second) for first, second in rows)
+    filled = [len(first) + len(second) for first, second in rows]
+    tokens = [[*first, *second, *[Tokenizer.pad_token] * (t - n)] for (first, second), n in zip(rows, filled)]
+    kinds = [[0] * len(first) + [1] * len(second) + [0] * (t - n) for (first, second), n in zip(rows, filled)]
+    mask = torch.arange(t) < torch.tensor(filled)[:, None]
+    return {"tokens": torch.tensor(tokens), "mask": mask, "token_type": torch.tensor(kinds)}
 
 
 def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> list[str]:

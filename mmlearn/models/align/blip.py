@@ -23,14 +23,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
+from mmlearn.generation.cache import Read, Reading, begin, cached
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
-from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, initialise_as_bert
+from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
 from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.generative import caption_language_modelling
 from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
 
 
@@ -93,12 +94,13 @@ class MED(nn.Module):
     def decode(
         self,
         tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None,
+        mask: Bool[Tensor, "b all"] | None,
         patches: Float[Tensor, "b p image_width"],
         self_attention: nn.ModuleList | None = None,
+        position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Each token sees those before it and the picture. Without a ``self_attention`` it is the encoder's."""
-        x, blocks = self.embedding(tokens, mask=mask), self.transformer.blocks
+        x, blocks = self.embedding(tokens, position=position), self.transformer.blocks
         for block, own in zip(blocks, blocks if self_attention is None else self_attention):
             x = block.residual(x, own.attention_norm, partial(own.attention, mask=mask, causal=True))
             x = block.residual(x, block.cross_attention_norm, partial(block.cross_attention, context=patches))
@@ -186,32 +188,44 @@ class BLIP(nn.Module):
         return self.match_head(text.transformer.read(x, 0, mask, context=patches))
 
     def _decode(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:
+        check_text_mask(mask)
         return self.online.text.decode(_begin(self.decode_token, tokens), mask, patches, self.decoder_attention)
 
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
 
+    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        """What reads captions of these pictures, and scores the word after them."""
+        self._require("decoder")
+        patches, decode = self.online.image_encoder(image), self.online.text.decode
+
+        def read(now: Reading) -> Float[Tensor, "n v"]:
+            x = decode(now.tokens, now.mask, now.context(patches), self.decoder_attention, now.position)
+            return self._token_logits(x[:, -1])
+
+        return read
+
     @torch.no_grad()
     def generate(
         self,
         image: Float[Tensor, "b 3 height width"],
-        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding; in section 4.3 partial(nucleus, ...)
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding; in section 4.3 partial(sample, ...)
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
-        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token."""
-        self._require("decoder")
-        patches = self.online.image_encoder(image)
+        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
-        def next_logits(tokens: Tensor) -> Tensor:  # each picture is seen by all of its beams
-            seen = patches.repeat_interleave(len(tokens) // len(patches), dim=0)
-            return self._token_logits(self._decode(seen, tokens)[:, -1])
-
-        start = torch.full((len(image), 1), self.decode_token, device=image.device)
-        start = start if prompt is None else torch.cat([start, prompt], dim=1)
-        ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token)
-        return decode(next_logits, start, max_length=max_length + 1, **ids)[:, 1:]
+        Shorter prompts are padded at their left, where ``prompt_mask`` is False.
+        """
+        read = self.reader(image)
+        prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
+        start, mask = begin(self.decode_token, prompt, prompt_mask)
+        ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token or 0)
+        with cached(self, read, mask) as next_logits:
+            written = decode(next_logits, start, max_length=max_length + 1, **ids)
+        return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
 
     def forward(
         self,
@@ -252,7 +266,8 @@ class BLIP(nn.Module):
             if self.queue is not None and self.training:
                 self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         if self.config.decoder:
-            losses["lm"] = self._language_modelling(output.token_logits, tokens, mask)
+            smoothing = self.config.label_smoothing
+            losses["lm"] = caption_language_modelling(output.token_logits, tokens, mask, smoothing)
         return losses
 
     @torch.no_grad()
@@ -260,13 +275,6 @@ class BLIP(nn.Module):
         """What the momentum encoder makes of pictures and texts."""
         slow = self.momentum_encoder
         return slow.embed_image(slow.image_encoder(image)), slow.embed_text(tokens, mask)
-
-    def _language_modelling(self, token_logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """LM: every real token but the first, from those before it and the picture. Source: section 3.2."""
-        label = tokens.masked_fill(~mask, IGNORED)[:, 1:]
-        logits, smoothing = token_logits[:, :-1].flatten(0, 1), self.config.label_smoothing
-        total = F.cross_entropy(logits, label.flatten(), reduction="sum", label_smoothing=smoothing)
-        return total / (label != IGNORED).sum().clamp(min=1)  # of texts without a word it is 0
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -287,6 +295,7 @@ RECIPE = Recipe(
     BLIPConfig,
     reads=(Image(), Tokens()),
     learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
+    writes=True,
     architecture="""
     image -> ViT -> u [class token] -> !ITC
     text -> text encoder -> v [class token] -> !ITC

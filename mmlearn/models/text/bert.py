@@ -1,24 +1,29 @@
 """BERT: a text encoder that reads both ways, trained by filling gaps and by judging whether two sentences follow.
 
 Paper: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding".
-Official code: https://github.com/google-research/bert.
+Official code: https://github.com/google-research/bert. Two presets are the same model trained otherwise: RoBERTa (Liu
+et al. 2019), without next sentences, on more text and with other masks in each epoch, as here; and DistilBERT (Sanh et
+al. 2019), half as deep, taught by BERT.
 
-Deviations: ``tiny`` is ours. The vector of the pad token gets no gradient from where it is read, as in Transformers.
+Deviations: ``tiny`` is ours. The teacher of DistilBERT is not here. The vector of the pad token gets no gradient from
+where it is read, as in Transformers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.objectives import masked_cross_entropy
+from mmlearn.objectives import masked_cross_entropy, segment_order
 from mmlearn.recipes import MLM, Recipe
+
+ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,15 @@ class BERTConfig(BERTEncoderConfig):
     pooler: bool = True
     language_head: bool = False  # for masked words
     next_sentence_head: bool = False
+    first_position: int = 0  # row of the position table; those before it come on top, and nothing reads them
 
     PRESETS = {
         "tiny": dict(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0),
         "base": dict(),
         "large": dict(width=1024, depth=24, num_heads=16),
+        "roberta-base": ROBERTA,
+        "roberta-large": ROBERTA | dict(width=1024, depth=24, num_heads=16),
+        "distilbert-base": dict(depth=6, token_types=0, pooler=False),
     }
 
 
@@ -54,7 +63,7 @@ class BERT(nn.Module):
         if config.next_sentence_head and not config.pooler:
             raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
-        self.embedding = BERTEmbedding(config)
+        self.embedding = BERTEmbedding(replace(config, max_length=config.first_position + config.max_length))
         self.transformer = Transformer(config)
         self.pooler = pooler(config.width) if config.pooler else None
         self.language_head = MaskedLanguageHead(config) if config.language_head else None
@@ -67,7 +76,10 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> BERTOutput:
-        x = self.transformer(self.embedding(tokens, token_type, mask), mask)
+        position = None
+        if first := self.config.first_position:
+            position = torch.arange(first, first + tokens.shape[1], device=tokens.device).expand_as(tokens)
+        x = self.transformer(self.embedding(tokens, token_type, mask, position), mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
         head, table = self.language_head, self.embedding.tokens.weight
         return BERTOutput(
@@ -91,7 +103,7 @@ class BERT(nn.Module):
         if output.token_logits is not None:
             losses["mlm"] = masked_cross_entropy(output.token_logits, batch["token_label"])
         if output.next_logits is not None:
-            losses["nsp"] = F.cross_entropy(output.next_logits, batch["next_label"])
+            losses["nsp"] = segment_order(output.next_logits, batch["next_label"])
         if not losses:
             raise ValueError("This BERT has no head to train: set language_head in its configuration.")
         return losses

@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import END, close, count_parameters, overfit, pairs, refused
+from testing_tools import END, close, count_parameters, overfit, pairs, refused, shaken
 
-from mmlearn.generation.decoding import beam_search, nucleus
+from mmlearn.generation.cache import begin, pad_left, uncached
+from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.layers import record_attention
 from mmlearn.models.align.blip import BLIP, BLIPConfig
 
@@ -209,7 +210,7 @@ def test_with_momentum_encoder_and_smoothing_losses_fall_to_their_floor():
 
 @pytest.mark.parametrize(
     "decode",
-    [None, partial(beam_search, beams=3), partial(nucleus, mass=0.5, generator=torch.Generator().manual_seed(0))],
+    [None, partial(beam_search, beams=3), partial(sample, top_p=0.5, generator=torch.Generator().manual_seed(0))],
 )
 def test_captions_come_back(trained, decode):
     model, batch, _ = trained
@@ -229,6 +230,27 @@ def test_a_prompt_goes_on(trained):
     with pytest.raises(ValueError, match="33 tokens are more than the 32 positions"):
         BLIP(dataclasses.replace(PLAIN, end_token=0)).generate(batch["image"][:1], max_length=40)
     assert len(model.generate(batch["image"][:0])) == 0
+
+
+@pytest.mark.parametrize("decode", [greedy, partial(beam_search, beams=4)])
+def test_captions_are_equal_with_and_without_the_cache(decode):
+    """Of models that were shaken, so that each picture has a caption of its own."""
+    for config in (PLAIN, dataclasses.replace(PLAIN, encoder=False)):
+        model, batch = shaken(build(config), 0.2).eval(), pairs()
+        prompt, mask = pad_left([batch["tokens"][i, 1 : 2 + i % 3] for i in range(8)])
+        start, real = begin(model.decode_token, prompt, mask)
+        with torch.no_grad():
+            next_logits = uncached(model.reader(batch["image"]), real)
+            expected = decode(next_logits, start, end_token=END, max_length=12)[:, 1:]
+        got = model.generate(batch["image"], decode, prompt=prompt, prompt_mask=mask, max_length=11)
+        assert torch.equal(got[:, 3:], expected[:, 3:])
+        assert torch.equal(got[:, :3], prompt)
+        assert len(got[:, 3:].unique(dim=0)) > 6
+        for i in range(8):  # each alone, without padding
+            own = prompt[i : i + 1, mask[i]]
+            short = int((~mask[i]).sum())
+            alone = model.generate(batch["image"][i : i + 1], decode, prompt=own, max_length=11 - short)[0]
+            assert torch.equal(got[i, short:][: len(alone)], alone)
 
 
 # Sizes.

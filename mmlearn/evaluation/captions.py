@@ -1,0 +1,219 @@
+r"""How good written captions are: beside what people wrote, and, for scenes, beside what is true.
+
+``candidates`` are texts, one for each picture, and ``references`` say for each what people wrote, a list of texts. Each
+of the three measures gives one number over the corpus, equal to ``pycocoevalcap``'s, which the field reports. Words are
+what white space divides: bring texts into the same form first. The tokeniser that is usual for COCO (PTB), METEOR and
+SPICE are Java programs, and are left out here.
+
+What people say is no list of all that is true. Of a scene everything is known, so :func:`check_facts` can say of each
+fact in a caption whether it is true or made up.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
+
+NGram = tuple[str, ...]
+
+
+def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]], n: int = 4) -> float:
+    r"""BLEU-n: how many n-grams of the candidates some reference has, and a penalty for candidates that are too short.
+
+    .. math:: \min(1, e^{1 - r/c}) \Big(\prod_{k=1}^n p_k\Big)^{1/n}
+
+    :math:`p_k` is the share of the k-grams of all candidates that also a reference of theirs has, each at most as often
+    as it occurs there; c counts words of candidates and r of references, of each picture the one of the nearest length.
+    From 0 to 1. Raises ``ValueError`` as :func:`check_corpus` does. Source: Papineni et al. 2002, section 2.3; the two
+    tiny numbers, without which one missing k-gram is 0, are those of ``pycocoevalcap``.
+    """
+    check_corpus(candidates, references)
+    right, written, length, wanted = [0] * n, [0] * n, 0, 0
+    for candidate, texts in zip(candidates, references):
+        words, others = candidate.split(), [text.split() for text in texts]
+        length += len(words)
+        wanted += min((abs(len(other) - len(words)), len(other)) for other in others)[1]
+        for k in range(1, n + 1):
+            most: Counter[NGram] = Counter()
+            for other in others:
+                most |= _ngrams(other, k)  # the greater count of each
+            right[k - 1] += (_ngrams(words, k) & most).total()
+            written[k - 1] += max(0, len(words) - k + 1)
+    shares = math.prod((a + 1e-15) / (b + 1e-9) for a, b in zip(right, written))
+    ratio = (length + 1e-15) / (wanted + 1e-9)
+    return shares ** (1 / n) * min(1.0, math.exp(1 - 1 / ratio))
+
+
+def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], beta: float = 1.2) -> float:
+    r"""ROUGE-L: how long a subsequence a candidate shares with a reference, as precision and recall in one.
+
+    .. math:: F = \frac{(1 + \beta^2) P R}{R + \beta^2 P}, \quad P = \max_r \frac{\mathrm{LCS}(c, r)}{|c|}, \quad
+       R = \max_r \frac{\mathrm{LCS}(c, r)}{|r|}
+
+    LCS is the length of the longest common subsequence, which may have gaps; the mean over pictures is returned, from 0
+    to 1. Raises ``ValueError`` as :func:`check_corpus` does. Source: Lin 2004, section 3.1.
+    """
+    check_corpus(candidates, references)
+    total = 0.0
+    for candidate, texts in zip(candidates, references):
+        words, others = candidate.split(), [text.split() for text in texts]
+        shared = [_common(words, other) for other in others]
+        precision = max(shared) / max(len(words), 1)
+        recall = max(count / max(len(other), 1) for count, other in zip(shared, others))
+        if precision:
+            total += (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return total / len(candidates)
+
+
+def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0) -> float:
+    r"""CIDEr-D: how similar a candidate is to the references, where n-grams count the more the rarer they are.
+
+    .. math:: \frac{10}{n\,|R|} \sum_{k=1}^n \sum_{r \in R} e^{-\frac{(|c| - |r|)^2}{2 \sigma^2}}
+       \frac{\min(g_k(c), g_k(r)) \cdot g_k(r)}{\lVert g_k(c) \rVert\, \lVert g_k(r) \rVert}
+
+    :math:`g_k` counts each k-gram, times the logarithm of the number of pictures over those whose references have it
+    (TF-IDF). So the number depends on the corpus: an n-gram that all pictures share counts nothing, and one picture
+    alone gives 0. From 0 to 10. Raises ``ValueError`` as :func:`check_corpus` does.
+    Source: Vedantam et al. 2015, section 5, equations 1, 2 and 6.
+    """
+    check_corpus(candidates, references)
+    counted = [[_all_ngrams(text.split(), n) for text in texts] for texts in references]
+    pictures: Counter[NGram] = Counter()
+    for texts in counted:
+        pictures.update({ngram for counts in texts for ngram in counts})
+
+    def weigh(counts: Counter[NGram]) -> dict[NGram, float]:
+        return {
+            ngram: count * (math.log(len(candidates)) - math.log(max(1, pictures[ngram])))
+            for ngram, count in counts.items()
+        }
+
+    total = 0.0
+    for candidate, texts in zip(candidates, counted):
+        counts = _all_ngrams(candidate.split(), n)
+        for other in texts:
+            apart = _pairs(counts) - _pairs(other)
+            alike = _cosines(weigh(counts), weigh(other), n) * math.exp(-(apart**2) / (2 * sigma**2))
+            total += 10 * alike / (n * len(texts))
+    return total / len(candidates)
+
+
+def check_corpus(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """``ValueError`` where there is no candidate, or not one list of at least one reference for each."""
+    if isinstance(candidates, str) or not len(candidates) or len(candidates) != len(references):
+        count = "one text" if isinstance(candidates, str) else f"{len(candidates)} candidates"
+        raise ValueError(f"Give a list of texts, and as many lists of references; got {count} and {len(references)}.")
+    for i, texts in enumerate(references):
+        if isinstance(texts, str) or not len(texts):
+            raise ValueError(f"The references of picture {i} are a list of at least one text; got {texts!r}.")
+
+
+def _ngrams(words: Sequence[str], k: int) -> Counter[NGram]:
+    return Counter(tuple(words[i : i + k]) for i in range(len(words) - k + 1))
+
+
+def _all_ngrams(words: Sequence[str], n: int) -> Counter[NGram]:
+    return sum((_ngrams(words, k) for k in range(1, n + 1)), Counter())
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """The length of the longest common subsequence."""
+    before = [0] * (len(b) + 1)  # of what was read of a, and of each beginning of b
+    for word in a:
+        row = [0]
+        for j, other in enumerate(b):
+            row.append(before[j] + 1 if word == other else max(before[j + 1], row[j]))
+        before = row
+    return before[-1]
+
+
+def _pairs(counts: Counter[NGram]) -> int:
+    """How many pairs of neighbours a text has: as good as its length, and what ``pycocoevalcap`` takes for it."""
+    return sum(count for ngram, count in counts.items() if len(ngram) == 2)
+
+
+def _cosines(one: dict[NGram, float], other: dict[NGram, float], n: int) -> float:
+    """The cosines of k-grams, summed over k; to say one more often than ``other`` gains nothing."""
+    shared, norms = [0.0] * n, [[0.0] * n, [0.0] * n]
+    for ngram, weight in one.items():
+        shared[len(ngram) - 1] += min(weight, other.get(ngram, 0.0)) * other.get(ngram, 0.0)
+    for norm, weights in zip(norms, (one, other)):
+        for ngram, weight in weights.items():
+            norm[len(ngram) - 1] += weight**2
+    return sum(x / math.sqrt(a * b) for x, a, b in zip(shared, *norms) if a and b)
+
+
+# What is true of a scene.
+
+KINDS = {word: kind for kind in (SIZES, TEXTURES, COLOURS, SHAPES) for word in kind}
+INVERSE = {"right of": "left of", "below": "above"}  # each relation is told from one side
+Thing = frozenset[str]  # the attributes that a text gives it
+Fact = tuple[Thing] | tuple[Thing, str, Thing]
+
+
+class Facts(NamedTuple):
+    """Facts that captions state, which are true or made up, and those that they were to state and do not."""
+
+    true: int
+    missing: int
+    made_up: int
+
+
+def stated_facts(text: str) -> set[Fact]:
+    """What a text says of a scene: of each thing that it is there, and of two neighbours in the text how they stand.
+
+    A thing is a shape with all the attributes before it, since in a scene no attribute alone finds an object. Words
+    that are none of a scene's are passed over.
+    """
+    facts: set[Fact] = set()
+    thing, last, relation = set(), None, None
+    words = text.lower().replace(",", " ").replace(".", " ").split()
+    for i, word in enumerate(words):
+        if " ".join(words[i : i + 2]) in RELATIONS or word in RELATIONS:
+            relation = word if word in RELATIONS else " ".join(words[i : i + 2])
+            thing = set()
+        elif word in KINDS:
+            thing.add(word)
+        if word in SHAPES:
+            whole = frozenset(thing)
+            facts.add((whole,))
+            if last and relation:
+                facts.add((whole, INVERSE[relation], last) if relation in INVERSE else (last, relation, whole))
+            thing, last, relation = set(), whole, None
+    return facts
+
+
+def check_facts(candidates: Sequence[str], samples: Sequence[Any]) -> Facts:
+    """Count over all captions what they state of their scenes, by the scenes' graphs.
+
+    A thing is true where one object has all its attributes, and a relation where two such objects stand so. No caption
+    tells a whole scene, so what is missing are facts of the scene's own caption: one that tells the truth about other
+    objects has all of them missing, and nothing made up. Raises ``ValueError`` where captions and scenes are not as
+    many, or a sample is no scene.
+    """
+    if len(candidates) != len(samples) or not all(hasattr(sample, "graph") for sample in samples):
+        raise ValueError(
+            f"Facts are checked for one caption of each scene; got {len(candidates)} captions and {len(samples)} "
+            "samples, which must have a graph, as those of scenes do."
+        )
+    true = missing = made_up = 0
+    for text, sample in zip(candidates, samples):
+        stated = stated_facts(text)
+        holding = sum(_holds(fact, sample) for fact in stated)
+        true, made_up = true + holding, made_up + len(stated) - holding
+        missing += len(stated_facts(sample.caption) - stated)
+    return Facts(true, missing, made_up)
+
+
+def _holds(fact: Fact, scene: Any) -> bool:
+    """Whether objects of this scene are so."""
+    of = [
+        [i for i, item in enumerate(scene.objects) if thing <= set(item.name.split())]
+        for thing in fact
+        if not isinstance(thing, str)
+    ]
+    if len(fact) == 1:
+        return bool(of[0])
+    return any(i in of[0] and j in of[1] and relation == fact[1] for i, relation, j in scene.graph)

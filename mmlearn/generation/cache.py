@@ -1,0 +1,151 @@
+"""The key–value cache: while a text is written, each token is read once.
+
+A causal layer says of a token what it said when the token was the last one, because no token sees a later one. So its
+keys and values can be kept, and each step reads one token, not the whole text. A context, such as the patches of a
+picture, is read in the first step alone.
+
+A system gives ``read``, which scores what follows a :class:`Reading`. :func:`cached` and :func:`uncached` turn it into
+the ``next_logits`` that decoding asks. Both give the same numbers to rounding.
+
+Prompts of unequal length are padded at their left (:func:`pad_left`), so that all texts go on in the same column.
+Padding is masked, and positions count real tokens alone: a row is written as if it were alone.
+Source: Pope et al. 2023, "Efficiently Scaling Transformer Inference", section 2.1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.generation.decoding import NextLogits
+from mmlearn.layers import Attention
+
+
+class Reading(NamedTuple):
+    """The tokens that a model is to read now, and what it has to know of them. n rows write b texts, n / b each."""
+
+    tokens: Int[Tensor, "n t"]  # with a cache only those that have not been read
+    position: Int[Tensor, "n t"]  # in the text, where padding does not count
+    mask: Bool[Tensor, "n all"]  # which tokens are real, those of earlier steps included
+    b: int  # texts
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Something of each text, (b, ...), for each row, (n, ...)."""
+        return x.repeat_interleave(len(self.tokens) // max(self.b, 1), dim=0)
+
+    def context(self, x: Float[Tensor, "b p d"]) -> Float[Tensor, "n p_or_0 d"]:
+        """What cross-attention is given: a context in the first step, and nothing once its keys are in the cache."""
+        first = self.mask.shape[1] == self.tokens.shape[1]
+        return self.rows(x if first else x[:, :0])
+
+
+Read = Callable[[Reading], Float[Tensor, "n v"]]  # scores of what follows the last token of each row
+
+
+def uncached(read: Read, mask: Bool[Tensor, "b start"]) -> NextLogits:
+    """A ``next_logits`` that reads every text from its first token. ``mask`` says what is real in the start."""
+    return lambda tokens: read(_reading(tokens, mask, 0))
+
+
+@contextmanager
+def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Iterator[NextLogits]:
+    """Within this block the same ``next_logits`` as :func:`uncached`, which reads each token once.
+
+    Every :class:`~mmlearn.layers.Attention` of ``model`` keeps its keys and values; given new tokens alone, it attends
+    to all. Rows that are kept, dropped or exchanged by a search are recognised by their tokens. The model must read
+    nothing else within the block: encode pictures and source texts before it.
+    """
+    cache, layers = Cache(), [module for module in model.modules() if isinstance(module, Attention)]
+    for layer in layers:
+        layer.cache = cache.extend
+
+    def next_logits(tokens: Tensor) -> Tensor:
+        return read(_reading(tokens, mask, cache.look_up(tokens, len(mask))))
+
+    try:
+        yield next_logits
+    finally:
+        for layer in layers:
+            layer.cache = None
+
+
+class Cache:
+    """The keys and values of the tokens that have been read."""
+
+    def __init__(self) -> None:
+        self.tokens: Int[Tensor, "n t"] | None = None  # that have been read
+        self.rows: Tensor | None = None  # (n,): which of them each row goes on from; None: its own
+        self.kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # layer → their keys and values, (n, h, t, k) each
+
+    def look_up(self, tokens: Int[Tensor, "n t"], b: int) -> int:
+        """How many tokens of each row have been read. Where one row is new from its beginning, all are read again."""
+        before, self.tokens = self.tokens, tokens
+        if before is not None and before.shape[0] == tokens.shape[0] and before.shape[1] < tokens.shape[1]:
+            t = before.shape[1]
+            if torch.equal(before, tokens[:, :t]):
+                self.rows = None
+                return t
+            old = rearrange(before, "(b k) t -> b 1 k t", b=b)  # k rows write a text
+            new = rearrange(tokens[:, :t], "(b k) t -> b k 1 t", b=b)
+            same = (old == new).all(-1)  # (b, k new, k old)
+            if same.any(-1).all():
+                first = torch.arange(b, device=tokens.device)[:, None] * same.shape[-1]  # row of each text
+                self.rows = (first + same.int().argmax(-1)).flatten()
+                return t
+        self.kept.clear()
+        return 0
+
+    def extend(
+        self, layer: nn.Module, key: Float[Tensor, "n h t k"], value: Float[Tensor, "n h t k"]
+    ) -> tuple[Float[Tensor, "n h all k"], Float[Tensor, "n h all k"]]:
+        """What a layer makes of the new tokens, behind what it made of the earlier ones."""
+        earlier = self.kept.get(layer)
+        if earlier is None:
+            both = key.contiguous(), value.contiguous()
+        elif key.shape[2] == 0:  # a context, which all rows of a text share
+            both = earlier
+        else:
+            if self.rows is not None:
+                earlier = [past.index_select(0, self.rows) for past in earlier]
+            both = tuple(torch.cat([past, new], dim=2) for past, new in zip(earlier, (key, value)))
+        self.kept[layer] = both
+        return both
+
+
+def pad_left(
+    prompts: Sequence[Int[Tensor, "_"] | Sequence[int]], pad_token: int = 0
+) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """Prompts of unequal length as one batch that ends in one column, and its mask. ``ValueError`` for an empty one."""
+    rows = [torch.as_tensor(prompt, dtype=torch.long) for prompt in prompts]
+    for i, row in enumerate(rows):
+        if not len(row):
+            raise ValueError(f"Prompt {i} is empty: a text begins with at least one token, such as a start token.")
+    t = max(map(len, rows), default=0)
+    tokens = [F.pad(row, (t - len(row), 0), value=pad_token) for row in rows]
+    mask = [torch.arange(t) >= t - len(row) for row in rows]
+    return torch.stack(tokens), torch.stack(mask)
+
+
+def begin(
+    token: int, prompt: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+) -> tuple[Int[Tensor, "b t+1"], Bool[Tensor, "b t+1"]]:
+    """Prompts, padded at their left, with a start token before each; and which tokens are real."""
+    mask = torch.ones_like(prompt, dtype=torch.bool) if mask is None else mask
+    tokens, mask = F.pad(prompt, (1, 0), value=token), F.pad(mask, (1, 0))
+    row, column = torch.arange(len(tokens), device=tokens.device), (~mask).sum(1) - 1
+    tokens[row, column], mask[row, column] = token, True
+    return tokens, mask
+
+
+def _reading(tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "b start"], read: int) -> Reading:
+    """All but the first ``read`` tokens. What was written is real; of the start the mask says what is."""
+    n, b = len(tokens), len(mask)
+    mask = mask.repeat_interleave(n // max(b, 1), dim=0)
+    mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    return Reading(tokens[:, read:], position[:, read:], mask, b)

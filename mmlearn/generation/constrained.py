@@ -1,0 +1,93 @@
+"""What may be written: one of a set of answers, or what a grammar allows.
+
+A grammar is a function from the tokens that a text has so far, without its start, to those that may come next, the end
+token among them where the text may end. Every decoder takes one as ``allowed``. It forbids, and does not change the
+scores of what it allows: a beam search finds the answer that is likeliest to the model.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Allowed = Callable[[tuple[int, ...]], Collection[int]]
+
+
+def trie(answers: Collection[Sequence[int]], end_token: int) -> Allowed:
+    """One of these answers, and then the end token. Each answer is its tokens without start and end.
+
+    Answers that begin alike share a branch of the tree, so that a step looks at one node. Raises ``ValueError`` for no
+    answer, an empty one, and one that has the end token in it. Source: De Cao et al. 2021, section 3.2.
+    """
+    if not len(answers):
+        raise ValueError("There is no answer to choose from: give at least one.")
+    root: dict[int, dict] = {}
+    for answer in answers:
+        if not len(answer) or end_token in answer:
+            raise ValueError(f"An answer has tokens, and the end token {end_token} is none of them; got {[*answer]}.")
+        node = root
+        for token in (*answer, end_token):
+            node = node.setdefault(int(token), {})
+
+    def allowed(written: tuple[int, ...]) -> Collection[int]:
+        node = root
+        for token in written:
+            node = node.get(token, {})
+        return node.keys()
+
+    return allowed
+
+
+def boxes(places: range, labels: Collection[int], end_token: int) -> Allowed:
+    """Any number of objects, each a box and a label: top, left, bottom, right, of ``places``, and one of ``labels``.
+
+    Bottom and right come behind top and left. A text ends after a whole object, or without any. Raises ``ValueError``
+    where a token would have two meanings. Source: Chen et al. 2022 (Pix2Seq), section 2.1.
+    """
+    kinds = [set(places), set(labels), {end_token}]
+    if not places or not labels or len(set.union(*kinds)) < sum(map(len, kinds)):
+        raise ValueError("A token is a place, a label or the end token, and there is at least one of each.")
+
+    def allowed(written: tuple[int, ...]) -> Collection[int]:
+        part = len(written) % 5
+        if part == 4:
+            return labels
+        if part >= 2:
+            return places[places.index(written[-2]) :]
+        return [*places, end_token] if part == 0 else places
+
+    return allowed
+
+
+def narrow(
+    scores: Float[Tensor, "n v"], tokens: Int[Tensor, "n t"], begun: int, done: Bool[Tensor, "n"], allowed: Allowed
+) -> Float[Tensor, "n v"]:
+    """The scores with -inf for what may not come next. ``begun`` tokens are start; rows that are ``done`` stay.
+
+    Raises ``ValueError`` where nothing is allowed, or nothing that the scores do not exclude, or a token beyond the v.
+    """
+    v = scores.shape[-1]
+    may = torch.zeros_like(scores, dtype=torch.bool)
+    may[done] = True
+    known: dict[tuple[int, ...], list[int]] = {}  # beams and texts that began alike ask but once
+    for i in (~done).nonzero()[:, 0].tolist():
+        written = tuple(tokens[i, begun:].tolist())
+        if written not in known:
+            known[written] = sorted(allowed(written))
+            if not known[written]:
+                raise ValueError(
+                    f"The grammar allows nothing after {[*written]}: allow the end token where it may end."
+                )
+            if not 0 <= known[written][0] <= known[written][-1] < v:
+                wrong = next(token for token in known[written] if not 0 <= token < v)
+                raise ValueError(
+                    f"The grammar allows token {wrong}, and the model knows {v}, from 0: it was made with a tokenizer "
+                    "of another vocabulary."
+                )
+        may[i, known[written]] = True
+    scores = scores.masked_fill(~may, -torch.inf)
+    if (none := scores.amax(-1) == -torch.inf).any():
+        written = tokens[int(none.nonzero()[0, 0]), begun:].tolist()
+        raise ValueError(f"The scores exclude all that the grammar allows after {written}.")
+    return scores

@@ -1,0 +1,120 @@
+r"""Writing as an objective: every token from those before it, and from what else may be seen.
+
+All are one cross-entropy, :math:`-\frac{1}{|m|} \sum_{i \in m} \log p(x_i \mid \text{what is seen})`. They differ in
+what is seen, and in which tokens m are asked:
+
+====================  ==========================================  ==========================
+loss                  token i sees                                asked
+====================  ==========================================  ==========================
+causal                the tokens before it                        all but the first
+prefix                the tokens before it, and all of a prefix   what follows the prefix
+caption               the tokens before it, and a picture         all but the first
+span denoising        the spans before it, and a text with gaps   what fills the gaps
+text denoising        the text before it, and the spoilt text     the whole text
+====================  ==========================================  ==========================
+
+In the first three the logits at place i are of token i + 1: the model reads what it is to write. The last two have an
+encoder, and the decoder reads the target :func:`shifted_right`, so the logits at place i are of token i.
+Logits that know nothing give ln v. Padding, where ``mask`` is False, is not asked; a batch without anything to ask
+costs 0. All raise ``ValueError`` for a token that is none of v.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+
+
+def causal_language_modelling(
+    logits: Float[Tensor, "b t v"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+) -> Float[Tensor, ""]:
+    r"""CLM: every token but the first, from those before it.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_{i > 1} \log p(x_i \mid x_{<i})
+
+    Source: Radford et al. 2018 (GPT), equation 1.
+    """
+    return masked_cross_entropy(logits[:, :-1], _asked(tokens, mask)[:, 1:])
+
+
+def prefix_language_modelling(
+    logits: Float[Tensor, "b t v"],
+    tokens: Int[Tensor, "b t"],
+    prefix: Bool[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""PrefixLM: what follows the prefix, from all of the prefix and the tokens before.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_{i > p} \log p(x_i \mid x_{\le p}, x_{p < j < i})
+
+    ``prefix`` is True where a token belongs to it; the model attends by :func:`prefix_mask`. The first token is never
+    asked, also where the prefix is empty. Source: Raffel et al. 2020 (T5), section 3.2.1; Wang et al. 2022 (SimVLM),
+    equation 1.
+    """
+    return masked_cross_entropy(logits[:, :-1], _asked(tokens, mask).masked_fill(prefix, IGNORED)[:, 1:])
+
+
+def prefix_mask(prefix: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Bool[Tensor, "b t t"]:
+    """Who may see whom: everything sees the prefix, and each token those before it and itself, but no padding.
+
+    Source: Raffel et al. 2020 (T5), figure 4, right.
+    """
+    t = prefix.shape[1]
+    past = torch.ones(t, t, dtype=torch.bool, device=prefix.device).tril()
+    seen = past | prefix[:, None]
+    return seen if mask is None else seen & mask[:, None]
+
+
+def caption_language_modelling(
+    logits: Float[Tensor, "b t v"],
+    tokens: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"] | None = None,
+    label_smoothing: float = 0.1,
+) -> Float[Tensor, ""]:
+    r"""LM of captions: every word from those before it and the picture, towards a target that is never certain.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_{i > 1} \sum_w q_i(w) \log p(w \mid x_{<i}, I), \quad
+       q_i(w) = (1 - \epsilon)\,[w = x_i] + \epsilon / v
+
+    with ε = ``label_smoothing``. Source: Li et al. 2022 (BLIP), section 3.2; Szegedy et al. 2016, section 7.
+    """
+    return masked_cross_entropy(logits[:, :-1], _asked(tokens, mask)[:, 1:], label_smoothing)
+
+
+def span_denoising(
+    logits: Float[Tensor, "b o v"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b o"] | None = None
+) -> Float[Tensor, ""]:
+    r"""T5's objective: the hidden spans, one after the other, each behind the sentinel that stands for it.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_i \log p(y_i \mid y_{<i}, \tilde x)
+
+    The target y has the sentinels too, and they are asked. Source: Raffel et al. 2020 (T5), section 3.1.4, figure 2.
+    """
+    return masked_cross_entropy(logits, _asked(target, mask))
+
+
+def text_denoising(
+    logits: Float[Tensor, "b t v"], text: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+) -> Float[Tensor, ""]:
+    r"""BART's objective: the whole text as it was, from one that was spoilt.
+
+    .. math:: \ell = -\frac{1}{|m|} \sum_i \log p(x_i \mid x_{<i}, \tilde x)
+
+    Source: Lewis et al. 2020 (BART), section 2.2.
+    """
+    return masked_cross_entropy(logits, _asked(text, mask))
+
+
+def shifted_right(target: Int[Tensor, "b t"], start_token: int) -> Int[Tensor, "b t"]:
+    """What a decoder reads to write this target: a start token, and then all of it but the last token.
+
+    Source: Vaswani et al. 2017, section 3.1, "outputs (shifted right)".
+    """
+    return F.pad(target[:, :-1], (1, 0), value=start_token)
+
+
+def _asked(tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b t"]:
+    """Labels: the real tokens."""
+    return tokens if mask is None else tokens.masked_fill(~mask, IGNORED)

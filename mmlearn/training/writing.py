@@ -1,0 +1,96 @@
+"""What a trained run says: of pictures, behind a prompt, or out of nothing. Whatever the system is."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmlearn.data.fields import Batch
+from mmlearn.data.read.pictures import ImageText, read_picture
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.generation.decoding import beam_search, greedy, sample
+from mmlearn.names import choices
+from mmlearn.training.runs import Run
+from mmlearn.training.speed import speed_up
+
+STRATEGIES: dict[str, Callable[..., Tensor]] = {
+    "greedy": greedy,
+    "beam": partial(beam_search, beams=4),
+    "sample": sample,
+    "top-k": partial(sample, top_k=10),
+    "nucleus": partial(sample, top_p=0.9),
+}
+DRAW = ("sample", "top-k", "nucleus")
+
+
+def write(
+    run: Run,
+    *,
+    pictures: Sequence[Path] = (),
+    prompt: str | None = None,
+    num: int = 1,
+    strategy: str = "greedy",
+    seed: int = 0,
+) -> list[dict[str, str | None]]:
+    """``num`` texts of each picture, or where there is none, behind the prompt: one row for each text.
+
+    Raises ``ValueError`` for a run that writes no text, for pictures or a prompt that it does not take, or lacks, for a
+    prompt that is empty or too long, for a strategy that there is not, and for several texts where all are the same.
+    Raises ``FileNotFoundError`` for a picture that is not there.
+    """
+    if not run.recipe.writes:
+        raise ValueError(f"{run.name} writes no text: it has learned {' and '.join(run.objectives)}.")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"There is no strategy {strategy!r}; {choices(strategy, STRATEGIES)}.")
+    if num > 1 and strategy not in DRAW:
+        raise ValueError(
+            f"{strategy} always writes the same: for {num} texts take {', '.join(DRAW[:-1])} or {DRAW[-1]}."
+        )
+    given = _inputs(run, pictures, prompt)
+    decode = STRATEGIES[strategy]
+    if strategy in DRAW:
+        decode = partial(decode, generator=torch.Generator().manual_seed(seed))
+    given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
+    with evaluating(run.system), speed_up(run.system):
+        written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
+    sources = [str(path) for path in pictures for _ in range(num)] or [None] * num
+    return [{"picture": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]
+
+
+def _inputs(run: Run, pictures: Sequence[Path], prompt: str | None) -> Batch:
+    """What ``generate`` takes, as its arguments are called."""
+    takes = {
+        name: parameter.default is inspect.Parameter.empty
+        for name, parameter in inspect.signature(run.system.generate).parameters.items()
+    }
+    _check("--picture FILE", run, bool(pictures), takes.get("image"))
+    _check("--prompt TEXT", run, prompt is not None, takes.get("prompt"))
+    given: Batch = {}
+    if pictures:
+        item = run.field("image")
+        given["image"] = item([ImageText(read_picture(path, item.image_size), "", str(path)) for path in pictures])[
+            "image"
+        ]
+    if prompt is not None:
+        given["prompt"] = run.tokenizer.prompt(prompt).expand(max(len(pictures), 1), -1)
+    if not given and "prompt" in takes:  # one text out of nothing
+        given["prompt"] = torch.zeros(1, 0, dtype=torch.long)
+    return given
+
+
+def _check(option: str, run: Run, given: bool, needed: bool | None) -> None:
+    """``needed`` is None where the system does not take it."""
+    if given and needed is None:
+        raise ValueError(f"{run.name} takes no {option}: leave it out.")
+    if needed and not given:
+        raise ValueError(f"{run.name} cannot write without {option}.")
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A text a line, behind its picture where there are several."""
+    many = len({row["picture"] for row in rows}) > 1
+    return [f"{row['picture']}: {row['text']}" if many else row["text"] for row in rows]

@@ -1,0 +1,125 @@
+"""``mmlearn generate``: what a trained run says, the same from the command line as from Python; and what it refuses."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmlearn.data import load
+from mmlearn.training.runs import load_run
+from mmlearn.training.writing import STRATEGIES, write
+
+SMALL = ["--batch-size", 16, "--image-size", 32, "--vocab-size", 300]
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory, pictures):
+    """A captioner that has learned a folder of pictures, one word of which is the colour."""
+    from mmlearn.training import fit
+    from mmlearn.training.runs import load_training_data, new_run, save_run
+
+    learned = dict(preset="tiny", objectives=["lm"], options=dict(image_size=32, vocab_size=300))
+    data = load_training_data("blip", str(pictures), **learned)
+    run = new_run("blip", data, **learned, settings={"queue_size": 16})
+    folder = tmp_path_factory.mktemp("runs") / "blip"
+    save_run(run, folder, training={})
+    fit(run.system, data, run.collate(), steps=60, batch_size=16, learning_rate=3e-3, optimizer="adamw", output=folder)
+    return folder
+
+
+@pytest.fixture
+def bert(tmp_path, works, pictures):
+    works("train", "bert", "--data", pictures, "--steps", 1, *SMALL[:2], *SMALL[4:], "--output", tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def test_it_says_what_it_has_learned(works, blip, pictures):
+    said = works("generate", blip, "--picture", pictures / "2.png")
+    assert said.err == ""
+    assert said.out.startswith("a blue field ")
+    several = works("generate", blip, "--picture", pictures / "0.png", "--picture", pictures / "1.png")
+    first, second = several.out.splitlines()
+    assert first.startswith(f"{pictures / '0.png'}: a red field ")
+    assert second.startswith(f"{pictures / '1.png'}: a green field ")
+    assert works("generate", blip, "--picture", pictures / "2.png", "--strategy", "beam").out.startswith("a blue ")
+
+
+def test_a_prompt_goes_on(works, blip, pictures):
+    said = works("generate", blip, "--picture", pictures / "3.png", "--prompt", "A blue")
+    assert said.out.startswith("a blue field ")  # although the picture is grey
+
+
+def test_as_from_python(works, blip, pictures):
+    run, path = load_run(blip), pictures / "4.png"
+    said = json.loads(works("generate", blip, "--picture", path, "--json").out)
+    assert said == write(run, pictures=[path]) == [{"picture": str(path), "text": said[0]["text"]}]
+    sample = next(one for one in load(str(pictures), "train", size=32) if one.source.endswith("4.png"))
+    with torch.no_grad():
+        tokens = run.system.generate(run.field("image")([sample])["image"], max_length=run.tokenizer.max_length)
+    assert run.tokenizer.decode(tokens[0]) == said[0]["text"]
+
+
+@pytest.mark.parametrize("strategy", ["sample", "top-k", "nucleus"])
+def test_draws_follow_the_seed(works, blip, pictures, strategy):
+    words = ["generate", blip, "--picture", pictures / "5.png", "--picture", pictures / "6.png", "--num", 8, "--json"]
+    one, again, other = (json.loads(works(*words, "--strategy", strategy, "--seed", seed).out) for seed in (0, 0, 1))
+    assert one == again != other
+    assert [row["picture"] for row in one] == [str(pictures / "5.png")] * 8 + [str(pictures / "6.png")] * 8
+    assert len({row["text"] for row in one}) > 2
+    assert write(load_run(blip), pictures=[pictures / "5.png"], num=3, strategy=strategy, seed=0) != one[:3]
+
+
+def test_the_words_of_strategies_are_all_there_are(mmlearn):
+    help_text = " ".join(mmlearn("generate", "--help").out.split())
+    *names, last = STRATEGIES
+    assert f"{', '.join(names)} or {last}." in help_text
+
+
+def test_what_is_refused(fails, blip, bert, pictures, tmp_path):
+    picture = ["--picture", pictures / "0.png"]
+    fails("generate", bert, says="bert writes no text: it has learned mlm.")
+    fails("generate", tmp_path / "none", says="holds no config.json")
+    fails("generate", blip, says="blip cannot write without --picture FILE.")
+    fails("generate", blip, "--prompt", "a", says="blip cannot write without --picture FILE.")
+    fails("generate", blip, "--picture", "none.png", says="There is no picture none.png.")
+    fails("generate", blip, "--picture", pictures / "captions.csv", says="is no picture that can be read.")
+    for prompt in ("", "   "):
+        fails("generate", blip, *picture, "--prompt", prompt, says="The prompt is empty")
+    fails("generate", blip, *picture, "--prompt", "a red field " * 20, says=["The prompt has more than", "shorten it."])
+    fails("generate", blip, *picture, "--strategy", "gready", says=["no strategy 'gready'", "greedy"])
+    for strategy in ("greedy", "beam"):
+        words = ["--num", 2, "--strategy", strategy]
+        fails(
+            "generate", blip, *picture, *words, says=[f"{strategy} always writes the same", "sample, top-k or nucleus"]
+        )
+
+
+def test_a_tokenizer_of_another_vocabulary(fails, blip, works, pictures, tmp_path):
+    works(
+        "train", "clip", "--data", pictures, "--steps", 1, *SMALL[:4], "--vocab-size", 270, "--output", tmp_path / "c"
+    )
+    other = shutil.copytree(blip, tmp_path / "other")
+    shutil.copy(tmp_path / "c" / "tokenizer.json", other)
+    fails("generate", other, "--picture", pictures / "0.png", says=["vocab_size", "and the model"])
+
+
+def test_weights_that_are_nan(fails, blip, pictures, tmp_path):
+    from safetensors.torch import save_file
+
+    other = shutil.copytree(blip, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    weights["language_head.bias"][7] = float("nan")
+    save_file(weights, other / "model.safetensors")
+    for strategy in STRATEGIES:
+        words = ["--picture", pictures / "0.png", "--strategy", strategy]
+        fails("generate", other, *words, says=["have nan among them", "the model's weights"])
+
+
+def test_what_is_written_is_measured(works, blip, pictures):
+    rows = json.loads(works("evaluate", blip, "--data", pictures, "--split", "train", "--json").out)
+    rows = {row["measure"]: row for row in rows}
+    for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
+        assert rows[f"{name} of captions"]["obtained"] > 1.2 * rows[f"{name} of captions"]["chance"]
+    assert not any("facts" in name for name in rows)
