@@ -92,6 +92,8 @@ def test_its_numbers_are_the_recorded_ones():
         ("14", "units at -10 dB: sound alone"),
         ("14", "units at -10 dB: both"),
         ("16", "sound and text, trained with pictures (never met): R@1"),
+        ("16", "MIL-NCE: film and text, R@10"),
+        ("16", "NCE, each text: film and text, R@10"),
     ]
     printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
     assert len(printed) == len(wanted)

@@ -187,7 +187,14 @@ def test_a_notebook_links_to_pages_of_the_book_from_github_and_from_the_book(tmp
 
 def test_a_chapter_counts_its_exercises_whether_or_not_they_are_in_parts():
     exercises = {"07_contrastive": [None] * 3, "13a_hearing": [None] * 2, "13b_speech": [None] * 4}
-    for name, counted in (("07_contrastive", "3"), ("13_listening", "6"), ("13b_speech", "4"), ("14_sound", "–")):
+    exercises["06_text"] = [None] * 5  # of several chapters
+    for name, counted in (
+        ("07_contrastive", "3"),
+        ("13_listening", "6"),
+        ("13b_speech", "4"),
+        ("14_sound", "–"),
+        ("06b_ways", "5"),
+    ):
         page = pages.chapters_page([chapter(name)], exercises)
         assert cells(page, name.partition("_")[0])[3] == counted
 
