@@ -229,7 +229,7 @@ def bars(
             told = {} if "chance" in drawn else {"label": "chance"}
             axis.plot([chance[name]] * 2, [row - 0.4, row + 0.4], color=WRONG, linestyle="--", linewidth=1.4, **told)
             drawn.add("chance")
-    axis.set_yticks(range(len(values)), list(values), fontsize=9)
+    axis.set_yticks(range(len(values)), ["\n".join(textwrap.wrap(name, 40)) for name in values], fontsize=9)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     if isinstance(chance, float | int):
