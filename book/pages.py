@@ -89,12 +89,14 @@ def text(value: str) -> str:
 
 
 def shown_notebook(path: Path) -> str:
-    """A notebook without its progress bars, which are for whoever runs it."""
+    """A notebook without its progress bars, which are for whoever runs it; its links lead to pages of the book."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+        else:
+            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../")
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
