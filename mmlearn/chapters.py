@@ -312,7 +312,7 @@ def run(
 
 
 def record(chapter: Notebook, runs: list[dict[str, Any]], folder: Path) -> Path:
-    """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, whence book and README read them."""
+    """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, where book and README read them."""
     path = folder / chapter.number / f"{runs[0]['scale']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
