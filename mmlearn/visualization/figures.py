@@ -152,7 +152,11 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
+<<<<<<< HEAD
     figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 2.8) + 0.6 / rows)
+=======
+    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 3.1)
+>>>>>>> ch08
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
@@ -214,16 +218,19 @@ def bars(
     """
     figure, ((axis,),) = _figure(1, 1, 6.8, 1.1 + 0.4 * len(values))
     recorded, drawn = recorded or {}, set()
+    dots = dict(zip(recorded, ((0, "black"), (0.22, "#e6550d"), (-0.22, "#756bb1"))))  # height and colour of each scale
     for row, (name, value) in enumerate(values.items()):
         seeds = np.atleast_1d(np.asarray(value, float))
         axis.barh(row, seeds.mean(), color="#9ecae1", label="this run" if recorded and row == 0 else None)
-        dots = {"seeds": seeds} if len(seeds) > 1 else {}
-        dots |= {f"{scale}, recorded": np.asarray(runs[name]) for scale, runs in recorded.items() if name in runs}
-        for (kind, found), height, colour in zip(dots.items(), (0, 0.22, -0.22), ("black", "#e6550d", "#756bb1")):
-            told = {} if kind in drawn or kind == "seeds" else {"label": kind}
+        if len(seeds) > 1:
+            axis.plot(seeds, np.full(len(seeds), row), "o", color="black", markersize=4)
+        runs = {scale: np.asarray(of[name]) for scale, of in recorded.items() if name in of}
+        for scale, found in runs.items():
+            height, colour = dots[scale]
+            told = {} if scale in drawn else {"label": f"{scale}, recorded"}
             axis.plot(found, np.full(len(found), row + height), "o", color=colour, markersize=4, **told)
-            drawn.add(kind)
-        end = max([0, seeds.mean(), *(found.max() for found in dots.values())])
+            drawn.add(scale)
+        end = max([0, *seeds, *(found.max() for found in runs.values())])
         axis.text(end, row, f"  {seeds.mean():.3f}", va="center", fontsize=9)
         if isinstance(chance, Mapping) and name in chance:
             told = {} if "chance" in drawn else {"label": "chance"}
@@ -235,7 +242,7 @@ def bars(
     if isinstance(chance, float | int):
         axis.axvline(chance, color=WRONG, linestyle="--", linewidth=1.2, label=f"chance {chance:.3g}")
         drawn.add("chance")
-    if drawn - {"seeds"}:
+    if drawn:
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)

@@ -111,6 +111,14 @@ def test_bars_show_recorded_seeds_of_each_scale_and_the_chance_of_each_bar():
     assert numbers == {"0.400": 0.9, "0.600": 0.8}  # beside the farthest dot
 
 
+def test_a_scale_keeps_its_colour_and_height_where_another_has_no_record():
+    recorded = {"laptop": {"one": [0.1]}, "long": {"one": [0.2], "two": [0.3]}}
+    figure = draw(bars({"one": 0.4, "two": 0.6}, label="R@1", recorded=recorded))
+    dots = {line.get_xdata()[0]: line for line in figure.axes[0].get_lines()}
+    assert dots[0.3].get_color() == dots[0.2].get_color() != dots[0.1].get_color()
+    assert dots[0.3].get_ydata()[0] - 1 == pytest.approx(dots[0.2].get_ydata()[0])
+
+
 # Similarities.
 
 
