@@ -121,13 +121,14 @@ def check_prefix_mask(function: Callable) -> None:
     hint = "go by prefix itself, not by how many tokens it has."
     expect(torch.equal(seen, past | apart[:, None]), "A prefix must count also where it is not at the start.", hint)
     mask = first_of(t, [t, t - 1, 2, t - 3])
-    seen = expect_boolean(function(prefix, mask), (b, t, t))
-    expect(not (seen & ~mask[:, None]).any(), "Nobody must see padding, not even in a prefix.", "& mask[:, None].")
-    expect(
-        torch.equal(seen, (past | prefix[:, None]) & mask[:, None]),
-        "A mask must take away columns, and nothing else.",
-        "what padding itself sees does not matter: leave its rows as they are.",
-    )
+    for real in (mask, mask.flip(1)):  # padded at the right, and at the left
+        seen = expect_boolean(function(prefix, real), (b, t, t))
+        expect(not (seen & ~real[:, None]).any(), "Nobody must see padding, not even in a prefix.", "& mask[:, None].")
+        expect(
+            torch.equal(seen, (past | prefix[:, None]) & real[:, None]),
+            "A mask must take away columns, and nothing else.",
+            "what padding itself sees does not matter: leave its rows as they are.",
+        )
 
 
 HALF_AND_QUARTER = torch.tensor([[[0, 0, 3.0, 0], [0, 0, 0, 0], [7, 0, 0, 0]]])
@@ -257,9 +258,9 @@ THREE = torch.tensor([[0.0, 0, 0, 0], [0, 0, 1, 4], [0, 0, 0, 0], [0, 1, 5, 2]])
 def check_greedy(function: Callable) -> None:
     """The likeliest token again and again, until the end token of each row or the length."""
     v, end, pad, length = 14, 12, 13, between(8, 10)
-    script = torch.randint(4, 12, (4, length))
-    script[:, 0] = torch.arange(4)
-    script[1, 3], script[2, 5] = end, end  # rows 0 and 3 do not end
+    script = torch.randint(5, 12, (5, length))
+    script[:, 0] = torch.arange(5)
+    script[1, 3], script[2, 5], script[3, 1] = end, end, end  # rows 0 and 4 do not end
     speaker = _speaker(script, v)
 
     def write(rows: list[int], begun: int = 1, most: int = length) -> tuple[Tensor, Tensor]:
@@ -290,7 +291,11 @@ def check_greedy(function: Callable) -> None:
         "Behind the end token of a text must stand pad_token, while others go on.",
         "remember which rows are done, and give them pad_token in place of what the model says.",
     )
-    got, wanted = write([0, 1, 2, 3], begun=2)
+    with case("Where the first token ends a text"):
+        got, wanted = write([3])
+        expect_whole(got, wanted.shape)
+        expect(torch.equal(got, wanted), "that must be the whole text.", "the end token is added like any other.")
+    got, wanted = write([0, 1, 2, 4], begun=2)
     expect_whole(got, wanted.shape)
     expect(torch.equal(got, wanted), "Each row must be written as if it were alone.", "all rows are asked at once.")
 
@@ -334,13 +339,14 @@ def check_inherit_knowledge(function: Callable) -> None:
     expect_not(got, (1 - alpha) * loss + part * n, "It must be the mean over the n places.", hint)
     same = agreement(function, inherit_knowledge)
     same((*given, alpha), "It must be (1 - α) · loss + α · KL.", hint)
+    same((*given, 1.0), "With α = 1 only the teacher must count.", hint)
     with case("With temperature 2"):
         property = "Both must be divided by the temperature, and the divergence multiplied by its square."
         same((*given, alpha, 2.0), property, "τ² keeps the gradient of the divergence as large as it was.")
+    expect_trains(function, loss, student, fixed=(teacher, alpha, 1.5), like=inherit_knowledge)
     learned = teacher.clone().requires_grad_()
     told = function(loss, student, learned, alpha)
     expect(not told.requires_grad, "The teacher must get no gradient: it is not trained.", "teacher_logits.detach().")
-    expect_trains(function, loss, student, fixed=(teacher, alpha, 1.5), like=inherit_knowledge)
     with case("Logits of hundreds"):
         fixed = (300 * torch.randn(n, c), alpha)
         expect_sure_and_wrong(function, loss, 300 * torch.randn(n, c), fixed=fixed, like=inherit_knowledge)
