@@ -152,11 +152,7 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-<<<<<<< HEAD
-    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 2.8) + 0.6 / rows)
-=======
-    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 3.1)
->>>>>>> ch08
+    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 3.0) + 0.6 / rows)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
@@ -230,8 +226,8 @@ def bars(
             told = {} if scale in drawn else {"label": f"{scale}, recorded"}
             axis.plot(found, np.full(len(found), row + height), "o", color=colour, markersize=4, **told)
             drawn.add(scale)
-        end = max([0, *seeds, *(found.max() for found in runs.values())])
-        axis.text(end, row, f"  {seeds.mean():.3f}", va="center", fontsize=9)
+        # In a column of its own, where it is not taken for the number of a dot.
+        axis.text(1.01, row, f"{seeds.mean():.3f}", va="center", fontsize=9, transform=axis.get_yaxis_transform())
         if isinstance(chance, Mapping) and name in chance:
             told = {} if "chance" in drawn else {"label": "chance"}
             axis.plot([chance[name]] * 2, [row - 0.4, row + 0.4], color=WRONG, linestyle="--", linewidth=1.4, **told)
@@ -246,7 +242,6 @@ def bars(
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0.12)
     return figure
 
 

@@ -107,8 +107,8 @@ def test_bars_show_recorded_seeds_of_each_scale_and_the_chance_of_each_bar():
     assert set(tick.get_xdata()) == {0.25}
     told = {text.get_text() for text in figure.legends[0].get_texts()}
     assert told == {"this run", "laptop, recorded", "chance", "long, recorded"}
-    numbers = {text.get_text().strip(): text.get_position()[0] for text in axis.texts}
-    assert numbers == {"0.400": 0.9, "0.600": 0.8}  # beside the farthest dot
+    numbers = {text.get_text(): text.get_position() for text in axis.texts}
+    assert numbers == {"0.400": (1.01, 0), "0.600": (1.01, 1)}  # in a column beside the axis
 
 
 def test_a_scale_keeps_its_colour_and_height_where_another_has_no_record():
