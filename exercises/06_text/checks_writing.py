@@ -264,6 +264,9 @@ LIKELY = torch.tensor(
     ]
 ).log()
 
+SOON = LIKELY.clone()  # the end is the likeliest at once, and 4 leads to a text that is better for its length
+SOON[1], SOON[3] = torch.tensor([[0, 0, 0.45, 0.4, 0.15], [0.2, 0.2, 0.2, 0.2, 0.2]]).log()
+
 
 @task(
     beam_search,
@@ -305,6 +308,12 @@ def check_beam_search(function: Callable) -> None:
                 "The text with the highest sum must win, of those that end among the best and those that never end."
             )
             expect(torch.equal(got, wanted), property, hint)
+    start, rest = torch.tensor([[1]]), dict(end_token=2, max_length=3, beams=2, length_penalty=2.0)
+    got = function(lambda tokens: SOON[tokens[:, -1]], start, **rest)
+    property = (
+        "A text that ends must leave its place: as many beginnings as beams go on, the likeliest that do not end."
+    )
+    expect(not (got == 3).any(), property, "of the ways that do not end take the best, however many ended before them.")
     for beams, penalty in ((2, 1.0), (4, 2.0)):
         with case(f"With length penalty {penalty:.0f}"):
             got, wanted = search(beams=beams, length_penalty=penalty)
