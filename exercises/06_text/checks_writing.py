@@ -126,6 +126,7 @@ def check_choose_places(function: Callable) -> None:
     property = "With probability 0 just one place of each row must be chosen."
     expect((none.sum(1) == 1).all(), property, "a row with anything to hide has something hidden.")
     pairs = choose(torch.ones(3000, 2, dtype=torch.bool), 0.0)
+    expect((pairs.sum(1) == 1).all(), property, "of two possible places one.")
     expect_share(
         pairs[:, 0], 0.5, "The one that is chosen anyway must be any, all equally likely.", "the lowest chance."
     )
