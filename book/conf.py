@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import colab
 import docstrings
 import pages
 
@@ -12,6 +13,7 @@ import mmlearn
 
 HERE = Path(__file__).parent
 pages.write_all(HERE)
+SOURCE = colab.source_address(HERE.parent / "pyproject.toml")
 
 project = "mmlearn"
 author = "the mmlearn authors"
@@ -68,8 +70,11 @@ html_theme_options = {
 }
 
 
-def add_model(app, page, source):
-    """The first lesson shows its model; the notebook to download stays as it is."""
+def add_to_page(app, page, source):
+    """Chapters link to Colab, and the first lesson shows its model; the notebook to download stays as it is."""
+    folder, _, name = page.partition("/")
+    if folder == "chapters" and SOURCE:
+        source[0] = colab.with_link(source[0], name, SOURCE)
     if page == pages.FIRST_LESSON:
         source[0] = pages.with_model(source[0])
 
@@ -77,5 +82,5 @@ def add_model(app, page, source):
 def setup(app):
     """Docstrings are turned into what reads well on a page."""
     docstrings.connect(app, HERE / "references.bib")
-    app.connect("source-read", add_model)
+    app.connect("source-read", add_to_page)
     return {"parallel_read_safe": True}

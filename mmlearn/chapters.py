@@ -11,6 +11,7 @@ import resource
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,6 +98,30 @@ class Chapter:
     ) -> None:
         """Add a line to the table."""
         self.results.append(Result(name, float(obtained), at_least, at_most, chance, goal))
+
+    def compare(self, names: Mapping[str, str] | Sequence[str], *, label: str, title: str = "") -> "Figure":
+        """Bars of results of this run, with a dot a recorded seed of every scale, and each result's chance.
+
+        ``names`` are names of results, or what to call them and their names. ``ValueError`` for one that
+        :meth:`result` was not told.
+        """
+        from mmlearn.visualization import bars
+
+        names = names if isinstance(names, Mapping) else {name: name for name in names}
+        told = {result.name: result for result in self.results}
+        if missing := [name for name in names.values() if name not in told]:
+            raise ValueError(f"This run has no result {missing[0]!r} yet; {choices(missing[0], list(told))}.")
+        kept = recorded(self.name)
+        return bars(
+            {shown: told[name].obtained for shown, name in names.items()},
+            label=label,
+            chance={shown: told[name].chance for shown, name in names.items() if told[name].chance is not None},
+            recorded={
+                scale: {shown: rows[name] for shown, name in names.items() if name in rows}
+                for scale, rows in kept.items()
+            },
+            title=title,
+        )
 
     def finish(self) -> "Table":
         """The table of results; raises ``AssertionError`` naming those that do not hold, except at ``smoke`` scale."""
@@ -218,6 +243,19 @@ def find(number: str) -> Notebook:
     raise ValueError(f"There is no chapter {number!r}; {choices(number, names)}.")
 
 
+def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
+    """What was recorded of a chapter, by scale and by the name of the result: a number a seed. Empty if nothing was."""
+    number, found = chapter.partition("_")[0], {}
+    for folder in (PACKAGE.parent / "book" / "results", PACKAGE / "_shipped" / "results"):
+        for scale in SCALES:
+            if (path := folder / number / f"{scale}.json").is_file():
+                rows = [row for run in json.loads(path.read_text(encoding="utf-8"))["runs"] for row in run["results"]]
+                found[scale] = {row["name"]: [] for row in rows}
+                for row in rows:
+                    found[scale][row["name"]].append(row["obtained"])
+    return found
+
+
 def run(
     chapter: Notebook, output: Path, *, scale: str = "laptop", seed: int = 0, progress: bool = True
 ) -> dict[str, Any]:
@@ -274,7 +312,7 @@ def run(
 
 
 def record(chapter: Notebook, runs: list[dict[str, Any]], folder: Path) -> Path:
-    """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, whence book and README read them."""
+    """Keep the results of several seeds as ``NUMBER/SCALE.json`` under ``folder``, where book and README read them."""
     path = folder / chapter.number / f"{runs[0]['scale']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:

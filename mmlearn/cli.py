@@ -75,9 +75,12 @@ def run(
     notebook = find(chapter)
     folder = output or Path("runs") / notebook.name
     runs = []
-    for number in range(seed, seed + seeds):
+    for number in reversed(range(seed, seed + seeds)):
         say(f"{notebook.name}, {scale} scale, seed {number}")
+        if keep and runs:  # the chapter draws what is recorded, and the outputs of the last run are kept
+            record(notebook, runs[::-1], Path("book") / "results")
         runs.append(execute(notebook, folder if seeds == 1 else folder / f"seed-{number}", scale=scale, seed=number))
+    runs.reverse()
     for results in runs:
         fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]
         print(Table([Result(**row) for row in fields], scale))

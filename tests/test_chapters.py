@@ -14,7 +14,7 @@ from PIL import Image
 from testing_tools import refused
 
 from mmlearn import chapters
-from mmlearn.chapters import Chapter, Notebook, Result, Table, find, keep_outputs, record, run, start
+from mmlearn.chapters import Chapter, Notebook, Result, Table, find, keep_outputs, record, recorded, run, start
 
 INF = math.inf
 
@@ -315,6 +315,29 @@ def test_record_keeps_every_seed(tmp_path):
     gpu = record(chapter, [{"scale": "gpu"}], tmp_path / "results")
     assert gpu.name == "gpu.json"
     assert path.is_file()
+
+
+def test_compare_draws_this_run_beside_the_recorded_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "mmlearn")
+    notebook = Notebook("07", "07_contrastive", "x", 1, tmp_path)
+    for scale, numbers in (("laptop", (0.25, 0.5)), ("long", (0.75,))):
+        results = [[{"name": "R@1", "obtained": n}, {"name": "else", "obtained": 9}] for n in numbers]
+        record(notebook, [{"scale": scale, "results": rows} for rows in results], tmp_path / "book" / "results")
+    assert recorded("07_contrastive")["laptop"] == {"R@1": [0.25, 0.5], "else": [9, 9]}
+    assert recorded("05_attention") == {}
+    chapter = Chapter("07_contrastive")
+    chapter.result("R@1", 0.375, chance=0.125)
+    chapter.result("new", 0.5)
+    figure = chapter.compare({"found at once": "R@1", "new": "new"}, label="R@1", title="both")
+    (axis,) = figure.axes
+    assert [bar.get_width() for bar in axis.patches] == [0.375, 0.5]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["found at once", "new"]
+    dots = {tuple(line.get_xdata()) for line in axis.get_lines() if line.get_marker() == "o"}
+    assert dots == {(0.25, 0.5), (0.75,)}
+    told = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert told == {"this run", "laptop, recorded", "long, recorded", "chance"}
+    refused("no result 'R@5' yet; .*R@1", chapter.compare, ["R@5"], label="x")
 
 
 def png(width):

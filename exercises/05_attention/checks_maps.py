@@ -101,7 +101,7 @@ def check_pointing_accuracy(function: Callable) -> None:
     agreement(function, pointing_accuracy)(tied, "Ties count by share.", "row by row.")
 
 
-NORMALISE = "first divide each map by its sum; no softmax, for these are weights and not scores."
+NORMALISE = "first divide each map by its sum. Take no softmax: these are weights and not scores."
 
 
 @task(entropy, difficulty=1, minutes=10, example=by_hand(torch.tensor([[2.0, 2.0, 0.0, 0.0]]), gives=0.5))

@@ -90,9 +90,9 @@ def check_modality_dropout(function: Callable) -> None:
         "Clips that follow each other must have nothing to do with each other.",
         "draw for each clip; do not drop in order, or the first so many.",
     )
+    expect_seeded(lambda seed: draw(seed, both=both, audio=audio))
     counts = {int((part[0] & part[1]).sum()) for part in (draw(both=both, audio=audio) for _ in range(20))}
     expect(len(counts) > 1, "Each clip must be drawn by itself; here as many keep both each time.", "rand < both.")
-    expect_seeded(lambda seed: draw(seed, both=both, audio=audio))
 
 
 SURE = F.one_hot(torch.tensor([[0, 2, 0]]), 4).float() * torch.tensor([0.0, 99.0, 0.0])[:, None]

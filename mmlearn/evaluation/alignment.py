@@ -34,6 +34,24 @@ def pointing_chance(regions: Float[Tensor, "n p"]) -> float:
     return float((regions >= COVERED).float().mean())
 
 
+def hits_and_misses(maps: Float[Tensor, "n p"], regions: Float[Tensor, "n p"], count: int = 12) -> list[int]:
+    """Which words to show: half of them point at their region and half do not, as far as there are any.
+
+    Hits come first. The margin, the highest weight on the region less the highest elsewhere, falls from the clearest
+    hit to the clearest miss; each half is taken at equal steps along it, so that close calls are among them.
+    """
+    inside = regions >= COVERED
+    margin = maps.masked_fill(~inside, -torch.inf).amax(-1) - maps.masked_fill(inside, -torch.inf).amax(-1)
+    order = margin.argsort(descending=True, stable=True)
+    hits, misses = order[margin[order] > 0], order[margin[order] <= 0]
+    shown = min(len(hits), max(count // 2, count - len(misses)))
+    return [*_evenly(hits, shown), *_evenly(misses, min(len(misses), count - shown))]
+
+
+def _evenly(rows: Tensor, count: int) -> list[int]:
+    return rows[torch.linspace(0, len(rows) - 1, count).round().long()].tolist() if count else []
+
+
 def frames_near(time: Float[Tensor, "n"], frames: int, fps: float, tolerance: int = 1) -> Bool[Tensor, "n frames"]:
     r"""Which frames of a video belong to each moment, in seconds: the one it falls in, and ``tolerance`` to each side.
 

@@ -12,7 +12,7 @@ def count_flops(compute: Callable[[], Any]) -> int:
     A multiplication with its addition counts as two, as in the literature. A backward pass counts where ``compute``
     takes one; it costs twice the forward pass. Attention is counted on every device; recurrent layers are not.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # here, for it imports Triton where that is installed
+    from torch.utils.flop_counter import FlopCounterMode  # here, because it imports Triton where that is installed
 
     # A counter does not know every fused kernel of attention, least of all the CPU's; the one written out it does.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -87,7 +87,7 @@ def _extent(used: Bool[Tensor, "n side"]) -> tuple[Float[Tensor, "n"], Float[Ten
 def box_scores(
     maps: Float[Tensor, "n p"], grid: tuple[int, int], boxes: Float[Tensor, "n r 4"]
 ) -> Float[Tensor, "n r"]:
-    r"""How much of a map on a grid of patches lies in each of r proposed boxes, for its size.
+    r"""How much of a map on a grid of patches lies in each of r proposed boxes, relative to the size of the box.
 
     .. math:: s = \frac{\sum_p m_p\, |P_p \cap B| / |P_p|}{\sqrt{|B|}}
 

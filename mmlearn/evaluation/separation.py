@@ -19,7 +19,7 @@ def si_sdr(estimate: Float[Tensor, "*b samples"], reference: Float[Tensor, "*b s
        \alpha = \frac{\hat s^\top s}{\lVert s \rVert^2}
 
     Both have their mean taken off first, so neither a constant nor a louder or softer estimate changes the score.
-    Numbers are kept from -100 to 100 dB: a perfect estimate gets 100, which else were infinite; a silent one, or one
+    Numbers are kept from -100 to 100 dB: a perfect estimate would be infinite and gets 100; a silent one, or one
     that has nothing of its reference, gets -100. Raises ``ValueError`` for a silent reference, against which nothing
     can be measured, and for samples that are not finite. Source: Le Roux et al. 2019, equation 5.
     """

@@ -127,7 +127,7 @@ def in_time(
 
 
 def in_time_by_chance(frames: int, begin: Float[Tensor, "n words"], end: Float[Tensor, "n words"]) -> dict[str, float]:
-    """What :func:`in_time` gives, on average, for one that names any of these frames."""
+    """The mean of :func:`in_time` if the frames are drawn by chance."""
     every = torch.arange(frames)
     hits = {
         "inside": (every >= begin[..., None] - 1) & (every <= end[..., None] + 1),

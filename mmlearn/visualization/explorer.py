@@ -1,4 +1,7 @@
-"""Hover a word, see where it looks: one HTML element without a script and without anything from outside."""
+"""Hover a word, see where it looks: one HTML element without a script and without anything from outside.
+
+A map is a picture of p pixels over the shown one: black, and the more opaque the less weight a patch has.
+"""
 
 import base64
 import html
@@ -14,15 +17,16 @@ from torch import Tensor
 
 from mmlearn.evaluation.alignment import COVERED
 from mmlearn.files import written_whole
+from mmlearn.visualization.figures import SHADE
 
 STYLE = """
 #{id} {{ font: 15px/1.5 system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 1.2em; color: inherit; }}
 #{id} figure {{ margin: 0; width: {width}px; }}
 #{id} .picture {{ position: relative; width: {width}px; height: {height}px; }}
 #{id} .picture img {{ width: 100%; height: 100%; margin: 0; padding: 0; display: block; image-rendering: pixelated; }}
-#{id} .map {{ position: absolute; inset: 0; display: grid; opacity: 0; transition: opacity .12s; }}
-#{id} .map i {{ box-sizing: border-box; }}
-#{id} .map i.region {{ outline: 2px dashed #fff; outline-offset: -2px; }}
+#{id} .picture .map, #{id} .place {{ position: absolute; inset: 0; opacity: 0; transition: opacity .12s; }}
+#{id} .place {{ display: grid; }}
+#{id} .place i.region {{ box-sizing: border-box; outline: 2px dashed #fff; outline-offset: -2px; }}
 #{id} .words {{ margin: .5em 0 .2em; }}
 #{id} .words label {{ cursor: pointer; padding: 1px 3px; border-radius: 4px; border-bottom: 2px solid transparent; }}
 #{id} .words label.named {{ border-bottom-color: #888; }}
@@ -32,7 +36,9 @@ STYLE = """
 #{id} .note {{ display: none; font-size: 12.5px; min-height: 1.5em; opacity: .85; }}
 #{id} .hint {{ font-size: 12.5px; min-height: 1.5em; opacity: .6; }}
 #{id} figure:has(label:hover) .hint, #{id} figure:has(:checked) .hint {{ display: none; }}
-#{id} .total {{ width: 100%; font-size: 13px; opacity: .8; }}
+#{id} .total, #{id} .heads {{ width: 100%; font-size: 13px; opacity: .8; }}
+#{id} .heads table {{ border-collapse: collapse; width: auto; margin: .2em 0; }}
+#{id} .heads th, #{id} .heads td {{ padding: 0 .6em; border: 0; text-align: center; font-weight: normal; }}
 """
 # A hovered word wins over the one that was clicked.
 RULES = """
@@ -41,6 +47,8 @@ RULES = """
 #{id} figure:has(.w{k}:checked):not(:has(label:hover)) .n{k},
 #{id} figure:has(label.l{k}:hover) .n{k} {{ display: block; }}
 """
+# What belongs to another layer and head than the chosen one is away.
+CHOSEN = "#{id}:not(:has(.c{v}:checked)) .v{v} {{ display: none !important; }}\n"
 
 
 @dataclass(frozen=True)
@@ -62,18 +70,23 @@ class Explorer:
 def alignment_explorer(
     images: Float[Tensor, "n 3 height width"],
     words: Sequence[Sequence[str]],
-    maps: Sequence[Float[Tensor, "words p"]],
+    maps: Sequence[Float[Tensor, "words p"]] | Sequence[Float[Tensor, "layers heads words p"]],
     grid: tuple[int, int],
     *,
     regions: Sequence[Sequence[Float[Tensor, "p"] | None]] | None = None,
     total: str = "",
     width: int = 240,
+    layers: Sequence[str] | None = None,
+    scores: Float[Tensor, "layers heads"] | None = None,
+    start: tuple[int, int] = (0, 0),
 ) -> Explorer:
     """Pictures with their captions, word by word; a hovered, clicked or focused word shows its weights.
 
     ``maps[i][k]`` are the weights of word k over the patches of picture i; ``regions[i][k]`` is the share of each patch
     that the named object covers, or None for a word that names nothing. ``total`` is a line below, such as the pointing
-    accuracy over the whole split. All text is escaped. Raises ``ValueError`` where they do not match.
+    accuracy over the whole split. With ``layers``, their names, ``maps[i]`` has all layers and heads; a table chooses
+    the one to look at, first that of ``start``, and shows the ``scores`` of each, such as the pointing accuracy. All
+    text is escaped. Raises ``ValueError`` where they do not match.
     """
     patches = grid[0] * grid[1]
     if regions is None:
@@ -83,48 +96,80 @@ def alignment_explorer(
             f"Each picture has its words, maps and regions, but there are {len(images)} pictures and words, maps and "
             f"regions of {len(words)}, {len(maps)} and {len(regions)}."
         )
+    heads = () if layers is None or not len(maps) else (len(layers), maps[0].shape[1] if maps[0].ndim == 4 else 0)
     for i, (row, weights, known) in enumerate(zip(words, maps, regions)):
         shapes = [(len(known), *region.shape) for region in known if region is not None] or [(len(known), patches)]
-        if {tuple(weights.shape), *shapes} != {(len(row), patches)}:
+        if {tuple(weights.shape), *((*heads, *shape) for shape in shapes)} != {(*heads, len(row), patches)}:
+            of = f" of {heads[0]} layers" if heads else ""
             raise ValueError(
-                f"Picture {i} has {len(row)} words on a grid of {grid[0]} × {grid[1]}; its maps have shape "
+                f"Picture {i} has {len(row)} words on a grid of {grid[0]} × {grid[1]}; its maps{of} have shape "
                 f"{tuple(weights.shape)} and its regions {', '.join(map(str, sorted(set(shapes))))}."
             )
+    known_start = all(0 <= one < count for one, count in zip(start, heads))
+    if not known_start or (scores is not None and tuple(scores.shape) != heads):
+        raise ValueError(
+            f"There are {len(layers or [])} layers with {heads[1] if heads else 0} heads, but scores of shape "
+            f"{None if scores is None else tuple(scores.shape)}, and the first to show is {tuple(start)}."
+        )
     name = f"align-{uuid.uuid4().hex[:12]}"
     height = round(width * images.shape[-2] / images.shape[-1])
     style = STYLE.format(id=name, width=width, height=height)
     style += "".join(RULES.format(id=name, k=k) for k in range(max(map(len, words), default=0)))
+    table = ""
+    if heads:
+        style += "".join(CHOSEN.format(id=name, v=v) for v in range(heads[0] * heads[1]))
+        table = _head_table(name, layers, heads[1], scores, start)
     figures = [
-        _figure(f"{name}-{i}", image, row, weights, grid, known)
+        _figure(f"{name}-{i}", image, row, weights.reshape(-1, len(row), patches), grid, known)
         for i, (image, row, weights, known) in enumerate(zip(images, words, maps, regions))
     ]
     note = f'<div class="total">{html.escape(total)}</div>' if total else ""
-    return Explorer(f'<div id="{name}" class="alignment-explorer"><style>{style}</style>{"".join(figures)}{note}</div>')
+    return Explorer(
+        f'<div id="{name}" class="alignment-explorer"><style>{style}</style>{table}{"".join(figures)}{note}</div>'
+    )
 
 
-def _figure(name: str, image: Tensor, words, maps, grid: tuple[int, int], regions) -> str:
-    layers, labels, notes = [], [], []
-    for k, (word, weights, region) in enumerate(zip(words, maps, regions)):
+def _head_table(name: str, layers: Sequence[str], heads: int, scores: Tensor | None, start: tuple[int, int]) -> str:
+    rows = "<tr><th></th>" + "".join(f"<th>head {head}</th>" for head in range(heads)) + "</tr>"
+    for i, layer in enumerate(layers):
+        cells = ""
+        for head in range(heads):
+            checked = " checked" if (i, head) == tuple(start) else ""
+            score = "" if scores is None else f" {scores[i, head]:.2f}"
+            radio = f'<input type="radio" class="c{i * heads + head}" name="{name}-head"{checked}>'
+            cells += f"<td><label>{radio}{score}</label></td>"
+        rows += f"<tr><th>{html.escape(layer)}</th>{cells}</tr>"
+    told = "which map is shown" + ("" if scores is None else ", and how often each points at the named object")
+    return f'<div class="heads">{told}<table>{rows}</table></div>'
+
+
+def _figure(name: str, image: Tensor, words, maps: Float[Tensor, "views words p"], grid: tuple[int, int], known) -> str:
+    covers, labels, notes = [], [], []
+    for k, (word, region) in enumerate(zip(words, known)):
         inside = [] if region is None else (region >= COVERED).tolist()
-        strength = ((weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)).tolist()
-        cells = "".join(
-            f'<i{" class=region" if inside and inside[p] else ""} title="{weight:.3f}" '
-            f'style="background:rgba(255,60,0,{0.8 * share:.2f})"></i>'
-            for p, (weight, share) in enumerate(zip(weights.tolist(), strength))
-        )
-        layers.append(
-            f'<div class="map m{k}" style="grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)">{cells}</div>'
-        )
+        for view, weights in enumerate(maps[:, k]):
+            chosen = f" v{view}" if len(maps) > 1 else ""
+            covers.append(f'<img class="map m{k}{chosen}" alt="" src="{_shade(weights.reshape(grid))}">')
+            notes.append(f'<div class="note n{k}{chosen}">{html.escape(_note(word, weights, inside))}</div>')
+        if inside:
+            cells = "".join("<i class=region></i>" if covered else "<i></i>" for covered in inside)
+            size = f"grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)"
+            covers.append(f'<div class="place m{k}" style="{size}">{cells}</div>')
         named = " named" if inside else ""
         labels.append(
             f'<label class="l{k}{named}"><input type="radio" class="w{k}" name="{name}">{html.escape(word)}</label>'
         )
-        notes.append(f'<div class="note n{k}">{html.escape(_note(word, weights, inside))}</div>')
     return (
-        f'<figure><div class="picture"><img alt="" src="{data_uri(image)}">{"".join(layers)}</div>'
+        f'<figure><div class="picture"><img alt="" src="{data_uri(image)}">{"".join(covers)}</div>'
         f'<div class="words">{" ".join(labels)}</div><div class="hint">hover or click a word</div>'
         f"{''.join(notes)}</figure>"
     )
+
+
+def _shade(weights: Float[Tensor, "rows columns"]) -> str:
+    share = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)
+    black = torch.zeros(1, *weights.shape).expand(3, -1, -1)
+    return data_uri(torch.cat([black, SHADE * (1 - share)[None]]))
 
 
 def _note(word: str, weights: Tensor, inside: list[bool]) -> str:
@@ -134,8 +179,8 @@ def _note(word: str, weights: Tensor, inside: list[bool]) -> str:
     return f"“{word}”: the strongest patch is {'on' if inside[where] else 'not on'} its object"
 
 
-def data_uri(image: Float[Tensor, "3 height width"]) -> str:
-    """A picture as the address of an HTML ``img``."""
+def data_uri(image: Float[Tensor, "channels height width"]) -> str:
+    """A picture, or one with an opacity as its fourth channel, as the address of an HTML ``img``."""
     from PIL import Image
 
     buffer = io.BytesIO()

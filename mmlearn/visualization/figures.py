@@ -1,7 +1,7 @@
 """Figures that carry their numbers. Each returns a matplotlib figure, and draws nothing by itself."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,7 +14,8 @@ from torch import Tensor
 from mmlearn.evaluation.alignment import COVERED, modality_gap, pointing_accuracy, pointing_chance
 
 HEAT = "inferno"
-GLOW = (1.0, 0.45, 0.0)  # of a heat map over a picture
+GLOW = (1.0, 0.45, 0.0)
+SHADE = 0.8  # how dark a patch without any weight becomes
 PLAIN = {"text.parse_math": False}  # captions and names are text, also where they have dollars
 RIGHT, WRONG, MUTED = "#1a7f37", "#c4321c", "#57606a"
 
@@ -133,28 +134,33 @@ def heat_maps(
     source: str,
     accuracy: float | None = None,
     total: int | None = None,
-    columns: int = 6,
+    chance: float | None = None,
+    predicted: Sequence[str] | None = None,
+    columns: int = 4,
 ) -> Figure:
-    """One picture a word, with the weight of each patch over it, framed in green where the highest is on the region.
+    """One picture a word: the less weight a patch has, the darker it is. A green frame: the highest is on the region.
 
-    ``source`` says where the weights come from (layer and head, or which similarity). The title gives the pointing
-    accuracy: of these words, unless ``accuracy`` and the ``total`` it was measured on are given.
+    ``source`` says where the weights come from (layer and head, or which similarity). ``predicted`` is what the model
+    says for each word. The title gives the pointing accuracy and its chance: of these words, unless ``accuracy``, the
+    ``total`` it was measured on and ``chance`` are given. Give ``chance`` where only some patches can be pointed at.
     """
     if accuracy is None:
         accuracy, total = pointing_accuracy(maps, regions), len(maps)
+    if chance is None:
+        chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-    figure, axes = _figure(rows, columns, 1.6, 1.95)
+    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 2.8)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
-    for axis, image, word, weights, region in zip(axes.flat, images, words, maps, regions):
+    for i, (axis, image, word, weights, region) in enumerate(zip(axes.flat, images, words, maps, regions)):
         _show(axis, image)
         heat = weights.reshape(grid)
         share = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-9)
-        overlay = torch.tensor([*GLOW, 0.0]).expand(*grid, 4).clone()
-        overlay[..., 3] = 0.75 * share  # so that the picture stays visible where the weight is low
-        axis.imshow(overlay.numpy(), extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+        shade = torch.zeros(*grid, 4)  # black; where the weight is high the picture keeps its own colours
+        shade[..., 3] = SHADE * (1 - share)
+        axis.imshow(shade.numpy(), extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
         axis.contour(
             np.kron((region.reshape(grid) >= COVERED).numpy(), np.ones((height // grid[0], width // grid[1]))),
             levels=[0.5],
@@ -162,11 +168,13 @@ def heat_maps(
             linewidths=1.2,
         )
         hit = bool(region[weights.argmax()] >= COVERED)
-        axis.set_title("\n".join(textwrap.wrap(word, 16)), fontsize=8, color=RIGHT if hit else WRONG)
+        axis.set_title("\n".join(textwrap.wrap(word, 24)), fontsize=9, color=RIGHT if hit else WRONG)
+        if predicted is not None:
+            axis.set_xlabel(f"says: {predicted[i]}", fontsize=9)
         _frame(axis, RIGHT if hit else WRONG)
     figure.suptitle(
-        f"{source}\npoints at the named object in {accuracy:.2f} of {total} words "
-        f"(chance {pointing_chance(regions):.2f}); white: where it is",
+        f"{source}\npoints at the named object in {accuracy:.2f} of {total} words (chance {chance:.3g})\n"
+        "white outline: where the object is; green: the map is highest there, red: it is highest elsewhere",
         fontsize=10,
     )
     return figure
@@ -190,22 +198,43 @@ def head_table(table: Float[Tensor, "layers heads"], layers: Sequence[str], *, c
 
 @plt.rc_context(PLAIN)
 def bars(
-    values: dict[str, float | Sequence[float]], *, label: str, chance: float | None = None, title: str = ""
+    values: Mapping[str, float | Sequence[float]],
+    *,
+    label: str,
+    chance: float | Mapping[str, float] | None = None,
+    recorded: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    title: str = "",
 ) -> Figure:
-    """One bar a name, with its number; for several seeds the mean, and each seed as a dot."""
-    figure, ((axis,),) = _figure(1, 1, 6.4, 0.9 + 0.36 * len(values))
-    for row, value in enumerate(values.values()):
+    """One bar a name, with its number; for several seeds the mean, and each seed as a dot.
+
+    ``recorded`` has the seeds of other runs, by scale and name: a dot each, one colour and height a scale. ``chance``
+    is one line, or a tick at the bars that it names.
+    """
+    figure, ((axis,),) = _figure(1, 1, 6.8, 1.1 + 0.4 * len(values))
+    recorded, drawn = recorded or {}, set()
+    for row, (name, value) in enumerate(values.items()):
         seeds = np.atleast_1d(np.asarray(value, float))
-        axis.barh(row, seeds.mean(), color="#4c78a8")
-        axis.text(seeds.mean(), row, f" {seeds.mean():.3f}", va="center", fontsize=9)
-        if len(seeds) > 1:
-            axis.plot(seeds, np.full(len(seeds), row), "o", color="black", markersize=3)
+        axis.barh(row, seeds.mean(), color="#9ecae1", label="this run" if recorded and row == 0 else None)
+        dots = {"seeds": seeds} if len(seeds) > 1 else {}
+        dots |= {f"{scale}, recorded": np.asarray(runs[name]) for scale, runs in recorded.items() if name in runs}
+        for (kind, found), height, colour in zip(dots.items(), (0, 0.22, -0.22), ("black", "#e6550d", "#756bb1")):
+            told = {} if kind in drawn or kind == "seeds" else {"label": kind}
+            axis.plot(found, np.full(len(found), row + height), "o", color=colour, markersize=4, **told)
+            drawn.add(kind)
+        end = max([0, seeds.mean(), *(found.max() for found in dots.values())])
+        axis.text(end, row, f"  {seeds.mean():.3f}", va="center", fontsize=9)
+        if isinstance(chance, Mapping) and name in chance:
+            told = {} if "chance" in drawn else {"label": "chance"}
+            axis.plot([chance[name]] * 2, [row - 0.4, row + 0.4], color=WRONG, linestyle="--", linewidth=1.4, **told)
+            drawn.add("chance")
     axis.set_yticks(range(len(values)), list(values), fontsize=9)
     axis.invert_yaxis()
     axis.set_xlabel(label)
-    if chance is not None:
+    if isinstance(chance, float | int):
         axis.axvline(chance, color=WRONG, linestyle="--", linewidth=1.2, label=f"chance {chance:.3g}")
-        axis.legend(frameon=False, fontsize=8)
+        drawn.add("chance")
+    if drawn - {"seeds"}:
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.12)

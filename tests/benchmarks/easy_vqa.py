@@ -1,6 +1,6 @@
 """easy-VQA, a published benchmark: ViLT trained from nothing, beside its reference model. By ``bench.py easy-vqa``.
 
-Not part of ``make bench``, for it takes about ten minutes a seed. Both commands are those a reader would type.
+Not part of ``make bench``, because it takes about ten minutes a seed. Both commands are those a reader would type.
 """
 
 import json

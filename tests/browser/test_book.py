@@ -82,9 +82,37 @@ def test_a_map_lies_exactly_on_its_picture(tab, address, scheme):
     for page in found:
         tab.goto(f"{address}/{page}", wait_until="load")
         for picture in tab.locator(".alignment-explorer .picture").all():
-            image, first = picture.locator("img"), picture.locator(".map").first
+            image, first = picture.locator("img").first, picture.locator(".map").first
             assert image.evaluate("e => getComputedStyle(e).padding") == "0px"
             assert image.bounding_box() == first.bounding_box()
+
+
+# How many opacities the picture of a map has.
+SHADES = """e => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: e.naturalWidth, height: e.naturalHeight });
+  canvas.getContext("2d").drawImage(e, 0, 0);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Set(data.filter((_, i) => i % 4 == 3)).size;
+}"""
+
+
+def visible(figure, word):
+    """The map of a word that belongs to the chosen layer and head."""
+    (found,) = [item for item in figure.locator(f".map.m{word}").all() if item.is_visible()]
+    return found
+
+
+def test_the_table_of_an_explorer_changes_the_map(tab, address):
+    found = [page for page in with_explorer() if 'class="heads"' in (BOOK / page).read_text(encoding="utf-8")]
+    for page in found:
+        tab.goto(f"{address}/{page}", wait_until="load")
+        explorer = tab.locator(".alignment-explorer", has=tab.locator(".heads")).first
+        figure, seen = explorer.locator("figure").first, set()
+        for choice in explorer.locator(".heads input").all():
+            choice.check()
+            seen.add(visible(figure, 1).get_attribute("src"))
+        assert len(seen) == explorer.locator(".heads input").count()
+        assert tab.problems == []
 
 
 def test_a_hovered_word_shows_where_it_looks(tab, address):
@@ -93,12 +121,12 @@ def test_a_hovered_word_shows_where_it_looks(tab, address):
     for page in found:
         tab.goto(f"{address}/{page}", wait_until="load")
         figure = tab.locator(".alignment-explorer figure").first
-        words = figure.locator("label")
+        words = figure.locator(".words label")
         count = words.count()
         assert count >= 2
 
         def shown(figure=figure, count=count):
-            return [float(figure.locator(f".m{k}").evaluate("e => getComputedStyle(e).opacity")) for k in range(count)]
+            return [float(visible(figure, k).evaluate("e => getComputedStyle(e).opacity")) for k in range(count)]
 
         def settles(expected, shown=shown, page=page):
             for _ in range(100):  # it fades in
@@ -111,9 +139,7 @@ def test_a_hovered_word_shows_where_it_looks(tab, address):
         for k in (count - 1, 0):
             words.nth(k).hover()
             settles([float(i == k) for i in range(count)])
-            cells = figure.locator(f".m{k} i")
-            strengths = {cell.evaluate("e => getComputedStyle(e).backgroundColor") for cell in cells.all()}
-            assert len(strengths) > 1, f"{page}: the map of word {k} is one flat colour"
+            assert visible(figure, k).evaluate(SHADES) > 1, f"{page}: the map of word {k} is one flat colour"
         tab.mouse.move(2, 2)
         settles([0.0] * count)
         words.nth(1).click()  # and what was clicked stays

@@ -11,6 +11,7 @@ from mmlearn.evaluation import (
     entropy,
     frames_near,
     frames_within,
+    hits_and_misses,
     mass_ratio,
     modality_gap,
     modality_told,
@@ -72,6 +73,28 @@ def test_frames_of_a_span():
 )
 def test_pointing(maps, accuracy):
     assert pointing_accuracy(torch.tensor(maps), REGION) == pytest.approx(accuracy)
+
+
+def test_half_of_what_is_shown_hits_and_half_misses():
+    maps = torch.rand(60, 9, generator=torch.Generator().manual_seed(0))
+    regions = torch.zeros(60, 9).scatter(1, torch.arange(60)[:, None] % 9, 1)
+    inside = regions >= COVERED
+    margin = maps.masked_fill(~inside, -1).amax(1) - maps.masked_fill(inside, -1).amax(1)
+    chosen = hits_and_misses(maps, regions, 8)
+    hits = [pointing_accuracy(maps[[i]], regions[[i]]) for i in chosen]
+    assert hits == [1.0] * 4 + [0.0] * 4
+    assert margin[chosen].tolist() == sorted(margin[chosen].tolist(), reverse=True)
+    assert {chosen[0], chosen[-1]} == {int(margin.argmax()), int(margin.argmin())}
+    assert len(set(chosen)) == 8
+
+
+@pytest.mark.parametrize(("right", "count", "expected"), [(10, 6, 6), (9, 6, 5), (0, 6, 0), (3, 6, 3), (1, 12, 1)])
+def test_where_one_kind_is_rare_the_other_fills_up(right, count, expected):
+    regions = torch.eye(10)
+    maps = torch.cat([torch.eye(10)[:right], torch.eye(10).roll(1, 1)[right:]])
+    chosen = hits_and_misses(maps, regions, count)
+    assert len(set(chosen)) == min(count, 10)
+    assert sum(i < right for i in chosen) == expected
 
 
 def test_a_patch_belongs_to_a_region_that_fills_a_tenth_of_it():

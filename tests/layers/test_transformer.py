@@ -145,7 +145,7 @@ def test_reading_is_selecting_from_the_whole(position):
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_without_positions_a_transformer_does_not_know_the_order(norm_first):
-    """Permuting the tokens permutes the output; a causal mask breaks this, for it is a notion of order."""
+    """Permuting the tokens permutes the output; a causal mask breaks this, because it gives the tokens an order."""
     x, transformer = torch.randn(B, T, D), Transformer(TransformerConfig(D, 2, H, norm_first=norm_first))
     order = torch.tensor([3, 0, 4, 2, 1])
     close(transformer(x[:, order]), transformer(x)[:, order])

@@ -219,7 +219,7 @@ SIZES = [
         vl_bert(768, 12),
         "official cfgs/pretrain/base_prec_4x16G_fp32.yaml; no count in the paper",
     ),
-    ("vl-bert", "large", {}, vl_bert(1024, 24), "the same at BERT-large's sizes; the released one projects twice"),
+    ("vl-bert", "large", {}, vl_bert(1024, 24), "official cfgs/pretrain/large_prec_4x16G_fp16.yaml"),
     ("wav2vec2", "base", {}, 95_044_608, "facebook/wav2vec2-base; paper, section 4.2: 95M"),
     ("wav2vec2", "large", {}, 317_390_592, "facebook/wav2vec2-large; paper, section 4.2: 317M"),
 ]

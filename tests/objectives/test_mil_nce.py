@@ -53,6 +53,25 @@ def test_against_the_equation(seed, scale):
     close(mil_nce(video, text, torch.tensor(scale)), mil_nce(video, text, torch.tensor(scale), exists | True, own))
 
 
+def test_the_official_codes_count_what_fits_twice():
+    """Once as the texts of a video, once as the videos of its texts. Without the second time their loss is ours.
+
+    Source: https://github.com/antoine77340/MIL-NCE_HowTo100M, loss.py; VATT's vatt/utils/train/objectives.py.
+    """
+    video, text, scale = unit(6, 8), unit(6, 3, 8, seed=1), torch.tensor(7.0)
+    scores = scale * (video @ text.flatten(0, 1).T).view(6, 6, 3)
+    own = torch.eye(6, dtype=torch.bool)
+    fits = scores[own].logsumexp(1)
+    of_its_texts = scores.transpose(0, 1)
+    twice = torch.cat([scores, of_its_texts], dim=1).flatten(1).logsumexp(1) - fits
+    hidden = of_its_texts.masked_fill(own[..., None], -torch.inf)
+    once = torch.cat([scores, hidden], dim=1).flatten(1).logsumexp(1) - fits
+    close(mil_nce(video, text, scale), once.mean())
+    close(twice, (once.exp() + 1).log())
+    same = torch.ones(6, 8) / 8**0.5
+    assert mil_nce(same, same[:, None].repeat(1, 3, 1), scale).item() == pytest.approx(math.log(11), abs=1e-5)
+
+
 def test_one_candidate_is_nce():
     """Equation 4 of VATT: the pair against all pairs of its row and of its column."""
     video, text, scale = unit(5, 8), unit(5, 8, seed=1), torch.tensor(9.0)

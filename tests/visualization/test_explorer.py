@@ -11,6 +11,7 @@ from PIL import Image
 from testing_tools import refused
 
 from mmlearn.visualization import Explorer, alignment_explorer
+from mmlearn.visualization.figures import SHADE
 
 VOID = {"img", "input", "meta", "br"}
 HOSTILE = [
@@ -69,23 +70,58 @@ def example(words=("a", "red", "ring"), regions=True, **options):
     return images, maps, alignment_explorer(images, [list(words)] * 2, maps, (2, 3), regions=known, **options)
 
 
+def opacities(element):
+    """The fourth channel of a map, 0 to 1, in reading order."""
+    with Image.open(io.BytesIO(base64.b64decode(element["attrs"]["src"].split(",")[1]))) as picture:
+        assert picture.size == (3, 2)
+        values = torch.frombuffer(bytearray(picture.convert("RGBA").tobytes()), dtype=torch.uint8).view(6, 4)
+    assert (values[:, :3] == 0).all()  # black: no colour is added
+    return values[:, 3] / 255
+
+
 def test_each_word_has_a_map_of_all_patches():
     _, maps, explorer = example()
     page = Page(explorer.html)
     assert len(page.find("figure")) == 2
     assert [label["text"] for label in page.find("label")] == ["a", "red", "ring"] * 2
-    assert len(page.find("div", "map")) == 6
-    cells = page.find("i")
-    assert len(cells) == 36
-    titles = [float(cell["attrs"]["title"]) for cell in cells]
-    assert titles == pytest.approx(torch.stack(maps).flatten().tolist(), abs=6e-4)
-    for k in range(6):  # the strongest patch of each map is the most opaque, the weakest is clear
-        weights = torch.stack(maps).flatten(0, 1)[k]
-        shares = [float(re.search(r",([\d.]+)\)", cell["attrs"]["style"])[1]) for cell in cells[6 * k : 6 * k + 6]]
-        assert shares.index(max(shares)) == int(weights.argmax())
-        assert (max(shares), min(shares)) == (0.8, 0)
-    for grid in page.find("div", "map"):
+    assert len(page.find("img", "map")) == 6
+    for element, weights in zip(page.find("img", "map"), torch.stack(maps).flatten(0, 1)):
+        share = (weights - weights.min()) / (weights.max() - weights.min())  # the strongest patch is clear
+        assert (opacities(element) - SHADE * (1 - share)).abs().max() < 0.6 / 255
+    for grid in page.find("div", "place"):
         assert "repeat(2,1fr)/repeat(3,1fr)" in grid["attrs"]["style"]
+
+
+def with_heads(start=(0, 0), **options):
+    """One picture with two words, three layers of two heads."""
+    maps = torch.rand(3, 2, 2, 6, generator=torch.Generator().manual_seed(2))
+    known = [[None, torch.tensor([0.0, 0, 0, 0, 1, 0])]]
+    names, image = ["text.0", "<i>", "text.2"], torch.zeros(1, 3, 4, 6)
+    explorer = alignment_explorer(
+        image, [["a", "ring"]], [maps], (2, 3), regions=known, layers=names, start=start, **options
+    )
+    return maps, explorer
+
+
+def test_a_table_chooses_layer_and_head():
+    scores = torch.arange(6).view(3, 2) / 10
+    maps, explorer = with_heads(start=(1, 0), scores=scores)
+    page = Page(explorer.html)
+    assert [cell["text"] for cell in page.find("th")] == ["", "head 0", "head 1", "text.0", "<i>", "text.2"]
+    (table,) = page.find("table")
+    choices = [item for item in page.find("input") if table in item["parents"]]
+    assert [item["attrs"]["class"] for item in choices] == [f"c{v}" for v in range(6)]
+    assert ["checked" in item["attrs"] for item in choices] == [v == 2 for v in range(6)]
+    assert len({item["attrs"]["name"] for item in choices}) == 1
+    assert [cell["text"].strip() for cell in page.find("td")] == ["0.00", "0.10", "0.20", "0.30", "0.40", "0.50"]
+    name, (style,) = page.elements[0]["attrs"]["id"], page.find("style")
+    for v, weights in enumerate(maps.flatten(0, 1)):
+        assert f"#{name}:not(:has(.c{v}:checked)) .v{v} {{ display: none !important; }}" in style["text"]
+        for k, shown in enumerate(page.find("img", f"v{v}")):
+            assert f"m{k}" in shown["attrs"]["class"].split()
+            assert int(opacities(shown).argmin()) == int(weights[k].argmax())
+        (_, note) = page.find("div", f"v{v}")
+        assert ("is on its object" in note["text"]) == (int(weights[1].argmax()) == 4)
 
 
 def test_each_word_can_be_hovered_clicked_and_reached_by_keyboard():
@@ -107,10 +143,11 @@ def test_each_word_can_be_hovered_clicked_and_reached_by_keyboard():
 
 def test_the_outline_is_where_the_object_is():
     page = Page(example()[2].html)
-    for grid in page.find("div", "map"):
+    places = page.find("div", "place")
+    assert ["m1" in grid["attrs"]["class"].split() for grid in places] == [True, True]
+    for grid in places:
         cells = [cell for cell in page.find("i") if grid in cell["parents"]]
-        outlined = [p for p, cell in enumerate(cells) if cell["attrs"].get("class") == "region"]
-        assert outlined == ([4, 5] if "m1" in grid["attrs"]["class"].split() else [])
+        assert [p for p, cell in enumerate(cells) if cell["attrs"].get("class") == "region"] == [4, 5]
     assert [label["text"] for label in page.find("label", "named")] == ["red", "red"]
     assert not Page(example(regions=False)[2].html).find("i", "region")
 
@@ -133,7 +170,8 @@ def test_a_word_that_names_nothing_says_so():
 
 def test_pictures_are_inside_and_whole():
     images, _, explorer = example()
-    for element, image in zip(Page(explorer.html).find("img"), images):
+    pictures = [item for item in Page(explorer.html).find("img") if "class" not in item["attrs"]]
+    for element, image in zip(pictures, images, strict=True):
         kind, data = element["attrs"]["src"].split(",")
         assert kind == "data:image/png;base64"
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
@@ -155,7 +193,7 @@ def test_words_are_text_and_nothing_else(words):
     assert [label["text"] for label in page.find("label")] == [*words] * 2
     assert page.find("div", "total")[0]["text"] == "<script>x</script> & so on"
     for element in page.elements:
-        assert set(element["attrs"]) <= {"id", "class", "style", "title", "alt", "src", "type", "name"}
+        assert set(element["attrs"]) <= {"id", "class", "style", "alt", "src", "type", "name"}
 
 
 def test_no_script_and_nothing_from_outside():
@@ -204,8 +242,26 @@ def test_the_line_below_is_there_only_if_given():
         ([["a"]], [torch.rand(1, 6)], [], "1 pictures and words, maps and regions of 1, 1 and 0"),
         ([["a", "b"]], [torch.rand(2, 6)], [[None]], r"Picture 0 has 2 words .* and its regions \(1, 6\)"),
         ([["a"]], [torch.rand(1, 6)], [[torch.rand(5)]], r"Picture 0 has 1 words .* and its regions \(1, 5\)"),
+        ([["a"]], [torch.rand(2, 2, 1, 6)], None, r"maps have shape \(2, 2, 1, 6\)"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_match_is_refused(words, maps, regions, expected):
     refused(expected, alignment_explorer, torch.rand(1, 3, 4, 6), words, maps, (2, 3), regions=regions)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"layers": ["one"]}, r"maps of 1 layers have shape \(2, 2, 1, 6\)"),
+        (
+            {"layers": ["one", "two"], "scores": torch.rand(2, 3)},
+            r"2 layers with 2 heads, but scores of shape \(2, 3\)",
+        ),
+        ({"layers": ["one", "two"], "start": (2, 0)}, r"the first to show is \(2, 0\)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_layers_and_heads_that_do_not_match_are_refused(options, expected):
+    maps = torch.rand(2, 2, 1, 6)
+    refused(expected, alignment_explorer, torch.rand(1, 3, 4, 6), [["a"]], [maps], (2, 3), **options)

@@ -19,7 +19,7 @@ from mmlearn.visualization import (
     retrieval_gallery,
     similarity_matrix,
 )
-from mmlearn.visualization.figures import RIGHT, WRONG
+from mmlearn.visualization.figures import RIGHT, SHADE, WRONG
 
 IMAGES = torch.rand(9, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -92,7 +92,23 @@ def test_bars_carry_their_numbers_and_a_dot_a_seed():
     dots = [line for line in axis.get_lines() if line.get_marker() == "o"]
     assert [sorted(line.get_xdata().tolist()) for line in dots] == [[0.6, 0.7, 0.8]]
     assert (axis.get_title(), axis.get_xlabel()) == ("scenes", "R@1")
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["chance 0.0039"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["chance 0.0039"]
+
+
+def test_bars_show_recorded_seeds_of_each_scale_and_the_chance_of_each_bar():
+    recorded = {"laptop": {"one": [0.1, 0.9, 0.3], "two": [0.5]}, "long": {"two": [0.7, 0.8]}}
+    figure = draw(bars({"one": 0.4, "two": 0.6}, label="R@1", chance={"one": 0.25}, recorded=recorded))
+    (axis,) = figure.axes
+    dots = {tuple(line.get_xdata()): line.get_ydata()[0] for line in axis.get_lines() if line.get_marker() == "o"}
+    assert set(dots) == {(0.1, 0.9, 0.3), (0.5,), (0.7, 0.8)}
+    assert abs(dots[0.1, 0.9, 0.3]) < 0.5  # on its bar
+    assert 0.5 < dots[0.5,] < 1.5 > dots[0.7, 0.8] != dots[0.5,]  # the scales do not hide each other
+    (tick,) = [line for line in axis.get_lines() if line.get_marker() != "o"]
+    assert set(tick.get_xdata()) == {0.25}
+    told = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert told == {"this run", "laptop, recorded", "chance", "long, recorded"}
+    numbers = {text.get_text().strip(): text.get_position()[0] for text in axis.texts}
+    assert numbers == {"0.400": 0.9, "0.600": 0.8}  # beside the farthest dot
 
 
 # Similarities.
@@ -150,7 +166,8 @@ def test_heat_maps_carry_their_numbers_and_frames():
     words = ["small red circle", "blue square", "ring"]
     figure = draw(heat_maps(IMAGES[:3], words, MAPS, REGIONS, (2, 2), source="layer 2, head 1", columns=2))
     assert figure.get_suptitle() == (
-        "layer 2, head 1\npoints at the named object in 0.67 of 3 words (chance 0.25); white: where it is"
+        "layer 2, head 1\npoints at the named object in 0.67 of 3 words (chance 0.25)\n"
+        "white outline: where the object is; green: the map is highest there, red: it is highest elsewhere"
     )
     axes = figure.axes
     assert len(axes) == 4
@@ -158,10 +175,11 @@ def test_heat_maps_carry_their_numbers_and_frames():
     for axis, image, word, weights, region, right in zip(axes, IMAGES, words, MAPS, REGIONS, (True, True, False)):
         below, above = axis.get_images()
         np.testing.assert_allclose(np.asarray(below.get_array()), pixels(image))
-        overlay = np.asarray(above.get_array())  # one colour, the more opaque the higher the weight
-        assert len({tuple(colour) for colour in overlay[..., :3].reshape(-1, 3)}) == 1
+        shade = np.asarray(above.get_array())  # black, the more opaque the lower the weight
+        assert (shade[..., :3] == 0).all()
         share = (weights - weights.min()) / (weights.max() - weights.min())
-        np.testing.assert_allclose(overlay[..., 3], 0.75 * share.reshape(2, 2), rtol=1e-5)
+        np.testing.assert_allclose(shade[..., 3], SHADE * (1 - share.reshape(2, 2)), rtol=1e-5)
+        assert shade[..., 3].min() == 0  # the highest keeps its colours
         assert above.get_extent() == [-0.5, 7.5, 7.5, -0.5]  # the map lies on the whole picture
         assert axis.get_title().replace("\n", " ") == word
         assert same_color(frame(axis), RIGHT if right else WRONG)
@@ -178,6 +196,13 @@ def test_heat_maps_of_a_sample_show_the_number_of_the_whole():
         heat_maps(IMAGES[:3], ["a", "b", "c"], MAPS, REGIONS, (2, 2), source="FILIP", accuracy=0.981, total=512)
     )
     assert figure.get_suptitle().startswith("FILIP\npoints at the named object in 0.98 of 512 words (chance 0.25)")
+
+
+def test_heat_maps_tell_what_the_model_says_and_the_chance_that_is_given():
+    words, said = ["red ring", "blue square"], ["green", "blue"]
+    figure = draw(heat_maps(IMAGES[:2], words, MAPS[:2], REGIONS[:2], (2, 2), source="x", predicted=said, chance=0.5))
+    assert [axis.get_xlabel() for axis in figure.axes[:2]] == ["says: green", "says: blue"]
+    assert "(chance 0.5)" in figure.get_suptitle()
 
 
 def test_heat_maps_on_a_grid_that_is_not_square():

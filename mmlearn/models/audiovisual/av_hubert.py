@@ -4,14 +4,15 @@ Paper: Shi et al. 2022, "Learning Audio-Visual Speech Representation by Masked M
 code: https://github.com/facebookresearch/av_hubert.
 
 Deviations: ``tiny`` is ours: small convolutions and 50 clusters. Blocks start scaled by width and depth, the official
-code's as BERT's. There is one ``dropout``, and no dropout of layers or between the two layers of an MLP. Each clip
-drops its own modality; the official code draws once for a batch. At least one span of a clip and modality is hidden, in
-the official code two. A hidden span of pictures shows a span of the same clip, which is taken around the end of the
-clip, so that it is always as long and never itself. In the official code it starts anywhere else, and its last picture
-is repeated beyond the end. Frames that are not hidden have no loss (α = 0 in equation 4), as in the released ``base``;
-``large`` was trained with a weight of 1 for them. Two parts of the recipe are left out: a penalty of ten times the mean
-square of the features, and the scaling by a tenth of the gradients of what comes before the transformer. Fine-tuning
-has the CTC head, not the decoder. Pictures are made grey here. The data must cut out the lips and scale spectrograms.
+code's as BERT's; the first convolution starts by He's rule, the official code's as PyTorch has it. There is one
+``dropout``, and no dropout of layers or between the two layers of an MLP. Each clip drops its own modality; the
+official code draws once for a batch. At least one span of a clip and modality is hidden, in the official code two. A
+hidden span of pictures shows a span of the same clip, which is taken around the end of the clip, so that it is always
+as long and never itself. In the official code it starts anywhere else, and its last picture is repeated beyond the end.
+Frames that are not hidden have no loss (α = 0 in equation 4), as in the released ``base``; ``large`` was trained with a
+weight of 1 for them. Two parts of the recipe are left out: a penalty of ten times the mean square of the features, and
+the scaling by a tenth of the gradients of what comes before the transformer. Fine-tuning has the CTC head, not the
+decoder. Pictures are made grey here. The data must cut out the lips and scale spectrograms.
 """
 
 from collections.abc import Sequence

@@ -8,9 +8,10 @@ bidirectional layer that ends the encoder, and for the decoder. The decoder's at
 looked before, so all steps of a known spectrogram are computed at once (Li et al. 2019, "Neural Speech Synthesis with
 Transformer Network"). ``base`` has the widths of the official code's convolutions, pre-net and post-net, and that
 paper's transformer; in the code two residual convolutions follow the first halving as well, a last convolution of 3 × 3
-takes the rest of the picture, and a speaker's vector joins what is read. Both losses are L1, in the code the squared
-distance, with an L1 of the decoder's spectrogram and a penalty on weights beside them. Both streams carry the positions
-of one clock, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that steps look at their own time early. A
+takes the rest of the picture, a speaker's vector joins what is read, a linear layer follows the post-net, and
+convolutions and norms have TensorFlow's padding and ε of 0.001. Both losses are L1, in the code the squared distance,
+with an L1 of the decoder's spectrogram and a penalty on weights beside them. Both streams carry the positions of one
+clock, and keys start as queries (Ping et al. 2018, Deep Voice 3), so that steps look at their own time early. A
 spectrogram is as long as its video, and nothing says when to stop. What is left of the picture after the last halving
 is averaged, where the paper has a 3 × 3 convolution, so pictures may have any size. The pre-net drops out in training
 only, where Tacotron 2's always does. The true past is shown in all of training, where the paper shows it less and less.

@@ -6,13 +6,14 @@ Deviations: ``tiny`` is ours. The published sizes are those of the official scri
 script has 32). Weights start at random, where the paper's video network starts from ImageNet. Sound has 16 kHz here, in
 the paper 11 kHz. A mixture is the sum of its solos, in the official code their mean. A bin belongs to its loudest solo,
 as in the paper; in the code it belongs to each solo that is louder than half of the mixture. Convolutions start by He's
-rule and only the last of the audio network near 0; in the code all of them start near 0, with a deviation of 0.001.
+rule and only the last of the audio network near 0; in the code all of the audio network's start near 0, with a
+deviation of 0.001, the weights of its batch norms around 1, with 0.02, and the video network's head as PyTorch has it.
 Rows that follow each other in a batch are mixed, so a shuffled batch mixes at random. Shares of ratio masks are of the
 sum of magnitudes, so that they sum to 1 (see :mod:`mmlearn.objectives.separation`). Losses are weighted means, in the
-official code sums of weighted terms over bins. Magnitudes move to logarithmic frequencies by linear interpolation along
-frequency alone. Clips may have any length: the audio network reads each in as many frames as its real samples need, so
-what pads a batch changes nothing. In training it reads all clips of a batch with as many, because batch norms compare
-them; padding then has no loss.
+official code means of weighted terms over bins. Magnitudes move to logarithmic frequencies by linear interpolation
+along frequency alone. Clips may have any length: the audio network reads each in as many frames as its real samples
+need, so what pads a batch changes nothing. In training it reads all clips of a batch with as many, because batch norms
+compare them; padding then has no loss.
 """
 
 import math
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Float64, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Video, Waveform
@@ -296,14 +297,15 @@ def log_frequency(
 
     Rows sum to 1. Source: section 4.2 (log-frequency scale); the official code (``warpgrid``).
     """
-    frequency = (WARP ** torch.linspace(0, 1, bins) - 1) / (WARP - 1)
-    place = (torch.linspace(0, 1, frequencies) * (WARP - 1)).log1p() / math.log(WARP)
+    exact = torch.float64  # because a place among hundreds is wanted to a millionth
+    frequency = (WARP ** torch.linspace(0, 1, bins, dtype=exact) - 1) / (WARP - 1)
+    place = (torch.linspace(0, 1, frequencies, dtype=exact) * (WARP - 1)).log1p() / math.log(WARP)
     return _interpolation(frequency * (frequencies - 1), frequencies), _interpolation(place * (bins - 1), bins)
 
 
-def _interpolation(places: Float[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
+def _interpolation(places: Float64[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
     """Row i weighs those two of ``count`` places between which place i lies."""
-    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)
+    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0).float()
 
 
 def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:

@@ -39,7 +39,7 @@ RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
 class PixelBERTConfig(BERTEncoderConfig):
     image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
     backbone: str = "resnet-50"  # or "x152", or "convolutions"
-    stride: int = 64  # pixels of the picture, on a side, for one of the feature map
+    stride: int = 64  # one cell of the feature map covers stride × stride pixels
     feature_width: int = 2048  # channels of the feature map
     sampled_pixels: int = 100  # of the feature map, read in a step of pretraining; 0: all
     seed: int = 0  # of that sample

@@ -4,10 +4,11 @@ Paper: Lu et al. 2019, "ViLBERT: Pretraining Task-Agnostic Visiolinguistic Repre
 Tasks", NeurIPS. Official code: https://github.com/jiasenlu/vilbert_beta and, for its successor "12-in-1",
 https://github.com/facebookresearch/vilbert-multi-task.
 
-Deviations: ``tiny`` is ours. The official co-attention layer holds two linear layers that nothing reads
-(``q_dense1``, ``q_dense2``, 11 million weights in base); they are left out. Masked words and regions are predicted for
-every pair, as in the paper, also where picture and text do not match; 12-in-1 leaves those out. All masked regions
-become zeros, where the paper keeps one in ten as it is.
+Deviations: ``tiny`` is ours. The official co-attention layer holds two linear layers that nothing reads (``q_dense1``,
+``q_dense2``, 11 million weights in base); they are left out. Masked words and regions are predicted for every pair, as
+in the paper, also where picture and text do not match; 12-in-1 leaves those out. All masked regions become zeros, where
+the paper keeps one in ten as it is. The IMG token has the mean over all real regions, as in the code for tasks; the
+code for pretraining divides by the number of places, padding among them, that no masked region overlaps.
 """
 
 from collections.abc import Iterable

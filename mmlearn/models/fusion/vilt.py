@@ -82,7 +82,7 @@ class PatchEmbedding(ImageEmbedding):
         return torch.cat([first.to(patches), patches], dim=1), F.pad(real.flatten(1), (1, 0), value=True)
 
     def _positions(self, real: Bool[Tensor, "b row column"]) -> Float[Tensor, "b p d"]:
-        """The learned grid, stretched over as many rows and columns as are real in each picture."""
+        """The learned grid, stretched over the real rows and columns of each picture."""
         learned = rearrange(self.positions[1:], "(y x) d -> y x d", y=self.grid[0])
         rows = stretch(self.grid[0], real.shape[1], real[:, :, 0].sum(1)).to(learned)
         columns = stretch(self.grid[1], real.shape[2], real[:, 0].sum(1)).to(learned)

@@ -7,10 +7,12 @@ Deviations: ``tiny`` is ours. Words are looked up in a table that learns, where 
 Sequences have masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is
 read at its last real element. Residual paths carry what is not yet normalised, as in the official code; equation 4 of
 the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their
-positions are added, and memories get no positions a second time. ``MOSEI`` has the sizes of the official code, which
-are its defaults; the paper's table has others, and ranges of kernel sizes. Every element sees all others; the code
-hides later ones unless it is told not to. There is one ``dropout``; the paper has one for each place. Labels that are
-classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the official code.
+positions are added, and memories get no positions a second time. Positions are those of Vaswani et al. 2017; the code
+counts from 1, and has all sines before all cosines and another longest wave. ``MOSEI`` has the sizes of the official
+code, which are its defaults; the paper's table has others, and ranges of kernel sizes. Every element sees all others;
+the code hides later ones unless it is told not to. There is one ``dropout``; the paper has one for each place. Labels
+that are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the
+official code.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,12 +9,14 @@ but a learned relative bias in the attention of the first block, as in T5. Words
 which learn; the official code has 300 fixed numbers of word2vec for each, and projects them, and its tower has no
 biases in attention and MLP. As in the paper a batch norm follows every linear layer of the heads; the code has none for
 sound and text, and a ReLU before it takes videos to texts. So ``base-base-small`` has 227M parameters, for which the
-paper has 197M, and ``agnostic-medium`` 225M for 155M: video and sound towers are the published ones. Each modality has
-its own aggregation token, also before a shared backbone. Padding of video and sound is masked, and DropToken takes the
-same share of what is real in each row. A picture counts as a film that stands still, as it does where the paper is
-fine-tuned on pictures. Sound may be at any rate; the published presets count samples at 48 kHz. Batch norms know the
-rows of their own process only, and of these only rows in which something is real. Texts that are equal in a batch
-(``caption_id``) are no negatives of each other.
+paper has 197M, and ``agnostic-medium`` 225M for 155M: video and sound towers have the published sizes. As in the paper
+positions are added as they are; the code normalises their sum before, and drops out of what it is added to, of the
+middle of an MLP and of what a tower returns as well. Each modality has its own aggregation token, also before a shared
+backbone. Padding of video and sound is masked, and DropToken takes the same share of what is real in each row. A
+picture counts as a film that stands still, as it does where the paper is fine-tuned on pictures. Sound may be at any
+rate; the published presets count samples at 48 kHz. Batch norms know the rows of their own process only, and of these
+only rows in which something is real. Below the line of both losses a video's own pairs count once, as in the paper; in
+the code's asymmetric loss twice. Texts that are equal in a batch (``caption_id``) are no negatives of each other.
 """
 
 import math
@@ -44,10 +46,11 @@ from mmlearn.recipes import Objective, Recipe
 
 MODALITIES = ("video", "audio", "text")
 
-SMALL = TransformerConfig(512, 6, 8)
-BASE = TransformerConfig(768, 12, 12)
-MEDIUM = TransformerConfig(1024, 12, 16)
-LARGE = TransformerConfig(1024, 24, 16)
+PUBLISHED = dict(norm_epsilon=1e-6, dropout=0.1)
+SMALL = TransformerConfig(512, 6, 8, **PUBLISHED)
+BASE = TransformerConfig(768, 12, 12, **PUBLISHED)
+MEDIUM = TransformerConfig(1024, 12, 16, **PUBLISHED)
+LARGE = TransformerConfig(1024, 24, 16, **PUBLISHED)
 TINY = dict(
     **dict.fromkeys(MODALITIES, TransformerConfig(64, 2, 4)),
     video_size=(8, 64, 64),
@@ -106,7 +109,7 @@ class Backbone(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.transformer = Transformer(config)
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         return self.norm(self.transformer(x, mask))

@@ -155,7 +155,7 @@ def test_a_folder_without_its_pictures(coco):
 
 
 def test_no_caption_of_a_picture_is_wrong(coco):
-    """Measured on val, for there is no test: the blue picture has two captions, and either finds it."""
+    """Measured on val, because there is no test split: the blue picture has two captions, and either finds it."""
     root = unpacked(coco, "train2017", "val2017")
     data = load(root, size=32)
     run = new_run("clip", data)
