@@ -7,7 +7,7 @@ from pathlib import Path
 
 # "Radford et al. 2021", "Wang & Isola 2020", "Steele, Lea & Flood 2014", "van den Oord et al. 2018"
 CITATION = re.compile(
-    r"\b(?P<first>(?:van (?:den |der )?|Le )?[A-Z][\w’'-]+)"
+    r"\b(?P<first>(?:van (?:den |der )?|Le |De )?[A-Z][\w’'-]+)"
     r"(?:(?:, [A-Z][\w-]+)* & [A-Z][\w-]+| et al\.),? (?P<year>(?:19|20)\d\d)\b"
 )
 FIELD = re.compile(r"^    (?P<name>[a-z]\w*): (?P<rest>[^#]+?)(?:\s+# (?P<comment>.*))?$")

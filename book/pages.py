@@ -300,10 +300,11 @@ def contact_sheet_png(name: str, count: int = 8) -> bytes:
     import torch
 
     from mmlearn.visualization import contact_sheet
+    from mmlearn.visualization.sheet import picture_of
 
     samples = load(name, data_sets()[name].splits[0])
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, count).long().tolist())
-    sheet = contact_sheet([sample.image for sample in chosen], [sample.caption for sample in chosen], columns=4)
+    sheet = contact_sheet([picture_of(sample) for sample in chosen], [sample.caption for sample in chosen], columns=4)
     png = io.BytesIO()
     sheet.savefig(png, metadata={"Software": None})
     return png.getvalue()
@@ -324,9 +325,10 @@ def api_pages() -> dict[str, str]:
     toctree = "```{toctree}\n:hidden:\n\n" + "\n".join(parts) + "\n```\n"
     intro = (
         "# Library\n\n"
-        "Arrows point one way: layers ← models → objectives; data, evaluation and visualization know tensors "
-        "and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, `q` queries, "
-        "`h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is real.\n\n"
+        "Arrows point one way: layers ← models → objectives; data, generation, evaluation and visualization know "
+        "tensors and batches, not models.\n\n`b` batch, `t` text tokens, `p` patches, `n` tokens of any kind, "
+        "`q` queries, `h` heads, `d` model width, `k` head width, `v` vocabulary. Masks are True where a token is "
+        "real.\n\n"
     )
     pages["index.md"] = intro + table(("part", ""), rows) + "\n" + toctree
     return pages

@@ -1,5 +1,6 @@
 """A page for each system, made of its recipe: diagram, what it reads and learns, parts, presets, paper, deviations."""
 
+import inspect
 import re
 import warnings
 from importlib import import_module
@@ -71,11 +72,20 @@ def system_page(name: str, recipe: Recipe, docstring: str) -> str:
         f"## Parts\n\n{parts_text(recipe)}\n\n"
         f"## Presets\n\n| preset | parameters |\n| --- | ---: |\n{presets}\n\n"
         f"## Use\n\n```bash\nmmlearn train {name} --data DATA --output runs/{name}\n"
-        f"mmlearn evaluate runs/{name} --data DATA\n```\n\n"
+        f"mmlearn evaluate runs/{name} --data DATA\n{_generate_text(name, recipe)}```\n\n"
         f"```python\nfrom mmlearn.models import {recipe.system.__name__}, {recipe.config.__name__}\n\n"
         f"model = {recipe.system.__name__}({recipe.config.__name__}.tiny())\n```\n\n"
         f"Its file: [{module}](/generated/api/models.rst), family *{family}*.\n"
     )
+
+
+def _generate_text(name: str, recipe: Recipe) -> str:
+    """How a system is asked to write, where it does."""
+    if not recipe.writes:
+        return ""
+    takes = inspect.signature(recipe.system.generate).parameters
+    inputs = [option for key, option in (("image", "--picture FILE"), ("prompt", "--prompt TEXT")) if key in takes]
+    return f"mmlearn generate runs/{name} {' '.join(inputs)}\n"
 
 
 def _diagram_text(name: str, architecture: str) -> str:

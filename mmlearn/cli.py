@@ -147,7 +147,7 @@ def train(
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
     start: Annotated[Path | None, typer.Option(help="A finished run of an earlier stage, to start from.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
@@ -212,7 +212,7 @@ def evaluate(
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
     split: Annotated[str | None, typer.Option(help="Which part; the held-out one if not given.")] = None,
     limit: Annotated[int, typer.Option(min=2, help="Samples at most; 256 where texts and pictures meet.")] = 5000,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -294,7 +294,7 @@ def data_show(
     split: Annotated[str | None, typer.Option(help="Which part; the first if not given.")] = None,
     output: Annotated[Path | None, typer.Option(help="The PNG or .html to write; in runs/data if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="Pictures.")] = 24,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji and stamps.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
     """Write a contact sheet of a data set as a PNG, or as a page (.html) where sounds can be played.

@@ -4,6 +4,7 @@ A measure is a function of a run and of samples that the run has not seen. It kn
 that systems share (``forward``, ``encode_image``, ``match``), and no system's name.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from mmlearn.evaluation.alignment import (
     uniformity,
 )
 from mmlearn.evaluation.answers import prior_guesses, vqa_accuracy
+from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.reranking import rerank_both_ways
@@ -284,6 +286,30 @@ def next_words(run: Any, samples: Sequence[Any]) -> Rows:
 
     chance = most_common(batch["tokens"][:, 1:][batch["mask"][:, 1:]])
     return {"next-word accuracy": row(run.read(batch, right).float().mean(), chance)}
+
+
+def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
+    """How good the captions are that the likeliest words make. Chance: each beside the next picture.
+
+    Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
+    """
+    if not run.recipe.writes or "image" not in inspect.signature(run.system.generate).parameters:
+        return {}
+    said, longest = [], run.tokenizer.max_length
+    for batch in run.batches(samples):
+        said += [run.tokenizer.decode(row) for row in run.system.generate(batch["image"], max_length=longest)]
+    other = [*said[1:], said[0]]
+    references = [[" ".join(sample.caption.lower().split())] for sample in samples]
+    rows = {
+        f"{name} of captions": row(measure(said, references), measure(other, references))
+        for name, measure in (("BLEU-4", bleu), ("ROUGE-L", rouge_l), ("CIDEr-D", cider_d))
+    }
+    if hasattr(samples[0], "graph"):
+        shares = [
+            facts.true / max(facts.true + facts.made_up, 1) for facts in map(check_facts, (said, other), [samples] * 2)
+        ]
+        rows["stated facts that are true"] = row(*shares)
+    return rows
 
 
 def answers(run: Any, samples: Sequence[Any]) -> Rows:

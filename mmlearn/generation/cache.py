@@ -14,7 +14,7 @@ Source: Pope et al. 2023, "Efficiently Scaling Transformer Inference", section 2
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,9 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
     to all. Rows that are kept, dropped or exchanged by a search are recognised by their tokens. The model must read
     nothing else within the block: encode pictures and source texts before it.
     """
-    cache = Cache()
-    layers = [
-        layer for module in model.modules() if isinstance(module, Attention) for layer in (module.key, module.value)
-    ]
-    hooks = [layer.register_forward_hook(cache.extend) for layer in layers]
+    cache, layers = Cache(), [module for module in model.modules() if isinstance(module, Attention)]
+    for layer in layers:
+        layer.cache = cache.extend
 
     def next_logits(tokens: Tensor) -> Tensor:
         return read(_reading(tokens, mask, cache.look_up(tokens, len(mask))))
@@ -72,17 +70,17 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
     try:
         yield next_logits
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in layers:
+            layer.cache = None
 
 
 class Cache:
-    """What layers said of the tokens that have been read."""
+    """The keys and values of the tokens that have been read."""
 
     def __init__(self) -> None:
         self.tokens: Int[Tensor, "n t"] | None = None  # that have been read
         self.rows: Tensor | None = None  # (n,): which of them each row goes on from; None: its own
-        self.kept: dict[nn.Module, Float[Tensor, "n t d"]] = {}  # layer → what it said of them
+        self.kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # layer → their keys and values, (n, h, t, k) each
 
     def look_up(self, tokens: Int[Tensor, "n t"], b: int) -> int:
         """How many tokens of each row have been read. Where one row is new from its beginning, all are read again."""
@@ -102,15 +100,21 @@ class Cache:
         self.kept.clear()
         return 0
 
-    def extend(self, layer: nn.Module, inputs: Any, new: Float[Tensor, "n t d"]) -> Float[Tensor, "n all d"]:
-        """A hook of a key or value layer: what it says of the new tokens, behind what it said of the earlier ones."""
+    def extend(
+        self, layer: nn.Module, key: Float[Tensor, "n h t k"], value: Float[Tensor, "n h t k"]
+    ) -> tuple[Float[Tensor, "n h all k"], Float[Tensor, "n h all k"]]:
+        """What a layer makes of the new tokens, behind what it made of the earlier ones."""
         earlier = self.kept.get(layer)
-        if earlier is not None and new.shape[1] == 0:  # a context, which all rows of a text share
-            new = earlier
-        elif earlier is not None:
-            new = torch.cat([earlier if self.rows is None else earlier[self.rows], new], dim=1)
-        self.kept[layer] = new
-        return new
+        if earlier is None:
+            both = key.contiguous(), value.contiguous()
+        elif key.shape[2] == 0:  # a context, which all rows of a text share
+            both = earlier
+        else:
+            if self.rows is not None:
+                earlier = [past.index_select(0, self.rows) for past in earlier]
+            both = tuple(torch.cat([past, new], dim=2) for past, new in zip(earlier, (key, value)))
+        self.kept[layer] = both
+        return both
 
 
 def pad_left(

@@ -140,7 +140,6 @@ def beam_search(
         ends, written = index % v == end_token, longer.shape[-1] - begun
         remember(longer[:, :beams], (high / written**length_penalty).masked_fill(~ends, -torch.inf)[:, :beams])
         score, order = high.masked_fill(ends, -torch.inf).topk(beams)
-        order = order.masked_fill(score == -torch.inf, 0)  # a place that nothing fills repeats the likeliest
         tokens = longer.gather(1, order[..., None].expand(-1, -1, longer.shape[-1])).flatten(0, 1)
     if tokens.shape[1] == max_length:  # what has not ended competes as it is
         remember(tokens.unflatten(0, (b, beams)), score / (max_length - begun) ** length_penalty)

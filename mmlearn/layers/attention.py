@@ -77,7 +77,7 @@ def allowed_keys(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) 
                 f"this one has {tuple(mask.shape)}."
             )
         allowed = rearrange(mask, MASK_PATTERNS[mask.ndim])
-    if causal:
+    if causal and q > 1:  # one query alone is the last, and sees all keys
         past = torch.ones(q, n, dtype=torch.bool, device=query.device).tril(n - q)
         allowed = past if allowed is None else allowed & past
     return allowed
@@ -117,6 +117,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(context_width or width, inner, bias=bias)
         self.output = nn.Linear(inner, width, bias=bias)
         self.recorder: Callable[[Tensor], None] | None = None  # set by record_attention
+        self.cache: Callable[..., tuple[Tensor, Tensor]] | None = None  # set while a text is written, by cached
 
     def forward(
         self,
@@ -130,6 +131,8 @@ class Attention(nn.Module):
         context = x if context is None else context
         query, key, value = self.query(x), self.key(context), self.value(context)
         query, key, value = (rearrange(x, "b n (h k) -> b h n k", h=self.num_heads) for x in (query, key, value))
+        if self.cache is not None:
+            key, value = self.cache(self, key, value)  # behind those of earlier tokens
         if rotary is not None:
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
         heads = self.heads(query, key, value, mask, causal, bias)

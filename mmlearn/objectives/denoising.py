@@ -22,9 +22,9 @@ def draw_spans(
 ) -> Bool[Tensor, "length"]:
     """Which tokens of a text to hide: about a ``share`` of them, in spans of ``mean_length`` on average.
 
-    Kept and hidden spans take turns, a kept one first. At least one token is hidden and one kept, but a text of one
-    token is kept. Raises ``ValueError`` for a share that is none, or a mean length below 1.
-    Source: Raffel et al. 2020 (T5), section 3.3.4; official code, ``random_spans_noise_mask``.
+    All ways to place the spans apart from each other are equally likely. At least one token is hidden and one kept, but
+    a text of one token is kept. Raises ``ValueError`` for a share that is none, or a mean length below 1.
+    Source: Raffel et al. 2020 (T5), section 3.3.4.
     """
     _check_share(share)
     if mean_length < 1:
@@ -32,9 +32,13 @@ def draw_spans(
     if length < 2 or share == 0:
         return torch.zeros(length, dtype=torch.bool)
     hidden = min(max(round(length * share), 1), length - 1)
-    spans = min(max(round(hidden / mean_length), 1), hidden, length - hidden)
-    lengths = torch.stack([_parts(length - hidden, spans, generator), _parts(hidden, spans, generator)], dim=1)
-    return torch.tensor([False, True]).repeat(spans).repeat_interleave(lengths.flatten())
+    spans = min(max(round(hidden / mean_length), 1), hidden, length - hidden + 1)
+    kept = _parts(
+        length - hidden + 2, spans + 1, generator
+    )  # between the spans, and at both ends, where none is needed
+    kept[[0, -1]] -= 1
+    lengths = torch.stack([kept, torch.cat([_parts(hidden, spans, generator), torch.tensor([0])])], dim=1)
+    return torch.tensor([False, True]).repeat(spans + 1).repeat_interleave(lengths.flatten())
 
 
 def _parts(total: int, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:

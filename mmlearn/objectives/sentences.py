@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmlearn.objectives.matching import random_negatives
 
-Rows = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"], Bool[Tensor, "b t"], Int[Tensor, "b"]]
+Rows = tuple[Int[Tensor, "b n"], Int[Tensor, "b n"], Bool[Tensor, "b n"], Int[Tensor, "b"]]
 
 
 def segment_order(logits: Float[Tensor, "b 2"], label: Int[Tensor, "b"]) -> Float[Tensor, ""]:

@@ -20,6 +20,7 @@ def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
         vocab_size=whole.get("vocab_size", 50_265),
         max_length=whole.get("max_position_embeddings", 1024),
         pad_token=whole.get("pad_token_id", 1),
+        start_token=whole.get("bos_token_id", 0),
         end_token=whole.get("eos_token_id", 2),
         decoder_start_token=whole.get("decoder_start_token_id", 2),
         width=whole.get("d_model", 1024),
@@ -38,7 +39,7 @@ FAMILY = Family(
     config=config,
     renames=(
         (r"^model\.", ""),
-        (r"^final_logits_bias", "logit_bias"),
+        (r"^final_logits_bias", "output_bias"),
         (r"^shared\.", "embedding."),
         (r"\.embed_positions\.weight", ".positions"),
         (r"\.layernorm_embedding\.", ".embedding_norm."),
@@ -57,5 +58,5 @@ FAMILY = Family(
     ),
     packed={},
     ignored=(r"^lm_head\.weight$", r"coder\.embed_tokens\.weight$"),  # the token table again
-    fresh=("logit_bias",),  # files without a language head lack it
+    fresh=("output_bias",),  # files without a language head lack it
 )

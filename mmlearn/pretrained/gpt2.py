@@ -17,10 +17,13 @@ def config(published: dict[str, Any], names: set[str]) -> GPT2Config:
     dropout = whole.get("resid_pdrop", 0.1)
     if whole.get("embd_pdrop", 0.1) != dropout:
         raise ValueError("embd_pdrop and resid_pdrop in config.json should be equal here.")
+    pad = whole.token("pad_token_id", None)
     return GPT2Config(
         vocab_size=whole.get("vocab_size", 50_257),
         max_length=whole.get("n_positions", 1024),
+        start_token=whole.get("bos_token_id", 50_256),
         end_token=whole.get("eos_token_id", 50_256),
+        pad_token=whole.get("eos_token_id", 50_256) if pad is None else pad,
         width=whole.get("n_embd", 768),
         depth=whole.get("n_layer", 12),
         num_heads=whole.get("n_head", 12),

@@ -19,10 +19,11 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
         whole.refuse("tie_word_embeddings", False)
         whole.require("hidden_act", "gelu")  # that of the head, whatever this says
     pad_token = whole.get("pad_token_id", 1)
+    first_position = pad_token + 1
     return BERTConfig(
         vocab_size=whole.get("vocab_size", 50_265),
-        max_length=whole.get("max_position_embeddings", 512),
-        first_position=pad_token + 1,  # positions are counted from there
+        max_length=whole.get("max_position_embeddings", 512) - first_position,
+        first_position=first_position,
         token_types=whole.get("type_vocab_size", 2),
         pad_token=pad_token,
         **whole.transformer(**BERT_DROPOUTS),

@@ -15,6 +15,7 @@ from mmlearn.evaluation.measures import (
     retrieval,
     rewritten,
     segments_told,
+    written_captions,
 )
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
@@ -38,7 +39,7 @@ ITM = Objective("itm", {"itm": ln(2)}, labels=(MatchLabel(),), measures=(matchin
 ITM_INSIDE = replace(ITM, labels=())  # the system finds wrong pairs itself
 MLM = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(masked_words,))
 MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,))
-LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words,))
+LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
 RTD = Objective(
     "rtd",
     {"mlm": ln("vocab_size"), "rtd": lambda config, batch: size(config, "rtd_weight") * ln(2)(config, batch)},

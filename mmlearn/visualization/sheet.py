@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from matplotlib.backend_bases import FigureCanvasBase
+from torch import Tensor
 
 from mmlearn.data.mel import mel_picture
 from mmlearn.visualization.figures import contact_sheet
@@ -27,11 +30,10 @@ def check_sheet(path: Path) -> None:
 def write_sheet(path: Path, samples: Sequence[Any], *, title: str) -> bool:
     """Write samples with their captions to a page where ``path`` ends in .html, else to a picture.
 
-    In a picture a sound is its spectrogram. Returns whether all letters could be drawn; a page leaves that to the
-    browser.
+    In a picture a sound is its spectrogram, and a text alone has a strip of grey. Returns whether all letters could be
+    drawn; a page leaves that to the browser.
     """
-    images = [getattr(one, "image", None) for one in samples]
-    images = [mel_picture(one.waveform) if image is None else image for one, image in zip(samples, images)]
+    images = [picture_of(one) for one in samples]
     if path.suffix.lower() == ".html":
         captions = ["\n".join(dict.fromkeys([one.caption, getattr(one, "english", one.caption)])) for one in samples]
         page = listening_page(images, captions, [_sounds(one) for one in samples], title=title)
@@ -44,6 +46,14 @@ def write_sheet(path: Path, samples: Sequence[Any], *, title: str) -> bool:
     for item in (item for item, known in zip(caught, missing) if not known):
         warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     return not any(missing)
+
+
+def picture_of(sample: Any) -> Float[Tensor, "3 height width"]:
+    """A sample's picture; the spectrogram of its sound where it has none, and a strip of grey for a text alone."""
+    if (image := getattr(sample, "image", None)) is not None:
+        return image
+    waveform = getattr(sample, "waveform", None)
+    return torch.full((3, 8, 64), 0.9) if waveform is None else mel_picture(waveform)
 
 
 def _sounds(sample: Any) -> dict:

@@ -74,7 +74,7 @@ def published_blip(size, beams):
         )
     )
     never_ends(model.text_decoder.cls.predictions.bias)
-    search = dict(num_beams=beams, early_stopping="never", do_sample=False)
+    search = dict(num_beams=beams, early_stopping="never") if beams > 1 else {}
     write = partial(model.generate, pixel_values=pictures(size), max_length=TOKENS + 1, **search)
     return model, partial(check, lambda: write()[:, 1:], size)
 

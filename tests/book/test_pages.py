@@ -204,7 +204,7 @@ def test_data_cards_hold_licence_counts_and_every_credit():
 def test_every_command_is_on_its_page():
     page = pages.commands_page()
     names = ["chapters", "run", "start", "lab", "train", "evaluate", "data", "data show", "doctor", "convert"]
-    names += ["exercises", "exercises hint", "exercises solution", "exercises reset"]
+    names += ["generate", "exercises", "exercises hint", "exercises solution", "exercises reset"]
     assert set(re.findall(r"^## mmlearn (.*)", page, re.MULTILINE)) == set(names)
     seed = next(line for line in page.splitlines() if "`--seed`" in line)
     assert seed.endswith("| `0` |")
@@ -252,6 +252,7 @@ def test_every_paper_that_the_library_cites_is_in_the_bibliography():
         ("Source: Wang & Isola 2020, equation 1", "Wang", "2020"),
         ("Steele, Lea & Flood 2014", "Steele", "2014"),
         ("Source: Le Roux et al. 2019, equation 5", "Le Roux", "2019"),
+        ("Source: De Cao et al. 2021, section 3.2", "De Cao", "2021"),
         ("Treisman & Gelade (1980) and Yuksekgonul et al., 2023", "Yuksekgonul", "2023"),
     ],
 )

@@ -115,3 +115,11 @@ def test_weights_that_are_nan(fails, blip, pictures, tmp_path):
     for strategy in STRATEGIES:
         words = ["--picture", pictures / "0.png", "--strategy", strategy]
         fails("generate", other, *words, says=["have nan among them", "the model's weights"])
+
+
+def test_what_is_written_is_measured(works, blip, pictures):
+    rows = json.loads(works("evaluate", blip, "--data", pictures, "--split", "train", "--json").out)
+    rows = {row["measure"]: row for row in rows}
+    for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
+        assert rows[f"{name} of captions"]["obtained"] > 1.2 * rows[f"{name} of captions"]["chance"]
+    assert not any("facts" in name for name in rows)

@@ -268,3 +268,20 @@ def test_the_tokenizer_of_another_program_is_refused(tokenizer, tmp_path):
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"truncation": None}))
     refused("not written by mmlearn", Tokenizer.load, tmp_path)
+
+
+def test_a_prompt_is_the_text_without_start_and_end(roomy):
+    for text in (TEXTS[0], "a"):
+        whole = roomy([text])[0][0]
+        prompt = roomy.prompt(text)
+        assert prompt.tolist() == whole[1 : 1 + len(prompt)].tolist()
+        assert whole[1 + len(prompt)] == roomy.end_token
+
+
+def test_prompts_that_cannot_be(roomy):
+    for text in ("", "  \n"):
+        refused("The prompt is empty", roomy.prompt, text)
+    length = len(roomy.prompt(TEXTS[0]))
+    fits, too_short = (Tokenizer.train(TEXTS, vocab_size=380, max_length=length + 2 - cut) for cut in (0, 1))
+    assert len(fits.prompt(TEXTS[0])) == length
+    refused(f"more than the {length - 1} tokens that this model reads", too_short.prompt, TEXTS[0])

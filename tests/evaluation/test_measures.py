@@ -1,5 +1,6 @@
 """Measures on toy systems that know all, nothing, or the picture alone; and chance worked out by hand."""
 
+import dataclasses
 import math
 from collections import Counter
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from mmlearn.data.fields import Answers, Image, Labels, Regions, Tokens, Wavefor
 from mmlearn.data.made.questions import Question
 from mmlearn.evaluation import measures as of
 from mmlearn.evaluation import modality_gap, occlude, pair_alignment, pointing_chance, retrieval, uniformity
+from mmlearn.evaluation.captions import cider_d, rouge_l
 from mmlearn.layers.config import Config
 from mmlearn.recipes import MRM, VQA, Objective, Recipe, ln
 from mmlearn.training.runs import Run
@@ -259,6 +261,32 @@ def test_next_words_are_those_behind_each():
     hard = (length - 2 + numbers.count(2) / 100) / (length - 1)
     assert row["obtained"] == pytest.approx(hard)
     assert row["chance"] == pytest.approx(1 / (length - 1))  # "ball", as any that every caption has
+
+
+def test_written_captions_beside_their_own_and_beside_the_next_picture(monkeypatch):
+    """A system that writes the colour of each picture, and one that only writes of scenes what is true."""
+    numbers = [*range(4), *random_numbers(40)]
+    texts = [f"a {COLOURS[number]} ball" for number in numbers]
+    writer = Toy()
+    write = lambda self, image, max_length: self.write(image, max_length)  # noqa: E731
+    monkeypatch.setattr(Toy, "generate", write, raising=False)
+    writer.write = lambda image, most: TOKENIZER([f"a {COLOURS[number]} ball" for number in bright(image)])[0][:, 1:]
+    run = run_of(writer)
+    assert of.written_captions(run, balls(numbers)) == {}  # its recipe does not say that it writes
+    run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, writes=True))
+    rows = of.written_captions(run, balls(numbers))
+    next_texts, references = [*texts[1:], texts[0]], [[text] for text in texts]
+    assert rows["ROUGE-L of captions"] == {"obtained": 1, "chance": pytest.approx(rouge_l(next_texts, references))}
+    assert rows["CIDEr-D of captions"]["chance"] == pytest.approx(cider_d(next_texts, references))
+    assert set(rows) == {f"{name} of captions" for name in ("BLEU-4", "ROUGE-L", "CIDEr-D")}
+    scenes = [load("scenes", "val", size=32)[i] for i in range(20)]
+    field = Tokens(Tokenizer.train([scene.caption for scene in scenes], vocab_size=300, max_length=64))
+    run = dataclasses.replace(run, fields={RAW: RAW, run.recipe.reads[1]: field})
+    left = [scene.caption for scene in scenes]
+    writer.write = lambda image, most: field.tokenizer([left.pop(0) for _ in image])[0][:, 1:]
+    row = of.written_captions(run, scenes)["stated facts that are true"]
+    assert row["obtained"] == 1
+    assert row["chance"] < 0.5
 
 
 def test_answers_by_kind_and_beside_another_picture():

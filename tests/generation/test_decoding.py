@@ -265,6 +265,7 @@ def test_odds_are_those_of_transformers(temperature, top_k, top_p):
 def test_equal_tokens_beyond_the_last_place_are_not_kept():
     """Of four equal ones, top_k = 2 keeps two."""
     assert (sampling_probabilities(torch.zeros(1, 4), top_k=2) > 0).sum() == 2
+    assert (sampling_probabilities(torch.zeros(1, 4), top_p=0.5) > 0).sum() == 2  # which have just that much
 
 
 @pytest.mark.parametrize("narrow", [dict(temperature=0.5), dict(top_k=2), dict(temperature=2.0, top_k=4, top_p=0.7)])

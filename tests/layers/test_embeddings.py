@@ -165,3 +165,16 @@ def test_a_convolutional_stem_gives_a_token_a_patch():
 @pytest.mark.parametrize(("patch_size", "width"), [(1, 16), (6, 16), (16, 12)])
 def test_a_stem_that_cannot_halve_is_refused(patch_size, width):
     refused("power of two", ImageEmbedding, 32, patch_size, width, convolutions=True)
+
+
+def test_tokens_may_stand_at_any_positions():
+    """As when a text is written on: only its new tokens are read, and padding at the left does not count."""
+    embedding = TextEmbedding(10, 8, 6)
+    tokens = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 1]])
+    whole = embedding(tokens)
+    assert torch.equal(embedding(tokens, torch.arange(4).expand(2, 4)), whole)
+    assert torch.equal(embedding(tokens[:, 2:], torch.tensor([[2, 3], [2, 3]])), whole[:, 2:])
+    late = embedding(tokens, torch.tensor([[0, 0, 0, 1], [2, 3, 4, 5]]))
+    assert torch.equal(late[0, 3], embedding(torch.tensor([[0, 6]]))[0, 1])
+    refused("7 tokens are more than the 6 positions", embedding, tokens[:, :1], torch.tensor([[0], [6]]))
+    assert embedding(tokens[:0], torch.zeros(0, 4, dtype=torch.long)).shape == (0, 4, 8)

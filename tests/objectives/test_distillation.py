@@ -6,12 +6,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close, refused
+from testing_tools import close, refused, seeded
 from torch import nn
 
 from mmlearn.objectives import (
     distilled_targets,
     info_nce,
+    inherit_knowledge,
+    inheritance_rate,
     pair_cross_entropy,
     same_caption,
     soft_cross_entropy,
@@ -188,3 +190,79 @@ def test_targets_need_a_share_and_something_that_fits():
     positives = torch.eye(B, dtype=torch.bool)
     positives[2] = False
     refused("at least one candidate", distilled_targets, normal(B, B), positives, 0.4)
+
+
+# Knowledge inheritance.
+
+
+def student_and_teacher():
+    generator = seeded(4)
+    return (torch.randn(6, 9, generator=generator).requires_grad_(), torch.randn(6, 9, generator=generator))
+
+
+def test_without_a_teacher_it_is_the_plain_run_bit_for_bit():
+    student, teacher = student_and_teacher()
+    label = torch.arange(6)
+    plain = torch.nn.functional.cross_entropy(student, label)
+    loss = inherit_knowledge(plain, student, torch.full_like(teacher, torch.nan), 0.0)
+    assert torch.equal(loss, plain)
+    assert torch.equal(torch.autograd.grad(loss, student, retain_graph=True)[0], torch.autograd.grad(plain, student)[0])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_teachers_part_is_a_divergence(temperature):
+    student, teacher = student_and_teacher()
+    zero = torch.tensor(0.0)
+    p, q = (teacher / temperature).softmax(-1), (student / temperature).softmax(-1)
+    divergence = (p * (p / q).log()).sum(-1).mean() * temperature**2
+    close(inherit_knowledge(zero, student, teacher, 1.0, temperature), divergence)
+    close(inherit_knowledge(torch.tensor(3.0), student, teacher, 0.25, temperature), 0.75 * 3 + 0.25 * divergence)
+    assert divergence > 0
+    close(inherit_knowledge(zero, student, student.detach() + 7, 1.0), zero)  # a shift of all logits says nothing
+
+
+def test_the_teacher_learns_nothing():
+    student, teacher = student_and_teacher()
+    teacher.requires_grad_()
+    inherit_knowledge(student.sum() * 0, student, teacher, 0.5).backward()
+    assert teacher.grad is None
+    assert student.grad.any()
+
+
+def test_trust_in_the_teacher_falls_to_nothing():
+    rates = [inheritance_rate(step, 10, 0.8) for step in range(15)]
+    assert rates[0] == 0.8
+    assert rates == sorted(rates, reverse=True)
+    assert rates[10:] == [0.0] * 5
+    close(torch.tensor(rates[5]), torch.tensor(0.4))
+
+
+def test_a_student_without_a_teacher_ends_with_the_weights_of_the_plain_run():
+    x, label = torch.randn(12, 5, generator=seeded(6)), torch.arange(12) % 4
+
+    def trained(alpha):
+        """The weights after six steps with this rate, or without the objective."""
+        torch.manual_seed(0)
+        student, teacher = nn.Linear(5, 4), nn.Linear(5, 4).requires_grad_(False)
+        optimizer = torch.optim.AdamW(student.parameters(), lr=0.1)
+        for step in range(6):
+            logits = student(x)
+            loss = F.cross_entropy(logits, label)
+            if alpha is not None:
+                loss = inherit_knowledge(loss, logits, teacher(x), inheritance_rate(step, 6, alpha))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return student.weight.detach()
+
+    assert torch.equal(trained(0.0), trained(None))
+    assert not torch.allclose(trained(0.5), trained(None), atol=1e-3)
+
+
+def test_what_cannot_be_inherited(unchecked):
+    student, teacher = student_and_teacher()
+    loss = torch.tensor(1.0)
+    refused("alpha is from 0 to 1", inherit_knowledge, loss, student, teacher, 1.5)
+    refused("temperature above 0", inherit_knowledge, loss, student, teacher, 0.5, 0.0)
+    refused("the same places and tokens", inherit_knowledge, loss, student, teacher[:, :5], 0.5)
+    refused("at least one step", inheritance_rate, 0, 0)

@@ -39,7 +39,7 @@ def test_writing(case, padded, twins, assert_same_gradients):
     published = BartForConditionalGeneration(config)
     published.final_logits_bias.normal_()
     published, ours = twins(published)
-    assert ours.logit_bias.any()
+    assert ours.output_bias.any()
     label = target.masked_fill(~target_mask, -100)
     expected = published(input_ids=tokens, attention_mask=mask.long(), labels=label)
     output = ours(tokens, target, mask)

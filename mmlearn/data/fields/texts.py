@@ -17,6 +17,7 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SPECIAL = {f"{name}_token": getattr(Tokenizer, f"{name}_token") for name in ("pad", "start", "end")}
 TEXTS = 5000  # of them, at most, a vocabulary is made
 RENDERED = 1000  # the same where each caption costs a whole sample
 
@@ -70,10 +71,10 @@ class Tokens(Field):
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
-        return found | {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        return found | SPECIAL
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
-        return {"pad_token": Tokenizer.pad_token, "end_token": Tokenizer.end_token}
+        return dict(SPECIAL)
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
@@ -146,8 +147,9 @@ class Segments(Tokens):
         return super().holds | {"token_type": "Int b t < 2"}
 
     def sizes(self) -> dict[str, Any]:
+        """As of :class:`Tokens`, with room for one more end token."""
         found = super().sizes()
-        return found | {"max_length": found["max_length"] + 1}  # one more end token
+        return found | {"max_length": found["max_length"] + 1}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
@@ -161,6 +163,8 @@ class Segments(Tokens):
         return _segment_rows(rows) | ({"caption_id": numbered(texts)} if self.repeats else {})
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random pairs of segments, some of which have no second one."""
+
         def drawn(count: int) -> list[int]:
             return torch.randint(4, size(config, "vocab_size"), (count,), generator=generator).tolist()
 

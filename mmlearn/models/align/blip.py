@@ -222,7 +222,7 @@ class BLIP(nn.Module):
         read = self.reader(image)
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
         start, mask = begin(self.decode_token, prompt, prompt_mask)
-        ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token)
+        ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token or 0)
         with cached(self, read, mask) as next_logits:
             written = decode(next_logits, start, max_length=max_length + 1, **ids)
         return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)

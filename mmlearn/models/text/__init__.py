@@ -1,1 +1,1 @@
-"""Text encoders."""
+"""Systems that read texts alone, and those that write them."""

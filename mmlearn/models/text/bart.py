@@ -8,6 +8,7 @@ sentences (:mod:`mmlearn.objectives.denoising` has all five of its corruptions).
 ``tiny`` is ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -18,11 +19,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
+from mmlearn.generation.cache import Reading
+from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.objectives import masked_cross_entropy
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.models.text.writing import source_texts, write_for
+from mmlearn.objectives import shifted_right, text_denoising
 from mmlearn.recipes import INFILLING, Recipe
 
 FIRST_POSITION = 2  # of the position table; nothing reads the rows before
@@ -33,6 +36,7 @@ class BARTConfig(TransformerConfig):
     vocab_size: int = 50_265
     max_length: int = 1024  # tokens
     pad_token: int = 1  # its vector does not learn by being looked up
+    start_token: int = 0
     end_token: int = 2
     decoder_start_token: int = 2  # with which a written text begins, before its own start token
     width: int = 768
@@ -44,7 +48,9 @@ class BARTConfig(TransformerConfig):
     initial_std: float = 0.02  # of weights and tables
 
     PRESETS = {
-        "tiny": dict(vocab_size=512, max_length=32, pad_token=0, width=64, depth=2, num_heads=4, dropout=0.0)
+        "tiny": dict(
+            vocab_size=512, max_length=32, pad_token=0, start_token=1, width=64, depth=2, num_heads=4, dropout=0.0
+        )
         | dict(initial_std=0.125),
         "base": dict(),
         "large": dict(width=1024, depth=12, num_heads=16),
@@ -72,7 +78,7 @@ class BARTStack(nn.Module):
         x: Float[Tensor, "b q d"],
         position: Int[Tensor, "b q"] | None = None,
         mask: Bool[Tensor, "b n"] | None = None,
-        context: Float[Tensor, "b p d"] | None = None,
+        context: Float[Tensor, "b p_or_0 d"] | None = None,
         context_mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """Positions count from 0 unless given. ``ValueError`` for a text that is longer than ``max_length``."""
@@ -102,7 +108,7 @@ class BART(nn.Module):
         self.apply(partial(initialise_as_bert, std=config.initial_std))
         for stack in (self.encoder, self.decoder):
             nn.init.normal_(stack.positions, std=config.initial_std)
-        self.register_buffer("logit_bias", torch.zeros(config.vocab_size))  # in released files; it does not learn
+        self.register_buffer("output_bias", torch.zeros(config.vocab_size))  # in released files; it does not learn
 
     def encode(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         return self.encoder(look_up(self.embedding, tokens), None, mask)
@@ -110,21 +116,39 @@ class BART(nn.Module):
     def decode(
         self,
         target: Int[Tensor, "b q"],
-        context: Float[Tensor, "b p d"],
+        context: Float[Tensor, "b t_or_0 d"],
         mask: Bool[Tensor, "b t"] | None = None,
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the decoder's start token."""
         x = self.decoder(look_up(self.embedding, target), position, target_mask, context, mask)
-        return F.linear(x, self.embedding.weight, self.logit_bias)
+        return F.linear(x, self.embedding.weight, self.output_bias)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b t"] | None = None
     ) -> BARTOutput:
         context = self.encode(tokens, mask)
-        before = F.pad(target[:, :-1], (1, 0), value=self.config.decoder_start_token)
+        before = shifted_right(target, self.config.decoder_start_token)
         return BARTOutput(context, self.decode(before, context, mask))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Int[Tensor, "b t"],
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt_mask: Bool[Tensor, "b t"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b o"]:
+        """What is written for these texts, which have no special tokens: up to ``max_length`` tokens with the end."""
+        begin, end, pad = self.config.start_token, self.config.end_token, self.config.pad_token
+        source = source_texts(prompt, prompt_mask, [begin], [end], pad)
+
+        def last_logits(now: Reading, context: Tensor, mask: Tensor) -> Tensor:
+            return self.decode(now.tokens, context, mask, now.position, now.mask)[:, -1]
+
+        return write_for(self, source, last_logits, decode, self.config.decoder_start_token, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Cross-entropy of every real token of the target, from the spoilt text and the tokens of the target before it.
@@ -134,9 +158,8 @@ class BART(nn.Module):
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
-        target, real = batch["target"], batch.get("target_mask")
-        label = target if real is None else target.masked_fill(~real, IGNORED)
-        return {"infilling": masked_cross_entropy(self(batch["tokens"], target, batch.get("mask")).token_logits, label)}
+        logits = self(batch["tokens"], batch["target"], batch.get("mask")).token_logits
+        return {"infilling": text_denoising(logits, batch["target"], batch.get("target_mask"))}
 
 
 RECIPE = Recipe(
@@ -144,6 +167,7 @@ RECIPE = Recipe(
     BARTConfig,
     reads=(Tokens(),),
     learns=INFILLING,
+    writes=True,
     architecture="""
     spoilt words -> sum [token, place] -> encoder -> decoder [causal, looks at words] -> language head -> !infilling
     target [one place later] -> target sum [token, place] -> decoder

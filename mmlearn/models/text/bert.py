@@ -9,7 +9,7 @@ Deviations: ``tiny`` is ours. The teacher of DistilBERT is not here. The vector 
 where it is read, as in Transformers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.objectives import masked_cross_entropy, segment_order
 from mmlearn.recipes import MLM, Recipe
 
-ROBERTA = dict(vocab_size=50_265, max_length=514, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
+ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BERTConfig(BERTEncoderConfig):
     pooler: bool = True
     language_head: bool = False  # for masked words
     next_sentence_head: bool = False
-    first_position: int = 0  # of the position table; nothing reads the rows before
+    first_position: int = 0  # row of the position table; those before it come on top, and nothing reads them
 
     PRESETS = {
         "tiny": dict(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0),
@@ -63,7 +63,7 @@ class BERT(nn.Module):
         if config.next_sentence_head and not config.pooler:
             raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
-        self.embedding = BERTEmbedding(config)
+        self.embedding = BERTEmbedding(replace(config, max_length=config.first_position + config.max_length))
         self.transformer = Transformer(config)
         self.pooler = pooler(config.width) if config.pooler else None
         self.language_head = MaskedLanguageHead(config) if config.language_head else None

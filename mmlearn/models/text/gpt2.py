@@ -7,17 +7,20 @@ Deviations: weights start with a spread that goes by width and depth, as in :cla
 official code starts all at 0.02 and divides only those that end a branch. ``tiny`` is ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
+from mmlearn.generation.cache import Reading, begin, cached
+from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
-from mmlearn.objectives import masked_cross_entropy
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives import causal_language_modelling
 from mmlearn.recipes import LM, Recipe
 
 
@@ -25,7 +28,9 @@ from mmlearn.recipes import LM, Recipe
 class GPT2Config(TransformerConfig):
     vocab_size: int = 50_257
     max_length: int = 1024  # tokens
+    start_token: int = 50_256  # before a text
     end_token: int = 50_256  # where a written text is complete
+    pad_token: int = 50_256  # behind the end
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -33,7 +38,8 @@ class GPT2Config(TransformerConfig):
     dropout: float = 0.1
 
     PRESETS = {
-        "tiny": dict(vocab_size=512, max_length=32, end_token=2, width=64, depth=3, num_heads=4, dropout=0.0),
+        "tiny": dict(vocab_size=512, max_length=32, start_token=1, end_token=2, pad_token=0)
+        | dict(width=64, depth=3, num_heads=4, dropout=0.0),
         "small": dict(),
         "medium": dict(width=1024, depth=24, num_heads=16),
         "large": dict(width=1280, depth=36, num_heads=20),
@@ -68,6 +74,33 @@ class GPT2(nn.Module):
         x = self.norm(self.transformer(self.dropout(self.embedding(tokens)), mask, causal=True))
         return GPT2Output(x, F.linear(x, self.embedding.tokens.weight))
 
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b t"]:
+        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+
+        A prompt has no special tokens and may be empty, (b, 0); without one a single text is written. Shorter ones are
+        padded at their left, where ``prompt_mask`` is False.
+        """
+        device = self.embedding.positions.device
+        prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
+
+        def read(now: Reading) -> Float[Tensor, "n v"]:
+            x = self.embedding(now.tokens, now.position)
+            return F.linear(self.norm(self.transformer(x, now.mask, causal=True)[:, -1]), self.embedding.tokens.weight)
+
+        start, mask = begin(self.config.start_token, prompt, prompt_mask)
+        ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
+        with cached(self, read, mask) as next_logits:
+            written = decode(next_logits, start, max_length=max_length + 1, **ids)
+        return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token: cross-entropy of every real token but the first, from those before it.
 
@@ -76,8 +109,7 @@ class GPT2(nn.Module):
         tokens, mask = batch["tokens"], batch.get("mask")
         if not len(tokens):
             raise ValueError("A batch holds at least one text.")
-        label = tokens if mask is None else tokens.masked_fill(~mask, IGNORED)
-        return {"lm": masked_cross_entropy(self(tokens, mask).token_logits[:, :-1], label[:, 1:])}
+        return {"lm": causal_language_modelling(self(tokens, mask).token_logits, tokens, mask)}
 
 
 RECIPE = Recipe(
@@ -85,6 +117,7 @@ RECIPE = Recipe(
     GPT2Config,
     reads=(Tokens(),),
     learns=LM,
+    writes=True,
     architecture="""
     words -> sum [token, place] -> transformer [causal] -> norm -> token table -> !LM
     sum == token table

@@ -4,12 +4,13 @@ Papers: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Un
 presets "v1.1", with gated layers and a language head of their own, are of Shazeer 2020, "GLU Variants Improve
 Transformer". Official code: https://github.com/google-research/text-to-text-transfer-transformer.
 
-Deviations: a language head of its own starts at 1/√d, and so does the token table where it is the head as well; the
-official code starts tables at 1. A target always ends with a sentinel, as in the paper's figure 2; in the official
-code only where the text goes on. ``tiny`` is ours.
+Deviations: a language head of its own starts at 1/√d. A target always ends with a sentinel, as in the paper's figure 2;
+in the official code only where the text goes on. Hidden spans may lie anywhere; in the official code one always ends
+the text, and in a short text there is no other. ``tiny`` is ours.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,11 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
+from mmlearn.generation.cache import Reading
+from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import look_up
-from mmlearn.objectives import masked_cross_entropy
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.models.text.writing import source_texts, write_for
+from mmlearn.objectives import shifted_right, span_denoising
 from mmlearn.recipes import SPANS, Recipe
 
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
@@ -155,7 +158,7 @@ class T5Stack(nn.Module):
         self,
         x: Float[Tensor, "b q d"],
         mask: Bool[Tensor, "b n"] | None = None,
-        context: Float[Tensor, "b p d"] | None = None,
+        context: Float[Tensor, "b p_or_0 d"] | None = None,
         context_mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
@@ -184,14 +187,13 @@ class T5(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A normal of 1 over the root of what a layer reads; of queries also over √k. Source: official code."""
+        """A normal of 1 over the root of what a layer reads; of queries also over √k; of tokens 1: official code."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 scale = self.config.head_width if name.endswith(".query") else 1
                 nn.init.normal_(module.weight, std=(module.in_features * scale) ** -0.5)
             elif isinstance(module, nn.Embedding):
-                tied_or_bias = self.config.tied or module is not self.embedding
-                nn.init.normal_(module.weight, std=self.config.width**-0.5 if tied_or_bias else 1)
+                nn.init.normal_(module.weight, std=1 if module is self.embedding else self.config.width**-0.5)
 
     def encode(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         return self.encoder(look_up(self.embedding, tokens), mask)
@@ -199,7 +201,7 @@ class T5(nn.Module):
     def decode(
         self,
         target: Int[Tensor, "b q"],
-        context: Float[Tensor, "b t d"],
+        context: Float[Tensor, "b t_or_0 d"],
         mask: Bool[Tensor, "b t"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
@@ -213,7 +215,25 @@ class T5(nn.Module):
         self, tokens: Int[Tensor, "b t"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b t"] | None = None
     ) -> T5Output:
         context = self.encode(tokens, mask)
-        return T5Output(context, self.decode(F.pad(target[:, :-1], (1, 0), value=self.config.pad_token), context, mask))
+        return T5Output(context, self.decode(shifted_right(target, self.config.pad_token), context, mask))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Int[Tensor, "b t"],
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt_mask: Bool[Tensor, "b t"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b o"]:
+        """What is written for these texts, which have no special tokens: up to ``max_length`` tokens with the end."""
+        end, pad = self.config.end_token, self.config.pad_token
+        source = source_texts(prompt, prompt_mask, [], [end], pad)
+
+        def last_logits(now: Reading, context: Tensor, mask: Tensor) -> Tensor:
+            return self.decode(now.tokens, context, mask, now.mask)[:, -1]
+
+        return write_for(self, source, last_logits, decode, pad, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Cross-entropy of every real token of the target, from the text and the tokens of the target before it.
@@ -223,9 +243,8 @@ class T5(nn.Module):
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
-        target, real = batch["target"], batch.get("target_mask")
-        logits = self(batch["tokens"], target, batch.get("mask")).token_logits
-        return {"spans": masked_cross_entropy(logits, target if real is None else target.masked_fill(~real, IGNORED))}
+        logits = self(batch["tokens"], batch["target"], batch.get("mask")).token_logits
+        return {"spans": span_denoising(logits, batch["target"], batch.get("target_mask"))}
 
 
 RECIPE = Recipe(
@@ -233,6 +252,7 @@ RECIPE = Recipe(
     T5Config,
     reads=(Tokens(sentinels=16),),
     learns=SPANS,
+    writes=True,
     architecture="""
     words with gaps -> token table -> encoder -> decoder [causal, looks at words] -> language head -> !spans
     target [one place later] -> target table -> decoder

@@ -130,7 +130,7 @@ def test_a_vocabulary_is_made_of_the_datas_captions(captions, most):
     tokens, mask = by_hand(captions)
     longest = int(mask.sum(1).max())
     assert torch.equal(field(texts(*captions))["tokens"], tokens[:, :longest])
-    sizes = {"vocab_size": 300, "max_length": longest, "pad_token": 0, "end_token": 2}
+    sizes = {"vocab_size": 300, "max_length": longest, "pad_token": 0, "start_token": 1, "end_token": 2}
     assert field.sizes() == sizes
     batch = field(texts(*captions))
     assert (batch["tokens"] == sizes["end_token"]).sum() == len(captions)

@@ -1,0 +1,86 @@
+"""Texts alone: what they say is true of their scenes, no text is in two splits, and what there is not is told."""
+
+import re
+from collections import Counter
+
+import pytest
+import torch
+from testing_tools import refused
+
+from mmlearn.data import load
+from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.made.texts import SOURCES, walk
+
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return {split: load("texts", split, scenes=400) for split in SPLITS}
+
+
+def test_how_many_there_are(parts):
+    counted = {split: Counter(sample.source for sample in part.samples) for split, part in parts.items()}
+    assert counted["train"] == {"scenes": 400, "walks": 400, "emoji": 1444, "stamps": 714}
+    assert counted["val"]["scenes"] == counted["test"]["walks"] == 40
+    assert counted["val"]["emoji"] + counted["test"]["emoji"] == 200
+    assert min(counted["val"]["emoji"], counted["test"]["emoji"]) > 80
+
+
+def test_no_text_is_in_two_splits(parts):
+    """Scenes have so few words that two may be described alike; concepts and stamps are apart."""
+    texts = {
+        split: {sample.caption for sample in part.samples if sample.source in ("emoji", "stamps")}
+        for split, part in parts.items()
+    }
+    for one in SPLITS:
+        for other in SPLITS:
+            assert one == other or not texts[one] & texts[other]
+
+
+def test_captions_are_those_of_the_scenes(parts):
+    scenes = Scenes("val", size=24)
+    found = [sample.caption for sample in parts["val"].samples if sample.source == "scenes"]
+    assert found == [scenes[i].caption for i in range(40)]
+
+
+def test_walks_are_true_and_each_sentence_begins_where_the_last_one_ended():
+    for scene in Scenes("train", size=24, length=30):
+        sentences = walk(scene).split(". ")
+        assert len(sentences) == 3
+        last = None
+        for k, sentence in enumerate(sentences):
+            one, how, other = re.fullmatch(r"the (.+) is (left of|above) the (.+?)\.?", sentence).groups()
+            assert (k, how, k + 1) in scene.graph
+            assert one == f"{scene.objects[k].colour} {scene.objects[k].shape}"
+            assert last in (None, one)
+            last = other
+
+
+def test_languages_and_sources():
+    french = load("texts", language="fr")
+    assert {sample.source for sample in french.samples} == {"emoji", "stamps"}
+    assert {sample.language for sample in french.samples} == {"fr"}
+    assert [one.source for one in load("texts", sources=["stamps"]).samples] == ["stamps"] * 714
+    data = load("texts", "test", sources=["walks"], scenes=20)
+    assert len(data) == 2
+    assert data.caption(1) == data[1].caption
+    assert list(SOURCES) == ["scenes", "walks", "emoji", "stamps"]
+
+
+def test_what_there_is_not():
+    refused("no split 'tset'; did you mean 'test'", load, "texts", "tset")
+    refused("nothing in 'xx'", load, "texts", language="xx")
+    refused("no source 'emojis'; did you mean 'emoji'", load, "texts", sources=["emojis"])
+    refused("The walks of texts are not in 'fr'", load, "texts", sources=["walks"], language="fr")
+    refused("at least one source", load, "texts", sources=[])
+    refused("at least 10 scenes", load, "texts", scenes=9)
+
+
+def test_systems_that_want_more_say_so():
+    from mmlearn.training.runs import new_run
+
+    refused("clip reads pictures, and these samples have none", new_run, "clip", load("texts", "val", scenes=10))
+    run = new_run("gpt2", load("texts", "val", scenes=10))
+    assert run.system.config.max_length == run.tokenizer.max_length
+    assert isinstance(run.collate()([load("texts", "val", scenes=10)[0]])["tokens"], torch.Tensor)
