@@ -89,12 +89,14 @@ def text(value: str) -> str:
 
 
 def shown_notebook(path: Path) -> str:
-    """A notebook without its progress bars, which are for whoever runs it."""
+    """A notebook without its progress bars, which are for whoever runs it; its links lead to pages of the book."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+        else:
+            cell["source"] = "".join(cell["source"]).replace("](../book/", "](../")
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -155,9 +157,12 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
 
 
 def _goes_with(exercise: str, chapter: Notebook) -> bool:
-    """Whether an exercise is of this chapter: 13a_hearing goes with chapter 13a, and with a chapter 13 as a whole."""
+    """Whether an exercise is of this chapter.
+
+    13a_hearing goes with chapter 13a, and with a chapter 13 as a whole; 06_text with chapters 06a and 06b.
+    """
     number = exercise.partition("_")[0]
-    return chapter.number in (number, number[:2])
+    return chapter.number in (number, number[:2]) or chapter.number[:2] == number
 
 
 def exercises_page(exercises: dict[str, list[Task]]) -> str:

@@ -115,6 +115,37 @@ def drawn_batches(
     return [{name: value[place] for name, value in data.items()} for place in places]
 
 
+def shuffled_batches(
+    data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator
+) -> list[dict[str, Tensor]]:
+    """For each step ``size`` rows of tensors that hold all samples: no row comes again before all others have come.
+
+    What does not fill a batch is left for another pass. Raises ``ValueError`` for fewer rows than one batch has.
+    """
+    rows, places = len(next(iter(data.values()))), []
+    if rows < size:
+        raise ValueError(f"A batch of {size} needs as many samples, and there are {rows}.")
+    while len(places) < steps:
+        places += [place for place in torch.randperm(rows, generator=generator).split(size) if len(place) == size]
+    return [{name: value[place] for name, value in data.items()} for place in places[:steps]]
+
+
+def collated(
+    data: Dataset, collate: CollateFunction, indices: Sequence[int], told: Callable[[Any], Any] = lambda sample: None
+) -> tuple[list[Any], dict[str, Tensor]]:
+    """What is ``told`` of each of these samples, and all of them in one batch.
+
+    Samples are fetched 256 at a time, so that only their tensors stay in memory. All collated parts have the same
+    shapes beyond the first axis.
+    """
+    known, parts = [], []
+    for start in range(0, len(indices), 256):
+        samples = fetch(data, indices[start : start + 256])
+        known += [told(sample) for sample in samples]
+        parts.append(collate(samples))
+    return known, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
 def normalised(
     samples: Sequence[Any], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "b 3 height width"]:

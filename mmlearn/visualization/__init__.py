@@ -1,5 +1,6 @@
 """Pictures with their numbers."""
 
+from mmlearn.visualization.curves import curves
 from mmlearn.visualization.explorer import Explorer, alignment_explorer
 from mmlearn.visualization.figures import (
     bars,
@@ -23,7 +24,7 @@ from mmlearn.visualization.sounds import (
 )
 
 __all__ = [
-    "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "embedding_plane",
-    "grouped_bars", "head_table", "heat_maps", "listening_page", "looks_over_sounds", "loss_curve", "pictures_found",
-    "retrieval_gallery", "similarity_matrix", "spectrogram_rows", "word_times",
+    "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "curves",
+    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "listening_page", "looks_over_sounds", "loss_curve",
+    "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows", "word_times",
 ]  # fmt: skip

@@ -73,7 +73,8 @@ def similarity_matrix(
 ) -> Figure:
     """Every picture against every text; the diagonal are the pairs. The title says how often it is the largest."""
     n = len(similarity)
-    figure, ((axis,),) = _figure(1, 1, max(4.5, 0.55 * n + (3 if captions else 1)), max(3.4, 0.5 * n + 0.8))
+    width, height = max(4.5, 0.65 * n + (1.5 if images else 0.5)), max(3.4, 0.6 * n + 0.8 + 0.16 * len(captions))
+    figure, ((axis,),) = _figure(1, 1, width, height)
     shown = axis.imshow(similarity.numpy(), cmap=HEAT)
     right = similarity.argmax(1) == torch.arange(n)
     axis.set_title(f"{title}\nthe pair is the largest of its row in {int(right.sum())} of {n}".strip(), fontsize=10)
@@ -82,15 +83,16 @@ def similarity_matrix(
     axis.set_xticks([])
     axis.set_yticks([])
     if captions:
-        labels = [textwrap.shorten(caption, 34, placeholder="…") for caption in captions]
-        axis.set_xticks(range(n), labels, rotation=35, ha="right", fontsize=7)
+        axis.set_xticks(range(n), range(1, n + 1), fontsize=8)
+        told = [f"{k}  {textwrap.shorten(caption, 90, placeholder=' …')}" for k, caption in enumerate(captions, 1)]
+        axis.set_xlabel("\n".join(["texts", *told]), loc="left", multialignment="left", fontsize=8)
     for row, image in enumerate(images):
-        inset = axis.inset_axes([-1.25, row - 0.45, 0.7, 0.9], transform=axis.transData)
+        inset = axis.inset_axes([-1.6, row - 0.48, 0.96, 0.96], transform=axis.transData)
         _show(inset, image)
     for i in range(n):
         axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1))
     if images:
-        axis.set_ylabel("pictures", labelpad=45)
+        axis.set_ylabel("pictures", labelpad=55)
     figure.colorbar(shown, ax=axis, label="similarity", shrink=0.8)
     return figure
 
@@ -150,7 +152,7 @@ def heat_maps(
         chance = pointing_chance(regions)
     rows = -(-len(words) // columns)
     columns = min(columns, len(words))
-    figure, axes = _figure(rows, columns, 2.1, 2.55 if predicted is None else 2.8)
+    figure, axes = _figure(rows, columns, 2.1, (2.55 if predicted is None else 3.0) + 0.6 / rows)
     height, width = images.shape[-2:]
     for axis in axes.flat[len(words) :]:
         axis.axis("off")
@@ -212,32 +214,34 @@ def bars(
     """
     figure, ((axis,),) = _figure(1, 1, 6.8, 1.1 + 0.4 * len(values))
     recorded, drawn = recorded or {}, set()
+    dots = dict(zip(recorded, ((0, "black"), (0.22, "#e6550d"), (-0.22, "#756bb1"))))  # height and colour of each scale
     for row, (name, value) in enumerate(values.items()):
         seeds = np.atleast_1d(np.asarray(value, float))
         axis.barh(row, seeds.mean(), color="#9ecae1", label="this run" if recorded and row == 0 else None)
-        dots = {"seeds": seeds} if len(seeds) > 1 else {}
-        dots |= {f"{scale}, recorded": np.asarray(runs[name]) for scale, runs in recorded.items() if name in runs}
-        for (kind, found), height, colour in zip(dots.items(), (0, 0.22, -0.22), ("black", "#e6550d", "#756bb1")):
-            told = {} if kind in drawn or kind == "seeds" else {"label": kind}
+        if len(seeds) > 1:
+            axis.plot(seeds, np.full(len(seeds), row), "o", color="black", markersize=4)
+        runs = {scale: np.asarray(of[name]) for scale, of in recorded.items() if name in of}
+        for scale, found in runs.items():
+            height, colour = dots[scale]
+            told = {} if scale in drawn else {"label": f"{scale}, recorded"}
             axis.plot(found, np.full(len(found), row + height), "o", color=colour, markersize=4, **told)
-            drawn.add(kind)
-        end = max([0, seeds.mean(), *(found.max() for found in dots.values())])
-        axis.text(end, row, f"  {seeds.mean():.3f}", va="center", fontsize=9)
+            drawn.add(scale)
+        # In a column of its own, where it is not taken for the number of a dot.
+        axis.text(1.01, row, f"{seeds.mean():.3f}", va="center", fontsize=9, transform=axis.get_yaxis_transform())
         if isinstance(chance, Mapping) and name in chance:
             told = {} if "chance" in drawn else {"label": "chance"}
             axis.plot([chance[name]] * 2, [row - 0.4, row + 0.4], color=WRONG, linestyle="--", linewidth=1.4, **told)
             drawn.add("chance")
-    axis.set_yticks(range(len(values)), list(values), fontsize=9)
+    axis.set_yticks(range(len(values)), ["\n".join(textwrap.wrap(name, 40)) for name in values], fontsize=9)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     if isinstance(chance, float | int):
         axis.axvline(chance, color=WRONG, linestyle="--", linewidth=1.2, label=f"chance {chance:.3g}")
         drawn.add("chance")
-    if drawn - {"seeds"}:
+    if drawn:
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0.12)
     return figure
 
 

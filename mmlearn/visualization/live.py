@@ -11,7 +11,7 @@ class LiveCurve:
     ``chance`` is drawn as a line; outside a notebook it does nothing.
     """
 
-    def __init__(self, *, every: int = 100, chance: float | None = None):
+    def __init__(self, *, every: int = 50, chance: float | None = None):
         self.every, self.chance = every, chance
         self.history: list[dict[str, float]] = []
         self.handle: Any = None

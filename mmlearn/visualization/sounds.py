@@ -95,7 +95,9 @@ def caption_matrix(
     for part in range(1, parts):
         axis.axhline(part * len(captions) / parts - 0.5, color="white", linewidth=3)
     axis.set_yticks(range(len(captions)), captions, fontsize=8)
-    axis.set_xticks(range(cosine.shape[1]), [f"sound {i}" for i in range(cosine.shape[1])], fontsize=8)
+    sounds, many = range(cosine.shape[1]), cosine.shape[1] > 6  # more words than six would overlap
+    axis.set_xticks(sounds, [str(i) if many else f"sound {i}" for i in sounds], fontsize=8)
+    axis.set_xlabel("sound" if many else "")
     axis.set_title(title, fontsize=9)
     return figure
 

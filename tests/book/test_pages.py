@@ -170,9 +170,31 @@ def test_notebooks_are_shown_without_progress_bars(tmp_path):
     assert shown["cells"][0]["source"] == "# α"
 
 
+def test_a_notebook_links_to_pages_of_the_book_from_github_and_from_the_book(tmp_path):
+    lines = ["The [loss](../book/glossary.md)\n", "of [chapter 07](07_contrastive.ipynb)."]
+    (tmp_path / "a.ipynb").write_text(
+        json.dumps({"metadata": {}, "cells": [{"cell_type": "markdown", "source": lines}]})
+    )
+    shown = json.loads(pages.shown_notebook(tmp_path / "a.ipynb"))["cells"][0]["source"]
+    assert shown == "The [loss](../glossary.md)\nof [chapter 07](07_contrastive.ipynb)."
+    linked = {
+        link
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for link in re.findall(r"\]\((\.\./book/[^)#]+)", path.read_text(encoding="utf-8"))
+    }
+    assert [link for link in sorted(linked) if not (ROOT / "notebooks" / link).is_file()] == []
+
+
 def test_a_chapter_counts_its_exercises_whether_or_not_they_are_in_parts():
     exercises = {"07_contrastive": [None] * 3, "13a_hearing": [None] * 2, "13b_speech": [None] * 4}
-    for name, counted in (("07_contrastive", "3"), ("13_listening", "6"), ("13b_speech", "4"), ("14_sound", "–")):
+    exercises["06_text"] = [None] * 5  # of several chapters
+    for name, counted in (
+        ("07_contrastive", "3"),
+        ("13_listening", "6"),
+        ("13b_speech", "4"),
+        ("14_sound", "–"),
+        ("06b_ways", "5"),
+    ):
         page = pages.chapters_page([chapter(name)], exercises)
         assert cells(page, name.partition("_")[0])[3] == counted
 

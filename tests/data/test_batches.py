@@ -11,7 +11,7 @@ from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
-from mmlearn.data.batches import drawn_batches, shuffled
+from mmlearn.data.batches import collated, drawn_batches, shuffled, shuffled_batches
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -193,6 +193,25 @@ def test_drawn_batches_are_rows_of_the_data():
     assert set(torch.cat([batch["number"] for batch in batches]).tolist()) == set(range(5))
     again = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
     assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))
+
+
+def test_shuffled_batches_show_every_row_before_any_comes_again():
+    data = {"number": torch.arange(7), "square": torch.arange(7) ** 2}
+    batches = shuffled_batches(data, 3, 5, torch.Generator().manual_seed(0))
+    assert [len(batch["number"]) for batch in batches] == [3] * 5
+    assert all(torch.equal(batch["number"] ** 2, batch["square"]) for batch in batches)
+    for first in (0, 2):  # two batches of three are a pass; the seventh row is left for another
+        assert len(set(torch.cat([batch["number"] for batch in batches[first : first + 2]]).tolist())) == 6
+    again = shuffled_batches(data, 3, 5, torch.Generator().manual_seed(0))
+    assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))
+    with pytest.raises(ValueError, match="A batch of 8 needs as many samples, and there are 7"):
+        shuffled_batches(data, 8, 1, torch.Generator())
+
+
+def test_collated_samples_are_one_batch_in_order():
+    told, batch = collated(Numbers(700), lambda samples: {"n": torch.tensor(samples)}, range(3, 603), lambda n: n + 1)
+    assert batch["n"].tolist() == list(range(3, 603))
+    assert told == list(range(4, 604))
 
 
 def test_an_epoch_is_sorted_once(monkeypatch):

@@ -39,34 +39,45 @@ LEARNED = {
     "read_others": "target sources",
     "central_moment_discrepancy": "x y",
     "difference_loss": "x y",
+    "causal_language_modelling": "logits",
+    "replaced_token_detection": "logits",
+    "inherit_knowledge": "loss student_logits",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
-    "sample_distractors",
-    "target": "ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
+    "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
+    "permute_sentences restore choose_places draw_spans",
+    "target": "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
-    "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near",
+    "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search",
 }
 
 # Two arguments that a student may write in the other order; "-" where either order is right.
 SWAPPED = {
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
     "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
-    "mask_spans": "-", "modality_dropout": "-",  # of which all but one are handed over by name
-    "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2",
+    "mask_spans": "-", "modality_dropout": "-", "draw_spans": "-",
+    "sampling_probabilities": "-",  # of which all but one are handed over by name
+    "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
 }  # fmt: skip
 
 LARGE = (
     "attention_weights attention info_nce pair_cross_entropy pairwise_sigmoid masked_cross_entropy "
     "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
-    "binding_loss hard_negatives"
+    "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
+    "sampling_probabilities sample_replacements"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
     "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss"
 )
-IDS = "same_caption random_negatives queue_places frame_count collapse distractor_contrast"
+IDS = (
+    "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
+    "hide_spans fill_spans permute_sentences restore"
+)
+# Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
+NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count"
 
 
@@ -95,9 +106,9 @@ def wrong_answers(task):
         )
         yield Wrong(task, "own seed", mistakes.from_own_seed(right))
         yield Wrong(task, "global state", mistakes.from_global_state(right), ("The same seed must give the same",))
-        if name != "random_negatives":  # whose rows are those of the batch
+        if name not in NO_ROWS:
             yield Wrong(task, "rows alike", mistakes.alike(right))
-    if "uple" in str(returns) or name == "drop_tokens":
+    if "uple" in str(returns) or name in ("drop_tokens", "permute_sentences"):
         yield Wrong(task, "list for a tuple", mistakes.then(right, list), ("this is a list",))
     if any("Sequence" in str(one) for one in annotations.values()):
         yield Wrong(task, "edited list", mistakes.edits(right), ("must leave its arguments as they are",))

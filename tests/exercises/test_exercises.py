@@ -29,6 +29,7 @@ from mmlearn.exercises import (
     tasks,
 )
 from mmlearn.generation.ctc import collapse
+from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.fusion.regions import box_sizes
@@ -37,6 +38,7 @@ from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
+from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.masked import smooth_region_regression
 
@@ -74,6 +76,7 @@ def home(tmp_path, monkeypatch):
 def test_there_is_enough_to_do():
     names = [
         "05_attention",
+        "06_text",
         "07_contrastive",
         "08_one_stream",
         "09_two_streams",
@@ -189,7 +192,12 @@ def test_whatever_comes_back_is_told_in_one_line(task):
     message = told(task, divides_by_zero)
     assert "It stops in line " in message
     assert "with ZeroDivisionError: division by zero." in message
-    if task.name not in ("sinusoidal_positions", "melscale_fbanks"):  # which take numbers alone
+    if task.name not in (
+        "sinusoidal_positions",
+        "melscale_fbanks",
+        "inheritance_rate",
+        "draw_spans",
+    ):  # which take numbers alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
     assert f"It calls {tasks_stub.__name__}, which is not solved yet." in told(task, calls_a_stub)
@@ -291,6 +299,37 @@ def test_worked_examples_of_exercise_05():
         assert evaluation.pointing_accuracy(rows(row), region) == wanted
     assert evaluation.entropy(rows([2, 2, 0, 0])) == pytest.approx(0.5)
     assert evaluation.mass_ratio(rows([3, 1, 1, 1]), rows([0.3, 0, 0, 0])) == pytest.approx(2)
+
+
+def test_worked_examples_of_exercise_06():
+    assert objectives.shifted_right(torch.tensor([[7, 8, 9]]), 1).tolist() == [[1, 7, 8]]
+    assert objectives.inheritance_rate(30, 120, 0.8) == pytest.approx(0.6)
+    seen = objectives.prefix_mask(torch.tensor([[True, True, False, False]]))
+    assert seen.int().tolist() == [[[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]]
+    logits = torch.zeros(1, 3, 4)
+    logits[0, 0, 2] = torch.tensor(3.0).log()
+    cost = objectives.causal_language_modelling(logits, torch.tensor([[0, 2, 1]]))
+    assert cost.item() == pytest.approx(1.040, abs=5e-4)
+    first_two = torch.tensor([[True, True, False]])
+    cost = objectives.replaced_token_detection(rows([1.0986, 0, 5]), torch.tensor([[True, False, True]]), first_two)
+    assert cost.item() == pytest.approx(0.490, abs=5e-4)
+    cost = objectives.inherit_knowledge(torch.tensor(2.0), torch.zeros(1, 2), rows([1.0986, 0]), 0.25)
+    assert cost.item() == pytest.approx(1.533, abs=5e-4)
+    row, kind, real = torch.tensor([[1, 5, 6, 2, 7, 2, 0]]), torch.tensor([[0, 0, 0, 0, 1, 1, 0]]), torch.arange(7) < 6
+    swapped = objectives.swap_segments(row, kind, real[None], torch.tensor([True]))
+    assert [part.tolist() for part in swapped] == [[[1, 7, 2, 5, 6, 2, 0]], [[0, 0, 0, 1, 1, 1, 0]]]
+    text, hidden = torch.arange(11, 17), torch.tensor([False, False, True, True, False, True])
+    gaps, spans = objectives.hide_spans(text, hidden, 99)
+    assert (gaps.tolist(), spans.tolist()) == ([11, 12, 99, 15, 98], [99, 13, 14, 98, 16, 97])
+    assert objectives.fill_spans(gaps, spans, 99).tolist() == text.tolist()
+    spoilt = Corruption(torch.tensor([7, 4, 9]), torch.tensor([0, -1, 3]), 4)
+    assert objectives.restore(spoilt, torch.tensor([5, 6])).tolist() == [7, 5, 6, 9]
+    odds = rows([0.5, 0.25, 0.15, 0.1]).log()
+    assert sampling_probabilities(odds, top_p=0.7)[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0, 0])
+    even = rows([0.2] * 5, [0, 0, 0, 0.6, 0.4], [0.2] * 5, [0, 0, 0.3, 0.4, 0.3], [0, 0, 1, 0, 0]).log()
+    start, more = torch.tensor([[1]]), dict(end_token=2, max_length=4)
+    assert beam_search(lambda tokens: even[tokens[:, -1]], start, beams=2, **more).tolist() == [[1, 4, 2]]
+    assert greedy(lambda tokens: even[tokens[:, -1]], start, **more).tolist() == [[1, 3, 3, 3]]
 
 
 def test_worked_examples_of_exercise_07():

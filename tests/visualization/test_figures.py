@@ -107,8 +107,16 @@ def test_bars_show_recorded_seeds_of_each_scale_and_the_chance_of_each_bar():
     assert set(tick.get_xdata()) == {0.25}
     told = {text.get_text() for text in figure.legends[0].get_texts()}
     assert told == {"this run", "laptop, recorded", "chance", "long, recorded"}
-    numbers = {text.get_text().strip(): text.get_position()[0] for text in axis.texts}
-    assert numbers == {"0.400": 0.9, "0.600": 0.8}  # beside the farthest dot
+    numbers = {text.get_text(): text.get_position() for text in axis.texts}
+    assert numbers == {"0.400": (1.01, 0), "0.600": (1.01, 1)}  # in a column beside the axis
+
+
+def test_a_scale_keeps_its_colour_and_height_where_another_has_no_record():
+    recorded = {"laptop": {"one": [0.1]}, "long": {"one": [0.2], "two": [0.3]}}
+    figure = draw(bars({"one": 0.4, "two": 0.6}, label="R@1", recorded=recorded))
+    dots = {line.get_xdata()[0]: line for line in figure.axes[0].get_lines()}
+    assert dots[0.3].get_color() == dots[0.2].get_color() != dots[0.1].get_color()
+    assert dots[0.3].get_ydata()[0] - 1 == pytest.approx(dots[0.2].get_ydata()[0])
 
 
 # Similarities.
@@ -117,15 +125,19 @@ def test_bars_show_recorded_seeds_of_each_scale_and_the_chance_of_each_bar():
 def test_a_similarity_matrix_says_how_often_the_pair_is_largest():
     scores = torch.eye(5)
     scores[1, 3], scores[2, 3] = 2.0, 3.0
-    captions = ["a red circle"] * 4 + ["a caption that is far too long to be shown beside a matrix"]
+    in_full = "a small striped magenta hourglass right of a large dotted magenta triangle"
+    captions = ["a red circle"] * 3 + [in_full, "a caption that is far too long to be shown beside a matrix " * 3]
     figure = draw(similarity_matrix(scores, captions, list(IMAGES[:5]), title="after"))
     axis = figure.axes[0]
     assert axis.get_title() == "after\nthe pair is the largest of its row in 3 of 5"
     np.testing.assert_array_equal(shown(axis)[0], scores.numpy())
-    labels = [label.get_text() for label in axis.get_xticklabels()]
-    assert labels[0] == "a red circle"
-    assert labels[4].endswith("…")
-    assert len(labels[4]) <= 34
+    told = axis.get_xlabel().splitlines()
+    assert told[:2] == ["texts", "1  a red circle"]
+    assert told[4] == f"4  {in_full}"
+    assert told[5].startswith("5  a caption that")
+    assert told[5].endswith("…")
+    assert len(told[5]) < 95
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "2", "3", "4", "5"]
     corners = sorted((patch.get_x(), patch.get_y()) for patch in axis.patches if patch.get_width() == 1)
     assert corners == [(i - 0.5, i - 0.5) for i in range(5)]  # the diagonal is framed
     insets = axis.child_axes

@@ -89,6 +89,9 @@ def test_captions_in_two_parts():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "c", "d"]
     assert [line.get_ydata()[0] for line in axis.lines] == [1.5]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["sound 0", "sound 1"]
+    (axis, _) = draw(caption_matrix(noise(2, 7), ["a", "b"])).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == list("0123456")
+    assert axis.get_xlabel() == "sound"
 
 
 def test_bars_side_by_side_with_their_means():

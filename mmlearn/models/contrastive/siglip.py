@@ -86,7 +86,7 @@ class SigLIP(nn.Module):
         self.text_encoder = TextEncoder(config.text)
         self.text_head = nn.Linear(config.text.width, config.image.width)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
-        self.logit_bias = nn.Parameter(torch.tensor(config.bias))
+        self.logit_bias = nn.Parameter(torch.tensor(float(config.bias)))
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
         return F.normalize(self.image_head(self.image_encoder(image)), dim=-1)

@@ -112,3 +112,9 @@ def test_siglip_answers_every_question_of_one_batch():
     output = model(**batch)
     logits = output.logit_scale * output.image_embedding @ output.text_embedding.T + output.logit_bias
     assert ((logits > 0) == torch.eye(8, dtype=torch.bool)).all()
+
+
+def test_siglip_starts_at_a_bias_that_is_a_whole_number():
+    recipe = find_recipe("siglip")
+    config = dataclasses.replace(recipe.config.tiny(), bias=-4)
+    assert recipe.make(config).logit_bias.item() == -4.0
