@@ -104,7 +104,7 @@ MAY = {
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
     "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"},
-    "chapters": {"files", "names", "progress"},
+    "chapters": {"files", "names", "progress", "visualization"},
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},
     "console": set(),

@@ -215,7 +215,11 @@ def check_replaced_token_detection(function: Callable) -> None:
     )
     everyone = over(draws, lambda z, wrong, m: replaced_token_detection(z, wrong, torch.ones_like(m)))
     expect_not(got, everyone, "Padding must not be asked.", "only places where mask is True.")
-    same(draws, "It must be the mean over all real tokens of the batch.", "one sum, divided by mask.sum(); σ first.")
+    same(
+        draws,
+        "It must be the mean over all real tokens of the batch.",
+        "one sum over the real tokens, divided by mask.sum().",
+    )
     expect_trains(function, logits, fixed=(replaced, mask), like=replaced_token_detection)
     expect_zero(function, logits, replaced, torch.zeros_like(mask))
     sure = torch.where(replaced, -300.0, 300.0)

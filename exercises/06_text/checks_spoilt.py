@@ -56,7 +56,8 @@ def check_swap_segments(function: Callable) -> None:
     """The same tokens, the second segment first; start and padding stay; twice is nothing."""
     b = 8
     first, second = torch.randint(2, 7, (b,)), torch.randint(2, 7, (b,))
-    t = int((1 + first + second).max())  # so that a row has no padding
+    first[:2] = second[:2] = torch.tensor([2, 6])  # the first row, which is swapped, has padding, and the second none
+    t = int((1 + first + second).max())
     place = torch.arange(t)
     real = place < (1 + first + second)[:, None]
     kind = ((place > first[:, None]) & real).long()

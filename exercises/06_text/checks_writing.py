@@ -126,6 +126,7 @@ def check_choose_places(function: Callable) -> None:
     property = "With probability 0 just one place of each row must be chosen."
     expect((none.sum(1) == 1).all(), property, "a row with anything to hide has something hidden.")
     pairs = choose(torch.ones(3000, 2, dtype=torch.bool), 0.0)
+    expect((pairs.sum(1) == 1).all(), property, "of two possible places one.")
     expect_share(
         pairs[:, 0], 0.5, "The one that is chosen anyway must be any, all equally likely.", "the lowest chance."
     )
@@ -264,6 +265,9 @@ LIKELY = torch.tensor(
     ]
 ).log()
 
+SOON = LIKELY.clone()  # the end is the likeliest at once, and 4 leads to a text that is better for its length
+SOON[1], SOON[3] = torch.tensor([[0, 0, 0.45, 0.4, 0.15], [0.2, 0.2, 0.2, 0.2, 0.2]]).log()
+
 
 @task(
     beam_search,
@@ -305,6 +309,12 @@ def check_beam_search(function: Callable) -> None:
                 "The text with the highest sum must win, of those that end among the best and those that never end."
             )
             expect(torch.equal(got, wanted), property, hint)
+    start, rest = torch.tensor([[1]]), dict(end_token=2, max_length=3, beams=2, length_penalty=2.0)
+    got = function(lambda tokens: SOON[tokens[:, -1]], start, **rest)
+    property = (
+        "A text that ends must leave its place: as many beginnings as beams go on, the likeliest that do not end."
+    )
+    expect(not (got == 3).any(), property, "of the ways that do not end take the best, however many ended before them.")
     for beams, penalty in ((2, 1.0), (4, 2.0)):
         with case(f"With length penalty {penalty:.0f}"):
             got, wanted = search(beams=beams, length_penalty=penalty)

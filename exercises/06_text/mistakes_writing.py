@@ -296,8 +296,10 @@ MISTAKES = {
         "With one beam": {
             "more beams": lambda *given, beams=3, **more: beam_search(*given, beams=max(beams, 6), **more)
         },
+        "A text that ends must leave its place": {
+            "ended ones keep their place": partial(_beam, going=_ends_keep_their_place)
+        },
         "The sum must be divided by the number of written tokens": {
-            "ended ones keep their place": partial(_beam, going=_ends_keep_their_place),
             "the end not counted": partial(_beam, count=lambda length, begun: max(length - begun - 1, 1)),
             "no length penalty": lambda *given, length_penalty=1.0, **more: beam_search(
                 *given, length_penalty=0.0, **more
