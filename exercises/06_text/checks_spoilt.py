@@ -12,7 +12,6 @@ from mmlearn.exercises import (
     case,
     expect,
     expect_boolean,
-    expect_constant,
     expect_parts,
     expect_rows_differ,
     expect_seeded,
@@ -27,6 +26,7 @@ from mmlearn.objectives import (
     fill_spans,
     hide_spans,
     infill,
+    lost,
     mask_tokens_of,
     permute_sentences,
     restore,
@@ -119,7 +119,7 @@ def check_sample_replacements(function: Callable) -> None:
         1, label[hidden][:, None], torch.full((int(hidden.sum()), 1), 2.0)
     )
 
-    def draw(logits: Tensor, seed: int | Generator | None = None, read: Tensor = read, label: Tensor = label) -> tuple:
+    def draw(logits: Tensor, seed: Generator | None = None, read: Tensor = read, label: Tensor = label) -> tuple:
         got = expect_parts(function(logits, read, label, seeded(seed)), "tokens", "replaced")
         return expect_whole(got[0], read.shape), expect_boolean(got[1], read.shape)
 
@@ -142,8 +142,7 @@ def check_sample_replacements(function: Callable) -> None:
     expect(torch.equal(filled[hidden], label[hidden]) and not replaced.any(), property, "tokens[hidden] = drawn.")
     expect_rows_differ(lambda seed: draw(torch.zeros(b, v), seed, read, _only(3, label))[0][:, 3])
     _check_odds(draw)
-    learned = expect_parts(function(logits.clone().requires_grad_(), read, label, seeded()), "tokens", "replaced")
-    expect_constant(learned[0])
+    function(logits.clone().requires_grad_(), read, label, seeded())  # logits of a model that learns
     with case("Where nothing is hidden"):
         filled, replaced = draw(logits[:0], label=torch.full_like(label, -100))
         expect(
@@ -256,19 +255,19 @@ def _reordered(got: tuple) -> bool:
 )
 def check_permute_sentences(function: Callable) -> None:
     """Whole sentences in an order drawn at random, and for each token the place that it had."""
-    lengths = [between(2, 3), between(4, 5), between(6, 7)]  # all different, so that a sentence is known by its length
+    lengths = [between(2, 3), between(4, 5), between(6, 7)]
     n, last = sum(lengths), list(itertools.accumulate(lengths))
     text, ends = torch.randint(10, 2**30, (n,)), torch.zeros(n, dtype=torch.bool)
     ends[torch.tensor(last) - 1] = True
     sentences = torch.arange(n).split(lengths)
 
-    def draw(seed: int | Generator | None = None, text: Tensor = text, ends: Tensor = ends) -> tuple:
+    def draw(seed: Generator | None = None, text: Tensor = text, ends: Tensor = ends) -> tuple:
         got = expect_parts(function(text, ends, generator=seeded(seed)), "tokens", "source", "length")
         tokens, source = (expect_whole(part, text.shape) for part in got[:2])
         expect(int(got[2]) == len(text), "The length must be that of the text as it was.", "len(text).")
         return tokens, source
 
-    orders = {torch.cat(order): i for i, order in enumerate(itertools.permutations(sentences))}
+    orders = [torch.cat(order) for order in itertools.permutations(sentences)]
     found = []
     for _ in range(600):
         tokens, source = draw()
@@ -281,7 +280,7 @@ def check_permute_sentences(function: Callable) -> None:
         expect(not inverse, property, "tokens = text[source].")
         hint = "move the places, and look the tokens up with them."
         expect(torch.equal(text[source], tokens), "The tokens must be those of the places, as they were.", hint)
-        which = [i for order, i in orders.items() if torch.equal(order, source)]
+        which = [i for i, order in enumerate(orders) if torch.equal(order, source)]
         property = "Sentences must stay whole, their tokens in order, and end where ends is True."
         expect(len(which) == 1, property, "tensor_split behind each end.")
         found += which
@@ -326,14 +325,13 @@ def check_restore(function: Callable) -> None:
     }.items():
         for _ in range(4):
             spoilt = corrupt()
-            absent = torch.ones(n, dtype=torch.bool)
-            absent[spoilt.source[spoilt.source >= 0]] = False
+            kept = spoilt.source[spoilt.source >= 0]
             with case(words):
-                got = expect_whole(function(spoilt, text[absent]), (n,))
+                got = expect_whole(function(spoilt, lost(text, spoilt)), (n,))
                 property = "No mask must be left in the text."
                 expect(not (got == mask).any(), property, "a source of -1 is a mask: it has no place.")
                 property = "What is left must stand at the places that source gives."
                 hint = "text[source[kept]] = tokens[kept], not text[kept] = …"
-                expect(torch.equal(got[~absent], text[~absent]), property, hint)
+                expect(torch.equal(got[kept], text[kept]), property, hint)
                 property = "What was lost must stand in the places that nobody took, in order."
                 expect(torch.equal(got, text), property, "True everywhere, then False at the places that are taken.")

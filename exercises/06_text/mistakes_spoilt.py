@@ -20,20 +20,19 @@ def _swap(
     start=1,
     who=lambda swapped: swapped,
     part=lambda x: x,
-    types=lambda first, second, kind: [0] * (1 + second) + [1] * first,
+    types=lambda first, second: [0] * (1 + second) + [1] * first,
     order=lambda first, second: [second, first],
-    pad=0,
 ):
     """Cut each row at its segments, and put it together again."""
     tokens, kind = tokens.clone(), kind.clone()
     for i in who(swapped).nonzero()[:, 0].tolist():
-        n = int(mask[i].sum()) + pad
-        n1, n2 = int((mask[i] & (kind[i] == 0)).sum()) - start, int((kind[i] == 1).sum()) + pad
+        n = int(mask[i].sum())
+        n1, n2 = int((mask[i] & (kind[i] == 0)).sum()) - start, int((kind[i] == 1).sum())
         body = tokens[i, start:n]
         new = torch.cat([part(x) for x in order(body[:n1], body[n1:])])
         tokens[i, start:n] = new
         if start:
-            kind[i, :n] = torch.tensor(types(n1, n2, kind[i, :n].tolist()))
+            kind[i, :n] = torch.tensor(types(n1, n2))
     return tokens, kind
 
 
@@ -49,11 +48,10 @@ def _replace(
     draw=lambda z, g: torch.multinomial(z.softmax(-1), 1, generator=g)[:, 0],
     compare=lambda drawn, label, read: drawn != label,
     base=lambda tokens, label: tokens,
-    where=lambda label: label >= 0,
 ):
     """Place by place, in a loop."""
     filled, replaced = base(tokens, label).clone(), torch.zeros_like(label, dtype=torch.bool)
-    for (i, j), token in zip(where(label).nonzero().tolist(), draw(logits, generator).tolist()):
+    for (i, j), token in zip((label >= 0).nonzero().tolist(), draw(logits, generator).tolist()):
         filled[i, j] = token
         replaced[i, j] = bool(compare(token, label[i, j], tokens[i, j]))
     return filled, replaced
@@ -240,14 +238,14 @@ MISTAKES = {
         "sentinels must count down": {
             "always the same": partial(_hide, in_text=lambda k: 0),
             "from the second": partial(_hide, in_text=lambda k: k + 1),
+            "counting up": partial(_hide, sentinel=lambda first, k: first + k),
         },
         "each span must stand behind its own sentinel": {
             "before its sentinel": partial(_hide, behind=False),
             "the same sentinel": partial(_hide, in_target=lambda k: 0),
         },
         "other tokens, in order": {
-            "what is hidden": lambda text, hidden, first: _hide(text.flip(0), hidden.flip(0), first),
-            "counting up": partial(_hide, sentinel=lambda first, k: first + k - 2**30 * (k > 0)),
+            "the text backwards": lambda text, hidden, first: _hide(text.flip(0), hidden.flip(0), first),
         },
         "must have shape": {"the other way": lambda text, hidden, first: hide_spans(text, ~hidden, first)},
         "It must return text and target": {"the text alone": lambda *given: hide_spans(*given)[0]},
@@ -267,7 +265,7 @@ MISTAKES = {
             "gaps left out": partial(_fill, spans=lambda spans: [[] for _ in spans]),
         },
         "must come back once, as it was": {
-            "one span everywhere": lambda short, target, first: _fill(short, target, first).clamp(max=2**29)
+            "large tokens cut off": lambda short, target, first: _fill(short, target, first).clamp(max=2**29)
         },
     },
     "permute_sentences": {

@@ -101,10 +101,9 @@ def _draw(
     share=0.15,
     mean_length=3.0,
     hidden=lambda n, share: min(max(round(n * share), 1), n - 1),
-    spans=lambda hidden, mean, n: min(max(round(hidden / mean), 1), hidden, n - hidden + 1),
+    spans=lambda hidden, mean, n: min(max(round(hidden / mean), 1), n - hidden + 1),
     early=lambda n, share: n < 2 or share == 0,
     parts=None,
-    ends=1,
 ):
     """Bars between stars: which of the slots begin a span, and which of the tokens begin a part."""
     if early(length, share):
@@ -112,7 +111,7 @@ def _draw(
     hide = hidden(length, share)
     many = spans(hide, mean_length, length)
     kept = length - hide
-    slots = sorted(torch.randperm(kept + ends, generator=generator)[:many].tolist())
+    slots = sorted(torch.randperm(kept + 1, generator=generator)[:many].tolist())
     sizes = (parts or _sizes)(hide, many, generator)
     row, place = [], 0
     for slot, size in zip(slots, sizes):
@@ -157,7 +156,6 @@ def _beam(
     normalise=lambda scores: scores.log_softmax(-1),
     count=lambda length, begun: length - begun,
     going=lambda ways, end, beams: [way for way in ways if way[1][-1] != end][:beams],
-    ends=lambda ways, end, beams: [way for way in ways[:beams] if way[1][-1] == end],
     unended=True,
     best=max,
 ):
@@ -172,7 +170,7 @@ def _beam(
             ways = [(s + x, [*text, v]) for (s, text), one in zip(alive, scores) for v, x in enumerate(one)]
             ways.sort(reverse=True)
             written = count(length, len(row)) ** length_penalty
-            finished += [(total / written, text) for total, text in ends(ways, end_token, beams)]
+            finished += [(total / written, text) for total, text in ways[:beams] if text[-1] == end_token]
             alive = going(ways, end_token, beams)
         written = count(max_length, len(row)) ** length_penalty
         if unended or not finished:

@@ -45,8 +45,8 @@ def draw_spans(length, *, generator, share=0.15, mean_length=3.0):
 
     # How many tokens are hidden: at least one, and not all.
     hidden = min(max(round(length * share), 1), length - 1)
-    # In how many spans: no more than tokens, and no more than the kept tokens can part.
-    spans = min(max(round(hidden / mean_length), 1), hidden, length - hidden + 1)
+    # In how many spans: no more than the kept tokens can part.
+    spans = min(max(round(hidden / mean_length), 1), length - hidden + 1)
     # Cut the hidden tokens at random into so many parts of at least one.
     lengths = parts(hidden, spans)
     # Cut the kept ones into one part more; at both ends a part may be empty, so cut two more and take one off each.

@@ -91,7 +91,7 @@ def check_mask_tokens(function: Callable) -> None:
     order = torch.randperm(vocabulary)  # special tokens may have any number
     special, mask_token, ordinary = order[:3].tolist(), int(order[3]), order[4:]
 
-    def hide(tokens: Tensor, mask: Tensor, seed: int | Generator | None = None, **more) -> tuple[Tensor, Tensor]:
+    def hide(tokens: Tensor, mask: Tensor, seed: Generator | None = None, **more) -> tuple[Tensor, Tensor]:
         settings = {"vocab_size": vocabulary, "mask_token": mask_token, "special": special}
         parts = expect_parts(function(tokens, mask, **settings, generator=seeded(seed), **more), "tokens", "label")
         read, label = (expect_whole(part, tokens.shape) for part in parts)

@@ -43,7 +43,7 @@ def check_random_negatives(function: Callable) -> None:
     caption_id = names[torch.tensor([0, 0, 1, 2, 0, 2, 2, 2]).roll(between(0, 7))]  # some neighbours fit
     b, calls = len(caption_id), 600
 
-    def draw(times: int, seed: int | Generator | None = None) -> Tensor:
+    def draw(times: int, seed: Generator | None = None) -> Tensor:
         generator, which = seeded(seed), "not the caption's id: the place of a row in the batch."
         rows = [expect_whole(function(caption_id, generator=generator), (b,), which) for _ in range(times)]
         drawn = torch.stack(rows)

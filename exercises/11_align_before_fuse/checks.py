@@ -271,7 +271,7 @@ def check_hard_negatives(function: Callable) -> None:
     """Never one that fits; by chance, with odds exp s; from the generator."""
     b, rounds = 8, 40
 
-    def draw(similarity: Tensor, positives: Tensor, seed: int | Generator | None = None) -> Tensor:
+    def draw(similarity: Tensor, positives: Tensor, seed: Generator | None = None) -> Tensor:
         n, m = similarity.shape
         which = "which candidate was drawn: the number of its column, not its similarity."
         drawn = expect_whole(function(similarity, positives, seeded(seed)), (n,), which)

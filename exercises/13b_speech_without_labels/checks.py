@@ -75,7 +75,7 @@ def _one_span(masked: Tensor) -> bool:
 def check_mask_spans(function: Callable) -> None:
     """Spans of one length, within the clip, as many as were asked for, and never everything."""
 
-    def hide(frames: list[int], seed: int | Generator | None = None, pad: int = 0, **settings) -> Tensor:
+    def hide(frames: list[int], seed: Generator | None = None, pad: int = 0, **settings) -> Tensor:
         real = first_of(max(frames) + pad, frames)
         masked = expect_boolean(function(real, generator=seeded(seed), **settings), real.shape)
         hint = "spans begin at 0 … frames - length of their own clip."
@@ -155,7 +155,7 @@ def check_sample_distractors(function: Callable) -> None:
     masked[:, :3], masked[:, -2:] = True, False
     masked[1] = torch.arange(s) < 5
 
-    def draw(masked: Tensor, count: int = count, seed: int | Generator | None = None) -> Tensor:
+    def draw(masked: Tensor, count: int = count, seed: Generator | None = None) -> Tensor:
         got = expect_whole(function(masked, count, generator=seeded(seed)), (*masked.shape, count))
         places = got[masked]  # what stands elsewhere means nothing
         expect(

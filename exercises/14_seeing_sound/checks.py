@@ -115,7 +115,7 @@ def check_add_noise(function: Callable) -> None:
     b, samples = 4, 12_000
     sound, snr = tones(b, samples), uniform(12, 18)
 
-    def noise_of(snr: float | Tensor, sound: Tensor = sound, seed: int | Generator | None = None) -> Tensor:
+    def noise_of(snr: float | Tensor, sound: Tensor = sound, seed: Generator | None = None) -> Tensor:
         got = expect_tensor(function(sound, snr, seeded(seed)), tuple(sound.shape))
         return (got - sound).double()
 

@@ -53,7 +53,7 @@ def check_modality_dropout(function: Callable) -> None:
     clips, both, audio = between(2800, 3200), uniform(0.3, 0.5), uniform(0.68, 0.72)
     real = torch.ones(clips, 3, dtype=torch.bool)
 
-    def draw(seed: int | Generator | None = None, **probability: float) -> tuple[Tensor, Tensor]:
+    def draw(seed: Generator | None = None, **probability: float) -> tuple[Tensor, Tensor]:
         kept = expect_parts(function(real, generator=seeded(seed), **probability), "audio_kept", "video_kept")
         return expect_boolean(kept[0], (clips,)), expect_boolean(kept[1], (clips,))
 
@@ -205,7 +205,7 @@ def check_imposters(function: Callable) -> None:
     for row, start, stop in runs:
         masked[row, start:stop] = True
 
-    def draw(masked: Tensor = masked, real: Tensor = real, seed: int | Generator | None = None) -> Tensor:
+    def draw(masked: Tensor = masked, real: Tensor = real, seed: Generator | None = None) -> Tensor:
         return expect_whole(function(masked, real, generator=seeded(seed)), tuple(masked.shape))
 
     drawn = torch.stack([draw() for _ in range(60)])

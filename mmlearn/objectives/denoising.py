@@ -32,7 +32,7 @@ def draw_spans(
     if length < 2 or share == 0:
         return torch.zeros(length, dtype=torch.bool)
     hidden = min(max(round(length * share), 1), length - 1)
-    spans = min(max(round(hidden / mean_length), 1), hidden, length - hidden + 1)
+    spans = min(max(round(hidden / mean_length), 1), length - hidden + 1)
     kept = _parts(
         length - hidden + 2, spans + 1, generator
     )  # between the spans, and at both ends, where none is needed
