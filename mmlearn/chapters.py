@@ -244,10 +244,10 @@ def find(number: str) -> Notebook:
 
 
 def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
-    """What was recorded of a chapter, by scale and by the name of the result: a number a seed. Empty if nothing was."""
+    """What was recorded of a chapter, by scale (not smoke) and by the name of the result: a number a seed."""
     number, found = chapter.partition("_")[0], {}
-    for folder in (PACKAGE.parent / "book" / "results", PACKAGE / "_shipped" / "results"):
-        for scale in SCALES:
+    for folder in (PACKAGE / "_shipped" / "results", PACKAGE.parent / "book" / "results"):
+        for scale in SCALES[1:]:
             if (path := folder / number / f"{scale}.json").is_file():
                 rows = [row for run in json.loads(path.read_text(encoding="utf-8"))["runs"] for row in run["results"]]
                 found[scale] = {row["name"]: [] for row in rows}

@@ -77,7 +77,7 @@ def run(
     runs = []
     for number in reversed(range(seed, seed + seeds)):
         say(f"{notebook.name}, {scale} scale, seed {number}")
-        if keep and runs:  # the chapter draws what is recorded, and the outputs of the last run are kept
+        if keep and runs and number == seed:  # its outputs are kept, and it draws what is recorded
             record(notebook, runs[::-1], Path("book") / "results")
         runs.append(execute(notebook, folder if seeds == 1 else folder / f"seed-{number}", scale=scale, seed=number))
     runs.reverse()

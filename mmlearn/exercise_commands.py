@@ -7,7 +7,7 @@ import typer
 from mmlearn.console import Json, say, show
 
 if TYPE_CHECKING:
-    from mmlearn.exercises import Task
+    from mmlearn.exercises import Experiment, Task
 
 app = typer.Typer(invoke_without_command=True, help="The exercises: difficulty, minutes, progress, hints.")
 Name = Annotated[str, typer.Argument(metavar="TASK", help="A task, such as info_nce or 07_contrastive/info_nce.")]
@@ -70,7 +70,7 @@ def reset(name: Name) -> None:
     say(f"{key} is open again, and its hints begin with the first.")
 
 
-def _named(name: str) -> "tuple[Task, str]":
+def _named(name: str) -> "tuple[Task | Experiment, str]":
     from mmlearn.exercises import find_task
 
     task = find_task(name)

@@ -245,7 +245,7 @@ MISTAKES = {
             "the same sentinel": partial(_hide, in_target=lambda k: 0),
         },
         "other tokens, in order": {
-            "the text backwards": lambda text, hidden, first: _hide(text.flip(0), hidden.flip(0), first),
+            "the text backwards": lambda text, hidden, first: _hide(text.flip(0), hidden.flip(0), first)
         },
         "must have shape": {"the other way": lambda text, hidden, first: hide_spans(text, ~hidden, first)},
         "It must return text and target": {"the text alone": lambda *given: hide_spans(*given)[0]},

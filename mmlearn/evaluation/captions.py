@@ -93,9 +93,10 @@ def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: i
     total = 0.0
     for candidate, texts in zip(candidates, counted):
         counts = _all_ngrams(candidate.split(), n)
+        weighed, pairs = weigh(counts), _pairs(counts)
         for other in texts:
-            apart = _pairs(counts) - _pairs(other)
-            alike = _cosines(weigh(counts), weigh(other), n) * math.exp(-(apart**2) / (2 * sigma**2))
+            apart = pairs - _pairs(other)
+            alike = _cosines(weighed, weigh(other), n) * math.exp(-(apart**2) / (2 * sigma**2))
             total += 10 * alike / (n * len(texts))
     return total / len(candidates)
 

@@ -289,7 +289,7 @@ def next_words(run: Any, samples: Sequence[Any]) -> Rows:
 
 
 def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
-    """How good the captions are that the likeliest words make. Chance: each beside the next picture.
+    """How good the captions are that the likeliest words make. Chance: each picture beside the next one's.
 
     Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
     """

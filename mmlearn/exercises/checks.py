@@ -96,7 +96,7 @@ def _with_places(
     for one, other in itertools.combinations(range(len(names)), 2):
         if other < shown and kinds[names[one]] != kinds[names[other]]:
             continue
-        if _passes(check, example, swapped(function, one, other)):
+        if _verdict(check, example, swapped(function, one, other))[0] is None:
             told = CheckFailed(
                 f"The arguments {names[one]} and {names[other]} have changed places. {failure.property}",
                 f"it is right with these two swapped: keep the order of the stub. Otherwise {failure.hint}",
@@ -104,16 +104,6 @@ def _with_places(
             told.by_hand = failure.by_hand
             return told
     return None
-
-
-def _passes(check: Callable, example: Callable | None, function: Callable) -> bool:
-    guarded = guard(function)
-    try:
-        for ask in filter(None, (example, check)):
-            ask(guarded)
-    except Exception:
-        return False
-    return True
 
 
 def attempt(check: Callable[[Callable], None], function: Callable) -> None:

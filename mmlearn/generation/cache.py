@@ -74,6 +74,23 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
             layer.cache = None
 
 
+def go_on(
+    model: nn.Module,
+    read: Read,
+    start_token: int,
+    prompt: Int[Tensor, "b prompt"],
+    prompt_mask: Bool[Tensor, "b prompt"] | None,
+    decode: Callable[..., Tensor],
+    max_length: int,
+    **ids: int,
+) -> Int[Tensor, "b t"]:
+    """The prompts and what is written behind them, up to ``max_length`` tokens in all, without the start token."""
+    start, mask = begin(start_token, prompt, prompt_mask)
+    with cached(model, read, mask) as next_logits:
+        written = decode(next_logits, start, max_length=max_length + 1, **ids)
+    return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
+
+
 class Cache:
     """The keys and values of the tokens that have been read."""
 

@@ -127,19 +127,22 @@ def look_up(table: nn.Embedding, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b
 class TextEmbedding(nn.Module):
     """Look up each token and add the learned embedding of its ``position``; without these they count from 0.
 
+    Position 0 is row ``first_position`` of the table; nothing reads the rows before, which RoBERTa has.
     Raises ``ValueError`` for more tokens than ``max_length`` positions, and as :func:`look_up` does.
     Source: Devlin et al. 2019 (BERT), figure 2; Radford et al. 2018 (GPT), section 3.1.
     """
 
-    def __init__(self, vocab_size: int, width: int, max_length: int):
+    def __init__(self, vocab_size: int, width: int, max_length: int, first_position: int = 0):
         super().__init__()
+        self.first_position = first_position
         self.tokens = nn.Embedding(vocab_size, width)
-        self.positions = nn.Parameter(torch.randn(max_length, width) * 0.01)
+        self.positions = nn.Parameter(torch.randn(first_position + max_length, width) * 0.01)
         nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, tokens: Int[Tensor, "b t"], position: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        most = len(self.positions)
+        positions = self.positions[self.first_position :]
+        most = len(positions)
         length = tokens.shape[1] if position is None or not position.numel() else int(position.max()) + 1
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return look_up(self.tokens, tokens) + self.positions[slice(length) if position is None else position]
+        return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]

@@ -21,6 +21,7 @@ class BERTEncoderConfig(TransformerConfig):
 
     vocab_size: int = 30_522
     max_length: int = 512  # tokens
+    first_position: int = 0  # the row of the position table where they begin
     token_types: int = 2  # sentences or modalities that are told apart; 0: none
     pad_token: int | None = 0  # its vector does not learn by being looked up; None: all learn
     width: int = 768
@@ -45,7 +46,7 @@ class BERTEmbedding(TextEmbedding):
     """
 
     def __init__(self, config: BERTEncoderConfig):
-        super().__init__(config.vocab_size, config.width, config.max_length)
+        super().__init__(config.vocab_size, config.width, config.max_length, config.first_position)
         self.tokens.padding_idx = config.pad_token
         self.token_types = nn.Embedding(config.token_types, config.width) if config.token_types else None
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)

@@ -49,6 +49,7 @@ def config(published: dict[str, Any], names: set[str]) -> CLAPConfig:
             **text.transformer(**BERT_DROPOUTS),
             vocab_size=text.get("vocab_size", 50_265),
             max_length=text.get("max_position_embeddings", 514) - pad_token - 1,
+            first_position=pad_token + 1,
             token_types=1,
             pad_token=pad_token,
         ),

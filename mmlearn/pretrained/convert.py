@@ -39,7 +39,7 @@ def convert(file: Path, folder: Path) -> str:
             twins[name] = twin
         else:
             rest[name] = tensor
-    tensors = {ours: tensor for ours, (_, tensor) in rename(layout, rest, file).items()}
+    tensors = {ours: tensor for ours, (_, tensor) in rename(layout.renames, rest, file, layout.packed).items()}
     for name, twin in twins.items():
         if twin not in tensors:
             raise ValueError(f"{file} looks like {layout.system}, but has nothing for our {twin}.")

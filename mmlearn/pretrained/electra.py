@@ -27,7 +27,7 @@ def config(published: dict[str, Any], names: set[str]) -> ELECTRAConfig:
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.token("pad_token_id", 0),
+        pad_token=whole.optional("pad_token_id", 0),
         embedding_width=whole.get("embedding_size", 128),
         **sizes,
         generator=generator,

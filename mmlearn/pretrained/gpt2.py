@@ -17,7 +17,7 @@ def config(published: dict[str, Any], names: set[str]) -> GPT2Config:
     dropout = whole.get("resid_pdrop", 0.1)
     if whole.get("embd_pdrop", 0.1) != dropout:
         raise ValueError("embd_pdrop and resid_pdrop in config.json should be equal here.")
-    pad = whole.token("pad_token_id", None)
+    pad = whole.optional("pad_token_id", None)
     return GPT2Config(
         vocab_size=whole.get("vocab_size", 50_257),
         max_length=whole.get("n_positions", 1024),

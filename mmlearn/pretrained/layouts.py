@@ -37,8 +37,6 @@ class Layout:
     unread: dict[str, str]
     finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
     packed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()  # what is unread is named instead
-    transposed: tuple[str, ...] = ()
 
 
 def _depth(tensors: Tensors, before: str) -> int:

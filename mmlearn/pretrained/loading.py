@@ -27,11 +27,10 @@ class Family:
     """How one published family maps to ours.
 
     ``renames`` are regular expressions and replacements, applied in order to each published tensor name, or a function
-    that gives them for all the names of a file. ``packed``
-    maps the beginning of a renamed tensor, a regular expression, to the several of ours that it holds, stacked along
-    their first axis. ``ignored`` are tensors that can be derived from others, ``fresh`` tensors of ours that files
-    lack, such as counts of steps, which begin at 0. ``transposed`` are patterns of matrices that are
-    stored the other way round.
+    that gives them for all the names of a file. ``packed`` maps the beginning of a renamed tensor, a regular
+    expression, to the several of ours that it holds, stacked along their first axis. ``ignored`` are tensors that can
+    be derived from others, ``fresh`` tensors of ours that files lack, such as counts of steps, which begin at 0.
+    ``transposed`` are patterns of matrices that are stored the other way round.
     """
 
     build: Callable[[Config], nn.Module]
@@ -69,7 +68,9 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
         raise ValueError(
             f"No model can be built from {folder / 'config.json'}: {' '.join(str(error).split())}"
         ) from error
-    _fill(model, rename(family, tensors, folder), folder, family.fresh)
+    renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
+    renamed = rename(renames, tensors, folder, family.packed, family.ignored, family.transposed)
+    _fill(model, renamed, folder, family.fresh)
     return model.eval()
 
 
@@ -89,12 +90,15 @@ def build_own(published: dict[str, Any], tensors: dict[str, Tensor], place: Path
         recipe = find_recipe(name)
         if not isinstance(given := published.get("config"), dict):
             raise ValueError(f"config should be a JSON object, not {given!r:.60}.")
-        with torch.device("meta"):
-            model = recipe.make(recipe.config.from_dict(given))
+        config = recipe.config.from_dict(given)
+        with torch.device("meta"):  # so that shapes are compared before memory is taken
+            model = recipe.make(config)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"No {name} can be built from {place}: {' '.join(str(error).split())}") from error
     _fill(model, {ours: (ours, tensor) for ours, tensor in tensors.items()}, place)
-    return model.eval()
+    whole = recipe.make(config)  # with what no file holds, such as the mean and spread of pixels
+    whole.load_state_dict(model.state_dict())
+    return whole.eval()
 
 
 def families() -> list[str]:
@@ -176,20 +180,26 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no whole safetensors file ({error}); download it again.") from error
 
 
-def rename(family: Any, tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[str, Tensor]]:
-    """Our name → (published name, tensor)."""
+def rename(
+    renames: Renames,
+    tensors: dict[str, Tensor],
+    folder: Path,
+    packed: dict[str, tuple[str, ...]],
+    ignored: tuple[str, ...] = (),
+    transposed: tuple[str, ...] = (),
+) -> dict[str, tuple[str, Tensor]]:
+    """Our name → (published name, tensor); the settings are those of :class:`Family`."""
     renamed = {}
-    renames = family.renames(set(tensors)) if callable(family.renames) else family.renames
     for published, tensor in tensors.items():
-        if any(re.search(pattern, published) for pattern in family.ignored):
+        if any(re.search(pattern, published) for pattern in ignored):
             continue
-        if any(re.search(pattern, published) for pattern in family.transposed) and tensor.ndim == 2:
+        if any(re.search(pattern, published) for pattern in transposed) and tensor.ndim == 2:
             tensor = tensor.T
         name = published
         for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
         targets = [name]
-        for pattern, several in family.packed.items():
+        for pattern, several in packed.items():
             if stem := re.match(pattern, name):
                 targets = [stem.expand(ours) + name[stem.end() :] for ours in several]
         parts = zip(targets, tensor.chunk(len(targets)) if len(targets) > 1 else [tensor])

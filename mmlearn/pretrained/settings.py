@@ -33,13 +33,8 @@ class Settings:
         """
         return self._checked(name, self.values.get(name, default), default)
 
-    def optional(self, name: str) -> int | None:
-        """A number that may be null or unwritten, for which the format then has a rule."""
-        value = self.values.get(name)
-        return None if value is None else self._checked(name, value, 1)
-
-    def token(self, name: str, default: int | None) -> int | None:
-        """The number of a token, or None where the format has or writes null: no token plays this part."""
+    def optional(self, name: str, default: int | None = None) -> int | None:
+        """A number, or None where the format has or writes null: no token plays this part, or there is a rule."""
         value = self.values.get(name, default)
         return None if value is None else self._checked(name, value, default or 0)
 

@@ -17,7 +17,7 @@ def config(published: dict[str, Any], names: set[str]) -> SigLIPConfig:
     image.refuse("vision_use_head", False)
     image.require("num_channels", 3)
     text.require("projection_size", image.get("hidden_size", 768))
-    pad_token = text.token("pad_token_id", 1)
+    pad_token = text.optional("pad_token_id", 1)
     return SigLIPConfig(
         image=ImageEncoderConfig(
             image_size=image.size("image_size", 224),

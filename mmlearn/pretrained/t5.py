@@ -20,8 +20,8 @@ def config(published: dict[str, Any], names: set[str]) -> T5Config:
             "tie_word_embeddings or scale_decoder_outputs in config.json contradicts the file: a language head of its "
             "own (lm_head.weight) reads what is not divided by the root of d_model, and the token table what is."
         )
-    start = whole.token("decoder_start_token_id", 0)
-    pad = whole.token("pad_token_id", 0)
+    start = whole.optional("decoder_start_token_id", 0)
+    pad = whole.optional("pad_token_id", 0)
     if start != pad:
         raise ValueError(f"decoder_start_token_id {start} in config.json is not pad_token_id {pad}, and here it is.")
     kind = whole.get("feed_forward_proj", "relu")

@@ -24,7 +24,7 @@ def config(published: dict[str, Any], names: set[str]) -> ViLTConfig:
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 40),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.token("pad_token_id", None),
+        pad_token=whole.optional("pad_token_id", None),
         image_size=whole.size("image_size", 384),
         patch_size=whole.get("patch_size", 32),
         **whole.transformer(**VIT_DROPOUTS),

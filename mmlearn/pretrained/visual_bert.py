@@ -20,7 +20,7 @@ def config(published: dict[str, Any], names: set[str]) -> VisualBERTConfig:
         vocab_size=whole.get("vocab_size", 30_522),
         max_length=whole.get("max_position_embeddings", 512),
         token_types=whole.get("type_vocab_size", 2),
-        pad_token=whole.token("pad_token_id", 1),
+        pad_token=whole.optional("pad_token_id", 1),
         region_width=whole.get("visual_embedding_dim", 512),
         **whole.transformer(**BERT_DROPOUTS),
         pooler=any("pooler." in name for name in names),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmlearn.evaluation.alignment import COVERED
 from mmlearn.files import written_whole
-from mmlearn.visualization.figures import SHADE
+from mmlearn.visualization.figures import shade
 
 STYLE = """
 #{id} {{ font: 15px/1.5 system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 1.2em; color: inherit; }}
@@ -149,7 +149,8 @@ def _figure(name: str, image: Tensor, words, maps: Float[Tensor, "views words p"
         inside = [] if region is None else (region >= COVERED).tolist()
         for view, weights in enumerate(maps[:, k]):
             chosen = f" v{view}" if len(maps) > 1 else ""
-            covers.append(f'<img class="map m{k}{chosen}" alt="" src="{_shade(weights.reshape(grid))}">')
+            source = data_uri(shade(weights.reshape(grid)).permute(2, 0, 1))
+            covers.append(f'<img class="map m{k}{chosen}" alt="" src="{source}">')
             notes.append(f'<div class="note n{k}{chosen}">{html.escape(_note(word, weights, inside))}</div>')
         if inside:
             cells = "".join("<i class=region></i>" if covered else "<i></i>" for covered in inside)
@@ -164,12 +165,6 @@ def _figure(name: str, image: Tensor, words, maps: Float[Tensor, "views words p"
         f'<div class="words">{" ".join(labels)}</div><div class="hint">hover or click a word</div>'
         f"{''.join(notes)}</figure>"
     )
-
-
-def _shade(weights: Float[Tensor, "rows columns"]) -> str:
-    share = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)
-    black = torch.zeros(1, *weights.shape).expand(3, -1, -1)
-    return data_uri(torch.cat([black, SHADE * (1 - share)[None]]))
 
 
 def _note(word: str, weights: Tensor, inside: list[bool]) -> str:

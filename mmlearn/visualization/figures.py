@@ -39,6 +39,12 @@ def _frame(axis: Any, colour: str, width: float = 2.5) -> None:
         spine.set(edgecolor=colour, linewidth=width, visible=True)
 
 
+def shade(weights: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns 4"]:
+    """Black over a picture, the more opaque the less weight; where it is highest the picture keeps its own colours."""
+    share = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-9)
+    return torch.cat([torch.zeros(*weights.shape, 3), SHADE * (1 - share)[..., None]], dim=-1)
+
+
 @plt.rc_context(PLAIN)
 def loss_curve(
     history: Sequence[dict[str, float]] | dict[str, Sequence[dict[str, float]]],
@@ -158,11 +164,8 @@ def heat_maps(
         axis.axis("off")
     for i, (axis, image, word, weights, region) in enumerate(zip(axes.flat, images, words, maps, regions)):
         _show(axis, image)
-        heat = weights.reshape(grid)
-        share = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-9)
-        shade = torch.zeros(*grid, 4)  # black; where the weight is high the picture keeps its own colours
-        shade[..., 3] = SHADE * (1 - share)
-        axis.imshow(shade.numpy(), extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+        whole = (-0.5, width - 0.5, height - 0.5, -0.5)
+        axis.imshow(shade(weights.reshape(grid)).numpy(), extent=whole, interpolation="nearest")
         axis.contour(
             np.kron((region.reshape(grid) >= COVERED).numpy(), np.ones((height // grid[0], width // grid[1]))),
             levels=[0.5],

@@ -183,7 +183,8 @@ class Infilled(Label):
         texts, targets = [], []
         for text in _bodies(batch):
             options = dict(generator=generator, share=self.probability, mean_length=self.mean_length)
-            texts.append(torch.cat([start, infill(text, Tokenizer.mask_token, **options).tokens, end]))
+            spoilt = infill(text, Tokenizer.mask_token, **options).tokens  # longer, where masks stand for nothing
+            texts.append(torch.cat([start, spoilt[: sizes("max_length") - 2], end]))
             targets.append(torch.cat([start, text, end]))
         return _seq2seq(batch, texts, targets)
 

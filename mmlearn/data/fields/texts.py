@@ -166,10 +166,10 @@ class Segments(Tokens):
         """Random pairs of segments, some of which have no second one."""
 
         def drawn(count: int) -> list[int]:
-            return torch.randint(4, size(config, "vocab_size"), (count,), generator=generator).tolist()
+            return torch.randint(4, size(config, "vocab_size") - self.sentinels, (count,), generator=generator).tolist()
 
         start, end = [Tokenizer.start_token], [Tokenizer.end_token]
-        rows = [([*start, *drawn(1 + i % 3), *end], [*drawn(1 + 2 * i % 5), *end]) for i in range(b)]
+        rows = [([*start, *drawn(1 + i % 3), *end], [*drawn(2 * i % 5), *end]) for i in range(b)]
         return _segment_rows(rows) | {"caption_id": torch.arange(b)}
 
 

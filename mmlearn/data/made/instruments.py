@@ -19,7 +19,7 @@ def scenes_with(
     """The first ``count`` scenes in which one of two objects is an instrument, or ``both`` are, and different ones.
 
     The objects sound at once, for a second. Beside the scenes, which instrument each object is, in the caption's order;
-    -1 is none. Raises ``ValueError`` for an instrument that is no pair of a colour and a shape.
+    -1 is none. Raises ``ValueError`` for an instrument that is no pair of a colour and a shape, and where none fits.
     """
     kind_of = torch.full((len(COLOURS), len(SHAPES)), -1)
     for i, (colour, shape) in enumerate(instruments):
@@ -33,6 +33,8 @@ def scenes_with(
         colour, shape, named = (torch.from_numpy(part) for part in (layout.colour, layout.shape, layout.mentioned))
         kind = kind_of[colour.gather(1, named), shape.gather(1, named)]
         fits = (kind >= 0).all(1) & (kind[:, 0] != kind[:, 1]) if both else (kind >= 0).any(1)
+        if not fits.any():
+            raise ValueError(f"Of {LOOKED_THROUGH} scenes of {split} none has such instruments: {[*instruments]}.")
         picked, kinds, first = picked + index[fits].tolist(), kinds + kind[fits].tolist(), first + LOOKED_THROUGH
     data = SoundScenes(split, size=size, seed=seed, objects=2, seconds=1.0, in_turn=False)
     return fetch(data, picked[:count]), torch.tensor(kinds[:count])

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.generation.cache import Read, Reading, begin, cached
+from mmlearn.generation.cache import Read, Reading, go_on
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
@@ -221,11 +221,8 @@ class BLIP(nn.Module):
         """
         read = self.reader(image)
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
-        start, mask = begin(self.decode_token, prompt, prompt_mask)
         ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token or 0)
-        with cached(self, read, mask) as next_logits:
-            written = decode(next_logits, start, max_length=max_length + 1, **ids)
-        return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
+        return go_on(self, read, self.decode_token, prompt, prompt_mask, decode, max_length, **ids)
 
     def forward(
         self,

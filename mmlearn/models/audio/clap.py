@@ -13,7 +13,7 @@ RoBERTa. Positions of tokens count from the beginning of the row, so texts must 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel, Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
-from mmlearn.layers.language import TINY_BERT, check_text_mask, initialise_as_bert, pooler
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
@@ -52,13 +52,14 @@ class HTSATConfig(SwinConfig):
 
 
 TINY_AUDIO = HTSATConfig(24, (2, 2), (2, 4), window=4, dropout=0.0, pieces=2, patch_size=8)
-TINY_TEXT = BERTEncoderConfig(**TINY_BERT | dict(depth=1, num_heads=2, token_types=1))
+TINY_TEXT = BERTEncoderConfig(**TINY_BERT | dict(depth=1, num_heads=2, token_types=1, first_position=1))
 
 
 @dataclass(frozen=True)
 class CLAPConfig(Config):
     audio: HTSATConfig = HTSATConfig()
-    text: BERTEncoderConfig = BERTEncoderConfig(vocab_size=50_265, token_types=1, pad_token=1)  # RoBERTa's
+    # RoBERTa's
+    text: BERTEncoderConfig = BERTEncoderConfig(vocab_size=50_265, first_position=2, token_types=1, pad_token=1)
     embedding_width: int = 512
     temperature: float = 0.07  # at the start; the model learns its own
 
@@ -106,24 +107,6 @@ class HTSAT(nn.Module):
         return rearrange(x, "b (piece band) s d -> b band (piece s) d", piece=self.config.pieces)
 
 
-class RoBERTaEmbedding(BERTEmbedding):
-    """BERT's embedding of a text whose first token has the position ``pad_token`` + 1; no token has those before it.
-
-    Errors as in :class:`~mmlearn.layers.TextEmbedding`. Source: the official code of Liu et al. 2019 (RoBERTa).
-    """
-
-    def __init__(self, config: BERTEncoderConfig):
-        super().__init__(replace(config, max_length=config.max_length + config.pad_token + 1))
-        self.skipped = config.pad_token + 1
-
-    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        check_text_mask(mask)
-        length, most = tokens.shape[1], len(self.positions) - self.skipped
-        if length > most:
-            raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
-        return super().forward(F.pad(tokens, (self.skipped, 0)))[:, self.skipped :]
-
-
 class RoBERTa(nn.Module):
     """RoBERTa, read at its first token: embedding → post-norm transformer → tanh of a linear layer. Returns (b, d).
 
@@ -132,14 +115,14 @@ class RoBERTa(nn.Module):
 
     def __init__(self, config: BERTEncoderConfig):
         super().__init__()
-        self.embedding = RoBERTaEmbedding(config)
+        self.embedding = BERTEmbedding(config)
         self.transformer = Transformer(config)
         self.pooler = pooler(config.width)
         for part in (self.embedding, self.pooler):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        return self.pooler(self.transformer.read(self.embedding(tokens, mask), 0, mask))
+        return self.pooler(self.transformer.read(self.embedding(tokens, mask=mask), 0, mask))
 
 
 def projection(width: int, embedding_width: int) -> nn.Sequential:

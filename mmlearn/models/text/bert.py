@@ -9,11 +9,10 @@ Deviations: ``tiny`` is ours. The teacher of DistilBERT is not here. The vector 
 where it is read, as in Transformers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -31,7 +30,6 @@ class BERTConfig(BERTEncoderConfig):
     pooler: bool = True
     language_head: bool = False  # for masked words
     next_sentence_head: bool = False
-    first_position: int = 0  # row of the position table; those before it come on top, and nothing reads them
 
     PRESETS = {
         "tiny": dict(vocab_size=512, max_length=32, width=64, depth=3, num_heads=4, dropout=0.0),
@@ -63,7 +61,7 @@ class BERT(nn.Module):
         if config.next_sentence_head and not config.pooler:
             raise ValueError("next_sentence_head reads the pooler; set pooler=True as well.")
         self.config = config
-        self.embedding = BERTEmbedding(replace(config, max_length=config.first_position + config.max_length))
+        self.embedding = BERTEmbedding(config)
         self.transformer = Transformer(config)
         self.pooler = pooler(config.width) if config.pooler else None
         self.language_head = MaskedLanguageHead(config) if config.language_head else None
@@ -76,10 +74,7 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> BERTOutput:
-        position = None
-        if first := self.config.first_position:
-            position = torch.arange(first, first + tokens.shape[1], device=tokens.device).expand_as(tokens)
-        x = self.transformer(self.embedding(tokens, token_type, mask, position), mask)
+        x = self.transformer(self.embedding(tokens, token_type, mask), mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
         head, table = self.language_head, self.embedding.tokens.weight
         return BERTOutput(

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
-from mmlearn.generation.cache import Reading, begin, cached
+from mmlearn.generation.cache import Reading, go_on
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.objectives import causal_language_modelling
@@ -71,8 +71,15 @@ class GPT2(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> GPT2Output:
-        x = self.norm(self.transformer(self.dropout(self.embedding(tokens)), mask, causal=True))
+        x = self.states(tokens, mask)
         return GPT2Output(x, F.linear(x, self.embedding.tokens.weight))
+
+    def states(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b n"] | None, position: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
+        x = self.dropout(self.embedding(tokens, position))
+        return self.norm(self.transformer(x, mask, causal=True))
 
     @torch.no_grad()
     def generate(
@@ -92,14 +99,10 @@ class GPT2(nn.Module):
         prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = self.embedding(now.tokens, now.position)
-            return F.linear(self.norm(self.transformer(x, now.mask, causal=True)[:, -1]), self.embedding.tokens.weight)
+            return F.linear(self.states(now.tokens, now.mask, now.position)[:, -1], self.embedding.tokens.weight)
 
-        start, mask = begin(self.config.start_token, prompt, prompt_mask)
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
-        with cached(self, read, mask) as next_logits:
-            written = decode(next_logits, start, max_length=max_length + 1, **ids)
-        return torch.cat([prompt, written[:, start.shape[1] :]], dim=1)
+        return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token: cross-entropy of every real token but the first, from those before it.

@@ -80,5 +80,5 @@ def test_positions_may_count_from_elsewhere():
     plain.load_state_dict(state)
     tokens = torch.randint(4, 500, (2, 32))
     assert torch.equal(moved(tokens).tokens, plain(tokens).tokens)
-    with pytest.raises(ValueError, match="more than the 34 positions"):
+    with pytest.raises(ValueError, match="33 tokens are more than the 32 positions"):
         moved(torch.randint(4, 500, (2, 33)))
