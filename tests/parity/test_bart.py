@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from published import texts_and_targets
 from testing_tools import close
 from transformers import BartConfig, BartForConditionalGeneration, BartModel
 
@@ -23,7 +22,11 @@ def inputs(case):
     stacks = zip(("encoder", "decoder"), layers)
     sizes = [{f"{one}_layers": n, f"{one}_attention_heads": heads, f"{one}_ffn_dim": mlp} for one, n in stacks]
     config = BartConfig(**case, **sizes[0], **sizes[1])
-    return config, *texts_and_targets(case["vocab_size"], batch, length)
+    tokens = torch.randint(case["vocab_size"], (batch, length))
+    target = torch.randint(case["vocab_size"], (batch, length - 2))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    target_mask = torch.arange(length - 2) <= 3 - torch.arange(batch)[:, None]
+    return config, tokens, target, mask, target_mask
 
 
 @pytest.mark.parametrize("padded", [False, True])

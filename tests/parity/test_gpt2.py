@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from published import texts
 from testing_tools import close
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
@@ -18,7 +17,9 @@ CASES = {
 def inputs(case):
     case = dict(CASES[case])
     batch, length = case.pop("batch"), case["n_positions"]
-    return GPT2Config(**case, bos_token_id=1, eos_token_id=2), *texts(case["vocab_size"], batch, length)
+    tokens = torch.randint(case["vocab_size"], (batch, length))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    return GPT2Config(**case, bos_token_id=1, eos_token_id=2), tokens, mask
 
 
 @pytest.mark.parametrize("padded", [False, True])

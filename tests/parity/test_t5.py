@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from published import texts_and_targets
 from testing_tools import close
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
@@ -25,7 +24,11 @@ def inputs(case):
     published = T5ForConditionalGeneration(T5Config(**case, decoder_start_token_id=0))
     if case.get("tie_word_embeddings") is False:
         published.lm_head.weight = nn.Parameter(torch.randn_like(published.lm_head.weight) * 0.2)
-    return published, *texts_and_targets(case["vocab_size"], batch, length)
+    tokens = torch.randint(case["vocab_size"], (batch, length))
+    target = torch.randint(case["vocab_size"], (batch, length - 2))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    target_mask = torch.arange(length - 2) <= 3 - torch.arange(batch)[:, None]
+    return published, tokens, target, mask, target_mask
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -21,37 +21,6 @@ TEXTS = {
 }
 
 
-def text_inputs(config, case, **more):
-    """A configuration, texts of unequal length, which of their tokens are real, and token types."""
-    case = dict(TEXTS[case])
-    batch, length = case.pop("batch"), case["max_position_embeddings"]
-    tokens, mask = texts(case["vocab_size"], batch, length)
-    return config(**case, **more), tokens, mask, torch.randint(2, (batch, length))
-
-
-def texts(vocab_size, batch, length, first=0):
-    """Tokens from ``first`` on, and a mask in which row i has i + 3 real tokens."""
-    return torch.randint(first, vocab_size, (batch, length)), _real(batch, length)
-
-
-def texts_and_targets(vocab_size, batch, length):
-    """Texts, targets two tokens shorter, and what is real in each."""
-    target_mask = torch.arange(length - 2) <= 3 - torch.arange(batch)[:, None]
-    tokens, target = (torch.randint(vocab_size, (batch, n)) for n in (length, length - 2))
-    return tokens, target, _real(batch, length), target_mask
-
-
-def _real(batch, length):
-    return torch.arange(length) <= torch.arange(batch)[:, None] + 2
-
-
-def hidden_words(tokens, mask):
-    """The true token where one is to be told, at least at one place, and -100 elsewhere."""
-    label = torch.where((torch.rand(tokens.shape) < 0.4) & mask, tokens, -100)
-    label[0, 0] = tokens[0, 0]
-    return label
-
-
 def convolutions(channels, kernels, strides, position_kernel, position_groups, **more):
     """The convolutions of a speech encoder, and those that tell frames their places."""
     return dict(
