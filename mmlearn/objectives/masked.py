@@ -73,7 +73,7 @@ def masked_cross_entropy(
 
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
 
-    With ``label_smoothing`` ε the target is 1 − ε for the label and ε / v for every token beside. Logits that know
+    With ``label_smoothing`` ε the target is ε / v for every token, and 1 − ε more for the label. Logits that know
     nothing give ln v. Raises ``ValueError`` for a label that is none of v. Source: Devlin et al. 2019 (BERT), section
     3.1; Szegedy et al. 2016, section 7, for the smoothing.
     """

@@ -1,7 +1,7 @@
 """How fast texts are written: with the cache and without it, and beside Transformers' ``generate``.
 
 Captions of 20 tokens each, by models of equal size whose texts never end, from pictures that are encoded within the
-time. ``TARGETS`` are what is promised: with the cache at least 3 times as fast, and no slower than Transformers.
+time. ``TARGETS`` are what is aimed at: with the cache at least 3 times as fast, and no slower than Transformers.
 """
 
 import statistics

@@ -104,6 +104,7 @@ def visible(figure, word):
 
 def test_the_table_of_an_explorer_changes_the_map(tab, address):
     found = [page for page in with_explorer() if 'class="heads"' in (BOOK / page).read_text(encoding="utf-8")]
+    assert found
     for page in found:
         tab.goto(f"{address}/{page}", wait_until="load")
         explorer = tab.locator(".alignment-explorer", has=tab.locator(".heads")).first

@@ -28,3 +28,11 @@ def test_scenes_hold_the_instruments_that_are_told(both):
 
 def test_an_instrument_is_a_colour_and_a_shape():
     refused("not 'red' and 'violin'", scenes_with, [("red", "violin")], "val", 1, both=False)
+
+
+@pytest.mark.parametrize(
+    ("instruments", "both"),
+    [([], False), ([("red", "square")], True)],  # two different ones are no one
+)
+def test_what_no_scene_can_have_is_refused(instruments, both):
+    refused("none has such instruments", scenes_with, instruments, "train", 1, both=both)

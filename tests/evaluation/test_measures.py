@@ -11,7 +11,7 @@ from testing_tools import close
 from torch import nn
 
 from mmlearn.data import Tokenizer, load
-from mmlearn.data.fields import Answers, Image, Labels, Regions, Tokens, Waveform
+from mmlearn.data.fields import Answers, HiddenSpans, Image, Labels, Regions, SwappedSegments, Tokens, Waveform
 from mmlearn.data.made.questions import Question
 from mmlearn.evaluation import measures as of
 from mmlearn.evaluation import modality_gap, occlude, pair_alignment, pointing_chance, retrieval, uniformity
@@ -340,3 +340,65 @@ def test_classes_against_the_commonest():
     assert of.most_common(torch.tensor([3, 1, 3, 2])) == 0.5
     assert of.row(torch.tensor(2)) == {"obtained": 2.0, "chance": None}
     close(torch.tensor(ln(4)(Config(), {})), torch.tensor(4.0).log())
+
+
+class Spoiler(Toy):
+    """Knows the true tokens, or says the opposite of what is true."""
+
+    def __init__(self, truth, right):
+        super().__init__()
+        self.truth, self.right = truth, right
+
+    def forward(self, **given):
+        return SimpleNamespace(**self.truth(given, self.right))
+
+
+def of_rows(system, batch, **labels):
+    """A run whose batches are these rows, and whose labels are those."""
+    run = SimpleNamespace(system=system, plain=lambda samples: batch, on_device=lambda rows: rows)
+    run.label = lambda plain, label: plain | labels
+    run.read = lambda rows, take: take(system(**rows), rows)
+    return run
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_written_tokens_are_counted_where_they_are_real(right):
+    target = torch.tensor([[5, 6, 6, 0], [6, 7, 0, 0]])
+    real = target > 0
+
+    def says(given, right):
+        guess = target if right else target + 1
+        return {"token_logits": torch.nn.functional.one_hot(guess.masked_fill(~real, 3), 9).float()}
+
+    run = of_rows(Spoiler(says, right), {}, target=target, target_mask=real)
+    (row,) = of.rewritten(HiddenSpans())(run, []).values()
+    assert row["obtained"] == float(right)
+    assert row["chance"] == pytest.approx(3 / 5)  # always 6
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_segments_are_told(right):
+    label = torch.tensor([1, 0, 1, 1])
+
+    def says(given, right):
+        return {"order_logits": torch.nn.functional.one_hot(label if right else 1 - label, 2).float()}
+
+    run = of_rows(Spoiler(says, right), {}, order_label=label)
+    (row,) = of.segments_told(SwappedSegments(), "order_label", "order_logits")(run, []).values()
+    assert (row["obtained"], row["chance"]) == (float(right), 3 / 4)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_replaced_words_are_told_among_the_real_ones(right):
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    replaced = torch.tensor([[False, True, False], [False, True, True]])  # what is said of padding does not count
+
+    def says(given, right):
+        return {"replaced_logits": torch.where(replaced == right, 2.0, -2.0)}
+
+    system = Spoiler(says, right)
+    vars(system)["replace"] = lambda batch: (batch["tokens"], replaced, None)
+    rows = of.replaced_words(of_rows(system, {"tokens": torch.zeros(2, 3, dtype=torch.long), "mask": mask}), [])
+    assert rows["words judged right"]["obtained"] == float(right)
+    assert rows["words judged right"]["chance"] == 3 / 4
+    assert rows["replaced words found"]["obtained"] == float(right)

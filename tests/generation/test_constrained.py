@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import languages
 import pytest
 import torch
 from testing_tools import refused
@@ -13,17 +14,7 @@ END, PAD, V = 1, 0, 30
 SETTINGS = dict(end_token=END, max_length=8, pad_token=PAD)
 
 
-def language(seed=0, sharpness=1.5, b=1):
-    """Scores that depend on all tokens so far, and on the text."""
-
-    def next_logits(tokens):
-        rows = []
-        for number, row in enumerate(tokens.tolist()):
-            key = hash((seed, number // (len(tokens) // b), *row)) % 2**31
-            rows.append(sharpness * torch.randn(V, generator=torch.Generator().manual_seed(key)))
-        return torch.stack(rows)
-
-    return next_logits
+language = partial(languages.language, V, sharpness=1.5)
 
 
 def written(row):
@@ -55,7 +46,7 @@ def random_answers(seed, count=12):
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_search_finds_the_answer_that_is_likeliest_to_the_model(seed, length_penalty):
-    next_logits, answers = language(seed), random_answers(seed)
+    next_logits, answers = language(seed=seed), random_answers(seed)
     best = max(answers, key=lambda text: log_probability(next_logits, text) / (len(text) + 1) ** length_penalty)
     search = partial(beam_search, beams=12, length_penalty=length_penalty, allowed=trie(answers, END))
     assert written(search(next_logits, torch.tensor([[3]]), **SETTINGS)[0]) == best

@@ -1,36 +1,17 @@
 """Decoding against trying everything: tiny languages whose every text can be listed."""
 
+import math
 from functools import partial
 from itertools import product
 
 import pytest
 import torch
+from languages import language
 from testing_tools import refused
 
 from mmlearn.generation.decoding import beam_search, greedy, sample, sampling_probabilities
 
 END, PAD = 1, 0
-
-
-def language(v=4, b=1, seed=0, sharpness=2.0, impossible=0):
-    """Scores that depend on the whole text so far and, for several texts, on which of them it is.
-
-    Behind the v tokens come so many ``impossible`` ones, because a search takes no more beams than there are tokens.
-    """
-    cache = {}
-
-    def next_logits(tokens):
-        rows = []
-        for number, row in enumerate(tokens.tolist()):
-            key = (number // (len(tokens) // b), *row)
-            if key not in cache:
-                generator = torch.Generator().manual_seed(hash((seed, *key)) % 2**31)
-                scores = sharpness * torch.randn(v, generator=generator)
-                cache[key] = torch.cat([scores, torch.full((impossible,), -torch.inf)])
-            rows.append(cache[key])
-        return torch.stack(rows)
-
-    return next_logits
 
 
 def texts(v, start, max_length):
@@ -346,3 +327,21 @@ def test_no_text_at_all():
     start = torch.zeros(0, 1, dtype=torch.long)
     for decode in DECODERS:
         assert len(decode(language(), start, **SETTINGS)) == 0
+
+
+@pytest.mark.parametrize("after", [math.nan, -math.inf])
+def test_what_is_said_after_the_end_does_not_matter(after):
+    """Text 0 ends at once; whatever is scored behind its end, text 1 goes on."""
+
+    def said(tokens):
+        scores = torch.full((len(tokens), 6), -9.0)
+        scores[tokens[:, 0] == 0, 2] = 9.0
+        scores[tokens[:, 0] == 1, 4] = 9.0
+        scores[(tokens == 2).any(1)] = after
+        return scores
+
+    start, rest = torch.tensor([[0], [1]]), dict(end_token=2, max_length=4, pad_token=5)
+    wanted = torch.tensor([[0, 2, 5, 5], [1, 4, 4, 4]])
+    assert torch.equal(greedy(said, start, **rest), wanted)
+    assert torch.equal(sample(said, start, generator=torch.Generator().manual_seed(0), **rest), wanted)
+    assert torch.equal(beam_search(said, start, beams=1, length_penalty=0.0, **rest), wanted)

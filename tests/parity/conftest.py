@@ -9,6 +9,9 @@ import itertools
 import pytest
 import torch
 import transformers
+from released import WORDS, faint, released
+from restated import learning, pictures_with_texts
+from testing_tools import assert_gradients, close
 
 from mmlearn import load_pretrained
 from mmlearn.pretrained.convert import convert
@@ -48,11 +51,7 @@ def assert_same_gradients(tmp_path):
                 parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
         published.save_pretrained(tmp_path / "gradients")
         expected = dict(load_pretrained(tmp_path / "gradients").named_parameters())
-        for name, parameter in ours.named_parameters():
-            got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            torch.testing.assert_close(
-                got, expected[name], atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-            )
+        assert_gradients(ours, expected)
         assert any(parameter.grad.abs().max() > 1e-4 for parameter in ours.parameters() if parameter.grad is not None)
 
     return check
@@ -84,13 +83,48 @@ def assert_gradients_as_released(convert_released):
         without = {name for name, x in weights.items() if x.requires_grad and x.grad is None}
         gradients |= {name: torch.zeros_like(weights[name]) for name in without}
         expected = dict(convert_released(gradients).named_parameters())
-        for name, parameter in ours.named_parameters():
-            got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            if name not in but and parameter.requires_grad:
-                torch.testing.assert_close(
-                    got, expected[name], atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-                )
+        frozen = [name for name, parameter in ours.named_parameters() if not parameter.requires_grad]
+        assert_gradients(ours, expected, (*but, *frozen))
         assert sum(x.grad is not None and x.grad.abs().max() > 1e-4 for x in ours.parameters()) > 20
         return without
 
     return check
+
+
+@pytest.fixture
+def assert_written_alike(twins, assert_same_gradients):
+    """States, logits, the loss and gradients of a model that writes texts from texts. Returns ours."""
+
+    def check(published, padded, tokens, target, mask, target_mask):
+        if not padded:
+            mask, target_mask = torch.ones_like(mask), torch.ones_like(target_mask)
+        published, ours = twins(published)
+        label = target.masked_fill(~target_mask, -100)
+        expected = published(input_ids=tokens, attention_mask=mask.long(), labels=label)
+        output = ours(tokens, target, mask)
+        close(output.tokens[mask], expected.encoder_last_hidden_state[mask])
+        close(output.token_logits[target_mask], expected.logits[target_mask])
+        batch = dict(tokens=tokens, target=target)
+        (loss,) = ours.loss(batch | dict(mask=mask, target_mask=target_mask) if padded else batch).values()
+        close(loss, expected.loss)
+        assert_same_gradients(published, ours, loss, expected.loss)
+        return ours
+
+    return check
+
+
+@pytest.fixture
+def released_pair(convert_released):
+    """Released weights, our system of them, and a batch; the weights of ``small`` parts are a hundredth."""
+
+    def build(shapes, sizes, classes, *small):
+        torch.manual_seed(0)
+        weights = {name.removeprefix("module."): x for name, x in released(shapes).items()}
+        weights = learning(faint(weights, *small))
+        return (
+            weights,
+            convert_released(weights),
+            pictures_with_texts(*sizes, words=WORDS, features=20, classes=classes),
+        )
+
+    return build

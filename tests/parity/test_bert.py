@@ -2,31 +2,19 @@
 
 import pytest
 import torch
-from published import TEXTS
+from published import TEXTS, text_inputs, to_guess
 from testing_tools import close
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
-CASES = TEXTS
-
-
-def inputs(case):
-    case = dict(CASES[case])
-    batch, length = case.pop("batch"), case["max_position_embeddings"]
-    tokens = torch.randint(case["vocab_size"], (batch, length))
-    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
-    token_type = torch.randint(2, (batch, length))
-    return BertConfig(**case), tokens, mask, token_type
-
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TEXTS)
 def test_pretraining(case, padded, twins, assert_same_gradients):
     torch.manual_seed(1)
-    config, tokens, mask, token_type = inputs(case)
+    config, tokens, mask, token_type = text_inputs(BertConfig, case)
     mask = mask if padded else torch.ones_like(mask)
     published, ours = twins(BertForPreTraining(config))
-    label = torch.where((torch.rand(tokens.shape) < 0.4) & mask, tokens, -100)
-    label[0, 0] = tokens[0, 0]
+    label = to_guess(tokens, mask)
     next_label = torch.randint(2, (len(tokens),))
     expected = published(
         input_ids=tokens,
@@ -46,7 +34,7 @@ def test_pretraining(case, padded, twins, assert_same_gradients):
 
 
 def test_encoder_alone(twins):
-    config, tokens, mask, _ = inputs("odd")
+    config, tokens, mask, _ = text_inputs(BertConfig, "odd")
     published, ours = twins(BertModel(config))
     expected, output = published(input_ids=tokens, attention_mask=mask.long()), ours(tokens, mask)
     close(output.tokens[mask], expected.last_hidden_state[mask])
@@ -55,7 +43,7 @@ def test_encoder_alone(twins):
 
 
 def test_masked_language_model(twins):
-    config, tokens, mask, _ = inputs("odd")
+    config, tokens, mask, _ = text_inputs(BertConfig, "odd")
     published, ours = twins(BertForMaskedLM(config))
     expected = published(input_ids=tokens, attention_mask=mask.long()).logits
     close(ours(tokens, mask).token_logits[mask], expected[mask])

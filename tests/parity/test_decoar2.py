@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from released import decoar2, faint, released
-from restated import dense, learning, norm, weigh
+from restated import count_blocks, dense, learning, norm, weigh
 from testing_tools import close
 
 CASES = {  # width, depth, clips, frames
@@ -26,7 +26,7 @@ def encode(w, mel, mask):
     near = F.conv1d(x.transpose(1, 2), kernel, w["encoder.pos_conv.0.bias"], padding=3, groups=groups)
     near = F.gelu(near[..., :-1])  # an even kernel gives one place too many
     x = norm(w, "encoder.layer_norm", x + near.transpose(1, 2), 1e-5)
-    for i in range(len({name.split(".")[2] for name in w if name.startswith("encoder.layers.")})):
+    for i in range(count_blocks(w, "encoder.layers")):
         layer = f"encoder.layers.{i}"
         parts = (dense(w, f"{layer}.self_attn.{part}_proj", x) for part in "qkv")
         heard = dense(w, f"{layer}.self_attn.out_proj", weigh(*parts, x.shape[-1] // 64, mask))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published import TEXTS
+from published import TEXTS, text_inputs, to_guess
 from testing_tools import close
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
@@ -11,20 +11,11 @@ from mmlearn.models.text.electra import ELECTRA, ELECTRAConfig
 EMBEDDING = {"odd": 7, "relu": 40, "batch of one": 20}  # as wide as the model in the second
 
 
-def inputs(case):
-    sizes = dict(TEXTS[case])
-    batch, length = sizes.pop("batch"), sizes["max_position_embeddings"]
-    tokens = torch.randint(sizes["vocab_size"], (batch, length))
-    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
-    token_type = torch.randint(2, (batch, length))
-    return ElectraConfig(**sizes, embedding_size=EMBEDDING[case]), tokens, mask, token_type
-
-
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("case", TEXTS)
 def test_discriminator(case, padded, twins, assert_same_gradients):
     torch.manual_seed(1)
-    config, tokens, mask, token_type = inputs(case)
+    config, tokens, mask, token_type = text_inputs(ElectraConfig, case, embedding_size=EMBEDDING[case])
     mask = mask if padded else torch.ones_like(mask)
     published, ours = twins(ElectraForPreTraining(config))
     replaced = torch.rand(tokens.shape) < 0.4
@@ -41,11 +32,10 @@ def test_discriminator(case, padded, twins, assert_same_gradients):
 @pytest.mark.parametrize("case", TEXTS)
 def test_generator(case, padded, twins, assert_same_gradients):
     torch.manual_seed(1)
-    config, tokens, mask, token_type = inputs(case)
+    config, tokens, mask, token_type = text_inputs(ElectraConfig, case, embedding_size=EMBEDDING[case])
     mask = mask if padded else torch.ones_like(mask)
     published, ours = twins(ElectraForMaskedLM(config))
-    label = torch.where((torch.rand(tokens.shape) < 0.4) & mask, tokens, -100)
-    label[0, 0] = tokens[0, 0]
+    label = to_guess(tokens, mask)
     given = dict(input_ids=tokens, attention_mask=mask.long(), token_type_ids=token_type)
     expected = published(**given, labels=label)
     close(ours(tokens, mask, token_type).token_logits[mask], expected.logits[mask])

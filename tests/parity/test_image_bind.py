@@ -5,13 +5,12 @@ weight tells are those of the preset. How it was trained is only in the paper.
 """
 
 import dataclasses
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from released import faint, linear, norm
-from restated import dense, learning, weigh
+from released import faint, linear, norm, renamed
+from restated import count_blocks, dense, learning, weigh
 from restated import norm as normalise
 from testing_tools import close
 
@@ -56,7 +55,7 @@ def shapes_of(case):
 
 def trunk(w, name, x, heads, causal=False):
     """Blocks with a norm before each part; a learned key and value may stand behind all others."""
-    for i in range(len({key.split(".")[3] for key in w if key.startswith(f"modality_trunks.{name}.blocks.")})):
+    for i in range(count_blocks(w, f"modality_trunks.{name}.blocks")):
         block = f"modality_trunks.{name}.blocks.{i}"
         inside = normalise(w, f"{block}.norm_1", x, 1e-6)
         inside = F.linear(inside, w[f"{block}.attn.in_proj_weight"], w[f"{block}.attn.in_proj_bias"])
@@ -121,14 +120,10 @@ NAMES = [
 
 def as_ours(tensors, rows):
     """Official weights under our names; the two frames of a patch are summed, ``rows`` are those of sound's patches."""
+    packed = {r"(.*)\.attn\.in_proj_": [rf"\1.attention.{part}." for part in ("query", "key", "value")]}
     found = {}
-    for name, x in tensors.items():
-        for theirs, ours in NAMES:
-            name = re.sub(theirs, ours, name)
-        if packed := re.match(r"(.*)\.attn\.in_proj_(\w+)$", name):
-            for part, value in zip(("query", "key", "value"), x.chunk(3)):
-                found[f"{packed[1]}.attention.{part}.{packed[2]}"] = value
-        elif name == "encoders.audio.encoder.embedding.positions":
+    for name, x in renamed(tensors, NAMES, packed).items():
+        if name == "encoders.audio.encoder.embedding.positions":
             found["encoders.audio.encoder.embedding.class_position"] = x[0, 0]
             found[name] = x[0, 1:].unflatten(0, (rows, -1))
         elif name.endswith("patches.weight"):

@@ -3,11 +3,10 @@
 That is the variant whose words are looked up. LSTMs and the layer of the fusion are PyTorch's own modules, as there.
 """
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
+from released import renamed
 from testing_tools import close, shaken
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -102,8 +101,10 @@ NAMES = [
     (r"^project_(.)", r"utterance.\1.projection"),
     (r"^private_(.)", r"private.\1"),
     (r"^recon_(.)\.0", r"decoders.\1"),
+    (r"^(utterance|private|decoders)\.([tva])\.", lambda m: f"{m[1]}.{LETTERS[m[2]]}."),
     (r"^fusion\.", "prediction."),
     (r"^transformer_encoder\.layers\.0\.self_attn\.out_proj", "fusion.blocks.0.attention.output"),
+    (r"^transformer_encoder\.layers\.0\.self_attn\.in_proj_", "in_proj."),
     (r"^transformer_encoder\.layers\.0\.linear1", "fusion.blocks.0.mlp.expand"),
     (r"^transformer_encoder\.layers\.0\.linear2", "fusion.blocks.0.mlp.contract"),
     (r"^transformer_encoder\.layers\.0\.norm1", "fusion.blocks.0.attention_norm"),
@@ -117,23 +118,12 @@ def as_ours(tensors, width):
     Where parts stand in another order, so do the columns that read them: forward and backward of the second LSTM, and
     private and shared vectors of words, sound and video.
     """
-    found = {}
-    for name, x in tensors.items():
-        for theirs, ours in NAMES:
-            name = re.sub(theirs, ours, name)
-        name = re.sub(r"^(utterance|private|decoders)\.([tva])\.", lambda m: f"{m[1]}.{LETTERS[m[2]]}.", name)
-        if name.endswith("projection.0.weight"):
-            there1, there2, back1, back2 = x.chunk(4, dim=1)
-            x = torch.cat([there1, back1, there2, back2], dim=1)
-        if name == "prediction.0.weight":
-            t, v, a, *shared = x.split(width, dim=1)
-            x = torch.cat([shared[0], shared[2], shared[1], t, a, v], dim=1)
-        if found_part := re.search(r"self_attn\.in_proj_(\w+)$", name):
-            for part, value in zip(("query", "key", "value"), x.chunk(3)):
-                found[f"fusion.blocks.0.attention.{part}.{found_part[1]}"] = value
-        else:
-            found[name] = x
-    return found
+    found = renamed(tensors, NAMES, {"in_proj": [f"fusion.blocks.0.attention.{x}" for x in ("query", "key", "value")]})
+    for x in LETTERS.values():
+        there1, there2, back1, back2 = found[f"utterance.{x}.projection.0.weight"].chunk(4, dim=1)
+        found[f"utterance.{x}.projection.0.weight"] = torch.cat([there1, back1, there2, back2], dim=1)
+    t, v, a, *shared = found["prediction.0.weight"].split(width, dim=1)
+    return found | {"prediction.0.weight": torch.cat([shared[0], shared[2], shared[1], t, a, v], dim=1)}
 
 
 @pytest.fixture(params=CASES)

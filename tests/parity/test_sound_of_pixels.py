@@ -148,19 +148,17 @@ def pair(request):
     return weights, pixels, sounds, model, video, magnitude
 
 
-def test_masks_loss_and_gradients(pair):
+def test_masks_loss_and_gradients(pair, monkeypatch):
     """The product of what is seen and heard, its weighted loss, and the gradient of every weight.
 
     The official loss is a mean over bins, ours one by weight; its target is a choice of ours, the same for both here.
     """
     weights, pixels, sounds, model, video, magnitude = pair
-    seen = model.video_network(video)
+    monkeypatch.setattr(model, "magnitude", lambda *given: magnitude)
+    ours, seen, heard = model(video, torch.zeros(len(magnitude), 16 * magnitude.shape[-1]))
     close(seen, pixels.amax(2).sigmoid())
-    heard = model.audio_network(magnitude)
-    close(heard, sounds)
+    close(heard, sounds.repeat_interleave(2, dim=0))
     logits = product(weights, pixels, sounds)
-    ours = model.scale * seen.amax((2, 3))
-    ours = torch.einsum("bk,bkus->bus", ours, heard.repeat_interleave(2, dim=0)) + model.bias
     close(ours, logits)
 
     target = (torch.rand_like(logits) < 0.5).float()
@@ -180,14 +178,6 @@ def test_masks_loss_and_gradients(pair):
             close(parameter.grad.flatten(), tensor.grad.flatten())
     assert not found
     assert model.audio_network.down[-1][1].weight.grad.abs().max() > 1e-4
-
-
-def test_the_whole_system(pair, monkeypatch):
-    """From frames of videos and the magnitudes of mixtures to the masks."""
-    weights, pixels, sounds, model, video, magnitude = pair
-    monkeypatch.setattr(model, "magnitude", lambda *given: magnitude)
-    output = model(video, torch.zeros(len(magnitude), 16 * magnitude.shape[-1]))
-    close(output.logits, product(weights, pixels, sounds))
 
 
 @pytest.mark.parametrize(("frequencies", "bins", "frames"), [(512, 256, 7), (257, 128, 20), (32, 64, 3)])

@@ -3,19 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, faint, released, uniter
-from restated import (
-    bert_block,
-    bert_guess,
-    bert_words,
-    compact,
-    dense,
-    learning,
-    norm,
-    only,
-    pictures_with_texts,
-    taken_apart,
-)
+from released import uniter
+from restated import bert_block, bert_guess, bert_words, compact, count_blocks, dense, norm, only, taken_apart
 from testing_tools import close
 
 from mmlearn.objectives.masked import masked_region_classification
@@ -40,7 +29,7 @@ def encode(w, batch, hide=False):
     text = norm(w, "embeddings.LayerNorm", bert_words(w, "embeddings", batch["tokens"]))
     lengths = batch["mask"].sum(1).tolist(), batch["region_mask"].sum(1).tolist()
     x, filled = compact(text, lengths[0], image, lengths[1])
-    depth = len({name.split(".")[2] for name in w if name.startswith("encoder.layer.")})
+    depth = count_blocks(w, "encoder.layer")
     for i in range(depth):
         x = bert_block(w, f"encoder.layer.{i}", x, filled, x.shape[-1] // 64)
     return x, *lengths
@@ -92,12 +81,10 @@ def losses(w, batch):
 
 
 @pytest.fixture(params=CASES)
-def pair(request, convert_released):
+def pair(request, released_pair):
     """Weights, our system of them, and a batch."""
     width, depth, *sizes = CASES[request.param]
-    torch.manual_seed(0)
-    weights = learning(released(uniter(width, depth)))
-    return weights, convert_released(weights), pictures_with_texts(*sizes, words=WORDS, features=20, classes=7)
+    return released_pair(uniter(width, depth), sizes, 7)
 
 
 def test_states_and_logits(pair):
@@ -114,11 +101,11 @@ def test_states_and_logits(pair):
         close(model.token_logits(output.tokens[batch["mask"]]), bert_guess(weights, "cls.predictions", words))
 
 
-def test_epsilons(convert_released):
-    weights = faint(released(uniter()), "_embeddings.weight", "img_linear", "pos_linear")
-    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=7)
+def test_epsilons(released_pair):
+    parts = "_embeddings.weight", "img_linear", "pos_linear"
+    weights, model, batch = released_pair(uniter(), (3, 7, 5), 7, *parts)
     plain = {name.removeprefix("uniter."): tensor for name, tensor in weights.items()}
-    output = convert_released(weights)(**only(batch))
+    output = model(**only(batch))
     words, regions = taken_apart(*encode(plain, batch))
     close(output.tokens[batch["mask"]], words)
     close(output.regions[batch["region_mask"]], regions)

@@ -3,20 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, faint, released, vilbert
-from restated import (
-    bert_attention,
-    bert_block,
-    bert_guess,
-    bert_mlp,
-    bert_words,
-    dense,
-    learning,
-    norm,
-    only,
-    pictures_with_texts,
-    weigh,
-)
+from released import vilbert
+from restated import bert_block, bert_guess, bert_mlp, bert_words, count_blocks, dense, norm, only, weigh
 from testing_tools import close
 
 CASES = {  # width, depth, meetings, batch, tokens, regions
@@ -63,17 +51,15 @@ def encode(w, batch, hide=False):
     """
     read, (visual, seen) = batch["mask"], read_picture(w, batch, hide)
     text = norm(w, "bert.embeddings.LayerNorm", bert_words(w, "bert.embeddings", batch["tokens"]))
-    depth = len({name.split(".")[3] for name in w if name.startswith("bert.encoder.layer.")})
-    meetings = len({name.split(".")[3] for name in w if name.startswith("bert.encoder.c_layer.")})
+    depth = count_blocks(w, "bert.encoder.layer")
+    meetings = count_blocks(w, "bert.encoder.c_layer")
     t = v = 0
     for i in range(meetings + 1):
         t_end, v_end = (depth - meetings + i, i) if i < meetings else (depth, 2)
         for j in range(t, t_end):
             text = bert_block(w, f"bert.encoder.layer.{j}", text, read, text.shape[-1] // 64)
         for j in range(v, v_end):
-            visual = bert_attention(w, f"bert.encoder.v_layer.{j}.attention", visual, seen, 2)
-            name = f"bert.encoder.v_layer.{j}"
-            visual = bert_mlp(w, f"{name}.intermediate", f"{name}.output", visual)
+            visual = bert_block(w, f"bert.encoder.v_layer.{j}", visual, seen, 2)
         if i < meetings:
             visual, text = meet(w, f"bert.encoder.c_layer.{i}", visual, seen, text, read)
         t, v = t_end, v_end
@@ -98,12 +84,10 @@ def losses(w, batch):
 
 
 @pytest.fixture(params=CASES)
-def pair(request, convert_released):
+def pair(request, released_pair):
     """Weights, our system of them, and a batch."""
     width, depth, meetings, *sizes = CASES[request.param]
-    torch.manual_seed(0)
-    weights = learning(released(vilbert(width, depth, meetings)))
-    return weights, convert_released(weights), pictures_with_texts(*sizes, words=WORDS, features=20, classes=9)
+    return released_pair(vilbert(width, depth, meetings), sizes, 9)
 
 
 def test_states_and_logits(pair):
@@ -122,10 +106,9 @@ def test_states_and_logits(pair):
         )
 
 
-def test_epsilons(convert_released):
-    weights = faint(released(vilbert()), "_embeddings.weight", "_embeddings.bias")
-    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=9)
-    output, (text, visual, _) = convert_released(weights)(**only(batch)), encode(weights, batch)
+def test_epsilons(released_pair):
+    weights, model, batch = released_pair(vilbert(), (3, 7, 5), 9, "_embeddings.weight", "_embeddings.bias")
+    output, (text, visual, _) = model(**only(batch)), encode(weights, batch)
     close(output.tokens[batch["mask"]], text[batch["mask"]])
     close(output.regions[batch["region_mask"]], visual[:, 1:][batch["region_mask"]])
 

@@ -8,19 +8,8 @@ deviations that our file names are not restated: there the count is not exact, a
 import pytest
 import torch
 import torch.nn.functional as F
-from released import WORDS, faint, released, vlbert
-from restated import (
-    bert_block,
-    bert_guess,
-    bert_words,
-    compact,
-    dense,
-    learning,
-    norm,
-    only,
-    pictures_with_texts,
-    taken_apart,
-)
+from released import vlbert
+from restated import bert_block, bert_guess, bert_words, compact, count_blocks, dense, norm, only, taken_apart
 from testing_tools import close
 
 CASES = {  # width, depth, batch, tokens, regions
@@ -68,7 +57,7 @@ def encode(w, batch, hide=False):
     objects = torch.stack([torch.cat([row[:k], last[None], row[k:]]) for row, k, last in zip(objects, m, end)])
     x, filled = compact(words, n.tolist(), objects, (m + 1).tolist())
     x = norm(w, "vlbert.embedding_LayerNorm", x)
-    for i in range(len({name.split(".")[3] for name in w if name.startswith("vlbert.encoder.layer.")})):
+    for i in range(count_blocks(w, "vlbert.encoder.layer")):
         x = bert_block(w, f"vlbert.encoder.layer.{i}", x, filled, x.shape[-1] // 64)
     words, objects = taken_apart(x, n.tolist(), m.tolist())
     own = torch.cat([torch.arange(k) > 0 for k in m])
@@ -89,13 +78,10 @@ def losses(w, batch):
 
 
 @pytest.fixture(params=CASES)
-def pair(request, convert_released):
+def pair(request, released_pair):
     """Weights, our system of them, and a batch."""
     width, depth, *sizes = CASES[request.param]
-    torch.manual_seed(0)
-    weights = released(vlbert(width, depth))
-    weights = learning({name.removeprefix("module."): tensor for name, tensor in weights.items()})
-    return weights, convert_released(weights), pictures_with_texts(*sizes, words=WORDS, features=20, classes=9)
+    return released_pair(vlbert(width, depth), sizes, 9)
 
 
 def test_states(pair):
@@ -109,11 +95,9 @@ def test_states(pair):
         close(model.token_logits(output.tokens[batch["mask"]]), guessed)
 
 
-def test_epsilons(convert_released):
-    weights = {name.removeprefix("module."): tensor for name, tensor in released(vlbert()).items()}
-    faint(weights, "obj_downsample")
-    batch = pictures_with_texts(3, 7, 5, words=WORDS, features=20, classes=9)
-    output, (words, regions) = convert_released(weights)(**only(batch)), encode(weights, batch)
+def test_epsilons(released_pair):
+    weights, model, batch = released_pair(vlbert(), (3, 7, 5), 9, "obj_downsample")
+    output, (words, regions) = model(**only(batch)), encode(weights, batch)
     close(output.tokens[batch["mask"]], words)
     close(output.regions[batch["region_mask"]], regions)
 

@@ -54,6 +54,7 @@ from transformers import (
 )
 
 from mmlearn import load_pretrained
+from mmlearn.recipes.discovery import find_recipe
 
 FAMILIES = {
     "albert": "ALBERT",
@@ -586,3 +587,17 @@ def test_an_index_and_shards_that_disagree(folder):
     del index["weight_map"]["logit_scale"]
     (path / INDEX).write_text(json.dumps(index))
     load_pretrained(path)  # what the files hold counts; the index only says which files
+
+
+@pytest.mark.parametrize("name", ["lit", "sound-of-pixels"])
+def test_a_folder_of_ours_gives_what_no_file_holds(name, tmp_path):
+    """Buffers that are not saved, such as the mean and spread of pixels, are those of a new system."""
+    recipe = find_recipe(name)
+    system = recipe.make(recipe.config.tiny()).eval()
+    config = {"model_type": "mmlearn", "system": name, "config": system.config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({name: x.contiguous() for name, x in system.state_dict().items()}, tmp_path / "model.safetensors")
+    again = load_pretrained(tmp_path)
+    for (where, expected), (_, got) in zip(system.named_buffers(), again.named_buffers(), strict=True):
+        assert torch.equal(got, expected), where
+    assert not any(tensor.is_meta for tensor in [*again.buffers(), *again.parameters()])

@@ -21,6 +21,29 @@ TEXTS = {
 }
 
 
+def text_inputs(config, case, **more):
+    """A configuration, texts, which of their tokens are real, and the types of these."""
+    sizes = dict(TEXTS[case])
+    batch, length = sizes.pop("batch"), sizes["max_position_embeddings"]
+    tokens = torch.randint(sizes["vocab_size"], (batch, length))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    return config(**sizes | more), tokens, mask, torch.randint(2, (batch, length))
+
+
+def to_guess(tokens, mask):
+    """Labels of some real tokens, the first of all among them."""
+    label = torch.where((torch.rand(tokens.shape) < 0.4) & mask, tokens, -100)
+    label[0, 0] = tokens[0, 0]
+    return label
+
+
+def two_texts(vocabulary, batch, length):
+    """Texts, targets of other lengths, and which tokens of both are real."""
+    tokens, target = (torch.randint(vocabulary, (batch, t)) for t in (length, length - 2))
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    return tokens, target, mask, torch.arange(length - 2) <= 3 - torch.arange(batch)[:, None]
+
+
 def convolutions(channels, kernels, strides, position_kernel, position_groups, **more):
     """The convolutions of a speech encoder, and those that tell frames their places."""
     return dict(

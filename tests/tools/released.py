@@ -3,7 +3,11 @@
 Two numbers say how large a model is: ``width`` of what reads words, 64 for each head, and ``depth`` of its blocks.
 """
 
+from pathlib import Path
+
 import torch
+
+from mmlearn.pretrained.loading import rename
 
 D, MLP, WORDS, PLACES = 128, 96, 40, 12  # two heads
 
@@ -191,3 +195,8 @@ def faint(tensors, *parts):
     for tensor in {id(x): x for name, x in tensors.items() if any(part in name for part in parts)}.values():
         tensor *= 0.01
     return tensors
+
+
+def renamed(tensors, names, packed):
+    """Under our names, as those that are loaded; names and parts as in ``mmlearn.pretrained``."""
+    return {ours: tensor for ours, (_, tensor) in rename(tuple(names), tensors, Path(), packed).items()}

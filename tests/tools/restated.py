@@ -110,3 +110,8 @@ INPUTS = ("tokens", "mask", "regions", "boxes", "region_mask")
 def only(batch, *labels):
     """What the encoder reads, and these labels."""
     return {name: batch[name] for name in (*INPUTS, *labels)}
+
+
+def count_blocks(w, name):
+    """Those under this name."""
+    return len({key.removeprefix(f"{name}.").partition(".")[0] for key in w if key.startswith(f"{name}.")})

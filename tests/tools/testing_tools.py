@@ -116,3 +116,13 @@ def gradient_of_states(model, batch, name, *parts):
     with model.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
         loss = model.loss(batch)[name]
     return torch.autograd.grad(loss, [getattr(outputs[-1], part) for part in parts])
+
+
+def assert_gradients(model, expected, but=()):
+    """Each parameter has this gradient, to 1e-5, but for those named; none counts as 0."""
+    for name, parameter in model.named_parameters():
+        if name not in but:
+            got = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            torch.testing.assert_close(
+                got, expected[name], atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )

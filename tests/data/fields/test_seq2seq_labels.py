@@ -88,12 +88,16 @@ def test_segments_are_the_caption_in_two(pairs):
 
 
 def test_a_caption_that_is_too_long_loses_the_end_of_its_longer_segment():
-    short = Segments(Tokenizer.train(CAPTIONS, vocab_size=300, max_length=8))
-    batch = short(SAMPLES)
+    short, long = (Segments(Tokenizer.train(CAPTIONS, vocab_size=300, max_length=most)) for most in (8, 64))
+    batch, whole = short(SAMPLES), long(SAMPLES)
     assert batch["tokens"].shape[1] == 9
     for i in range(len(SAMPLES)):
-        row, kind = real(batch, i), batch["token_type"][i][batch["mask"][i]]
-        assert row[kind == 0][-1] == row[-1] == END
+        was, now = (
+            [x["tokens"][i][x["mask"][i] & (x["token_type"][i] == k)].tolist() for k in (0, 1)] for x in (whole, batch)
+        )
+        assert now == [[*full[: len(left) - 1], END] for full, left in zip(was, now)]
+        cut = [len(full) - len(left) for full, left in zip(was, now)]
+        assert all(not lost or len(left) >= len(now[1 - k]) - 1 for k, (lost, left) in enumerate(zip(cut, now)))
 
 
 def test_labels_of_segments(pairs):
@@ -118,3 +122,15 @@ def test_segments_take_no_words():
     for option in (dict(words=True), dict(maskable={"red"}), dict(whole=True)):
         refused("Segments have no words, maskable or whole", Segments, **option)
     refused("has no tokenizer yet", Segments(), SAMPLES)
+
+
+def test_infilling_never_makes_a_text_too_long():
+    """A mask may stand where nothing is missing, so that the spoilt text has more tokens than the text."""
+    full = torch.tensor([[1, *range(10, 22), 2]])
+    batch, longest = {"tokens": full, "mask": torch.ones_like(full, dtype=torch.bool)}, 0
+    for seed in range(60):
+        found = Infilled(mean_length=0.5)(batch, seeded(seed), {"max_length": 14, "vocab_size": 40}.__getitem__)
+        assert found["tokens"].shape[1] <= 14
+        assert torch.equal(found["target"], full)
+        longest = max(longest, found["tokens"].shape[1])
+    assert longest == 14
