@@ -441,3 +441,25 @@ def test_every_figure_of_a_chapter_is_shown_in_it(path):
         if cell["cell_type"] == "code" and "chapter.figure(" in (source := "".join(cell["source"])):
             shown = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
             assert shown, source[-80:]
+
+
+def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatch):
+    """Seed 0, whose outputs are kept, runs last; the record has every seed in order."""
+    from mmlearn import cli
+
+    seen, notebook = [], Notebook("07", "07_contrastive", "x", 1, tmp_path / "07_contrastive.ipynb")
+
+    def pretend(chapter, output, *, scale, seed):
+        path = Path("book") / "results" / "07" / "laptop.json"
+        kept = [run["seed"] for run in json.loads(path.read_text())["runs"]] if path.is_file() else []
+        seen.append((seed, kept))
+        return {"scale": scale, "seed": seed, "results": [], "seconds": 1, "peak_memory_mb": 1, "device": "x"}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapters, "find", lambda number: notebook)
+    monkeypatch.setattr(chapters, "run", pretend)
+    monkeypatch.setattr(chapters, "keep_outputs", lambda chapter, executed: seen.append(executed.parent.name))
+    cli.run("07", scale="laptop", seed=0, seeds=3, keep=True, output=None)
+    assert seen == [(2, []), (1, []), (0, [1, 2]), "seed-0"]
+    record = json.loads((tmp_path / "book" / "results" / "07" / "laptop.json").read_text())
+    assert [run["seed"] for run in record["runs"]] == [0, 1, 2]

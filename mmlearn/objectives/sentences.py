@@ -5,10 +5,13 @@ it. The samplers draw which rows to change and return the rows to read with thei
 one that was changed.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.objectives.matching import random_negatives
 
@@ -80,13 +83,18 @@ def next_sentence(
         if (room := max_length - len(first)) < len(second):
             second = torch.cat([second[: room - 1], second[-1:]])
         rows.append((first, second))
-    length = max(len(first) + len(second) for first, second in rows)
-    new = tokens.new_zeros(len(rows), length)
-    kind, real = torch.zeros_like(new), torch.zeros_like(new, dtype=torch.bool)
-    for i, (first, second) in enumerate(rows):
-        end = len(first) + len(second)
-        new[i, :end], real[i, :end], kind[i, len(first) : end] = torch.cat([first, second]), True, 1
-    return new, kind, real, changed.long().to(tokens.device)
+    return *segment_rows(rows), changed.long().to(tokens.device)
+
+
+def segment_rows(
+    pairs: Sequence[tuple[Int[Tensor, "_"], Int[Tensor, "_"]]],
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """First and second segments as rows of one length: tokens, 0 where a row is padded; token types, and mask."""
+    tokens = pad_sequence([torch.cat(pair) for pair in pairs], batch_first=True)
+    parts = [torch.cat([torch.zeros_like(first), torch.ones_like(second)]) for first, second in pairs]
+    length = torch.tensor([len(part) for part in parts], device=tokens.device)
+    mask = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
+    return tokens, pad_sequence(parts, batch_first=True), mask
 
 
 def _half(b: int, generator: torch.Generator) -> Bool[Tensor, "b"]:

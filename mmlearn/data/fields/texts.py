@@ -15,6 +15,7 @@ from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
+from mmlearn.objectives.sentences import segment_rows
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SPECIAL = {f"{name}_token": getattr(Tokenizer, f"{name}_token") for name in ("pad", "start", "end")}
@@ -191,12 +192,8 @@ def _fit(pair: list[list[int]], most: int) -> tuple[list[int], list[int]]:
 
 def _segment_rows(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
     """Pairs of segments as rows of a batch."""
-    t = max(len(first) + len(second) for first, second in rows)
-    filled = [len(first) + len(second) for first, second in rows]
-    tokens = [[*first, *second, *[Tokenizer.pad_token] * (t - n)] for (first, second), n in zip(rows, filled)]
-    kinds = [[0] * len(first) + [1] * len(second) + [0] * (t - n) for (first, second), n in zip(rows, filled)]
-    mask = torch.arange(t) < torch.tensor(filled)[:, None]
-    return {"tokens": torch.tensor(tokens), "mask": mask, "token_type": torch.tensor(kinds)}
+    pairs = [(torch.tensor(first, dtype=torch.long), torch.tensor(second, dtype=torch.long)) for first, second in rows]
+    return dict(zip(("tokens", "token_type", "mask"), segment_rows(pairs)))
 
 
 def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> list[str]:
