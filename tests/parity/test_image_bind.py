@@ -96,9 +96,9 @@ def embed(w, name, x, heads):
     return F.normalize(states @ w[f"{head}.{1 if name == 'text' else 2}.weight"].T, dim=-1)
 
 
-OURS = {"vision": "image", "text": "text", "audio": "audio"}
 NAMES = [
-    (r"^modality_(preprocessors|trunks|heads)\.(\w+)", lambda m: f"encoders.{OURS[m[2]]}.{m[1]}"),
+    (r"^modality_(preprocessors|trunks|heads)\.vision", r"encoders.image.\1"),
+    (r"^modality_(preprocessors|trunks|heads)\.(text|audio)", r"encoders.\2.\1"),
     (r"preprocessors\.cls_token", "encoder.embedding.class_token"),
     (r"preprocessors\.rgbt_stem\.proj(\.1)?\.weight", "encoder.embedding.patches.weight"),
     (r"preprocessors\.rgbt_stem\.norm_layer", "encoder.embedding.patch_norm"),

@@ -101,7 +101,7 @@ NAMES = [
     (r"^project_(.)", r"utterance.\1.projection"),
     (r"^private_(.)", r"private.\1"),
     (r"^recon_(.)\.0", r"decoders.\1"),
-    (r"^(utterance|private|decoders)\.([tva])\.", lambda m: f"{m[1]}.{LETTERS[m[2]]}."),
+    *((rf"^(utterance|private|decoders)\.{letter}\.", rf"\1.{name}.") for letter, name in LETTERS.items()),
     (r"^fusion\.", "prediction."),
     (r"^transformer_encoder\.layers\.0\.self_attn\.out_proj", "fusion.blocks.0.attention.output"),
     (r"^transformer_encoder\.layers\.0\.self_attn\.in_proj_", "in_proj."),

@@ -199,4 +199,9 @@ def faint(tensors, *parts):
 
 def renamed(tensors, names, packed):
     """Under our names, as those that are loaded; names and parts as in ``mmlearn.pretrained``."""
-    return {ours: tensor for ours, (_, tensor) in rename(tuple(names), tensors, Path(), packed).items()}
+    return {
+        ours: tensor
+        for ours, (_, tensor) in rename(
+            tuple(names), tensors, Path(), {whole: tuple(parts) for whole, parts in packed.items()}
+        ).items()
+    }
