@@ -199,7 +199,7 @@ MISTAKES = {
         },
         "The types must be of the new order": {
             "types as they were": lambda x, kind, *rest: (swap_segments(x, kind, *rest)[0], kind),
-            "types moved along": partial(_swap, types=lambda first, second, kind: [0] + [1] * second + [0] * first),
+            "types moved along": partial(_swap, types=lambda first, second: [0] + [1] * second + [0] * first),
         },
         "Padding must stay behind the text": {
             "padding inside": lambda x, kind, mask, swapped: (

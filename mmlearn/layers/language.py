@@ -62,10 +62,7 @@ class BERTEmbedding(TextEmbedding):
         check_text_mask(mask)
         x = super().forward(tokens, position)
         if self.token_types is not None:
-            token_type = torch.zeros_like(tokens) if token_type is None else token_type
-            if mask is not None:
-                token_type = token_type.masked_fill(~mask, 0)  # padding may hold any number
-            x = x + self.token_types(token_type)
+            x = x + self.token_types(torch.zeros_like(tokens) if token_type is None else token_type)
         return self.dropout(self.norm(x))
 
 

@@ -96,6 +96,7 @@ def embed(w, name, x, heads):
     return F.normalize(states @ w[f"{head}.{1 if name == 'text' else 2}.weight"].T, dim=-1)
 
 
+OURS = {"vision": "image", "text": "text", "audio": "audio"}
 NAMES = [
     (r"^modality_(preprocessors|trunks|heads)\.vision", r"encoders.image.\1"),
     (r"^modality_(preprocessors|trunks|heads)\.(text|audio)", r"encoders.\2.\1"),

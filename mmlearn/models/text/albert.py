@@ -75,6 +75,8 @@ class ALBERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> ALBERTOutput:
+        if token_type is not None and mask is not None:
+            token_type = token_type.masked_fill(~mask, 0)  # padding may hold any number
         x = self.widen(self.embedding(tokens, token_type, mask))
         for _ in range(self.config.depth):
             x = self.block(x, mask)
