@@ -91,13 +91,22 @@ class Chapter:
         name: str,
         obtained: float,
         *,
-        at_least: float | None = None,
-        at_most: float | None = None,
+        at_least: float | Mapping[str, float] | None = None,
+        at_most: float | Mapping[str, float] | None = None,
         chance: float | None = None,
         goal: str = "",
     ) -> None:
-        """Add a line to the table."""
-        self.results.append(Result(name, float(obtained), at_least, at_most, chance, goal))
+        """Add a line to the table.
+
+        A bound comes from recorded runs, about their mean less three standard deviations. A number is of ``laptop`` and
+        holds for ``long`` too; ``{"laptop": 0.8, "gpu": 0.9}`` gives each scale its own. At other scales none holds.
+        """
+        low, high = self._bound(at_least), self._bound(at_most)
+        self.results.append(Result(name, float(obtained), low, high, chance, goal))
+
+    def _bound(self, bound: float | Mapping[str, float] | None) -> float | None:
+        by_scale = bound if isinstance(bound, Mapping) else {"laptop": bound, "long": bound}
+        return by_scale.get(self.scale)
 
     def compare(self, names: Mapping[str, str] | Sequence[str], *, label: str, title: str = "") -> "Figure":
         """Bars of results of this run, with a dot a recorded seed of every scale, and each result's chance.

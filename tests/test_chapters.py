@@ -149,7 +149,7 @@ def test_a_chapter_that_holds_shows_its_table_and_writes_it(chapter, tmp_path):
     assert "CPU" in content["device"] or torch.cuda.is_available()
 
 
-@pytest.mark.parametrize("scale", ["laptop", "gpu"])
+@pytest.mark.parametrize("scale", ["laptop", "long"])
 def test_a_chapter_that_does_not_hold_fails_by_name_and_writes_all_the_same(chapter, tmp_path, scale):
     one = chapter(scale)
     one.result("R@1", 0.5, at_least=0.9)
@@ -161,12 +161,22 @@ def test_a_chapter_that_does_not_hold_fails_by_name_and_writes_all_the_same(chap
     assert [row["holds"] for row in written(tmp_path)["results"]] == [False, True, False]
 
 
-def test_at_smoke_scale_nothing_is_held_to_anything(chapter, tmp_path):
-    one = chapter("smoke")
+@pytest.mark.parametrize("scale", ["smoke", "gpu"])
+def test_a_bound_of_a_laptop_holds_nowhere_else(chapter, tmp_path, scale):
+    one = chapter(scale)
     one.result("R@1", 0.0, at_least=0.9)
-    one.result("gap", math.nan, at_most=1)
-    assert len(one.finish().rows()) == 2
-    assert [row["holds"] for row in written(tmp_path)["results"]] == [False, False]
+    one.result("gap", 2.0, at_most=1)
+    one.result("loss", 2.0, at_most={"laptop": 1})
+    assert [row[1] for row in one.finish().rows()] == ["reported"] * 3
+    assert [row["at_least"] for row in written(tmp_path)["results"]] == [None] * 3
+
+
+def test_each_scale_has_its_own_bound(chapter):
+    bound = {"laptop": 0.5, "gpu": 0.9}
+    for scale, expected in (("smoke", "reported"), ("laptop", "≥ 0.5"), ("long", "reported"), ("gpu", "≥ 0.9")):
+        one = chapter(scale)
+        one.result("R@1", 0.95, at_least=bound)
+        assert one.results[0].expected == expected
 
 
 def test_each_scale_has_its_value_and_others_are_unknown(chapter):
