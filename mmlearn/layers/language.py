@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import TextEmbedding
 from mmlearn.layers.transformer import TransformerConfig
+from mmlearn.values import may_look
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class BERTEmbedding(TextEmbedding):
 
 
 def check_text_mask(mask: Bool[Tensor, "b t"] | None) -> None:
-    """``ValueError`` for a text that has padding before its first token, where these systems read what it says.
+    """``ValueError``, on a CPU, for a text with padding before its first token, where these systems read what it says.
 
     A text may be all padding. Other faults of a mask are told by :func:`~mmlearn.layers.attention`.
     """
-    if mask is None or mask.dtype != torch.bool or mask.ndim != 2:
+    if mask is None or mask.dtype != torch.bool or mask.ndim != 2 or not may_look(mask):
         return
     late = mask.any(1, keepdim=True) & ~mask[:, :1]
     if late.any():

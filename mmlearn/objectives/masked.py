@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.values import may_look
+
 IGNORED = -100  # the label of a place that is not predicted, as in PyTorch's cross-entropy
 
 
@@ -74,10 +76,11 @@ def masked_cross_entropy(
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{w_i}
 
     With ``label_smoothing`` ε the target is ε / v for every token, and 1 − ε more for the label. Logits that know
-    nothing give ln v. Raises ``ValueError`` for a label that is none of v. Source: Devlin et al. 2019 (BERT), section
-    3.1; Szegedy et al. 2016, section 7, for the smoothing.
+    nothing give ln v. Raises ``ValueError``, on a CPU, for a label that is none of v. Source: Devlin et al. 2019
+    (BERT), section 3.1; Szegedy et al. 2016, section 7, for the smoothing.
     """
-    if (wrong := (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))).any():
+    wrong = (label != IGNORED) & ((label < 0) | (label >= logits.shape[-1]))
+    if may_look(label) and wrong.any():
         raise ValueError(
             f"Labels are 0 to {logits.shape[-1] - 1} here, or {IGNORED} for what is not asked; "
             f"got {int(label[wrong][0])}."

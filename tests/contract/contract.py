@@ -19,7 +19,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
-from elsewhere import STOPPED, STOPS, fake_gpu, other_device
+from elsewhere import BREAKS, STOPPED, STOPS, fake_gpu, other_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -646,6 +646,28 @@ def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
         assert stopped == (name in STOPS), "the table STOPS says otherwise"
 
 
+def forward_is_one_graph(name: str, folder: Path) -> None:
+    """``torch.compile`` finds nothing in a forward pass that it has to leave to Python, such as a look at a value."""
+    for case in cases(name):
+        system = case.settled()
+        wanted = inspect.signature(system.forward).parameters
+        given = {key: value for key, value in case.batch.items() if key in wanted}
+        plain = system(**given)
+        torch._dynamo.reset()
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            compiled = torch.compile(system, backend="aot_eager", fullgraph=True)(**given)
+        except torch._dynamo.exc.Unsupported:
+            assert name in BREAKS
+            return
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
+        assert name not in BREAKS, "the table BREAKS says otherwise"
+        for one, two in zip(*(output if isinstance(output, tuple) else (output,) for output in (plain, compiled))):
+            if isinstance(one, Tensor):
+                close(two, one)
+
+
 PROMISES = [
     presets_survive_json,
     losses_are_those_of_the_recipe_and_start_at_chance,
@@ -665,4 +687,5 @@ PROMISES = [
     bf16_is_finite,
     recorded_maps_are_well_formed,
     nothing_is_on_the_wrong_device,
+    forward_is_one_graph,
 ]

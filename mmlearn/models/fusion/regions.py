@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmlearn.layers.language import TINY_BERT
+from mmlearn.values import may_look
 
 # What encoders of words and regions read of a batch.
 INPUTS = ("tokens", "regions", "boxes", "mask", "region_mask", "masked_regions", "token_type")
@@ -54,7 +55,12 @@ def read_regions(
 
 
 def check_boxes(boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] | None = None) -> None:
-    """``ValueError`` where a picture has no region, or a real box is inverted, empty or outside the picture."""
+    """``ValueError`` where a picture has no region, or a real box is inverted, empty or outside the picture.
+
+    Only boxes on a CPU are looked at.
+    """
+    if not may_look(boxes):
+        return
     if region_mask is None:
         region_mask = torch.ones_like(boxes[..., 0], dtype=torch.bool)
     empty = ~region_mask.any(1)

@@ -1,0 +1,12 @@
+"""When values of tensors may be looked at."""
+
+import torch
+from torch import Tensor
+
+
+def may_look(x: Tensor) -> bool:
+    """Whether a check may ask for values of ``x``: where they lie on a CPU, and not while a graph is compiled.
+
+    A look at a GPU's tensor waits for everything that the GPU has yet to compute; a compiled graph cannot branch.
+    """
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
