@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmlearn import exercise_commands
+from mmlearn import exercise_commands, plan_command
 from mmlearn.console import Json, as_cell, say, show
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
 app.add_typer(data_app, name="data")
 app.add_typer(exercise_commands.app, name="exercises")
+app.command()(plan_command.plan)
 
 USUAL_WARNING = warnings.formatwarning
 
@@ -157,6 +158,7 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
@@ -182,7 +184,8 @@ def train(
     _tell_notes(samples)  # of those that were heard on the way
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
-    running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, tensorboard=tensorboard)
+    running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile)
+    running |= dict(recompute=recompute, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
     training |= {"language": languages[0] if languages else None}  # the data's own where none is given

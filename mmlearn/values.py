@@ -2,11 +2,13 @@
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 
 def may_look(x: Tensor) -> bool:
     """Whether a check may ask for values of ``x``: where they lie on a CPU, and not while a graph is compiled.
 
-    A look at a GPU's tensor waits for everything that the GPU has yet to compute; a compiled graph cannot branch.
+    A look at a GPU's tensor waits for everything that the GPU has yet to compute; a compiled graph cannot branch; and
+    a fake tensor, by which costs are counted, has no values.
     """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not isinstance(x, FakeTensor)

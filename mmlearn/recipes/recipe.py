@@ -175,8 +175,12 @@ class Recipe:
         check_batch(batch, holds, config, optional)
 
     def tiny(self) -> Config:
-        """The preset for two CPU cores, with what examples need."""
-        config = resize(self.config.tiny(), dict(self.settings))
+        """The preset for two CPU cores, ready for examples."""
+        return self.for_examples(self.config.tiny())
+
+    def for_examples(self, config: Config) -> Config:
+        """A configuration with what this system's learning and random examples of it need."""
+        config = resize(config, dict(self.settings))
         for item in self.fields([task for stage in self.stages for task in stage.tasks()]):
             config = resize(config, item.example_sizes(config))
         return config

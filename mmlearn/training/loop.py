@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
-from mmlearn.training.speed import speed_up
+from mmlearn.training.speed import recompute_blocks, speed_up
 
 
 class _Loss(nn.Module):
@@ -76,6 +76,7 @@ def fit(
     seed: int = 0,
     workers: int = 0,
     compile: bool = False,
+    recompute: bool = False,
     lengths: Sequence[int] | None = None,
     output: str | Path | None = None,
     checkpoint_every: int = 200,
@@ -94,7 +95,8 @@ def fit(
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
     was never stopped. ``on_step(step, metrics)`` is called after every step. A system may have ``after_step()``, called
     after each update, for momentum encoders and clamps; a part of it ``check_data(length)``, called once before.
-    ``precision`` is "no", "bf16" or "fp16".
+    ``precision`` is "no", "bf16" or "fp16". With ``recompute`` transformer blocks keep only their inputs for the
+    backward pass, which takes less memory and more time.
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
@@ -117,7 +119,9 @@ def fit(
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     history = []
     hidden = not (progress and accelerator.is_main_process)
-    with speed_up(system), closing(log), training_bar(total=steps, initial=start, disable=hidden, unit="step") as bar:
+    blocks = recompute_blocks(system) if recompute else nullcontext()
+    bars = training_bar(total=steps, initial=start, disable=hidden, unit="step")
+    with speed_up(system), blocks, closing(log), bars as bar:
         for step in range(start, steps):
             metrics = _step(accelerator, updates, loader, accumulate, max_norm, rates[step])
             if hasattr(system, "after_step"):

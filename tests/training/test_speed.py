@@ -1,5 +1,7 @@
 """The trainer's shortcut changes no number: outputs, gradients and recorded maps are the plain transformer's."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import nn
 from mmlearn.layers import Transformer, TransformerConfig, record_attention
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.training import fit, speed
-from mmlearn.training.speed import FastTransformer, speed_up
+from mmlearn.training.speed import FastTransformer, recompute_blocks, speed_up
 
 B, N, D = 4, 6, 24
 POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
@@ -160,3 +162,32 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
         model(tokens())
     model(tokens())
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_blocks_computed_again_change_nothing(dropout):
+    model = Transformer(TransformerConfig(D, 3, 2, dropout=dropout)).train()
+    found = []
+    for again in (False, True):
+        x = tokens()
+        torch.manual_seed(1)
+        with recompute_blocks(model) if again else nullcontext():
+            found.append(results(model, x, 0, None, True))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
+    assert all("forward" not in vars(block) for block in model.blocks)
+
+
+def test_the_trainer_computes_blocks_again_where_it_is_asked_to():
+    weights, batch = [], pairs(4)
+    rows = Listed([{name: values[i] for name, values in batch.items()} for i in range(4)])
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model, calls = CLIP(CLIPConfig.tiny()), []
+        model.text_encoder.transformer.blocks[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        collate = torch.utils.data.default_collate
+        fit(model, rows, collate, steps=2, batch_size=4, recompute=recompute, progress=False)
+        weights.append(model.state_dict())
+        assert len(calls) == (4 if recompute else 2)
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name

@@ -1,0 +1,59 @@
+"""``mmlearn plan``: what a training will cost."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from mmlearn.console import Json, say, show
+
+
+def plan(
+    system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
+    pairs: Annotated[float, typer.Option(help="Samples in the data set, such as 400e6.")],
+    batch_size: Annotated[int, typer.Option(help="Samples in a batch, over all devices.")],
+    device: Annotated[str, typer.Option(help="Such as h100; a wrong name is answered with all.")],
+    devices: Annotated[int, typer.Option(help="How many.")] = 1,
+    preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
+    epochs: Annotated[float, typer.Option(help="How often each sample is read.")] = 1,
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "bf16",
+    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "adamw",
+    stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
+    text_length: Annotated[int, typer.Option(help="Tokens of a text with its padding.")] = 77,
+    utilisation: Annotated[float, typer.Option(help="Share of the FLOP/s of the data sheet that is reached.")] = 0.4,
+    chunk: Annotated[int, typer.Option(help="Samples at a time, for the loss in chunks.")] = 1024,
+    as_json: Json = False,
+) -> None:
+    """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained."""
+    from mmlearn.recipes.discovery import find_recipe
+    from mmlearn.training.plan import DEVICES, GIB, count
+    from mmlearn.training.plan import plan as make
+
+    recipe = find_recipe(system)
+    learned = dict(precision=precision, optimizer=optimizer, stage=stage, text_length=text_length)
+    counted = count(recipe, recipe.config.preset(preset), **learned)
+    running = dict(batch=batch_size, device=device, devices=devices, precision=precision)
+    made = make(counted, samples=pairs * epochs, **running, utilisation=utilisation, chunk=chunk)
+    if as_json:
+        print(json.dumps(asdict(made), indent=1))
+        return
+    say(f"{system} {preset} on {devices} × {device} ({DEVICES[device].gib:g} GiB each) in {precision}, {optimizer}")
+    numbers = {
+        "parameters": f"{made.parameters:,}"
+        + (f", {made.trained:,} of them trained" * (made.trained < made.parameters)),
+        "FLOPs of a step": f"{made.flops:.3g}",
+        "steps": f"{made.steps:,}",
+        f"hours at {utilisation:.0%} of peak": f"{made.hours:,.1f}",
+        "device hours": f"{made.device_hours:,.0f}",
+        "samples a second": f"{made.samples_per_second:,.0f}",
+        "to load": f"{made.bytes_per_second / 1e6:,.0f} MB a second, as a batch holds it",
+    }
+    for name, value in numbers.items():
+        print(f"{name:24} {value}")
+    print("\nGiB on each device")
+    rows = [
+        {"training": way} | {name: f"{value / GIB:.2f}" for name, value in held.items()}
+        for way, held in made.memory.items()
+    ]
+    show([row | {"fits": "yes" if row["training"] in made.fits else "no"} for row in rows], False)

@@ -1,0 +1,353 @@
+"""What a training will cost, before anything is paid for: parameters, FLOPs, memory, hours, bytes.
+
+Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
+seconds. A step is counted for a few small batches. What it takes is a polynomial of the batch, because each sample
+costs as much as any other, and in a contrastive loss so does each pair of samples:
+
+.. math:: f(b) = c_0 + c_1 b + c_2 b^2
+
+Several devices share the samples. Each computes the whole matrix of a contrastive loss, as
+:func:`mmlearn.objectives.gather` has it.
+"""
+
+import math
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmlearn.data.fields import Batch, size
+from mmlearn.evaluation.cost import count_flops
+from mmlearn.layers import TransformerBlock
+from mmlearn.layers.config import Config
+from mmlearn.names import choices
+from mmlearn.recipes.recipe import Recipe, Turn
+from mmlearn.training.optimizers import build_optimizers
+from mmlearn.training.speed import speed_up
+
+GIB = 2**30
+
+
+class Device(NamedTuple):
+    """A card: its memory, and how fast it multiplies matrices at most, dense, in each precision."""
+
+    gib: float
+    flops: Mapping[str, float]  # precision → FLOP/s
+
+
+# From NVIDIA's data sheets. "no" is float32 without the tensor cores, as PyTorch multiplies unless told otherwise.
+DEVICES = {
+    "t4": Device(16, {"no": 8.1e12, "fp16": 65e12}),
+    "v100": Device(32, {"no": 15.7e12, "fp16": 125e12}),
+    "rtx-4090": Device(24, {"no": 82.6e12, "bf16": 165.2e12, "fp16": 165.2e12}),
+    "a100-40": Device(40, {"no": 19.5e12, "bf16": 312e12, "fp16": 312e12}),
+    "a100": Device(80, {"no": 19.5e12, "bf16": 312e12, "fp16": 312e12}),
+    "h100": Device(80, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
+    "h200": Device(141, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
+}
+BATCHES = 8, 16, 32  # for which a step is counted
+PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """c₀ + c₁ b + c₂ b²."""
+
+    constant: float
+    linear: float
+    square: float
+
+    @classmethod
+    def through(cls, points: Mapping[int, float]) -> "Polynomial":
+        """The one through three points."""
+        (x, fx), (y, fy), (z, fz) = ((Fraction(b), Fraction(value)) for b, value in points.items())
+        first, second = (fy - fx) / (y - x), (fz - fy) / (z - y)
+        square = (second - first) / (z - x)
+        linear = first - square * (x + y)
+        return cls(*map(float, (fx - linear * x - square * x * x, linear, square)))
+
+    def shared(self, batch: int, devices: int) -> float:
+        """Its value on each of several devices, which share the samples and not the pairs of samples."""
+        return self.constant + self.linear * batch / devices + self.square * batch**2
+
+
+class Saved(NamedTuple):
+    """Bytes that a forward pass keeps for the backward pass, of one batch or of any."""
+
+    total: int | Polynomial
+    blocks: int | Polynomial  # of these, what is kept within transformer blocks
+    largest_block: int | Polynomial
+    inputs: int | Polynomial  # of all transformer blocks: what is kept where their forward pass is done again
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a system and a step of its training hold and compute."""
+
+    parameters: int
+    trained: int
+    state: int  # bytes of the optimiser
+    block: int  # parameters of the largest transformer block
+    flops: Polynomial  # of a step
+    saved: Saved
+    passing: float  # bytes a sample that live at the worst moment and are not kept, such as the gradient of logits
+    sample: int  # bytes of a sample in a batch
+
+
+def count(
+    recipe: Recipe,
+    config: Config,
+    *,
+    precision: str = "no",
+    optimizer: str = "adamw",
+    stage: str | None = None,
+    text_length: int = 77,
+) -> Count:
+    """Count a system and its training, in its first stage unless another is named.
+
+    Texts have ``text_length`` tokens, or as many as the system takes at most. ``ValueError`` for a precision or an
+    optimiser that there is not, and for a system whose losses look at numbers, for here there are none.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"There is no precision {precision!r}; {choices(precision, PRECISIONS)}.")
+    turns, holds, config = recipe.stage(stage).turns, recipe.holds()[0], recipe.for_examples(config)
+    examples = list(recipe.examples(config, b=2, stage=stage))
+    t = min(text_length, size(config, "max_length", text_length))
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
+        system = recipe.make(config).train()
+    with FakeTensorMode(allow_non_fake_inputs=True), _only_shapes(recipe.system.__name__):
+        system.to_empty(device="cpu")
+        flops, saved = {}, {}
+        for b in BATCHES:
+            steps = [(turn, grown(batch, holds, b, t)) for turn in turns for batch in examples]
+            flops[b] = sum(count_flops(partial(_step, system, *step)) for step in steps) / len(examples)
+            saved[b] = Saved(*map(max, zip(*(_saved(system, *step, PRECISIONS[precision]) for step in steps))))
+        moved = {name for turn in turns for name in turn.moved(system)}
+        trained = [value for name, value in system.named_parameters() if name in moved]
+        passing = max(_live(system, *step, PRECISIONS[precision]) for step in steps)
+        passing -= max(saved[b].total, 4 * _numbers(trained))  # which are not held at the same time
+        state = _state_bytes(system, trained, optimizer)
+        sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
+    return Count(
+        parameters=_numbers(system.parameters()),
+        trained=_numbers(trained),
+        state=state,
+        block=max((_numbers(block.parameters()) for block in _blocks(system)), default=0),
+        flops=Polynomial.through(flops),
+        saved=Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values()))),
+        passing=max(0, passing) / b,
+        sample=sample,
+    )
+
+
+def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
+    """A batch without numbers, of b samples whose texts have t tokens."""
+    sizes = {"b": b, "t": t}
+
+    def shape(name: str, x: Tensor) -> list[int]:
+        return [sizes.get(axis, n) for axis, n in zip(holds[name].split()[1:], x.shape)]
+
+    return {name: torch.empty(shape(name, x), dtype=x.dtype) for name, x in batch.items()}
+
+
+def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> dict[str, dict[str, float]]:
+    """Bytes on each device, by the way of training and by what they hold.
+
+    - *in chunks*: the loss takes ``chunk`` samples at a time through forward and backward, and all embeddings are
+      computed before without a graph. Source: Gao et al. 2021 (GradCache).
+    - *recomputed*: of each transformer block only its input is kept; its forward pass is done again in the backward
+      pass, one block at a time. Source: Chen et al. 2016.
+    - *sharded*: each device holds its part of weights, gradients and optimiser, and of one block everything. Source:
+      Rajbhandari et al. 2020 (ZeRO).
+    """
+    saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
+    matrix = saved.total.square * batch**2
+    whole = saved.total.shared(batch, devices) - matrix
+    outside = whole - saved.blocks.shared(batch, devices)
+    once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
+    held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.trained, "optimiser": counted.state}
+    passing = counted.passing * batch / devices
+    part = {name: value / devices for name, value in held.items()}
+    part["weights"] += 4 * counted.block
+    ways = {
+        "plain": held | {"activations": whole, "in passing": passing, "loss matrix": matrix},
+        "in chunks": held
+        | {
+            "activations": saved.total.constant + saved.total.linear * each,
+            "in passing": counted.passing * each,
+            "loss matrix": matrix * each / batch,
+        },
+        "recomputed": held | {"activations": once_more, "in passing": passing, "loss matrix": matrix},
+        "sharded": part | {"activations": whole, "in passing": passing, "loss matrix": matrix},
+    }
+    return {way: parts | {"all": sum(parts.values())} for way, parts in ways.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training needs of devices and of time."""
+
+    parameters: int
+    trained: int
+    flops: float  # of a step, of all devices
+    steps: int
+    hours: float
+    device_hours: float
+    samples_per_second: float
+    bytes_per_second: float  # that loaders deliver to all devices, as a batch holds them
+    memory: dict[str, dict[str, float]]  # as :func:`memory` has it
+    fits: list[str]  # the ways for which a device's memory is enough
+
+
+def plan(
+    counted: Count,
+    *,
+    samples: float,
+    batch: int,
+    device: str,
+    devices: int = 1,
+    precision: str = "bf16",
+    utilisation: float = 0.4,
+    chunk: int = 1024,
+) -> Plan:
+    """A training on so many ``samples``, each as often as it is counted in them.
+
+    ``utilisation`` is the share of its data sheet's FLOP/s that a device reaches: 0.3 to 0.5 in well-made trainings.
+    ``ValueError`` for a device that there is not or that lacks the precision, and for numbers that cannot be.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
+    card = DEVICES[device]
+    if precision not in card.flops:
+        raise ValueError(f"{device} has no {precision}; {choices(precision, card.flops)}.")
+    if min(batch, devices, chunk) < 1 or not samples >= 1:
+        raise ValueError("Samples, the batch, devices and a chunk are at least 1 each.")
+    if batch % devices:
+        raise ValueError(f"{devices} devices cannot share a batch of {batch} equally; take a multiple.")
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"Utilisation is above 0 and at most 1, such as 0.4; got {utilisation}.")
+    steps = math.ceil(samples / batch)
+    flops = counted.flops.shared(batch, devices)
+    seconds = flops / (card.flops[precision] * utilisation)
+    held = memory(counted, batch, devices, chunk)
+    return Plan(
+        parameters=counted.parameters,
+        trained=counted.trained,
+        flops=flops * devices,
+        steps=steps,
+        hours=steps * seconds / 3600,
+        device_hours=steps * seconds * devices / 3600,
+        samples_per_second=batch / seconds,
+        bytes_per_second=batch / seconds * counted.sample,
+        memory=held,
+        fits=[way for way, parts in held.items() if parts["all"] <= card.gib * GIB],
+    )
+
+
+def _step(system: nn.Module, turn: Turn, batch: Batch) -> None:
+    """Forward and backward."""
+    sum(getattr(system, turn.loss)(batch).values()).backward()
+
+
+def _saved(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | None) -> Saved:
+    """What a forward pass keeps, each storage once; weights and the batch are there in any case."""
+    kept = {x.untyped_storage()._cdata: 0 for x in (*system.parameters(), *system.buffers(), *batch.values())}
+    alive, within, inputs = [], [], []
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage._cdata not in kept:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(storage)  # so that no other takes its number
+        return x
+
+    def enter(block: nn.Module, given: tuple) -> None:
+        within.append(-sum(kept.values()))
+        inputs.append(given[0].nbytes)
+
+    def leave(block: nn.Module, given: tuple, output: Tensor) -> None:
+        within[-1] += sum(kept.values())
+
+    hooks = [block.register_forward_pre_hook(enter) for block in _blocks(system)]
+    hooks += [block.register_forward_hook(leave) for block in _blocks(system)]
+    with speed_up(system), saved_tensors_hooks(keep, lambda x: x), torch.autocast("cpu", dtype, dtype is not None):
+        getattr(system, turn.loss)(batch)
+    for hook in hooks:
+        hook.remove()
+    return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
+
+
+class _Live(TorchDispatchMode):
+    """The bytes of all storages that were made within and still live: now, and at most until now."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        output = function(*args, **options or {})
+        for x in tree_leaves(output):
+            if isinstance(x, Tensor) and (storage := x.untyped_storage()) not in self.known:
+                self.known.add(storage)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.end, storage.nbytes())
+        self.most = max(self.most, self.now)
+        return output
+
+    def end(self, size: int) -> None:
+        self.now -= size
+
+
+def _live(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | None) -> int:
+    """Bytes at the worst moment of a step that hold neither weights nor the batch."""
+    with speed_up(system), _Live() as live:
+        with torch.autocast("cpu", dtype, dtype is not None):
+            loss = sum(getattr(system, turn.loss)(batch).values())
+        loss.backward()
+    system.zero_grad()
+    return live.most
+
+
+def _state_bytes(system: nn.Module, trained: Iterable[nn.Parameter], name: str) -> int:
+    """What an optimiser holds after its first step."""
+    for parameter in trained:
+        parameter.grad = torch.empty_like(parameter)
+    optimizers = build_optimizers(system, name, learning_rate=1e-3, weight_decay=0.1)
+    for optimizer in optimizers:
+        optimizer.step()
+    states = (state for optimizer in optimizers for state in optimizer.state.values())
+    return sum(x.nbytes for state in states for x in state.values() if isinstance(x, Tensor))
+
+
+def _blocks(system: nn.Module) -> list[TransformerBlock]:
+    return [module for module in system.modules() if isinstance(module, TransformerBlock)]
+
+
+def _numbers(tensors: Iterable[Tensor]) -> int:
+    return sum(x.numel() for x in tensors)
+
+
+@contextmanager
+def _only_shapes(system: str) -> Iterator[None]:
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
+        raise ValueError(f"{system} cannot be counted: its loss goes by the numbers in a batch.") from error

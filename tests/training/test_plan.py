@@ -1,0 +1,179 @@
+"""What a plan says is what a training takes: numbers of papers, sums by hand, and memory as it is measured."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from testing_tools import refused
+
+from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training.plan import DEVICES, GIB, Polynomial, count, grown, memory, plan
+from mmlearn.training.speed import recompute_blocks, speed_up
+
+PEAK = Path(__file__).parent.parent / "tools" / "peak.py"
+# Every larger block is given back to the system when it is freed, so that what is held is what is needed.
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
+
+
+def counted(name, preset="tiny", **options):
+    recipe = find_recipe(name)
+    return count(recipe, recipe.config.preset(preset), **options)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return counted("clip", "ViT-B/16", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "parameters"),
+    [("clip", "ViT-B/32", 151_277_313), ("clip", "ViT-L/14", 427_616_513), ("gpt2", "small", 124_439_808)],
+)
+def test_parameters_are_those_of_the_published_models(name, preset, parameters):
+    found = counted(name, preset)
+    assert found.parameters == found.trained == parameters
+
+
+def blocks(d, n, depth):
+    """Multiplications with additions of a forward pass: 12 d² weights for each token, 2 d for each two of them."""
+    return depth * (12 * n * d**2 + 2 * n**2 * d)
+
+
+def test_operations_of_a_vision_transformer_are_those_counted_by_hand():
+    patches, d, classes = 196, 768, 7  # as many as random examples have
+    patching, head = patches * (3 * 16 * 16) * d, d * classes
+    # Twice for a multiplication and its addition, three times for the backward pass; pictures have no gradient.
+    by_hand = 2 * (3 * (blocks(d, patches + 1, 12) + head) + 2 * patching)
+    assert counted("vit", "B/16").flops == Polynomial(0, by_hand, 0)
+
+
+def test_operations_of_bert_are_those_counted_by_hand():
+    t, d, vocabulary = 128, 768, 30_522
+    head = t * d**2 + t * d * vocabulary
+    assert counted("bert", "base", text_length=t).flops == Polynomial(0, 6 * (blocks(d, t, 12) + head), 0)
+
+
+def test_pairs_of_samples_are_counted_apart(clip):
+    width = 512  # of the embeddings; the matrix is one product, and its gradient two
+    assert clip.flops.square == 3 * 2 * width
+    assert clip.flops.constant == 0
+    # The logits, half as wide as float32, and both softmaxes of them, in float32.
+    assert 2 * 4 <= clip.saved.total.square <= 4 * 4
+
+
+@pytest.mark.parametrize(("name", "b", "t"), [("vit", 256, 1), ("gpt2", 512, 32), ("clap", 96, 16)])
+def test_memory_is_what_a_process_of_its_own_takes(name, b, t):
+    command = [sys.executable, str(PEAK), name, "tiny", str(b), str(t)]
+    measured = int(
+        subprocess.run(command, env=os.environ | EXACT, capture_output=True, text=True, check=True).stdout.split()[-1]
+    )
+    planned = memory(counted(name, text_length=t), b)["plain"]["all"]
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+def test_a_polynomial_goes_through_its_points():
+    wanted = Polynomial(5, 7, 3)
+    points = {b: 5 + 7 * b + 3 * b * b for b in (8, 16, 32)}
+    assert Polynomial.through(points) == wanted
+    assert wanted.shared(64, 4) == 5 + 7 * 16 + 3 * 64**2
+
+
+def test_batches_grow_in_samples_and_in_tokens():
+    recipe = find_recipe("clip")
+    batch = grown(next(recipe.examples(recipe.tiny(), 2)), recipe.holds()[0], 5, 9)
+    assert {name: tuple(x.shape) for name, x in batch.items()} == {
+        "image": (5, 3, 64, 64), "tokens": (5, 9), "mask": (5, 9), "caption_id": (5,),
+    }  # fmt: skip
+
+
+def test_a_plan_by_hand(clip):
+    made = plan(clip, samples=1e6, batch=4096, device="a100", devices=8, utilisation=0.5)
+    a_step = clip.flops.linear * 512 + clip.flops.square * 4096**2  # on each device
+    assert made.steps == 245  # of which the last is not full
+    assert made.flops == 8 * a_step
+    assert made.hours == pytest.approx(245 * a_step / 156e12 / 3600)
+    assert made.device_hours == pytest.approx(8 * made.hours)
+    assert made.samples_per_second == pytest.approx(4096 * 156e12 / a_step)
+    # A picture of 224 × 224 in float32; 77 tokens and which caption it is as int64, and a mask.
+    assert made.bytes_per_second == pytest.approx(made.samples_per_second * (4 * 3 * 224**2 + 8 * 77 + 8 + 77))
+    assert made.fits == [way for way, held in made.memory.items() if held["all"] <= 80 * GIB]
+    assert "plain" in made.fits
+    assert plan(clip, samples=1e6, batch=32_768, device="t4", devices=8, precision="fp16").fits == []
+
+
+def test_each_way_saves_what_it_says(clip):
+    ways = memory(clip, 8192, 8, chunk=256)
+    plain, chunks, again, parts = (ways[way] for way in ("plain", "in chunks", "recomputed", "sharded"))
+    assert all(sum(held.values()) == pytest.approx(2 * held["all"]) for held in ways.values())
+    always = clip.saved.total.constant  # weights in half precision
+    assert chunks["activations"] - always == pytest.approx((plain["activations"] - always) / 4)
+    assert chunks["loss matrix"] == plain["loss matrix"] / 32
+    assert again["activations"] < plain["activations"] / 4
+    assert parts["optimiser"] == plain["optimiser"] / 8
+    assert parts["gradients"] == plain["gradients"] / 8
+    assert plain["optimiser"] == pytest.approx(2 * plain["weights"], rel=1e-3)  # AdamW's two moments
+
+
+def test_what_is_counted_as_recomputed_is_what_is_kept_then():
+    recipe = find_recipe("gpt2")
+    config = replace(recipe.tiny(), depth=12)
+    found, kept = count(recipe, config, text_length=32), []
+    system, batch = recipe.make(config), next(recipe.examples(config, 16))
+
+    def keep(x):
+        kept.append(x)
+        return x
+
+    with speed_up(system), recompute_blocks(system), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        system.loss(batch)
+    own = {x.data_ptr() for x in (*system.parameters(), *batch.values())}
+    storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in kept if x.data_ptr() not in own}
+    t = batch["tokens"].shape[1]
+    each = found.saved.total.linear - found.saved.blocks.linear + found.saved.inputs.linear
+    assert sum(storages.values()) == pytest.approx(each * 16 * t / 32, rel=0.03)
+    assert found.saved.inputs.linear == 12 * 4 * 32 * config.width
+
+
+def test_frozen_parts_need_neither_gradients_nor_an_optimiser():
+    found = counted("lit")
+    assert found.trained < found.parameters
+    assert memory(found, 8)["plain"]["gradients"] == 4 * found.trained
+    assert found.state == pytest.approx(8 * found.trained, rel=1e-3)
+
+
+def test_muon_holds_one_moment_of_matrices():
+    assert counted("gpt2", optimizer="muon").state < 0.7 * counted("gpt2").state
+
+
+def test_half_precision_keeps_less():
+    whole, half = (counted("gpt2", precision=precision).saved.total.linear for precision in ("no", "bf16"))
+    assert 0.5 * whole < half < 0.8 * whole
+
+
+@pytest.mark.parametrize(
+    ("says", "options"),
+    [
+        ("There is no device 'h10'; did you mean 'h100'", dict(device="h10")),
+        ("v100 has no bf16; did you mean 'fp16'", dict(device="v100")),
+        ("3 devices cannot share a batch of 64 equally", dict(devices=3)),
+        ("at least 1 each", dict(batch=0)),
+        ("at least 1 each", dict(samples=float("nan"))),
+        ("above 0 and at most 1, such as 0.4; got 40", dict(utilisation=40)),
+    ],
+)
+def test_what_cannot_be_planned(clip, says, options):
+    refused(says, plan, clip, **dict(samples=1e6, batch=64, device="h100") | options)
+
+
+def test_what_cannot_be_counted():
+    refused("no precision 'fp8'; choose from no, bf16, fp16", counted, "clip", precision="fp8")
+    refused("ALBEF cannot be counted: its loss goes by the numbers in a batch", counted, "albef")
+
+
+def test_every_device_multiplies_faster_in_less_precision():
+    for card in DEVICES.values():
+        assert max(card.flops.values()) > card.flops["no"] > 1e12
