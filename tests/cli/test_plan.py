@@ -1,6 +1,7 @@
 """``mmlearn plan``."""
 
 import json
+import re
 
 ASKED = [
     "plan",
@@ -28,7 +29,7 @@ def test_a_plan_as_a_table(mmlearn):
         "FLOPs of a step", "steps", "hours at 40% of peak", "device hours", "samples a second", "to load",
     ]  # fmt: skip
     assert lines[2].split() == ["steps", "12,208"]
-    rows = [line.split("  ") for line in lines[10:]]
+    rows = [re.split(" {2,}", line) for line in lines[10:]]
     assert [row[0] for row in rows] == ["plain", "in chunks", "recomputed", "sharded"]
     assert {row[-1] for row in rows} <= {"yes", "no"}
 
