@@ -159,6 +159,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Rows that towers read at a time; slower.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
@@ -185,7 +186,7 @@ def train(
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile)
-    running |= dict(recompute=recompute, tensorboard=tensorboard)
+    running |= dict(recompute=recompute, chunk=chunk, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
     training |= {"language": languages[0] if languages else None}  # the data's own where none is given

@@ -170,12 +170,12 @@ def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
 def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> dict[str, dict[str, float]]:
     """Bytes on each device, by the way of training and by what they hold.
 
-    - *in chunks*: the loss takes ``chunk`` samples at a time through forward and backward, and all embeddings are
-      computed before without a graph. Source: Gao et al. 2021 (GradCache).
-    - *recomputed*: of each transformer block only its input is kept; its forward pass is done again in the backward
-      pass, one block at a time. Source: Chen et al. 2016.
+    - *in chunks*: the towers of a contrastive system read ``chunk`` samples at a time, as
+      :func:`~mmlearn.training.speed.encode_in_chunks` has it.
+    - *recomputed*: of each transformer block only its input is kept, as in
+      :func:`~mmlearn.training.speed.recompute_blocks`.
     - *sharded*: each device holds its part of weights, gradients and optimiser, and of one block everything. Source:
-      Rajbhandari et al. 2020 (ZeRO).
+      Rajbhandari et al. 2020 (ZeRO). :func:`~mmlearn.training.fit` does not do it yet.
     """
     saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
     matrix = saved.total.square * batch**2
@@ -192,7 +192,7 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
         | {
             "activations": saved.total.constant + saved.total.linear * each,
             "in passing": counted.passing * each,
-            "loss matrix": matrix * each / batch,
+            "loss matrix": matrix,
         },
         "recomputed": held | {"activations": once_more, "in passing": passing, "loss matrix": matrix},
         "sharded": part | {"activations": whole, "in passing": passing, "loss matrix": matrix},

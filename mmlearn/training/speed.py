@@ -8,9 +8,10 @@ a quarter of the work. PyTorch's kernel need not store the weights of attention,
 length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,3 +129,37 @@ def recompute_blocks(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for block in blocks:
             del block.forward
+
+
+@contextmanager
+def encode_in_chunks(system: nn.Module, size: int) -> Iterator[list[str]]:
+    """Within this block towers read ``size`` rows at a time, and only their embeddings are kept for the backward pass.
+
+    Gradients are those of the whole batch, which a contrastive loss needs, in the memory of a chunk: each chunk is
+    encoded once more when its gradient is known. Towers are the ``encode_…`` methods of a system; those that were asked
+    are in the list that this yields. ``ValueError`` for a size below 1 and for a system that normalises over the batch.
+    Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache).
+    """
+    if size < 1:
+        raise ValueError(f"A chunk has at least one row, got {size}.")
+    if any(module.training and hasattr(module, "running_mean") for module in system.modules()):
+        raise ValueError(f"{type(system).__name__} normalises over the batch, and a chunk is another batch.")
+    asked: list[str] = []
+
+    def chunked(encode: Callable, *inputs: Any) -> Any:
+        asked.append(encode.__name__)
+        rows = len(inputs[0])
+        parts = [x.split(size) if isinstance(x, Tensor) else [x] * -(-rows // size) for x in inputs]
+        outputs = [checkpoint(encode, *chunk, use_reentrant=False) for chunk in zip(*parts)]
+        if isinstance(outputs[0], Tensor):
+            return torch.cat(outputs)
+        return tuple(torch.cat(each) if isinstance(each[0], Tensor) else each[0] for each in zip(*outputs))
+
+    names = [name for name in dir(type(system)) if name.startswith("encode_")]
+    for name in names:
+        setattr(system, name, partial(chunked, getattr(system, name)))
+    try:
+        yield asked
+    finally:
+        for name in names:
+            delattr(system, name)

@@ -5,13 +5,14 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import Listed, close, pairs
+from testing_tools import Listed, close, pairs, refused
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig, record_attention
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
+from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit, speed
-from mmlearn.training.speed import FastTransformer, recompute_blocks, speed_up
+from mmlearn.training.speed import FastTransformer, encode_in_chunks, recompute_blocks, speed_up
 
 B, N, D = 4, 6, 24
 POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
@@ -191,3 +192,73 @@ def test_the_trainer_computes_blocks_again_where_it_is_asked_to():
         assert len(calls) == (4 if recompute else 2)
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+def gradients(system, batch, chunk):
+    """Of the loss with respect to every weight that learns."""
+    system.zero_grad()
+    with encode_in_chunks(system, chunk) if chunk else nullcontext():
+        sum(system.loss(batch).values()).backward()
+    return {name: value.grad for name, value in system.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "filip", "lit", "image-bind"])
+@pytest.mark.parametrize("chunk", [1, 3, 8, 100])
+def test_gradients_in_chunks_are_those_of_the_whole_batch(name, chunk):
+    recipe = find_recipe(name)
+    torch.manual_seed(0)
+    system, batch = recipe.make(recipe.tiny()).train(), next(recipe.examples(recipe.tiny(), 8))
+    whole, chunks = gradients(system, batch, None), gradients(system, batch, chunk)
+    assert whole.keys() == chunks.keys()
+    assert len(whole) > 10
+    for key, value in whole.items():
+        close(chunks[key], value, 1e-6 * max(1, value.abs().max().item()))
+    assert not any(key.startswith("encode_") for key in vars(system))
+
+
+def test_towers_read_no_more_than_a_chunk_and_keep_little():
+    recipe, sizes, kept = find_recipe("clip"), [], []
+    system, batch = recipe.make(recipe.tiny()).train(), next(recipe.examples(recipe.tiny(), 8))
+    system.image_encoder.transformer.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    for chunk in (None, 3):
+        found = {}
+
+        def keep(x, found=found):
+            found[x.data_ptr()] = x.nbytes
+            return x
+
+        chunks = encode_in_chunks(system, chunk) if chunk else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), chunks:
+            loss = sum(system.loss(batch).values())
+            kept.append(sum(found.values()))
+            loss.backward()
+    assert kept[1] < kept[0] / 2
+    assert max(sizes[1:]) == 3
+
+
+def test_the_trainer_reads_in_chunks_and_refuses_what_it_is_not_for():
+    weights = []
+    for chunk in (None, 2):
+        weights.append(trained("clip", chunk=chunk))
+    for name, value in weights[0].items():
+        close(weights[1][name], value)
+    refused("The loss of GPT2 asks no tower for embeddings: leave chunk out", trained, "gpt2", chunk=2)
+
+
+def trained(name, **options):
+    """The weights after two steps."""
+    recipe = find_recipe(name)
+    torch.manual_seed(0)
+    system, batch = recipe.make(recipe.tiny()), next(recipe.examples(recipe.tiny(), 4))
+    rows = Listed([{key: values[i] for key, values in batch.items()} for i in range(4)])
+    collate = torch.utils.data.default_collate
+    fit(system, rows, collate, steps=2, batch_size=4, progress=False, **options)
+    return system.state_dict()
+
+
+def test_chunks_that_would_change_what_is_learned_are_refused():
+    recipe = find_recipe("clip")
+    system = recipe.make(recipe.tiny())
+    refused("at least one row, got 0", encode_in_chunks(system, 0).__enter__)
+    recipe = find_recipe("clap")
+    refused("CLAP normalises over the batch", encode_in_chunks(recipe.make(recipe.tiny()).train(), 4).__enter__)
