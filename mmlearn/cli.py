@@ -156,6 +156,7 @@ def train(
     together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as queue_size=4096.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps after which numbers are fetched from a GPU.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
@@ -186,7 +187,7 @@ def train(
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile)
-    running |= dict(recompute=recompute, chunk=chunk, tensorboard=tensorboard)
+    running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
     training |= {"language": languages[0] if languages else None}  # the data's own where none is given

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
-from mmlearn.training.speed import encode_in_chunks, recompute_blocks, speed_up
+from mmlearn.training.speed import save_memory, speed_up
 
 
 class _Loss(nn.Module):
@@ -81,6 +81,7 @@ def fit(
     lengths: Sequence[int] | None = None,
     output: str | Path | None = None,
     checkpoint_every: int = 200,
+    log_every: int = 1,
     resume: bool = False,
     tensorboard: bool = False,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
@@ -94,17 +95,18 @@ def fit(
 
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
-    was never stopped. ``on_step(step, metrics)`` is called after every step. A system may have ``after_step()``, called
-    after each update, for momentum encoders and clamps; a part of it ``check_data(length)``, called once before.
-    ``precision`` is "no", "bf16" or "fp16". With ``recompute`` transformer blocks keep only their inputs for the
-    backward pass, and with ``chunk`` the towers of a contrastive system read so many rows at a time: both take less
-    memory and more time, and change nothing that is learned.
+    was never stopped. ``on_step(step, metrics)`` is called for every step, and its numbers are fetched from a GPU every
+    ``log_every`` steps. A system may have ``after_step()``, called after each update, for momentum encoders and clamps;
+    a part of it ``check_data(length)``, called once before. ``precision`` is "no", "bf16" or "fp16". In less memory and
+    more time, and equally well, :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``.
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
-    if min(steps, accumulate, checkpoint_every) < 1 or warmup < 0:
-        got = f"{steps}, {accumulate}, {checkpoint_every} and {warmup}"
-        raise ValueError(f"steps, accumulate and checkpoint_every are at least 1 and warmup at least 0, got {got}.")
+    counts = dict(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
+    if min(counts.values()) < 1 or warmup < 0:
+        raise ValueError(
+            f"{', '.join(counts)} are at least 1 and warmup at least 0; got {counts | dict(warmup=warmup)}."
+        )
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -119,32 +121,24 @@ def fit(
     optimizers = [item for update in updates for item in update.plain_optimizers]
     start, log = _open(output, resume, tensorboard, accelerator, system, optimizers)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
-    history = []
     hidden = not (progress and accelerator.is_main_process)
-    blocks = recompute_blocks(system) if recompute else nullcontext()
-    chunks = encode_in_chunks(system, chunk) if chunk is not None else nullcontext(["all"])
     bars = training_bar(total=steps, initial=start, disable=hidden, unit="step")
-    with speed_up(system), blocks, chunks as asked, closing(log), bars as bar:
+    with speed_up(system), save_memory(system, recompute, chunk), closing(log), bars as bar:
+        history = _History(rates, precision, log, bar, on_step)
         for step in range(start, steps):
-            metrics = _step(accelerator, updates, loader, accumulate, max_norm, rates[step])
-            if not asked:
-                raise ValueError(f"The loss of {type(system).__name__} asks no tower for embeddings: leave chunk out.")
+            history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[step]))
             if hasattr(system, "after_step"):
                 system.after_step()
-            metrics = {"step": step + 1, **metrics, "learning_rate": rates[step]}
-            _check_finite(metrics, precision)
-            history.append(metrics)
-            log.write(metrics)
-            bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{rates[step]:.1e}", refresh=False)
-            bar.update()
-            if on_step:
-                on_step(step + 1, metrics)
-            if output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+            last = step + 1 == steps
+            saves = output and (last or (step + 1) % checkpoint_every == 0)
+            if saves or last or (step + 1) % log_every == 0:
+                history.fetch(step + 1)
+            if saves:
                 save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, **_state(accelerator))
     system.eval()
     if output and accelerator.is_main_process:
         save_model(system, Path(output) / "model.safetensors")
-    return history
+    return history.rows
 
 
 class _Noted(Dataset):
@@ -189,15 +183,34 @@ def _state(accelerator: Accelerator) -> dict[str, Any]:
     return dict(scaler=accelerator.scaler, rank=accelerator.process_index, world=accelerator.num_processes)
 
 
-def _check_finite(metrics: dict[str, float], precision: str) -> None:
-    # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
-    watched = ("loss",) if precision == "fp16" else ("loss", "gradient_norm")
-    for name in watched:
-        if not math.isfinite(metrics[name]):
-            raise FloatingPointError(
-                f"The {name.replace('_', ' ')} is {metrics[name]} at step {metrics['step']}. Lower the learning rate, "
-                "or look for pictures or captions that are empty or not finite."
-            )
+class _History:
+    """The numbers of each step, which wait on their device until they are fetched, and are told then."""
+
+    def __init__(self, rates: Sequence[float], precision: str, log: "_Log", bar: Any, on_step: Callable | None):
+        self.rates, self.log, self.bar, self.on_step = rates, log, bar, on_step
+        self.waiting: list[dict[str, Tensor]] = []
+        self.rows: list[dict[str, float]] = []
+        # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
+        self.watched = ("loss",) if precision == "fp16" else ("loss", "gradient_norm")
+
+    def fetch(self, last: int) -> None:
+        """Of all steps up to this one. ``FloatingPointError`` where one is no longer finite."""
+        for step, values in enumerate(self.waiting, last + 1 - len(self.waiting)):
+            rate = self.rates[step - 1]
+            metrics = {"step": step, **{name: float(value) for name, value in values.items()}, "learning_rate": rate}
+            for name in self.watched:
+                if not math.isfinite(metrics[name]):
+                    raise FloatingPointError(
+                        f"The {name.replace('_', ' ')} is {metrics[name]} at step {step}. Lower the learning rate, "
+                        "or look for pictures or captions that are empty or not finite."
+                    )
+            self.rows.append(metrics)
+            self.log.write(metrics)
+            self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{rate:.1e}", refresh=False)
+            self.bar.update()
+            if self.on_step:
+                self.on_step(step, metrics)
+        self.waiting.clear()
 
 
 def _step(
@@ -207,7 +220,7 @@ def _step(
     accumulate: int,
     max_norm: float,
     rate: float,
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """All turns on the same batches: each is a forward and a backward pass over these, then its optimisers."""
     batches = [next(loader) for _ in range(accumulate)]
     totals: dict[str, Tensor] = {}
@@ -227,8 +240,7 @@ def _step(
                     group["lr"] = rate
                 item.step()
                 item.zero_grad()
-    totals = {"loss": sum(totals.values()), **totals}
-    return {name: float(value) for name, value in totals.items()} | {"gradient_norm": max(map(float, norms))}
+    return {"loss": sum(totals.values()), **totals, "gradient_norm": torch.stack(norms).max()}
 
 
 def _accelerator(precision: str, accumulate: int) -> Accelerator:

@@ -9,7 +9,7 @@ length; on a CPU it does where some are dropped. On a GPU it is always the faste
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -132,22 +132,29 @@ def recompute_blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def encode_in_chunks(system: nn.Module, size: int) -> Iterator[list[str]]:
+def encode_in_chunks(system: nn.Module, size: int) -> Iterator[nn.Module]:
     """Within this block towers read ``size`` rows at a time, and only their embeddings are kept for the backward pass.
 
     Gradients are those of the whole batch, which a contrastive loss needs, in the memory of a chunk: each chunk is
-    encoded once more when its gradient is known. Towers are the ``encode_…`` methods of a system; those that were asked
-    are in the list that this yields. ``ValueError`` for a size below 1 and for a system that normalises over the batch.
+    encoded once more when its gradient is known. Towers are the ``encode_…`` methods of a system. Yields the system.
+    ``ValueError`` for a size below 1, for a system that normalises over the batch, and where a loss asks no tower.
     Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache).
     """
     if size < 1:
         raise ValueError(f"A chunk has at least one row, got {size}.")
     if any(module.training and hasattr(module, "running_mean") for module in system.modules()):
         raise ValueError(f"{type(system).__name__} normalises over the batch, and a chunk is another batch.")
-    asked: list[str] = []
+    asked: list[Callable] = []
+
+    def checked(loss: Callable, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        asked.clear()
+        losses = loss(batch)
+        if not asked:
+            raise ValueError(f"The loss of {type(system).__name__} asks no tower for embeddings: leave chunks out.")
+        return losses
 
     def chunked(encode: Callable, *inputs: Any) -> Any:
-        asked.append(encode.__name__)
+        asked.append(encode)
         rows = len(inputs[0])
         parts = [x.split(size) if isinstance(x, Tensor) else [x] * -(-rows // size) for x in inputs]
         outputs = [checkpoint(encode, *chunk, use_reentrant=False) for chunk in zip(*parts)]
@@ -155,11 +162,19 @@ def encode_in_chunks(system: nn.Module, size: int) -> Iterator[list[str]]:
             return torch.cat(outputs)
         return tuple(torch.cat(each) if isinstance(each[0], Tensor) else each[0] for each in zip(*outputs))
 
-    names = [name for name in dir(type(system)) if name.startswith("encode_")]
-    for name in names:
-        setattr(system, name, partial(chunked, getattr(system, name)))
+    instead = {name: chunked for name in dir(type(system)) if name.startswith("encode_")} | {"loss": checked}
+    for name, method in instead.items():
+        setattr(system, name, partial(method, getattr(system, name)))
     try:
-        yield asked
+        yield system
     finally:
-        for name in names:
+        for name in instead:
             delattr(system, name)
+
+
+@contextmanager
+def save_memory(system: nn.Module, recompute: bool, chunk: int | None) -> Iterator[nn.Module]:
+    """:func:`recompute_blocks` and :func:`encode_in_chunks`, those that are asked for. Yields the system."""
+    blocks = recompute_blocks(system) if recompute else nullcontext()
+    with blocks, nullcontext() if chunk is None else encode_in_chunks(system, chunk):
+        yield system

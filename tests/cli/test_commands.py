@@ -61,7 +61,20 @@ def test_help(mmlearn, words):
 def test_the_commands_are_those_of_the_design():
     top = {words[0] for words in COMMANDS if words}
     assert top == {
-        *("chapters", "run", "start", "lab", "train", "evaluate", "generate", "convert", "data", "exercises", "doctor")
+        *(
+            "chapters",
+            "run",
+            "start",
+            "lab",
+            "train",
+            "evaluate",
+            "generate",
+            "convert",
+            "data",
+            "exercises",
+            "doctor",
+            "plan",
+        )
     }
 
 

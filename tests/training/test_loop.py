@@ -190,6 +190,27 @@ def test_a_gradient_that_is_not_finite(tmp_path):
     assert all(value.isfinite().all() for value in load_file(kept / "model.safetensors").values())
 
 
+def test_numbers_are_fetched_every_so_many_steps(tmp_path):
+    """A run is the same; what is not finite stops it when it is fetched, and is told of its own step."""
+    runs = []
+    for log_every in (1, 4, 100):
+        asked, model = [], Plain()
+        loss, model.loss = model.loss, lambda batch: asked.append("step") or loss(batch)  # noqa: B023
+        note = lambda step, _: asked.append(step)  # noqa: B023, E731
+        history = fit(model, Numbers(), collate, steps=6, log_every=log_every, on_step=note, **QUIET)
+        runs.append((history, asked))
+    assert runs[0][0] == runs[1][0] == runs[2][0]
+    assert [row["step"] for row in runs[0][0]] == [1, 2, 3, 4, 5, 6]
+    assert runs[0][1] == ["step", 1, "step", 2, "step", 3, "step", 4, "step", 5, "step", 6]
+    assert runs[1][1] == [*["step"] * 4, 1, 2, 3, 4, *["step"] * 2, 5, 6]
+    assert runs[2][1] == [*["step"] * 6, 1, 2, 3, 4, 5, 6]
+    poisoned = Poisoned(6, float("nan"))
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 6"):
+        fit(poisoned, Numbers(), collate, steps=20, log_every=8, output=tmp_path, **QUIET)
+    assert poisoned.left == 6 - 8  # it stopped at the eighth step
+    assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
 # What is written.
 
 

@@ -242,7 +242,7 @@ def test_the_trainer_reads_in_chunks_and_refuses_what_it_is_not_for():
         weights.append(trained("clip", chunk=chunk))
     for name, value in weights[0].items():
         close(weights[1][name], value)
-    refused("The loss of GPT2 asks no tower for embeddings: leave chunk out", trained, "gpt2", chunk=2)
+    refused("The loss of GPT2 asks no tower for embeddings: leave chunks out", trained, "gpt2", chunk=2)
 
 
 def trained(name, **options):
