@@ -102,36 +102,33 @@ def fit(
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
-    counts = dict(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
-    if min(counts.values()) < 1 or warmup < 0:
-        raise ValueError(
-            f"{', '.join(counts)} are at least 1 and warmup at least 0; got {counts | dict(warmup=warmup)}."
-        )
+    counts = steps, accumulate, checkpoint_every, log_every
+    if min(counts) < 1 or warmup < 0:
+        wanted = "steps, accumulate, checkpoint_every and log_every are at least 1 and warmup at least 0"
+        raise ValueError(f"{wanted}, got {counts} and {warmup}.")
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world, lengths=lengths)
-    for part in system.modules():
-        if hasattr(part, "check_data"):
-            part.check_data(len(batches.source(0)))
+    for part in (part for part in system.modules() if hasattr(part, "check_data")):
+        part.check_data(len(batches.source(0)))
     torch.manual_seed(seed + rank)
     system.to(accelerator.device).train()
-    settings = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
-    updates = [_Update(turn, system, accelerator, compile, **settings) for turn in turns]
+    learning = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
+    updates = [_Update(turn, system, accelerator, compile, **learning) for turn in turns]
     optimizers = [item for update in updates for item in update.plain_optimizers]
     start, log = _open(output, resume, tensorboard, accelerator, system, optimizers)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
-    hidden = not (progress and accelerator.is_main_process)
-    bars = training_bar(total=steps, initial=start, disable=hidden, unit="step")
+    shown = progress and accelerator.is_main_process
+    bars = training_bar(total=steps, initial=start, disable=not shown, unit="step")
     with speed_up(system), save_memory(system, recompute, chunk), closing(log), bars as bar:
         history = _History(rates, precision, log, bar, on_step)
         for step in range(start, steps):
             history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[step]))
             if hasattr(system, "after_step"):
                 system.after_step()
-            last = step + 1 == steps
-            saves = output and (last or (step + 1) % checkpoint_every == 0)
-            if saves or last or (step + 1) % log_every == 0:
+            saves = output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
+            if saves or (step + 1) % log_every == 0 or step + 1 == steps:
                 history.fetch(step + 1)
             if saves:
                 save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, **_state(accelerator))
