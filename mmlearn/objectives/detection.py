@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.objectives.masked import IGNORED, choose_places, draw_ordinary
+from mmlearn.values import may_look
 
 
 def replaced_token_detection(
@@ -40,11 +41,11 @@ def sample_replacements(
     .. math:: \hat x_i \sim \mathrm{softmax}(z_i) \text{ for } i \in m, \quad r_i = [\hat x_i \ne x_i]
 
     ``label`` holds the true token at the m hidden places and -100 elsewhere, ``logits`` what the generator says there,
-    row by row. No gradient flows through the draw. Raises ``ValueError`` for logits that are not numbers, or not one
-    row a hidden place. Source: Clark et al. 2020 (ELECTRA), section 2.
+    row by row. No gradient flows through the draw. Raises ``ValueError``, on a CPU, for logits that are not numbers,
+    or not one row a hidden place. Source: Clark et al. 2020 (ELECTRA), section 2.
     """
     hidden = label != IGNORED
-    if len(logits) != hidden.sum() or logits.isnan().any():
+    if may_look(logits) and (len(logits) != hidden.sum() or logits.isnan().any()):
         raise ValueError(
             f"{int(hidden.sum())} hidden places need one row of logits each, all of them numbers; got "
             f"{len(logits)} rows{' with NaN' if logits.isnan().any() else ''}."

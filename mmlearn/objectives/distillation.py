@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmlearn.values import may_look
+
 
 @torch.no_grad()
 def momentum_update(slow: Float[Tensor, "..."], online: Float[Tensor, "..."], momentum: float) -> Float[Tensor, "..."]:
@@ -85,12 +87,12 @@ def distilled_targets(
 
     ``positives`` says which candidates fit a row. With α = 0 the teacher has no say. The paper writes the
     teacher's part as a KL divergence: the same gradient. The target itself has none.
-    Raises ``ValueError`` for an α outside [0, 1], and for a row that nothing fits.
+    Raises ``ValueError`` for an α outside [0, 1], and, on a CPU, for a row that nothing fits.
     Source: Li et al. 2021 (ALBEF), section 3.3, equation 6.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be from 0 to 1, got {alpha}.")
-    if not positives.any(1).all():
+    if may_look(positives) and not positives.any(1).all():
         raise ValueError("Each row needs at least one candidate that fits it: mark one in positives.")
     label = positives.to(teacher_logits.dtype) / positives.sum(1, keepdim=True)
     return alpha * teacher_logits.softmax(-1) + (1 - alpha) * label

@@ -1,8 +1,11 @@
 """What a training will cost, before anything is paid for: parameters, FLOPs, memory, hours, bytes.
 
 Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
-seconds. A step is counted for a few small batches. What it takes is a polynomial of the batch, because each sample
-costs as much as any other, and in a contrastive loss so does each pair of samples:
+seconds. Where a loss goes by numbers, these are assumed: every count is 1, every condition holds, and an eighth of all
+places is asked, as of hidden words.
+
+A step is counted for a few small batches. What it takes is a polynomial of the batch, because each sample costs as much
+as any other, and in a contrastive loss so does each pair of samples:
 
 .. math:: f(b) = c_0 + c_1 b + c_2 b^2
 
@@ -61,6 +64,8 @@ DEVICES = {
     "h100": Device(80, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
     "h200": Device(141, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
 }
+aten = torch.ops.aten
+INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 BATCHES = 8, 16, 32  # for which a step is counted
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -122,7 +127,7 @@ def count(
     """Count a system and its training, in its first stage unless another is named.
 
     Texts have ``text_length`` tokens, or as many as the system takes at most. ``ValueError`` for a precision or an
-    optimiser that there is not, and for a system whose losses look at numbers, for here there are none.
+    optimiser that there is not, and for a system whose losses need more numbers than are assumed.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"There is no precision {precision!r}; {choices(precision, PRECISIONS)}.")
@@ -132,7 +137,7 @@ def count(
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
         system = recipe.make(config).train()
-    with FakeTensorMode(allow_non_fake_inputs=True), _only_shapes(recipe.system.__name__):
+    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(recipe.system.__name__):
         system.to_empty(device="cpu")
         flops, saved = {}, {}
         for b in BATCHES:
@@ -294,6 +299,26 @@ def _saved(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | Non
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
 
 
+class _Assumed(TorchDispatchMode):
+    """Answers what fake tensors cannot: each number is 1, and an eighth of all places is chosen."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        if function is aten._local_scalar_dense.default:
+            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
+        if function is aten.nonzero.default:
+            return _places(args[0])
+        if function is aten.exponential_.default:  # with a generator it has no fake one
+            return args[0]
+        if function in INDEXING:
+            indices = [[x] if x is None or x.dtype != torch.bool else _places(x).unbind(1) for x in args[1]]
+            args = args[0], [x for each in indices for x in each], *args[2:]
+        return function(*args, **options or {})
+
+
+def _places(chosen: Tensor) -> Tensor:
+    return torch.empty((chosen.numel() // 8, chosen.ndim), dtype=torch.int64)
+
+
 class _Live(TorchDispatchMode):
     """The bytes of all storages that were made within and still live: now, and at most until now."""
 
@@ -346,8 +371,10 @@ def _numbers(tensors: Iterable[Tensor]) -> int:
 
 
 @contextmanager
-def _only_shapes(system: str) -> Iterator[None]:
+def _told(system: str) -> Iterator[None]:
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
-        raise ValueError(f"{system} cannot be counted: its loss goes by the numbers in a batch.") from error
+        raise ValueError(
+            f"{system} cannot be counted: its loss goes by numbers that only real batches have."
+        ) from error

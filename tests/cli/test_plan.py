@@ -50,7 +50,6 @@ def test_what_is_wrong_is_told_in_one_line(mmlearn):
         ("no preset 'ViT-B/15'; did you mean 'ViT-B/16'", "clip", {"--preset": "ViT-B/15"}),
         ("There is no device 'a10'; did you mean 'a100'", "clip", {"--device": "a10"}),
         ("3 devices cannot share a batch of 64", "clip", {"--devices": "3"}),
-        ("BLIP cannot be counted", "blip", {}),
     ):
         options = [word for pair in (usual | changes).items() for word in pair]
         said = mmlearn("plan", system, *options)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training.plan import DEVICES, GIB, Polynomial, count, grown, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
 
@@ -171,7 +171,24 @@ def test_what_cannot_be_planned(clip, says, options):
 
 def test_what_cannot_be_counted():
     refused("no precision 'fp8'; choose from no, bf16, fp16", counted, "clip", precision="fp8")
-    refused("ALBEF cannot be counted: its loss goes by the numbers in a batch", counted, "albef")
+
+
+@pytest.mark.parametrize("name", system_files())
+def test_every_system_is_counted(name):
+    found, recipe = counted(name, text_length=16), find_recipe(name)
+    assert found.parameters == sum(x.numel() for x in recipe.make(recipe.for_examples(recipe.tiny())).parameters())
+    assert found.flops.linear > found.trained  # each weight is used at least once
+    assert found.saved.total.linear > 0
+    assert found.flops.constant == pytest.approx(0, abs=0.1 * found.flops.linear)
+    assert found.flops.square >= 0
+
+
+def test_hidden_words_alone_are_scored():
+    """One task of UNITER's three hides words; its vocabulary is asked of an eighth of the places, as its code has it."""
+    recipe, v, t = find_recipe("uniter"), 4096, 32
+    sizes = [replace(recipe.tiny(), vocab_size=size, max_length=t) for size in (v, 2 * v)]
+    few, many = (count(recipe, config, text_length=t).flops.linear for config in sizes)
+    assert (many - few) / (6 * t * sizes[0].width * v) == pytest.approx(1 / 8 / 3)
 
 
 def test_every_device_multiplies_faster_in_less_precision():
