@@ -8,6 +8,8 @@ import typer
 
 from mmlearn.console import Json, say, show
 
+NAMES = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}
+
 
 def plan(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
@@ -38,7 +40,9 @@ def plan(
     if as_json:
         print(json.dumps(asdict(made), indent=1))
         return
-    say(f"{system} {preset} on {devices} × {device} ({DEVICES[device].gib:g} GiB each) in {precision}, {optimizer}")
+    say(
+        f"{system} {preset} on {devices} × {device} ({DEVICES[device].gib:g} GiB each) in {NAMES[precision]}, {optimizer}"
+    )
     numbers = {
         "parameters": f"{made.parameters:,}"
         + (f", {made.trained:,} of them trained" * (made.trained < made.parameters)),

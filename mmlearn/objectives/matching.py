@@ -43,7 +43,7 @@ def hard_negatives(
     .. math:: P(j \mid i) = \frac{\exp s_{ij}}{\sum_{k \notin P_i} \exp s_{ik}}, \quad j \notin P_i
 
     ``similarity`` is already divided by the temperature; ``positives`` says which candidates fit a row, and these are
-    never drawn. Raises ``ValueError``, on a CPU, for a row that all candidates fit, or similarities that are no numbers.
+    never drawn. Raises ``ValueError``, on a CPU, for a row that all candidates fit, or for similarities that are NaN.
     Source: Li et al. 2021 (ALBEF), section 3.2, contrastive hard negatives.
     """
     if may_look(similarity) and similarity.isnan().any():

@@ -42,7 +42,7 @@ from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe, Turn
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import speed_up
+from mmlearn.training.speed import encode_in_chunks, speed_up
 
 GIB = 2**30
 
@@ -113,6 +113,7 @@ class Count:
     saved: Saved
     passing: float  # bytes a sample that live at the worst moment and are not kept, such as the gradient of logits
     sample: int  # bytes of a sample in a batch
+    towers: bool  # whether they can read in chunks
 
 
 def count(
@@ -150,6 +151,7 @@ def count(
         passing -= max(saved[b].total, 4 * _numbers(trained))  # which are not held at the same time
         state = _state_bytes(system, trained, optimizer)
         sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
+        towers = _has_towers(system, steps[0][1])
     return Count(
         parameters=_numbers(system.parameters()),
         trained=_numbers(trained),
@@ -159,6 +161,7 @@ def count(
         saved=Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values()))),
         passing=max(0, passing) / b,
         sample=sample,
+        towers=towers,
     )
 
 
@@ -175,7 +178,7 @@ def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
 def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> dict[str, dict[str, float]]:
     """Bytes on each device, by the way of training and by what they hold.
 
-    - *in chunks*: the towers of a contrastive system read ``chunk`` samples at a time, as
+    - *in chunks*, where that is possible: the towers of a contrastive system read ``chunk`` samples at a time, as
       :func:`~mmlearn.training.speed.encode_in_chunks` has it.
     - *recomputed*: of each transformer block only its input is kept, as in
       :func:`~mmlearn.training.speed.recompute_blocks`.
@@ -202,6 +205,8 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
         "recomputed": held | {"activations": once_more, "in passing": passing, "loss matrix": matrix},
         "sharded": part | {"activations": whole, "in passing": passing, "loss matrix": matrix},
     }
+    if not counted.towers:
+        del ways["in chunks"]
     return {way: parts | {"all": sum(parts.values())} for way, parts in ways.items()}
 
 
@@ -349,6 +354,15 @@ def _live(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | None
         loss.backward()
     system.zero_grad()
     return live.most
+
+
+def _has_towers(system: nn.Module, batch: Batch) -> bool:
+    try:
+        with encode_in_chunks(system, 4):
+            system.loss(batch)
+    except ValueError:
+        return False
+    return True
 
 
 def _state_bytes(system: nn.Module, trained: Iterable[nn.Parameter], name: str) -> int:

@@ -145,6 +145,16 @@ def test_frozen_parts_need_neither_gradients_nor_an_optimiser():
     assert found.state == pytest.approx(8 * found.trained, rel=1e-3)
 
 
+def test_only_towers_read_in_chunks():
+    assert "in chunks" in memory(counted("siglip"), 8)
+    for name in (
+        "blip",
+        "gpt2",
+        "clap",
+    ):  # no towers in its loss, none at all, and towers that normalise over the batch
+        assert "in chunks" not in memory(counted(name), 8)
+
+
 def test_muon_holds_one_moment_of_matrices():
     assert counted("gpt2", optimizer="muon").state < 0.7 * counted("gpt2").state
 
@@ -184,7 +194,7 @@ def test_every_system_is_counted(name):
 
 
 def test_hidden_words_alone_are_scored():
-    """One task of UNITER's three hides words; its vocabulary is asked of an eighth of the places, as its code has it."""
+    """One task of UNITER's three hides words, and asks the vocabulary of an eighth of the places, as its code does."""
     recipe, v, t = find_recipe("uniter"), 4096, 32
     sizes = [replace(recipe.tiny(), vocab_size=size, max_length=t) for size in (v, 2 * v)]
     few, many = (count(recipe, config, text_length=t).flops.linear for config in sizes)
