@@ -40,9 +40,8 @@ def plan(
     if as_json:
         print(json.dumps(asdict(made), indent=1))
         return
-    say(
-        f"{system} {preset} on {devices} × {device} ({DEVICES[device].gib:g} GiB each) in {NAMES[precision]}, {optimizer}"
-    )
+    card = f"{device} ({DEVICES[device].gib:g} GiB each)"
+    say(f"{system} {preset} on {devices} × {card} in {NAMES[precision]}, {optimizer}")
     numbers = {
         "parameters": f"{made.parameters:,}"
         + (f", {made.trained:,} of them trained" * (made.trained < made.parameters)),

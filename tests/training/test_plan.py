@@ -147,11 +147,7 @@ def test_frozen_parts_need_neither_gradients_nor_an_optimiser():
 
 def test_only_towers_read_in_chunks():
     assert "in chunks" in memory(counted("siglip"), 8)
-    for name in (
-        "blip",
-        "gpt2",
-        "clap",
-    ):  # no towers in its loss, none at all, and towers that normalise over the batch
+    for name in ("blip", "gpt2", "clap"):  # a loss without towers, no towers, a norm over the batch
         assert "in chunks" not in memory(counted(name), 8)
 
 
