@@ -31,6 +31,7 @@ from mmlearn.evaluation.answers import (
     soft_scores,
     vqa_accuracy,
 )
+from mmlearn.evaluation.captions import well_formed
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.evaluation.grounding import (
     HeadReport,
@@ -100,5 +101,5 @@ __all__ = [
     "phrase_maps", "picture_gain", "pointing_accuracy", "pointing_chance", "predict", "prior_guesses",
     "prior_shift", "random_patches", "recall_at", "recall_table", "referring_accuracy", "region_occlusion_check",
     "report_head", "rerank", "rerank_both_ways", "reranked_retrieval", "retrieval", "separation_scores", "si_sdr",
-    "si_sdr_improvement", "similarity", "soft_scores", "uniformity", "vqa_accuracy", "zero_shot",
+    "si_sdr_improvement", "similarity", "soft_scores", "uniformity", "vqa_accuracy", "well_formed", "zero_shot",
 ]  # fmt: skip

@@ -22,9 +22,10 @@ from mmlearn.visualization.sounds import (
     spectrogram_rows,
     word_times,
 )
+from mmlearn.visualization.texts import token_heat
 
 __all__ = [
     "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "curves",
     "embedding_plane", "grouped_bars", "head_table", "heat_maps", "listening_page", "looks_over_sounds", "loss_curve",
-    "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows", "word_times",
+    "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows", "token_heat", "word_times",
 ]  # fmt: skip
