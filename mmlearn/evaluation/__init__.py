@@ -49,7 +49,7 @@ from mmlearn.evaluation.grounding import (
 )
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation.probes import bag_of_words, linear_probe, nearest_neighbours, zero_shot
 from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
 from mmlearn.evaluation.retrieval import (
     Embeddings,
@@ -91,7 +91,7 @@ from mmlearn.evaluation.spoken_retrieval import (
 
 __all__ = [
     "CaptionQuestion", "Embeddings", "HeadReport", "Mentions", "Predictions", "SeparationScores",
-    "attention_in_time", "belongs", "best_region", "box_of_map", "box_scores", "caption_question",
+    "attention_in_time", "bag_of_words", "belongs", "best_region", "box_of_map", "box_scores", "caption_question",
     "caption_recalls", "choose_head", "compare_priors", "count_flops", "ctc_scores", "edit_rate", "edits", "embed",
     "entailment_accuracy", "entropy", "evaluating", "find_mentions", "first_seen", "found_among_distractors",
     "frames_near", "frames_within", "grad_cam", "gradient_maps", "highest", "hits_and_misses", "ideal_estimates",

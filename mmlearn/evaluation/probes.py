@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -63,3 +63,13 @@ def linear_probe(
 
     optimizer.step(closure)
     return float((F.linear(test, weight, bias).argmax(-1) == test_label).float().mean())
+
+
+def bag_of_words(
+    tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"], vocab_size: int, special: int = 4
+) -> Float[Tensor, "n words"]:
+    """How often each token of the vocabulary comes in a text, whatever the order: what a probe needs no model for.
+
+    The first ``special`` numbers of the vocabulary are left out.
+    """
+    return torch.zeros(len(tokens), vocab_size).scatter_add_(1, tokens, mask.float())[:, special:]

@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 import torch
 
-from mmlearn.evaluation import linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation import bag_of_words, linear_probe, nearest_neighbours, zero_shot
 
 
 def blobs(n, classes=4, d=8, spread=0.1, seed=0):
@@ -118,3 +118,12 @@ def test_zero_shot_says_the_nearest_class():
     assert zero_shot(image, names, label) == 1
     assert zero_shot(image, names.roll(1, 0), label) == 0
     assert zero_shot(image, names, torch.where(torch.arange(40) < 10, (label + 1) % 4, label)) == 0.75
+
+
+def test_a_bag_of_words_counts_what_is_real_and_not_special():
+    tokens = torch.tensor([[1, 5, 4, 5, 2, 0], [1, 6, 2, 0, 0, 0]])
+    bag = bag_of_words(tokens, tokens > 0, 8)
+    assert bag.tolist() == [[1, 2, 0, 0], [0, 0, 1, 0]]
+    other = tokens[:1, [0, 3, 2, 1, 4, 5]]
+    assert torch.equal(bag_of_words(other, other > 0, 8), bag[:1])
+    assert bag_of_words(tokens, tokens > 0, 8, special=0)[0].tolist() == [0, 1, 1, 0, 1, 2, 0, 0]

@@ -100,6 +100,22 @@ def walk(scene: SceneSample) -> str:
     return " ".join(f"{one} is {how} {other}." for (one, other), how in zip(pairwise(names), relations))
 
 
+def swap_neighbours(texts: Sequence[str], generator: torch.Generator) -> list[str]:
+    """Each text with two neighbouring words exchanged, at a place drawn at random where they differ.
+
+    A bag of words cannot tell the two apart. Raises ``ValueError`` for a text without two neighbours that differ.
+    """
+    swapped = []
+    for text in texts:
+        words = text.split()
+        places = [i for i, (one, other) in enumerate(pairwise(words)) if one != other]
+        if not places:
+            raise ValueError(f"Two neighbouring words that differ are exchanged; {text!r} has none.")
+        i = places[int(torch.randint(len(places), (), generator=generator))]
+        swapped.append(" ".join([*words[:i], words[i + 1], words[i], *words[i + 2 :]]))
+    return swapped
+
+
 def _emoji(split: str, language: str, count: int) -> Iterator[str]:
     for concept, named in read_json("emoji", "names.json.gz")[language].items():
         part = "train" if concept not in held_out() else SPLITS[1 + int(stream("texts", concept)) % 2]
