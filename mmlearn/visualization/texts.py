@@ -1,12 +1,15 @@
-"""Texts with a number at each token."""
+"""Texts with a number at each token, what its tokens look at, and hues that words are said to have."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from mmlearn.visualization.figures import PLAIN, _figure
+from mmlearn.visualization.figures import HEAT, PLAIN, _figure
 
 LIGHT = "OrRd"  # from white: numbers stay readable on it
 
@@ -40,4 +43,49 @@ def token_heat(
     axis.tick_params(length=0)
     axis.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axis, label=label, pad=0.01)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def token_attention(
+    weights: Float[Tensor, "q n"], tokens: Sequence[str], *, framed: Sequence[tuple[int, int]] = (), title: str = ""
+) -> Figure:
+    """What each token of a text looks at, a row a query, with a frame around some pairs of query and place."""
+    figure, ((axis,),) = _figure(1, 1, 1.6 + 0.26 * len(tokens), 1.2 + 0.26 * len(tokens))
+    image = axis.imshow(weights.numpy(), cmap=HEAT, vmin=0, vmax=1)
+    for query, place in framed:
+        box = plt.Rectangle((place - 0.5, query - 0.5), 1, 1, fill=False, edgecolor="#4dd0e1", linewidth=1.8)
+        axis.add_patch(box)
+    axis.set_xticks(range(len(tokens)), tokens)
+    axis.set_yticks(range(len(tokens)), tokens)
+    axis.set(xlabel="looks at", ylabel="token")
+    axis.set_title(title, fontsize=9)
+    figure.colorbar(image, ax=axis, shrink=0.8)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def hue_wheels(
+    panels: Mapping[str, Sequence[float]], hue: Sequence[float], colours: Mapping[str, tuple[float, float, float]]
+) -> Figure:
+    """On a wheel a title: round the hue of each colour, square the hue that is said of it, both as angles in radians.
+
+    A word whose hue is another's as well stands a little outside.
+    """
+    options = dict(figsize=(3.2 * len(panels), 3.5), dpi=110, squeeze=False, layout="constrained")
+    figure, (axes,) = plt.subplots(1, len(panels), subplot_kw={"projection": "polar"}, **options)
+    plt.close(figure)
+    for axis, (title, said) in zip(axes, panels.items()):
+        drawn: list[float] = []
+        for true, guess, (word, rgb) in zip(hue, said, colours.items()):
+            outside = 0.22 * any(abs(true - other) < math.radians(8) for other in drawn)
+            drawn.append(true)
+            axis.plot([true, guess], [1, 0.62], color=rgb, linewidth=1.5)
+            axis.scatter([true], [1], color=[rgb], s=60, zorder=3)
+            axis.scatter([guess], [0.62], color=[rgb], s=30, marker="s", zorder=3)
+            axis.text(true, 1.24 + outside, word, ha="center", va="center", fontsize=7)
+        axis.set_axis_off()
+        axis.set(ylim=(0, 1.5))
+        axis.set_title(title, fontsize=9)
+    figure.suptitle("round: the hue that a word names; square: the hue that the other words give it", fontsize=9)
     return figure

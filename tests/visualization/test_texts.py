@@ -5,11 +5,12 @@ import math
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from testing_tools import refused
 
 matplotlib.use("agg")
 
-from mmlearn.visualization import token_heat
+from mmlearn.visualization import hue_wheels, token_attention, token_heat
 
 ROWS = {"left to right": [("a", 0.5), ("$red", 2.0), ("star", 4.0)], "gaps": [("a", math.nan), ("star", 0.26)]}
 
@@ -41,3 +42,28 @@ def test_the_deepest_red_may_be_given():
 @pytest.mark.parametrize("rows", [{}, {"empty": []}])
 def test_without_a_token_it_says_so(rows):
     refused("There is no token to draw", token_heat, rows, label="nats")
+
+
+def test_what_tokens_look_at_with_frames():
+    figure = token_attention(torch.eye(3), ["▸", "(", ")"], framed=[(1, 0), (2, 1)], title="a head")
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    assert [box.get_xy() for box in axis.patches] == [(-0.5, 0.5), (0.5, 1.5)]  # place, then query
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["▸", "(", ")"]
+    assert (axis.images[0].get_array() == torch.eye(3).numpy()).all()
+    assert axis.get_title() == "a head"
+    assert plt.get_fignums() == []
+
+
+def test_hues_on_a_wheel():
+    colours = {"red": (1.0, 0.0, 0.0), "rose": (1.0, 0.4, 0.4), "cyan": (0.0, 1.0, 1.0)}
+    figure = hue_wheels({"one": [0.1, 0.2, 3.0], "two": [1.0, 1.0, 1.0]}, [0.0, 0.05, math.pi], colours)
+    figure.canvas.draw()
+    one, two = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["one", "two"]
+    assert [list(line.get_xdata()) for line in one.lines] == [[0.0, 0.1], [0.05, 0.2], [math.pi, 3.0]]
+    assert [text.get_text() for text in two.texts] == list(colours)
+    height = [text.get_position()[1] for text in one.texts]
+    assert height[0] == height[2] < height[1]  # two words of nearly one hue
+    assert one.lines[2].get_color() == (0.0, 1.0, 1.0)
+    assert plt.get_fignums() == []
