@@ -47,7 +47,8 @@ from mmlearn.evaluation.grounding import (
     region_occlusion_check,
     report_head,
 )
-from mmlearn.evaluation.heads import best_head, even_share, head_shares, previous_token, same_token
+from mmlearn.evaluation.heads import best_head, even_share, head_shares, matching_bracket, previous_token, same_token
+from mmlearn.evaluation.language import pseudo_losses, token_losses
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import angle_errors, bag_of_words, left_out, linear_probe, nearest_neighbours, zero_shot
@@ -97,11 +98,12 @@ __all__ = [
     "edits", "embed", "entailment_accuracy", "entropy", "evaluating", "even_share", "find_mentions", "first_seen",
     "found_among_distractors", "frames_near", "frames_within", "grad_cam", "gradient_maps", "head_shares", "highest",
     "hits_and_misses", "ideal_estimates", "in_time", "in_time_by_chance", "iou", "left_out", "length_scores",
-    "linear_probe", "lines_across", "looks_inside", "mass_ratio", "mean_recall", "median_rank", "modality_gap",
-    "modality_told", "nearest_neighbours", "nlvr_accuracy", "occlude", "occlusion_check", "official_scores",
-    "on_grid", "pair_alignment", "phone_purity", "phrase_maps", "picture_gain", "pointing_accuracy",
-    "pointing_chance", "predict", "previous_token", "prior_guesses", "prior_shift", "random_patches", "recall_at",
-    "recall_table", "referring_accuracy", "region_occlusion_check", "report_head", "rerank", "rerank_both_ways",
-    "reranked_retrieval", "retrieval", "same_token", "separation_scores", "si_sdr", "si_sdr_improvement",
-    "similarity", "soft_scores", "uniformity", "vqa_accuracy", "well_formed", "zero_shot",
+    "linear_probe", "lines_across", "looks_inside", "mass_ratio", "matching_bracket", "mean_recall", "median_rank",
+    "modality_gap", "modality_told", "nearest_neighbours", "nlvr_accuracy", "occlude", "occlusion_check",
+    "official_scores", "on_grid", "pair_alignment", "phone_purity", "phrase_maps", "picture_gain",
+    "pointing_accuracy", "pointing_chance", "predict", "previous_token", "prior_guesses", "prior_shift",
+    "pseudo_losses", "random_patches", "recall_at", "recall_table", "referring_accuracy", "region_occlusion_check",
+    "report_head", "rerank", "rerank_both_ways", "reranked_retrieval", "retrieval", "same_token", "separation_scores",
+    "si_sdr", "si_sdr_improvement", "similarity", "soft_scores", "token_losses", "uniformity", "vqa_accuracy",
+    "well_formed", "zero_shot",
 ]  # fmt: skip

@@ -36,6 +36,19 @@ def same_token(tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], special: i
     return Places(other, same & other & real[:, :, None] & real[:, None, :])
 
 
+def matching_bracket(partner: Int[Tensor, "b n"], far: int = 3) -> Places:
+    """A head that finds, one token before a bracket is closed, the bracket that it belongs to, as left to right needs.
+
+    ``partner`` has for each closing bracket the place of the one that opened it, and -1 elsewhere. Only those are asked
+    that stand ``far`` places apart or more.
+    """
+    b, n = partner.shape
+    row, query = ((partner >= 0) & (torch.arange(n) - partner >= far))[:, 1:].nonzero().T
+    should = torch.zeros(b, n, n, dtype=torch.bool)
+    should[row, query, partner[row, query + 1]] = True
+    return Places(torch.ones(b, n, n, dtype=torch.bool).tril(), should)
+
+
 def _seen(mask: Bool[Tensor, "b n"], causal: bool) -> Bool[Tensor, "b n n"]:
     seen = mask[:, None, :] & mask[:, :, None]
     return seen.tril() if causal else seen

@@ -4,7 +4,15 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.evaluation.heads import Places, best_head, even_share, head_shares, previous_token, same_token
+from mmlearn.evaluation.heads import (
+    Places,
+    best_head,
+    even_share,
+    head_shares,
+    matching_bracket,
+    previous_token,
+    same_token,
+)
 
 TOKENS = torch.tensor([[1, 5, 6, 5, 2, 0], [1, 7, 7, 8, 9, 2]])
 MASK = TOKENS > 0
@@ -26,6 +34,14 @@ def test_where_the_same_token_stands(causal, places):
     assert should[0].nonzero().tolist() == places
     assert not may.diagonal(dim1=1, dim2=2).any()
     assert not (should & ~may).any()
+
+
+def test_before_a_bracket_is_closed_its_partner_is_to_be_found():
+    partner = torch.tensor([[-1, -1, -1, 2, 1], [-1, -1, 1, -1, 3]])  # ( [ ] )  and  ( ) ( )
+    may, should = matching_bracket(partner)
+    assert should.nonzero().tolist() == [[0, 3, 1]]
+    assert matching_bracket(partner, far=1).should.nonzero().tolist() == [[0, 2, 2], [0, 3, 1], [1, 1, 1], [1, 3, 3]]
+    assert torch.equal(may[0], torch.ones(5, 5, dtype=torch.bool).tril())
 
 
 def test_shares_of_heads():
