@@ -78,14 +78,14 @@ def hue_wheels(
     for axis, (title, said) in zip(axes, panels.items()):
         drawn: list[float] = []
         for true, guess, (word, rgb) in zip(hue, said, colours.items()):
-            outside = 0.22 * any(abs(true - other) < math.radians(8) for other in drawn)
+            outside = 0.34 * any(abs(true - other) < math.radians(8) for other in drawn)
             drawn.append(true)
             axis.plot([true, guess], [1, 0.62], color=rgb, linewidth=1.5)
             axis.scatter([true], [1], color=[rgb], s=60, zorder=3)
             axis.scatter([guess], [0.62], color=[rgb], s=30, marker="s", zorder=3)
             axis.text(true, 1.24 + outside, word, ha="center", va="center", fontsize=7)
         axis.set_axis_off()
-        axis.set(ylim=(0, 1.5))
+        axis.set(ylim=(0, 1.6))
         axis.set_title(title, fontsize=9)
     figure.suptitle("round: the hue that a word names; square: the hue that the other words give it", fontsize=9)
     return figure
