@@ -159,7 +159,7 @@ def chapters_page(known: Sequence[Notebook], exercises: dict[str, list[Task]]) -
 def _goes_with(exercise: str, chapter: Notebook) -> bool:
     """Whether an exercise is of this chapter.
 
-    13a_hearing goes with chapter 13a, and with a chapter 13 as a whole; 06_text with chapter 06b.
+    13a_hearing goes with chapter 13a, and with a chapter 13 as a whole; 06_text with chapters 06a and 06b.
     """
     number = exercise.partition("_")[0]
     return chapter.number in (number, number[:2]) or chapter.number[:2] == number

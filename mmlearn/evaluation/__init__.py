@@ -31,6 +31,7 @@ from mmlearn.evaluation.answers import (
     soft_scores,
     vqa_accuracy,
 )
+from mmlearn.evaluation.captions import well_formed
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.evaluation.grounding import (
     HeadReport,
@@ -46,9 +47,11 @@ from mmlearn.evaluation.grounding import (
     region_occlusion_check,
     report_head,
 )
+from mmlearn.evaluation.heads import best_head, even_share, head_shares, matching_bracket, previous_token, same_token
+from mmlearn.evaluation.language import pseudo_losses, token_losses
 from mmlearn.evaluation.mentions import Mentions, find_mentions
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.evaluation.probes import linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation.probes import angle_errors, bag_of_words, left_out, linear_probe, nearest_neighbours, zero_shot
 from mmlearn.evaluation.reranking import rerank, rerank_both_ways, reranked_retrieval
 from mmlearn.evaluation.retrieval import (
     Embeddings,
@@ -89,16 +92,18 @@ from mmlearn.evaluation.spoken_retrieval import (
 )
 
 __all__ = [
-    "CaptionQuestion", "Embeddings", "HeadReport", "Mentions", "Predictions", "SeparationScores",
-    "attention_in_time", "belongs", "best_region", "box_of_map", "box_scores", "caption_question",
-    "caption_recalls", "choose_head", "compare_priors", "count_flops", "ctc_scores", "edit_rate", "edits", "embed",
-    "entailment_accuracy", "entropy", "evaluating", "find_mentions", "first_seen", "found_among_distractors",
-    "frames_near", "frames_within", "grad_cam", "gradient_maps", "highest", "hits_and_misses", "ideal_estimates",
-    "in_time", "in_time_by_chance", "iou", "length_scores", "linear_probe", "lines_across", "looks_inside",
-    "mass_ratio", "mean_recall", "median_rank", "modality_gap", "modality_told", "nearest_neighbours",
-    "nlvr_accuracy", "occlude", "occlusion_check", "official_scores", "on_grid", "pair_alignment", "phone_purity",
-    "phrase_maps", "picture_gain", "pointing_accuracy", "pointing_chance", "predict", "prior_guesses",
-    "prior_shift", "random_patches", "recall_at", "recall_table", "referring_accuracy", "region_occlusion_check",
-    "report_head", "rerank", "rerank_both_ways", "reranked_retrieval", "retrieval", "separation_scores", "si_sdr",
-    "si_sdr_improvement", "similarity", "soft_scores", "uniformity", "vqa_accuracy", "zero_shot",
+    "CaptionQuestion", "Embeddings", "HeadReport", "Mentions", "Predictions", "SeparationScores", "angle_errors",
+    "attention_in_time", "bag_of_words", "belongs", "best_head", "best_region", "box_of_map", "box_scores",
+    "caption_question", "caption_recalls", "choose_head", "compare_priors", "count_flops", "ctc_scores", "edit_rate",
+    "edits", "embed", "entailment_accuracy", "entropy", "evaluating", "even_share", "find_mentions", "first_seen",
+    "found_among_distractors", "frames_near", "frames_within", "grad_cam", "gradient_maps", "head_shares", "highest",
+    "hits_and_misses", "ideal_estimates", "in_time", "in_time_by_chance", "iou", "left_out", "length_scores",
+    "linear_probe", "lines_across", "looks_inside", "mass_ratio", "matching_bracket", "mean_recall", "median_rank",
+    "modality_gap", "modality_told", "nearest_neighbours", "nlvr_accuracy", "occlude", "occlusion_check",
+    "official_scores", "on_grid", "pair_alignment", "phone_purity", "phrase_maps", "picture_gain",
+    "pointing_accuracy", "pointing_chance", "predict", "previous_token", "prior_guesses", "prior_shift",
+    "pseudo_losses", "random_patches", "recall_at", "recall_table", "referring_accuracy", "region_occlusion_check",
+    "report_head", "rerank", "rerank_both_ways", "reranked_retrieval", "retrieval", "same_token", "separation_scores",
+    "si_sdr", "si_sdr_improvement", "similarity", "soft_scores", "token_losses", "uniformity", "vqa_accuracy",
+    "well_formed", "zero_shot",
 ]  # fmt: skip

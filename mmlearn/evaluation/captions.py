@@ -10,11 +10,12 @@ fact in a caption whether it is true or made up.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
+from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEMPLATES, TEXTURES
 
 NGram = tuple[str, ...]
 
@@ -148,6 +149,8 @@ def _cosines(one: dict[NGram, float], other: dict[NGram, float], n: int) -> floa
 
 # What is true of a scene.
 
+THING = " ".join(f"(?:{'|'.join(words)})" for words in (SIZES, TEXTURES, COLOURS, SHAPES))
+SENTENCE = re.compile("|".join(form.format(THING, f"(?:{'|'.join(RELATIONS)})", THING) for form in TEMPLATES))
 KINDS = {word: kind for kind in (SIZES, TEXTURES, COLOURS, SHAPES) for word in kind}
 INVERSE = {"right of": "left of", "below": "above"}  # each relation is told from one side
 Thing = frozenset[str]  # the attributes that a text gives it
@@ -160,6 +163,17 @@ class Facts(NamedTuple):
     true: int
     missing: int
     made_up: int
+
+
+def well_formed(text: str) -> bool:
+    r"""Whether a text is a sentence of the grammar by which captions of scenes are made, true or not.
+
+    .. math:: S \to \text{a } O\, R \text{ a } O \mid \text{the } O \text{ is } R \text{ the } O, \quad
+       O \to \text{size texture colour shape}
+
+    with the relations R of scenes. Capitals and spaces make no difference.
+    """
+    return SENTENCE.fullmatch(" ".join(text.lower().split())) is not None
 
 
 def stated_facts(text: str) -> set[Fact]:

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -63,3 +63,40 @@ def linear_probe(
 
     optimizer.step(closure)
     return float((F.linear(test, weight, bias).argmax(-1) == test_label).float().mean())
+
+
+def bag_of_words(
+    tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"], vocab_size: int, special: int = 4
+) -> Float[Tensor, "n words"]:
+    """How often each token of the vocabulary comes in a text, whatever the order: what a probe needs no model for.
+
+    The first ``special`` numbers of the vocabulary are left out.
+    """
+    return torch.zeros(len(tokens), vocab_size).scatter_add_(1, tokens, mask.float())[:, special:]
+
+
+def left_out(vectors: Float[Tensor, "n d"], penalty: float = 1.0) -> Float[Tensor, "n n"]:
+    r"""A ridge regression that predicts each row from all the others: by which weights it takes their targets.
+
+    .. math:: w_i = (K + \lambda I)^{-1} k_i
+
+    of the others' products K and theirs with row i, both about the others' mean; λ is ``penalty`` times the mean of
+    K's diagonal. A row has weight 0 for itself. ``left_out(x) @ target`` are the predictions, without the mean of the
+    targets. Raises ``ValueError`` for fewer than three rows.
+    """
+    n = len(vectors)
+    if n < 3:
+        raise ValueError(f"Each row is predicted from at least two others, so there are three or more; got {n}.")
+    weights = torch.zeros(n, n, dtype=vectors.dtype)
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        known = vectors[others] - vectors[others].mean(0)
+        alike = known @ known.T
+        ridge = penalty * alike.diagonal().mean() * torch.eye(n - 1, dtype=vectors.dtype)
+        weights[i, others] = torch.linalg.solve(alike + ridge, known @ (vectors[i] - vectors[others].mean(0)))
+    return weights
+
+
+def angle_errors(said: Float[Tensor, "*n 2"], true: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n"]:
+    """Degrees between two directions, given as cosine and sine up to a factor: 90 on average for guesses."""
+    return F.cosine_similarity(said, true, dim=-1).clamp(-1, 1).acos().rad2deg()

@@ -1,6 +1,6 @@
 """Pictures with their numbers."""
 
-from mmlearn.visualization.curves import curves
+from mmlearn.visualization.curves import curves, line_panels
 from mmlearn.visualization.explorer import Explorer, alignment_explorer
 from mmlearn.visualization.figures import (
     bars,
@@ -22,9 +22,11 @@ from mmlearn.visualization.sounds import (
     spectrogram_rows,
     word_times,
 )
+from mmlearn.visualization.texts import hue_wheels, token_attention, token_heat
 
 __all__ = [
     "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "curves",
-    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "listening_page", "looks_over_sounds", "loss_curve",
-    "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows", "word_times",
+    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "hue_wheels", "line_panels", "listening_page",
+    "looks_over_sounds", "loss_curve", "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows",
+    "token_attention", "token_heat", "word_times",
 ]  # fmt: skip

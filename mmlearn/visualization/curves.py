@@ -1,4 +1,4 @@
-"""Numbers over a row of conditions, such as more and more noise: one line a name, in one panel or several."""
+"""Lines in one panel or several: over a row of conditions, such as more and more noise, or over numbers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from mmlearn.visualization.figures import MUTED, PLAIN, _figure
+
+Line = tuple[Sequence[float], Sequence[float]]  # numbers across, and heights
 
 
 @plt.rc_context(PLAIN)
@@ -38,5 +40,37 @@ def curves(
         axis.set_title(title, fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+    axes[0].set_ylabel(label)
+    return figure
+
+
+@plt.rc_context(PLAIN)
+def line_panels(
+    panels: Mapping[str, Mapping[str, Line]],
+    *,
+    label: str,
+    across: str,
+    levels: Mapping[str, Mapping[str, float]] | None = None,
+    marker: str = "",
+) -> Figure:
+    """A panel a title, in it a line a name with its last number, in the same colour in every panel.
+
+    ``levels`` has for a title what the lines are to be compared with: a level a name, dashed, dotted and so on. A
+    ``marker`` of matplotlib stands at each point. All heights begin at 0.
+    """
+    figure, (axes,) = _figure(1, len(panels), 3.2 if len(panels) > 1 else 6.4, 3.3)
+    names = dict.fromkeys(name for lines in panels.values() for name in lines)
+    colours = {name: f"C{i}" for i, name in enumerate(names)}
+    for axis, (title, lines) in zip(axes, panels.items()):
+        for name, (numbers, heights) in lines.items():
+            shown = f"{name} ({heights[-1]:.2f})"
+            axis.plot(numbers, heights, marker=marker, markersize=4, color=colours[name], label=shown)
+        for (name, height), style in zip((levels or {}).get(title, {}).items(), ("--", ":", "-.", (0, (1, 6)))):
+            axis.axhline(height, color=MUTED, linestyle=style, linewidth=1, label=f"{name} ({height:.2f})")
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel(across, fontsize=8)
+        axis.set_title(title, fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     axes[0].set_ylabel(label)
     return figure

@@ -9,7 +9,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from testing_tools import refused
 
 from mmlearn.data.made.scenes import RELATIONS, SHAPES, Scenes
-from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l, stated_facts
+from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l, stated_facts, well_formed
 
 WORDS = ["a", "the", "red", "blue", "large", "small", "star", "ring", "left", "right", "above", "of", "is"]
 
@@ -159,3 +159,38 @@ def test_facts_that_are_made_up_or_missing():
 def test_scenes_alone_have_facts():
     refused("one caption of each scene; got 2 captions and 1", check_facts, ["a", "b"], [Scenes("val")[0]])
     refused("must have a graph", check_facts, ["a"], [object()])
+
+
+# Whether a text is a sentence of scenes.
+
+
+@pytest.mark.parametrize("split", ["train", "composition"])
+def test_captions_of_scenes_are_well_formed(split):
+    scenes = Scenes(split, size=32, length=200)
+    assert all(well_formed(scenes[i].caption) for i in range(200))
+    assert {scenes[i].caption.split()[0] for i in range(200)} == {"a", "the"}
+
+
+def test_what_may_be_said_and_need_not_be_true():
+    thing = "large solid red star"
+    assert well_formed(f"a {thing} above a {thing}")
+    assert well_formed(f"  The {thing} is  LEFT of the {thing} ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a large solid red star",
+        "a large solid red star above a large solid blue",  # breaks off
+        "a large solid red star above a large solid blue ring ring",  # goes on
+        "a large solid red star above the large solid blue ring",  # both articles
+        "the large solid red star above the large solid blue ring",  # no verb
+        "a solid large red star above a large solid blue ring",  # another order
+        "a large solid red star near a large solid blue ring",  # no relation of scenes
+        "a large solid redish star above a large solid blue ring",
+        "a large solid red star above a large solid blue ring. a",
+    ],
+)
+def test_other_texts_are_not_well_formed(text):
+    assert not well_formed(text)

@@ -5,8 +5,9 @@ from collections import defaultdict
 
 import pytest
 import torch
+from testing_tools import refused
 
-from mmlearn.evaluation import linear_probe, nearest_neighbours, zero_shot
+from mmlearn.evaluation import angle_errors, bag_of_words, left_out, linear_probe, nearest_neighbours, zero_shot
 
 
 def blobs(n, classes=4, d=8, spread=0.1, seed=0):
@@ -118,3 +119,43 @@ def test_zero_shot_says_the_nearest_class():
     assert zero_shot(image, names, label) == 1
     assert zero_shot(image, names.roll(1, 0), label) == 0
     assert zero_shot(image, names, torch.where(torch.arange(40) < 10, (label + 1) % 4, label)) == 0.75
+
+
+def test_a_bag_of_words_counts_what_is_real_and_not_special():
+    tokens = torch.tensor([[1, 5, 4, 5, 2, 0], [1, 6, 2, 0, 0, 0]])
+    bag = bag_of_words(tokens, tokens > 0, 8)
+    assert bag.tolist() == [[1, 2, 0, 0], [0, 0, 1, 0]]
+    other = tokens[:1, [0, 3, 2, 1, 4, 5]]
+    assert torch.equal(bag_of_words(other, other > 0, 8), bag[:1])
+    assert bag_of_words(tokens, tokens > 0, 8, special=0)[0].tolist() == [0, 1, 1, 0, 1, 2, 0, 0]
+
+
+def test_each_row_is_predicted_from_the_others_by_ridge_regression():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(7, width, generator=generator, dtype=torch.float64) for width in (4, 2))
+    weights = left_out(x, penalty=0.5)
+    assert (weights.diagonal() == 0).all()
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        known, target = x[others] - x[others].mean(0), y[others]
+        strength = 0.5 * known.square().sum(1).mean()
+        solved = torch.linalg.solve(known.T @ known + strength * torch.eye(4), known.T @ target)  # in the features
+        torch.testing.assert_close(weights[i] @ y, (x[i] - x[others].mean(0)) @ solved)
+
+
+def test_what_is_linear_is_found_and_what_is_left_out_is_not_seen():
+    angle = torch.arange(12) * 2 * math.pi / 12
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    seen = circle @ torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    assert angle_errors(left_out(seen, 1e-3) @ circle, circle).max() < 2
+    other = circle.clone()
+    other[3] = -other[3]
+    assert torch.equal((left_out(seen) @ other)[3], (left_out(seen) @ circle)[3])
+    refused("three or more; got 2", left_out, seen[:2])
+
+
+def test_angles_are_in_degrees_whatever_the_length():
+    said = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]])
+    assert angle_errors(said, torch.tensor([1.0, 0.0]).expand(4, 2)).tolist() == pytest.approx(
+        [0, 90, 180, 45], abs=1e-3
+    )

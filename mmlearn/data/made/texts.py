@@ -8,6 +8,7 @@ Splits are those of the other data sets, so no scene, no caption of a stamp and 
 the 200 concepts that emoji hold out, half are in ``val`` and half in ``test``, by a hash.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -98,6 +99,41 @@ def walk(scene: SceneSample) -> str:
     relations = ["left of" if one.cell // GRID == other.cell // GRID else "above" for one, other in pairwise(objects)]
     names = [f"the {item.colour} {item.shape}" for item in objects]
     return " ".join(f"{one} is {how} {other}." for (one, other), how in zip(pairwise(names), relations))
+
+
+def short_documents(split: str, scenes: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Two sentences about the things of one colour in a scene: the second begins with what the first ends with.
+
+    The colour is the topic, and the thing in the middle tells the order, as in ``the red star is above the red bar.
+    the red bar is above the red ring.`` Scenes where both sentences would not say the same relation are left out, as
+    are those without three things of the colour: nothing but the things tells which sentence is first.
+    """
+    found, layout = [], lay_out(split, np.arange(scenes), seed)
+    for row in range(scenes):
+        objects = SceneSample(NO_PICTURE, layout, row).objects
+        colour = Counter(item.colour for item in objects).most_common(1)[0][0]
+        path = list({item.shape: item for item in objects if item.colour == colour}.values())[:3]
+        how = {"left of" if one.cell // GRID == other.cell // GRID else "above" for one, other in pairwise(path)}
+        if len(path) == 3 and len(how) == 1:
+            names, said = [f"the {colour} {item.shape}" for item in path], how.pop()
+            found.append(tuple(f"{one} is {said} {other}." for one, other in pairwise(names)))
+    return found
+
+
+def swap_neighbours(texts: Sequence[str], generator: torch.Generator) -> list[str]:
+    """Each text with two neighbouring words exchanged, at a place drawn at random where they differ.
+
+    A bag of words cannot tell the two apart. Raises ``ValueError`` for a text without two neighbours that differ.
+    """
+    swapped = []
+    for text in texts:
+        words = text.split()
+        places = [i for i, (one, other) in enumerate(pairwise(words)) if one != other]
+        if not places:
+            raise ValueError(f"Two neighbouring words that differ are exchanged; {text!r} has none.")
+        i = places[int(torch.randint(len(places), (), generator=generator))]
+        swapped.append(" ".join([*words[:i], words[i + 1], words[i], *words[i + 2 :]]))
+    return swapped
 
 
 def _emoji(split: str, language: str, count: int) -> Iterator[str]:

@@ -136,3 +136,17 @@ def held_out() -> frozenset[str]:
 def _group(name: str) -> str:
     """What the English names of concepts that differ little have in common."""
     return " ".join(WHO.sub("", CLOCK.sub("clock", name.split(":")[0])).split())
+
+
+def emoji_texts(language: str = "en", *, unseen: bool = False) -> tuple[list[str], list[str]]:
+    """Name and keywords of each concept as a text, such as ``ox: animal, bull``, and the category that it is of.
+
+    ``unseen`` takes the held-out concepts instead of the others. Raises ``ValueError`` for an unknown language.
+    """
+    names, categories = read_json("emoji", "names.json.gz"), read_json("emoji", "concepts.json")
+    if language not in names:
+        raise ValueError(f"emoji has no names in {language!r}; {choices(language, names)}.")
+    named = {concept: names[language][concept] for concept in categories if concept in names[language]}
+    kept = [concept for concept in named if (concept in held_out()) == unseen]
+    texts = [": ".join(filter(None, (named[it]["name"], ", ".join(named[it]["keywords"])))) for it in kept]
+    return texts, [categories[concept] for concept in kept]

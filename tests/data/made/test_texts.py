@@ -9,7 +9,7 @@ from testing_tools import refused
 
 from mmlearn.data import load
 from mmlearn.data.made.scenes import Scenes
-from mmlearn.data.made.texts import SOURCES, walk
+from mmlearn.data.made.texts import SOURCES, short_documents, swap_neighbours, walk
 
 SPLITS = ("train", "val", "test")
 
@@ -84,3 +84,46 @@ def test_systems_that_want_more_say_so():
     run = new_run("gpt2", load("texts", "val", scenes=10))
     assert run.system.config.max_length == run.tokenizer.max_length
     assert isinstance(run.collate()([load("texts", "val", scenes=10)[0]])["tokens"], torch.Tensor)
+
+
+def test_two_neighbouring_words_are_exchanged_at_every_place():
+    texts = ["a large red star", "the the star"] * 60
+    found = swap_neighbours(texts, torch.Generator().manual_seed(0))
+    assert set(found[::2]) == {"large a red star", "a red large star", "a large star red"}
+    assert set(found[1::2]) == {"the star the"}
+    assert found == swap_neighbours(texts, torch.Generator().manual_seed(0))
+    assert found != swap_neighbours(texts, torch.Generator().manual_seed(1))
+    assert swap_neighbours([], torch.Generator()) == []
+
+
+@pytest.mark.parametrize("text", ["", "star", "star star star"])
+def test_a_text_with_nothing_to_exchange_is_refused(text):
+    refused("Two neighbouring words that differ", swap_neighbours, ["a star", text], torch.Generator())
+
+
+def test_short_documents_have_a_topic_and_an_order():
+    documents = short_documents("val", 400)
+    assert 50 < len(documents) < 400
+    form = re.compile(r"the (\w+) (\w+) is (left of|above) the \1 (\w+)\.")
+    for first, second in documents:
+        one, other = form.fullmatch(first), form.fullmatch(second)
+        assert one[1] == other[1]  # one colour
+        assert one[3] == other[3]  # one relation
+        assert one[4] == other[2]  # from where the first one ends
+        assert len({one[2], one[4], other[4]}) == 3
+    assert len({first.split()[1] for first, _ in documents}) == 12
+    assert short_documents("val", 400) == documents != short_documents("val", 400, seed=1)
+
+
+def test_short_documents_are_true():
+    first, second = short_documents("train", 60)[0]
+    scenes = Scenes("train", size=32, length=60)
+    told = re.findall(r"the (\w+ \w+) is (left of|above) the (\w+ \w+)", f"{first} {second}")
+    facts = [
+        {
+            (" ".join(scene.objects[i].name.split()[2:]), how, " ".join(scene.objects[j].name.split()[2:]))
+            for i, how, j in scene.graph
+        }
+        for scene in (scenes[i] for i in range(60))
+    ]
+    assert any(set(told) <= true for true in facts)

@@ -5,9 +5,10 @@ import unicodedata
 
 import pytest
 import torch
+from testing_tools import refused
 
 from mmlearn.data.packaged.archives import read_json
-from mmlearn.data.packaged.emoji import Emoji, OpenMoji, held_out
+from mmlearn.data.packaged.emoji import Emoji, OpenMoji, emoji_texts, held_out
 
 COUNTS = {
     "train": {"noto": 1444, "noto-v1": 1072, "twemoji": 1444},
@@ -145,3 +146,17 @@ def test_styles_narrow_a_split(splits):
     assert data.styles == ("twemoji", "noto")
     assert len(data) == 2888
     assert set(data.entries) < set(splits["train"].entries)
+
+
+def test_texts_are_names_with_keywords_and_their_category():
+    (texts, kinds), (unseen, unseen_kinds) = emoji_texts("es"), emoji_texts("es", unseen=True)
+    assert (len(texts), len(unseen)) == (len(kinds), len(unseen_kinds)) == (1444, 200)
+    assert not set(texts) & set(unseen)
+    assert set(kinds) == set(unseen_kinds) == set(read_json("emoji", "concepts.json").values())
+    assert dict(zip(*emoji_texts()))["dog: animal, animals, dog, dogs, pet"] == "Animals & Nature"
+    named = read_json("emoji", "names.json.gz")["es"].values()
+    assert {*texts, *unseen} == {f"{it['name']}: {', '.join(it['keywords'])}" for it in named}
+
+
+def test_texts_of_a_language_that_is_not_there():
+    refused("emoji has no names in 'xx'", emoji_texts, "xx")
