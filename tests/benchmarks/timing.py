@@ -84,18 +84,18 @@ def _serve(build, arguments, pipe, make_step):
             pipe.send(time.perf_counter() - started)
 
 
-def compare(builds, rounds, threads=(1, 2), make_step=training_step):
+def compare(builds, rounds, threads=(1, 2), make_step=training_step, starts=STARTS):
     """Of each implementation: parameters, MiB that steps add to the process, GFLOP a step, seconds by threads.
 
     GFLOP are those of matrix products and convolutions, forward and backward; what the fused attention kernel does is
     not counted.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
-    its loss, and that function's arguments; ``make_step`` turns both into a step. All is done ``STARTS`` times, for
+    its loss, and that function's arguments; ``make_step`` turns both into a step. All is done ``starts`` times, for
     where a process finds its memory makes all its steps a few per cent faster or slower: seconds are one number a
     start, the median over ``rounds`` steps, and MiB the median over starts.
     """
-    starts = [_compare_once(builds, rounds, threads, make_step) for _ in range(STARTS)]
+    starts = [_compare_once(builds, rounds, threads, make_step) for _ in range(starts)]
     results = {}
     for name in builds:
         runs = [start[name] for start in starts]
