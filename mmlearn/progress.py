@@ -11,7 +11,9 @@ from tqdm import tqdm as plain_bar
 from tqdm.auto import tqdm
 
 VARIABLE = "MMLEARN_PROGRESS"  # names the file through which a chapter's process tells how far its cell is
-SECONDS = 0.5  # between two looks
+SECONDS = (
+    0.5  # between two looks; oftener, a notebook that runs for minutes is flooded with messages, and some are lost
+)
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def training_bar(*, disable: bool = False, **settings: Any) -> Iterator[plain_ba
     """A tqdm bar with these settings; where somebody watches from another process, it is drawn into their file."""
     path = os.environ.get(VARIABLE)
     if path is None or disable:
-        with tqdm(disable=disable, **settings) as bar:
+        with tqdm(disable=disable, mininterval=SECONDS, **settings) as bar:
             yield bar
     else:
         with open(path, "w", encoding="utf-8") as file, plain_bar(file=file, mininterval=SECONDS, **settings) as bar:
