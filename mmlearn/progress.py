@@ -11,9 +11,8 @@ from tqdm import tqdm as plain_bar
 from tqdm.auto import tqdm
 
 VARIABLE = "MMLEARN_PROGRESS"  # names the file through which a chapter's process tells how far its cell is
-SECONDS = (
-    0.5  # between two looks; oftener, a notebook that runs for minutes is flooded with messages, and some are lost
-)
+# Between two looks. A notebook that trains for minutes and draws oftener is flooded with messages, and some are lost.
+SECONDS = 0.5
 
 
 @contextmanager
