@@ -8,8 +8,6 @@ import typer
 
 from mmlearn.console import Json, say, show
 
-NAMES = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}
-
 
 def plan(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
@@ -22,17 +20,17 @@ def plan(
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "bf16",
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "adamw",
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
-    text_length: Annotated[int, typer.Option(help="Tokens of a text with its padding.")] = 77,
+    text_length: Annotated[int, typer.Option(min=1, help="Tokens of a text with its padding.")] = 77,
     utilisation: Annotated[float, typer.Option(help="Share of the FLOP/s of the data sheet that is reached.")] = 0.4,
-    chunk: Annotated[int, typer.Option(help="Samples at a time, for the loss in chunks.")] = 1024,
+    chunk: Annotated[int, typer.Option(help="Samples that towers read at a time.")] = 1024,
     as_json: Json = False,
 ) -> None:
     """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained."""
     from mmlearn.recipes.discovery import find_recipe
-    from mmlearn.training.plan import DEVICES, GIB, count
+    from mmlearn.training.plan import GIB, card_for, count
     from mmlearn.training.plan import plan as make
 
-    recipe = find_recipe(system)
+    card, recipe = card_for(device, precision, batch_size, devices), find_recipe(system)  # before counting takes time
     learned = dict(precision=precision, optimizer=optimizer, stage=stage, text_length=text_length)
     counted = count(recipe, recipe.config.preset(preset), **learned)
     running = dict(batch=batch_size, device=device, devices=devices, precision=precision)
@@ -40,11 +38,10 @@ def plan(
     if as_json:
         print(json.dumps(asdict(made), indent=1))
         return
-    card = f"{device} ({DEVICES[device].gib:g} GiB each)"
-    say(f"{system} {preset} on {devices} × {card} in {NAMES[precision]}, {optimizer}")
+    kind = "float32" if precision == "no" else precision
+    say(f"{system} {preset} on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")
     numbers = {
-        "parameters": f"{made.parameters:,}"
-        + (f", {made.trained:,} of them trained" * (made.trained < made.parameters)),
+        "parameters": f"{made.parameters:,}, {made.trained:,} of them trained",
         "FLOPs of a step": f"{made.flops:.3g}",
         "steps": f"{made.steps:,}",
         f"hours at {utilisation:.0%} of peak": f"{made.hours:,.1f}",

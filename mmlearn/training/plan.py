@@ -16,11 +16,10 @@ Several devices share the samples. Each computes the whole matrix of a contrasti
 import math
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +39,7 @@ from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
-from mmlearn.recipes.recipe import Recipe, Turn
+from mmlearn.recipes.recipe import Recipe
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.speed import encode_in_chunks, speed_up
 
@@ -132,7 +131,7 @@ def count(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"There is no precision {precision!r}; {choices(precision, PRECISIONS)}.")
-    turns, holds, config = recipe.stage(stage).turns, recipe.holds()[0], recipe.for_examples(config)
+    config, holds = recipe.for_examples(config), recipe.holds()[0]
     examples = list(recipe.examples(config, b=2, stage=stage))
     t = min(text_length, size(config, "max_length", text_length))
     with torch.device("meta"), warnings.catch_warnings():
@@ -140,18 +139,28 @@ def count(
         system = recipe.make(config).train()
     with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(recipe.system.__name__):
         system.to_empty(device="cpu")
-        flops, saved = {}, {}
-        for b in BATCHES:
-            steps = [(turn, grown(batch, holds, b, t)) for turn in turns for batch in examples]
-            flops[b] = sum(count_flops(partial(_step, system, *step)) for step in steps) / len(examples)
-            saved[b] = Saved(*map(max, zip(*(_saved(system, *step, PRECISIONS[precision]) for step in steps))))
-        moved = {name for turn in turns for name in turn.moved(system)}
-        trained = [value for name, value in system.named_parameters() if name in moved]
-        passing = max(_live(system, *step, PRECISIONS[precision]) for step in steps)
-        passing -= max(saved[b].total, 4 * _numbers(trained))  # which are not held at the same time
+        moved = {turn: set(turn.moved(system)) for turn in recipe.stage(stage).turns}
+        trained = [value for name, value in system.named_parameters() if any(name in names for names in moved.values())]
         state = _state_bytes(system, trained, optimizer)
+
+        def each(measure: Callable, b: int, *more: Any) -> list[Any]:
+            """What is measured of each turn, on a batch of each task; what the turn does not move has no gradient."""
+            found = []
+            for turn, names in moved.items():
+                for name, parameter in system.named_parameters():
+                    parameter.requires_grad_(name in names)
+                loss = getattr(system, turn.loss)
+                found += [measure(system, loss, grown(batch, holds, b, t), *more) for batch in examples]
+            return found
+
+        flops, saved, dtype = {}, {}, PRECISIONS[precision]
+        for b in BATCHES:
+            flops[b] = sum(each(_flops, b)) / len(examples)
+            saved[b] = Saved(*map(max, zip(*each(_saved, b, dtype))))
+        # Of what lives, gradients and what was kept are not held at the same time.
+        passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
         sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
-        towers = _has_towers(system, steps[0][1])
+        towers = all(each(_has_towers, b))
     return Count(
         parameters=_numbers(system.parameters()),
         trained=_numbers(trained),
@@ -191,28 +200,26 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
     outside = whole - saved.blocks.shared(batch, devices)
     once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
     held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.trained, "optimiser": counted.state}
-    passing = counted.passing * batch / devices
+    passing, of_chunk = counted.passing * batch / devices, saved.total.constant + saved.total.linear * each
     part = {name: value / devices for name, value in held.items()}
     part["weights"] += 4 * counted.block
     ways = {
-        "plain": held | {"activations": whole, "in passing": passing, "loss matrix": matrix},
-        "in chunks": held
-        | {
-            "activations": saved.total.constant + saved.total.linear * each,
-            "in passing": counted.passing * each,
-            "loss matrix": matrix,
-        },
-        "recomputed": held | {"activations": once_more, "in passing": passing, "loss matrix": matrix},
-        "sharded": part | {"activations": whole, "in passing": passing, "loss matrix": matrix},
+        "plain": held | {"activations": whole, "in passing": passing},
+        "in chunks": held | {"activations": of_chunk, "in passing": counted.passing * each},
+        "recomputed": held | {"activations": once_more, "in passing": passing},
+        "sharded": part | {"activations": whole, "in passing": passing},
     }
     if not counted.towers:
         del ways["in chunks"]
-    return {way: parts | {"all": sum(parts.values())} for way, parts in ways.items()}
+    for parts in ways.values():
+        parts["loss matrix"] = matrix
+        parts["all"] = sum(parts.values())
+    return ways
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training needs of devices and of time."""
+    """What a training needs of devices, and of time in the plain way: the other ways compute or exchange more."""
 
     parameters: int
     trained: int
@@ -224,6 +231,20 @@ class Plan:
     bytes_per_second: float  # that loaders deliver to all devices, as a batch holds them
     memory: dict[str, dict[str, float]]  # as :func:`memory` has it
     fits: list[str]  # the ways for which a device's memory is enough
+
+
+def card_for(device: str, precision: str, batch: int, devices: int) -> Device:
+    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch that they cannot share."""
+    if device not in DEVICES:
+        raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
+    card = DEVICES[device]
+    if precision not in card.flops:
+        raise ValueError(f"{device} has no {precision}; {choices(precision, card.flops)}.")
+    if min(batch, devices) < 1 or batch % devices:
+        raise ValueError(
+            f"{devices} devices cannot share a batch of {batch} equally; take a multiple of them, at least 1 each."
+        )
+    return card
 
 
 def plan(
@@ -240,17 +261,11 @@ def plan(
     """A training on so many ``samples``, each as often as it is counted in them.
 
     ``utilisation`` is the share of its data sheet's FLOP/s that a device reaches: 0.3 to 0.5 in well-made trainings.
-    ``ValueError`` for a device that there is not or that lacks the precision, and for numbers that cannot be.
+    Raises ``ValueError`` as :func:`card_for` does, and for samples, a chunk or a utilisation that cannot be.
     """
-    if device not in DEVICES:
-        raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
-    card = DEVICES[device]
-    if precision not in card.flops:
-        raise ValueError(f"{device} has no {precision}; {choices(precision, card.flops)}.")
-    if min(batch, devices, chunk) < 1 or not samples >= 1:
-        raise ValueError("Samples, the batch, devices and a chunk are at least 1 each.")
-    if batch % devices:
-        raise ValueError(f"{devices} devices cannot share a batch of {batch} equally; take a multiple.")
+    card = card_for(device, precision, batch, devices)
+    if not 1 <= samples < math.inf or chunk < 1:
+        raise ValueError(f"Samples and a chunk are at least 1 and finite, got {samples:g} and {chunk}.")
     if not 0 < utilisation <= 1:
         raise ValueError(f"Utilisation is above 0 and at most 1, such as 0.4; got {utilisation}.")
     steps = math.ceil(samples / batch)
@@ -271,12 +286,12 @@ def plan(
     )
 
 
-def _step(system: nn.Module, turn: Turn, batch: Batch) -> None:
-    """Forward and backward."""
-    sum(getattr(system, turn.loss)(batch).values()).backward()
+def _flops(system: nn.Module, loss: Callable, batch: Batch) -> int:
+    """Of a forward and a backward pass."""
+    return count_flops(lambda: sum(loss(batch).values()).backward())
 
 
-def _saved(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | None) -> Saved:
+def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> Saved:
     """What a forward pass keeps, each storage once; weights and the batch are there in any case."""
     kept = {x.untyped_storage()._cdata: 0 for x in (*system.parameters(), *system.buffers(), *batch.values())}
     alive, within, inputs = [], [], []
@@ -298,7 +313,7 @@ def _saved(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | Non
     hooks = [block.register_forward_pre_hook(enter) for block in _blocks(system)]
     hooks += [block.register_forward_hook(leave) for block in _blocks(system)]
     with speed_up(system), saved_tensors_hooks(keep, lambda x: x), torch.autocast("cpu", dtype, dtype is not None):
-        getattr(system, turn.loss)(batch)
+        loss(batch)
     for hook in hooks:
         hook.remove()
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
@@ -346,17 +361,18 @@ class _Live(TorchDispatchMode):
         self.now -= size
 
 
-def _live(system: nn.Module, turn: Turn, batch: Batch, dtype: torch.dtype | None) -> int:
+def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
+    system.zero_grad()
     with speed_up(system), _Live() as live:
         with torch.autocast("cpu", dtype, dtype is not None):
-            loss = sum(getattr(system, turn.loss)(batch).values())
-        loss.backward()
-    system.zero_grad()
+            total = sum(loss(batch).values())
+        total.backward()
     return live.most
 
 
-def _has_towers(system: nn.Module, batch: Batch) -> bool:
+def _has_towers(system: nn.Module, loss: Callable, batch: Batch) -> bool:
+    """Whether they can read in chunks."""
     try:
         with encode_in_chunks(system, 4):
             system.loss(batch)
@@ -389,6 +405,4 @@ def _told(system: str) -> Iterator[None]:
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
-        raise ValueError(
-            f"{system} cannot be counted: its loss goes by numbers that only real batches have."
-        ) from error
+        raise ValueError(f"{system} cannot be counted: its loss needs the numbers of a real batch.") from error

@@ -1,8 +1,7 @@
-"""The same numbers sooner, or in less memory; nothing that a student reads changes for it.
+"""The same numbers sooner, or in less memory. Nothing else knows of this file but training, evaluation and plans.
 
-Sooner: no more of the last block is computed than is read, and PyTorch's fused attention takes over where it is faster.
-
-Nothing else in mmlearn knows of this file but training and evaluation, which run within :func:`speed_up`. In the last
+:func:`speed_up` computes no more of the last block than is read, and attends by PyTorch's fused kernel where that is
+faster; training and evaluation run within it. :func:`save_memory` computes some things twice to keep less. In the last
 block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out
 a quarter of the work. PyTorch's kernel need not store the weights of attention, which grow with the square of the
 length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences only.
@@ -137,7 +136,8 @@ def encode_in_chunks(system: nn.Module, size: int) -> Iterator[nn.Module]:
 
     Gradients are those of the whole batch, which a contrastive loss needs, in the memory of a chunk: each chunk is
     encoded once more when its gradient is known. Towers are the ``encode_…`` methods of a system. Yields the system.
-    ``ValueError`` for a size below 1, for a system that normalises over the batch, and where a loss asks no tower.
+    ``ValueError`` for a size below 1, for a system that normalises over the batch, and for a loss that asks no tower or
+    hands one a generator, from which chunks would draw something else.
     Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache).
     """
     if size < 1:
@@ -154,6 +154,8 @@ def encode_in_chunks(system: nn.Module, size: int) -> Iterator[nn.Module]:
         return losses
 
     def chunked(encode: Callable, *inputs: Any) -> Any:
+        if any(isinstance(x, torch.Generator) for x in inputs):
+            raise ValueError(f"{type(system).__name__} draws within its towers, and chunks would draw something else.")
         asked.append(encode)
         rows = len(inputs[0])
         parts = [x.split(size) if isinstance(x, Tensor) else [x] * -(-rows // size) for x in inputs]

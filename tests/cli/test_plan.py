@@ -24,7 +24,7 @@ def test_a_plan_as_a_table(mmlearn):
     assert said.code == 0
     assert said.err == "clip ViT-B/16 on 8 × h100 (80 GiB each) in bf16, adamw\n"
     lines = said.out.splitlines()
-    assert lines[0].split() == ["parameters", "149,620,737"]
+    assert lines[0].split() == ["parameters", "149,620,737,", "149,620,737", "of", "them", "trained"]
     assert [line[:24].strip() for line in lines[1:7]] == [
         "FLOPs of a step", "steps", "hours at 40% of peak", "device hours", "samples a second", "to load",
     ]  # fmt: skip

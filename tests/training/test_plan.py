@@ -10,6 +10,7 @@ import pytest
 import torch
 from testing_tools import refused
 
+from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training.plan import DEVICES, GIB, Polynomial, count, grown, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
@@ -147,8 +148,17 @@ def test_frozen_parts_need_neither_gradients_nor_an_optimiser():
 
 def test_only_towers_read_in_chunks():
     assert "in chunks" in memory(counted("siglip"), 8)
-    for name in ("blip", "gpt2", "clap"):  # a loss without towers, no towers, a norm over the batch
+    for name in ("blip", "gpt2", "clap", "vatt"):  # no towers in its loss, none, a norm over the batch, draws
         assert "in chunks" not in memory(counted(name), 8)
+
+
+def test_what_a_turn_does_not_move_has_no_gradient():
+    recipe, whole = find_recipe("gpt2"), counted("gpt2")
+    stage = replace(recipe.stages[0], turns=(Turn(moves=("norm",)),))
+    part = count(replace(recipe, stages=(stage,)), recipe.tiny())
+    assert (part.parameters, part.trained) == (whole.parameters, 2 * recipe.tiny().width)
+    assert part.flops.linear < 0.6 * whole.flops.linear
+    assert part.saved.blocks.linear == 0 < whole.saved.blocks.linear
 
 
 def test_muon_holds_one_moment_of_matrices():
@@ -167,7 +177,9 @@ def test_half_precision_keeps_less():
         ("v100 has no bf16; did you mean 'fp16'", dict(device="v100")),
         ("3 devices cannot share a batch of 64 equally", dict(devices=3)),
         ("at least 1 each", dict(batch=0)),
-        ("at least 1 each", dict(samples=float("nan"))),
+        ("got nan and 1024", dict(samples=float("nan"))),
+        ("got inf and 1024", dict(samples=float("inf"))),
+        ("got 1e.06 and 0", dict(chunk=0)),
         ("above 0 and at most 1, such as 0.4; got 40", dict(utilisation=40)),
     ],
 )

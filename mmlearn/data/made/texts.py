@@ -23,7 +23,7 @@ from mmlearn.data.made.drawing import GRID
 from mmlearn.data.made.scenes import SceneSample, lay_out
 from mmlearn.data.packaged import stamps
 from mmlearn.data.packaged.archives import read_json
-from mmlearn.data.packaged.emoji import held_out
+from mmlearn.data.packaged.emoji import as_text, held_out
 from mmlearn.names import choices
 
 SPLITS = ("train", "val", "test")
@@ -140,7 +140,7 @@ def _emoji(split: str, language: str, count: int) -> Iterator[str]:
     for concept, named in read_json("emoji", "names.json.gz")[language].items():
         part = "train" if concept not in held_out() else SPLITS[1 + int(stream("texts", concept)) % 2]
         if part == split:
-            yield f"{named['name']}: {', '.join(named['keywords'])}" if named["keywords"] else named["name"]
+            yield as_text(named)
 
 
 def _stamps(split: str, language: str, count: int) -> list[str]:

@@ -148,5 +148,9 @@ def emoji_texts(language: str = "en", *, unseen: bool = False) -> tuple[list[str
         raise ValueError(f"emoji has no names in {language!r}; {choices(language, names)}.")
     named = {concept: names[language][concept] for concept in categories if concept in names[language]}
     kept = [concept for concept in named if (concept in held_out()) == unseen]
-    texts = [": ".join(filter(None, (named[it]["name"], ", ".join(named[it]["keywords"])))) for it in kept]
-    return texts, [categories[concept] for concept in kept]
+    return [as_text(named[concept]) for concept in kept], [categories[concept] for concept in kept]
+
+
+def as_text(named: dict[str, Any]) -> str:
+    """The name of a concept and, where it has some, its keywords."""
+    return ": ".join(filter(None, (named["name"], ", ".join(named["keywords"]))))
