@@ -27,7 +27,8 @@ def plan(
 ) -> None:
     """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained."""
     from mmlearn.recipes.discovery import find_recipe
-    from mmlearn.training.plan import GIB, card_for, count
+    from mmlearn.training.counting import count
+    from mmlearn.training.plan import GIB, card_for
     from mmlearn.training.plan import plan as make
 
     card, recipe = card_for(device, precision, batch_size, devices), find_recipe(system)  # before counting takes time

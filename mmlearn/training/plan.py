@@ -1,47 +1,16 @@
-"""What a training will cost, before anything is paid for: parameters, FLOPs, memory, hours, bytes.
+"""What a training will cost, before anything is paid for: FLOPs, memory, hours, bytes.
 
-Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
-seconds. Where a loss goes by numbers, these are assumed: every count is 1, every condition holds, and an eighth of all
-places is asked, as of hidden words.
-
-A step is counted for a few small batches. What it takes is a polynomial of the batch, because each sample costs as much
-as any other, and in a contrastive loss so does each pair of samples:
-
-.. math:: f(b) = c_0 + c_1 b + c_2 b^2
-
-Several devices share the samples. Each computes the whole matrix of a contrastive loss, as
+Several devices share the samples of a batch. Each computes the whole matrix of a contrastive loss, as
 :func:`mmlearn.objectives.gather` has it.
 """
 
 import math
-import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-from mmlearn.data.fields import Batch, size
-from mmlearn.evaluation.cost import count_flops
-from mmlearn.layers import TransformerBlock
-from mmlearn.layers.config import Config
 from mmlearn.names import choices
-from mmlearn.recipes.recipe import Recipe
-from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import encode_in_chunks, speed_up
+from mmlearn.training.counting import Count
 
 GIB = 2**30
 
@@ -63,125 +32,6 @@ DEVICES = {
     "h100": Device(80, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
     "h200": Device(141, {"no": 66.9e12, "bf16": 989.4e12, "fp16": 989.4e12}),
 }
-aten = torch.ops.aten
-INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-BATCHES = 8, 16, 32  # for which a step is counted
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """c₀ + c₁ b + c₂ b²."""
-
-    constant: float
-    linear: float
-    square: float
-
-    @classmethod
-    def through(cls, points: Mapping[int, float]) -> "Polynomial":
-        """The one through three points."""
-        (x, fx), (y, fy), (z, fz) = ((Fraction(b), Fraction(value)) for b, value in points.items())
-        first, second = (fy - fx) / (y - x), (fz - fy) / (z - y)
-        square = (second - first) / (z - x)
-        linear = first - square * (x + y)
-        return cls(*map(float, (fx - linear * x - square * x * x, linear, square)))
-
-    def shared(self, batch: int, devices: int) -> float:
-        """Its value on each of several devices, which share the samples and not the pairs of samples."""
-        return self.constant + self.linear * batch / devices + self.square * batch**2
-
-
-class Saved(NamedTuple):
-    """Bytes that a forward pass keeps for the backward pass, of one batch or of any."""
-
-    total: int | Polynomial
-    blocks: int | Polynomial  # of these, what is kept within transformer blocks
-    largest_block: int | Polynomial
-    inputs: int | Polynomial  # of all transformer blocks: what is kept where their forward pass is done again
-
-
-@dataclass(frozen=True)
-class Count:
-    """What a system and a step of its training hold and compute."""
-
-    parameters: int
-    trained: int
-    state: int  # bytes of the optimiser
-    block: int  # parameters of the largest transformer block
-    flops: Polynomial  # of a step
-    saved: Saved
-    passing: float  # bytes a sample that live at the worst moment and are not kept, such as the gradient of logits
-    sample: int  # bytes of a sample in a batch
-    towers: bool  # whether they can read in chunks
-
-
-def count(
-    recipe: Recipe,
-    config: Config,
-    *,
-    precision: str = "no",
-    optimizer: str = "adamw",
-    stage: str | None = None,
-    text_length: int = 77,
-) -> Count:
-    """Count a system and its training, in its first stage unless another is named.
-
-    Texts have ``text_length`` tokens, or as many as the system takes at most. ``ValueError`` for a precision or an
-    optimiser that there is not, and for a system whose losses need more numbers than are assumed.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"There is no precision {precision!r}; {choices(precision, PRECISIONS)}.")
-    config, holds = recipe.for_examples(config), recipe.holds()[0]
-    examples = list(recipe.examples(config, b=2, stage=stage))
-    t = min(text_length, size(config, "max_length", text_length))
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
-        system = recipe.make(config).train()
-    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(recipe.system.__name__):
-        system.to_empty(device="cpu")
-        moved = {turn: set(turn.moved(system)) for turn in recipe.stage(stage).turns}
-        trained = [value for name, value in system.named_parameters() if any(name in names for names in moved.values())]
-        state = _state_bytes(system, trained, optimizer)
-
-        def each(measure: Callable, b: int, *more: Any) -> list[Any]:
-            """What is measured of each turn, on a batch of each task; what the turn does not move has no gradient."""
-            found = []
-            for turn, names in moved.items():
-                for name, parameter in system.named_parameters():
-                    parameter.requires_grad_(name in names)
-                loss = getattr(system, turn.loss)
-                found += [measure(system, loss, grown(batch, holds, b, t), *more) for batch in examples]
-            return found
-
-        flops, saved, dtype = {}, {}, PRECISIONS[precision]
-        for b in BATCHES:
-            flops[b] = sum(each(_flops, b)) / len(examples)
-            saved[b] = Saved(*map(max, zip(*each(_saved, b, dtype))))
-        # Of what lives, gradients and what was kept are not held at the same time.
-        passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
-        sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
-        towers = all(each(_has_towers, b))
-    return Count(
-        parameters=_numbers(system.parameters()),
-        trained=_numbers(trained),
-        state=state,
-        block=max((_numbers(block.parameters()) for block in _blocks(system)), default=0),
-        flops=Polynomial.through(flops),
-        saved=Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values()))),
-        passing=max(0, passing) / b,
-        sample=sample,
-        towers=towers,
-    )
-
-
-def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
-    """A batch without numbers, of b samples whose texts have t tokens."""
-    sizes = {"b": b, "t": t}
-
-    def shape(name: str, x: Tensor) -> list[int]:
-        return [sizes.get(axis, n) for axis, n in zip(holds[name].split()[1:], x.shape)]
-
-    return {name: torch.empty(shape(name, x), dtype=x.dtype) for name, x in batch.items()}
 
 
 def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> dict[str, dict[str, float]]:
@@ -234,7 +84,7 @@ class Plan:
 
 
 def card_for(device: str, precision: str, batch: int, devices: int) -> Device:
-    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch that they cannot share."""
+    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch that cannot be shared."""
     if device not in DEVICES:
         raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
     card = DEVICES[device]
@@ -284,125 +134,3 @@ def plan(
         memory=held,
         fits=[way for way, parts in held.items() if parts["all"] <= card.gib * GIB],
     )
-
-
-def _flops(system: nn.Module, loss: Callable, batch: Batch) -> int:
-    """Of a forward and a backward pass."""
-    return count_flops(lambda: sum(loss(batch).values()).backward())
-
-
-def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> Saved:
-    """What a forward pass keeps, each storage once; weights and the batch are there in any case."""
-    kept = {x.untyped_storage()._cdata: 0 for x in (*system.parameters(), *system.buffers(), *batch.values())}
-    alive, within, inputs = [], [], []
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage._cdata not in kept:
-            kept[storage._cdata] = storage.nbytes()
-            alive.append(storage)  # so that no other takes its number
-        return x
-
-    def enter(block: nn.Module, given: tuple) -> None:
-        within.append(-sum(kept.values()))
-        inputs.append(given[0].nbytes)
-
-    def leave(block: nn.Module, given: tuple, output: Tensor) -> None:
-        within[-1] += sum(kept.values())
-
-    hooks = [block.register_forward_pre_hook(enter) for block in _blocks(system)]
-    hooks += [block.register_forward_hook(leave) for block in _blocks(system)]
-    with speed_up(system), saved_tensors_hooks(keep, lambda x: x), torch.autocast("cpu", dtype, dtype is not None):
-        loss(batch)
-    for hook in hooks:
-        hook.remove()
-    return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
-
-
-class _Assumed(TorchDispatchMode):
-    """Answers what fake tensors cannot: each number is 1, and an eighth of all places is chosen."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
-        if function is aten._local_scalar_dense.default:
-            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
-        if function is aten.nonzero.default:
-            return _places(args[0])
-        if function is aten.exponential_.default:  # with a generator it has no fake one
-            return args[0]
-        if function in INDEXING:
-            indices = [[x] if x is None or x.dtype != torch.bool else _places(x).unbind(1) for x in args[1]]
-            args = args[0], [x for each in indices for x in each], *args[2:]
-        return function(*args, **options or {})
-
-
-def _places(chosen: Tensor) -> Tensor:
-    return torch.empty((chosen.numel() // 8, chosen.ndim), dtype=torch.int64)
-
-
-class _Live(TorchDispatchMode):
-    """The bytes of all storages that were made within and still live: now, and at most until now."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.most = 0
-        self.known = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
-        output = function(*args, **options or {})
-        for x in tree_leaves(output):
-            if isinstance(x, Tensor) and (storage := x.untyped_storage()) not in self.known:
-                self.known.add(storage)
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self.end, storage.nbytes())
-        self.most = max(self.most, self.now)
-        return output
-
-    def end(self, size: int) -> None:
-        self.now -= size
-
-
-def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
-    """Bytes at the worst moment of a step that hold neither weights nor the batch."""
-    system.zero_grad()
-    with speed_up(system), _Live() as live:
-        with torch.autocast("cpu", dtype, dtype is not None):
-            total = sum(loss(batch).values())
-        total.backward()
-    return live.most
-
-
-def _has_towers(system: nn.Module, loss: Callable, batch: Batch) -> bool:
-    """Whether they can read in chunks."""
-    try:
-        with encode_in_chunks(system, 4):
-            system.loss(batch)
-    except ValueError:
-        return False
-    return True
-
-
-def _state_bytes(system: nn.Module, trained: Iterable[nn.Parameter], name: str) -> int:
-    """What an optimiser holds after its first step."""
-    for parameter in trained:
-        parameter.grad = torch.empty_like(parameter)
-    optimizers = build_optimizers(system, name, learning_rate=1e-3, weight_decay=0.1)
-    for optimizer in optimizers:
-        optimizer.step()
-    states = (state for optimizer in optimizers for state in optimizer.state.values())
-    return sum(x.nbytes for state in states for x in state.values() if isinstance(x, Tensor))
-
-
-def _blocks(system: nn.Module) -> list[TransformerBlock]:
-    return [module for module in system.modules() if isinstance(module, TransformerBlock)]
-
-
-def _numbers(tensors: Iterable[Tensor]) -> int:
-    return sum(x.numel() for x in tensors)
-
-
-@contextmanager
-def _told(system: str) -> Iterator[None]:
-    try:
-        yield
-    except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
-        raise ValueError(f"{system} cannot be counted: its loss needs the numbers of a real batch.") from error

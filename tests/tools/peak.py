@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training.counting import grown
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.plan import grown
 from mmlearn.training.speed import speed_up
 
 

@@ -12,7 +12,8 @@ from testing_tools import refused
 
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training.plan import DEVICES, GIB, Polynomial, count, grown, memory, plan
+from mmlearn.training.counting import Polynomial, count, grown
+from mmlearn.training.plan import DEVICES, GIB, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
 
 PEAK = Path(__file__).parent.parent / "tools" / "peak.py"
