@@ -331,7 +331,9 @@ def test_compare_draws_this_run_beside_the_recorded_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "run"))
     monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "mmlearn")
     notebook = Notebook("07", "07_contrastive", "x", 1, tmp_path)
-    for scale, numbers in (("laptop", (0.25, 0.5)), ("long", (0.75,))):
+    old = [{"scale": "laptop", "results": [{"name": "R@1", "obtained": 0.0}]}]
+    record(notebook, old, tmp_path / "mmlearn" / "_shipped" / "results")  # a checkout's own go first
+    for scale, numbers in (("laptop", (0.25, 0.5)), ("long", (0.75,)), ("smoke", (0.125,))):
         results = [[{"name": "R@1", "obtained": n}, {"name": "else", "obtained": 9}] for n in numbers]
         record(notebook, [{"scale": scale, "results": rows} for rows in results], tmp_path / "book" / "results")
     assert recorded("07_contrastive")["laptop"] == {"R@1": [0.25, 0.5], "else": [9, 9]}

@@ -31,7 +31,7 @@ def previous_token(
 def same_token(tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], special: int = 4, causal: bool = False) -> Places:
     """A head that looks at the same token elsewhere; at itself it may not look."""
     other = _seen(mask, causal) & ~torch.eye(tokens.shape[1], dtype=torch.bool)
-    real = mask & (tokens >= special)
+    real = tokens >= special
     same = tokens[:, :, None] == tokens[:, None, :]
     return Places(other, same & other & real[:, :, None] & real[:, None, :])
 

@@ -37,7 +37,7 @@ from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import encode_in_chunks, speed_up
+from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 
 aten = torch.ops.aten
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
@@ -141,7 +141,9 @@ def count(
         parameters=_numbers(system.parameters()),
         trained=_numbers(trained),
         state=state,
-        block=max((_numbers(block.parameters()) for block in _blocks(system)), default=0),
+        block=max(
+            (_numbers(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)), default=0
+        ),
         flops=Polynomial.through(flops),
         saved=Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values()))),
         passing=max(0, passing) / b,
@@ -177,19 +179,16 @@ def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
             alive.append(storage)  # so that no other takes its number
         return x
 
-    def enter(block: nn.Module, given: tuple) -> None:
-        within.append(-sum(kept.values()))
-        inputs.append(given[0].nbytes)
+    def block(forward: Callable, x: Tensor, *more: Any, **named: Any) -> Tensor:
+        inputs.append(x.nbytes)
+        before = sum(kept.values())
+        output = forward(x, *more, **named)
+        within.append(sum(kept.values()) - before)
+        return output
 
-    def leave(block: nn.Module, given: tuple, output: Tensor) -> None:
-        within[-1] += sum(kept.values())
-
-    hooks = [block.register_forward_pre_hook(enter) for block in _blocks(system)]
-    hooks += [block.register_forward_hook(leave) for block in _blocks(system)]
-    with speed_up(system), saved_tensors_hooks(keep, lambda x: x), torch.autocast("cpu", dtype, dtype is not None):
+    autocast = torch.autocast("cpu", dtype, dtype is not None)
+    with speed_up(system), around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
         loss(batch)
-    for hook in hooks:
-        hook.remove()
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
 
 
@@ -264,10 +263,6 @@ def _state_bytes(system: nn.Module, trained: Iterable[nn.Parameter], name: str) 
         optimizer.step()
     states = (state for optimizer in optimizers for state in optimizer.state.values())
     return sum(x.nbytes for state in states for x in state.values() if isinstance(x, Tensor))
-
-
-def _blocks(system: nn.Module) -> list[TransformerBlock]:
-    return [module for module in system.modules() if isinstance(module, TransformerBlock)]
 
 
 def _numbers(tensors: Iterable[Tensor]) -> int:

@@ -84,7 +84,7 @@ class Plan:
 
 
 def card_for(device: str, precision: str, batch: int, devices: int) -> Device:
-    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch that cannot be shared."""
+    """The card of this name. ``ValueError`` for another, a precision that it lacks, or a batch it cannot share."""
     if device not in DEVICES:
         raise ValueError(f"There is no device {device!r}; {choices(device, DEVICES)}.")
     card = DEVICES[device]

@@ -8,7 +8,7 @@ length; on a CPU it does where some are dropped. On a GPU it is always the faste
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -113,21 +113,29 @@ def speed_up(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def recompute_blocks(model: nn.Module) -> Iterator[nn.Module]:
+def around_blocks(model: nn.Module, call: Callable) -> Iterator[nn.Module]:
+    """Within this block each transformer block is called as ``call(forward, x, …)``. Yields the model.
+
+    What :func:`speed_up` computes of a last block is no call of it.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, TransformerBlock)]
+    for block in blocks:
+        block.forward = partial(call, block.forward)
+    try:
+        yield model
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def recompute_blocks(model: nn.Module) -> AbstractContextManager[nn.Module]:
     """Within this block only the inputs of transformer blocks are kept for the backward pass, which computes the rest.
 
     Outputs and gradients are the same, with dropout too. A step computes a third more: the forward pass of each block
     a second time. Yields the model.
     Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
     """
-    blocks = [module for module in model.modules() if isinstance(module, TransformerBlock)]
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield model
-    finally:
-        for block in blocks:
-            del block.forward
+    return around_blocks(model, partial(checkpoint, use_reentrant=False))
 
 
 @contextmanager

@@ -663,7 +663,8 @@ def forward_is_one_graph(name: str, folder: Path) -> None:
         finally:
             jaxtyping.config.update("jaxtyping_disable", False)
         assert name not in BREAKS, "the table BREAKS says otherwise"
-        for one, two in zip(*(output if isinstance(output, tuple) else (output,) for output in (plain, compiled))):
+        outputs = (output if isinstance(output, tuple) else (output,) for output in (plain, compiled))
+        for one, two in zip(*outputs, strict=True):
             if isinstance(one, Tensor):
                 close(two, one)
 

@@ -14,7 +14,7 @@ from mmlearn.evaluation.heads import (
     same_token,
 )
 
-TOKENS = torch.tensor([[1, 5, 6, 5, 2, 0], [1, 7, 7, 8, 9, 2]])
+TOKENS = torch.tensor([[1, 5, 6, 5, 2, 0], [1, 7, 7, 8, 4, 2]])
 MASK = TOKENS > 0
 
 
@@ -25,6 +25,7 @@ def test_where_the_token_before_stands():
     assert torch.equal(may, MASK[:, :, None] & MASK[:, None, :])
     causal = previous_token(TOKENS, MASK, causal=True)
     assert torch.equal(causal.should, should)
+    assert previous_token(TOKENS, MASK, special=0).should[1].nonzero().tolist() == [[i, i - 1] for i in range(1, 6)]
     assert torch.equal(causal.may, may.tril())
 
 
@@ -34,6 +35,8 @@ def test_where_the_same_token_stands(causal, places):
     assert should[0].nonzero().tolist() == places
     assert not may.diagonal(dim1=1, dim2=2).any()
     assert not (should & ~may).any()
+    texts = torch.tensor([[1, 4, 1, 4, 0, 0]])
+    assert same_token(texts, texts > 0).should.nonzero().tolist() == [[0, 1, 3], [0, 3, 1]]
 
 
 def test_before_a_bracket_is_closed_its_partner_is_to_be_found():
@@ -59,8 +62,8 @@ def test_an_even_head():
     may = torch.ones(1, 3, 4, dtype=torch.bool)
     may[0, 1, 2:] = False
     should = torch.zeros(1, 3, 4, dtype=torch.bool)
-    should[0, 0, :2] = should[0, 1, 0] = True  # the third query is not asked
-    assert even_share(Places(may, should)) == pytest.approx((2 / 4 + 1 / 2) / 2)
+    should[0, 0, :3] = should[0, 1, 0] = True  # the third query is not asked
+    assert even_share(Places(may, should)) == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 def test_nothing_to_look_at():

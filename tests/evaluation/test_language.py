@@ -17,6 +17,7 @@ def test_losses_of_tokens():
 
 def test_each_token_alone_is_hidden():
     tokens, table = torch.tensor([4, 5, 4, 6]), torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
+    table.requires_grad_()
     read = []
 
     def model(rows):
@@ -25,7 +26,8 @@ def test_each_token_alone_is_hidden():
 
     found = pseudo_losses(model, tokens, mask_token=3)
     assert read[0].tolist() == [[3, 5, 4, 6], [4, 3, 4, 6], [4, 5, 3, 6], [4, 5, 4, 3]]
+    assert not found.requires_grad
     assert tokens.tolist() == [4, 5, 4, 6]
     for i in range(4):
-        logits = table[i] + (tokens.sum() - tokens[i] + 3) * torch.arange(7)
+        logits = table[i].detach() + (tokens.sum() - tokens[i] + 3) * torch.arange(7)
         assert_close(found[i], -logits.log_softmax(-1)[tokens[i]])

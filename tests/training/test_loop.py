@@ -111,6 +111,7 @@ def test_a_batch_of_all():
         (dict(steps=0), "at least 1"),
         (dict(accumulate=0), "at least 1"),
         (dict(checkpoint_every=0), "at least 1"),
+        (dict(log_every=0), "at least 1"),
         (dict(warmup=-1), "warmup at least 0"),
         (dict(precision="bf61"), "precision is 'no', 'bf16' or 'fp16', got 'bf61'"),
         (dict(optimizer="adam"), "no optimiser 'adam'"),
@@ -181,10 +182,12 @@ def test_a_loss_that_is_not_finite(tmp_path, value):
     assert [row["step"] for row in lines(tmp_path)] == list(range(1, 10))
 
 
-def test_a_gradient_that_is_not_finite(tmp_path):
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_gradient_that_is_not_finite(tmp_path, log_every):
     """The loss of that step is still finite, but the weights are lost, so its checkpoint must not be kept."""
+    options = QUIET | dict(steps=9, checkpoint_every=2, log_every=log_every, output=tmp_path)
     with pytest.raises(FloatingPointError, match=r"The gradient norm is nan at step 4"):
-        fit(Poisoned(4, 0.0, True), Numbers(), collate, steps=9, checkpoint_every=2, output=tmp_path, **QUIET)
+        fit(Poisoned(4, 0.0, True), Numbers(), collate, **options)
     (kept,) = checkpoints(tmp_path / "checkpoints")
     assert kept.name == "step-00000002"
     assert all(value.isfinite().all() for value in load_file(kept / "model.safetensors").values())

@@ -12,7 +12,7 @@ from testing_tools import refused
 
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training.counting import Polynomial, count, grown
+from mmlearn.training.counting import Count, Polynomial, Saved, count, grown
 from mmlearn.training.plan import DEVICES, GIB, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
 
@@ -153,6 +153,14 @@ def test_only_towers_read_in_chunks():
         assert "in chunks" not in memory(counted(name), 8)
 
 
+def test_what_is_kept_is_what_the_trainer_keeps():
+    """Of the last block of CLIP's text tower only what is read is computed: it keeps no input of a whole block."""
+    config = find_recipe("clip").config.tiny()
+    patches = (config.image.image_size // config.image.patch_size) ** 2
+    tokens = config.image.depth * patches + (config.text.depth - 1) * 16
+    assert counted("clip", text_length=16).saved.inputs.linear == 4 * config.text.width * tokens
+
+
 def test_what_a_turn_does_not_move_has_no_gradient():
     recipe, whole = find_recipe("gpt2"), counted("gpt2")
     stage = replace(recipe.stages[0], turns=(Turn(moves=("norm",)),))
@@ -167,8 +175,9 @@ def test_muon_holds_one_moment_of_matrices():
 
 
 def test_half_precision_keeps_less():
-    whole, half = (counted("gpt2", precision=precision).saved.total.linear for precision in ("no", "bf16"))
-    assert 0.5 * whole < half < 0.8 * whole
+    whole, bf16, fp16 = (counted("gpt2", precision=precision).saved for precision in ("no", "bf16", "fp16"))
+    assert 0.5 * whole.total.linear < bf16.total.linear < 0.8 * whole.total.linear
+    assert fp16 == bf16
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,7 @@ def test_what_cannot_be_planned(clip, says, options):
 
 
 def test_what_cannot_be_counted():
+    refused("GPT2 has no stage 'second'", counted, "gpt2", stage="second")
     refused("no precision 'fp8'; choose from no, bf16, fp16", counted, "clip", precision="fp8")
 
 
@@ -213,3 +223,22 @@ def test_hidden_words_alone_are_scored():
 def test_every_device_multiplies_faster_in_less_precision():
     for card in DEVICES.values():
         assert max(card.flops.values()) > card.flops["no"] > 1e12
+
+
+def test_memory_by_hand():
+    saved = Saved(Polynomial(8, 30, 2), Polynomial(0, 20, 0), Polynomial(0, 7, 0), Polynomial(0, 3, 0))
+    made = Count(100, 60, 480, 10, Polynomial(0, 0, 0), saved, passing=5, sample=1, towers=True)
+    own = {"weights": 400, "gradients": 240, "optimiser": 480}
+    part = {"weights": 100 + 4 * 10, "gradients": 60, "optimiser": 120}
+    matrix = {"loss matrix": 2 * 8**2}
+    ways = memory(made, 8, 4, chunk=1)  # of two samples on each device
+    assert ways == {
+        way: parts | matrix | {"all": sum(parts.values()) + 128}
+        for way, parts in {
+            "plain": own | {"activations": 68, "in passing": 10},
+            "in chunks": own | {"activations": 38, "in passing": 5},
+            "recomputed": own | {"activations": 68 - 40 + 6 + 14, "in passing": 10},
+            "sharded": part | {"activations": 68, "in passing": 10},
+        }.items()
+    }
+    assert memory(made, 8, 4)["in chunks"] == ways["plain"]  # no chunk is larger than a device's share

@@ -45,12 +45,16 @@ def test_without_a_token_it_says_so(rows):
 
 
 def test_what_tokens_look_at_with_frames():
-    figure = token_attention(torch.eye(3), ["▸", "(", ")"], framed=[(1, 0), (2, 1)], title="a head")
+    weights = torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 0.25, 0.75]])
+    figure = token_attention(weights, ["▸", "(", ")"], framed=[(1, 0), (2, 1)], title="a head")
     figure.canvas.draw()
     axis = figure.axes[0]
     assert [box.get_xy() for box in axis.patches] == [(-0.5, 0.5), (0.5, 1.5)]  # place, then query
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["▸", "(", ")"]
-    assert (axis.images[0].get_array() == torch.eye(3).numpy()).all()
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["▸", "(", ")"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("looks at", "token")
+    assert axis.images[0].get_array().tolist() == weights.tolist()
+    assert axis.images[0].get_clim() == (0, 1)
     assert axis.get_title() == "a head"
     assert plt.get_fignums() == []
 
@@ -63,6 +67,10 @@ def test_hues_on_a_wheel():
     assert [axis.get_title() for axis in figure.axes] == ["one", "two"]
     assert [list(line.get_xdata()) for line in one.lines] == [[0.0, 0.1], [0.05, 0.2], [math.pi, 3.0]]
     assert [text.get_text() for text in two.texts] == list(colours)
+    assert [text.get_position()[0] for text in one.texts] == [0.0, 0.05, math.pi]
+    points = [tuple(dot.get_offsets()[0].tolist()) for dot in one.collections]
+    assert points == [(0.0, 1), (0.1, 0.62), (0.05, 1), (0.2, 0.62), (math.pi, 1), (3.0, 0.62)]
+    assert [tuple(dot.get_facecolor()[0][:3]) for dot in one.collections[::2]] == list(colours.values())
     height = [text.get_position()[1] for text in one.texts]
     assert height[0] == height[2] < height[1]  # two words of nearly one hue
     assert one.lines[2].get_color() == (0.0, 1.0, 1.0)

@@ -112,7 +112,8 @@ def short_documents(split: str, scenes: int, seed: int = 0) -> list[tuple[str, s
     for row in range(scenes):
         objects = SceneSample(NO_PICTURE, layout, row).objects
         colour = Counter(item.colour for item in objects).most_common(1)[0][0]
-        path = list({item.shape: item for item in objects if item.colour == colour}.values())[:3]
+        shapes = {item.shape: item for item in objects if item.colour == colour}  # one thing of each
+        path = sorted(shapes.values(), key=lambda item: item.cell)[:3]
         how = {"left of" if one.cell // GRID == other.cell // GRID else "above" for one, other in pairwise(path)}
         if len(path) == 3 and len(how) == 1:
             names, said = [f"the {colour} {item.shape}" for item in path], how.pop()

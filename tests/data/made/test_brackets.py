@@ -1,5 +1,6 @@
 """Brackets: closed in the right order, no deeper than they may be, each with its partner."""
 
+import pytest
 import torch
 from testing_tools import refused
 
@@ -36,6 +37,8 @@ def test_every_depth_and_every_kind_comes():
     assert len(set(texts)) > 290
     depths = [max(sum(1 if sign in "([{<" else -1 for sign in text[:i]) for i in range(17)) for text in texts]
     assert set(depths) >= {2, 3, 4, 5}
+    assert (tokens[:, 2] % 2 == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)  # opened with equal odds
+    assert torch.equal(tokens, sentences()[0])
 
 
 def test_short_and_flat_sentences():
