@@ -32,6 +32,16 @@ class Config:
         """The preset for two CPU cores."""
         return cls.preset("tiny")
 
+    def narrowed(self, factor: int = 8) -> Self:
+        """The same shape with every width of 64 and more divided by ``factor``; heads, blocks and kernels stay."""
+        changes = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Config):
+                changes[name] = value.narrowed(factor)
+            elif name.endswith("width") and value and value >= 64:
+                changes[name] = value // factor
+        return dataclasses.replace(self, **changes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries, as JSON holds them."""
         return dataclasses.asdict(self)
