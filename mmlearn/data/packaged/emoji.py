@@ -57,7 +57,8 @@ class Emoji(Dataset):
     (three languages lack up to three).
 
     Raises ``ValueError`` for an unknown split, language or style, one of the two Fluents held out alone, a split of
-    unseen styles where none is held out, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing one.
+    unseen styles where none is held out, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing
+    one.
     """
 
     name, disk = "emoji", "8 MB"
