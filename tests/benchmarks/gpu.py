@@ -20,14 +20,16 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from gpu_models import CASES, build, trained
+from gpu_models import CASES, Loss, build, trained
 from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.evaluation.cost import count_flops
+from mmlearn.names import choices
 from mmlearn.training.counting import Polynomial
 from mmlearn.training.plan import DEVICES
 from mmlearn.training.speed import speed_up
@@ -93,7 +95,7 @@ def measure(case, batch, device, world, shrink):
             found[name]["peak"] = {}
             for mode in MODES:
                 try:
-                    step = training_step(side, optimizer, given, mode, device, world, shrink)
+                    step = training_step(name, side, optimizer, given, mode, device, world, shrink)
                     for _ in range(WARM_UP):
                         step()
                     held = sum(map(bytes_of, (side.state_dict(), given, *optimizer.state.values())))
@@ -127,12 +129,14 @@ def loss_in_bf16(side, given, device):
         return float(side(given))
 
 
-def training_step(side, optimizer, given, mode, device, world, shrink):
+def training_step(name, side, optimizer, given, mode, device, world, shrink):
     """A function that takes a step of AdamW, in bf16 as trainings have it: weights and their updates in float32."""
     loss = side
-    if mode == "compiled":  # a shrunk run need not wait for kernels
-        loss = torch.compile(side, backend="aot_eager" if shrink else "inductor")
-    if world > 1:  # as the trainer wraps it
+    if mode == "compiled":
+        compiled = partial(torch.compile, backend="aot_eager" if shrink else "inductor")  # shrunk, no kernels are made
+        # Ours with its loss, as our trainer does; theirs without, as open_clip's does, whose loss cannot be compiled.
+        loss = compiled(side) if name == "mmlearn" else Loss(compiled(side.model), side.loss)
+    if world > 1:  # as our trainer wraps it
         loss = DistributedDataParallel(loss, find_unused_parameters=True)
 
     def step():
@@ -300,12 +304,15 @@ def keep(record, new):
 
 def main():
     options = argparse.ArgumentParser(description="How fast GPUs train, beside open_clip and Transformers.")
-    options.add_argument("cases", nargs="*", choices=[[], *CASES], help="cases; all if not given")
+    options.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if not given")
     options.add_argument("--shrink", action="store_true", help="small models, 2 steps, on a CPU too; not recorded")
     options.add_argument("--starts", type=int, default=STARTS, help="processes of each case, one after the other")
     options.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
+    for name in given.cases:
+        if name not in CASES:
+            return f"There is no case {name!r}; {choices(name, CASES)}."
     if given.work:
         return work(given.cases[0], given.batch, given.shrink, given.work)
     count = torch.cuda.device_count()

@@ -38,18 +38,18 @@ CLIP_SIZE = dict(
     embedding=512,
 )  # fmt: skip
 CLIP_SHRUNK = dict(
-    picture=32, patch=8, width=32, depth=2, heads=4, vocab=99, length=7, text_width=24, text_depth=2, text_heads=3,
+    picture=32, patch=8, width=32, depth=1, heads=4, vocab=99, length=7, text_width=24, text_depth=1, text_heads=3,
     embedding=16,
 )  # fmt: skip
-# Texts have from the fewest to the most tokens of COCO's captions, a token before and after, and are padded to the longest.
+# Texts have as many tokens as COCO's captions, from the fewest to the most, and are padded to the longest of the batch.
 BLIP_SIZE = dict(
     picture=224, patch=16, width=768, depth=12, heads=12, vocab=30_524, length=512, words=(10, 18), regions=2,
     features=1, classes=1,
 )  # fmt: skip
-BLIP_SHRUNK = dict(picture=32, width=32, depth=2, heads=4, vocab=99, length=20)
+BLIP_SHRUNK = dict(picture=32, width=32, depth=1, heads=4, vocab=99, length=20)
 # Clips of five to ten seconds.
 SPEECH_SIZE = dict(channels=(512,) * 7, width=768, depth=12, heads=12, samples=160_000)
-SPEECH_SHRUNK = dict(channels=(16,) * 7, width=32, depth=2, heads=4, samples=8_000)
+SPEECH_SHRUNK = dict(channels=(16,) * 7, width=32, depth=1, heads=4, samples=8_000)
 
 
 def clip(size):
