@@ -55,9 +55,9 @@ def work(name, batch, shrink, output):
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device("cuda", rank) if torch.cuda.device_count() >= world else torch.device("cpu")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device)  # where events and barriers of this process are
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -98,8 +98,7 @@ def measure(case, batch, device, world, shrink):
                     step = training_step(name, side, optimizer, given, mode, device, world, shrink)
                     for _ in range(WARM_UP):
                         step()
-                    held = sum(map(bytes_of, (side.state_dict(), given, *optimizer.state.values())))
-                    found[name]["peak"][mode] = peak(step, optimizer, held, device)
+                    found[name]["peak"][mode] = peak(step, side, optimizer, given, device, world)
                     ways[name, mode] = step
                 except torch.OutOfMemoryError:
                     raise
@@ -149,20 +148,23 @@ def training_step(name, side, optimizer, given, mode, device, world, shrink):
     return step
 
 
-def bytes_of(tensors):
-    return sum(x.nbytes for x in tensors.values() if isinstance(x, torch.Tensor))
-
-
-def peak(step, optimizer, held, device):
+def peak(step, side, optimizer, given, device, world):
     """The most bytes that training needs: what it holds all the time, and what a step adds. None on a CPU."""
     if device.type != "cuda":
-        step()
         return None
     optimizer.zero_grad()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     step()
-    return held + torch.cuda.max_memory_allocated() - before
+    return held(side, optimizer, given, world) + torch.cuda.max_memory_allocated() - before
+
+
+def held(side, optimizer, given, world):
+    """Bytes of weights, optimiser and batch, each tensor once, and of the buckets in which processes add gradients."""
+    state = [value for values in optimizer.state.values() for value in values.values()]
+    tensors = [*side.parameters(), *side.buffers(), *given.values(), *filter(torch.is_tensor, state)]
+    buckets = sum(parameter.nbytes for parameter in side.parameters() if parameter.requires_grad) if world > 1 else 0
+    return sum(tensor.nbytes for tensor in tensors) + buckets
 
 
 def in_turn(ways, device, world, *, before, rounds, steps):

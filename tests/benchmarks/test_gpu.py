@@ -119,14 +119,16 @@ def test_flops_of_a_large_batch_follow_from_small_ones(gpu, models, name):
 
 
 @pytest.mark.parametrize("name", ["blip", "wav2vec2"])
-def test_it_runs_through_on_a_cpu(gpu, models, name):
-    case = models.CASES[name]
-    found = gpu.measure(case, 4, torch.device("cpu"), 1, shrink=True)
-    rows = gpu.rows(case, 4, 1, [found], None)
+def test_a_case_runs_through_on_a_cpu(gpu, models, tmp_path, name):
+    """In a process without the type checks of tests, as it is measured."""
+    done = bench(name, "--shrink", "--batch", "4", "--work", str(tmp_path / "found.json"), CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = gpu.rows(models.CASES[name], 4, 1, [found], None)
     assert [(row["implementation"], row["mode"]) for row in rows] == [
         (side, mode) for mode in ("eager", "compiled") for side in ("mmlearn", "Transformers")
     ]
-    assert not [row for row in rows if "failed" in row]
+    assert not [row["failed"] for row in rows if "failed" in row]
     assert all(row["samples_per_second"] > 0 and row["gflop_a_sample"] > 0 for row in rows)
     assert [("ratio" in row) for row in rows] == [True, False] * 2
 
@@ -188,6 +190,19 @@ def test_what_one_way_cannot_do_is_said_beside_the_others(gpu, models):
     rows = gpu.rows(models.CASES["clip-b16"], 8, 1, [start(2.0, 3.0, failed="Unsupported: x")], "h100")
     assert [row.get("failed") for row in rows] == [None, None, None, "Unsupported: x"]
     assert "ratio" not in rows[2]
+
+
+def test_what_is_held_counts_shared_weights_once(gpu, models):
+    """AdamW holds two numbers of each weight that learns, and a step count of each tensor."""
+    case = models.CASES["blip"]
+    twin, batch = models.build(case, two_blocks(case))["Transformers"], {"x": torch.zeros(3, dtype=torch.long)}
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-4, fused=True)
+    sum(parameter.sum() for parameter in twin.parameters()).backward()
+    optimizer.step()
+    weights, tensors = models.trained(twin), len(list(twin.parameters()))
+    rest = sum(buffer.nbytes for buffer in twin.buffers()) + 24
+    assert gpu.held(twin, optimizer, batch, 1) == 3 * 4 * weights + 4 * tensors + rest
+    assert gpu.held(twin, optimizer, batch, 2) == 4 * 4 * weights + 4 * tensors + rest
 
 
 def test_batches_are_halved_until_they_fit(gpu, models, monkeypatch):
