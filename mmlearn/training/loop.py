@@ -37,14 +37,16 @@ class _Loss(nn.Module):
 class _Update:
     """One turn of a step: the wrapped loss, the parameters that it moves, and their optimisers."""
 
-    def __init__(self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool, **optimizer: Any):
+    def __init__(self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool | str, **optimizer: Any):
         moved, learning = set(turn.moved(system)), [item for item in system.named_parameters() if item[1].requires_grad]
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:
             loss = _Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, **optimizer)
-            self.loss = accelerator.prepare(torch.compile(loss) if compile else loss)
+            if compile:
+                loss = torch.compile(loss, backend="inductor" if compile is True else compile)
+            self.loss = accelerator.prepare(loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
 
     def __enter__(self) -> None:
@@ -75,7 +77,7 @@ def fit(
     precision: str = "no",
     seed: int = 0,
     workers: int = 0,
-    compile: bool = False,
+    compile: bool | str = False,
     recompute: bool = False,
     chunk: int | None = None,
     lengths: Sequence[int] | None = None,
@@ -96,9 +98,10 @@ def fit(
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
     was never stopped. ``on_step(step, metrics)`` is called for every step, and its numbers are fetched from a GPU every
-    ``log_every`` steps. A system may have ``after_step()``, called after each update, for momentum encoders and clamps;
-    a part of it ``check_data(length)``, called once before. ``precision`` is "no", "bf16" or "fp16". In less memory and
-    more time, and equally well, :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``.
+    ``log_every`` steps. ``compile`` may name a backend of ``torch.compile``. A system may have ``after_step()``, called
+    after each update, for momentum encoders and clamps; a part of it ``check_data(length)``, called once before.
+    ``precision`` is "no", "bf16" or "fp16". In less memory and more time, and equally well,
+    :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``.
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
