@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 import mmlearn
-from mmlearn.chapters import chapters, find, record, run
+from mmlearn.chapters import SHRUNK
+from mmlearn.notebooks import chapters, find, record, run
 
 ROOT = Path(__file__).parents[2]
 SCALE = "gpu"
@@ -71,7 +72,7 @@ def main(*arguments):
         notebooks = [find(number) for number in given.chapters] or chapters()
     except ValueError as error:
         return str(error)
-    shrink = os.environ.get("MMLEARN_SHRINK", "") not in ("", "0")
+    shrink = bool(os.environ.get(SHRUNK))
     if not shrink:
         import torch
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import mmlearn
-from mmlearn import chapters, cli
-from mmlearn.chapters import Notebook
+from mmlearn import cli, notebooks
+from mmlearn.notebooks import Notebook
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PARAMETERS = 'SCALE = "laptop"\nSEED = 0'
@@ -150,9 +150,9 @@ def test_recording_another_scale_leaves_the_outputs_of_the_notebook(gpu, tmp_pat
     chapter = notebook(tmp_path, "07_contrastive")
     before, kept = chapter.path.read_bytes(), []
     found = {"seconds": 1, "peak_memory_mb": 1, "device": "x"}
-    monkeypatch.setattr(chapters, "find", lambda number: chapter)
-    monkeypatch.setattr(chapters, "run", lambda *a, **more: pretend([])(*a, **more) | found)
-    monkeypatch.setattr(chapters, "keep_outputs", lambda *arguments: kept.append(arguments))
+    monkeypatch.setattr(notebooks, "find", lambda number: chapter)
+    monkeypatch.setattr(notebooks, "run", lambda *a, **more: pretend([])(*a, **more) | found)
+    monkeypatch.setattr(notebooks, "keep_outputs", lambda *arguments: kept.append(arguments))
     cli.run("07", scale=scale, seed=0, seeds=3, keep=True, output=None)
     assert [path.name for path in (tmp_path / "book" / "results" / "07").iterdir()] == [f"{scale}.json"]
     assert (kept, chapter.path.read_bytes()) == ([], before)
