@@ -70,7 +70,7 @@ def test_chapters_are_recorded_and_one_that_fails_stops_no_other(gpu, tmp_path, 
 
 
 def pretend(ran, version=None):
-    def run(chapter, output, *, scale, seed):
+    def run(chapter, output, *, scale, seed, **more):
         ran.append((chapter.number, scale, seed))
         return {"scale": scale, "seed": seed, "results": [], "versions": {"mmlearn": version or mmlearn.__version__}}
 
