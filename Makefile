@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help lesson test lab book bench style units chapters browser
+.PHONY: help lesson test lab book bench gpu bench-gpu style units chapters browser
 
 help:
 	@echo 'make lesson   train a small CLIP in front of you, measure it, and draw where words look (chapter 00)'
@@ -15,6 +15,8 @@ help:
 	@echo 'make lab      JupyterLab at the first chapter'
 	@echo 'make book     build the book into book/_build/html'
 	@echo 'make bench    step time and memory beside other implementations'
+	@echo 'make gpu      every chapter at gpu scale, with three seeds, recorded (make gpu OPTIONS=--resume goes on)'
+	@echo 'make bench-gpu  speed, utilisation and memory of GPUs beside other implementations, recorded'
 	@echo
 	@echo 'Each sets itself up in .venv first. One part of make test alone: make style, units, chapters or browser.'
 
@@ -27,6 +29,12 @@ lab: .venv/notebooks.done
 
 bench: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/bench.py
+
+gpu: .venv/dev.done
+	@$(BIN)/python tests/benchmarks/gpu_chapters.py $(OPTIONS)
+
+bench-gpu: .venv/dev.done
+	@$(BIN)/python tests/benchmarks/gpu.py $(OPTIONS)
 
 # The parts of make test, in order; the first that fails is named and stops it.
 heading = @printf '\n== %s ==\n' '$(1)'

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules, walk_packages
@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import systems
+from gpu_speed import gpu_speed
+from markup import table, text
 
 import mmlearn
 from mmlearn.chapters import Result
@@ -54,7 +56,7 @@ def write_all(book: Path) -> None:
         "generated/contents.md": contents(known),
         "generated/chapters.md": chapters_page(known, exercises),
         "generated/exercises.md": exercises_page(exercises),
-        "generated/results.md": results_page(known, book / "results"),
+        "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
     }
@@ -73,17 +75,6 @@ def known_chapters() -> list[Notebook]:
         return chapters()
     except FileNotFoundError:
         return []
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; what a cell holds is text, unless it is a link or code that we wrote ourselves."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def text(value: str) -> str:
-    """A string as Markdown that shows it unchanged."""
-    return "".join(f"\\{character}" if character in r"\`*_{}[]<>#$~" else character for character in value)
 
 
 # Chapters and exercises.
@@ -201,9 +192,9 @@ def results_page(known: Sequence[Notebook], folder: Path) -> str:
     parts = [
         "# Results\n\n"
         "Recorded by `mmlearn run NN --seeds 3 --record`, which runs a chapter once a seed and keeps all of "
-        "them. *Expected* was written down before; *obtained* is the mean over the seeds ± their standard deviation; "
-        "*chance* is what knowing nothing gives; *holds* counts the seeds that are within the bounds. A number that "
-        "disappoints stands here as it is.\n"
+        "them; at gpu scale by `make gpu`, for all chapters. *Expected* was written down before; *obtained* is the "
+        "mean over the seeds ± their standard deviation; *chance* is what knowing nothing gives; *holds* counts the "
+        "seeds that are within the bounds. A number that disappoints stands here as it is.\n"
     ]
     for name, title in sorted(titles.items()):
         number = name.partition("_")[0]

@@ -115,14 +115,14 @@ def test_its_numbers_are_the_recorded_ones():
 
 
 def test_every_make_target_that_is_named_exists():
-    named = set(re.findall(r"\bmake ([a-z]+)", "\n".join([*re.findall(r"`(.*?)`", README), *COMMANDS])))
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*re.findall(r"`(.*?)`", README), *COMMANDS])))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"lesson", "test", "lab", "book"} <= named <= targets
 
 
 def test_make_help_names_what_a_reader_needs():
     shown = run(["make", "help"], ROOT)
-    for target in ("lesson", "test", "lab", "book", "bench"):
+    for target in ("lesson", "test", "lab", "book", "bench", "gpu", "bench-gpu"):
         assert re.search(rf"^make {target} ", shown, re.MULTILINE)
     assert run(["make"], ROOT) == shown
 

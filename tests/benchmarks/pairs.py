@@ -334,7 +334,7 @@ def triples(embeddings, momentum_embeddings, positives, scale, generator):
     from mmlearn.objectives.align import hard_pairs
 
     picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
-    rows = torch.arange(len(positives))
+    rows = torch.arange(len(positives), device=positives.device)
     label = torch.cat([torch.ones_like(rows), torch.zeros_like(text)])
     return torch.cat([rows, picture]), torch.cat([rows, text]), label
 
@@ -369,7 +369,7 @@ class PublishedBLIP(nn.Module):
 
     def forward(self, image, tokens, mask):
         """The sum of the three losses. What is not a layer, drawing wrong pairs and the contrast, is ours."""
-        from mmlearn.objectives import info_nce
+        from mmlearn.objectives import gather, info_nce
         from mmlearn.objectives.align import positive_pairs
 
         reads, real = self.reads, mask.long()
@@ -377,12 +377,12 @@ class PublishedBLIP(nn.Module):
         words = reads.text_encoder(tokens, attention_mask=real).last_hidden_state
         pictures = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
         texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
-        scale, positives = torch.tensor(1 / 0.07), positive_pairs(torch.full((len(image),), -1))
+        scale, positives = torch.tensor(1 / 0.07), positive_pairs(tokens.new_full((len(tokens),), -1))
         generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
         picture, text, label = triples((pictures, texts), (pictures, texts), positives, scale, generator)
         seen = dict(
             encoder_hidden_states=patches[picture],
-            encoder_attention_mask=torch.ones(len(picture), patches.shape[1], dtype=torch.long),
+            encoder_attention_mask=tokens.new_ones(len(picture), patches.shape[1]),
         )
         both = reads.text_encoder(self.begin("encode", tokens[text]), attention_mask=real[text], **seen)
         written = self.writes.text_decoder(
@@ -393,7 +393,8 @@ class PublishedBLIP(nn.Module):
             reduction="mean",
         )
         matching = F.cross_entropy(reads.itm_head(both.last_hidden_state[:, 0]), label)
-        return info_nce(pictures, texts, scale, positives) + matching + written.loss
+        # Each fits its own alone, in the batch of all processes.
+        return info_nce(gather(pictures), gather(texts), scale) + matching + written.loss
 
 
 def published_blip_pretraining(size):
