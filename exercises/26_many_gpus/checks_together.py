@@ -1,0 +1,402 @@
+"""A batch that several ranks or chunks share: what each function must do, told one property at a time."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmlearn.exercises import (
+    agreement,
+    by_hand,
+    case,
+    expect,
+    expect_close,
+    expect_not,
+    expect_sure_and_wrong,
+    expect_tensor,
+    expect_trains,
+    over,
+    task,
+)
+from mmlearn.exercises.inputs import between, unit
+from mmlearn.objectives import chunked_info_nce, info_nce, local_info_nce
+from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
+from mmlearn.training.speed import backward_in_chunks
+
+# Rows of all, on every rank.
+
+
+@task(
+    gather_backward,
+    difficulty=3,
+    minutes=15,
+    example=by_hand(torch.tensor([[1.0, 2.0], [10.0, 20.0]]), gives=torch.tensor([[11.0], [22.0]])),
+)
+def check_gather_backward(function: Callable) -> None:
+    """A sum over the ranks that used a row, for the rank that owns it."""
+    ranks, b = between(3, 4), between(2, 3)
+    for rest in ((5,), (), (2, 3)):
+        gradient = torch.randn(ranks, ranks * b, *rest)
+        got = expect_tensor(function(gradient), (ranks, b, *rest))
+        blocks = gradient.view(ranks, ranks, b, *rest)  # (rank whose loss, rank that owns, row, …)
+        own = torch.stack([blocks[rank, rank] for rank in range(ranks)])
+        hint = "each rank used every row: add up what all losses say of a row."
+        expect_not(got, own, "A row must learn from the losses of all ranks; here from its own rank's only.", hint)
+        expect_not(
+            got,
+            blocks.sum(1),
+            "A rank must get what all losses say of its rows; here it is what its own loss says of the rows of all.",
+            "the first axis says whose loss it is: sum over that one.",
+        )
+        expect_not(
+            got,
+            blocks.mean(0),
+            "It must be the sum over ranks, not the mean.",
+            "the loss is the sum of the ranks' losses; data parallelism takes its mean later.",
+        )
+        expect_not(
+            got,
+            gradient.sum(0).unflatten(0, (b, ranks)).transpose(0, 1),
+            "Rank r owns b rows in a row, from row r · b on; here ranks take turns.",
+            "view(ranks, b, …), or chunk(ranks).",
+        )
+        words = "It must be the sum over ranks, cut into as many parts in order of rank."
+        expect_close(got, blocks.sum(0), words, "gradient.sum(0), and then its ranks parts.")
+
+
+# A part of the loss.
+
+
+ALL = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+
+
+@task(
+    local_info_nce,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(ALL[:2], ALL[:2], ALL, ALL, torch.tensor(3.0), 2, gives=math.log(4)),
+)
+def check_local_info_nce(function: Callable) -> None:
+    """Own rows ask, all rows answer, and the right one is at its place among all."""
+    b, world, scale = between(3, 4), between(2, 3), torch.tensor(4.0)
+    rows, first = b * world, b * (world - 1)
+    alike = unit(1, 8).expand(rows, 8)
+    hint = "logits are (b, all): own rows by the rows of all; the mean over own rows and both directions."
+    nothing = function(alike[:b], alike[:b], alike, alike, scale, first)
+    words = f"Embeddings that know nothing must cost ln of the number of all rows, ln {rows}."
+    expect_close(nothing, math.log(rows), words, hint)
+
+    def draw(first: int = first) -> tuple:
+        images, texts = unit(rows, 8), unit(rows, 8)
+        return images[first : first + b], texts[first : first + b], images, texts, scale, first
+
+    draws, same = [draw() for _ in range(3)], agreement(function, local_info_nce)
+    got = over(draws, function)
+    matching = torch.arange(first, first + b)
+    from_0 = over(draws, lambda u, v, images, texts, s, first: local_info_nce(u, v, images, texts, s, 0))
+    hint = "torch.arange(first, first + b)."
+    expect_not(got, from_0, "Own row i is row first + i of all, and must pick that; here it picks row i.", hint)
+    by_image = over(draws, lambda u, v, images, texts, s, first: F.cross_entropy(s * u @ texts.T, matching))
+    by_text = over(draws, lambda u, v, images, texts, s, first: F.cross_entropy(s * v @ images.T, matching))
+    expect_not(
+        got,
+        (by_image, by_text),
+        "Own images must pick among all texts, and own texts among all images; here only one of both is asked.",
+        "two matrices of logits, (b, all) each, and half the sum of their cross-entropies.",
+    )
+    own = over(draws, lambda u, v, images, texts, s, first: info_nce(u, v, s))
+    expect_not(got, own, "Own rows must be asked against all rows; here against own rows only.", hint)
+    expect_not(
+        got,
+        over(draws, lambda u, v, images, texts, s, first: local_info_nce(u, v, texts, images, s, first)),
+        "Images must pick texts and texts images; here each picks within its own modality.",
+        "image_embedding @ all_texts.T, and text_embedding @ all_images.T.",
+    )
+    same(draws, "It must be the mean of -log softmax at the matching row of all.", "cross_entropy of (b, all) logits.")
+    with case("Of the first rank"):
+        same([draw(0)], "The right row must be the own one.", "first is 0.")
+    with case("Where own rows do not begin at a multiple of b"):
+        same([draw(1)], "The right row must be row first + i.", "take first as it is given.")
+    expect_trains(function, *draws[0][:5], fixed=(first,), like=local_info_nce)
+    with case("At logit_scale 200, where the wrong ones are nearest"):
+        u, _, images, texts, *_ = draws[0]
+        expect_sure_and_wrong(
+            function,
+            u,
+            u.roll(1, 0),
+            images,
+            images.roll(1, 0),
+            torch.tensor(200.0),
+            fixed=(first,),
+            like=local_info_nce,
+        )
+
+
+# The whole loss without its matrix.
+
+
+class _Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that is made within."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        output = function(*args, **options or {})
+        made = [x.numel() for x in tree_leaves(output) if isinstance(x, Tensor)]
+        self.numbers = max([self.numbers, *made])
+        return output
+
+
+class _Kept:
+    """What is kept for the backward pass now, in numbers, of all that is computed within."""
+
+    def __init__(self):
+        self.numbers = 0
+        self.hooks = saved_tensors_hooks(lambda x: _Held(self, x), lambda held: held.x)
+
+    def __enter__(self) -> "_Kept":
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooks.__exit__(*error)
+
+
+class _Held:
+    """One tensor that is kept, until its graph is gone."""
+
+    def __init__(self, kept: _Kept, x: Tensor):
+        self.kept, self.x = kept, x
+        kept.numbers += x.numel()
+
+    def __del__(self) -> None:
+        self.kept.numbers -= self.x.numel()
+
+
+@task(chunked_info_nce, difficulty=4, minutes=25, example=by_hand(ALL, ALL, torch.tensor(3.0), 2, gives=math.log(4)))
+def check_chunked_info_nce(function: Callable) -> None:
+    """The same loss and gradients, of which no more than a chunk's logits are ever made, and none kept."""
+    size, scale = between(2, 3), torch.tensor(4.0)
+    b = 3 * size + 1  # the last chunk is short
+    draws = [(unit(b, 8), unit(b, 8), scale, size) for _ in range(3)]
+    expect_tensor(function(*draws[0]), ())
+    got, same = over(draws, function), agreement(function, chunked_info_nce)
+
+    def chunks(u: Tensor, v: Tensor, s: Tensor, size: int) -> list[Tensor]:
+        return [info_nce(*pair, s) for pair in zip(u.split(size), v.split(size))]
+
+    apart = (
+        over(draws, lambda *draw: torch.stack(chunks(*draw)).mean()),
+        over(draws, lambda u, v, s, size: sum(size * one for one in chunks(u, v, s, size)) / b),
+        over(draws, lambda u, v, s, size: sum(len(x) * y for x, y in zip(u.split(size), chunks(u, v, s, size))) / b),
+    )
+    words = "A chunk must be asked against all b rows; here each is a batch of its own."
+    expect_not(got, apart, words, "logits of a chunk are (size, b); its right answers begin at its first row.")
+    locals_ = [
+        torch.stack([local_info_nce(u[i : i + size], v[i : i + size], u, v, s, i) for i in range(0, b, size)]).mean()
+        for u, v, s, size in draws
+    ]
+    words = "Every pair must count the same; here a pair of the short last chunk counts more."
+    expect_not(got, torch.stack(locals_), words, "a chunk's mean times its rows over b; or add up sums, divide by b.")
+    one_way = over(draws, lambda u, v, s, size: F.cross_entropy(s * u @ v.T, torch.arange(b)))
+    words = "Texts must be asked as well as pictures; here only pictures pick."
+    expect_not(got, one_way, words, "a chunk of texts by all pictures, too.")
+    for chunk in (size, 1, b, b + 2):
+        with case(f"In chunks of {chunk} of {b} rows"):
+            words = "It must be InfoNCE of the whole batch, exactly."
+            same([(*draw[:3], chunk) for draw in draws], words, "each row's softmax is over all b.")
+    expect_trains(function, *draws[0][:3], fixed=(size,), like=chunked_info_nce)
+    sure = draws[0][0], draws[0][0].roll(1, 0), torch.tensor(200.0)
+    with case("At logit_scale 200, where the wrong ones are nearest"):
+        expect_sure_and_wrong(function, *sure, fixed=(size,), like=chunked_info_nce)
+    _check_memory(function)
+
+
+def _check_memory(function: Callable) -> None:
+    b, size = 64, 4
+    embeddings = [unit(b, 8).requires_grad_() for _ in range(2)]
+    with _Largest() as largest, _Kept() as kept:
+        loss = function(*embeddings, torch.tensor(4.0, requires_grad=True), size)
+        held = kept.numbers
+        expect(
+            largest.numbers < b * b,
+            "The matrix of all b² logits must never be made.",
+            f"in chunks of {size} of {b} rows no tensor has more than {size * b} logits.",
+        )
+        words = "Logits must not be kept for the backward pass: all chunks together are the b² that were to be saved."
+        expect(held < b * b, words, "torch.utils.checkpoint.checkpoint(loss_of_a_chunk, …, use_reentrant=False).")
+        loss.backward()
+    words = "Going back, the matrix of all b² logits must not be made either."
+    expect(largest.numbers < b * b, words, "a checkpoint for each chunk, not one around all of them.")
+
+
+# A ring.
+
+
+class _Network:
+    """Sends, counts, and can lose what it sends."""
+
+    def __init__(self, ranks: int, lossy: bool = False):
+        self.ranks, self.lossy, self.numbers = ranks, lossy, 0
+
+    def __call__(self, message: Tensor) -> Tensor:
+        if not isinstance(message, Tensor) or message.ndim != 2 or len(message) != self.ranks:
+            raise ValueError("a message is a tensor (ranks, numbers), a row for each rank")
+        self.numbers += message.shape[1]
+        return torch.zeros_like(message) if self.lossy else to_next_rank(message)
+
+
+@task(
+    ring_all_reduce,
+    difficulty=4,
+    minutes=30,
+    example=by_hand(
+        torch.tensor([[1.0, 2.0], [10.0, 20.0]]), to_next_rank, gives=torch.tensor([[11.0, 22.0], [11.0, 22.0]])
+    ),
+)
+def check_ring_all_reduce(function: Callable) -> None:
+    """The sum on every rank, by messages to the next one only, of 2 (w - 1) chunks."""
+    ranks = between(4, 6)
+    n = ranks * between(2, 4)
+
+    def reduce(part: Tensor) -> tuple[Tensor, int]:
+        network = _Network(len(part))
+        return expect_tensor(function(part, network), tuple(part.shape)), network.numbers
+
+    part = torch.randn(ranks, n)
+    got, sent = reduce(part)
+    whole = part.sum(0).expand(ranks, n)
+    expect_not(got, whole / ranks, "It must be the sum over ranks, not the mean.", "nothing is divided.")
+    right = torch.isclose(got, whole, atol=1e-5, rtol=1e-5)
+    expect(
+        right.all() or right.float().mean() > 1.5 / ranks or not right.any(1).all(),
+        "Each rank holds the sum of one chunk: now every rank must get the others.",
+        "the second half, all-gather: sends go on, and what arrives takes the place of what was there.",
+    )
+    expect_close(got, whole, "Every rank must hold the sum over all ranks.", "print the chunks after each turn.")
+    expect(sent > 0, "Ranks must exchange what they hold by send; this never sends.", "received = send(message).")
+    most = 2 * (ranks - 1) * n // ranks
+    expect(
+        sent <= most,
+        f"A rank must send 2 (w - 1) chunks of n / w numbers, here {most}; this sends {sent}.",
+        "one chunk in each turn, and w - 1 turns in each half.",
+    )
+    with case("Where the network loses all that is sent"):
+        other = part.clone()
+        other[0] += 1
+        before, after = (expect_tensor(function(x, _Network(ranks, lossy=True))) for x in (part, other))
+        words = "A rank must know of others only what it received; here others' numbers arrive nevertheless."
+        expect(torch.equal(before[1:], after[1:]), words, "row r is computed from row r and from what send gives it.")
+    for n in (ranks + 1, 2 * ranks - 1, ranks - 2, 1):
+        with case(f"With {n} numbers on {ranks} ranks"):
+            part = torch.randn(ranks, n)
+            got, sent = reduce(part)
+            words = "Every rank must hold the sum, without what chunks were filled up with."
+            expect_close(got, part.sum(0).expand(ranks, n), words, "F.pad with zeros, and cut them off at the end.")
+            most = 2 * (ranks - 1) * -(-n // ranks)
+            words = f"A rank must send no more than 2 (w - 1) chunks of ⌈n / w⌉ numbers, {most}; this sends {sent}."
+            expect(sent <= most, words, "fill n up to the next multiple of w, and no further.")
+    with case("With one rank"):
+        got, sent = reduce(torch.randn(1, 3))
+        expect(sent == 0, "Nothing must be sent.", "w - 1 turns are none.")
+
+
+# The gradient of a batch that fits nowhere.
+
+
+class _Encoder(nn.Module):
+    """Keeps ``HIDDEN`` numbers a row, and notes how many rows come and what is kept when they do."""
+
+    HIDDEN = 200
+
+    def __init__(self, kept: _Kept | None = None):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, self.HIDDEN), nn.Linear(self.HIDDEN, 3)
+        self.kept, self.rows, self.held = kept, [], []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows.append(len(x))
+        self.held.append(self.kept.numbers if self.kept else 0)
+        return self.second(self.first(x).tanh())
+
+
+@task(
+    backward_in_chunks,
+    difficulty=5,
+    minutes=30,
+    example=by_hand(nn.Identity(), lambda x: x.sum() ** 2, torch.ones(3, 1, requires_grad=True), 2, gives=9.0),
+)
+def check_backward_in_chunks(function: Callable) -> None:
+    """The loss and the gradients of all rows, with one chunk's graph at a time."""
+    size = between(2, 3)
+    b = 3 * size + 1
+    x, target = torch.randn(b, 4), unit(b, 3)
+    kept = _Kept()
+    encoder, scale = _Encoder(kept), nn.Parameter(torch.tensor(2.0))
+
+    def loss(embedding: Tensor) -> Tensor:
+        return info_nce(F.normalize(embedding, dim=-1), target[: len(embedding)], scale)
+
+    learned = [*encoder.parameters(), scale]
+    wanted = loss(_copy_of(encoder)(x))
+    right = torch.autograd.grad(loss(encoder(x)), learned)
+    for one in learned:
+        one.grad = torch.ones_like(one)  # of an earlier batch
+    encoder.rows.clear(), encoder.held.clear()
+    with kept:
+        got = function(encoder, loss, x, size)
+    expect_close(
+        expect_tensor(got).detach(),
+        wanted.detach(),
+        "It must return the loss of all rows together.",
+        "loss(…) is called once, with the embeddings of all rows in one tensor.",
+    )
+    expect(
+        max(encoder.rows, default=0) <= size,
+        f"No more than size rows must be encoded at once, here {size}; this encodes {max(encoder.rows, default=0)}.",
+        "x.split(size).",
+    )
+    expect(
+        max(encoder.held) <= 1.5 * size * _Encoder.HIDDEN,
+        "The graph of one chunk must be gone before the next is encoded; here several are kept.",
+        "torch.no_grad() the first time, and backward() of each chunk at once the second time.",
+    )
+    _expect_gradients(learned, right)
+
+
+def _copy_of(encoder: _Encoder) -> _Encoder:
+    copy = _Encoder()
+    copy.load_state_dict(encoder.state_dict())
+    return copy
+
+
+def _expect_gradients(learned: list[nn.Parameter], right: tuple[Tensor, ...]) -> None:
+    *weights, scale = [parameter.grad for parameter in learned]
+    *of_weights, of_scale = right
+    none = all(got is not None and torch.equal(got, torch.ones_like(got)) for got in weights)
+    expect(
+        not none,
+        "The encoder must learn; here no gradient comes to its parameters.",
+        "encode every chunk once more, and call backward(gradient of its embeddings) on what comes out.",
+    )
+    replaced = all(got is not None and torch.allclose(got, one, atol=1e-5) for got, one in zip(weights, of_weights))
+    expect(not replaced, "Gradients must be added to those of earlier batches, not replace them.", "no zero_grad().")
+    expect_close(
+        scale,
+        of_scale + 1,
+        "What the loss itself learns, such as a temperature, must get its gradient once.",
+        "backward() of the loss is called once; chunks go backward from their embeddings' gradient alone.",
+    )
+    for got, one in zip(weights, of_weights):
+        words = "The encoder's gradient must be that of loss(encode(x)).backward()."
+        expect_close(
+            got, one + 1, words, "each chunk goes backward from its own rows of embedding.grad.", tolerance=1e-4
+        )
