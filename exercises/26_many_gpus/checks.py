@@ -155,7 +155,7 @@ def check_sharded_bytes(function: Callable) -> None:
 @task(scaled_rate, difficulty=2, minutes=10, example=by_hand(50, 0.1, 1024, 256, 100, "linear", gives=0.25))
 def check_scaled_rate(function: Callable) -> None:
     """The factor of each rule, after a straight way that begins with the rate itself."""
-    rate, base, k, warmup = uniform(0.01, 0.2), 32 * between(2, 8), between(3, 9), 2 * between(10, 50)
+    rate, base, k, warmup = uniform(0.01, 0.2), 32 * between(2, 8), between(5, 9), 2 * between(10, 50)
     batch, root = k * base, math.sqrt(k)
 
     def at(step: int, rule: str = "linear", batch: int = batch, warmup: int = warmup) -> Any:
@@ -233,9 +233,10 @@ def check_rank_batches(function: Callable) -> None:
     )
     alone = expect_whole(function(order, 0, 1, batch), (steps, batch))
     expect(torch.equal(alone, wanted), "One rank must have the whole batches.", "no special case is needed.")
-    exact = expect_whole(function(order[: 2 * batch], world - 1, world, batch), (2, own))
-    hint = "len(order) // batch_size batches."
-    expect(torch.equal(exact, wanted[:2, -own:]), "What just fills its batches must be used whole.", hint)
+    with case("Where all batches are full"):
+        exact = expect_whole(function(order[: 2 * batch], world - 1, world, batch), (2, own))
+        hint = "len(order) // batch_size batches."
+        expect(torch.equal(exact, wanted[:2, -own:]), "All samples must be used.", hint)
 
 
 # Operations and bytes of a block.
@@ -244,7 +245,7 @@ def check_rank_batches(function: Callable) -> None:
 @task(block_flops, difficulty=2, minutes=15, example=by_hand(3, 2, 8, gives=360))
 def check_block_flops(function: Callable) -> None:
     """Four projections, two products of tokens with tokens, and two layers of the MLP."""
-    n, d, m = between(60, 90), 16 * between(3, 5), 16 * between(9, 12)
+    n, d, m = 2 * between(30, 45) + 1, 16 * between(3, 5), 16 * between(9, 12)
     projections, pairs, mlp = 4 * n * d**2, 2 * n**2 * d, 2 * n * d * m
     whole = projections + pairs + mlp
     expect_formula(
@@ -266,7 +267,7 @@ def check_block_flops(function: Callable) -> None:
 def check_recomputed_bytes(function: Callable) -> None:
     """An input for each segment, and everything of one segment."""
     every, i, a = between(3, 5), uniform(1, 3), uniform(10, 40)
-    segments = between(4, 6)
+    segments = between(6, 8)
     depth = every * segments
     expect_formula(
         function(depth, every, i, a),
