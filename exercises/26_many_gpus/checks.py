@@ -63,7 +63,7 @@ def check_utilisation(function: Callable) -> None:
 # Accumulated gradients.
 
 
-FOUR = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+FOUR = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
 
 
 @task(
@@ -74,7 +74,7 @@ def check_accumulated_info_nce(function: Callable) -> None:
     parts, each, scale = between(2, 4), between(3, 5), torch.tensor(4.0)
     b = parts * each
     expect_tensor(function(unit(b, 8), unit(b, 8), scale, parts), ())
-    alike = unit(1, 8).expand(b, 8)
+    alike = unit(1, 8).repeat(b, 1)
     nothing = function(alike, alike, scale, parts)
     expect_not(
         nothing,

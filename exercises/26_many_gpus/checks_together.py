@@ -74,7 +74,7 @@ def check_gather_backward(function: Callable) -> None:
 # A part of the loss.
 
 
-ALL = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+ALL = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
 
 
 @task(
@@ -87,7 +87,7 @@ def check_local_info_nce(function: Callable) -> None:
     """Own rows ask, all rows answer, and the right one is at its place among all."""
     b, world, scale = between(3, 4), between(2, 3), torch.tensor(4.0)
     rows, first = b * world, b * (world - 1)
-    alike = unit(1, 8).expand(rows, 8)
+    alike = unit(1, 8).repeat(rows, 1)
     hint = "logits are (b, all): own rows by the rows of all; the mean over own rows and both directions."
     nothing = function(alike[:b], alike[:b], alike, alike, scale, first)
     words = f"Embeddings that know nothing must cost ln of the number of all rows, ln {rows}."

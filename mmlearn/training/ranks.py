@@ -29,9 +29,7 @@ def to_next_rank(message: Float[Tensor, "ranks n"]) -> Float[Tensor, "ranks n"]:
     return message.roll(1, 0)
 
 
-def ring_all_reduce(
-    part: Float[Tensor, "ranks n"], send: Callable[[Tensor], Tensor] = to_next_rank
-) -> Float[Tensor, "ranks n"]:
+def ring_all_reduce(part: Float[Tensor, "ranks n"], send: Callable[[Tensor], Tensor]) -> Float[Tensor, "ranks n"]:
     r"""The sum over all ranks on every rank, where a rank sends to the next one only.
 
     The n numbers are cut into as many chunks as there are ranks, the last filled up with zeros. *Reduce-scatter*: in
