@@ -231,6 +231,7 @@ class Live(TorchDispatchMode):
         return output
 
     def end(self, size: int) -> None:
+        """A storage of this size lives no longer."""
         self.now -= size
 
 
