@@ -25,7 +25,8 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, uniform, unit
-from mmlearn.objectives import accumulated_info_nce, info_nce
+from mmlearn.objectives import info_nce
+from mmlearn.objectives.large_batch import accumulated_info_nce
 from mmlearn.training.estimates import block_flops, kept_by_block, recomputed_bytes, sharded_bytes, utilisation
 from mmlearn.training.optimizers import scaled_rate
 

@@ -25,7 +25,8 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, unit
-from mmlearn.objectives import chunked_info_nce, info_nce, local_info_nce
+from mmlearn.objectives import info_nce
+from mmlearn.objectives.large_batch import chunked_info_nce, local_info_nce
 from mmlearn.training.counting import Live
 from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
 from mmlearn.training.speed import backward_in_chunks

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from mmlearn.data.batches import rank_batches
 from mmlearn.exercises.mistakes import detached, then
-from mmlearn.objectives import accumulated_info_nce, info_nce
+from mmlearn.objectives import info_nce
+from mmlearn.objectives.large_batch import accumulated_info_nce
 from mmlearn.training.estimates import block_flops, kept_by_block, recomputed_bytes, sharded_bytes, utilisation
 from mmlearn.training.optimizers import scaled_rate
 

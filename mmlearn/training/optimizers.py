@@ -118,7 +118,7 @@ def scaled_rate(step: int, rate: float, batch: int, base_batch: int, warmup: int
     The first w = ``warmup`` steps lead up from ``rate`` along a straight line, because early gradients are large. The
     linear rule is that of SGD, the root that of Adam, whose steps are as long whatever the gradient's size. Raises
     ``ValueError`` for another rule.
-    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2; Malladi et al. 2022, "On the SDEs and Scaling
+    Source: arXiv 1706.02677 (Accurate, Large Minibatch SGD), section 2; Malladi et al. 2022, "On the SDEs and Scaling
     Rules for Adaptive Gradient Algorithms".
     """
     factors = {"linear": batch / base_batch, "root": math.sqrt(batch / base_batch)}

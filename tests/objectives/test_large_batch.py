@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from testing_tools import refused
 
-from mmlearn.objectives import accumulated_info_nce, chunked_info_nce, info_nce, local_info_nce
+from mmlearn.objectives import info_nce
+from mmlearn.objectives.large_batch import accumulated_info_nce, chunked_info_nce, local_info_nce
 from mmlearn.training.counting import Live
 
 
