@@ -110,7 +110,7 @@ def check_accumulated_info_nce(function: Callable) -> None:
 @task(sharded_bytes, difficulty=2, minutes=10, example=by_hand(1e9, 8, 1, gives=9e9))
 def check_sharded_bytes(function: Callable) -> None:
     """Sixteen bytes a parameter; moments, gradients and weights are shared one stage after the other."""
-    n, devices = float(between(10**8, 10**9)), between(3, 64)
+    n, devices = float(between(10**8, 10**9)), between(5, 64)
     sixteen = "Four bytes of weights, four of gradients and eight of moments: 16 for each parameter."
     expect_formula(
         function(n, devices, 0),
@@ -246,7 +246,7 @@ def check_rank_batches(function: Callable) -> None:
 @task(block_flops, difficulty=2, minutes=15, example=by_hand(3, 2, 8, gives=360))
 def check_block_flops(function: Callable) -> None:
     """Four projections, two products of tokens with tokens, and two layers of the MLP."""
-    n, d, m = 2 * between(30, 45) + 1, 16 * between(3, 5), 16 * between(9, 12)
+    n, d, m = 2 * between(30, 45) + 1, 16 * between(3, 5), 16 * between(9, 11)
     projections, pairs, mlp = 4 * n * d**2, 2 * n**2 * d, 2 * n * d * m
     whole = projections + pairs + mlp
     expect_formula(
@@ -300,7 +300,7 @@ def check_recomputed_bytes(function: Callable) -> None:
 @task(kept_by_block, difficulty=3, minutes=20, example=by_hand(3, 2, 1, 8, gives=117))
 def check_kept_by_block(function: Callable) -> None:
     """Eight tensors of the width, two of the MLP's, four numbers a token, and the weights of attention."""
-    n, h = between(50, 80), between(2, 5)
+    n, h = between(67, 90), between(2, 5)
     d = h * between(7, 9)
     m = 3 * d + between(1, 9)
     whole, weights = 8 * n * d + 2 * n * m + 4 * n + h * n**2, h * n**2

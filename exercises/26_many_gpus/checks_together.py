@@ -149,11 +149,11 @@ class _Largest(TorchDispatchMode):
 
 
 class _Kept:
-    """What is kept for the backward pass now of all that is computed within, each storage once."""
+    """What is kept for the backward pass now of all that is computed within, each storage once, but no parameters."""
 
     def __init__(self):
         self.storages: dict[int, tuple[int, int]] = {}  # bytes, and how many tensors hold them
-        self.hooks = saved_tensors_hooks(lambda x: _Held(self, x), lambda held: held.x)
+        self.hooks = saved_tensors_hooks(self.keep, lambda held: held.x if isinstance(held, _Held) else held)
 
     def __enter__(self) -> "_Kept":
         self.hooks.__enter__()
@@ -161,6 +161,11 @@ class _Kept:
 
     def __exit__(self, *error: Any) -> None:
         self.hooks.__exit__(*error)
+
+    def keep(self, x: Tensor) -> "Tensor | _Held":
+        """What stands for a tensor that is kept."""
+        of_parameter = isinstance(x if x._base is None else x._base, nn.Parameter)
+        return x if of_parameter else _Held(self, x)
 
     def numbers(self) -> int:
         """How many float32 numbers these are."""
@@ -362,7 +367,7 @@ def check_backward_in_chunks(function: Callable) -> None:
     )
     expect(
         max(encoder.held) <= 1.5 * size * _Encoder.HIDDEN,
-        "The graph of one chunk must be gone before the next is encoded; here several are kept.",
+        "No more than the graph of one chunk must be kept; here those of several are, when the next is encoded.",
         "torch.no_grad() the first time, and backward() of each chunk at once the second time.",
     )
     _expect_gradients(learned, right)

@@ -268,7 +268,7 @@ MISTAKES = {
     "backward_in_chunks": {
         "the loss of all rows together": {"a loss for each chunk": _loss_of_chunks},
         "No more than size rows must be encoded at once": {"all at once": _whole},
-        "here several are kept": {"all graphs": _all_graphs},
+        "here those of several are": {"all graphs": _all_graphs},
         "here no gradient comes to its parameters": {"one pass": partial(_two_passes, second=False)},
         "not replace them": {"a fresh gradient": partial(_two_passes, fresh=True)},
         "must get its gradient once": {"backward twice": partial(_two_passes, twice=True)},
