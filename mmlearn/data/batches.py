@@ -61,8 +61,8 @@ class Batches(Dataset):
         """Which samples this process has in batch ``step``."""
         length = len(self.source(step))
         epoch, place = divmod(step, length // self.batch_size)
-        batch = self.order(length, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        return batch.chunk(self.world)[self.rank].tolist()
+        order = self.order(length, epoch)
+        return rank_batches(order, self.rank, self.world, self.batch_size)[place].tolist()
 
     def order(self, length: int, epoch: int) -> Int[Tensor, "_"]:
         """The order of an epoch."""
@@ -83,6 +83,16 @@ def shuffled(length: int, seed: int, epoch: int) -> Int[Tensor, "length"]:
     """The order of an epoch."""
     generator = torch.Generator().manual_seed(int(stream("epoch", seed, epoch)) >> 1)
     return torch.randperm(length, generator=generator)
+
+
+def rank_batches(order: Int[Tensor, "n"], rank: int, world: int, batch_size: int) -> Int[Tensor, "steps own"]:
+    """Which samples one of ``world`` processes has in each batch of an epoch, whose samples come in this order.
+
+    Batch k of all processes is the k-th ``batch_size`` samples, whatever ``world`` is; each process has an equal part,
+    in order of rank. So no sample has two of them, and all take as many steps; what does not fill a batch is left out.
+    """
+    steps = len(order) // batch_size
+    return order[: steps * batch_size].view(steps, world, batch_size // world)[:, rank]
 
 
 def similar_lengths(

@@ -212,7 +212,7 @@ def _places(chosen: Tensor) -> Tensor:
     return torch.empty((chosen.numel() // 8, chosen.ndim), dtype=torch.int64)
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
     """The bytes of all storages that were made within and still live: now, and at most until now."""
 
     def __init__(self):
@@ -231,13 +231,14 @@ class _Live(TorchDispatchMode):
         return output
 
     def end(self, size: int) -> None:
+        """A storage of this size lives no longer."""
         self.now -= size
 
 
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
     system.zero_grad()
-    with speed_up(system), _Live() as live:
+    with speed_up(system), Live() as live:
         with torch.autocast("cpu", dtype, dtype is not None):
             total = sum(loss(batch).values())
         total.backward()

@@ -107,3 +107,22 @@ def schedule(step: int, steps: int, *, warmup: int, decay: str = "cosine") -> fl
     if decay not in shapes:
         raise ValueError(f"There is no decay {decay!r}; {choices(decay, shapes)}.")
     return min((step + 1) / (warmup + 1), shapes[decay])
+
+
+def scaled_rate(step: int, rate: float, batch: int, base_batch: int, warmup: int, rule: str = "linear") -> float:
+    r"""The learning rate at ``step`` of a batch that is larger than the one for which ``rate`` was found.
+
+    .. math:: \eta \, \big(1 + (f - 1) \min(1, t / w)\big), \quad
+       f = k \text{ (linear) or } \sqrt{k} \text{ (root)}, \quad k = b / b_0
+
+    The first w = ``warmup`` steps lead up from ``rate`` along a straight line, because early gradients are large. The
+    linear rule is that of SGD, the root that of Adam, whose steps are as long whatever the gradient's size. Raises
+    ``ValueError`` for another rule.
+    Source: arXiv 1706.02677 (Accurate, Large Minibatch SGD), section 2; Malladi et al. 2022, "On the SDEs and Scaling
+    Rules for Adaptive Gradient Algorithms".
+    """
+    factors = {"linear": batch / base_batch, "root": math.sqrt(batch / base_batch)}
+    if rule not in factors:
+        raise ValueError(f"There is no rule {rule!r}; {choices(rule, factors)}.")
+    way = min(1.0, step / warmup) if warmup else 1.0
+    return rate * (1 + (factors[rule] - 1) * way)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -180,6 +180,26 @@ def encode_in_chunks(system: nn.Module, size: int) -> Iterator[nn.Module]:
     finally:
         for name in instead:
             delattr(system, name)
+
+
+def backward_in_chunks(
+    encode: Callable[[Tensor], Tensor], loss: Callable[[Tensor], Tensor], x: Shaped[Tensor, "b *rest"], size: int
+) -> Float[Tensor, ""]:
+    """What :func:`encode_in_chunks` does, step by step for one encoder: ``loss(encode(x)).backward()`` in less memory.
+
+    All rows are encoded ``size`` at a time, and only embeddings are kept; the loss of all embeddings gives the gradient
+    of each; every chunk is encoded once more and goes backward from its rows of that gradient. Gradients are added to
+    those of the encoder's parameters, and of what else the loss learns. Returns the loss, which has no graph.
+    ``encode`` must give the same both times. Source: as there.
+    """
+    with torch.no_grad():
+        embedding = torch.cat([encode(chunk) for chunk in x.split(size)])
+    embedding.requires_grad_()
+    value = loss(embedding)
+    value.backward()
+    for chunk, gradient in zip(x.split(size), embedding.grad.split(size)):
+        encode(chunk).backward(gradient)
+    return value.detach()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
-from mmlearn.data.batches import collated, drawn_batches, shuffled, shuffled_batches
+from mmlearn.data.batches import collated, drawn_batches, rank_batches, shuffled, shuffled_batches
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -95,6 +95,15 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(world):
         drawn = [batches.indices(step) for batches in parts]
         assert [len(part) for part in drawn] == [12 // world] * world
         assert [i for part in drawn for i in part] == whole.indices(step)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("count", [8, 23, 24, 31])
+def test_each_sample_of_an_epoch_has_one_process_and_all_have_as_many_batches(world, count):
+    order = torch.randperm(count)
+    parts = [rank_batches(order, rank, world, 8) for rank in range(world)]
+    assert {tuple(part.shape) for part in parts} == {(count // 8, 8 // world)}
+    assert torch.cat(parts, 1).flatten().tolist() == order[: count // 8 * 8].tolist()
 
 
 @pytest.mark.parametrize(

@@ -42,31 +42,38 @@ LEARNED = {
     "causal_language_modelling": "logits",
     "replaced_token_detection": "logits",
     "inherit_knowledge": "loss student_logits",
+    "accumulated_info_nce": "image_embedding text_embedding logit_scale",
+    "local_info_nce": "image_embedding text_embedding all_images all_texts logit_scale",
+    "chunked_info_nce": "image_embedding text_embedding logit_scale",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
-    "permute_sentences restore choose_places draw_spans",
+    "permute_sentences restore choose_places draw_spans rank_batches",
     "target": "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search",
+    "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
+    "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
 
 # Two arguments that a student may write in the other order; "-" where either order is right.
 SWAPPED = {
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
     "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
+    "accumulated_info_nce": "-", "chunked_info_nce": "-",
     "mask_spans": "-", "modality_dropout": "-", "draw_spans": "-",
     "sampling_probabilities": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
+    "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2",
 }  # fmt: skip
 
 LARGE = (
     "attention_weights attention info_nce pair_cross_entropy pairwise_sigmoid masked_cross_entropy "
     "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
-    "sampling_probabilities sample_replacements"
+    "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
@@ -74,11 +81,14 @@ SMALL = (
 )
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
-    "hide_spans fill_spans permute_sentences restore"
+    "hide_spans fill_spans permute_sentences restore rank_batches"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
-AXES = "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count"
+AXES = (
+    "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
+    "gather_backward"
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
+from mmlearn.data.batches import rank_batches
 from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
 from mmlearn.exercises import (
@@ -38,9 +39,14 @@ from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
+from mmlearn.objectives import large_batch
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.masked import smooth_region_regression
+from mmlearn.training import estimates
+from mmlearn.training.optimizers import scaled_rate
+from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
+from mmlearn.training.speed import backward_in_chunks
 
 FOLDERS = exercise_folders()
 TASKS = [task for folder in FOLDERS for task in tasks(folder)]
@@ -85,6 +91,7 @@ def test_there_is_enough_to_do():
         "13b_speech_without_labels",
         "14_seeing_sound",
         "16_three_modalities",
+        "26_many_gpus",
     ]
     assert [folder.name for folder in FOLDERS] == names
     assert len(TASKS) >= 12
@@ -197,12 +204,18 @@ def test_whatever_comes_back_is_told_in_one_line(task):
         "melscale_fbanks",
         "inheritance_rate",
         "draw_spans",
+        "utilisation",
+        "sharded_bytes",
+        "scaled_rate",
+        "block_flops",
+        "recomputed_bytes",
+        "kept_by_block",
     ):  # which take numbers alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
     assert f"It calls {tasks_stub.__name__}, which is not solved yet." in told(task, calls_a_stub)
     returns = task.reference.__annotations__["return"]
-    is_number, is_boolean = returns in (float, dict[str, float]), getattr(returns, "dtypes", None) == Bool.dtypes
+    is_number, is_boolean = returns in (int, float, dict[str, float]), getattr(returns, "dtypes", None) == Bool.dtypes
     told_shape = told(task, spoil(lambda it: torch.zeros(3, 1, 2, dtype=torch.bool if is_boolean else None)))
     assert ("one number, not a Tensor of shape (3, 1, 2)" if is_number else "this one has (3, 1, 2)") in told_shape
     if not is_boolean:
@@ -512,6 +525,29 @@ def test_worked_examples_of_exercise_16():
         assert apart.item() == pytest.approx(wanted)
     for other, wanted in ((rows([5, 9]), 4), (rows([5, 5]), 0)):
         assert objectives.difference_loss(rows([3, 1]).T, other.T).item() == pytest.approx(wanted)
+
+
+def test_worked_examples_of_exercise_26():
+    assert estimates.utilisation(35e9, 1000, 312e12) == pytest.approx(0.337, abs=5e-4)
+    assert estimates.sharded_bytes(1e9, 8, 1) == 9e9
+    assert estimates.block_flops(3, 2, 8) == 360
+    assert estimates.recomputed_bytes(12, 3, 1.0, 16.0) == 52
+    assert [estimates.kept_by_block(3, 2, 1, 8, fused) for fused in (False, True)] == [117, 111]
+    assert scaled_rate(50, 0.1, 1024, 256, 100, "linear") == pytest.approx(0.25)
+    assert scaled_rate(100, 0.1, 1024, 256, 100, "root") == pytest.approx(0.2)
+    order = torch.tensor([4, 2, 0, 5, 1, 3, 6])
+    assert [rank_batches(order, rank, 2, 2).tolist() for rank in range(2)] == [[[4], [0], [1]], [[2], [5], [3]]]
+    alike, three = rows([1, 0]).expand(8, 2), torch.tensor(3.0)
+    assert large_batch.accumulated_info_nce(alike, alike, three, 4).item() == pytest.approx(0.693, abs=5e-4)
+    local = large_batch.local_info_nce(alike[:2], alike[:2], alike, alike, three, 2)
+    assert local.item() == pytest.approx(2.079, abs=5e-4)
+    assert large_batch.chunked_info_nce(alike, alike, three, 3).item() == pytest.approx(2.079, abs=5e-4)
+    two = rows([1, 2], [10, 20])
+    assert gather_backward(two).tolist() == [[11], [22]]
+    assert ring_all_reduce(two, to_next_rank).tolist() == [[11, 22], [11, 22]]
+    x = torch.ones(3, 1, requires_grad=True)
+    assert backward_in_chunks(lambda x: x, lambda x: x.sum() ** 2, x, 2).item() == 9
+    assert x.grad.tolist() == [[6]] * 3
 
 
 # Notebooks.

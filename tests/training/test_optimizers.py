@@ -14,7 +14,7 @@ from mmlearn.models.contrastive.lit import LiT, LiTConfig
 from mmlearn.models.fusion.lxmert import LXMERT
 from mmlearn.models.fusion.vilbert import ViLBERT
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.optimizers import Muon, build_optimizers, schedule
+from mmlearn.training.optimizers import Muon, build_optimizers, scaled_rate, schedule
 
 
 class Small(nn.Module):
@@ -222,3 +222,16 @@ def test_warmup_rises_evenly_and_never_lifts_the_decay(decay):
 def test_runs_shorter_than_their_warmup(decay, steps, warmup):
     values = [schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     assert all(0 < value <= (step + 1) / (warmup + 1) for step, value in enumerate(values))
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("linear", 16), ("root", 4)])
+def test_rates_of_larger_batches_begin_at_the_rate_and_end_at_the_scaled_one(rule, factor):
+    rates = [scaled_rate(step, 0.5, 4096, 256, 10, rule) for step in range(13)]
+    assert rates[0] == 0.5
+    assert rates[10:] == [0.5 * factor] * 3
+    ways = torch.tensor(rates[:11]).diff()
+    close(ways, ways[:1].expand(10))
+    assert scaled_rate(0, 0.5, 4096, 256, 0, rule) == 0.5 * factor
+    assert scaled_rate(3, 0.5, 256, 256, 10, rule) == 0.5
+    assert scaled_rate(99, 0.5, 256, 4096, 10, rule) == 0.5 / factor
+    refused("no rule 'cube'", scaled_rate, 1, 0.5, 2, 1, 1, "cube")

@@ -12,7 +12,7 @@ from mmlearn.layers import Transformer, TransformerConfig, record_attention
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit, speed
-from mmlearn.training.speed import FastTransformer, encode_in_chunks, recompute_blocks, speed_up
+from mmlearn.training.speed import FastTransformer, backward_in_chunks, encode_in_chunks, recompute_blocks, speed_up
 
 B, N, D = 4, 6, 24
 POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
@@ -267,3 +267,30 @@ def test_chunks_that_would_change_what_is_learned_are_refused():
     with encode_in_chunks(recipe.make(recipe.tiny()).eval(), 4):
         pass  # what was counted before is the same for each chunk
     refused("CLAP normalises over the batch", encode_in_chunks(recipe.make(recipe.tiny()).train(), 4).__enter__)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 20])
+def test_backward_in_chunks_is_that_of_all_rows(size):
+    """Gradients are added to what is there, of the encoder and of what the loss learns, and one chunk is kept."""
+    x, target, rows = torch.randn(7, 4, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64), []
+    encoder = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    scale = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    learned = [*encoder.parameters(), scale]
+
+    def loss(embedding):
+        return F.cross_entropy(scale * embedding @ target.T, torch.arange(7))
+
+    def encode(chunk):
+        rows.append((len(chunk), torch.is_grad_enabled()))
+        return encoder(chunk)
+
+    wanted = loss(encoder(x))
+    gradients = torch.autograd.grad(wanted, learned)
+    for parameter in learned:
+        parameter.grad = torch.ones_like(parameter)
+    got = backward_in_chunks(encode, loss, x, size)
+    torch.testing.assert_close(got, wanted.detach(), atol=1e-12, rtol=1e-12)
+    for parameter, gradient in zip(learned, gradients):
+        torch.testing.assert_close(parameter.grad, 1 + gradient, atol=1e-12, rtol=1e-12)
+    once = [len(chunk) for chunk in x.split(size)]
+    assert rows == [(n, False) for n in once] + [(n, True) for n in once]
