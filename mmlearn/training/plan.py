@@ -1,7 +1,7 @@
 """What a training will cost, before anything is paid for: FLOPs, memory, hours, bytes.
 
-Several devices share the samples of a batch. Each computes the whole matrix of a contrastive loss, as
-:func:`mmlearn.objectives.gather` has it.
+Several devices share the samples of a batch. Of the matrix of a contrastive loss each computes the rows of its own
+samples, as :func:`mmlearn.objectives.own_rows` has it; where some rows have no part in the loss, all of it.
 """
 
 import math
@@ -45,7 +45,7 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
       Rajbhandari et al. 2020 (ZeRO). :func:`~mmlearn.training.fit` does not do it yet.
     """
     saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
-    matrix = saved.total.square * batch**2
+    matrix = saved.total.pairs(batch, devices)
     whole = saved.total.shared(batch, devices) - matrix
     outside = whole - saved.blocks.shared(batch, devices)
     once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
