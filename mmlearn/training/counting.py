@@ -112,6 +112,7 @@ class Count:
     passing: float  # bytes a sample that live at the worst moment and are not kept, such as the gradient of logits
     sample: int  # bytes of a sample in a batch
     towers: bool  # whether they can read in chunks
+    outside: int = 0  # parameters that are in no transformer block
 
 
 def count(
@@ -172,13 +173,13 @@ def count(
                 shared, kept = measured(BATCHES[:2])
             flops = flops.through_several(shared)
             saved = saved._replace(total=saved.total.through_several({b: kept[b].total for b in kept}))
+    blocks = [set(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)]
     return Count(
         parameters=_numbers(system.parameters()),
         trained=_numbers(trained),
         state=state,
-        block=max(
-            (_numbers(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)), default=0
-        ),
+        block=max(map(_numbers, blocks), default=0),
+        outside=_numbers(set(system.parameters()).difference(*blocks)),
         flops=flops,
         saved=saved,
         passing=max(0, passing) / b,

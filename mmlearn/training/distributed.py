@@ -91,7 +91,7 @@ def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, 
 
 @contextmanager
 def noticed_loss() -> Iterator[None]:
-    """Within this block it is said in one line, as a ``ConnectionError``, that another process has gone."""
+    """Within this block, or this function, a ``ConnectionError`` says in one line that another process has gone."""
     try:
         yield
     except RuntimeError as error:

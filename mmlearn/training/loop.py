@@ -67,6 +67,7 @@ class _Update:
             parameter.requires_grad_(True)
 
 
+@distributed.noticed_loss()
 def fit(
     system: nn.Module,
     data: Dataset | Mapping[str | None, Dataset],
@@ -134,8 +135,7 @@ def fit(
     start, log = _open(output, resume, tensorboard, accelerator, state)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     bars = training_bar(total=steps, initial=start, disable=not progress or process["rank"] > 0, unit="step")
-    saving = save_memory(trained, recompute, chunk)
-    with speed_up(trained), saving, closing(log), distributed.noticed_loss(), bars as bar:
+    with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar:
         history = _History(rates, precision, log, bar, on_step)
         for step in range(start, steps):
             history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[step]))

@@ -41,8 +41,8 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
       :func:`~mmlearn.training.speed.encode_in_chunks` has it.
     - *recomputed*: of each transformer block only its input is kept, as in
       :func:`~mmlearn.training.speed.recompute_blocks`.
-    - *sharded*: each device holds its part of weights, gradients and optimiser, and of one block everything. Source:
-      Rajbhandari et al. 2020 (ZeRO). :func:`~mmlearn.training.fit` does not do it yet.
+    - *sharded*: each device holds its part of weights, gradients and optimiser, and all weights of one block and of
+      what is in no block, as :func:`~mmlearn.training.distributed.sharded` has it.
     """
     saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
     matrix = saved.total.pairs(batch, devices)
@@ -52,7 +52,7 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
     held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.trained, "optimiser": counted.state}
     passing, of_chunk = counted.passing * batch / devices, saved.total.constant + saved.total.linear * each
     part = {name: value / devices for name, value in held.items()}
-    part["weights"] += 4 * counted.block
+    part["weights"] += 4 * (counted.block + counted.outside)
     ways = {
         "plain": held | {"activations": whole, "in passing": passing},
         "in chunks": held | {"activations": of_chunk, "in passing": counted.passing * each},

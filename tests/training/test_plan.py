@@ -39,6 +39,8 @@ def clip():
 def test_parameters_are_those_of_the_published_models(name, preset, parameters):
     found = counted(name, preset)
     assert found.parameters == found.trained == parameters
+    if name == "gpt2":  # both tables, and the last norm
+        assert (found.block, found.outside) == (12 * 768**2 + 13 * 768, (50_257 + 1024 + 2) * 768)
 
 
 def blocks(d, n, depth):
@@ -207,6 +209,7 @@ def test_what_cannot_be_counted():
 def test_every_system_is_counted(name):
     found, recipe = counted(name, text_length=16), find_recipe(name)
     assert found.parameters == sum(x.numel() for x in recipe.make(recipe.for_examples(recipe.tiny())).parameters())
+    assert 0 <= found.outside <= found.parameters - found.block
     assert found.flops.linear > found.trained  # each weight is used at least once
     assert found.saved.total.linear > 0
     assert found.flops.constant == pytest.approx(0, abs=0.1 * found.flops.linear)
@@ -258,8 +261,9 @@ def test_pairs_by_hand():
 def test_memory_by_hand():
     saved = Saved(Polynomial(8, 30, 2), Polynomial(0, 20, 0), Polynomial(0, 7, 0), Polynomial(0, 3, 0))
     made = Count(100, 60, 480, 10, Polynomial(0, 0, 0), saved, passing=5, sample=1, towers=True)
+    made = replace(made, outside=7)
     own = {"weights": 400, "gradients": 240, "optimiser": 480}
-    part = {"weights": 100 + 4 * 10, "gradients": 60, "optimiser": 120}
+    part = {"weights": 100 + 4 * (10 + 7), "gradients": 60, "optimiser": 120}
     matrix = {"loss matrix": 2 * 8**2}
     ways = memory(made, 8, 4, chunk=1)  # of two samples on each device
     assert ways == {
