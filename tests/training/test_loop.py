@@ -318,6 +318,17 @@ def test_reading_in_other_processes_changes_nothing():
     same(here, there)
 
 
+@pytest.mark.parametrize(("gpu", "workers"), [(True, 4), (True, 0), (False, 2)])
+def test_for_a_gpu_batches_are_pinned_and_prepared_ahead(gpu, workers, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(loop, "DataLoader", lambda data, **options: asked.update(options) or [data[0]])
+    next(loop._in_turn(Batches(Numbers(), collate, 4), range(1), workers, 0))
+    assert asked["pin_memory"] == gpu
+    assert asked["prefetch_factor"] == (4 if workers else None)
+    assert asked["num_workers"] == workers
+
+
 class Noting(Files):
     """Numbers, of which every third is to be known of."""
 
