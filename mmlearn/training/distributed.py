@@ -1,7 +1,8 @@
 """Several processes: what each of them holds, what they tell one another, and what happens when one is lost.
 
-Data parallelism is Accelerate's. Sharding is PyTorch's FSDP2 itself, because Accelerate's cuts one model whose forward
-pass is called, on GPUs alone; here a loss is called, and temperatures have no axis to be cut along.
+Data parallelism is Accelerate's. Sharding is PyTorch's fully sharded data parallelism (FSDP2) itself, because
+Accelerate's cuts one model whose forward pass is called, on GPUs alone; here a loss is called, and temperatures have no
+axis to be cut along.
 """
 
 import copy
@@ -107,17 +108,19 @@ def noticed_loss() -> Iterator[None]:
 # Sharding.
 
 
-def sharded(system: nn.Module, turns: Sequence[Turn]) -> nn.Module:
+def sharded(system: nn.Module, turns: Sequence[Turn], precision: str) -> nn.Module:
     """A copy of which each process holds its part of every parameter, and of one transformer block everything.
 
     Parameters without an axis stay whole in each process. Weights and buffers are those of process 0. Raises
-    ``ValueError`` for one process, and for several turns.
+    ``ValueError`` for one process, for several turns, and for fp16, whose scale all parts would have to agree on.
     Source: Rajbhandari et al. 2020 (ZeRO), stage 3; PyTorch's FSDP2.
     """
     if not _several():
         raise ValueError("Sharding needs several processes: start with torchrun --nproc-per-node N, or leave it out.")
     if len(turns) > 1:
         raise ValueError(f"Sharding trains one loss, and this stage takes {len(turns)} turns a step; leave it out.")
+    if precision == "fp16":
+        raise ValueError("Sharding does not scale gradients of 'fp16'; take 'bf16' or 'no', or leave it out.")
     system = copy.deepcopy(system)
     share_buffers(system)
     for parameter in system.parameters():

@@ -127,7 +127,7 @@ def fit(
         part.check_data(len(batches.source(0)))
     torch.manual_seed(seed + process["rank"])
     system.to(accelerator.device).train()
-    trained = distributed.sharded(system, turns) if shard else system
+    trained = distributed.sharded(system, turns, precision) if shard else system
     learning = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
     updates = [_Update(turn, trained, accelerator, compile, shard, **learning) for turn in turns]
     state = dict(system=trained, optimizers=[item for update in updates for item in update.plain_optimizers])

@@ -20,6 +20,7 @@ from mmlearn.models.contrastive.clip import CLIP
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit
+from mmlearn.training.distributed import sharded
 
 SETTINGS = dict(steps=4, batch_size=8, learning_rate=0.01, warmup=0, max_norm=0.1, ema=0.5, checkpoint_every=2)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,11 +102,16 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
         warnings.simplefilter("ignore")  # of the one process that wrote it
         train("sharded", folder / "of one", resume=True)
         found["momentum"] = [_momentum(shard) for shard in (False, True)]
-        turns = (Turn(), Turn())
+        turns, half = (Turn(), Turn()), ""
+        try:
+            sharded(build("plain"), (Turn(),), "fp16")
+        except ValueError as error:
+            half = str(error)
         found["refused"] = {
             "settings": attempt(batch_size=8 if rank else 4),
             "more": attempt(batch_size=1),
             "turns": attempt(shard=True, turns=turns),
+            "fp16": half,
             "muon": attempt(shard=True, optimizer="muon"),
         }
     torch.save(found, folder / f"{rank}.pt")
