@@ -18,9 +18,10 @@ from typing import Any
 import systems
 
 import mmlearn
-from mmlearn.chapters import Notebook, Result, chapters
+from mmlearn.chapters import Result
 from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
+from mmlearn.notebooks import Notebook, chapters
 
 REFERENCE = ("systems/index", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing

@@ -54,7 +54,7 @@ def _tell_notes(samples: Any) -> None:
 @app.command()
 def chapters(as_json: Json = False) -> None:
     """List the chapters."""
-    from mmlearn.chapters import chapters as known
+    from mmlearn.notebooks import chapters as known
 
     rows = [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()]
     show(rows, as_json)
@@ -66,13 +66,17 @@ def run(
     scale: Annotated[str, typer.Option(help="smoke (wiring only), laptop, long (minutes), or gpu.")] = "laptop",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from --seed on.")] = 1,
+    data: Annotated[str, typer.Option(help="Pictures of your own, for chapters with a DATA parameter.")] = "",
     keep: Annotated[bool, typer.Option("--record", help="Keep results in book/results, and the outputs.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:
     """Run a chapter: execute its notebook, keep its figures and numbers, print its results."""
-    from mmlearn.chapters import Result, Table, find, keep_outputs, record
-    from mmlearn.chapters import run as execute
+    from mmlearn.chapters import Result, Table
+    from mmlearn.notebooks import find, keep_outputs, record
+    from mmlearn.notebooks import run as execute
 
+    if keep and data:
+        raise ValueError("Results of your own data are not recorded as the chapter's; leave out --record or --data.")
     notebook = find(chapter)
     folder = output or Path("runs") / notebook.name
     runs = []
@@ -80,7 +84,8 @@ def run(
         say(f"{notebook.name}, {scale} scale, seed {number}")
         if keep and runs and number == seed:  # its outputs are kept, and it draws what is recorded
             record(notebook, runs[::-1], Path("book") / "results")
-        runs.append(execute(notebook, folder if seeds == 1 else folder / f"seed-{number}", scale=scale, seed=number))
+        where = folder if seeds == 1 else folder / f"seed-{number}"
+        runs.append(execute(notebook, where, scale=scale, seed=number, data=data and str(Path(data).resolve())))
     runs.reverse()
     for results in runs:
         fields = [{k: v for k, v in row.items() if k != "holds"} for row in results["results"]]
@@ -98,7 +103,7 @@ def run(
 @app.command()
 def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -> None:
     """Copy notebooks and exercises to a folder of yours. Files that exist there are left as they are."""
-    from mmlearn.chapters import start as copy
+    from mmlearn.notebooks import start as copy
 
     copied, kept = copy(folder)
     for path in copied:
@@ -114,7 +119,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
     import subprocess
     from importlib.util import find_spec
 
-    from mmlearn.chapters import chapters as known
+    from mmlearn.notebooks import chapters as known
 
     first = known()[0].path
     path = folder / "notebooks" / first.name if folder else first
@@ -255,10 +260,7 @@ def generate(
 
     made = load_run(folder, system, ema)
     rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
-    if as_json:
-        show(rows, True)
-    else:
-        print("\n".join(lines(rows)))
+    show(rows, True) if as_json else print("\n".join(lines(rows)))
 
 
 @app.command()

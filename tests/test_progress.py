@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mmlearn import progress
-from mmlearn.chapters import Notebook, run
+from mmlearn.notebooks import Notebook, run
 from mmlearn.progress import VARIABLE, newest_state, shown_while_it_trains, training_bar
 
 

@@ -97,7 +97,7 @@ class Cache:
     def __init__(self) -> None:
         self.tokens: Int[Tensor, "n t"] | None = None  # that have been read
         self.rows: Tensor | None = None  # (n,): which of them each row goes on from; None: its own
-        self.kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # layer → their keys and values, (n, h, t, k) each
+        self.kept: dict[Attention, list[Tensor]] = {}  # layer → their keys and values, (n, h, t, k) each
 
     def look_up(self, tokens: Int[Tensor, "n t"], b: int) -> int:
         """How many tokens of each row have been read. Where one row is new from its beginning, all are read again."""
@@ -117,21 +117,19 @@ class Cache:
         self.kept.clear()
         return 0
 
-    def extend(
-        self, layer: nn.Module, key: Float[Tensor, "n h t k"], value: Float[Tensor, "n h t k"]
-    ) -> tuple[Float[Tensor, "n h all k"], Float[Tensor, "n h all k"]]:
-        """What a layer makes of the new tokens, behind what it made of the earlier ones."""
+    def extend(self, layer: Attention, x: Float[Tensor, "n t d"]) -> list[Float[Tensor, "n h all k"]]:
+        """Keys and values of the new tokens, behind those of the earlier ones; of a context, which is new once."""
         earlier = self.kept.get(layer)
+        if earlier is not None and x.shape[1] == 0:  # a context, which all rows of a text share
+            return earlier
+        new = layer.keys_and_values(x)
         if earlier is None:
-            both = key.contiguous(), value.contiguous()
-        elif key.shape[2] == 0:  # a context, which all rows of a text share
-            both = earlier
+            self.kept[layer] = [part.contiguous() for part in new]
         else:
             if self.rows is not None:
                 earlier = [past.index_select(0, self.rows) for past in earlier]
-            both = tuple(torch.cat([past, new], dim=2) for past, new in zip(earlier, (key, value)))
-        self.kept[layer] = both
-        return both
+            self.kept[layer] = [torch.cat(pair, dim=2) for pair in zip(earlier, new)]
+        return self.kept[layer]
 
 
 def pad_left(

@@ -117,7 +117,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(context_width or width, inner, bias=bias)
         self.output = nn.Linear(inner, width, bias=bias)
         self.recorder: Callable[[Tensor], None] | None = None  # set by record_attention
-        self.cache: Callable[..., tuple[Tensor, Tensor]] | None = None  # set while a text is written, by cached
+        self.cache: Callable[..., list[Tensor]] | None = None  # set while a text is written, by cached
 
     def forward(
         self,
@@ -129,14 +129,15 @@ class Attention(nn.Module):
         rotary: Float[Tensor, "*#b n half"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         context = x if context is None else context
-        query, key, value = self.query(x), self.key(context), self.value(context)
-        query, key, value = (rearrange(x, "b n (h k) -> b h n k", h=self.num_heads) for x in (query, key, value))
-        if self.cache is not None:
-            key, value = self.cache(self, key, value)  # behind those of earlier tokens
+        query = rearrange(self.query(x), "b q (h k) -> b h q k", h=self.num_heads)
+        key, value = self.keys_and_values(context) if self.cache is None else self.cache(self, context)
         if rotary is not None:
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
-        heads = self.heads(query, key, value, mask, causal, bias)
-        return self.output(rearrange(heads, "b h q k -> b q (h k)"))
+        return self.output(rearrange(self.heads(query, key, value, mask, causal, bias), "b h q k -> b q (h k)"))
+
+    def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h n k"]]:
+        """What is attended to; a cache keeps those of earlier tokens."""
+        return [rearrange(part(context), "b n (h k) -> b h n k", h=self.num_heads) for part in (self.key, self.value)]
 
     def heads(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None

@@ -32,6 +32,22 @@ class Config:
         """The preset for two CPU cores."""
         return cls.preset("tiny")
 
+    def narrowed(self, factor: int = 8, depth: int = 2) -> Self:
+        """The same shape in small: every width of 64 and more divided by ``factor``, and no more blocks than ``depth``.
+
+        Heads and kernels stay, and so do blocks that the configuration names by their numbers.
+        """
+        changes = {}
+        depth = 1000 if any(name.endswith("connections") for name in vars(self)) else depth
+        for name, value in vars(self).items():
+            if isinstance(value, Config):
+                changes[name] = value.narrowed(factor, depth)
+            elif name.endswith("width") and value and value >= 64:
+                changes[name] = value // factor
+            elif name.endswith("depth") and value:
+                changes[name] = min(value, depth)
+        return dataclasses.replace(self, **changes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries, as JSON holds them."""
         return dataclasses.asdict(self)

@@ -45,7 +45,13 @@ class _Update:
     """One turn of a step: the wrapped loss, the parameters that it moves, and their optimisers."""
 
     def __init__(
-        self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool, shard: bool, **optimizer: Any
+        self,
+        turn: Turn,
+        system: nn.Module,
+        accelerator: Accelerator,
+        compile: bool | str,
+        shard: bool,
+        **optimizer: Any,
     ):
         moved, learning = set(turn.moved(system)), [item for item in system.named_parameters() if item[1].requires_grad]
         self.parameters = [value for name, value in learning if name in moved]
@@ -53,7 +59,8 @@ class _Update:
         with self:
             loss = _Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, **optimizer)
-            loss = torch.compile(loss) if compile else loss
+            if compile:
+                loss = torch.compile(loss, backend="inductor" if compile is True else compile)
             self.loss = distributed.of_parts(loss, self.plain_optimizers) if shard else accelerator.prepare(loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
 
@@ -86,7 +93,7 @@ def fit(
     precision: str = "no",
     seed: int = 0,
     workers: int = 0,
-    compile: bool = False,
+    compile: bool | str = False,
     recompute: bool = False,
     chunk: int | None = None,
     ema: float | None = None,
@@ -109,10 +116,10 @@ def fit(
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
     was never stopped. ``on_step(step, metrics)`` is called for every step, and its numbers are fetched from a GPU every
-    ``log_every`` steps. A system may have ``after_step()``, called after each update, for momentum encoders and clamps;
-    a part of it ``check_data(length)``, called once before. ``precision`` is "no", "bf16" or "fp16". In less memory and
-    more time, and equally well, :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``, and
-    processes with ``shard`` (:func:`~mmlearn.training.distributed.sharded`): ``system`` gets its weights at the end.
+    ``log_every`` steps. ``compile`` may name a backend of ``torch.compile``. A system may have ``after_step()``, called
+    after each update, as for momentum encoders; a part of it ``check_data(length)``, called once before. ``precision``
+    is "no", "bf16" or "fp16". Equally well, in less memory and more time, :func:`~mmlearn.training.speed.save_memory`
+    trains with ``recompute`` or ``chunk``, and processes with ``shard``: see :mod:`mmlearn.training.distributed`.
     ``ema``, such as 0.9999, adds ``model-ema.safetensors`` (:class:`~mmlearn.training.ema.MovingAverage`).
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.

@@ -154,7 +154,7 @@ def new_run(
     name: str,
     data: Data,
     *,
-    preset: str = "tiny",
+    preset: str | Config = "tiny",
     seed: int = 0,
     stage: str | None = None,
     objectives: Sequence[str] | None = None,
@@ -163,7 +163,7 @@ def new_run(
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Build a system for this data: its preset, with the vocabulary, picture size and so on that the data has.
+    """Build a system for this data: its preset, or a configuration, with the vocabulary, picture size and so on of it.
 
     ``name`` may be the path of a file of one's own. ``objectives`` are those of the paper unless given. ``options`` are
     for fields, such as ``vocab_size``; ``settings`` for the configuration, such as ``queue_size``. ``start`` is a run
@@ -173,7 +173,8 @@ def new_run(
     that ``start`` decides, and for data without what the system reads.
     """
     recipe = find_recipe(name)
-    chosen, config, name = recipe.stage(stage), recipe.config.preset(preset), Path(name).name
+    chosen, name = recipe.stage(stage), Path(name).name
+    config = recipe.config.preset(preset) if isinstance(preset, str) else preset
     tasks = chosen.tasks(objectives, together)
     items = with_options(recipe.fields(tasks), options or {}, name)
     if start is None:

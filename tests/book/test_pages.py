@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from mmlearn.chapters import Notebook
 from mmlearn.exercises import Task
+from mmlearn.notebooks import Notebook
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book"))  # as conf.py has it
@@ -127,7 +127,8 @@ def test_a_record_of_a_chapter_that_is_gone_is_still_shown(tmp_path):
 
 
 def test_what_record_writes_is_what_the_page_reads(tmp_path, monkeypatch):
-    from mmlearn.chapters import Chapter, record
+    from mmlearn.chapters import Chapter
+    from mmlearn.notebooks import record
 
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path / "run"))
     made = Chapter("07_contrastive", seed=3)

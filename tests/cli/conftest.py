@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from mmlearn import chapters, cli
+from mmlearn import cli
 
 
 class Said(NamedTuple):
@@ -97,5 +97,5 @@ def notebooks(tmp_path_factory, monkeypatch):
         cells = [{"cell_type": "markdown", "source": [f"# {title}\n", "Text."], "metadata": {}}]
         notebook = {"cells": cells, "metadata": {"mmlearn": {"minutes": 2}}, "nbformat": 4, "nbformat_minor": 5}
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
-    monkeypatch.setattr(chapters, "notebooks_folder", lambda: folder)
+    monkeypatch.setattr("mmlearn.notebooks.notebooks_folder", lambda: folder)
     return folder

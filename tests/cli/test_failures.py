@@ -162,7 +162,7 @@ def test_a_jupyter_that_does_not_start(fails, notebooks, monkeypatch, user, modu
 
 
 def test_no_chapters_at_all(fails, monkeypatch, tmp_path):
-    monkeypatch.setattr("mmlearn.chapters.PACKAGE", tmp_path / "mmlearn")
+    monkeypatch.setattr("mmlearn.notebooks.PACKAGE", tmp_path / "mmlearn")
     fails("chapters", says="No notebooks came with this installation")
 
 
@@ -557,7 +557,7 @@ def test_ctrl_c_in_a_chapter(mmlearn, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmlearn.chapters.run", stop)
+    monkeypatch.setattr("mmlearn.notebooks.run", stop)
     said = mmlearn("run", "00")
     assert (said.code, said.out) == (130, "")
     assert said.err.splitlines()[1:] == ["mmlearn: stopped."]  # a chapter has no --resume

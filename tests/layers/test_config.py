@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 from testing_tools import refused
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
@@ -90,3 +91,15 @@ def test_a_configuration_cannot_be_changed():
 
 def test_unknown_systems_are_named_with_those_that_exist():
     refused(r"no system 'vlbert'; did you mean 'vl-bert'\? choose from albef, .*vl-bert", find_recipe, "vlbert")
+
+
+@pytest.mark.parametrize("name", sorted(system_files()))
+def test_narrow_presets_are_built_and_keep_their_shape(name):
+    """Every published preset, narrow and shallow: parts of the same kinds, with fewer numbers in them."""
+    recipe = find_recipe(name)
+    for config in [recipe.config.preset(item) for item in recipe.config.PRESETS if not item.startswith("tiny")]:
+        with torch.device("meta"):
+            whole, narrow = (dict(recipe.make(one).named_parameters()) for one in (config, config.narrowed(8)))
+        assert {re.sub(r"\d+", "0", key) for key in narrow} == {re.sub(r"\d+", "0", key) for key in whole}
+        numbers = [sum(parameter.numel() for parameter in of.values()) for of in (narrow, whole)]
+        assert numbers[0] < 0.5 * numbers[1] or config == config.narrowed(8), numbers

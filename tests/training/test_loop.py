@@ -364,12 +364,12 @@ def test_what_the_data_notes_in_other_processes_is_gathered(workers):
 def test_compiling_compiles_the_loss(monkeypatch):
     graphs = []
 
-    def backend(graph, inputs):
+    def spy(graph, inputs):
         graphs.append(graph)
         return graph
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda model, backend: real(model, backend=spy))
     plain, compiled = Plain(), Plain()
     fit(plain, Numbers(), collate, steps=3, **QUIET)
     fit(compiled, Numbers(), collate, steps=3, compile=True, **QUIET)
