@@ -120,7 +120,11 @@ def contents(known: Sequence[Notebook]) -> str:
     parts = {
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
-        "Reference": ["how_it_fits", "lineage", *(f"generated/{page}" for page in REFERENCE), "glossary", "references"],
+        "Reference": [
+            *("how_it_fits", "lineage", "many_gpus"),
+            *(f"generated/{page}" for page in REFERENCE),
+            *("glossary", "references"),
+        ],
     }
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"

@@ -166,12 +166,14 @@ def train(
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
     chunk: Annotated[int | None, typer.Option(min=1, help="Rows that towers read at a time; slower.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Also average the weights over steps, such as by 0.9999.")] = None,
+    shard: Annotated[bool, typer.Option("--shard", help="Cut weights among processes; needs adamw.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
     """Train a system on a data set or on a folder of yours.
 
-    With several processes: torchrun --nproc-per-node 2 -m mmlearn train …
+    With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
     """
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
@@ -190,9 +192,9 @@ def train(
     made = new_run(system, samples, **learned, seed=seed, settings=settings)
     _tell_notes(samples)  # of those that were heard on the way
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
-    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision)
+    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile)
-    running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, tensorboard=tensorboard)
+    running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
     training |= {"language": languages[0] if languages else None}  # the data's own where none is given
@@ -224,13 +226,16 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=2, help="Samples at most; 256 where texts and pictures meet.")] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the average of the weights, which train --ema kept.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
     from mmlearn.training.evaluate import evaluate as measure
     from mmlearn.training.runs import load_run
 
-    made = load_run(folder, system)
+    made = load_run(folder, system, ema)
     results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=_tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
@@ -244,18 +249,18 @@ def generate(
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the average of the weights, which train --ema kept.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print what a trained system says: of pictures, or as a text goes on."""
     from mmlearn.training.runs import load_run
     from mmlearn.training.writing import lines, write
 
-    made = load_run(folder, system)
+    made = load_run(folder, system, ema)
     rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
-    if as_json:
-        show(rows, True)
-    else:
-        print("\n".join(lines(rows)))
+    show(rows, True) if as_json else print("\n".join(lines(rows)))
 
 
 @app.command()

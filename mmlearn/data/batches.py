@@ -40,6 +40,8 @@ class Batches(Dataset):
         lengths: Sequence[int] | None = None,
     ):
         for part in data.values() if isinstance(data, Mapping) else [data]:
+            if len(part) < world:
+                raise ValueError(f"{len(part)} samples are too few for {world} processes; start at most {len(part)}.")
             if not 1 <= batch_size <= len(part):
                 raise ValueError(
                     f"A batch of {batch_size} cannot be drawn from {len(part)} samples; lower the batch size."
@@ -47,7 +49,9 @@ class Batches(Dataset):
             if lengths is not None and len(lengths) != len(part):
                 raise ValueError(f"lengths are one number a sample; got {len(lengths)} for {len(part)} samples.")
         if batch_size % world:
-            raise ValueError(f"A batch of {batch_size} does not divide among {world} processes.")
+            raise ValueError(
+                f"A batch of {batch_size} does not divide among {world} processes; take a multiple of {world}."
+            )
         self.data, self.collate, self.batch_size = data, collate, batch_size
         self.seed, self.rank, self.world = seed, rank, world
         self.lengths = None if lengths is None else torch.as_tensor(lengths)

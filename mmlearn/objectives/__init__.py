@@ -4,6 +4,7 @@ from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     binding_loss,
+    both_ways,
     gathered_positives,
     info_nce,
     late_interaction,
@@ -40,7 +41,7 @@ from mmlearn.objectives.distillation import (
     soft_cross_entropy,
     update_momentum_encoder,
 )
-from mmlearn.objectives.gather import gather
+from mmlearn.objectives.gather import gather, own_rows
 from mmlearn.objectives.generative import (
     caption_language_modelling,
     causal_language_modelling,
@@ -76,15 +77,17 @@ from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
-    "binary_mask_loss", "binary_masks", "binding_loss", "caption_language_modelling", "causal_language_modelling",
-    "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity", "cosine_cost", "ctc_log_likelihood",
-    "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
+    "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
+    "causal_language_modelling", "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity",
+    "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets",
+    "distractor_contrast", "distractor_logits",
     "draw_spans", "fill_spans", "gather", "gathered_positives", "hard_negatives", "hide_spans", "image_text_matching",
     "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction",
     "late_interaction_info_nce", "lost", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of",
     "masked_cluster", "masked_cross_entropy", "masked_l1", "masked_multimodal_cluster", "masked_region_classification",
     "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "next_sentence",
-    "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences", "prefix_language_modelling", "prefix_mask",
+    "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences", "prefix_language_modelling",
+    "prefix_mask",
     "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore",
     "rotate_text", "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order",
     "shifted_right", "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising",

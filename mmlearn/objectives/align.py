@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.objectives.contrastive import same_caption
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy
+from mmlearn.objectives.gather import EVERY
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
 
@@ -22,15 +22,17 @@ def momentum_contrast(
     positives: Bool[Tensor, "b candidates"],
     logit_scale: float | Tensor,
     alpha: float,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     r"""Each picture finds its text, and each text its picture, among the embeddings of the momentum encoder.
 
     .. math:: \ell = -\frac{1}{2b} \sum_i \Big[\sum_j y^I_{ij} \log \mathrm{softmax}_j (s\, u_i^\top \bar v_j)
        + \sum_j y^T_{ij} \log \mathrm{softmax}_j (s\, v_i^\top \bar u_j)\Big]
 
-    The candidates are the b of the batch and those of the queue. Each pair holds what the trained encoders, or the
-    momentum encoders, make of pictures and of texts: (b, d), of unit length; the ``queues`` are (size, d).
-    ``positives`` (b, b + size) says which candidates fit row i; ``logit_scale`` s is 1/τ. Targets y are those of
+    The candidates are those of the batch and of the queue. Each pair holds what the trained encoders, or the momentum
+    encoders, make of pictures and of texts: (b, d), of unit length; the ``queues`` are (size, d). Where processes share
+    a batch, the momentum embeddings are those of all, of which ``rows`` are this process's.
+    ``positives`` (b, all + size) says which candidates fit row i; ``logit_scale`` s is 1/τ. Targets y are those of
     :func:`distilled_targets`, with the momentum encoder as the teacher and weight ``alpha``. With empty queues, equal
     encoders and α = 0 this is InfoNCE.
     Source: Li et al. 2021 (ALBEF), sections 3.2 and 3.3, equations 1, 2 and 6; He et al. 2020 (MoCo), section 3.
@@ -39,7 +41,7 @@ def momentum_contrast(
     images, texts = torch.cat([momentum_image, queues[0]]), torch.cat([momentum_text, queues[1]])
     losses = []
     for query, teacher, candidates in ((image, momentum_image, texts), (text, momentum_text, images)):
-        target = distilled_targets(logit_scale * teacher @ candidates.T, positives, alpha)
+        target = distilled_targets(logit_scale * teacher[rows] @ candidates.T, positives, alpha)
         losses.append(soft_cross_entropy(logit_scale * query @ candidates.T, target))
     return sum(losses) / 2
 
@@ -54,10 +56,10 @@ def ramp(alpha: float, steps: int, length: int) -> float:
     return alpha * min(1.0, steps / max(1, length))
 
 
-def positive_pairs(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
+def positive_pairs(caption_id: Int[Tensor, "all"], rows: slice = EVERY) -> Bool[Tensor, "b all"]:
     """Which texts of a batch fit a row as well as its own; a negative number means a caption that is like no other."""
-    own = torch.eye(len(caption_id), dtype=torch.bool, device=caption_id.device)
-    return own | (same_caption(caption_id) & (caption_id >= 0))
+    number = torch.arange(len(caption_id), device=caption_id.device)
+    return (number[rows, None] == number) | ((caption_id[rows, None] == caption_id) & (caption_id >= 0))
 
 
 @torch.no_grad()

@@ -2,8 +2,12 @@
 
 Embeddings have unit length, ``logit_scale`` is 1/τ, already exponentiated, and row i of one modality belongs to row i
 of the other; ``ValueError`` where they are not as many, or none. Where a caption occurs twice in the batch,
-``positives`` says so: its entry (i, j) is True if text j fits image i. Processes share one batch by
-:func:`mmlearn.objectives.gather` first.
+``positives`` says so: its entry (i, j) is True if text j fits image i.
+
+Processes share one batch by :func:`~mmlearn.objectives.gather` first. With ``rows``, those of this process
+(:func:`~mmlearn.objectives.own_rows`), a loss is the mean of these b rows against all columns, and the mean of the
+processes is the loss of the whole batch; ``positives`` then has these rows only, and reads alike from both sides.
+Losses in which some rows have no part take the whole batch in each process: :func:`binding_loss`, :func:`mil_nce`.
 """
 
 import torch
@@ -13,14 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmlearn.objectives.gather import gather
+from mmlearn.objectives.gather import EVERY, gather
 
 
 def info_nce(
-    image_embedding: Float[Tensor, "b d"],
-    text_embedding: Float[Tensor, "b d"],
+    image_embedding: Float[Tensor, "all d"],
+    text_embedding: Float[Tensor, "all d"],
     logit_scale: Float[Tensor, ""],
-    positives: Bool[Tensor, "b b"] | None = None,
+    positives: Bool[Tensor, "b all"] | None = None,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     r"""Each image picks its text among the b in the batch, and each text its image.
 
@@ -30,8 +35,15 @@ def info_nce(
     Embeddings that know nothing give ln b. With ``positives`` as in :func:`pair_cross_entropy`.
     Source: Radford et al. 2021 (CLIP), figure 3; van den Oord et al. 2018 (CPC), equation 4.
     """
-    logits = logit_scale * image_embedding @ text_embedding.T  # (b images, b texts)
-    return pair_cross_entropy(logits, logits.T, positives)
+    return pair_cross_entropy(*both_ways(logit_scale * image_embedding, text_embedding, rows), positives, rows)
+
+
+def both_ways(
+    u: Float[Tensor, "all d"], v: Float[Tensor, "all d"], rows: slice = EVERY
+) -> tuple[Float[Tensor, "b all"], Float[Tensor, "b all"]]:
+    """The products of these rows of u with all of v, and of these rows of v with all of u: of all rows one product."""
+    there = u[rows] @ v.T
+    return there, there.T if rows == EVERY else v[rows] @ u.T
 
 
 def binding_loss(
@@ -58,9 +70,10 @@ def binding_loss(
 
 
 def pair_cross_entropy(
-    image_to_text: Float[Tensor, "b b"],
-    text_to_image: Float[Tensor, "b b"],
-    positives: Bool[Tensor, "b b"] | None = None,
+    image_to_text: Float[Tensor, "b all"],
+    text_to_image: Float[Tensor, "b all"],
+    positives: Bool[Tensor, "b all"] | None = None,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     r"""The mean cross-entropy of both directions: row i of either matrix of logits should pick column i.
 
@@ -70,22 +83,24 @@ def pair_cross_entropy(
 
     Source: Radford et al. 2021 (CLIP), figure 3; Yang et al. 2022 (UniCL), equations 2 to 4, for several positives.
     """
-    _check_pairs(*image_to_text.shape)
+    matching = torch.arange(image_to_text.shape[1], device=image_to_text.device)[rows]
+    _check_pairs(len(image_to_text), len(matching))
     if positives is None:
-        matching = torch.arange(len(image_to_text), device=image_to_text.device)
         return (F.cross_entropy(image_to_text, matching) + F.cross_entropy(text_to_image, matching)) / 2
-    target = positives.to(image_to_text.dtype)
-    by_image, by_text = target / target.sum(1, keepdim=True), target.T / target.T.sum(1, keepdim=True)
+    by_image = positives.to(image_to_text.dtype)
+    by_text = by_image.T if rows == EVERY else by_image
+    by_image, by_text = by_image / by_image.sum(1, keepdim=True), by_text / by_text.sum(1, keepdim=True)
     return (F.cross_entropy(image_to_text, by_image) + F.cross_entropy(text_to_image, by_text)) / 2
 
 
 def pairwise_sigmoid(
-    image_embedding: Float[Tensor, "b d"],
-    text_embedding: Float[Tensor, "b d"],
+    image_embedding: Float[Tensor, "all d"],
+    text_embedding: Float[Tensor, "all d"],
     logit_scale: Float[Tensor, ""],
     logit_bias: Float[Tensor, ""],
-    positives: Bool[Tensor, "b b"] | None = None,
+    positives: Bool[Tensor, "b all"] | None = None,
     chunk_size: int | None = None,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     r"""Each of the b² pairs is a yes/no question of its own, so the loss can be summed in chunks.
 
@@ -96,12 +111,13 @@ def pairwise_sigmoid(
     ``chunk_size · b`` memory instead of b². Raises ``ValueError`` for a chunk size below 1.
     Source: Zhai et al. 2023 (SigLIP), equation 1 and section 3.3.
     """
-    b = len(image_embedding)
-    _check_pairs(b, len(text_embedding))
+    _check_pairs(len(image_embedding), len(text_embedding))
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
     if positives is None:
-        positives = torch.eye(b, dtype=torch.bool, device=image_embedding.device)
+        positives = torch.eye(len(text_embedding), dtype=torch.bool, device=image_embedding.device)[rows]
+    image_embedding = image_embedding[rows]
+    b = len(image_embedding)
 
     def negative_log_likelihood(image_embedding: Tensor, positives: Tensor) -> Tensor:
         logits = logit_scale * image_embedding @ text_embedding.T + logit_bias
@@ -138,18 +154,22 @@ def late_interaction(
 
 
 def late_interaction_info_nce(
-    image_tokens: Float[Tensor, "b p d"],
-    text_tokens: Float[Tensor, "b t d"],
+    image_tokens: Float[Tensor, "all p d"],
+    text_tokens: Float[Tensor, "all t d"],
     logit_scale: Float[Tensor, ""],
-    text_mask: Bool[Tensor, "b t"] | None = None,
-    positives: Bool[Tensor, "b b"] | None = None,
+    text_mask: Bool[Tensor, "all t"] | None = None,
+    positives: Bool[Tensor, "b all"] | None = None,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     """InfoNCE on the similarities of :func:`late_interaction`, which differ between the two directions.
 
     Source: Yao et al. 2022 (FILIP), equations 1, 2 and 5.
     """
-    image_to_text, text_to_image = late_interaction(image_tokens, text_tokens, text_mask)
-    return pair_cross_entropy(logit_scale * image_to_text, logit_scale * text_to_image, positives)
+    image_to_text, text_to_image = late_interaction(image_tokens[rows], text_tokens, text_mask)
+    if rows != EVERY:
+        text_mask = None if text_mask is None else text_mask[rows]
+        text_to_image = late_interaction(image_tokens, text_tokens[rows], text_mask)[1]
+    return pair_cross_entropy(logit_scale * image_to_text, logit_scale * text_to_image, positives, rows)
 
 
 def mil_nce(
@@ -220,9 +240,9 @@ def same_caption(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:
     return caption_id[:, None] == caption_id
 
 
-def gathered_positives(caption_id: Int[Tensor, "b"] | None) -> Bool[Tensor, "all all"] | None:
-    """The ``positives`` of the batch of all processes; None where captions have no ids."""
-    return None if caption_id is None else same_caption(gather(caption_id))
+def gathered_positives(caption_id: Int[Tensor, "b"] | None) -> Bool[Tensor, "b all"] | None:
+    """The ``positives`` of these rows in the batch of all processes; None where captions have no ids."""
+    return None if caption_id is None else caption_id[:, None] == gather(caption_id)
 
 
 def _check_pairs(images: int, texts: int) -> None:

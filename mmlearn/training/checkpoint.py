@@ -1,7 +1,8 @@
 """Checkpoints that survive being killed: written beside, synced, renamed, and checked before they are believed.
 
 A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256. Nothing is
-pickled.
+pickled. Where processes share the weights, their parts are put together in these files, one tensor at a time: any
+number of processes can go on from them, sharded or not.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import random
 import re
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,18 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from mmlearn.data.hashing import stream
 from mmlearn.files import remove, removed_on_failure, written_whole
+from mmlearn.training.distributed import local, part_like, wholes
+from mmlearn.training.ema import MovingAverage
 
 KEPT = 2
 
 
-def save_model(system: nn.Module, path: Path) -> None:
-    """Write all parameters and buffers to one safetensors file, whole or not at all."""
+def save_model(system: nn.Module, path: Path, instead: Mapping[str, Tensor] | None = None) -> None:
+    """Write all parameters and buffers, or these ``instead`` of some, to one safetensors file, whole or not at all."""
     with written_whole(path) as unfinished:
-        _write(unfinished, system.state_dict())
+        _write(unfinished, system.state_dict() | dict(instead or {}))
         _sync(unfinished)
     _sync(path.parent)
 
@@ -40,14 +45,15 @@ def save_checkpoint(
     system: nn.Module,
     optimizers: list[Optimizer],
     *,
+    ema: MovingAverage | None = None,
     scaler: GradScaler | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> None:
     """Write everything that training needs to go on after ``step`` steps, then drop all but the newest two.
 
-    ``scaler`` is what keeps gradients of fp16 from vanishing. Every process calls this, for its random state; the first
-    one writes the rest.
+    ``scaler`` is what keeps gradients of fp16 from vanishing. Every process calls this, for its random state and its
+    part of the weights; the first one writes the rest.
     """
     temporary, final = folder / f".writing-{step:08d}", folder / f"step-{step:08d}"
     with removed_on_failure(temporary):
@@ -55,19 +61,16 @@ def save_checkpoint(
         _write(temporary / f"random-{rank}.safetensors", _random_state())
         if world > 1:
             torch.distributed.barrier()
+        parts = {"model": whole_state(system, rank == 0), "optimizer": _optimizer_state(optimizers, rank == 0)}
+        if ema:
+            parts["ema"] = ema.whole(rank == 0)
         if rank == 0:
-            _write(temporary / "model.safetensors", system.state_dict())
-            tensors, settings = {}, []
-            for number, optimizer in enumerate(optimizers):
-                state = optimizer.state_dict()
-                settings.append(state["param_groups"])
-                for index, values in state["state"].items():
-                    tensors |= {f"{number}.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-            _write(temporary / "optimizer.safetensors", tensors)
+            for name, tensors in parts.items():
+                _write(temporary / f"{name}.safetensors", tensors)
             manifest = {
                 "step": step,
                 "world": world,
-                "optimizers": settings,
+                "optimizers": [optimizer.state_dict()["param_groups"] for optimizer in optimizers],
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
             }
@@ -82,21 +85,47 @@ def save_checkpoint(
         torch.distributed.barrier()
 
 
+def whole_state(system: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """All parameters and buffers, put together where processes share them; nothing where this one need not ``keep``.
+
+    Every process calls this.
+    """
+    return wholes({name: (value, value) for name, value in system.state_dict().items()}, keep)
+
+
+def _optimizer_state(optimizers: list[Optimizer], keep: bool) -> dict[str, Tensor]:
+    tensors = {}
+    for number, optimizer in enumerate(optimizers):
+        parameters = _parameters(optimizer)
+        for index, values in optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                tensors[f"{number}.{index}.{name}"] = torch.as_tensor(value), parameters[index]
+    return wholes(tensors, keep)
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    """In the order of its state; of parts what they are parts of."""
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [getattr(parameter, "part_of", parameter) for parameter in moved]
+
+
 def load_checkpoint(
     folder: Path,
     system: nn.Module,
     optimizers: list[Optimizer],
     *,
+    ema: MovingAverage | None = None,
     scaler: GradScaler | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> int:
     """Restore the newest checkpoint that is whole, and return its step. A damaged one is passed over, with a warning.
 
-    The ``scaler`` gets its scale back, and keeps its own where the checkpoint has none.
+    The ``scaler`` gets its scale back, and keeps its own where the checkpoint has none. With another number of
+    processes the weights are the same, and what is drawn at random is not: that is warned of.
 
-    Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model, to other
-    optimisers or to another number of processes.
+    Raises ``FileNotFoundError`` where there is none; ``ValueError`` where it belongs to another model or to other
+    optimisers, or has no average of weights that ``ema`` could go on with.
     """
     for path in checkpoints(folder):
         problem = _problem(path)
@@ -104,19 +133,31 @@ def load_checkpoint(
             warnings.warn(f"Passing over {path}: {problem}.", stacklevel=2)
             continue
         manifest = json.loads((path / "manifest.json").read_text())
-        if manifest["world"] != world:
-            raise ValueError(f"{path} was written by {manifest['world']} processes, and this run has {world}.")
+        if ema and "ema.safetensors" not in manifest["files"]:
+            raise ValueError(f"{path} holds no average of weights; leave ema out, or start anew.")
         tensors = load_file(path / "model.safetensors")
         if found := difference(tensors, system.state_dict()):
             raise ValueError(f"{path} belongs to another model: {found}.")
-        system.load_state_dict(tensors)
+        state = system.state_dict()
+        system.load_state_dict({name: part_like(value, state[name]) for name, value in tensors.items()})
+        if ema:
+            averages = load_file(path / "ema.safetensors")
+            if found := difference(averages, ema.trained):
+                raise ValueError(f"{path} has an average of other weights: {found}.")
+            ema.load(averages)
         try:
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
         if scaler is not None and manifest.get("scaler"):  # earlier checkpoints have none
             scaler.load_state_dict(manifest["scaler"])
-        _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+        if manifest["world"] != world and rank == 0:
+            found = f"{path} was written by {manifest['world']} processes, and this run has {world}"
+            warnings.warn(f"{found}: what is drawn at random, such as dropout, is drawn otherwise.", stacklevel=2)
+        if rank < manifest["world"]:
+            _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+        else:
+            torch.manual_seed(int(stream("process", manifest["step"], rank)) >> 1)
         return manifest["step"]
     raise FileNotFoundError(f"{folder} holds no whole checkpoint to go on from; start without resuming.")
 
@@ -146,7 +187,8 @@ def _problem(path: Path) -> str | None:
         if path.name != f"step-{manifest['step']:08d}":
             return f"its manifest is of step {manifest['step']}"
         random_states = [f"random-{rank}.safetensors" for rank in range(manifest["world"])]
-        for name in ("model.safetensors", "optimizer.safetensors", *random_states):
+        average = [name for name in manifest["files"] if name == "ema.safetensors"]
+        for name in ("model.safetensors", "optimizer.safetensors", *average, *random_states):
             if _digest(path / name) != manifest["files"][name]:
                 return f"{name} is damaged"
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -177,11 +219,11 @@ def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: 
     if len(settings) != len(optimizers):
         raise ValueError(f"it has {len(settings)} of them, and this run {len(optimizers)}.")
     for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
+        parameters, state = _parameters(optimizer), dict[int, dict[str, Tensor]]()
         for key, value in tensors.items():
             owner, index, name = key.split(".", 2)
             if int(owner) == number:
-                state.setdefault(int(index), {})[name] = value
+                state.setdefault(int(index), {})[name] = local(part_like(value, parameters[int(index)]))
         optimizer.load_state_dict({"state": state, "param_groups": settings[number]})
 
 

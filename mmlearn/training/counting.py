@@ -8,17 +8,22 @@ A step is counted for a few small batches. What it takes is a polynomial of the 
 as any other, and in a contrastive loss so does each pair of samples:
 
 .. math:: f(b) = c_0 + c_1 b + c_2 b^2
+
+Where several devices share a batch of B samples, each has b of them, and of such a loss the columns of all:
+
+.. math:: f(b, B) = c_0 + c_1 b + c_3 (B - b) + c_4 b B
 """
 
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -27,6 +32,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 from torch.autograd.graph import saved_tensors_hooks
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -42,16 +48,19 @@ from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 aten = torch.ops.aten
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 BATCHES = 8, 16, 32  # for which a step is counted
+SEVERAL = 4  # processes, where a loss has pairs of samples
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """c₀ + c₁ b + c₂ b²."""
+    """c₀ + c₁ b + c₂ b² on one device; see the module for several."""
 
     constant: float
     linear: float
     square: float
+    columns: float = 0.0  # c₃
+    rows: float | None = None  # c₄; None where each device has all pairs of samples
 
     @classmethod
     def through(cls, points: Mapping[int, float]) -> "Polynomial":
@@ -62,9 +71,23 @@ class Polynomial:
         linear = first - square * (x + y)
         return cls(*map(float, (fx - linear * x - square * x * x, linear, square)))
 
+    def through_several(self, points: Mapping[int, float]) -> "Polynomial":
+        """The same, with what goes through two points of one device of ``SEVERAL``."""
+        (x, fx), (y, fy) = ((b, (value - self.constant) / b) for b, value in points.items())
+        square = (fy - fx) / (y - x)
+        # Of rows and columns, at most two matrices instead of one; of whole matrices, the square of the devices.
+        rows = square / SEVERAL if square < 0.75 * SEVERAL**2 * self.square else None
+        return replace(self, columns=(fx - square * x - self.linear) / (SEVERAL - 1), rows=rows)
+
+    def pairs(self, batch: int, devices: int) -> float:
+        """What pairs of samples take on each device, and the columns that others bring."""
+        whole = devices == 1 or self.rows is None
+        matrix = self.square * batch**2 if whole else self.rows * batch**2 / devices
+        return matrix + self.columns * (batch - batch / devices)
+
     def shared(self, batch: int, devices: int) -> float:
-        """Its value on each of several devices, which share the samples and not the pairs of samples."""
-        return self.constant + self.linear * batch / devices + self.square * batch**2
+        """Its value on each of several devices."""
+        return self.constant + self.linear * batch / devices + self.pairs(batch, devices)
 
 
 class Saved(NamedTuple):
@@ -89,6 +112,7 @@ class Count:
     passing: float  # bytes a sample that live at the worst moment and are not kept, such as the gradient of logits
     sample: int  # bytes of a sample in a batch
     towers: bool  # whether they can read in chunks
+    outside: int = 0  # parameters that are in no transformer block
 
 
 def count(
@@ -129,27 +153,49 @@ def count(
                 found += [measure(system, loss, grown(batch, holds, b, t), *more) for batch in examples]
             return found
 
-        flops, saved, dtype = {}, {}, PRECISIONS[precision]
-        for b in BATCHES:
-            flops[b] = sum(each(_flops, b)) / len(examples)
-            saved[b] = Saved(*map(max, zip(*each(_saved, b, dtype))))
+        dtype = PRECISIONS[precision]
+
+        def measured(batches: Iterable[int]) -> tuple[dict[int, float], dict[int, Saved]]:
+            """FLOPs of a step and what it keeps, by batch."""
+            flops = {b: sum(each(_flops, b)) / len(examples) for b in batches}
+            return flops, {b: Saved(*map(max, zip(*each(_saved, b, dtype)))) for b in batches}
+
+        flops, saved = measured(BATCHES)
         # Of what lives, gradients and what was kept are not held at the same time.
+        b = BATCHES[-1]
         passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
         sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
         towers = all(each(_has_towers, b))
+        flops = Polynomial.through(flops)
+        saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
+        if flops.square:
+            with _several():
+                shared, kept = measured(BATCHES[:2])
+            flops = flops.through_several(shared)
+            saved = saved._replace(total=saved.total.through_several({b: kept[b].total for b in kept}))
+    blocks = [set(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)]
     return Count(
         parameters=_numbers(system.parameters()),
         trained=_numbers(trained),
         state=state,
-        block=max(
-            (_numbers(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)), default=0
-        ),
-        flops=Polynomial.through(flops),
-        saved=Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values()))),
+        block=max(map(_numbers, blocks), default=0),
+        outside=_numbers(set(system.parameters()).difference(*blocks)),
+        flops=flops,
+        saved=saved,
         passing=max(0, passing) / b,
         sample=sample,
         towers=towers,
     )
+
+
+@contextmanager
+def _several() -> Iterator[None]:
+    """Within this block there are ``SEVERAL`` processes, of which the others bring no numbers."""
+    dist.init_process_group("fake", rank=0, world_size=SEVERAL, store=FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:

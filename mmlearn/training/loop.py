@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -18,7 +16,16 @@ from mmlearn.data.batches import Batches, CollateFunction
 from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
-from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
+from mmlearn.training import distributed
+from mmlearn.training.checkpoint import (
+    checkpoints,
+    clear_unfinished,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+    whole_state,
+)
+from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers, schedule
 from mmlearn.training.speed import save_memory, speed_up
 
@@ -37,7 +44,15 @@ class _Loss(nn.Module):
 class _Update:
     """One turn of a step: the wrapped loss, the parameters that it moves, and their optimisers."""
 
-    def __init__(self, turn: Turn, system: nn.Module, accelerator: Accelerator, compile: bool | str, **optimizer: Any):
+    def __init__(
+        self,
+        turn: Turn,
+        system: nn.Module,
+        accelerator: Accelerator,
+        compile: bool | str,
+        shard: bool,
+        **optimizer: Any,
+    ):
         moved, learning = set(turn.moved(system)), [item for item in system.named_parameters() if item[1].requires_grad]
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
@@ -46,7 +61,7 @@ class _Update:
             self.plain_optimizers = build_optimizers(system, **optimizer)
             if compile:
                 loss = torch.compile(loss, backend="inductor" if compile is True else compile)
-            self.loss = accelerator.prepare(loss)
+            self.loss = distributed.of_parts(loss, self.plain_optimizers) if shard else accelerator.prepare(loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
 
     def __enter__(self) -> None:
@@ -59,6 +74,7 @@ class _Update:
             parameter.requires_grad_(True)
 
 
+@distributed.noticed_loss()
 def fit(
     system: nn.Module,
     data: Dataset | Mapping[str | None, Dataset],
@@ -80,6 +96,8 @@ def fit(
     compile: bool | str = False,
     recompute: bool = False,
     chunk: int | None = None,
+    ema: float | None = None,
+    shard: bool = False,
     lengths: Sequence[int] | None = None,
     output: str | Path | None = None,
     checkpoint_every: int = 200,
@@ -99,46 +117,70 @@ def fit(
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
     was never stopped. ``on_step(step, metrics)`` is called for every step, and its numbers are fetched from a GPU every
     ``log_every`` steps. ``compile`` may name a backend of ``torch.compile``. A system may have ``after_step()``, called
-    after each update, for momentum encoders and clamps; a part of it ``check_data(length)``, called once before.
-    ``precision`` is "no", "bf16" or "fp16". In less memory and more time, and equally well,
-    :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``.
+    after each update, as for momentum encoders; a part of it ``check_data(length)``, called once before. ``precision``
+    is "no", "bf16" or "fp16". Equally well, in less memory and more time, :func:`~mmlearn.training.speed.save_memory`
+    trains with ``recompute`` or ``chunk``, and processes with ``shard``: see :mod:`mmlearn.training.distributed`.
+    ``ema``, such as 0.9999, adds ``model-ema.safetensors`` (:class:`~mmlearn.training.ema.MovingAverage`).
 
     Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
     """
-    counts = steps, accumulate, checkpoint_every, log_every
-    if min(counts) < 1 or warmup < 0:
-        wanted = "steps, accumulate, checkpoint_every and log_every are at least 1 and warmup at least 0"
-        raise ValueError(f"{wanted}, got {counts} and {warmup}.")
+    given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
+    _check_counts(warmup, steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
+    distributed.check_alike(system, given)
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
-    accelerator = _accelerator(precision, accumulate)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world, lengths=lengths)
+    process = dict(rank=accelerator.process_index, world=accelerator.num_processes)
+    batches = Batches(data, collate, batch_size, seed=seed, lengths=lengths, **process)
     for part in (part for part in system.modules() if hasattr(part, "check_data")):
         part.check_data(len(batches.source(0)))
-    torch.manual_seed(seed + rank)
+    torch.manual_seed(seed + process["rank"])
     system.to(accelerator.device).train()
+    trained = distributed.sharded(system, turns, precision) if shard else system
     learning = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
-    updates = [_Update(turn, system, accelerator, compile, **learning) for turn in turns]
-    optimizers = [item for update in updates for item in update.plain_optimizers]
-    start, log = _open(output, resume, tensorboard, accelerator, system, optimizers)
+    updates = [_Update(turn, trained, accelerator, compile, shard, **learning) for turn in turns]
+    state = dict(system=trained, optimizers=[item for update in updates for item in update.plain_optimizers])
+    state |= dict(ema=None if ema is None else MovingAverage(trained, ema), scaler=accelerator.scaler, **process)
+    start, log = _open(output, resume, tensorboard, accelerator, state)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
-    shown = progress and accelerator.is_main_process
-    bars = training_bar(total=steps, initial=start, disable=not shown, unit="step")
-    with speed_up(system), save_memory(system, recompute, chunk), closing(log), bars as bar:
+    bars = training_bar(total=steps, initial=start, disable=not progress or process["rank"] > 0, unit="step")
+    with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar:
         history = _History(rates, precision, log, bar, on_step)
         for step in range(start, steps):
             history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[step]))
-            if hasattr(system, "after_step"):
-                system.after_step()
+            _after_step(state, step + 1)
             saves = output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
             if saves or (step + 1) % log_every == 0 or step + 1 == steps:
                 history.fetch(step + 1)
             if saves:
-                save_checkpoint(Path(output) / "checkpoints", step + 1, system, optimizers, **_state(accelerator))
-    system.eval()
-    if output and accelerator.is_main_process:
-        save_model(system, Path(output) / "model.safetensors")
+                save_checkpoint(Path(output) / "checkpoints", step + 1, **state)
+    _finish(system, state, Path(output) if output else None)
     return history.rows
+
+
+def _check_counts(warmup: int, **counts: int) -> None:
+    if min(counts.values()) < 1 or warmup < 0:
+        *some, last = counts
+        wanted = f"{', '.join(some)} and {last} are at least 1 and warmup at least 0"
+        raise ValueError(f"{wanted}, got {tuple(counts.values())} and {warmup}.")
+
+
+def _after_step(state: dict[str, Any], step: int) -> None:
+    """What follows the optimisers: momentum encoders, clamps, the average of weights."""
+    if hasattr(state["system"], "after_step"):
+        state["system"].after_step()
+    if state["ema"]:
+        state["ema"].update(step)
+
+
+def _finish(system: nn.Module, state: dict[str, Any], output: Path | None) -> None:
+    """Hand the weights back, and write them; in ``model-ema.safetensors`` with averages of those that were trained."""
+    if state["system"] is not system:
+        system.load_state_dict(whole_state(state["system"]))
+    system.eval()
+    averages = state["ema"].whole() if state["ema"] else {}
+    if output and state["rank"] == 0:
+        save_model(system, output / "model.safetensors")
+        if averages:
+            save_model(system, output / "model-ema.safetensors", averages)
 
 
 class _Noted(Dataset):
@@ -155,14 +197,15 @@ class _Noted(Dataset):
 def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """The batches of these steps, prepared by ``workers`` other processes, whose notes of the data are gathered."""
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
-    loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, num_workers=workers, generator=own)
+    ahead = dict(num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available())
+    loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
     for step, (batch, notes) in zip(order, loader):
         if notes:
             batches.source(step).note(notes)
         yield batch
 
 
-def _open(output, resume: bool, tensorboard: bool, accelerator, system, optimizers) -> tuple[int, "_Log"]:
+def _open(output, resume: bool, tensorboard: bool, accelerator, state: dict[str, Any]) -> tuple[int, "_Log"]:
     """Where to start, with everything restored, and the log of the steps from there."""
     log = _Log(Path(output) if output else None, accelerator.is_main_process, tensorboard)
     if not output:
@@ -170,17 +213,12 @@ def _open(output, resume: bool, tensorboard: bool, accelerator, system, optimize
     folder = Path(output) / "checkpoints"
     if checkpoints(folder) and not resume:
         raise ValueError(f"{folder} holds a run already; resume it, or give another folder.")
-    start = load_checkpoint(folder, system, optimizers, **_state(accelerator)) if resume else 0
+    start = load_checkpoint(folder, **state) if resume else 0
     if accelerator.is_main_process:
         clear_unfinished(Path(output), start)
     log.start(start)
     accelerator.wait_for_everyone()
     return start, log
-
-
-def _state(accelerator: Accelerator) -> dict[str, Any]:
-    """What belongs to a checkpoint besides system and optimisers."""
-    return dict(scaler=accelerator.scaler, rank=accelerator.process_index, world=accelerator.num_processes)
 
 
 class _History:
@@ -195,7 +233,8 @@ class _History:
 
     def fetch(self, last: int) -> None:
         """Of all steps up to this one. ``FloatingPointError`` where one is no longer finite."""
-        for step, values in enumerate(self.waiting, last + 1 - len(self.waiting)):
+        rows = distributed.mean_over_processes(self.waiting)
+        for step, values in enumerate(rows, last + 1 - len(rows)):
             rate = self.rates[step - 1]
             metrics = {"step": step, **{name: float(value) for name, value in values.items()}, "learning_rate": rate}
             for name in self.watched:
@@ -234,27 +273,13 @@ def _step(
                     accelerator.backward(sum(losses.values()))
                 for name, value in losses.items():
                     totals[name] = totals.get(name, 0) + value.detach() / accumulate
-            norms.append(accelerator.clip_grad_norm_(update.parameters, max_norm))
+            norms.append(distributed.clip_gradients(accelerator, update.parameters, max_norm))
             for item in update.optimizers:
                 for group in item.param_groups:
                     group["lr"] = rate
                 item.step()
                 item.zero_grad()
     return {"loss": sum(totals.values()), **totals, "gradient_norm": torch.stack(norms).max()}
-
-
-def _accelerator(precision: str, accumulate: int) -> Accelerator:
-    if precision not in ("no", "bf16", "fp16"):
-        raise ValueError(f"precision is 'no', 'bf16' or 'fp16', got {precision!r}.")
-    # A notebook trains many times in one process, and Accelerate would keep the first precision for all of them.
-    AcceleratorState._reset_state()
-    return Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_steps=accumulate,
-        cpu=not torch.cuda.is_available(),
-        # Of several processes: a batch that serves one task of several leaves the heads of the others alone.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
 
 
 class _Log:

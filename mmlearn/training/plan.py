@@ -1,7 +1,7 @@
 """What a training will cost, before anything is paid for: FLOPs, memory, hours, bytes.
 
-Several devices share the samples of a batch. Each computes the whole matrix of a contrastive loss, as
-:func:`mmlearn.objectives.gather` has it.
+Several devices share the samples of a batch. Of the matrix of a contrastive loss each computes the rows of its own
+samples, as :func:`mmlearn.objectives.own_rows` has it; where some rows have no part in the loss, all of it.
 """
 
 import math
@@ -41,18 +41,18 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
       :func:`~mmlearn.training.speed.encode_in_chunks` has it.
     - *recomputed*: of each transformer block only its input is kept, as in
       :func:`~mmlearn.training.speed.recompute_blocks`.
-    - *sharded*: each device holds its part of weights, gradients and optimiser, and of one block everything. Source:
-      Rajbhandari et al. 2020 (ZeRO). :func:`~mmlearn.training.fit` does not do it yet.
+    - *sharded*: each device holds its part of weights, gradients and optimiser, and all weights of one block and of
+      what is in no block, as :func:`~mmlearn.training.distributed.sharded` has it.
     """
     saved, each = counted.saved, min(chunk, math.ceil(batch / devices))
-    matrix = saved.total.square * batch**2
+    matrix = saved.total.pairs(batch, devices)
     whole = saved.total.shared(batch, devices) - matrix
     outside = whole - saved.blocks.shared(batch, devices)
     once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
     held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.trained, "optimiser": counted.state}
     passing, of_chunk = counted.passing * batch / devices, saved.total.constant + saved.total.linear * each
     part = {name: value / devices for name, value in held.items()}
-    part["weights"] += 4 * counted.block
+    part["weights"] += 4 * (counted.block + counted.outside)
     ways = {
         "plain": held | {"activations": whole, "in passing": passing},
         "in chunks": held | {"activations": of_chunk, "in passing": counted.passing * each},

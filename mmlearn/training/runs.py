@@ -316,8 +316,8 @@ def save_run(run: Run, folder: str | Path, **more: Any) -> None:
         unfinished.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def load_run(folder: str | Path, system: str | Path | None = None) -> Run:
-    """Read a trained run, in evaluation mode.
+def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = False) -> Run:
+    """Read a trained run, in evaluation mode; with ``ema`` the average of its weights, where it was trained with one.
 
     ``system`` is the file that the run is of, where that is one of your own: a folder decides of no code that is run.
 
@@ -325,7 +325,9 @@ def load_run(folder: str | Path, system: str | Path | None = None) -> Run:
     files that are damaged or do not belong together.
     """
     folder = Path(folder)
-    path, weights = folder / "config.json", folder / "model.safetensors"
+    path, weights = folder / "config.json", folder / f"model{'-ema' if ema else ''}.safetensors"
+    if ema and not weights.is_file():
+        raise FileNotFoundError(f"{folder} holds no {weights.name}: it was trained without --ema, or is not finished.")
     for one in (path, weights):
         if not one.is_file():
             raise FileNotFoundError(

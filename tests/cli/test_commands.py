@@ -20,6 +20,7 @@ from mmlearn.data.fields import Regions, Tokens
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import output
+from mmlearn.training.runs import load_run
 
 
 def reading(*kinds):
@@ -298,6 +299,19 @@ def test_a_batch_of_one(works, short, tmp_path, system):
     works("train", system, *short, "--batch-size", 1, "--output", tmp_path / "run")
     losses = [row["loss"] for row in trained(tmp_path / "run")]
     assert all(loss > 0 for loss in losses) if system == "siglip" else losses == [0, 0, 0]
+
+
+def test_the_average_of_weights_is_measured(works, short, tmp_path):
+    """It is another model than the last one, in the same layout, and load_run reads either."""
+    works("train", "clip", *short, "--output", tmp_path / "run", "--ema", 0.5, "--learning-rate", 0.1)
+    last, average = (load_run(tmp_path / "run", ema=ema).system.state_dict() for ema in (False, True))
+    assert last.keys() == average.keys()
+    assert any(not torch.equal(value, average[name]) for name, value in last.items())
+    data = short[short.index("--data") + 1]
+    rows = [
+        json.loads(works("evaluate", tmp_path / "run", "--data", data, "--json", *more).out) for more in ([], ["--ema"])
+    ]
+    assert [row["measure"] for row in rows[0]] == [row["measure"] for row in rows[1]]
 
 
 def test_language_and_tensorboard(works, tmp_path):

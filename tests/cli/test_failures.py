@@ -329,6 +329,15 @@ def test_a_folder_that_holds_a_run(fails, short, run_folder):
     fails("train", "clip", *short, "--output", run_folder, says="holds a model already; give another folder")
 
 
+def test_what_several_processes_are_for_and_an_average_that_is_not_there(fails, short, run_folder, tmp_path):
+    words = ["train", "clip", *short, "--output", tmp_path / "new"]
+    fails(*words, "--shard", "--optimizer", "adamw", says="Sharding needs several processes", after_progress=True)
+    fails(*words, "--ema", 1.5, says="between 0 and 1, such as 0.9999; got 1.5", after_progress=True)
+    fails(*words, "--precision", "fp16", says="'fp16' needs a GPU, and there is none", after_progress=True)
+    says = "holds no model-ema.safetensors: it was trained without --ema"
+    fails("evaluate", run_folder, "--data", "scenes", "--ema", says=says)
+
+
 def test_nothing_to_resume(fails, short, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
@@ -343,6 +352,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--data", "emoji"], "now 'emoji'"),
         (["--image-size", 48], "the model is another one"),
+        (["--ema", 0.9], "ema was None, now 0.9"),
     ],
 )
 def test_resuming_with_other_settings(fails, short, run_folder, more, says):

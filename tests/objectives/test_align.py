@@ -44,6 +44,21 @@ def test_momentum_contrast_against_counting(alpha):
     assert momentum_contrast(fast, slow, queues, positives, 7.0, alpha).item() == pytest.approx(total, abs=1e-5)
 
 
+def test_the_mean_over_parts_of_the_rows_is_the_whole():
+    """Of two processes each asks for its own rows; the momentum embeddings of both are candidates."""
+    fast, slow, queues = (tuple(unit(n).double() for _ in range(2)) for n in (4, 4, 6))
+    positives = torch.eye(4, 10, dtype=torch.bool)
+    whole = momentum_contrast(fast, slow, queues, positives, 7.0, 0.4)
+    parts = [
+        momentum_contrast((fast[0][rows], fast[1][rows]), slow, queues, positives[rows], 7.0, 0.4, rows)
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+    close(sum(parts) / 2, whole, 1e-12)
+    assert torch.equal(positive_pairs(torch.tensor([3, -1, 3, -1]), slice(1, 3)), torch.tensor(
+        [[False, True, False, False], [True, False, True, False]]
+    ))  # fmt: skip
+
+
 def test_the_temperature_learns_and_the_teacher_does_not():
     scale = torch.tensor(5.0, requires_grad=True)
     fast, slow = (unit(4).requires_grad_(), unit(4).requires_grad_()), (unit(4), unit(4))

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import close, refused
+from testing_tools import close, refused, seeded
 
 from mmlearn.objectives import (
     binding_loss,
+    both_ways,
     info_nce,
     late_interaction,
     late_interaction_info_nce,
@@ -406,3 +407,47 @@ def test_what_is_absent_changes_nothing_and_gets_no_gradient():
     nothing = binding_loss(u, v, scalar(4.0), torch.zeros(B, dtype=torch.bool))
     assert nothing.item() == 0
     assert all((gradient == 0).all() for gradient in torch.autograd.grad(nothing, (u, v)))
+
+
+# Of several processes each has the rows of its own samples.
+
+OF_ROWS = {  # (u, v, positives, rows)
+    "info_nce": lambda u, v, *rest: info_nce(u, v, scalar(4.0), *rest),
+    "pair": lambda u, v, positives, rows: pair_cross_entropy(
+        *(scale * logits for scale, logits in zip((4, 9), both_ways(u, v, rows))), positives, rows
+    ),
+    "sigmoid": lambda u, v, positives, rows: pairwise_sigmoid(u, v, scalar(4.0), scalar(-1.5), positives, None, rows),
+    "sigmoid in chunks": lambda u, v, positives, rows: pairwise_sigmoid(
+        u, v, scalar(4.0), scalar(-1.5), positives, 1, rows
+    ),
+    "late": lambda u, v, *rest: late_interaction_info_nce(
+        u.unflatten(1, (-1, 3)), v.unflatten(1, (-1, 3)), scalar(4.0), torch.rand(len(u), 2, generator=seeded(1)) < 0.6,
+        *rest,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_the_mean_over_parts_of_the_rows_is_the_whole(name, processes, repeated, seed):
+    """Loss and gradients; and no part is the whole by itself."""
+    u, v = (unit(8, seed=seed + more).requires_grad_() for more in (0, 100))
+    ids = torch.randint(4, (8,), generator=seeded(seed))
+    positives = same_caption(ids) if repeated else None
+    whole = OF_ROWS[name](u, v, positives, slice(None))
+    b = 8 // processes
+    parts = [
+        OF_ROWS[name](u, v, positives[rows] if repeated else None, rows)
+        for rows in (slice(start, start + b) for start in range(0, 8, b))
+    ]
+    assert all(abs(part - whole) > 1e-6 for part in parts)
+    mean = torch.stack(parts).mean()
+    close(mean, whole, 1e-12)
+    for one, two in zip(torch.autograd.grad(mean, (u, v)), torch.autograd.grad(whole, (u, v)), strict=True):
+        close(one, two, 1e-12)
+
+
+def test_rows_that_are_not_there():
+    refused("got 2 images and 0 texts", pair_cross_entropy, torch.randn(2, 8), torch.randn(2, 8), None, slice(8, 10))

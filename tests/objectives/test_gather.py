@@ -4,12 +4,13 @@ import data_parallel
 import pytest
 import torch
 
-from mmlearn.objectives import gather
+from mmlearn.objectives import gather, own_rows
 
 
 def test_one_process_keeps_its_rows():
     x = torch.randn(3, 2)
     assert gather(x) is x
+    assert torch.equal(x[own_rows(x)], x)
 
 
 def test_processes_equal_one(tmp_path):
@@ -17,7 +18,11 @@ def test_processes_equal_one(tmp_path):
 
     So it is where towers read in chunks and blocks are computed again.
     """
-    plan = {4: ["clip, captions", "siglip, captions"], 3: ["clip, captions"], 2: list(data_parallel.CASES)}
+    plan = {
+        4: ["clip", "clip, captions", "siglip, captions", "filip, captions"],
+        3: ["clip, captions"],
+        2: list(data_parallel.CASES),
+    }
     torch.multiprocessing.spawn(data_parallel.process, (tmp_path, plan), nprocs=4)
     expected = {case: data_parallel.step(*data_parallel.build(case)) for case in data_parallel.CASES}
     for world, cases in plan.items():

@@ -49,7 +49,10 @@ def train(rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         loss.backward()
         optimizer.step()
         system.after_step()
-        losses.append(loss.detach())
+        loss = loss.detach()
+        if world > 1:  # each has the mean of its own rows
+            dist.all_reduce(loss)
+        losses.append(loss / world)
     return {"losses": torch.stack(losses), **{name: value.clone() for name, value in system.state_dict().items()}}
 
 

@@ -57,12 +57,16 @@ def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The loss and the gradient of every parameter."""
+    """The loss, of which each process has its part of the mean, and the gradient of every parameter."""
     loss = model(batch)
     loss.backward()
+    loss = loss.detach()
+    if dist.is_initialized():
+        dist.all_reduce(loss)
+        loss /= dist.get_world_size()
     gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
     gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}  # not of the locked
-    return {"loss": loss.detach(), **gradients}
+    return {"loss": loss, **gradients}
 
 
 def process(rank: int, folder: Path, plan: dict[int, list[str]]) -> None:

@@ -16,7 +16,7 @@ from testing_tools import refused
 from torch import nn
 from torch.amp import GradScaler
 
-from mmlearn.training import checkpoint, loop
+from mmlearn.training import checkpoint, distributed, loop
 from mmlearn.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers
 
@@ -66,7 +66,7 @@ def test_the_scale_of_gradients_in_fp16_comes_back(tmp_path):
 
 def test_training_keeps_the_scale_and_goes_on_with_it(tmp_path, monkeypatch):
     """On a CPU there is no fp16, but a scaler works there."""
-    build, scalers = loop._accelerator, []
+    build, scalers = distributed.new_accelerator, []
 
     def scaling(*arguments):
         accelerator = build(*arguments)
@@ -74,7 +74,7 @@ def test_training_keeps_the_scale_and_goes_on_with_it(tmp_path, monkeypatch):
         scalers.append(accelerator.scaler)
         return accelerator
 
-    monkeypatch.setattr(loop, "_accelerator", scaling)
+    monkeypatch.setattr(distributed, "new_accelerator", scaling)
     options = dict(batch_size=4, output=tmp_path, checkpoint_every=1, progress=False)
     loop.fit(Plain(), Numbers(), collate, steps=2, **options)
     manifest = json.loads((tmp_path / "checkpoints" / "step-00000002" / "manifest.json").read_text())
@@ -253,8 +253,22 @@ def test_a_checkpoint_with_another_optimiser(saved):
     refused("step-00000003 was written with other optimisers: it has 2 of them", load, saved, *new(optimizer="adamw"))
 
 
+@pytest.mark.usefixtures("unchecked")  # the checker draws from Python's generator
 def test_a_checkpoint_of_another_number_of_processes(saved):
-    refused("was written by 1 processes, and this run has 2", load, saved, rank=1, world=2)
+    """The weights come back everywhere, and the first process says what does not: a second one's random numbers."""
+    alone, drawn, told = {}, {}, {}
+    for rank, world in ((0, 1), (0, 2), (1, 2), (2, 3)):
+        system, optimizers = new()
+        step, told[rank, world] = load(saved, system, optimizers, rank=rank, world=world)
+        drawn[rank, world] = torch.rand(3).tolist()
+        alone = alone or system.state_dict()
+        assert step == 3
+        assert all(torch.equal(value, alone[name]) for name, value in system.state_dict().items())
+    (message,) = told[0, 2]
+    assert "was written by 1 processes, and this run has 2: what is drawn at random, such as dropout" in message
+    assert told[0, 1] == told[1, 2] == told[2, 3] == []
+    assert drawn[0, 1] == drawn[0, 2]
+    assert len({tuple(numbers) for numbers in drawn.values()}) == 3
 
 
 def test_failing_to_write_leaves_nothing(saved, monkeypatch):

@@ -12,6 +12,7 @@ from testing_tools import refused
 
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.training import counting
 from mmlearn.training.counting import Count, Polynomial, Saved, count, grown
 from mmlearn.training.plan import DEVICES, GIB, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
@@ -38,6 +39,8 @@ def clip():
 def test_parameters_are_those_of_the_published_models(name, preset, parameters):
     found = counted(name, preset)
     assert found.parameters == found.trained == parameters
+    if name == "gpt2":  # both tables, and the last norm
+        assert (found.block, found.outside) == (12 * 768**2 + 13 * 768, (50_257 + 1024 + 2) * 768)
 
 
 def blocks(d, n, depth):
@@ -94,7 +97,7 @@ def test_batches_grow_in_samples_and_in_tokens():
 
 def test_a_plan_by_hand(clip):
     made = plan(clip, samples=1e6, batch=4096, device="a100", devices=8, utilisation=0.5)
-    a_step = clip.flops.linear * 512 + clip.flops.square * 4096**2  # on each device
+    a_step = clip.flops.linear * 512 + clip.flops.rows * 512 * 4096  # on each device
     assert made.steps == 245  # of which the last is not full
     assert made.flops == 8 * a_step
     assert made.hours == pytest.approx(245 * a_step / 156e12 / 3600)
@@ -206,6 +209,7 @@ def test_what_cannot_be_counted():
 def test_every_system_is_counted(name):
     found, recipe = counted(name, text_length=16), find_recipe(name)
     assert found.parameters == sum(x.numel() for x in recipe.make(recipe.for_examples(recipe.tiny())).parameters())
+    assert 0 <= found.outside <= found.parameters - found.block
     assert found.flops.linear > found.trained  # each weight is used at least once
     assert found.saved.total.linear > 0
     assert found.flops.constant == pytest.approx(0, abs=0.1 * found.flops.linear)
@@ -225,11 +229,41 @@ def test_every_device_multiplies_faster_in_less_precision():
         assert max(card.flops.values()) > card.flops["no"] > 1e12
 
 
+def test_of_several_devices_each_has_the_rows_of_its_samples(clip):
+    """Of CLIP's matrix each computes b × B, from both sides, and holds both softmaxes of it."""
+    assert clip.flops.rows == 2 * clip.flops.square
+    assert clip.saved.total.rows == clip.saved.total.square
+    assert 2 * 2 * 512 < clip.saved.total.columns < 2 * (4 + 2) * 512  # embeddings of others, and in half precision
+    one, two, eight = (memory(clip, 4096, devices)["plain"]["loss matrix"] for devices in (1, 2, 8))
+    assert one == clip.saved.total.square * 4096**2
+    assert two == one / 2 + clip.saved.total.columns * 2048
+    assert eight == one / 8 + clip.saved.total.columns * 3584
+
+
+@pytest.mark.parametrize("name", ["siglip", "vatt"])
+def test_what_several_devices_take_does_not_depend_on_how_many_are_counted(name, monkeypatch):
+    """VATT leaves out rows without a text, and computes the whole matrix everywhere."""
+    four = counted(name, text_length=16)
+    monkeypatch.setattr(counting, "SEVERAL", 2)
+    two = counted(name, text_length=16)
+    assert (two.flops, two.saved.total.rows) == (four.flops, four.saved.total.rows)
+    assert (four.flops.rows is None) == (name == "vatt")
+    assert not torch.distributed.is_initialized()
+
+
+def test_pairs_by_hand():
+    shared, whole = Polynomial(5, 7, 3, columns=2, rows=4), Polynomial(5, 7, 3, columns=2)
+    assert shared.shared(64, 1) == whole.shared(64, 1) == 5 + 7 * 64 + 3 * 64**2
+    assert shared.shared(64, 4) == 5 + 7 * 16 + 2 * 48 + 4 * 16 * 64
+    assert whole.shared(64, 4) == 5 + 7 * 16 + 2 * 48 + 3 * 64**2
+
+
 def test_memory_by_hand():
     saved = Saved(Polynomial(8, 30, 2), Polynomial(0, 20, 0), Polynomial(0, 7, 0), Polynomial(0, 3, 0))
     made = Count(100, 60, 480, 10, Polynomial(0, 0, 0), saved, passing=5, sample=1, towers=True)
+    made = replace(made, outside=7)
     own = {"weights": 400, "gradients": 240, "optimiser": 480}
-    part = {"weights": 100 + 4 * 10, "gradients": 60, "optimiser": 120}
+    part = {"weights": 100 + 4 * (10 + 7), "gradients": 60, "optimiser": 120}
     matrix = {"loss matrix": 2 * 8**2}
     ways = memory(made, 8, 4, chunk=1)  # of two samples on each device
     assert ways == {

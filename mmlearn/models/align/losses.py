@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.models.align.pair_queue import PairQueue
-from mmlearn.objectives import gather, image_text_matching
+from mmlearn.objectives import gather, image_text_matching, own_rows
 from mmlearn.objectives.align import Pair, momentum_contrast, positive_pairs
 from mmlearn.values import may_look
 
@@ -40,13 +40,12 @@ def queue_contrast(
     Without a queue the batch alone is compared. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
     Source: Li et al. 2021 (ALBEF), section 3.2.
     """
-    image, text, momentum_image, momentum_text = map(gather, (*embeddings, *momentum_embeddings))
-    caption_id = gather(caption_id)
-    positives, queues = positive_pairs(caption_id), (image[:0], text[:0])
+    rows, everyone = own_rows(caption_id), (gather(momentum_embeddings[0]), gather(momentum_embeddings[1]))
+    positives, queues = positive_pairs(gather(caption_id), rows), (everyone[0][:0], everyone[1][:0])
     if queue is not None:
         positives = torch.cat([positives, queue.positives(caption_id)], dim=1)
         queues = queue.image, queue.text
-    return momentum_contrast((image, text), (momentum_image, momentum_text), queues, positives, logit_scale, alpha)
+    return momentum_contrast(embeddings, everyone, queues, positives, logit_scale, alpha, rows)
 
 
 def match_right_and_wrong(right: Float[Tensor, "b 2"], wrong: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:

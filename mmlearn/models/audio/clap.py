@@ -30,7 +30,7 @@ from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
-from mmlearn.objectives import gather, gathered_positives, pair_cross_entropy
+from mmlearn.objectives import both_ways, gather, gathered_positives, own_rows, pair_cross_entropy
 from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
@@ -184,9 +184,10 @@ class CLAP(nn.Module):
             raise ValueError(f"Pairs are of a sound and a text, at least one: got {sounds} sounds and {texts} texts.")
         output = self(batch["mel"], batch["tokens"], batch.get("mel_mask"), batch.get("mask"))
         audio, text = gather(output.audio_embedding), gather(output.text_embedding)
-        cosine = audio @ text.T
-        logits = output.audio_logit_scale * cosine, output.text_logit_scale * cosine.T
-        return {"atc": pair_cross_entropy(*logits, gathered_positives(batch.get("caption_id")))}
+        rows = own_rows(output.audio_embedding)
+        by_audio, by_text = both_ways(audio, text, rows)
+        logits = output.audio_logit_scale * by_audio, output.text_logit_scale * by_text
+        return {"atc": pair_cross_entropy(*logits, gathered_positives(batch.get("caption_id")), rows)}
 
     @torch.no_grad()
     def after_step(self) -> None:

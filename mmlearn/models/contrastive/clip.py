@@ -23,7 +23,7 @@ from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
-from mmlearn.objectives import gather, gathered_positives, info_nce
+from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 from mmlearn.recipes import ITC, Recipe
 
 TINY = dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=128, pooling="max")
@@ -118,7 +118,9 @@ class CLIP(nn.Module):
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
         image, text = gather(output.image_embedding), gather(output.text_embedding)
-        return {"itc": info_nce(image, text, output.logit_scale, gathered_positives(batch.get("caption_id")))}
+        rows = own_rows(output.image_embedding)
+        positives = gathered_positives(batch.get("caption_id"))
+        return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}
 
     @torch.no_grad()
     def after_step(self) -> None:

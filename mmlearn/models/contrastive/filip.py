@@ -22,7 +22,7 @@ from mmlearn.evaluation.measures import occlusion, pointing
 from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
-from mmlearn.objectives import gather, gathered_positives, late_interaction_info_nce
+from mmlearn.objectives import gather, gathered_positives, late_interaction_info_nce, own_rows
 from mmlearn.recipes import ITC, Recipe, ln_batch
 
 
@@ -86,8 +86,9 @@ class FILIP(nn.Module):
         """Late-interaction InfoNCE over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch["mask"])
         patches, words, mask = gather(output.image_tokens), gather(output.text_tokens), gather(batch["mask"])
-        positives = gathered_positives(batch.get("caption_id"))
-        return {"late_interaction": late_interaction_info_nce(patches, words, output.logit_scale, mask, positives)}
+        rows = own_rows(output.image_tokens)
+        positives, scale = gathered_positives(batch.get("caption_id")), output.logit_scale
+        return {"late_interaction": late_interaction_info_nce(patches, words, scale, mask, positives, rows)}
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, TextEncoder, TextEncoderConfig
 from mmlearn.models.vision.backbone import load_backbone
-from mmlearn.objectives import gather, gathered_positives, info_nce
+from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 from mmlearn.recipes import ITC, Recipe
 
 
@@ -84,7 +84,9 @@ class LiT(nn.Module):
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
         image, text = gather(output.image_embedding), gather(output.text_embedding)
-        return {"itc": info_nce(image, text, output.logit_scale, gathered_positives(batch.get("caption_id")))}
+        rows = own_rows(output.image_embedding)
+        positives = gathered_positives(batch.get("caption_id"))
+        return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}
 
 
 RECIPE = Recipe(

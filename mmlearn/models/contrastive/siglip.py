@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, AttentionPooling, Config
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
-from mmlearn.objectives import gather, gathered_positives, pairwise_sigmoid
+from mmlearn.objectives import gather, gathered_positives, own_rows, pairwise_sigmoid
 from mmlearn.recipes import ITC, Recipe
 
 GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
@@ -109,9 +109,10 @@ class SigLIP(nn.Module):
         """The pairwise sigmoid loss over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
         image, text = gather(output.image_embedding), gather(output.text_embedding)
+        rows = own_rows(output.image_embedding)
         positives, chunk_size = gathered_positives(batch.get("caption_id")), self.config.chunk_size
         scale, bias = output.logit_scale, output.logit_bias
-        return {"sigmoid": pairwise_sigmoid(image, text, scale, bias, positives, chunk_size)}
+        return {"sigmoid": pairwise_sigmoid(image, text, scale, bias, positives, chunk_size, rows)}
 
 
 RECIPE = Recipe(

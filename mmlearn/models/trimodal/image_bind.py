@@ -27,7 +27,7 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
 from mmlearn.models.trimodal.drop_token import maximum
 from mmlearn.names import choices
-from mmlearn.objectives import binding_loss, gather, gathered_positives
+from mmlearn.objectives import binding_loss, gather, same_caption
 from mmlearn.recipes import Objective, Recipe, ln_batch
 
 # The entries of a batch that hold a modality and its mask, where they do not have the modality's own name.
@@ -202,7 +202,8 @@ class ImageBind(nn.Module):
             raise ValueError("A batch holds at least one picture and what belongs to it.")
         entries = [entry for name in names for entry in _entries(name) if entry in batch]
         output = self(batch["image"], **{entry: batch[entry] for entry in entries})
-        image, positives = gather(output.image_embedding), gathered_positives(batch.get("caption_id"))
+        image, caption_id = gather(output.image_embedding), batch.get("caption_id")
+        positives = None if caption_id is None else same_caption(gather(caption_id))
         others = {"text": output.text_embedding, "audio": output.audio_embedding} | output.own_embeddings
         losses = {}
         for name in names:

@@ -40,7 +40,7 @@ from mmlearn.models.audio.encoder import WaveformTokens
 from mmlearn.models.audio.mel import MaskedBatchNorm
 from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens
-from mmlearn.objectives import gather, gathered_positives, mil_nce
+from mmlearn.objectives import gather, mil_nce, same_caption
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.recipes import Objective, Recipe
 
@@ -268,7 +268,8 @@ class VATT(CountsSteps):
         inputs = {name: batch.get(name) for name in ("waveform", "tokens", "video_mask", "waveform_mask", "mask")}
         generator = generator_of_step(self.config.seed, self.steps) if self.training else None
         output, losses = self(video, **inputs, generator=generator), {}
-        positives = gathered_positives(batch.get("caption_id"))
+        caption_id = batch.get("caption_id")
+        positives = None if caption_id is None else same_caption(gather(caption_id))
         if output.audio is not None:
             audio = output.audio[:, None]  # (b, 1 candidate, d)
             losses["nce"] = self._nce(output.video_audio, audio, inputs["waveform_mask"], positives)

@@ -1,0 +1,129 @@
+"""What each of several processes trains: the same systems and batches, in float64, to be compared with one process."""
+
+import os
+import warnings
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from killable import Numbers, Plain
+from killable import collate as numbers
+from safetensors.torch import load_file
+from testing_tools import Listed
+from torch import Tensor, nn
+
+from mmlearn.models.align.albef import ALBEF, ALBEFConfig
+from mmlearn.models.contrastive.clip import CLIP
+from mmlearn.recipes import Turn
+from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training import fit
+from mmlearn.training.distributed import sharded
+
+SETTINGS = dict(steps=4, batch_size=8, learning_rate=0.01, warmup=0, max_norm=0.1, ema=0.5, checkpoint_every=2)
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "data parallel": ("clip", {}),
+    "sharded": ("clip", dict(shard=True)),
+    "chunked": ("clip", dict(chunk=1)),
+    "sharded, chunked, recomputed": ("clip", dict(shard=True, chunk=1, recompute=True)),
+    "sharded, accumulated": ("clip", dict(shard=True, accumulate=2)),
+    "uneven": ("plain", dict(shard=True)),  # a head of 3 rows, of which a fourth process has none
+}
+ALONE = ("data parallel", "sharded, accumulated", "uneven")  # what differs where there is one process
+
+
+class Stop(Exception):
+    """Ends a run after a step."""
+
+
+def stop(step: int, metrics: dict[str, float]) -> None:
+    if step == 3:
+        raise Stop
+
+
+@cache
+def pairs() -> Listed:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(24, 3, 64, 64, generator=generator, dtype=torch.float64)
+    tokens = torch.randint(3, 512, (24, 8), generator=generator)
+    return Listed(list(zip(images, tokens, torch.arange(24) % 20)))
+
+
+def collate(samples: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+    return dict(zip(("image", "tokens", "caption_id"), map(torch.stack, zip(*samples))))
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name == "plain":
+        return Plain().double()
+    config = find_recipe(name).config.tiny()
+    small = dict(image=replace(config.image, depth=2), text=replace(config.text, depth=2))
+    if name == "clip":
+        return CLIP(replace(config, **small)).double()
+    return ALBEF(replace(ALBEFConfig.tiny(), queue_size=14, momentum=0.9, alpha_ramp=2)).double()
+
+
+def train(case: str, output: Path | None, **more: Any) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """The weights in the end, and the metrics."""
+    name, options = CASES[case]
+    system, plain = build(name), name == "plain"
+    data, batches = (Numbers(dtype=torch.float64), numbers) if plain else (pairs(), collate)
+    history = fit(system, data, batches, **SETTINGS | options | more, output=output, progress=False)
+    return system.state_dict(), history
+
+
+def attempt(**options: Any) -> str:
+    """What a run is refused with."""
+    try:
+        train("data parallel", None, **options)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def stopped_and_resumed(case: str, folder: Path, **more: Any) -> None:
+    try:
+        train(case, folder, on_step=stop, **more)
+    except Stop:
+        train(case, folder, resume=True, **more)
+
+
+def process(rank: int, world: int, port: int, folder: Path) -> None:
+    """Everything that one of ``world`` processes trains; the first one saves the metrics and what was refused."""
+    torch.set_num_threads(1)
+    place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="localhost", MASTER_PORT=port)
+    os.environ |= {name: str(value) for name, value in place.items()}
+    found: dict[str, Any] = {case: train(case, folder / case) for case in CASES}
+    if world == 2:
+        stopped_and_resumed("sharded", folder / "resumed")
+        warnings.simplefilter("ignore")  # of the one process that wrote it
+        train("sharded", folder / "of one", resume=True)
+        found["momentum"] = [_momentum(shard) for shard in (False, True)]
+        turns, half = (Turn(), Turn()), ""
+        try:
+            sharded(build("plain"), (Turn(),), "fp16")
+        except ValueError as error:
+            half = str(error)
+        found["refused"] = {
+            "settings": attempt(batch_size=8 if rank else 4),
+            "more": attempt(batch_size=1),
+            "turns": attempt(shard=True, turns=turns),
+            "fp16": half,
+            "muon": attempt(shard=True, optimizer="muon"),
+        }
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _momentum(shard: bool) -> dict[str, Tensor]:
+    """ALBEF, with its momentum encoder and its queue."""
+    system = build("albef")
+    fit(system, pairs(), collate, **SETTINGS | dict(steps=2), shard=shard, progress=False)
+    return system.state_dict()
+
+
+def averages(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model-ema.safetensors")
