@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mmlearn.data.batches import Batches, CollateFunction
+from mmlearn.data.batches import Batches, CollateFunction, batches_of
 from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
@@ -109,7 +109,7 @@ def fit(
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     accelerator = _accelerator(precision, accumulate)
     rank, world = accelerator.process_index, accelerator.num_processes
-    batches = Batches(data, collate, batch_size, seed=seed, rank=rank, world=world, lengths=lengths)
+    batches = batches_of(data, collate, batch_size, seed=seed, rank=rank, world=world, lengths=lengths)
     for part in (part for part in system.modules() if hasattr(part, "check_data")):
         part.check_data(len(batches.source(0)))
     torch.manual_seed(seed + rank)
