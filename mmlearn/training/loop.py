@@ -20,6 +20,7 @@ from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.checkpoint import checkpoints, clear_unfinished, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.optimizers import build_optimizers, schedule
+from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
 
 
@@ -57,6 +58,7 @@ class _Update:
             parameter.requires_grad_(True)
 
 
+@tells_what_fits
 def fit(
     system: nn.Module,
     data: Dataset | Mapping[str | None, Dataset],
@@ -100,7 +102,7 @@ def fit(
     a part of it ``check_data(length)``, called once before. ``precision`` is "no", "bf16" or "fp16". In less memory and
     more time, and equally well, :func:`~mmlearn.training.speed.save_memory` trains with ``recompute`` or ``chunk``.
 
-    Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
+    Raises ``ValueError`` for settings that cannot be or do not fit, ``FloatingPointError`` for a loss not finite.
     """
     counts = steps, accumulate, checkpoint_every, log_every
     if min(counts) < 1 or warmup < 0:
