@@ -15,6 +15,7 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import plans
 import systems
 
 import mmlearn
@@ -22,7 +23,7 @@ from mmlearn.chapters import Notebook, Result, chapters
 from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
 
-REFERENCE = ("systems/index", "api/index", "commands")
+REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
 FIRST_LESSON = "chapters/00_first_lesson"
@@ -56,6 +57,7 @@ def write_all(book: Path) -> None:
         "generated/results.md": results_page(known, book / "results"),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
+        "generated/presets.md": plans.plans_page(plans.recorded()),
     }
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}
