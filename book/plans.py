@@ -1,7 +1,7 @@
 """What the published presets need: counted by the planner, kept in ``results/presets.json``, and shown on a page.
 
-Counting all of them takes a quarter of an hour, so that it is done beforehand: ``python book/plans.py``, or with the
-names of the systems that changed.
+Counting all of them takes a quarter of an hour, so that it is done beforehand: ``python book/plans.py`` counts those
+that are missing, and with names of systems that changed all of theirs.
 """
 
 import json
@@ -53,14 +53,16 @@ def recorded() -> dict[str, dict[str, Any]]:
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
 
 
-def record(names: Iterable[str]) -> None:
-    """Count the presets of these systems anew, and keep them with those of all others that there still are."""
-    for name in names:
-        known = {other: rows for other, rows in recorded().items() if other in system_files()}
-        known[name] = {preset: needs(name, preset) for preset in published(name)}
+def record(wanted: Iterable[tuple[str, str]]) -> None:
+    """Count these presets of systems anew, and keep them with all others that there still are, in their order."""
+    order = {name: published(name) for name in system_files()}
+    for name, preset in wanted:
+        known, found = recorded(), needs(name, preset)
+        known.setdefault(name, {})[preset] = found
+        kept = {n: {p: known[n][p] for p in presets if p in known[n]} for n, presets in order.items() if n in known}
         with written_whole(RECORD) as unfinished:
-            unfinished.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
-        print(name, *known[name], flush=True)
+            unfinished.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(name, preset, flush=True)
 
 
 def plans_page(known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -102,4 +104,5 @@ without any memory reads features of its paper that nothing here makes, and so i
 """
 
 if __name__ == "__main__":
-    record(sys.argv[1:] or [name for name in system_files() if published(name)])
+    every = [(name, preset) for name in sys.argv[1:] or system_files() for preset in published(name)]
+    record(one for one in every if sys.argv[1:] or one[1] not in recorded().get(one[0], {}))
