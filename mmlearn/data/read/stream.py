@@ -6,8 +6,8 @@ Every worker of every process is a *lane*, which reads a part of its own:
   sample is read by one lane of one process, and all lanes have equally many batches, however long the shards are. A
   shard that lies across a cut is opened by both lanes. What does not fill a batch in every lane is left for another
   epoch: fewer samples than one batch for each worker.
-- *resampled*: each lane draws shards with replacement. Some samples come twice in an epoch and some not at all, and no
-  number of samples need be known but how many are called an epoch.
+- *resampled*: each lane draws shards with replacement, anew in each epoch. Some samples come twice in an epoch and some
+  not at all, and no number of samples need be known but how many are called an epoch.
 
 Samples then pass a buffer from which they are drawn at random. Batch k is a function of the seed, k, and the numbers of
 processes and workers. A run that is resumed within an epoch first reads once more what its lanes had read of that
@@ -106,7 +106,7 @@ class ShardStream(Dataset):
             raise ValueError(f"No picture with a caption can be read in {chosen[0]} and others.")
         return Samples(self, found)
 
-    def read(self, seed: int, epoch: int, lane: int, lanes: int, count: int) -> Iterator[Raw]:
+    def read(self, seed: int, epoch: int, lane: int, count: int) -> Iterator[Raw]:
         """The ``count`` samples of one lane in an epoch, mixed."""
         from webdataset.filters import shuffle
 
@@ -162,7 +162,7 @@ class ShardStream(Dataset):
                 if found > first:
                     yield raw
         except Exception as error:  # of webdataset, of tarfile, or of a command that a URL stands for
-            reason = error.args[0] if error.args else type(error).__name__
+            reason = getattr(error, "strerror", None) or (error.args[0] if error.args else type(error).__name__)
             raise ValueError(f"{url} is damaged, or no tar file ({reason}).") from error
         if last is not None and found < last:
             raise ValueError(f"{url} is cut off: it holds {found} samples, and should hold {last} or more.")
@@ -250,7 +250,7 @@ class StreamBatches(Batches):
         lane = self.rank * workers + step % workers
         place = (lane, *divmod(step // workers, each))
         if place != self.next:
-            self.reading = self.data.read(self.seed, place[1], lane, self.world * workers, each * b)
+            self.reading = self.data.read(self.seed, place[1], lane, each * b)
             next(islice(self.reading, place[2] * b, place[2] * b), None)
         raws = list(islice(self.reading, b))
         self.next = (lane, *divmod(step // workers + 1, each))

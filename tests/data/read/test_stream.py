@@ -310,6 +310,11 @@ def test_nothing_but_bad_shards_ends(tmp_path):
 def test_a_command_that_fails_is_told(shards):
     data = ShardStream("pipe:cat nowhere-{0..1}.tar", mode="resampled", length=10)
     refused(r"pipe:cat nowhere-.\.tar is damaged, or no tar file", data.batches(collate, 2).samples, 0)
+    data = stream(shards)
+    for path in shards.iterdir():
+        path.unlink()
+    says = r"train-.\.tar is damaged, or no tar file \(No such file or directory\)"
+    refused(says, data.batches(collate, 2).samples, 0)
 
 
 @pytest.mark.parametrize(
