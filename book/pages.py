@@ -15,6 +15,7 @@ from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 from typing import Any
 
+import plans
 import systems
 from gpu_speed import gpu_speed
 from markup import table, text
@@ -25,7 +26,7 @@ from mmlearn.data import data_sets, fetch, load
 from mmlearn.exercises import Task, exercise_folders, tasks
 from mmlearn.notebooks import Notebook, chapters
 
-REFERENCE = ("systems/index", "api/index", "commands")
+REFERENCE = ("systems/index", "presets", "api/index", "commands")
 RECORDED = ("laptop", "long", "gpu")  # at smoke scale numbers mean nothing
 NOT_SHOWN = "mmlearn.data.build"  # for whoever builds the archives anew
 FIRST_LESSON = "chapters/00_first_lesson"
@@ -59,6 +60,7 @@ def write_all(book: Path) -> None:
         "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
+        "generated/presets.md": plans.plans_page(plans.recorded()),
     }
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}

@@ -71,6 +71,7 @@ def system_page(name: str, recipe: Recipe, docstring: str) -> str:
         f"## Reads and learns\n\n{_reads_text(recipe)}\n\n{stages}\n\n"
         f"## Parts\n\n{parts_text(recipe)}\n\n"
         f"## Presets\n\n| preset | parameters |\n| --- | ---: |\n{presets}\n\n"
+        "[What published presets need](/generated/presets.md) in memory and computation.\n\n"
         f"## Use\n\n```bash\nmmlearn train {name} --data DATA --output runs/{name}\n"
         f"mmlearn evaluate runs/{name} --data DATA\n{_generate_text(name, recipe)}```\n\n"
         f"```python\nfrom mmlearn.models import {recipe.system.__name__}, {recipe.config.__name__}\n\n"

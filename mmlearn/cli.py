@@ -48,7 +48,7 @@ def _tell_notes(samples: Any) -> None:
 
     for part in _sets(samples):
         if notes := getattr(part, "new_notes", list)():
-            say(f"to know of {in_short(notes)}")
+            say(f"to know of {in_short(notes, getattr(part, 'holds', 'sounds'))}")
 
 
 @app.command()
@@ -139,7 +139,7 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 @app.command()
 def train(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
-    data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
+    data: Annotated[str, typer.Option(help="A packaged data set; a folder: captions.csv, COCO, shards; or a stream.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
@@ -169,6 +169,8 @@ def train(
     ema: Annotated[float | None, typer.Option(help="Also average the weights over steps, such as by 0.9999.")] = None,
     shard: Annotated[bool, typer.Option("--shard", help="Cut weights among processes; needs adamw.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    stream: Annotated[str | None, typer.Option(help="exact or resampled: --data is shards, read in order.")] = None,
+    epoch_samples: Annotated[int | None, typer.Option(min=1, help="Of a resampled stream; all if not given.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
 ) -> None:
     """Train a system on a data set or on a folder of yours.
@@ -184,20 +186,22 @@ def train(
     wanted = None if objectives is None else objectives.replace(",", " ").split()
     learned = dict(preset=preset, stage=stage, objectives=wanted, together=together)
     given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
-    given = {name: value for name, value in given.items() if value is not None}
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
-    learned |= dict(start=load_run(start, own) if start else None, options=given)
-    samples = load_training_data(system, data, **learned, language=language, skip_bad=skip_bad)
+    learned["options"] = {name: value for name, value in given.items() if value is not None}
+    learned["start"] = load_run(start, own) if start else None
+    reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
+    samples = load_training_data(system, data, **learned, **reading)
     _tell(samples)
     made = new_run(system, samples, **learned, seed=seed, settings=settings)
     _tell_notes(samples)  # of those that were heard on the way
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
-    running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile)
+    running = dict(turns=made.stage.turns, checkpoint_every=checkpoint_every, workers=workers, compile=compile)
     running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
-    languages = [part.language for part in _sets(samples) if hasattr(part, "language")]
-    training |= {"language": languages[0] if languages else None}  # the data's own where none is given
+    training["language"] = next((part.language for part in _sets(samples) if hasattr(part, "language")), None)
+    order = [stream, f"epoch {epoch_samples}", f"workers {workers}", f"processes {os.environ.get('WORLD_SIZE', 1)}"]
+    training["stream"] = ", ".join(order) if stream else None
     collate = made.collate(seed=seed, augment=augment)
     if first:
         check_output(output, made, training, resume)
@@ -207,14 +211,14 @@ def train(
             save_run(made, output, training=training)
             count = sum(map(len, _sets(samples)))
             say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
-        turns = made.stage.turns
-        history = fit(made.system, samples, collate, turns=turns, **learning, **running, output=output, resume=going_on)
+        history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
-        more = [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad else [])]
+        more = ["--data", data if not stream or os.path.isdir(data) else "FOLDER"]
+        more += [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad and not stream else [])]
         more += ["--system", own] if own else []
-        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), '--data', data, *more])}")
+        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), *more])}")
 
 
 @app.command()
@@ -226,9 +230,7 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=2, help="Samples at most; 256 where texts and pictures meet.")] = 5000,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
-    ema: Annotated[
-        bool, typer.Option("--ema", help="Take the average of the weights, which train --ema kept.")
-    ] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
@@ -249,9 +251,7 @@ def generate(
     strategy: Annotated[str, typer.Option(help="greedy, beam, sample, top-k or nucleus.")] = "greedy",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where draws start.")] = 0,
     system: Annotated[Path | None, typer.Option(help="The file of a system of yours, where the run is of one.")] = None,
-    ema: Annotated[
-        bool, typer.Option("--ema", help="Take the average of the weights, which train --ema kept.")
-    ] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print what a trained system says: of pictures, or as a text goes on."""

@@ -1,7 +1,7 @@
 """From samples to batches, without a state: batch k is a function of (seed, k), so that a stopped run can go on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -77,9 +77,20 @@ class Batches(Dataset):
             self.newest = epoch, similar_lengths(order, self.lengths, self.batch_size, self.seed, epoch)
         return self.newest[1]
 
+    def samples(self, step: int) -> list[Any]:
+        """What this process has in batch ``step``."""
+        return fetch(self.source(step), self.indices(step))
+
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         collate = self.collate.at(step) if hasattr(self.collate, "at") else self.collate
-        return collate(fetch(self.source(step), self.indices(step)))
+        return collate(self.samples(step))
+
+
+def batches_of(
+    data: Dataset | Mapping[str | None, Dataset], collate: CollateFunction, batch_size: int, **options: Any
+) -> Batches:
+    """Those that ``data`` makes itself, as a stream does, or else :class:`Batches`, whose options these are."""
+    return getattr(data, "batches", partial(Batches, data))(collate, batch_size, **options)
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mmlearn.data.batches import Batches, CollateFunction
+from mmlearn.data.batches import Batches, CollateFunction, batches_of
 from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
@@ -27,6 +27,7 @@ from mmlearn.training.checkpoint import (
 )
 from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers, schedule
+from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
 
 
@@ -75,6 +76,7 @@ class _Update:
 
 
 @distributed.noticed_loss()
+@tells_what_fits
 def fit(
     system: nn.Module,
     data: Dataset | Mapping[str | None, Dataset],
@@ -122,14 +124,14 @@ def fit(
     trains with ``recompute`` or ``chunk``, and processes with ``shard``: see :mod:`mmlearn.training.distributed`.
     ``ema``, such as 0.9999, adds ``model-ema.safetensors`` (:class:`~mmlearn.training.ema.MovingAverage`).
 
-    Raises ``ValueError`` for settings that cannot be, and ``FloatingPointError`` where the loss is no longer finite.
+    Raises ``ValueError`` for settings that cannot be or do not fit, ``FloatingPointError`` for a loss not finite.
     """
     given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
     _check_counts(warmup, steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
     distributed.check_alike(system, given)
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     process = dict(rank=accelerator.process_index, world=accelerator.num_processes)
-    batches = Batches(data, collate, batch_size, seed=seed, lengths=lengths, **process)
+    batches = batches_of(data, collate, batch_size, seed=seed, lengths=lengths, **process)
     for part in (part for part in system.modules() if hasattr(part, "check_data")):
         part.check_data(len(batches.source(0)))
     torch.manual_seed(seed + process["rank"])

@@ -19,6 +19,7 @@ from mmlearn.data.batches import CollateFunction, fetch
 from mmlearn.data.catalogue import asked, load
 from mmlearn.data.collate import Alternate, Collate
 from mmlearn.data.fields import Batch, Field, Label, resize, size
+from mmlearn.data.read.stream import ShardStream
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.files import written_whole
@@ -172,6 +173,7 @@ def new_run(
     Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is not, for any of these
     that ``start`` decides, and for data without what the system reads.
     """
+    data = getattr(data, "head", data)  # of a stream some samples that can be read at random
     recipe = find_recipe(name)
     chosen, name = recipe.stage(stage), Path(name).name
     config = recipe.config.preset(preset) if isinstance(preset, str) else preset
@@ -263,10 +265,13 @@ def load_training_data(
     options: Mapping[str, Any] | None = None,
     language: str | None = None,
     skip_bad: bool = False,
+    stream: str | None = None,
+    epoch_samples: int | None = None,
 ) -> Data:
     """The training split of a data set, as the system's fields want it: pictures of their size, sounds that fit.
 
-    Objectives with a data set of their own add that. Arguments and errors as in :func:`new_run`.
+    Objectives with a data set of their own add that. ``stream`` is the mode, and ``epoch_samples`` the length, of a
+    :class:`~mmlearn.data.read.stream.ShardStream`. Other arguments and errors as in :func:`new_run`.
     """
     recipe = find_recipe(name)
     tasks = recipe.stage(stage).tasks(objectives, together)
@@ -275,6 +280,13 @@ def load_training_data(
     for item, with_them in with_options(recipe.fields(tasks), options or {}, Path(name).name).items():
         known = start.fields.get(item) if start else None
         wanted |= (known or with_them).data_options(config)
+    if stream:
+        if language or any(task[0].data for task in tasks):
+            raise ValueError("A stream has one language and serves no objective with a data set of its own.")
+        size = {key: value for key, value in wanted.items() if key == "size"}
+        return ShardStream(data, mode=stream, length=epoch_samples, skip_bad=skip_bad, **size)
+    if epoch_samples:
+        raise ValueError("Only of a stream can the samples of an epoch be set: add --stream resampled.")
     found = {}
     for source in dict.fromkeys(task[0].data for task in tasks):
         asked_for = asked(source or data, language=language, skip_bad=skip_bad, **wanted)

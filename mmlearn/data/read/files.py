@@ -66,9 +66,9 @@ class Files(Dataset):
         return new
 
 
-def in_short(notes: Sequence[str]) -> str:
+def in_short(notes: Sequence[str], holds: str = "sounds") -> str:
     """How many sounds these notes are about, how many of each kind, and the first of them; in one line."""
     said = [note.rpartition(": ")[2] for note in notes]
     counts = {kind: sum(words in one for one in said) for words, kind in KINDS.items()}
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    return f"{len(notes)} sounds ({kinds}), such as: {notes[0]}"
+    return f"{len(notes)} {holds}{f' ({kinds})' if kinds else ''}, such as: {notes[0]}"

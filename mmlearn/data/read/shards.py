@@ -1,7 +1,7 @@
 """WebDataset shards on disk: tar files in which ``000001.jpg`` and ``000001.txt`` are one sample.
 
-The shards are indexed once and read at random, so that an epoch has an order of its own and a stopped run can go on
-with the very next batch, which a stream cannot promise.
+The shards are indexed once and read at random, so that an epoch has an order of its own and a stopped run goes on at
+once with the very next batch. For more than an index can hold there is :mod:`mmlearn.data.read.stream`.
 """
 
 import json
@@ -34,20 +34,17 @@ class Shards(Dataset):
     """
 
     def __init__(self, pattern: str | Path | list[str], *, size: int = 64):
-        try:
-            from webdataset.shardlists import expand_urls
-            from webdataset.tariterators import base_plus_ext
-        except ModuleNotFoundError as error:
-            raise ValueError("WebDataset shards need webdataset: pip install 'mmlearn[scale]'.") from error
+        urls = expanded(pattern)
+        from webdataset.tariterators import base_plus_ext
+
         self.size = size
-        patterns = pattern if isinstance(pattern, list) else [str(pattern)]
         found: dict[tuple[Path, str], dict[str, _Part]] = {}
-        for shard in (Path(url) for item in patterns for url in expand_urls(item)):
-            for name, offset, length in _members(shard):
+        for shard in map(Path, urls):
+            for name, offset, length in members(shard):
                 key, suffix = base_plus_ext(name)
                 if key is not None:
-                    kind = "image" if f".{suffix.lower()}" in SUFFIXES else "text" if suffix.lower() in TEXTS else ""
-                    found.setdefault((shard, key), {})[kind] = _Part(shard, offset, length, suffix.lower())
+                    part = _Part(shard, offset, length, suffix.lower())
+                    found.setdefault((shard, key), {})[kind_of(part.suffix)] = part
         self.samples = [(key, parts) for key, parts in found.items() if "image" in parts and "text" in parts]
         if not self.samples:
             raise ValueError(f"No picture with a caption in {pattern}; a sample is NAME.jpg and NAME.txt or NAME.json.")
@@ -58,17 +55,7 @@ class Shards(Dataset):
     def caption(self, index: int) -> str:
         """A caption without its picture."""
         _, parts = self.samples[index]
-        name = self._name(index)
-        text = _read(parts["text"]).decode("utf-8", errors="replace")
-        if parts["text"].suffix == "json":
-            try:
-                values = json.loads(text)
-                text = str(values.get("caption") or values.get("text") or "")
-            except (ValueError, AttributeError) as error:
-                raise ValueError(f"{name} has no caption: its .json is no JSON object ({error}).") from error
-        if not text.strip():
-            raise ValueError(f"{name} has an empty caption.")
-        return text.strip()
+        return caption_in(_read(parts["text"]), parts["text"].suffix, self._name(index))
 
     def _name(self, index: int) -> str:
         (shard, key), _ = self.samples[index]
@@ -90,7 +77,7 @@ class ShardFolder(Shards):
     def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
-        shards = {path: path.relative_to(folder).as_posix() for path in _tars(folder)}
+        shards = {path: path.relative_to(folder).as_posix() for path in tars(folder)}
         named = any(name.startswith(SPLITS[:3]) for name in shards.values())
         if named and split != "all":
             shards = {path: name for path, name in shards.items() if name.startswith(split)}
@@ -103,17 +90,46 @@ class ShardFolder(Shards):
                 raise ValueError(f"{folder} has too few samples to have some for {split}.")
 
 
+def expanded(pattern: str | Path | list[str]) -> list[str]:
+    """Every shard of a pattern with braces, or of a list of such. ``ValueError`` without webdataset."""
+    try:
+        from webdataset.shardlists import expand_urls
+    except ModuleNotFoundError as error:
+        raise ValueError("WebDataset shards need webdataset: pip install 'mmlearn[scale]'.") from error
+    return [url for item in (pattern if isinstance(pattern, list) else [str(pattern)]) for url in expand_urls(item)]
+
+
+def kind_of(suffix: str) -> str:
+    """Whether a file that ends so, in small letters, is the "image" or the "text" of a sample, or neither."""
+    return "image" if f".{suffix}" in SUFFIXES else "text" if suffix in TEXTS else ""
+
+
+def caption_in(content: bytes, suffix: str, name: str) -> str:
+    """The caption that a file holds. ``ValueError`` where it is empty, or no JSON object as its name says."""
+    text = content.decode("utf-8", errors="replace")
+    if suffix == "json":
+        try:
+            values = json.loads(text)
+            text = str(values.get("caption") or values.get("text") or "")
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{name} has no caption: its .json is no JSON object ({error}).") from error
+    if not text.strip():
+        raise ValueError(f"{name} has an empty caption.")
+    return text.strip()
+
+
 def shard_folder(folder: str | Path) -> bool:
     """Whether there are tar files in this folder."""
-    return bool(_tars(folder))
+    return bool(tars(folder))
 
 
-def _tars(folder: str | Path) -> list[Path]:
+def tars(folder: str | Path) -> list[Path]:
+    """The tar files of a folder, and of the folders in it."""
     return sorted([*Path(folder).glob("*.tar"), *Path(folder).glob("*/*.tar")])  # and no deeper: it may hold anything
 
 
-def _members(shard: Path) -> list[tuple[str, int, int]]:
-    """Name, offset and size of each file in a tar."""
+def members(shard: Path) -> list[tuple[str, int, int]]:
+    """Name, offset and size of each file in a tar. ``FileNotFoundError`` and ``ValueError`` as :class:`Shards` has."""
     if not shard.is_file():
         raise FileNotFoundError(f"There is no shard {shard}.")
     try:

@@ -1,0 +1,108 @@
+"""What the published presets need: counted by the planner, kept in ``results/presets.json``, and shown on a page.
+
+Counting all of them takes a quarter of an hour, so that it is done beforehand: ``python book/plans.py`` counts those
+that are missing, and with names of systems that changed all of theirs.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmlearn.files import written_whole
+from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.training.counting import count
+from mmlearn.training.plan import GIB, memory
+
+RECORD = Path(__file__).parent / "results" / "presets.json"
+BATCH, CHUNK, PRECISION = 64, 16, "bf16"
+CARDS = 24, 40, 80  # GiB
+WAYS = "plain", "recomputed", "in chunks"
+
+
+def published(name: str) -> list[str]:
+    """The presets of a system that are not made for two CPU cores."""
+    return [preset for preset in find_recipe(name).config.PRESETS if not preset.startswith("tiny")]
+
+
+def needs(name: str, preset: str) -> dict[str, Any]:
+    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
+
+    Only parameters, where the preset reads features of its paper that no field here makes, such as those of a face.
+    """
+    recipe = find_recipe(name)
+    config = recipe.config.preset(preset)
+    try:
+        found = count(recipe, config, precision=PRECISION)
+    except ValueError:
+        with torch.device("meta"):
+            return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
+    ways = memory(found, BATCH, chunk=CHUNK)
+    return {
+        "parameters": found.parameters,
+        "flops": round(found.flops.shared(BATCH, 1) / BATCH),
+        "bytes": {way: round(ways[way]["all"]) for way in WAYS if way in ways},
+    }
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """What was kept, by system and preset."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+
+
+def record(wanted: Iterable[tuple[str, str]]) -> None:
+    """Count these presets of systems anew, and keep them with all others that there still are, in their order."""
+    order = {name: published(name) for name in system_files()}
+    for name, preset in wanted:
+        known, found = recorded(), needs(name, preset)
+        known.setdefault(name, {})[preset] = found
+        kept = {n: {p: known[n][p] for p in presets if p in known[n]} for n, presets in order.items() if n in known}
+        with written_whole(RECORD) as unfinished:
+            unfinished.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(name, preset, flush=True)
+
+
+def plans_page(known: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of these presets."""
+    head = ["system", "preset", "parameters", "FLOPs a sample", *WAYS, "card", "at least"]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for name, presets in known.items():
+        for preset, row in presets.items():
+            ways = row["bytes"]
+            cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{row['parameters']:,}"]
+            cells += [f"{row['flops']:.3g}"] if ways else ["–"]
+            cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
+            lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
+    return f"# What the presets need\n\n{TEXT}\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def card(needed: float) -> str:
+    """The smallest card that holds so many bytes."""
+    return next((f"{size} GB" for size in CARDS if needed <= size * GIB), "more")
+
+
+TEXT = f"""\
+The published presets of all systems, as the planner counts them from fake tensors: one that does not fit a card is
+known before it is run. A step is a forward and a backward pass in {PRECISION} with AdamW, on one device, and on
+**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most. Floating-point operations (FLOPs) are
+those of a step, divided by its samples.
+
+Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's state, and what the forward pass keeps:
+
+- *plain*: all that it computes;
+- *recomputed*: of each transformer block only its input (`--recompute`);
+- *in chunks*, where the towers of a contrastive system can read {CHUNK} samples at a time (`--chunk {CHUNK}`).
+
+*Card* is the smallest of {CARDS[0]}, {CARDS[1]} and {CARDS[2]} GB that holds a plain step, and *at least* the smallest
+that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
+part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. A preset
+without any memory reads features of its paper that nothing here makes, and so is not counted.
+`mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
+"""
+
+if __name__ == "__main__":
+    every = [(name, preset) for name in sys.argv[1:] or system_files() for preset in published(name)]
+    record(one for one in every if sys.argv[1:] or one[1] not in recorded().get(one[0], {}))

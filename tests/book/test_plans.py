@@ -1,0 +1,85 @@
+"""The page of what presets need: all of them are there, and what is stated is what the planner says."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.training.counting import count
+from mmlearn.training.plan import GIB, plan
+
+spec = importlib.util.spec_from_file_location("mmlearn_book_plans", Path(__file__).parents[2] / "book" / "plans.py")
+plans = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(plans)
+COUNTED = [  # the quickest: with towers and without, of pictures, texts and sounds, that fit and that do not
+    ("ast", "small"),
+    ("albert", "xxlarge-v2"),
+    ("bert", "distilbert-base"),
+    ("decoar2", "base"),
+    ("lit", None),
+]
+
+
+def test_all_published_presets_are_recorded():
+    known = plans.recorded()
+    wanted = {name: plans.published(name) for name in system_files()}
+    assert {name: list(presets) for name, presets in known.items()} == {k: v for k, v in wanted.items() if v}
+
+
+@pytest.mark.parametrize(("name", "preset"), COUNTED)
+def test_what_is_recorded_is_what_is_counted(name, preset):
+    preset = preset or plans.published(name)[0]
+    assert plans.recorded()[name][preset] == plans.needs(name, preset)
+
+
+def test_what_is_counted_is_what_mmlearn_plan_says():
+    recipe = find_recipe("ast")
+    made = plan(
+        count(recipe, recipe.config.preset("small"), precision="bf16"), samples=1e6, batch=plans.BATCH, device="h100"
+    )
+    row = plans.needs("ast", "small")
+    assert row["parameters"] == made.parameters
+    assert row["flops"] == pytest.approx(made.flops / plans.BATCH)
+    for way, needed in row["bytes"].items():
+        assert needed == pytest.approx(made.memory[way]["all"])
+
+
+@pytest.mark.parametrize("name", [name for name in system_files() if plans.published(name)])
+def test_parameters_are_those_of_the_pages_of_systems(name):
+    """Which are counted anew for each book; a preset that changes is noticed here."""
+    import torch
+
+    recipe = find_recipe(name)
+    for preset, row in plans.recorded()[name].items():
+        with torch.device("meta"):
+            system = recipe.make(recipe.for_examples(recipe.config.preset(preset)))
+        assert row["parameters"] == sum(x.numel() for x in system.parameters())
+
+
+def test_the_smallest_card_that_holds_it():
+    assert [plans.card(size * GIB) for size in (0.1, 24, 24.1, 40.5, 80, 80.1)] == [
+        "24 GB", "24 GB", "40 GB", "80 GB", "80 GB", "more",
+    ]  # fmt: skip
+
+
+def test_a_page_by_hand():
+    row = {"parameters": 1234567, "flops": 2.5e12, "bytes": {"plain": 50 * GIB, "recomputed": 30 * GIB}}
+    uncounted = {"parameters": 7, "flops": None, "bytes": {}}
+    page = plans.plans_page({"clip": {"ViT-B/16": row}, "misa": {"MOSI": uncounted}})
+    assert page.startswith("# What the presets need\n")
+    assert f"**{plans.BATCH} samples**" in page
+    *_, head, rule, line, other = page.splitlines()
+    assert head.count("|") == rule.count("|") == line.count("|") == other.count("|")
+    cells = "1,234,567 | 2.5e+12 | 50.0 | 30.0 | – | 80 GB | 40 GB"
+    assert line == f"| [clip](systems/clip.md) | `ViT-B/16` | {cells} |"
+    assert other == "| [misa](systems/misa.md) | `MOSI` | 7 | – | – | – | – | – | – |"
+
+
+def test_only_what_reads_features_of_its_paper_is_not_counted():
+    known = plans.recorded()
+    assert [name for name, rows in known.items() for row in rows.values() if not row["bytes"]] == ["misa", "mult"]
+    assert all(row["flops"] > 0 for rows in known.values() for row in rows.values() if row["bytes"])
+    chunked = {name for name, rows in known.items() for row in rows.values() if "in chunks" in row["bytes"]}
+    assert {"clip", "siglip"} <= chunked
+    assert "blip" not in chunked

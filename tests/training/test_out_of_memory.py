@@ -1,0 +1,139 @@
+"""Out of memory: one line says what to lower, and what it says would fit."""
+
+import re
+from math import ceil
+
+import pytest
+import torch
+from testing_tools import Listed, refused
+from torch import nn
+
+from mmlearn.data import load
+from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training import fit, out_of_memory
+from mmlearn.training.counting import count
+from mmlearn.training.out_of_memory import MARGIN, what_fits
+from mmlearn.training.plan import GIB, memory
+from mmlearn.training.runs import new_run
+
+
+def counted(name, **options):
+    recipe = find_recipe(name)
+    return count(recipe, recipe.config.tiny(), **options)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return counted("clip", text_length=16)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    return counted("gpt2", text_length=16)
+
+
+def asked(text, before):
+    return int(re.search(before + r" ?(\d+)", text)[1])
+
+
+def held(found, batch, way="plain", world=1, chunk=1024):
+    return memory(found, batch, world, chunk)[way]["all"] * MARGIN
+
+
+@pytest.mark.parametrize("world", [1, 4])
+def test_the_batch_size_that_is_named_is_the_largest_that_fits(gpt2, world):
+    room = ceil(held(gpt2, 1000, world=world))
+    said = what_fits(gpt2, room, 4096, world, recompute=False, chunk=None)
+    lower = asked(said, "lower the batch size to")
+    assert lower == 1000 - 1000 % world
+    assert held(gpt2, lower, world=world) <= room < held(gpt2, lower + world, world=world)
+    assert f"needs {held(gpt2, 4096, world=world) / MARGIN / GIB:.1f} GiB, and the device has {room / GIB:.1f}" in said
+    again = asked(said, "recompute, with a batch size of")
+    assert held(gpt2, again, "recomputed", world) <= room < held(gpt2, again + world, "recomputed", world)
+    assert again > lower
+    assert "chunk" not in said  # it has no towers
+
+
+def test_what_keeps_the_batch_is_named_too(clip):
+    room = ceil(max(held(clip, 512, "recomputed"), held(clip, 512, "in chunks", chunk=64)))
+    said = what_fits(clip, room, 512, recompute=False, chunk=None)
+    assert re.search(r"lower the batch size to \d+, or recompute, or read in chunks of \d+ \(chunk\)\.$", said)
+    chunk = asked(said, "chunks of")
+    assert held(clip, 512, "in chunks", chunk=chunk) <= room < held(clip, 512, "in chunks", chunk=2 * chunk)
+
+
+def test_in_chunks_already_they_become_smaller(clip):
+    room = ceil(held(clip, 512, "in chunks", chunk=8))
+    said = what_fits(clip, room, 512, recompute=False, chunk=32)
+    assert "or read in chunks of 8 (chunk)." in said
+    assert asked(said, "lower the batch size to") < 512
+    assert "recompute" not in said
+
+
+def test_recomputed_already_only_the_batch_becomes_smaller(gpt2):
+    room = ceil(held(gpt2, 64, "recomputed"))
+    assert what_fits(gpt2, room, 256, recompute=True, chunk=None).endswith("What fits: lower the batch size to 64.")
+
+
+def test_where_nothing_fits_and_where_all_should(gpt2):
+    assert "No batch is small enough" in what_fits(gpt2, gpt2.state, 64, recompute=False, chunk=None)
+    said = what_fits(gpt2, 80 * GIB, 64, 2, recompute=False, chunk=None)
+    assert "something else holds memory there" in said
+    assert said.endswith("or lower the batch size to 32.")
+
+
+def test_fit_says_it_of_texts_as_long_as_they_are(monkeypatch, gpt2):
+    """A faked card, which is full at the first step."""
+
+    def full(batch):
+        lengths.append(batch["tokens"].shape[1])
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation.")
+
+    lengths, data = [], load("emoji")
+    run = new_run("gpt2", data)
+    run.system.loss = full
+    found = count(run.recipe, run.system.config, text_length=8)
+    room = ceil(held(found, 20))
+    monkeypatch.setattr(out_of_memory, "device_bytes", lambda: room)
+    options = dict(steps=2, batch_size=64, progress=False)
+    with pytest.raises(ValueError, match=r"^Out of memory: by the planner's count a batch of 64 needs") as error:
+        fit(run.system, data, run.collate(), **options)
+    lower = asked(str(error.value), "lower the batch size to")
+    longest = max(run.collate()([data[i] for i in range(64)])["tokens"].shape[1], *lengths)
+    assert 20 * 8 / (2 * longest) < lower < 64
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_batch_that_the_memory_of_the_machine_does_not_hold():
+    data = load("emoji", size=32)
+    run = new_run("clip", data)
+
+    run.system.loss = lambda batch: torch.empty(2**60)
+    refused("Out of memory: by the planner's count a batch of 8 needs", fit, run.system, data, run.collate(), steps=1,
+            batch_size=8, progress=False)  # fmt: skip
+
+
+class Own(nn.Module):
+    """A system without a recipe."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.weight, self.error = nn.Parameter(torch.ones(1)), error
+
+    def loss(self, batch):
+        raise self.error
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_without_a_recipe_half_the_batch_is_a_start():
+    data = Listed([1.0] * 20)
+
+    def collate(samples):
+        return {"x": torch.tensor(samples)}
+
+    says = r"^Out of memory: lower the batch size from 10, to 5 at first\.$"
+    options = dict(steps=1, batch_size=10, progress=False)
+    refused(says, fit, Own(torch.OutOfMemoryError("CUDA out of memory")), data, collate, **options)
+    with pytest.raises(RuntimeError, match="another error"):
+        fit(Own(RuntimeError("another error")), data, collate, **options)
