@@ -184,11 +184,11 @@ def train(
 
     first = int(os.environ.get("RANK", 0)) == 0
     wanted = None if objectives is None else objectives.replace(",", " ").split()
-    learned = dict(preset=preset, stage=stage, objectives=wanted, together=together)
-    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
+    begun = load_run(start, own) if start else None
+    learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
+    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
     learned["options"] = {name: value for name, value in given.items() if value is not None}
-    learned["start"] = load_run(start, own) if start else None
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     samples = load_training_data(system, data, **learned, **reading)
     _tell(samples)
@@ -209,16 +209,14 @@ def train(
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
-            count = sum(map(len, _sets(samples)))
-            say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
+            say(f"{made.name}: {made.parameters:,} parameters, {sum(map(len, _sets(samples))):,} samples to train on")
         history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
         more = ["--data", data if not stream or os.path.isdir(data) else "FOLDER"]
         more += [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad and not stream else [])]
-        more += ["--system", own] if own else []
-        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), *more])}")
+        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), *more, *(['--system', own] if own else [])])}")
 
 
 @app.command()
