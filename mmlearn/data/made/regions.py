@@ -50,6 +50,16 @@ class SceneDetector:
             raise ValueError(f"A region is at least 1 pixel wide, got width={width}.")
         self.error_rate, self.width, self.seed = error_rate, width, seed
 
+    @property
+    def region_width(self) -> int:
+        """The width of a region's features."""
+        return 3 * self.width**2 + len(COLOURS) + len(SHAPES)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of what it tells apart."""
+        return CLASSES
+
     def __repr__(self) -> str:
         return f"SceneDetector(error_rate={self.error_rate}, width={self.width}, seed={self.seed})"
 

@@ -247,6 +247,10 @@ class SceneSample:
         numbers = self.relation[0], self.relation[2]
         return tuple(Link(at, at + len(name), k) for at, name, k in zip(starts, self._names, numbers))
 
+    def boxes_of(self, link: Link) -> list[int]:
+        """Which of the ``boxes`` a link means: that of its object."""
+        return [link.object]
+
     @cached_property
     def boxes(self) -> Float[Tensor, "objects 4"]:
         """Left, top, right and bottom edge of each object, in pixels."""
