@@ -209,7 +209,8 @@ def train(
     with nothing_half_written(output) if first else nullcontext():
         if first and not going_on:
             save_run(made, output, training=training)
-            say(f"{made.name}: {made.parameters:,} parameters, {sum(map(len, _sets(samples))):,} samples to train on")
+            count = sum(map(len, _sets(samples)))
+            say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
         history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)

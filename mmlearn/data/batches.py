@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from mmlearn.data.hashing import stream
 
@@ -153,6 +153,24 @@ def shuffled_batches(
     while len(places) < steps:
         places += [place for place in torch.randperm(rows, generator=generator).split(size) if len(place) == size]
     return [{name: value[place] for name, value in data.items()} for place in places[:steps]]
+
+
+def made_once(
+    data: Dataset, collate: CollateFunction, parts: Sequence[Sequence[int]], workers: int = 0
+) -> list[dict[str, Tensor]]:
+    """A batch of each of these lists of samples, prepared by ``workers`` other processes, to be used again and again.
+
+    That suits collations that cost more than a step, as a detector's do.
+    """
+    own = torch.Generator().manual_seed(0)  # otherwise the loader takes a number from the global one
+    prepare = partial(_fetched, data, collate)
+    loader = DataLoader(parts, batch_size=None, collate_fn=prepare, num_workers=workers, generator=own)
+    # What comes from another process keeps a file open until it is copied.
+    return [{name: value.clone() for name, value in batch.items()} for batch in loader]
+
+
+def _fetched(data: Dataset, collate: CollateFunction, part: Sequence[int]) -> dict[str, Tensor]:
+    return collate(fetch(data, list(part)))
 
 
 def collated(

@@ -11,7 +11,8 @@ from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
-from mmlearn.data.batches import collated, drawn_batches, rank_batches, shuffled, shuffled_batches
+from mmlearn.data.batches import collated, drawn_batches, made_once, rank_batches, shuffled, shuffled_batches
+from mmlearn.data.made.scenes import Scenes
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -231,3 +232,18 @@ def test_an_epoch_is_sorted_once(monkeypatch):
     for step in range(25):
         walk.indices(step)
     assert sorted_ == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_made_once_are_those_of_their_samples(workers):
+    data = Scenes(size=24)
+    parts = [range(3), [7, 5], [2, 2, 9, 0]]
+    before = torch.get_rng_state()
+    made = made_once(data, pictures, parts, workers)
+    assert torch.equal(torch.get_rng_state(), before)
+    for batch, part in zip(made, parts, strict=True):
+        assert torch.equal(batch["image"], torch.stack([data[i].image for i in part]))
+
+
+def pictures(samples):
+    return {"image": torch.stack([sample.image for sample in samples])}

@@ -1,0 +1,109 @@
+"""What captions name, asked alike of scenes and of COCO's photographs: which word to hide, and which regions it means.
+
+Regions are numbered as a detector gives them: the objects of a scene, or the annotated boxes of a photograph.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmlearn.data.made.scenes import Link
+from mmlearn.data.own import own_pairs, without_boxes
+from mmlearn.data.read.coco_boxes import BoxedImageText, phrases
+from mmlearn.data.read.coco_regions import BoxDetector
+
+
+class NamedRegions(Dataset):
+    """Those captions of COCO that name two categories or more of which the picture has boxes.
+
+    ``folder`` is COCO as it is unpacked, with its ``instances_*.json``; the first ``length`` such captions are taken.
+    Raises ``ValueError`` for data without boxes or without such a caption, and as
+    :func:`~mmlearn.data.own.own_pairs` does.
+    """
+
+    def __init__(self, folder: str | Path, split: str, *, size: int = 224, length: int = 1_000_000, objects: int = 36):
+        self.data, self.objects = own_pairs(folder, split, size=size, boxes=True), objects
+        if line := without_boxes(self.data):
+            raise ValueError(f"Regions are annotated boxes. {line}")
+        self.rows: list[int] = []
+        for row in range(len(self.data)):
+            if len(self.rows) < length and len({link.object for link in named_links(self.sample(row), objects)}) > 1:
+                self.rows.append(row)
+        if not self.rows:
+            raise ValueError(f"No caption of {folder} ({split}) names two things that have boxes.")
+
+    def sample(self, row: int) -> BoxedImageText:
+        """A caption with its boxes, without its picture."""
+        number, name, caption = self.data.samples[row]
+        picture, (categories, boxes, sizes) = self.data.ids[number], self.data.instances
+        blank = torch.empty(3, self.data.size, self.data.size)
+        return BoxedImageText(blank, caption, name, sizes[picture], boxes.get(picture, []), categories)
+
+    @property
+    def words(self) -> set[str]:
+        """All words that name a category."""
+        return {word for name in phrases(self.data.instances.categories)[1] for word in name.split()}
+
+    def caption(self, index: int) -> str:
+        """A caption without its picture."""
+        return self.data.caption(self.rows[index])
+
+    def detector(self) -> "WholeDetector":
+        """What gives the regions of these pictures."""
+        return WholeDetector(self.data.instances.categories, most=self.objects)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> BoxedImageText:
+        return self.data[self.rows[index]]
+
+
+class WholeDetector(BoxDetector):
+    """A :class:`BoxDetector` whose batches all have ``most`` regions; those that a picture lacks are padding."""
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        return {
+            name: F.pad(value, (0, 0) * (value.ndim - 2) + (0, self.most - value.shape[1]))
+            for name, value in super().__call__(samples).items()
+        }
+
+
+def named_links(sample: Any, count: int) -> list[Link]:
+    """The links of a caption that mean one of the first ``count`` regions."""
+    return [link for link in sample.links if right_regions(sample, link, count).any()]
+
+
+def right_regions(sample: Any, link: Link, count: int) -> Bool[Tensor, "count"]:
+    """Which of ``count`` regions a link means: an object of a scene, or all boxes of a category."""
+    right = torch.zeros(count, dtype=torch.bool)
+    right[[number for number in sample.boxes_of(link) if number < count]] = True
+    return right
+
+
+def asked_word(sample: Any, link: Link) -> tuple[int, int]:
+    """Where the word stands that a picture alone can tell: the colour of a scene's object, a photograph's category."""
+    if isinstance(sample, BoxedImageText):
+        return link.start, link.end
+    colour = sample.objects[link.object].colour
+    start = sample.caption.index(colour, link.start)
+    return start, start + len(colour)
+
+
+def region_cells(sample: Any, side: int, count: int) -> Float[Tensor, "count cells"]:
+    """1 where the middle of a cell, of a grid of ``side`` × ``side``, is in a region, which no other holds closer."""
+    if not isinstance(sample, BoxedImageText):
+        cells = torch.tensor([item.cell for item in sample.objects])
+        return F.one_hot(cells, side**2).float()
+    middles = (torch.arange(side) + 0.5) * sample.image.shape[-1] / side
+    left, top, right, bottom = sample.boxes[:count, :, None].unbind(1)
+    inside = ((top <= middles) & (middles <= bottom))[:, :, None] & ((left <= middles) & (middles <= right))[:, None]
+    cells = inside.flatten(1).float()
+    nearest = cells.flip(0).cumsum(0).flip(0) == 1  # boxes stand from the largest to the smallest
+    return F.pad(cells * nearest, (0, 0, 0, count - len(cells)))
