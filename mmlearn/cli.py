@@ -179,7 +179,7 @@ def train(
     """
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
-    from mmlearn.training.output import check_output, nothing_half_written
+    from mmlearn.training.output import check_output, command_after, nothing_half_written
     from mmlearn.training.runs import load_run, load_training_data, new_run, read_settings, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
@@ -200,9 +200,8 @@ def train(
     running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
     training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
     training["language"] = next((part.language for part in _sets(samples) if hasattr(part, "language")), None)
-    order = [stream, f"epoch {epoch_samples}", f"workers {workers}", f"processes {os.environ.get('WORLD_SIZE', 1)}"]
-    training["stream"] = ", ".join(order) if stream else None
-    collate = made.collate(seed=seed, augment=augment)
+    order = f"{stream}, epoch {epoch_samples}, workers {workers}, processes {os.environ.get('WORLD_SIZE', 1)}"
+    training["stream"] = order if stream else None
     if first:
         check_output(output, made, training, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
@@ -211,13 +210,12 @@ def train(
             save_run(made, output, training=training)
             count = sum(map(len, _sets(samples)))
             say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
+        collate = made.collate(seed=seed, augment=augment)
         history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
     if first:
         _tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
-        more = ["--data", data if not stream or os.path.isdir(data) else "FOLDER"]
-        more += [*(["--language", language] if language else []), *(["--skip-bad"] if skip_bad and not stream else [])]
-        say(f"Next: {shlex.join(['mmlearn', 'evaluate', str(output), *more, *(['--system', own] if own else [])])}")
+        say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
 
 
 @app.command()

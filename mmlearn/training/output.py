@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,3 +95,12 @@ def nothing_half_written(output: Path) -> Iterator[None]:
             for path in made:
                 path.rmdir()
         raise
+
+
+def command_after(
+    output: Path, data: str, language: str | None, *, stream: bool, skip_bad: bool, own: str | None
+) -> str:
+    """The command that evaluates what was trained."""
+    data = "FOLDER" if stream and not Path(data).is_dir() else data  # such as a pattern of shards
+    found = ["mmlearn", "evaluate", str(output), "--data", data, *(["--language", language] if language else [])]
+    return shlex.join(found + ["--skip-bad"] * (skip_bad and not stream) + (["--system", own] if own else []))
