@@ -74,7 +74,7 @@ def _wait(running: list[subprocess.Popen], folder: Path, timeout: float) -> None
             log = (folder / f"{rank}.log").read_text(errors="replace").strip().splitlines()
             raise RuntimeError(f"Process {rank} of {len(running)} failed: {log[-1] if log else 'it said nothing'}")
     if any(process.poll() is None for process in running):
-        raise RuntimeError(f"{len(running)} processes did not end within {timeout:g} seconds.")
+        raise RuntimeError(f"After {timeout:g} seconds not all of the {len(running)} processes had ended.")
 
 
 def _process(name: str, number: str) -> None:
