@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,14 @@ def write_shards(folder: str | Path, samples: Iterable[Any], shards: int) -> lis
         raise ValueError(f"There is at least one shard, got {shards}.")
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / f"{number:05}.tar" for number in range(shards)]
-    archives = [tarfile.open(path, "w") for path in paths]
-    for index, sample in enumerate(samples):
-        stream = io.BytesIO()
-        pixels = (sample.image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(stream, "PNG")
-        for suffix, content in (("png", stream.getvalue()), ("txt", sample.caption.encode())):
-            member = tarfile.TarInfo(f"{index:09}.{suffix}")
-            member.size = len(content)
-            archives[index % shards].addfile(member, io.BytesIO(content))
-    for archive in archives:
-        archive.close()
+    with ExitStack() as stack:
+        archives = [stack.enter_context(tarfile.open(path, "w")) for path in paths]
+        for index, sample in enumerate(samples):
+            stream = io.BytesIO()
+            pixels = (sample.image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(stream, "PNG")
+            for suffix, content in (("png", stream.getvalue()), ("txt", sample.caption.encode())):
+                member = tarfile.TarInfo(f"{index:09}.{suffix}")
+                member.size = len(content)
+                archives[index % shards].addfile(member, io.BytesIO(content))
     return paths

@@ -36,4 +36,4 @@ def _along(one: Any, more_image: Any, more_text: Any, i: int, t: int) -> Any:
         return type(one)(*(_along(*part, i, t) for part in parts))
     if isinstance(one, tuple):
         return type(one)(*(_along(*part, i, t) for part in zip(one, more_image, more_text)))
-    return one if isinstance(one, bool) else one + i * (more_image - one) + t * (more_text - one)
+    return one if one is None or isinstance(one, bool) else one + i * (more_image - one) + t * (more_text - one)

@@ -87,7 +87,7 @@ def iso_flop_curves(
     dashed: str = "",
     title: str = "",
 ) -> Figure:
-    """Loss over size: a colour a budget, whose sizes have a loss each, a large dot, and those of other runs, small ones.
+    """Loss over size, a colour a budget: a large dot for a size's own loss, small ones for those of other runs.
 
     ``fitted`` are a law's curves, with a ▼ where each is lowest; that of the budget ``dashed`` is a forecast.
     Source: Hoffmann et al. 2022, figure 3.
