@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def example_batch(name: str, config: Config, b: int, t: int, device: str | torch
     return {key: x.to(device) for key, x in batch.items()}
 
 
-def kept_bytes(compute: Callable[[], Tensor], without: Sequence[Tensor] = ()) -> int:
+def kept_bytes(compute: Callable[[], Tensor], without: Iterable[Tensor] = ()) -> int:
     """Bytes that ``compute()`` keeps for its backward pass, each storage once, but not those of ``without``."""
     others = {x.untyped_storage().data_ptr() for x in without}
     kept: dict[int, Tensor] = {}

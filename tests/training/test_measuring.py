@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmlearn.processes import in_processes
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.measuring import EXACT, example_batch, in_turn, kept_bytes, peak_memory, steps_together
-from mmlearn.training.processes import in_processes
 
 
 def test_ways_are_taken_in_turn_and_the_first_round_does_not_count():

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from testing_tools import refused
 
-from mmlearn.training.processes import in_processes
+from mmlearn.processes import in_processes
 
 FROM_A_NOTEBOOK = """
 def work(rank, world, x):

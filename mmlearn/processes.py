@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-RUN = "import sys; from mmlearn.training.processes import _process; _process(*sys.argv[1:])"
+RUN = "import sys; from mmlearn.processes import _process; _process(*sys.argv[1:])"
 
 
 def in_processes(
@@ -37,7 +37,7 @@ def in_processes(
         folder = Path(name)
         (folder / "work.py").write_text(_source(work), encoding="utf-8")
         torch.save((work.__name__, world, inputs, timeout), folder / "inputs.pt")
-        package = str(Path(__file__).parents[2])
+        package = str(Path(__file__).parents[1])
         paths = os.pathsep.join([package, *filter(None, sys.path)])
         own = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | dict(environment or {})
         running = []
