@@ -15,8 +15,8 @@ def count_by_blocks(recipe: Recipe, config: Config, **options: Any) -> Count:
 
     .. math:: f(i, t) = f(1, 1) + (i - 1)\,[f(2, 1) - f(1, 1)] + (t - 1)\,[f(1, 2) - f(1, 1)]
 
-    ``options`` are those of ``count``. What lives for a moment only, :attr:`Count.passing`, is nearly right, and all
-    else is exact. ``ValueError`` for a system whose config has no image and text tower.
+    ``options`` are those of ``count``. What lives for a moment only, :attr:`Count.passing`, does not grow evenly, so a
+    plan of memory needs ``count``; all else is exact. ``ValueError`` for a system whose config has no image and text tower.
     """
     towers = [getattr(config, name, None) for name in ("image", "text")]
     if not all(hasattr(tower, "depth") for tower in towers):
@@ -26,7 +26,8 @@ def count_by_blocks(recipe: Recipe, config: Config, **options: Any) -> Count:
     def shallow(i: int, t: int) -> Count:
         return count(recipe, replace(config, image=replace(image, depth=i), text=replace(text, depth=t)), **options)
 
-    return _along(shallow(1, 1), shallow(2, 1), shallow(1, 2), image.depth - 1, text.depth - 1)
+    found = _along(shallow(1, 1), shallow(2, 1), shallow(1, 2), image.depth - 1, text.depth - 1)
+    return replace(found, passing=max(0.0, found.passing))
 
 
 def _along(one: Any, more_image: Any, more_text: Any, i: int, t: int) -> Any:
