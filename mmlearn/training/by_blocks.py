@@ -16,7 +16,8 @@ def count_by_blocks(recipe: Recipe, config: Config, **options: Any) -> Count:
     .. math:: f(i, t) = f(1, 1) + (i - 1)\,[f(2, 1) - f(1, 1)] + (t - 1)\,[f(1, 2) - f(1, 1)]
 
     ``options`` are those of ``count``. What lives for a moment only, :attr:`Count.passing`, does not grow evenly, so a
-    plan of memory needs ``count``; all else is exact. ``ValueError`` for a system whose config has no image and text tower.
+    plan of memory needs ``count``; all else is exact. ``ValueError`` for a system whose config has no image and text
+    tower.
     """
     towers = [getattr(config, name, None) for name in ("image", "text")]
     if not all(hasattr(tower, "depth") for tower in towers):
