@@ -63,6 +63,7 @@ from mmlearn.evaluation.retrieval import (
     retrieval,
     similarity,
 )
+from mmlearn.evaluation.scaling import ScalingLaw, fit_scaling_law
 from mmlearn.evaluation.separation import (
     SeparationScores,
     ideal_estimates,
@@ -92,18 +93,18 @@ from mmlearn.evaluation.spoken_retrieval import (
 )
 
 __all__ = [
-    "CaptionQuestion", "Embeddings", "HeadReport", "Mentions", "Predictions", "SeparationScores", "angle_errors",
-    "attention_in_time", "bag_of_words", "belongs", "best_head", "best_region", "box_of_map", "box_scores",
-    "caption_question", "caption_recalls", "choose_head", "compare_priors", "count_flops", "ctc_scores", "edit_rate",
-    "edits", "embed", "entailment_accuracy", "entropy", "evaluating", "even_share", "find_mentions", "first_seen",
-    "found_among_distractors", "frames_near", "frames_within", "grad_cam", "gradient_maps", "head_shares", "highest",
-    "hits_and_misses", "ideal_estimates", "in_time", "in_time_by_chance", "iou", "left_out", "length_scores",
-    "linear_probe", "lines_across", "looks_inside", "mass_ratio", "matching_bracket", "mean_recall", "median_rank",
-    "modality_gap", "modality_told", "nearest_neighbours", "nlvr_accuracy", "occlude", "occlusion_check",
-    "official_scores", "on_grid", "pair_alignment", "phone_purity", "phrase_maps", "picture_gain",
-    "pointing_accuracy", "pointing_chance", "predict", "previous_token", "prior_guesses", "prior_shift",
-    "pseudo_losses", "random_patches", "recall_at", "recall_table", "referring_accuracy", "region_occlusion_check",
-    "report_head", "rerank", "rerank_both_ways", "reranked_retrieval", "retrieval", "same_token", "separation_scores",
-    "si_sdr", "si_sdr_improvement", "similarity", "soft_scores", "token_losses", "uniformity", "vqa_accuracy",
-    "well_formed", "zero_shot",
+    "CaptionQuestion", "Embeddings", "HeadReport", "Mentions", "Predictions", "ScalingLaw", "SeparationScores",
+    "angle_errors", "attention_in_time", "bag_of_words", "belongs", "best_head", "best_region", "box_of_map",
+    "box_scores", "caption_question", "caption_recalls", "choose_head", "compare_priors", "count_flops",
+    "ctc_scores", "edit_rate", "edits", "embed", "entailment_accuracy", "entropy", "evaluating", "even_share",
+    "find_mentions", "first_seen", "fit_scaling_law", "found_among_distractors", "frames_near", "frames_within",
+    "grad_cam", "gradient_maps", "head_shares", "highest", "hits_and_misses", "ideal_estimates", "in_time",
+    "in_time_by_chance", "iou", "left_out", "length_scores", "linear_probe", "lines_across", "looks_inside",
+    "mass_ratio", "matching_bracket", "mean_recall", "median_rank", "modality_gap", "modality_told",
+    "nearest_neighbours", "nlvr_accuracy", "occlude", "occlusion_check", "official_scores", "on_grid",
+    "pair_alignment", "phone_purity", "phrase_maps", "picture_gain", "pointing_accuracy", "pointing_chance",
+    "predict", "previous_token", "prior_guesses", "prior_shift", "pseudo_losses", "random_patches", "recall_at",
+    "recall_table", "referring_accuracy", "region_occlusion_check", "report_head", "rerank", "rerank_both_ways",
+    "reranked_retrieval", "retrieval", "same_token", "separation_scores", "si_sdr", "si_sdr_improvement",
+    "similarity", "soft_scores", "token_losses", "uniformity", "vqa_accuracy", "well_formed", "zero_shot",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from mmlearn.visualization.figures import (
 )
 from mmlearn.visualization.listening import listening_page
 from mmlearn.visualization.live import LiveCurve
+from mmlearn.visualization.measured import iso_flop_curves, planned_and_measured, roofline, spread_bars
 from mmlearn.visualization.sounds import (
     caption_matrix,
     grouped_bars,
@@ -26,7 +27,8 @@ from mmlearn.visualization.texts import hue_wheels, token_attention, token_heat
 
 __all__ = [
     "Explorer", "LiveCurve", "alignment_explorer", "bars", "caption_matrix", "contact_sheet", "curves",
-    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "hue_wheels", "line_panels", "listening_page",
-    "looks_over_sounds", "loss_curve", "pictures_found", "retrieval_gallery", "similarity_matrix", "spectrogram_rows",
-    "token_attention", "token_heat", "word_times",
+    "embedding_plane", "grouped_bars", "head_table", "heat_maps", "hue_wheels", "iso_flop_curves", "line_panels",
+    "listening_page", "looks_over_sounds", "loss_curve", "pictures_found", "planned_and_measured",
+    "retrieval_gallery", "roofline", "similarity_matrix", "spectrogram_rows", "spread_bars", "token_attention",
+    "token_heat", "word_times",
 ]  # fmt: skip
