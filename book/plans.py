@@ -28,6 +28,11 @@ def published(name: str) -> list[str]:
     return [preset for preset in find_recipe(name).config.PRESETS if not preset.startswith("tiny")]
 
 
+def all_published() -> dict[str, list[str]]:
+    """The systems that have some, and these."""
+    return {name: presets for name in system_files() if (presets := published(name))}
+
+
 def needs(name: str, preset: str) -> dict[str, Any]:
     """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
 
@@ -55,7 +60,7 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 def record(wanted: Iterable[tuple[str, str]]) -> None:
     """Count these presets of systems anew, and keep them with all others that there still are, in their order."""
-    order = {name: published(name) for name in system_files()}
+    order = all_published()
     for name, preset in wanted:
         known, found = recorded(), needs(name, preset)
         known.setdefault(name, {})[preset] = found
@@ -65,17 +70,17 @@ def record(wanted: Iterable[tuple[str, str]]) -> None:
         print(name, preset, flush=True)
 
 
-def plans_page(known: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of these presets."""
+def plans_page(known: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Iterable[str]]) -> str:
+    """A table of the wanted presets of each system; those that are not known are said not to be counted yet."""
     head = ["system", "preset", "parameters", "FLOPs a sample", *WAYS, "card", "at least"]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
-    for name, presets in known.items():
-        for preset, row in presets.items():
-            ways = row["bytes"]
-            cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{row['parameters']:,}"]
-            cells += [f"{row['flops']:.3g}"] if ways else ["–"]
-            cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
-            lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
+    for name, preset in ((name, preset) for name, presets in wanted.items() for preset in presets):
+        row = known.get(name, {}).get(preset, {"parameters": "not counted yet", "flops": None, "bytes": {}})
+        ways, count = row["bytes"], row["parameters"]
+        cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{count:,}" if isinstance(count, int) else count]
+        cells += [f"{row['flops']:.3g}"] if ways else ["–"]
+        cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
+        lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
     return f"# What the presets need\n\n{TEXT}\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
