@@ -36,13 +36,13 @@ def all_published() -> dict[str, list[str]]:
 def needs(name: str, preset: str) -> dict[str, Any]:
     """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
 
-    Only parameters, where the preset reads features of its paper that no field here makes, such as those of a face.
+    Only parameters, where the preset is of features of its paper that nothing here makes, such as those of a face.
     """
     recipe = find_recipe(name)
     config = recipe.config.preset(preset)
     try:
         found = count(recipe, config, precision=PRECISION)
-    except ValueError:
+    except (ValueError, RuntimeError):  # as the system says it, or as its layers do
         with torch.device("meta"):
             return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
     ways = memory(found, BATCH, chunk=CHUNK)
@@ -104,7 +104,7 @@ Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's st
 *Card* is the smallest of {CARDS[0]}, {CARDS[1]} and {CARDS[2]} GB that holds a plain step, and *at least* the smallest
 that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
 part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. A preset
-without any memory reads features of its paper that nothing here makes, and so is not counted.
+without any memory is of features of its paper that nothing here makes, and so is not counted.
 `mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
 """
 
