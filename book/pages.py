@@ -60,7 +60,7 @@ def write_all(book: Path) -> None:
         "generated/results.md": results_page(known, book / "results") + gpu_speed(book.parent),
         "generated/data.md": data_page(),
         "generated/commands.md": commands_page(),
-        "generated/presets.md": plans.plans_page(plans.recorded()),
+        "generated/presets.md": plans.plans_page(plans.recorded(), plans.all_published()),
     }
     pages |= {f"generated/api/{name}": page for name, page in api_pages().items()}
     pages |= {f"generated/{name}": page for name, page in systems.system_pages().items()}

@@ -28,16 +28,21 @@ def published(name: str) -> list[str]:
     return [preset for preset in find_recipe(name).config.PRESETS if not preset.startswith("tiny")]
 
 
+def all_published() -> dict[str, list[str]]:
+    """The systems that have some, and these."""
+    return {name: presets for name in system_files() if (presets := published(name))}
+
+
 def needs(name: str, preset: str) -> dict[str, Any]:
     """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
 
-    Only parameters, where the preset reads features of its paper that no field here makes, such as those of a face.
+    Only parameters, where the preset is of features of its paper that nothing here makes, such as those of a face.
     """
     recipe = find_recipe(name)
     config = recipe.config.preset(preset)
     try:
         found = count(recipe, config, precision=PRECISION)
-    except ValueError:
+    except (ValueError, RuntimeError):  # as the system says it, or as its layers do
         with torch.device("meta"):
             return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
     ways = memory(found, BATCH, chunk=CHUNK)
@@ -55,7 +60,7 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 def record(wanted: Iterable[tuple[str, str]]) -> None:
     """Count these presets of systems anew, and keep them with all others that there still are, in their order."""
-    order = {name: published(name) for name in system_files()}
+    order = all_published()
     for name, preset in wanted:
         known, found = recorded(), needs(name, preset)
         known.setdefault(name, {})[preset] = found
@@ -65,17 +70,17 @@ def record(wanted: Iterable[tuple[str, str]]) -> None:
         print(name, preset, flush=True)
 
 
-def plans_page(known: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of these presets."""
+def plans_page(known: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Iterable[str]]) -> str:
+    """A table of the wanted presets of each system; those that are not known are said not to be counted yet."""
     head = ["system", "preset", "parameters", "FLOPs a sample", *WAYS, "card", "at least"]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
-    for name, presets in known.items():
-        for preset, row in presets.items():
-            ways = row["bytes"]
-            cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{row['parameters']:,}"]
-            cells += [f"{row['flops']:.3g}"] if ways else ["–"]
-            cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
-            lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
+    for name, preset in ((name, preset) for name, presets in wanted.items() for preset in presets):
+        row = known.get(name, {}).get(preset, {"parameters": "not counted yet", "flops": None, "bytes": {}})
+        ways, count = row["bytes"], row["parameters"]
+        cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{count:,}" if isinstance(count, int) else count]
+        cells += [f"{row['flops']:.3g}"] if ways else ["–"]
+        cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
+        lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
     return f"# What the presets need\n\n{TEXT}\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -99,7 +104,7 @@ Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's st
 *Card* is the smallest of {CARDS[0]}, {CARDS[1]} and {CARDS[2]} GB that holds a plain step, and *at least* the smallest
 that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
 part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. A preset
-without any memory reads features of its paper that nothing here makes, and so is not counted.
+without any memory is of features of its paper that nothing here makes, and so is not counted.
 `mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
 """
 

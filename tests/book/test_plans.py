@@ -17,19 +17,28 @@ COUNTED = [  # the quickest: with towers and without, of pictures, texts and sou
     ("albert", "xxlarge-v2"),
     ("bert", "distilbert-base"),
     ("decoar2", "base"),
-    ("lit", None),
+    ("clip", "ViT-B/32"),
 ]
 
 
+UNFINISHED = pytest.mark.xfail(strict=True, reason="python book/plans.py has not counted all presets yet")
+
+
+@UNFINISHED
 def test_all_published_presets_are_recorded():
-    known = plans.recorded()
-    wanted = {name: plans.published(name) for name in system_files()}
-    assert {name: list(presets) for name, presets in known.items()} == {k: v for k, v in wanted.items() if v}
+    assert {name: list(presets) for name, presets in plans.recorded().items()} == plans.all_published()
+
+
+def test_what_is_recorded_is_in_order_and_published():
+    wanted, known = plans.all_published(), plans.recorded()
+    assert list(known) == [name for name in wanted if name in known]
+    assert all(list(rows) == [preset for preset in wanted[name] if preset in rows] for name, rows in known.items())
+    page = plans.plans_page(known, wanted)
+    assert all(f"| [{name}](systems/{name}.md) | `{preset}` |" in page for name in wanted for preset in wanted[name])
 
 
 @pytest.mark.parametrize(("name", "preset"), COUNTED)
 def test_what_is_recorded_is_what_is_counted(name, preset):
-    preset = preset or plans.published(name)[0]
     assert plans.recorded()[name][preset] == plans.needs(name, preset)
 
 
@@ -51,7 +60,7 @@ def test_parameters_are_those_of_the_pages_of_systems(name):
     import torch
 
     recipe = find_recipe(name)
-    for preset, row in plans.recorded()[name].items():
+    for preset, row in plans.recorded().get(name, {}).items():
         with torch.device("meta"):
             system = recipe.make(recipe.for_examples(recipe.config.preset(preset)))
         assert row["parameters"] == sum(x.numel() for x in system.parameters())
@@ -66,19 +75,26 @@ def test_the_smallest_card_that_holds_it():
 def test_a_page_by_hand():
     row = {"parameters": 1234567, "flops": 2.5e12, "bytes": {"plain": 50 * GIB, "recomputed": 30 * GIB}}
     uncounted = {"parameters": 7, "flops": None, "bytes": {}}
-    page = plans.plans_page({"clip": {"ViT-B/16": row}, "misa": {"MOSI": uncounted}})
+    known = {"clip": {"ViT-B/16": row}, "misa": {"MOSI": uncounted}}
+    page = plans.plans_page(known, {"clip": ["ViT-B/16", "ViT-B/32"], "misa": ["MOSI"]})
     assert page.startswith("# What the presets need\n")
     assert f"**{plans.BATCH} samples**" in page
-    *_, head, rule, line, other = page.splitlines()
-    assert head.count("|") == rule.count("|") == line.count("|") == other.count("|")
+    *_, head, rule, line, missing, other = page.splitlines()
+    assert len({text.count("|") for text in (head, rule, line, missing, other)}) == 1
     cells = "1,234,567 | 2.5e+12 | 50.0 | 30.0 | – | 80 GB | 40 GB"
     assert line == f"| [clip](systems/clip.md) | `ViT-B/16` | {cells} |"
+    assert missing.startswith("| [clip](systems/clip.md) | `ViT-B/32` | not counted yet | – |")
     assert other == "| [misa](systems/misa.md) | `MOSI` | 7 | – | – | – | – | – | – |"
 
 
+@UNFINISHED
 def test_only_what_reads_features_of_its_paper_is_not_counted():
     known = plans.recorded()
-    assert [name for name, rows in known.items() for row in rows.values() if not row["bytes"]] == ["misa", "mult"]
+    assert [name for name, rows in known.items() for row in rows.values() if not row["bytes"]] == [
+        "lit",
+        "misa",
+        "mult",
+    ]
     assert all(row["flops"] > 0 for rows in known.values() for row in rows.values() if row["bytes"])
     chunked = {name for name, rows in known.items() for row in rows.values() if "in chunks" in row["bytes"]}
     assert {"clip", "siglip"} <= chunked
