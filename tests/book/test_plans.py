@@ -87,7 +87,6 @@ def test_a_page_by_hand():
     assert other == "| [misa](systems/misa.md) | `MOSI` | 7 | – | – | – | – | – | – |"
 
 
-@UNFINISHED
 def test_only_what_reads_features_of_its_paper_is_not_counted():
     known = plans.recorded()
     assert [name for name, rows in known.items() for row in rows.values() if not row["bytes"]] == [

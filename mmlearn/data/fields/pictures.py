@@ -64,7 +64,8 @@ class Image(Field):
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         side = size(config, "image_size", 64)
-        return {"image": torch.randn(b, 3, side, side, generator=generator)}
+        height, width = side if isinstance(side, tuple) else (side, side)
+        return {"image": torch.randn(b, 3, height, width, generator=generator)}
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch | {"image": augment(batch["image"], generator)}

@@ -138,3 +138,10 @@ def test_another_rate_of_frames_is_told(fps):
     assert field.data_options(Config()) == {"size": 24, "fps": fps}
     field.check_sample(clips(2 * fps, fps=fps)[0], "vatt")
     refused(rf"^vatt reads {fps} frames a second; got 20 in 4 s\.$", field.check_sample, clips(20, fps=5)[0], "vatt")
+
+
+def test_an_example_may_be_higher_than_wide():
+    from mmlearn.models import PixelBERTConfig
+
+    config = PixelBERTConfig(image_size=(24, 40))
+    assert Image().example(2, config, torch.Generator())["image"].shape == (2, 3, 24, 40)
