@@ -168,7 +168,7 @@ def count(
         towers = all(each(_has_towers, b))
         flops = Polynomial.through(flops)
         saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
-        if flops.square:
+        if flops.square and not dist.is_initialized():  # within several processes there is one group already
             with _several():
                 shared, kept = measured(BATCHES[:2])
             flops = flops.through_several(shared)

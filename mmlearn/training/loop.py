@@ -132,8 +132,7 @@ def fit(
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     process = dict(rank=accelerator.process_index, world=accelerator.num_processes)
     batches = batches_of(data, collate, batch_size, seed=seed, lengths=lengths, **process)
-    for part in (part for part in system.modules() if hasattr(part, "check_data")):
-        part.check_data(len(batches.source(0)))
+    _check_data(system, batches)
     torch.manual_seed(seed + process["rank"])
     system.to(accelerator.device).train()
     trained = distributed.sharded(system, turns, precision) if shard else system
@@ -156,6 +155,12 @@ def fit(
                 save_checkpoint(Path(output) / "checkpoints", step + 1, **state)
     _finish(system, state, Path(output) if output else None)
     return history.rows
+
+
+def _check_data(system: nn.Module, batches: Batches) -> None:
+    for part in system.modules():
+        if hasattr(part, "check_data"):
+            part.check_data(len(batches.source(0)))
 
 
 def _check_counts(warmup: int, **counts: int) -> None:

@@ -165,6 +165,8 @@ def test_batches_of_similar_length():
 
 def test_the_loop_takes_lengths(monkeypatch):
     taken = []
-    monkeypatch.setattr(loop, "Batches", lambda *parts, **options: taken.append(options) or Batches(*parts, **options))
+    monkeypatch.setattr(
+        loop, "batches_of", lambda *parts, **options: taken.append(options) or Batches(*parts, **options)
+    )
     fit(Two(), Numbers(), collate, steps=1, lengths=range(24), **QUIET)
     assert list(taken[0]["lengths"]) == list(range(24))
