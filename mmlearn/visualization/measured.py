@@ -30,13 +30,15 @@ def spread_bars(
             number = names.index(name)
             place, median = row + 0.8 * ((number + 0.5) / len(names) - 0.5), statistics.median(values)
             axis.barh(place, median, 0.7 / len(names), color=f"C{number}", label=name if row == 0 else None)
-            axis.plot(values, [place] * len(values), "o", color="black", markersize=3, alpha=0.6)
-            note = f"{median:.3g}  {(notes or {}).get(group, '')}"
+            if len(values) > 1:
+                axis.plot(values, [place] * len(values), "o", color="black", markersize=3, alpha=0.6)
+            note = f"{median:{'.3g' if median < 1000 else ',.0f'}}  {(notes or {}).get(group, '')}"
             axis.text(max(values) + most / 60, place, note, va="center", fontsize=8)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set_xlim(0, 1.25 * most)
-    axis.set_xlabel(f"{label}; a dot a round", fontsize=8)
+    rounds = max(len(values) for bars in groups.values() for values in bars.values())
+    axis.set_xlabel(f"{label}; a dot a round" if rounds > 1 else label, fontsize=8)
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     if len(names) > 1:
