@@ -18,6 +18,9 @@ from mmlearn.names import choices
 if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+    from mmlearn.training.pace import Pace
 
 SCALES = ("smoke", "laptop", "long", "gpu")
 SHRUNK = "MMLEARN_SHRINK"  # set, the gpu scale is run with sizes of smoke, on any machine, to see that it runs
@@ -81,8 +84,8 @@ class Chapter:
     ) -> SimpleNamespace:
         """Models, data, batches and steps of this run's scale, by name: the one place where a chapter decides them.
 
-        ``long`` has what differs from ``laptop``. A shrunk ``gpu`` takes numbers from ``smoke``, narrows each
-        :class:`~mmlearn.layers.config.Config`, and keeps everything else. ``ValueError`` where the scales do
+        ``long`` has what differs from ``laptop``. A shrunk ``gpu`` takes numbers from ``smoke``, divides the widths of
+        a :class:`~mmlearn.layers.config.Config` by 8, and keeps everything else. ``ValueError`` where the scales do
         not name the same things.
         """
         by_scale = {"smoke": smoke, "laptop": laptop, "long": laptop | (long or {}), "gpu": gpu}
@@ -112,6 +115,22 @@ class Chapter:
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled="precision" in self.hardware)
+
+    def speed(self, pace: "Pace", system: "nn.Module", batches: "Sequence[dict[str, Tensor]]", size: int) -> None:
+        """At ``gpu``, results for a training's samples a second and its share of the card's FLOP/s.
+
+        ``pace`` was its ``on_step``, and ``batches`` are some of it, each of ``size`` samples. Nothing at other scales.
+        """
+        if self.scale != "gpu":
+            return
+        from mmlearn.training.pace import peak_flops, step_flops
+
+        rate, peak = pace.steps_a_second, peak_flops(self.hardware["precision"])
+        flops = rate * step_flops(system, batches)
+        self.result("training: samples a second", rate * size)
+        self.result("training: TFLOP/s", flops / 1e12)
+        if peak:
+            self.result("training: share of the card's FLOP/s", flops / peak)
 
     def figure(self, name: str, figure: "Figure") -> "Figure":
         """Save a figure as ``NAME.png`` and hand it back for display."""

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from testing_tools import refused
+from torch import nn
 
 from mmlearn import chapters
 from mmlearn.chapters import Chapter, Result, Table, recorded
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.notebooks import Notebook, record
+from mmlearn.training.pace import Pace
 
 INF = math.inf
 
@@ -191,6 +193,20 @@ def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
         x = torch.ones(2, 2, device=chapter.device)
         with chapter.autocast():
             assert (x @ x).dtype == dtype
+
+
+def test_only_the_gpu_scale_tells_its_speed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
+    pace, system = Pace(), nn.Linear(2, 2)
+    pace.times = [0.0, 1.0, 1.5]
+    system.loss = lambda batch: {"a": system(batch["x"]).sum()}
+    for scale in ("smoke", "laptop", "gpu"):
+        chapter = Chapter("x", scale=scale)
+        chapter.speed(pace, system, [{"x": torch.ones(4, 2)}], 4)
+        told = {result.name: result.obtained for result in chapter.results}
+        assert bool(told) == (scale == "gpu")
+    assert told["training: samples a second"] == 8
+    assert told["training: TFLOP/s"] == pytest.approx(2 * 2 * (2 * 4 * 2 * 2) / 1e12)  # no gradient of the input
 
 
 def test_figures_are_saved_and_handed_back(chapter, tmp_path):
