@@ -85,8 +85,8 @@ class Chapter:
     ) -> SimpleNamespace:
         """Models, data, batches and steps of this run's scale, by name: the one place where a chapter decides them.
 
-        ``long`` has what differs from ``laptop``. A shrunk ``gpu`` takes numbers from ``smoke``, narrows each
-        :class:`~mmlearn.layers.config.Config`, and keeps everything else. ``ValueError`` where the scales do
+        ``long`` has what differs from ``laptop``. A shrunk ``gpu`` takes numbers from ``smoke``, divides the widths of
+        a :class:`~mmlearn.layers.config.Config` by 8, and keeps everything else. ``ValueError`` where the scales do
         not name the same things.
         """
         by_scale = {"smoke": smoke, "laptop": laptop, "long": laptop | (long or {}), "gpu": gpu}

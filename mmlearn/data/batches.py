@@ -131,13 +131,26 @@ def fetch(data: Dataset, indices: Sequence[int]) -> list[Any]:
     return [data[index] for index in indices]
 
 
-def drawn_batches(
-    data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator
-) -> list[dict[str, Tensor]]:
+class MadeBatches(Dataset):
+    """A batch for each of so many ``steps``, which ``make(step)`` makes when it is asked for: few fit into memory."""
+
+    def __init__(self, steps: int, make: Callable[[int], dict[str, Tensor]]):
+        self.steps, self.make = range(steps), make
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, step: int | slice) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        if isinstance(step, slice):
+            return [self.make(one) for one in self.steps[step]]
+        return self.make(self.steps[step])
+
+
+def drawn_batches(data: Mapping[str, Tensor], size: int, steps: int, generator: torch.Generator) -> MadeBatches:
     """For each step ``size`` rows of tensors that hold all samples, drawn evenly; a row may come twice."""
     rows = len(next(iter(data.values())))
     places = [torch.randint(rows, (size,), generator=generator) for _ in range(steps)]
-    return [{name: value[place] for name, value in data.items()} for place in places]
+    return MadeBatches(steps, lambda step: {name: value[places[step]] for name, value in data.items()})
 
 
 def shuffled_batches(

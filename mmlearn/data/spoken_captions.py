@@ -15,10 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mmlearn.data.batches import MadeBatches
 from mmlearn.data.feature_cache import cached_features
+from mmlearn.data.fields.sounds import pad_waveforms
 from mmlearn.data.mel import LogMel
 from mmlearn.data.packaged.archives import ARCHIVES
 from mmlearn.data.packaged.stamps import Stamps
+from mmlearn.data.speech_features import standardise
 from mmlearn.objectives.clusters import nearest
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.speech import mask_spans
@@ -29,6 +32,7 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz0123456789"  # token 0 is the blank, so le
 VOCAB_SIZE = len(LETTERS) + 1
 NAMES = {"bg": "Bulgarian", "ca": "Catalan", "es": "Spanish", "fr": "French", "ro": "Romanian", "ru": "Russian"}
 MELS = 40
+WINDOW, HOP = 400, 320  # samples, of the frames that wav2vec 2.0 and HuBERT make of a waveform
 
 
 class SpokenCaption(NamedTuple):
@@ -38,6 +42,7 @@ class SpokenCaption(NamedTuple):
     text: str  # in letters; empty where the caption has none of them
     name: str  # of the stamp
     language: str
+    waveform: Float[Tensor, "samples"] | None = None  # at mean 0 and variance 1, where it was asked for
 
 
 def spell(caption: str) -> str:
@@ -48,28 +53,38 @@ def spell(caption: str) -> str:
     return " ".join("".join(letter if letter in LETTERS else " " for letter in plain).split())
 
 
-def spoken_captions(split: str, language: str, *, count: int | None = None, longest: int = 300) -> list[SpokenCaption]:
+def spoken_captions(
+    split: str,
+    language: str,
+    *,
+    count: int | None = None,
+    longest: int = 300,
+    mels: int = MELS,
+    waveforms: bool = False,
+) -> list[SpokenCaption]:
     """The spoken captions of a split, or the first ``count`` of them, without those of more than ``longest`` frames.
 
-    Log-mels are kept on disk (:mod:`mmlearn.data.feature_cache`), so that they are made once. Raises ``ValueError`` as
+    With ``waveforms`` they keep these as well, for systems that hear no log-mels. Log-mels are kept on disk
+    (:mod:`mmlearn.data.feature_cache`), so that they are made once. Raises ``ValueError`` as
     :class:`~mmlearn.data.packaged.stamps.Stamps` does.
     """
     data = Stamps(split, language=language, speech=True, size=8)
     count = len(data) if count is None else min(count, len(data))
 
     def listen() -> dict[str, Tensor]:
-        log_mel = LogMel(MELS)
+        log_mel = LogMel(mels)
         with ThreadPoolExecutor(2) as pool:
-            mels = [log_mel(wave[None])[0][0] for wave in pool.map(data.spoken, range(count))]
-        return {"mel": torch.cat(mels, 1).half(), "frames": torch.tensor([mel.shape[1] for mel in mels])}
+            spectra = [log_mel(wave[None])[0][0] for wave in pool.map(data.spoken, range(count))]
+        return {"mel": torch.cat(spectra, 1).half(), "frames": torch.tensor([mel.shape[1] for mel in spectra])}
 
     manifest = (ARCHIVES / "stamps" / "manifest.json").read_text(encoding="utf-8")  # holds the hash of every archive
-    kept, clips = cached_features(listen, manifest, f"log-mel {MELS}", split, language, count), []
-    mels = kept["mel"].float().split(kept["frames"].tolist(), 1)
-    for mel, (spoken_in, name), caption in zip(mels, data.entries, data.captions):
+    kept, clips = cached_features(listen, manifest, f"log-mel {mels}", split, language, count), []
+    spectra = kept["mel"].float().split(kept["frames"].tolist(), 1)
+    for i, (mel, (spoken_in, name), caption) in enumerate(zip(spectra, data.entries, data.captions)):
         if mel.shape[1] <= longest:
             mel = (mel - mel.mean(1, keepdim=True)) / (mel.std(1, keepdim=True) + 1e-3)
-            clips.append(SpokenCaption(mel, spell(caption), name, spoken_in))
+            waveform = standardise(data.spoken(i)[None])[0] if waveforms else None
+            clips.append(SpokenCaption(mel, spell(caption), name, spoken_in, waveform))
     return clips
 
 
@@ -103,10 +118,19 @@ def padded_mels(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
     return {"mel": mel, "mel_mask": torch.arange(mel.shape[2]) < frames[:, None]}
 
 
+def padded_waveforms(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
+    """``waveform`` (b, samples), padded with 0, and ``waveform_mask``, True where a sample is real."""
+    return dict(zip(("waveform", "waveform_mask"), pad_waveforms([clip.waveform for clip in clips])))
+
+
 def spelt_batch(clips: Sequence[SpokenCaption]) -> dict[str, Tensor]:
-    """:func:`padded_mels` with the ``tokens`` (b, t) of the texts, 0 where ``mask`` is False."""
+    """What is heard with the ``tokens`` (b, t) of the texts, 0 where ``mask`` is False.
+
+    It is heard as :func:`padded_waveforms` where clips have one, else as :func:`padded_mels`.
+    """
     tokens = pad_sequence([to_tokens(clip.text) for clip in clips], batch_first=True)
-    return padded_mels(clips) | {"tokens": tokens, "mask": tokens > 0}
+    heard = padded_mels(clips) if clips[0].waveform is None else padded_waveforms(clips)
+    return heard | {"tokens": tokens, "mask": tokens > 0}
 
 
 def hidden_batch(
@@ -118,9 +142,17 @@ def hidden_batch(
     """:func:`padded_mels` for HuBERT's game: spans of 6 · ``stride`` frames show nothing.
 
     ``cluster`` (b, s / stride) is the number of the nearest centroid of every ``stride``-th frame, -100 in padding;
-    ``masked`` is True where that frame is hidden. Source: Hsu et al. 2021 (HuBERT), section II-B.
+    ``masked`` is True where that frame is hidden. Clips that have a waveform are heard as :func:`padded_waveforms`, in
+    frames of 20 ms and spans of ten of them, and the system hides them itself. Source: Hsu et al. 2021 (HuBERT),
+    section II-B.
     """
     batch = padded_mels(clips)
+    if clips[0].waveform is not None:
+        heard = padded_waveforms(clips)
+        real = heard["waveform_mask"].unfold(1, WINDOW, HOP).all(-1)
+        masked = mask_spans(real, probability=0.08, length=10, generator=generator)
+        spectra = batch["mel"][:, :, 1::2][:, :, : real.shape[1]].mT  # each near the middle of its frame
+        return heard | {"cluster": nearest(spectra, centroids).masked_fill(~real, IGNORED), "masked": masked}
     real = batch["mel_mask"][:, ::stride]
     masked = mask_spans(real, probability=0.08, length=6, generator=generator)
     number = nearest(batch["mel"][:, :, ::stride].mT, centroids).masked_fill(~real, IGNORED)
@@ -145,11 +177,11 @@ def groups_of_like_length(clips: Sequence[SpokenCaption], size: int) -> list[lis
 
 def batches_of_like_length(
     clips: Sequence[SpokenCaption], size: int, steps: int, generator: torch.Generator
-) -> list[dict[str, Tensor]]:
+) -> MadeBatches:
     """A :func:`spelt_batch` for each step, with little padding; each time through the clips, other batches."""
     kept: list[list[SpokenCaption]] = []
     length = frames_of(clips)
     while len(kept) < steps:
         order = (length * (1 + 0.1 * torch.rand(len(clips), generator=generator))).argsort().split(size)
         kept += [[clips[i] for i in order[j]] for j in torch.randperm(len(order), generator=generator)]
-    return [spelt_batch(part) for part in kept[:steps]]
+    return MadeBatches(steps, lambda step: spelt_batch(kept[step]))

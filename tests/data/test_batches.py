@@ -11,7 +11,15 @@ from testing_tools import Listed, refused
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
-from mmlearn.data.batches import collated, drawn_batches, made_once, rank_batches, shuffled, shuffled_batches
+from mmlearn.data.batches import (
+    MadeBatches,
+    collated,
+    drawn_batches,
+    made_once,
+    rank_batches,
+    shuffled,
+    shuffled_batches,
+)
 from mmlearn.data.made.scenes import Scenes
 
 
@@ -203,6 +211,18 @@ def test_drawn_batches_are_rows_of_the_data():
     assert set(torch.cat([batch["number"] for batch in batches]).tolist()) == set(range(5))
     again = drawn_batches(data, 3, 40, torch.Generator().manual_seed(0))
     assert all(torch.equal(one["number"], other["number"]) for one, other in zip(batches, again))
+
+
+def test_batches_are_made_when_they_are_asked_for():
+    asked = []
+    batches = MadeBatches(5, lambda step: asked.append(step) or {"step": torch.tensor(step)})
+    assert (len(batches), asked) == (5, [])
+    assert batches[-1]["step"] == 4
+    assert [int(batch["step"]) for batch in batches[1:3]] == [1, 2]
+    assert asked == [4, 1, 2]
+    assert [int(batch["step"]) for batch in batches] == [0, 1, 2, 3, 4]
+    with pytest.raises(IndexError):
+        batches[5]
 
 
 def test_shuffled_batches_show_every_row_before_any_comes_again():

@@ -1,6 +1,7 @@
 """Spoken captions: how they are spelt, what is kept of them, and their batches."""
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from mmlearn.data.spoken_captions import (
     to_letters,
     to_tokens,
 )
+from mmlearn.models.speech.hubert import HuBERTConfig
+from mmlearn.models.speech.listener import HuBERTListener
 
 
 def clip(frames, text="ab", seed=0):
@@ -130,6 +133,37 @@ def test_what_is_hidden_shows_nothing_and_has_its_own_number():
         assert torch.equal(shown, torch.zeros_like(there) if batch["masked"][row, frame] else there)
     again = hidden_batch(CLIPS, centroids, seeded(2))
     assert torch.equal(again["masked"], batch["masked"])
+
+
+def test_waveforms_are_heard_in_frames_of_20_ms():
+    sounds = [torch.randn(160 * 30, generator=seeded(3)), torch.randn(3300, generator=seeded(4))]
+    clips = [one._replace(waveform=sound) for one, sound in zip((clip(30), clip(21, "c")), sounds)]
+    spelt = spelt_batch(clips)
+    assert spelt["waveform_mask"].sum(1).tolist() == [4800, 3300]
+    assert torch.equal(spelt["waveform"][1, :3300], sounds[1])
+    assert "mel" not in spelt
+    centroids = torch.randn(7, 40, generator=seeded(1))
+    batch = hidden_batch(clips, centroids, seeded(2))
+    system = HuBERTListener(replace(HuBERTConfig.tiny(), clusters=7)).eval()
+    real = system.speech.frame_mask(batch["waveform"], batch["waveform_mask"])
+    assert batch["cluster"].shape == batch["masked"].shape == real.shape
+    assert ((batch["cluster"] == -100) == ~real).all()
+    assert batch["masked"].any()
+    for row, frame in real.nonzero().tolist():
+        middle = (clips[row].mel[:, 2 * frame + 1] - centroids).square().sum(1)  # 10 ms a frame of the log-mel
+        assert batch["cluster"][row, frame] == middle.argmin()
+    assert system.loss(batch)["cluster"] > 0
+    assert system.guesses(batch).shape == (*real.shape, 7)
+
+
+def test_waveforms_are_kept_where_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
+    data = Stamps("val", language="ro", speech=True, size=8)
+    for one in spoken_captions("val", "ro", count=3, mels=80, waveforms=True):
+        assert one.mel.shape[0] == 80
+        wave = data.spoken(data.names.index(one.name))
+        close(one.waveform, (wave - wave.mean()) / wave.std(correction=0), 1e-3)
+        assert one.mel.shape[1] == -(-len(wave) // 160)
 
 
 def test_groups_and_batches_are_of_like_length():

@@ -10,6 +10,7 @@ from testing_tools import refused
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig, TransformerConfig
 from mmlearn.models.contrastive.clip import CLIPConfig
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2Config
 from mmlearn.recipes.discovery import find_recipe, system_files
 
 
@@ -103,3 +104,10 @@ def test_narrow_presets_are_built_and_keep_their_shape(name):
         assert {re.sub(r"\d+", "0", key) for key in narrow} == {re.sub(r"\d+", "0", key) for key in whole}
         numbers = [sum(parameter.numel() for parameter in of.values()) for of in (narrow, whole)]
         assert numbers[0] < 0.5 * numbers[1] or config == config.narrowed(8), numbers
+
+
+def test_channels_of_convolutions_are_widths():
+    narrow = Wav2Vec2Config.preset("base").narrowed()
+    assert (narrow.speech.channels, narrow.speech.width) == ((64,) * 7, 96)
+    tiny = Wav2Vec2Config.tiny()
+    assert tiny.narrowed().speech.channels == (16, 24, 32, 48, 8, 8, 8)  # what is narrow already stays

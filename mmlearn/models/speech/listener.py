@@ -1,7 +1,8 @@
-"""A small listener of log-mels: ours, and of no paper. It trains in seconds, so that chapters 13a to 13c can compare.
+"""Listeners that play HuBERT's game and learn letters: a small one of log-mels, and HuBERT itself, for a GPU.
 
-Three convolutions over time, of which the first has a stride; at each frame a token or the blank, as CTC wants it, or
-the number of a cluster, as HuBERT's game does.
+The small one is ours, and of no paper. It trains in seconds, so that chapters 13a to 13c can compare. It has three
+convolutions over time, of which the first has a stride; at each frame a token or the blank, as CTC wants it, or the
+number of a cluster, as HuBERT's game does.
 """
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.models.speech.encoder import CTCHead
+from mmlearn.models.speech.hubert import HuBERT
 from mmlearn.objectives.speech import masked_cluster
 
 MELS = 40
@@ -49,9 +51,25 @@ class Listener(nn.Module):
         x, _ = self(mel[None], torch.ones_like(mel[:1], dtype=torch.bool))
         return self.head(x)[0].log_softmax(-1)
 
+    def guesses(self, batch: dict[str, Tensor]) -> Float[Tensor, "b frames clusters"]:
+        """The score of each cluster at each frame, of what the batch does not hide."""
+        return self.guess(self(batch["mel"], batch["mel_mask"])[0])
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``cluster`` where the batch has clusters and says which frames are ``masked``, else ``ctc`` of its tokens."""
         x, real = self(batch["mel"], batch["mel_mask"])
         if "cluster" in batch:
             return {"cluster": masked_cluster(self.guess(x), batch["cluster"], batch["masked"])}
         return {"ctc": self.head.loss(self.head(x), real, batch["tokens"], batch["mask"])}
+
+
+class HuBERTListener(HuBERT):
+    """A :class:`~mmlearn.models.speech.hubert.HuBERT` that is asked as a listener is; it hears waveforms."""
+
+    def say(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames v"]:
+        """ln of the probability of each token at each frame of one clip."""
+        return self(waveform[None]).logits[0].log_softmax(-1)
+
+    def guesses(self, batch: dict[str, Tensor]) -> Float[Tensor, "b frames clusters"]:
+        """The score of each cluster at each frame, of what the batch does not hide."""
+        return self(batch["waveform"], batch["waveform_mask"], batch["masked"]).cluster_logits

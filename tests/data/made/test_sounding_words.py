@@ -23,6 +23,20 @@ def test_words_are_those_of_the_scene_in_the_order_in_which_they_sound():
     assert abs(float(batch["mel"].mean())) < 1.5
 
 
+def test_babble_is_as_loud_as_it_is_said_to_be():
+    (_, clean), (_, quiet), (samples, loud), (_, again) = (
+        sounding_words("val", 12, LogMel(40), seed=1, snr=snr) for snr in (None, 60.0, 0.0, 0.0)
+    )
+    assert torch.equal(loud["mel"], again["mel"])
+    assert torch.equal(loud["tokens"], clean["tokens"])
+    apart = [(batch["mel"] - clean["mel"]).abs().mean() for batch in (quiet, loud)]
+    assert 0 < apart[0] < apart[1]
+    power = ((4 * loud["mel"] - 7).exp() - (4 * clean["mel"] - 7).exp()).sum((1, 2))
+    ratio = power / (4 * clean["mel"] - 7).exp().sum((1, 2))
+    assert 0.7 < ratio.median() < 1.4  # as loud as the sound: 0 dB
+    assert samples[0].waveform.abs().max() <= 1  # and not in the samples
+
+
 def test_a_word_sounds_when_it_is_said_to():
     samples, batch = sounding_words("val", 20, LogMel(40), seconds=0.8)
     begin, end = times_of_words(samples, frame=0.01)

@@ -1,10 +1,13 @@
 """The small listener: padding changes nothing, frames are where they should be, and it learns both of its games."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from testing_tools import Listed, close
 
-from mmlearn.models.speech.listener import Listener
+from mmlearn.models.speech.hubert import HuBERTConfig
+from mmlearn.models.speech.listener import HuBERTListener, Listener
 from mmlearn.training import fit
 
 
@@ -40,6 +43,18 @@ def test_what_it_says_are_logarithms_of_probabilities():
     said = Listener(7, 8, 2, 3).eval().say(noise(0, 40, 11))
     assert said.shape == (6, 7)
     close(said.exp().sum(-1), torch.ones(6))
+
+
+def test_both_listeners_are_asked_alike():
+    waveform, mask = noise(0, 1, 4000), torch.ones(1, 4000, dtype=torch.bool)
+    hubert = HuBERTListener(replace(HuBERTConfig.tiny(), clusters=9, vocab_size=7)).eval()
+    hidden = torch.arange(12)[None] < 3
+    close(hubert.say(waveform[0]), hubert(waveform).logits[0].log_softmax(-1))
+    close(hubert.say(waveform[0]).exp().sum(-1), torch.ones(12))
+    guesses = hubert.guesses({"waveform": waveform, "waveform_mask": mask, "masked": hidden})
+    close(guesses, hubert(waveform, mask, hidden).cluster_logits)
+    small, mel, real = Listener(7, 8, 2, 3, clusters=9).eval(), noise(1, 1, 40, 24), torch.ones(1, 24, dtype=torch.bool)
+    close(small.guesses({"mel": mel, "mel_mask": real}), small.guess(small(mel, real)[0]))
 
 
 def test_it_learns_tokens_and_clusters_by_heart():
