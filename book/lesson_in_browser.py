@@ -54,7 +54,7 @@ def kit(size: int) -> dict[str, Any]:
     middle = drawing.JITTER
     return {
         "ground": as_bytes(torch.from_numpy(drawing.grounds(size)[GROUND])),
-        "painted": as_bytes(torch.from_numpy(drawing.painted(size)[:, :, :, middle, middle])),
+        "painted": as_bytes(torch.from_numpy(drawing.painted(size // drawing.GRID)[:, :, :, middle, middle])),
         "colours": drawing.COLOURS,
         "shapes": SHAPES,
         "textures": TEXTURES,

@@ -66,8 +66,9 @@ def is_endless(name: str | Path) -> bool:
 def asked(name: str | Path, *, language: str | None = None, skip_bad: bool = False, **wanted: Any) -> dict[str, Any]:
     """Options for :func:`load`, less those that are not asked for.
 
-    ``wanted`` are what a system's fields ask for, such as ``size``, ``seconds`` or ``speech``: only data sets that have
-    an option get it, and ``seconds`` only folders, because what is made rather than read is as long as it is.
+    ``wanted`` are what a system's fields ask for, such as ``size``, ``seconds`` or ``speech``, and ``boxes`` what
+    measures do: only data sets that have an option get it, and ``seconds`` only folders, because what is made rather
+    than read is as long as it is.
     """
     if str(name) in data_sets():
         wanted.pop("seconds", None)

@@ -65,10 +65,11 @@ def spoken_captions(split: str, language: str, *, count: int | None = None, long
 
     manifest = (ARCHIVES / "stamps" / "manifest.json").read_text(encoding="utf-8")  # holds the hash of every archive
     kept, clips = cached_features(listen, manifest, f"log-mel {MELS}", split, language, count), []
-    for mel, name, caption in zip(kept["mel"].float().split(kept["frames"].tolist(), 1), data.names, data.captions):
+    mels = kept["mel"].float().split(kept["frames"].tolist(), 1)
+    for mel, (spoken_in, name), caption in zip(mels, data.entries, data.captions):
         if mel.shape[1] <= longest:
             mel = (mel - mel.mean(1, keepdim=True)) / (mel.std(1, keepdim=True) + 1e-3)
-            clips.append(SpokenCaption(mel, spell(caption), name, language))
+            clips.append(SpokenCaption(mel, spell(caption), name, spoken_in))
     return clips
 
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mmlearn.data.made.crowded_scenes import MORE
 from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEMPLATES, TEXTURES
 
 NGram = tuple[str, ...]
@@ -150,7 +151,10 @@ def _cosines(one: dict[NGram, float], other: dict[NGram, float], n: int) -> floa
 # What is true of a scene.
 
 THING = " ".join(f"(?:{'|'.join(words)})" for words in (SIZES, TEXTURES, COLOURS, SHAPES))
-SENTENCE = re.compile("|".join(form.format(THING, f"(?:{'|'.join(RELATIONS)})", THING) for form in TEMPLATES))
+RELATION = f"(?:{'|'.join(RELATIONS)})"
+FORMS = (f"{form}(?:{more})?".format(THING, RELATION, THING) for form, more in zip(TEMPLATES, MORE))
+CLAUSE = f"(?:{'|'.join(FORMS)})"
+SENTENCE = re.compile(f"{CLAUSE}(?:; {CLAUSE})*")
 KINDS = {word: kind for kind in (SIZES, TEXTURES, COLOURS, SHAPES) for word in kind}
 INVERSE = {"right of": "left of", "below": "above"}  # each relation is told from one side
 Thing = frozenset[str]  # the attributes that a text gives it
@@ -168,10 +172,13 @@ class Facts(NamedTuple):
 def well_formed(text: str) -> bool:
     r"""Whether a text is a sentence of the grammar by which captions of scenes are made, true or not.
 
-    .. math:: S \to \text{a } O\, R \text{ a } O \mid \text{the } O \text{ is } R \text{ the } O, \quad
+    .. math:: S \to C \mid C\text{; } S, \quad
+       C \to \text{a } O\, R \text{ a } O\, [\text{and } R \text{ a } O] \mid
+       \text{the } O \text{ is } R \text{ the } O\, [\text{and } R \text{ the } O], \quad
        O \to \text{size texture colour shape}
 
-    with the relations R of scenes. Capitals and spaces make no difference.
+    with the relations R of scenes; what is in brackets, and more than one clause C, only crowded scenes have. Capitals
+    and spaces make no difference.
     """
     return SENTENCE.fullmatch(" ".join(text.lower().split())) is not None
 
@@ -179,14 +186,17 @@ def well_formed(text: str) -> bool:
 def stated_facts(text: str) -> set[Fact]:
     """What a text says of a scene: of each thing that it is there, and of two neighbours in the text how they stand.
 
-    A thing is a shape with all the attributes before it, since in a scene no attribute alone finds an object. Words
-    that are none of a scene's are passed over.
+    Behind "and" with a relation it is the first thing of the clause that stands so. A thing is a shape with all the
+    attributes before it, since in a scene no attribute alone finds an object. Words that are none of a scene's are
+    passed over.
     """
     facts: set[Fact] = set()
-    thing, last, relation = set(), None, None
-    words = text.lower().replace(",", " ").replace(".", " ").split()
+    thing, first, last, relation = set(), None, None, None
+    words = text.lower().translate(str.maketrans(",.;", "   ")).split()
     for i, word in enumerate(words):
-        if " ".join(words[i : i + 2]) in RELATIONS or word in RELATIONS:
+        if word == "and" and " ".join(words[i + 1 : i + 3]).startswith(RELATIONS):
+            last = first
+        elif " ".join(words[i : i + 2]) in RELATIONS or word in RELATIONS:
             relation = word if word in RELATIONS else " ".join(words[i : i + 2])
             thing = set()
         elif word in KINDS:
@@ -196,6 +206,7 @@ def stated_facts(text: str) -> set[Fact]:
             facts.add((whole,))
             if last and relation:
                 facts.add((whole, INVERSE[relation], last) if relation in INVERSE else (last, relation, whole))
+            first = first if relation else whole
             thing, last, relation = set(), whole, None
     return facts
 

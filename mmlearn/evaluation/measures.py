@@ -138,7 +138,7 @@ def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n
     """The measure of how often ``maps(run, batch, mentions)`` are highest where the named object is."""
 
     def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        if not getattr(samples[0], "links", ()):
+        if not any(getattr(sample, "links", ()) for sample in samples):
             return {}
         mentions = find_mentions(samples, run.tokenizer, run.system.image_encoder.embedding.grid)
         with evaluating(run.system):
@@ -152,8 +152,8 @@ def pointing(maps: Callable[[Any, dict[str, Tensor], Mentions], Float[Tensor, "n
 
 
 def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
-    """How much less similar picture and caption become when something is painted over, with controls."""
-    if not getattr(samples[0], "links", ()):
+    """How much less similar picture and caption of a scene become when something is painted over, with controls."""
+    if not hasattr(samples[0], "free"):
         return {}
     batch, picture = run.on_device(run.plain(samples)), run.field("image")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (picture.mean, picture.std))
@@ -174,19 +174,11 @@ def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
         other = next(k for k in range(len(sample.objects)) if k not in named)
         masks.setdefault("what the caption names", []).append(sample.masks[named[0]])
         masks.setdefault("another object", []).append(sample.masks[other])
-        masks.setdefault("the ground", []).append(_empty_cell(sample, size))
+        masks.setdefault("the ground", []).append(sample.free)
     masks = {name: torch.stack(each) for name, each in masks.items()}
     masks["a random patch"] = random_patches(len(samples), (size, size), size // 4, torch.Generator().manual_seed(0))
     falls = occlusion_check(score, torch.stack([sample.image for sample in samples]), masks)
     return {f"similarity lost by hiding {name}": row(fall, 0.0) for name, fall in falls.items()}
-
-
-def _empty_cell(sample: Any, size: int) -> Bool[Tensor, "size size"]:
-    """A cell of the grid of a scene on which nothing stands."""
-    free = next(k for k in range(16) if k not in [item.cell for item in sample.objects])
-    cells = torch.zeros(4, 4, dtype=torch.bool)
-    cells[free // 4, free % 4] = True
-    return cells.repeat_interleave(size // 4, 0).repeat_interleave(size // 4, 1)
 
 
 # Picture and text read together.

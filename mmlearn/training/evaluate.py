@@ -39,7 +39,8 @@ def evaluate(
     options = {}
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
-    samples = load(data, split or held_out(data), **asked(data, language=language, skip_bad=skip_bad, **options))
+    options = asked(data, language=language, skip_bad=skip_bad, boxes=True, **options)
+    samples = load(data, split or held_out(data), **options)
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)
     count = min(limit, 256 if endless else len(samples))

@@ -12,7 +12,7 @@ from mmlearn.data.made import __path__ as made
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.names import choices
 
-NAMES = ("scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
+NAMES = ("crowded-scenes", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
 NAMES += ("emoji", "emoji-openmoji", "stamps", "easy-vqa")
 
 
@@ -86,7 +86,7 @@ def test_openmoji_has_nothing_to_train_on():
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from scenes, ", load, name)
+    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from crowded-scenes, scenes, ", load, name)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "../nowhere/at/all"])

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from mmlearn.data.augment import augment
 from mmlearn.data.batches import image_statistics, normalised
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.made.regions import CLASSES, SceneDetector
+from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.data.read.sound import RATE
 from mmlearn.layers.config import Config
 
@@ -71,9 +72,9 @@ class Image(Field):
 
 @dataclass(frozen=True)
 class Regions(Field):
-    """What a detector finds in pictures of scenes: features, boxes, the classes' probabilities, and what is real."""
+    """What a detector finds in pictures: features, boxes, the classes' probabilities, and what is real."""
 
-    detector: SceneDetector = SceneDetector()
+    detector: SceneDetector | BoxDetector = SceneDetector()
     image_size: int = 64
 
     holds = {
@@ -99,7 +100,8 @@ class Regions(Field):
             )
 
     def sizes(self) -> dict[str, Any]:
-        return {"region_width": 3 * self.detector.width**2 + 24, "region_classes": len(CLASSES), "region_attributes": 0}
+        detector = self.detector
+        return {"region_width": detector.region_width, "region_classes": len(detector.classes), "region_attributes": 0}
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         return self.detector(samples)

@@ -82,23 +82,23 @@ def cover(patterns: Iterable[Callable], size: int, side: int, places: Collection
 
 
 @lru_cache(maxsize=4)
-def sprites(size: int) -> np.ndarray:
+def sprites(side: int) -> np.ndarray:
     """How much of each pixel of its cell an object covers: (shapes, sizes, x, y, cell, cell).
 
-    ``size`` is the picture's side in pixels; x and y number the jitter from its lowest.
+    ``side`` is the cell's in pixels; x and y number the jitter from its lowest.
     """
-    return cover(SHAPES.values(), size, size // GRID, _jitter(size))
+    return cover(SHAPES.values(), GRID * side, side, _jitter(side))
 
 
 @lru_cache(maxsize=4)
-def painted(size: int) -> np.ndarray:
+def painted(side: int) -> np.ndarray:
     """The same times how bright its texture is there: (shapes, textures, sizes, x, y, cell, cell)."""
-    both = cover(TEXTURED, size, size // GRID, _jitter(size))
+    both = cover(TEXTURED, GRID * side, side, _jitter(side))
     return both.reshape(len(SHAPES), len(TEXTURES), *both.shape[1:])
 
 
-def _jitter(size: int) -> list[float]:
-    return [step * size / CANVAS for step in range(-JITTER, JITTER + 1)]
+def _jitter(side: int) -> list[float]:
+    return [step * GRID * side / CANVAS for step in range(-JITTER, JITTER + 1)]
 
 
 @lru_cache(maxsize=4)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmlearn.data.made.drawing import COLOURS, SHAPES, SIZES, TEXTURES
+from mmlearn.data.made.drawing import COLOURS, GRID, SHAPES, SIZES, TEXTURES
 
 if TYPE_CHECKING:
     from mmlearn.data.made.scenes import SceneObject
 
-NUMBERS = ("one", "two", "three", "four")
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
+TOO_MANY = 10
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
@@ -36,9 +37,9 @@ def plural(name: str) -> str:
     return f"{name}es" if name.endswith("s") else f"{name}s"
 
 
-def place(cell: int) -> str:
+def place(cell: int, grid: int = GRID) -> str:
     """The words for a cell of the grid: row and column."""
-    row, column = divmod(cell, len(NUMBERS))
+    row, column = divmod(cell, grid)
     return f"in row {NUMBERS[row]}, column {NUMBERS[column]}"
 
 
@@ -61,11 +62,15 @@ def _exist(objects, graph, bits):
 
 
 def _count(objects, graph, bits):
+    """Of nothing that there are more of than ANSWERS has numbers; of no colour there are."""
     bits, number = divmod(bits, 4)
     attribute = ("colour", "shape", "size", "texture")[number]
     values = [getattr(item, attribute) for item in objects]
-    value = values[bits % len(values)]
-    return f"how many {plural(value)} are there?", str(values.count(value))
+    few = [value for value in values if values.count(value) < TOO_MANY] or [item.colour for item in objects]
+    value = few[bits % len(few)]
+    return f"how many {plural(value)} are there?", str(
+        sum(value in (item.colour, item.shape, item.size, item.texture) for item in objects)
+    )
 
 
 def _attribute_of_pair(attribute):
@@ -80,7 +85,7 @@ def _attribute_of_pair(attribute):
 def _attribute_at_place(attribute):
     def question(objects, graph, bits):
         one = objects[bits % len(objects)]
-        return f"what {attribute} is the object {place(one.cell)}?", getattr(one, attribute)
+        return f"what {attribute} is the object {place(one.cell, one.grid)}?", getattr(one, attribute)
 
     return question
 
@@ -103,4 +108,4 @@ KINDS = {
     "shape": _attribute_at_place("shape"),
     "relation": _relation,
 }
-ANSWERS = ("yes", "no", *map(str, range(10)), *SIZES, *TEXTURES, *COLOURS, *SHAPES)
+ANSWERS = ("yes", "no", *map(str, range(TOO_MANY)), *SIZES, *TEXTURES, *COLOURS, *SHAPES)

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.drawing import CANVAS, GRID
-from mmlearn.data.made.scenes import COLOURS, SHAPES, middle
+from mmlearn.data.made.scenes import CELL, COLOURS, SHAPES
 
 CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)  # colour × 12 + shape
 RADII = np.array(list(drawing.SIZES.values()), np.float32)
@@ -51,17 +50,30 @@ class SceneDetector:
             raise ValueError(f"A region is at least 1 pixel wide, got width={width}.")
         self.error_rate, self.width, self.seed = error_rate, width, seed
 
+    @property
+    def region_width(self) -> int:
+        """The width of a region's features."""
+        return 3 * self.width**2 + len(COLOURS) + len(SHAPES)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of what it tells apart."""
+        return CLASSES
+
     def __repr__(self) -> str:
         return f"SceneDetector(error_rate={self.error_rate}, width={self.width}, seed={self.seed})"
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
         colour, shape, size, cell, jitter, count = _objects(samples)
+        layout, side = samples[0].layout, samples[0].image.shape[-1]
         real = np.arange(count.max()) < count[:, None]  # (b, p)
-        at, radius = middle(cell, jitter) / CANVAS, RADII[size][..., None] / CANVAS
+        unit = layout.frame(side)[0] / CELL
+        largest = 2 * max(drawing.SIZES.values()) * unit
+        at, radius = layout.place(cell, jitter, side) / side, RADII[size][..., None] * unit / side
         boxes = np.concatenate([at - radius, at + radius], -1).clip(0, 1) * real[..., None]
         boxes = torch.from_numpy(boxes.astype(np.float32))
         of_colour, of_shape = (torch.from_numpy(part) for part in self._beliefs(scene_keys(samples), colour, shape))
-        pixels = crop(torch.stack([sample.image for sample in samples]), boxes, self.width) - 0.3
+        pixels = crop(torch.stack([sample.image for sample in samples]), boxes, self.width, largest) - 0.3
         regions = torch.cat([pixels.flatten(2), 6 * (of_colour - 1 / 12), 6 * (of_shape - 1 / 12)], dim=-1) / 4
         real = torch.from_numpy(real)
         return {
@@ -93,15 +105,16 @@ def _peaked(one_hot: np.ndarray, sure: np.ndarray, doubt: np.ndarray) -> np.ndar
 
 
 def crop(
-    image: Float[Tensor, "b c size size"], boxes: Float[Tensor, "b p 4"], width: int
+    image: Float[Tensor, "b c size size"], boxes: Float[Tensor, "b p 4"], width: int, largest: float
 ) -> Float[Tensor, "b p c width width"]:
     """What each box (as shares of the picture) holds, ``width`` × ``width``: each bin is the mean of bilinear samples.
 
-    A bin has as many samples a side as a large object has pixels in it, rounded up, so that no pixel is passed over.
+    A bin has as many samples a side as the ``largest`` box, so many pixels wide, has pixels in it, rounded up, so that
+    no pixel is passed over.
     Source: He et al. 2017 (Mask R-CNN), section 3, RoIAlign.
     """
     b, p = boxes.shape[:2]
-    side = width * math.ceil(image.shape[-1] * 2 * RADII.max() / CANVAS / width)
+    side = width * math.ceil(largest / width)
     steps = (torch.arange(side) + 0.5) / side
     left, top, right, bottom = boxes[..., None].unbind(2)  # (b, p, 1)
     x, y = left + steps * (right - left), top + steps * (bottom - top)
@@ -126,7 +139,7 @@ def _objects(samples: Sequence[Any]) -> tuple[np.ndarray, ...]:
     parts = {name: np.stack([getattr(sample.layout, name)[sample.row] for sample in samples]) for name in names}
     count = parts.pop("count")
     absent = np.arange(parts["cell"].shape[1]) >= count[:, None]
-    order = np.where(absent, GRID**2, parts["cell"]).argsort(1)[:, : count.max()]
+    order = np.where(absent, samples[0].layout.grid ** 2, parts["cell"]).argsort(1)[:, : count.max()]
     rows = np.arange(len(samples))[:, None]
     return *(part[rows, order] for part in parts.values()), count
 

@@ -15,7 +15,7 @@ Source of the display: Treisman & Gelade 1980, "A Feature-Integration Theory of 
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ SIZES, TEXTURES = tuple(drawing.SIZES), tuple(drawing.TEXTURES)
 RELATIONS = ("left of", "right of", "above", "below")
 TEMPLATES = ("a {0} {1} a {2}", "the {0} is {1} the {2}")
 OBJECTS = 9  # at most; every other scene has one less
+CELL = CANVAS // GRID  # the side of a cell in the units of SIZES and JITTER
 # Each colour and each shape is in exactly one pair, so every part is known and only the combination is new.
 HELD_OUT = tuple((colour, (5 * colour + 1) % len(SHAPES)) for colour in range(len(COLOURS)))
 
@@ -46,13 +47,22 @@ class SceneObject:
     texture: str
     colour: str
     shape: str
-    cell: int  # 0 to 15, in reading order
+    cell: int  # from 0, in reading order
     centre: tuple[float, float]  # x, y
     box: tuple[float, float, float, float]  # left, top, right, bottom
+    grid: int = GRID  # rows and columns of the picture
 
     @property
     def name(self) -> str:
         return f"{self.size} {self.texture} {self.colour} {self.shape}"
+
+    @property
+    def row(self) -> int:
+        return self.cell // self.grid
+
+    @property
+    def column(self) -> int:
+        return self.cell % self.grid
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Link:
 @dataclass(frozen=True)
 class Layout:
     """What stands where in n scenes, before it is drawn; (n, 9) are the objects, of which the last may be absent."""
+
+    grid: ClassVar[int] = GRID  # rows and columns
 
     colour: np.ndarray  # (n, 9)
     shape: np.ndarray  # (n, 9)
@@ -84,6 +96,17 @@ class Layout:
     def part(self, chosen: np.ndarray) -> Self:
         """These scenes."""
         return replace(self, **{name: value[chosen] for name, value in vars(self).items()})
+
+    def frame(self, size: int) -> tuple[int, int]:
+        """The side of a cell in a picture of ``size`` pixels, and how far the grid is from the picture's edge."""
+        side = size // self.grid
+        return side, (size - self.grid * side) // 2
+
+    def place(self, cell: np.ndarray, jitter: np.ndarray, size: int) -> np.ndarray:
+        """Where the middle of each object is in a picture of ``size`` pixels, (..., 2): x and y."""
+        side, edge = self.frame(size)
+        column_row = np.stack([cell % self.grid, cell // self.grid], -1)
+        return edge + ((column_row + 0.5) * CELL + jitter - JITTER) * (side / CELL)
 
 
 def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None) -> Layout:
@@ -115,12 +138,6 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
         ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
         question_bits=(question * 2**24).astype(int),
     )
-
-
-def middle(cell: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    """Where the middle of each object is, (..., 2): x and y in units of the canvas."""
-    row, column = np.divmod(cell, GRID)
-    return (np.stack([column, row], -1) + 0.5) * (CANVAS / GRID) + jitter - JITTER
 
 
 def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -159,15 +176,17 @@ def _best(key: np.ndarray, *forbidden: np.ndarray) -> np.ndarray:
 def draw(layout: Layout, size: int) -> Float[np.ndarray, "n 3 size size"]:
     """The pictures of a layout, float32 in [0, 1]."""
     images = drawing.grounds(size)[layout.ground]
-    cells = images.reshape(len(images), 3, GRID, size // GRID, GRID, size // GRID)
+    grid, (side, edge) = layout.grid, layout.frame(size)
+    inner = slice(edge, edge + grid * side)
+    cells = images[:, :, inner, inner].reshape(len(images), 3, grid, side, grid, side)  # a view
     palette = np.array(list(drawing.COLOURS.values()), np.float32)
     x, y = np.moveaxis(layout.jitter, -1, 0)
-    for k in range(OBJECTS):
+    for k in range(layout.cell.shape[1]):
         scene = np.flatnonzero(k < layout.count)
         at = scene, k
-        cover = drawing.sprites(size)[layout.shape[at], layout.size[at], x[at], y[at]]
-        paint = drawing.painted(size)[layout.shape[at], layout.texture[at], layout.size[at], x[at], y[at]]
-        row, column = np.divmod(layout.cell[at], GRID)
+        cover = drawing.sprites(side)[layout.shape[at], layout.size[at], x[at], y[at]]
+        paint = drawing.painted(side)[layout.shape[at], layout.texture[at], layout.size[at], x[at], y[at]]
+        row, column = np.divmod(layout.cell[at], grid)
         ground = cells[scene, :, row, :, column] * (1 - cover)[:, None]
         cells[scene, :, row, :, column] = ground + paint[:, None] * palette[layout.colour[at], :, None, None]
     return images
@@ -201,13 +220,13 @@ class SceneSample:
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
         """The objects, in reading order."""
-        layout, i, unit = self.layout, self.row, self.image.shape[-1] / CANVAS
-        middles = middle(layout.cell[i], layout.jitter[i]) * unit
+        layout, i, size = self.layout, self.row, self.image.shape[-1]
+        middles, unit = layout.place(layout.cell[i], layout.jitter[i], size), layout.frame(size)[0] / CELL
         objects = []
         for k in self._order:
             (x, y), radius = middles[k].tolist(), drawing.SIZES[SIZES[layout.size[i, k]]] * unit
             box = x - radius, y - radius, x + radius, y + radius
-            objects.append(SceneObject(*attributes(layout, i, k), int(layout.cell[i, k]), (x, y), box))
+            objects.append(SceneObject(*attributes(layout, i, k), int(layout.cell[i, k]), (x, y), box, layout.grid))
         return tuple(objects)
 
     @cached_property
@@ -216,12 +235,21 @@ class SceneSample:
         subject, other = (self._order.index(k) for k in self.layout.mentioned[self.row])
         return subject, RELATIONS[self.layout.relation[self.row]], other
 
+    @property
+    def relations(self) -> tuple[tuple[int, str, int], ...]:
+        """All that the caption says."""
+        return (self.relation,)
+
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """Which characters of the caption name which object."""
         starts = self.caption.index(self._names[0]), self.caption.rindex(self._names[1])
         numbers = self.relation[0], self.relation[2]
         return tuple(Link(at, at + len(name), k) for at, name, k in zip(starts, self._names, numbers))
+
+    def boxes_of(self, link: Link) -> list[int]:
+        """Which of the ``boxes`` a link means: that of its object."""
+        return [link.object]
 
     @cached_property
     def boxes(self) -> Float[Tensor, "objects 4"]:
@@ -231,24 +259,37 @@ class SceneSample:
     @cached_property
     def masks(self) -> Bool[Tensor, "objects size size"]:
         """Which pixels each object covers by at least half."""
-        size, (layout, i) = self.image.shape[-1], (self.layout, self.row)
-        masks = np.zeros((len(self._order), GRID, size // GRID, GRID, size // GRID), bool)
+        (layout, i), size = (self.layout, self.row), self.image.shape[-1]
+        side, _ = layout.frame(size)
+        masks = torch.zeros(len(self._order), size, size, dtype=torch.bool)
         for mask, k in zip(masks, self._order):
-            row, column = divmod(layout.cell[i, k], GRID)
-            cover = drawing.sprites(size)[layout.shape[i, k], layout.size[i, k], *layout.jitter[i, k]]
-            mask[row, :, column] = cover >= 0.5
-        return torch.from_numpy(masks.reshape(-1, size, size))
+            cover = drawing.sprites(side)[layout.shape[i, k], layout.size[i, k], *layout.jitter[i, k]]
+            mask[self._cell(int(layout.cell[i, k]))] = torch.from_numpy(cover >= 0.5)
+        return masks
+
+    @cached_property
+    def free(self) -> Bool[Tensor, "size size"]:
+        """The first cell on which nothing stands."""
+        taken = {item.cell for item in self.objects}
+        mask = torch.zeros(self.image.shape[1:], dtype=torch.bool)
+        mask[self._cell(next(k for k in range(self.layout.grid**2) if k not in taken))] = True
+        return mask
+
+    def _cell(self, number: int) -> tuple[slice, slice]:
+        """The rows and columns of pixels of a cell."""
+        side, edge = self.layout.frame(self.image.shape[-1])
+        return tuple(slice(edge + k * side, edge + (k + 1) * side) for k in divmod(number, self.layout.grid))
 
     @cached_property
     def graph(self) -> tuple[tuple[int, str, int], ...]:
         """Every true (subject, predicate, object), by columns and rows of the grid; objects are the nodes."""
-        edges = []
-        for i, one in enumerate(self.objects):
-            for j, other in enumerate(self.objects):
-                (row, column), (other_row, other_column) = divmod(one.cell, GRID), divmod(other.cell, GRID)
-                across = {-1: "left of", 1: "right of"}.get(int(np.sign(column - other_column)))
-                along = {-1: "above", 1: "below"}.get(int(np.sign(row - other_row)))
-                edges += [(i, predicate, j) for predicate in (across, along) if predicate]
+        edges, places = [], [divmod(item.cell, item.grid) for item in self.objects]
+        for i, (row, column) in enumerate(places):
+            for j, (other_row, other_column) in enumerate(places):
+                if column != other_column:
+                    edges.append((i, "left of" if column < other_column else "right of", j))
+                if row != other_row:
+                    edges.append((i, "above" if row < other_row else "below", j))
         return tuple(edges)
 
     @cached_property

@@ -2,8 +2,8 @@
 
 The splits answer two questions. Is the style known? ``train`` has Noto, Noto v1 and Twemoji; the unseen styles are the
 two Fluents, held out together because they are the same drawings, and OpenMoji, which is line art under a share-alike
-licence, and so in an archive and a class of its own. Is the concept known? 200 concepts are held out, the same in every
-style and language.
+licence, and so in an archive and a class of its own. With ``hold_out=()`` all five styles are to train on, and
+OpenMoji alone is unseen. Is the concept known? 200 concepts are held out, the same in every style and language.
 
 Concepts that differ little are held out together or not at all. They share their English name up to a colon ("kiss:
 man, man"), without the words for who it is ("woman farmer", "farmer"), and all clock faces count as one. Groups are
@@ -51,11 +51,14 @@ class EmojiSample:
 class Emoji(Dataset):
     """The pictures of a split, style by style, with captions in one language; decoded when first asked for, then kept.
 
-    ``styles`` narrows a split to some of its styles. ``size`` is in pixels; the pictures are stored at 64, and stand on
-    light grey, 0.8. A concept without a name in ``language`` is left out (three languages lack up to three).
+    ``hold_out`` are the unseen styles, and all others are known: other splits than these, so that what was trained with
+    one ``hold_out`` is tested with the same. ``styles`` narrows a split to some of its styles. ``size`` is in pixels;
+    the pictures are stored at 64, and stand on light grey, 0.8. A concept without a name in ``language`` is left out
+    (three languages lack up to three).
 
-    Raises ``ValueError`` for an unknown split, language or style, a size below 1, and a damaged archive;
-    ``FileNotFoundError`` for a missing one.
+    Raises ``ValueError`` for an unknown split, language or style, one of the two Fluents held out alone, a split of
+    unseen styles where none is held out, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing
+    one.
     """
 
     name, disk = "emoji", "8 MB"
@@ -71,7 +74,13 @@ class Emoji(Dataset):
     splits = (*parts,)
 
     def __init__(
-        self, split: str = "train", *, language: str = "en", size: int = STORED, styles: Sequence[str] | None = None
+        self,
+        split: str = "train",
+        *,
+        language: str = "en",
+        size: int = STORED,
+        styles: Sequence[str] | None = None,
+        hold_out: Sequence[str] = FLUENT,
     ):
         if split not in self.splits:
             raise ValueError(f"{self.name} has no split {split!r}; {choices(split, self.splits)}.")
@@ -79,6 +88,12 @@ class Emoji(Dataset):
         if language not in names:
             raise ValueError(f"{self.name} has no names in {language!r}; {choices(language, names)}.")
         choice, unseen = self.parts[split]
+        choice = {KNOWN: _known(hold_out), FLUENT: tuple(hold_out)}.get(choice, choice)
+        if not choice:
+            raise ValueError(
+                f"No style is held out, so that {split!r} of {self.name} is empty; load emoji-openmoji, or hold_out "
+                "others."
+            )
         styles = choice if styles is None else tuple(dict.fromkeys(styles))
         if not styles or not set(styles) <= set(choice):
             raise ValueError(f"Split {split!r} of {self.name} has the styles {', '.join(choice)}, not {list(styles)}.")
@@ -118,6 +133,17 @@ class OpenMoji(Emoji):
 
     def __init__(self, split: str = "unseen-style", **options: Any):
         super().__init__(split, **options)
+
+
+def _known(hold_out: Sequence[str]) -> tuple[str, ...]:
+    """The styles to train on where these are held out."""
+    if strange := [style for style in hold_out if style not in KNOWN + FLUENT]:
+        raise ValueError(f"emoji has no style {strange[0]!r} to hold out; {choices(strange[0], KNOWN + FLUENT)}.")
+    if len(set(hold_out) & set(FLUENT)) == 1:
+        raise ValueError(f"{' and '.join(FLUENT)} are the same drawings: hold out both or neither.")
+    if not (known := tuple(style for style in KNOWN + FLUENT if style not in hold_out)):
+        raise ValueError("All styles of emoji are held out, so that none is left to train on.")
+    return known
 
 
 @cache

@@ -24,6 +24,7 @@ from mmlearn.data.read.sound import read_sound
 from mmlearn.names import choices
 
 SPOKEN = ("bg", "ca", "es", "fr", "ro", "ru")
+ALL = "all"  # languages
 SPLITS = ("train", "val", "test")
 SHARES = {"test": 0.15, "val": 0.1}  # of the stamps, at most
 STORED = 64  # pixels
@@ -69,8 +70,10 @@ class StampSample:
 class Stamps(Dataset):
     """The stamps of a split that have a caption in ``language``; decoded when first asked for, then kept.
 
-    ``size`` is in pixels; the pictures are stored at 64, and stand on light grey, 0.8. With ``speech``, a stamp whose
-    caption nobody says in this language is left out.
+    With ``language="all"`` they come in every language, one after the other, so that a picture has up to 55 captions:
+    a contrastive batch is better of one language. ``size`` is in pixels; the pictures are stored at 64, and stand on
+    light grey, 0.8. With ``speech``, a stamp whose caption nobody says in this language is left out, and all languages
+    are the six spoken ones.
 
     Raises ``ValueError`` for an unknown split or language, a language that is not spoken where ``speech`` is asked
     for, a size below 1, and a damaged archive; ``FileNotFoundError`` for a missing one.
@@ -83,38 +86,48 @@ class Stamps(Dataset):
     def __init__(self, split: str = "train", *, language: str = "fr", size: int = STORED, speech: bool = False):
         if split not in SPLITS:
             raise ValueError(f"stamps has no split {split!r}; {choices(split, SPLITS)}.")
-        captions = _captions()
-        if language not in captions:
-            raise ValueError(f"stamps has no captions in {language!r}; {choices(language, captions)}.")
-        if speech and language not in SPOKEN:
-            raise ValueError(f"Nobody says the captions in {language!r}; choose from {', '.join(SPOKEN)}.")
+        self._captions, of = _captions(), _splits()
+        known = (*self._captions, ALL)
+        if language not in known:
+            raise ValueError(f"stamps has no captions in {language!r}; {choices(language, known)}.")
+        if speech and language not in (*SPOKEN, ALL):
+            raise ValueError(f"Nobody says the captions in {language!r}; choose from {', '.join((*SPOKEN, ALL))}.")
         self.split, self.language, self.size = split, language, size
         self._pictures, self._effects = pictures("stamps", size), _sounds("effects.zip")
-        self._speech = _sounds(f"speech-{language}.zip") if language in SPOKEN else {}
-        self._captions, self._english, of = captions[language], captions["en"], _splits()
-        self.names = [  # the stamp of each sample
-            name for name in self._captions if of[name] == split and (name in self._speech or not speech)
+        several = (SPOKEN if speech else languages()) if language == ALL else (language,)
+        self._speech = {each: _sounds(f"speech-{each}.zip") for each in several if each in SPOKEN}
+        self.entries = [  # (language, stamp) of each sample
+            (each, name)
+            for each in several
+            for name in self._captions[each]
+            if of[name] == split and (not speech or name in self._speech[each])
         ]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.entries)
+
+    @property
+    def names(self) -> list[str]:
+        """The stamp of each sample."""
+        return [name for _, name in self.entries]
 
     @property
     def captions(self) -> list[str]:
         """The caption of each sample, without its picture."""
-        return [self._captions[name] for name in self.names]
+        return [self._captions[language][name] for language, name in self.entries]
 
     def spoken(self, index: int) -> Float[Tensor, "samples"] | None:
         """The spoken caption of a sample, without its picture and its effect, which need not be decoded for it."""
-        return self._speech.get(self.names[index])
+        language, name = self.entries[index]
+        return self._speech[language].get(name) if language in self._speech else None
 
     def __getitem__(self, index: int) -> StampSample:
-        name = self.names[index]
+        language, name = self.entries[index]
         return StampSample(
             image=self._pictures[name],
-            caption=self._captions[name],
-            english=self._english[name],
-            language=self.language,
+            caption=self._captions[language][name],
+            english=self._captions["en"][name],
+            language=language,
             speech=self.spoken(index),
             effect=self._effects.get(name),
             name=name,

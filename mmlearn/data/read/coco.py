@@ -1,11 +1,13 @@
 """COCO-style captions (COCO, Flickr8k and Flickr30k in Karpathy's JSON once converted), read by torchvision."""
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.names import choices
 
@@ -15,13 +17,17 @@ DIGITS = "0123456789"  # of the year in a name
 class CocoCaptions(Dataset):
     """One sample a caption: ``images`` is the folder of pictures, ``annotations`` the ``captions_*.json`` beside it.
 
-    ``numbers[i]`` is the number of the picture of sample i, because a picture has about five captions. Needs
-    ``pycocotools`` (in ``mmlearn[scale]``). Raises ``FileNotFoundError`` or ``ValueError`` for what is missing.
+    ``numbers[i]`` is the number of the picture of sample i, because a picture has about five captions. ``instances`` is
+    the ``instances_*.json`` of the same pictures: with it, samples know what stands where. Needs ``pycocotools`` (in
+    ``mmlearn[scale]``). Raises ``FileNotFoundError`` or ``ValueError`` for what is missing.
     """
 
-    def __init__(self, images: str | Path, annotations: str | Path, *, size: int = 64):
+    def __init__(
+        self, images: str | Path, annotations: str | Path, *, instances: str | Path | None = None, size: int = 64
+    ):
         self.images, self.size = Path(images), size
-        for path, kind in ((self.images, "folder"), (Path(annotations), "file")):
+        files = [(self.images, "folder"), *((Path(path), "file") for path in (annotations, instances) if path)]
+        for path, kind in files:
             if not path.exists():
                 raise FileNotFoundError(f"There is no {kind} {path}.")
         try:
@@ -41,6 +47,15 @@ class CocoCaptions(Dataset):
         if not self.samples:
             raise ValueError(f"{annotations} holds no caption.")
         self.numbers = [number for number, _, _ in self.samples]
+        self.ids: list[int] = published.ids  # of the pictures, by their numbers
+        self.instances: Instances | None = read_instances(Path(instances)) if instances else None
+
+    def keep_pictures(self, wanted: Callable[[int], bool]) -> None:
+        """Leave out the captions of all pictures but those whose id is ``wanted``. ``ValueError`` if none is."""
+        self.samples = [sample for sample in self.samples if wanted(self.ids[sample[0]])]
+        self.numbers = [number for number, _, _ in self.samples]
+        if not self.samples:
+            raise ValueError(f"{self.images} has too few pictures to have some for each split.")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -50,21 +65,25 @@ class CocoCaptions(Dataset):
         return self.samples[index][2]
 
     def __getitem__(self, index: int) -> ImageText:
-        _, name, caption = self.samples[index]
-        return ImageText(read_picture(self.images / name, self.size), caption, name)
+        number, name, caption = self.samples[index]
+        picture, image = self.ids[number], read_picture(self.images / name, self.size)
+        if self.instances is None or picture not in self.instances.sizes:
+            return ImageText(image, caption, name)
+        categories, boxes, sizes = self.instances
+        return BoxedImageText(image, caption, name, sizes[picture], boxes.get(picture, []), categories)
 
 
 class CocoFolder(CocoCaptions):
     """COCO as it is unpacked: ``annotations/captions_train2017.json`` beside its pictures in ``train2017``.
 
     Splits are train and val, because the captions of test are not public. Of several years it takes the last whose
-    pictures are there, in the folder or in its ``images``. Raises ``FileNotFoundError`` and ``ValueError`` for what is
-    missing.
+    pictures are there, in the folder or in its ``images``. With ``boxes`` it reads ``instances_train2017.json`` too, if
+    that lies beside the captions. Raises ``FileNotFoundError`` and ``ValueError`` for what is missing.
     """
 
     evaluated_on = "val"
 
-    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
+    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64, boxes: bool = False):
         files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
         here = {path: name for path, name in files.items() if name.rstrip(DIGITS) == split}
         if not here:
@@ -79,7 +98,8 @@ class CocoFolder(CocoCaptions):
         if not places:
             raise FileNotFoundError(f"There is no folder {Path(folder) / [*here.values()][-1]} of pictures.")
         annotations, images = places[-1]
-        super().__init__(images, annotations, size=size)
+        instances = annotations.with_name(f"instances_{here[annotations]}.json")
+        super().__init__(images, annotations, instances=instances if boxes and instances.is_file() else None, size=size)
 
 
 def coco_folder(folder: str | Path) -> bool:

@@ -18,7 +18,7 @@ ROWS = [
     ("small", "solid", "blue", "circle", 7),
     ("large", "solid", "orange", "circle", 8),
 ]
-OBJECTS = [SimpleNamespace(**dict(zip(("size", "texture", "colour", "shape", "cell"), row))) for row in ROWS]
+OBJECTS = [SimpleNamespace(**dict(zip(("size", "texture", "colour", "shape", "cell"), row)), grid=4) for row in ROWS]
 GRAPH = [
     (0, "left of", 1), (0, "above", 1), (0, "left of", 2), (0, "above", 2), (0, "above", 3),
     (1, "right of", 0), (1, "below", 0), (1, "left of", 2), (1, "right of", 3), (1, "above", 3),
@@ -102,6 +102,8 @@ def test_plurals():
 
 def test_shapes_that_end_in_s_have_their_plural():
     rows = [("small", "solid", "red", "cross", 0), ("large", "solid", "blue", "cross", 1)]
-    objects = [SimpleNamespace(**dict(zip(("size", "texture", "colour", "shape", "cell"), row))) for row in rows]
+    objects = [
+        SimpleNamespace(**dict(zip(("size", "texture", "colour", "shape", "cell"), row)), grid=4) for row in rows
+    ]
     asked = {ask(objects, [(0, "left of", 1)], bits) for bits in range(7 * 8) if bits % 7 == list(KINDS).index("count")}
     assert ("count", "how many crosses are there?", "2") in asked

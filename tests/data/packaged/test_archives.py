@@ -54,8 +54,8 @@ def test_nothing_is_decoded_until_asked_for_and_then_once(decoded, name):
 
 def test_the_spoken_caption_alone_is_had_without_picture_and_effect(decoded):
     data = Stamps("train", language="ru")
-    silent = next(i for i, name in enumerate(data.names) if name not in data._speech)
-    both = next(i for i, name in enumerate(data.names) if name in data._speech and name in data._effects)
+    silent = next(i for i, name in enumerate(data.names) if name not in data._speech["ru"])
+    both = next(i for i, name in enumerate(data.names) if name in data._speech["ru"] and name in data._effects)
     assert data.spoken(silent) is None
     alone = data.spoken(both)
     assert decoded == [f"{data.names[both]}.ogg"]

@@ -8,7 +8,7 @@ import torch
 from testing_tools import refused
 
 from mmlearn.data.packaged.archives import read_json
-from mmlearn.data.packaged.emoji import Emoji, OpenMoji, emoji_texts, held_out
+from mmlearn.data.packaged.emoji import FLUENT, KNOWN, Emoji, OpenMoji, emoji_texts, held_out
 
 COUNTS = {
     "train": {"noto": 1444, "noto-v1": 1072, "twemoji": 1444},
@@ -146,6 +146,28 @@ def test_styles_narrow_a_split(splits):
     assert data.styles == ("twemoji", "noto")
     assert len(data) == 2888
     assert set(data.entries) < set(splits["train"].entries)
+
+
+@pytest.mark.parametrize("hold_out", [(), ("twemoji",), FLUENT, ("noto", "noto-v1")])
+def test_other_styles_are_held_out(hold_out):
+    train, concept = (Emoji(split, hold_out=hold_out) for split in ("train", "unseen-concept"))
+    known = {"noto", "noto-v1", "twemoji", "fluent-flat", "fluent-3d"} - set(hold_out)
+    assert {style for style, _ in train.entries} == {style for style, _ in concept.entries} == known
+    everything = [*train.entries, *concept.entries]
+    if hold_out:
+        for split in ("unseen-style", "unseen-both"):
+            unseen = Emoji(split, hold_out=hold_out)
+            assert {style for style, _ in unseen.entries} == set(hold_out)
+            everything += unseen.entries
+    assert len(set(everything)) == len(everything) == sum(sum(count.values()) for count in COUNTS.values())
+
+
+def test_five_styles_to_train_on_leave_openmoji():
+    refused("'unseen-style' of emoji is empty; load emoji-openmoji", Emoji, "unseen-style", hold_out=())
+    refused("no style 'twemoij' to hold out; did you mean 'twemoji'", Emoji, hold_out=["twemoij"])
+    refused("same drawings: hold out both or neither", Emoji, hold_out=["fluent-3d"])
+    refused("none is left to train on", Emoji, hold_out=[*KNOWN, *FLUENT])
+    assert len(Emoji("train", hold_out=())) == 3960 + 2758
 
 
 def test_texts_are_names_with_keywords_and_their_category():

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
 import re
 import string
@@ -12,6 +13,7 @@ import unicodedata
 
 import pytest
 import torch
+from testing_tools import refused
 
 from mmlearn.data.packaged import archives, stamps
 from mmlearn.data.packaged.stamps import SPLITS, SPOKEN, Stamps, languages
@@ -221,3 +223,33 @@ def test_a_picture_can_be_had_too(monkeypatch, capsys, tmp_path):
     said = shown(monkeypatch, capsys, "--count", 2, "--output", tmp_path / "sheet.png")
     assert said.out == f"{tmp_path / 'sheet.png'}\n"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_languages_in_one_call():
+    """Each language as it is alone; and between languages, too, hardly a caption is in two splits."""
+    seen = {}
+    for split in SPLITS:
+        data, alone = Stamps(split, language="all"), []
+        for language in languages():
+            own = Stamps(split, language=language)
+            alone += [(language, name, caption) for name, caption in zip(own.names, own.captions)]
+        assert [(*entry, caption) for entry, caption in zip(data.entries, data.captions)] == alone
+        seen[split] = set(map(plain, data.captions))
+    common = [one & other for one, other in itertools.combinations(seen.values(), 2)]
+    assert sum(map(len, common)) < 10  # words of two languages that mean two things
+    data = Stamps("val", language="all", size=8)
+    sample, own = data[95], Stamps("val", language=languages()[1], size=8)[0]
+    assert (sample.language, sample.caption, sample.name) == (own.language, own.caption, own.name)
+    refused("no captions in 'al'; did you mean 'all'", Stamps, language="al")
+
+
+def test_all_spoken_languages_in_one_call():
+    data, start = Stamps("val", language="all", speech=True, size=8), 0
+    for language in SPOKEN:
+        own = Stamps("val", language=language, speech=True, size=8)
+        sample = data[start + 2]
+        assert (sample.language, sample.caption, sample.name) == (language, own.captions[2], own.names[2])
+        assert torch.equal(sample.speech, own[2].speech)
+        assert torch.equal(data.spoken(start + 2), own.spoken(2))
+        start += len(own)
+    assert start == len(data)
