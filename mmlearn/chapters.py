@@ -57,13 +57,14 @@ class Chapter:
     :meth:`figure` for every picture worth keeping, :meth:`result` for every number, :meth:`finish` in the last code
     cell, which shows the table *expected / obtained / chance*, writes ``metrics.json`` and fails where a number is out
     of its bounds. At ``smoke`` scale, and where the environment variable ``MMLEARN_SHRINK`` makes the ``gpu`` scale
-    small, numbers mean nothing and are held to nothing. Files go to ``runs/NAME/``, or to where ``MMLEARN_RUN`` points.
+    small, numbers mean nothing and are held to nothing; nor are numbers of a reader's own ``data``. Files go to
+    ``runs/NAME/``, or to where ``MMLEARN_RUN`` points.
     """
 
-    def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0):
+    def __init__(self, name: str, *, scale: str = "laptop", seed: int = 0, data: str = ""):
         if scale not in SCALES:
             raise ValueError(f"There is no scale {scale!r}; {choices(scale, SCALES)}.")
-        self.name, self.scale, self.seed = name, scale, seed
+        self.name, self.scale, self.seed, self.data = name, scale, seed, data
         self.shrunk = scale == "gpu" and bool(os.environ.get(SHRUNK))
         self.folder = Path(os.environ.get("MMLEARN_RUN") or Path("runs") / name)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ class Chapter:
 
     def _bound(self, bound: float | Mapping[str, float] | None) -> float | None:
         by_scale = bound if isinstance(bound, Mapping) else {"laptop": bound, "long": bound}
-        return None if self.shrunk else by_scale.get(self.scale)
+        return None if self.shrunk or self.data else by_scale.get(self.scale)
 
     def compare(self, names: Mapping[str, str] | Sequence[str], *, label: str, title: str = "") -> "Figure":
         """Bars of results of this run, with a dot a recorded seed of every scale, and each result's chance.

@@ -138,6 +138,14 @@ def test_each_scale_has_its_own_bound(chapter):
         assert one.results[0].expected == expected
 
 
+def test_no_bound_holds_for_a_readers_own_pictures(chapter, tmp_path):
+    one = chapter(data="holiday")
+    one.result("R@1", 0.0, at_least=0.9)
+    one.result("gap", 2.0, at_most={"laptop": 1})
+    assert [row[1] for row in one.finish().rows()] == ["reported"] * 2
+    assert [row["at_most"] for row in written(tmp_path)["results"]] == [None] * 2
+
+
 def test_each_scale_has_its_value_and_others_are_unknown(chapter):
     scales = ("smoke", "laptop", "long", "gpu")
     assert [chapter(scale).pick(smoke=1, laptop=2, gpu=3) for scale in scales] == [1, 2, 2, 3]
