@@ -44,6 +44,8 @@ class Config:
                 changes[name] = value.narrowed(factor, depth)
             elif name.endswith("width") and value and value >= 64:
                 changes[name] = value // factor
+            elif name.endswith("widths"):
+                changes[name] = tuple(each // factor if each >= 64 else each for each in value)
             elif name.endswith("depth") and value:
                 changes[name] = min(value, depth)
         return dataclasses.replace(self, **changes)
