@@ -45,8 +45,13 @@ class Config:
                 changes[name] = value.narrowed(factor, depth)
             elif name.endswith("width") and value and value >= 64:
                 changes[name] = value // factor
+<<<<<<< HEAD
             elif name == "channels" and isinstance(value, tuple):
                 changes[name] = tuple(width // factor if width >= 64 else width for width in value)
+=======
+            elif name.endswith("widths"):
+                changes[name] = tuple(each // factor if each >= 64 else each for each in value)
+>>>>>>> gpu_e
             elif name.endswith("depth") and value:
                 changes[name] = min(value, depth)
         return dataclasses.replace(self, **changes)
