@@ -35,7 +35,7 @@ class Config:
     def narrowed(self, factor: int = 8, depth: int = 2) -> Self:
         """The same shape in small: every width of 64 and more divided by ``factor``, and no more blocks than ``depth``.
 
-        Channels of convolutions are widths, too. Heads and kernels stay, and so do blocks that the configuration names
+        Channels are widths, too. Heads and kernels stay, and so do blocks that the configuration names
         by their numbers.
         """
         changes = {}
@@ -45,13 +45,8 @@ class Config:
                 changes[name] = value.narrowed(factor, depth)
             elif name.endswith("width") and value and value >= 64:
                 changes[name] = value // factor
-<<<<<<< HEAD
-            elif name == "channels" and isinstance(value, tuple):
+            elif name.endswith(("widths", "channels")) and isinstance(value, tuple):
                 changes[name] = tuple(width // factor if width >= 64 else width for width in value)
-=======
-            elif name.endswith("widths"):
-                changes[name] = tuple(each // factor if each >= 64 else each for each in value)
->>>>>>> gpu_e
             elif name.endswith("depth") and value:
                 changes[name] = min(value, depth)
         return dataclasses.replace(self, **changes)

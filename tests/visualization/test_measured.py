@@ -25,10 +25,12 @@ def test_a_bar_is_the_median_and_each_round_a_dot():
     )
     (axis,) = figure.axes
     assert [bar.get_width() for bar in axis.patches] == [2.0, 4.0, 6.0]
-    assert points(axis) == [(3.0, 1.0, 2.0), (4.0,), (5.0, 7.0)]
+    assert points(axis) == [(3.0, 1.0, 2.0), (5.0, 7.0)]
     assert [text.get_text() for text in axis.texts] == ["2  ", "4  ", "6  (x)"]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
     assert "a dot a round" in axis.get_xlabel()
+    (axis,) = spread_bars({"one": {"": [1234.5]}}, label="speed").axes
+    assert (axis.get_xlabel(), axis.texts[0].get_text(), points(axis)) == ("speed", "1,234  ", [])
 
 
 def test_the_roof_is_where_memory_and_arithmetic_meet():
