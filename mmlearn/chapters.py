@@ -75,11 +75,6 @@ class Chapter:
         self.details: dict[str, Any] = {}
         self.started = time.perf_counter()
 
-    def pick(self, *, smoke: Any, laptop: Any, gpu: Any, long: Any = None) -> Any:
-        """The value for this run's scale. ``long``, minutes on the same machine, is as ``laptop`` unless given."""
-        long = laptop if long is None else long
-        return {"smoke": smoke, "laptop": laptop, "long": long, "gpu": gpu}[self.scale]
-
     def settings(
         self, *, smoke: dict[str, Any], laptop: dict[str, Any], gpu: dict[str, Any], long: dict[str, Any] | None = None
     ) -> SimpleNamespace:
