@@ -96,8 +96,8 @@ class Chapter:
     def hardware(self) -> dict[str, Any]:
         """How :func:`~mmlearn.training.fit` uses the machine: on a GPU bf16, eight loader workers and ``compile``."""
         if self.shrunk:
-            return {"precision": "bf16", "workers": 1, "compile": "aot_eager"}
-        return {"precision": "bf16", "workers": 8, "compile": True} if self.scale == "gpu" else {}
+            return {"precision": "bf16", "workers": 1, "compile": "aot_eager", "log_every": 10}
+        return {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10} if self.scale == "gpu" else {}
 
     @property
     def device(self) -> "torch.device":

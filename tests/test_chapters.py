@@ -192,7 +192,7 @@ def test_a_shrunk_gpu_scale_keeps_all_but_sizes(tmp_path, monkeypatch):
 def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
     assert Chapter("x").hardware == {}
-    assert Chapter("x", scale="gpu").hardware == {"precision": "bf16", "workers": 8, "compile": True}
+    assert Chapter("x", scale="gpu").hardware == {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10}
     for scale, dtype in (("laptop", torch.float32), ("gpu", torch.bfloat16)):
         chapter = Chapter("x", scale=scale)
         x = torch.ones(2, 2, device=chapter.device)

@@ -25,18 +25,6 @@ class ScalingLaw:
         """L(N, D)."""
         return self.floor + self.of_parameters / parameters**self.alpha + self.of_samples / samples**self.beta
 
-    def best_size(self, flops: float, each: float = 6.0) -> float:
-        r"""The number of parameters whose loss is lowest where a budget of C FLOPs reads D = C / (6 N) samples.
-
-        .. math:: N = \left(\frac{\alpha A}{\beta B}\right)^{\frac{1}{\alpha + \beta}}
-           \left(\frac{C}{6}\right)^{\frac{\beta}{\alpha + \beta}}
-
-        ``each`` is how many FLOPs a parameter costs for each sample. Source: Hoffmann et al. 2022, equation 4.
-        """
-        both = self.alpha + self.beta
-        ratio = self.alpha * self.of_parameters / (self.beta * self.of_samples)
-        return ratio ** (1 / both) * (flops / each) ** (self.beta / both)
-
 
 def fit_scaling_law(parameters: Sequence[float], samples: Sequence[float], loss: Sequence[float]) -> ScalingLaw:
     """The law with the smallest squared errors: all exponents from 0.05 to 2 are tried, and the rest is linear.

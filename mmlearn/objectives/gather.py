@@ -34,7 +34,7 @@ def gather(x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "global_b *rest"]:
     Source: Radford et al. 2021 (CLIP), section 2.5; the gradient through the gather as in open_clip's
     ``gather_with_grad``.
     """
-    return _Gather.apply(x) if _several() else x
+    return _Gather.apply(x) if several() else x
 
 
 def own_rows(x: Shaped[Tensor, "b *rest"]) -> slice:
@@ -42,11 +42,12 @@ def own_rows(x: Shaped[Tensor, "b *rest"]) -> slice:
 
     Source: "local loss" of open_clip.
     """
-    if not _several():
+    if not several():
         return EVERY
     first = dist.get_rank() * len(x)
     return slice(first, first + len(x))
 
 
-def _several() -> bool:
+def several() -> bool:
+    """Whether this is one of several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

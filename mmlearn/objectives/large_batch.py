@@ -5,12 +5,11 @@ exponentiated, and row i of one modality belongs to row i of the other.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmlearn.objectives.contrastive import info_nce
+from mmlearn.objectives.contrastive import info_nce, pair_cross_entropy
 
 
 def accumulated_info_nce(
@@ -54,9 +53,8 @@ def local_info_nce(
     b = len(image_embedding)
     if not 0 <= first <= len(all_images) - b:
         raise ValueError(f"{b} rows from row {first} on are no part of {len(all_images)} rows.")
-    matching = torch.arange(first, first + b, device=image_embedding.device)
     by_image, by_text = logit_scale * image_embedding @ all_texts.T, logit_scale * text_embedding @ all_images.T
-    return (F.cross_entropy(by_image, matching) + F.cross_entropy(by_text, matching)) / 2
+    return pair_cross_entropy(by_image, by_text, rows=slice(first, first + b))
 
 
 def chunked_info_nce(

@@ -135,6 +135,8 @@ def load_checkpoint(
         manifest = json.loads((path / "manifest.json").read_text())
         if ema and "ema.safetensors" not in manifest["files"]:
             raise ValueError(f"{path} holds no average of weights; leave ema out, or start anew.")
+        if ema is None and "ema.safetensors" in manifest["files"]:
+            raise ValueError(f"{path} holds an average of weights; give ema as before.")
         tensors = load_file(path / "model.safetensors")
         if found := difference(tensors, system.state_dict()):
             raise ValueError(f"{path} belongs to another model: {found}.")

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from mmlearn.layers import TransformerBlock
+from mmlearn.objectives.gather import several
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.optimizers import Muon
 
@@ -64,9 +65,10 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
 
     Of the settings numbers and words are compared, and not what a process has for itself.
     """
-    if not _several():
+    if not several():
         return
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in system.state_dict().items())
+    shapes += str(getattr(system, "config", ""))
     own = {name: value for name, value in given.items() if isinstance(value, int | float | str | None)}
     own |= {"model": f"{type(system).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:8]}", "progress": None}
     data = given["data"]
@@ -82,7 +84,7 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
 
 def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The numbers of some steps, each the mean over all processes: of its own rows each has a loss of its own."""
-    if not rows or not _several():
+    if not rows or not several():
         return [dict(row) for row in rows]
     values = torch.stack([value.double() for row in rows for value in row.values()])
     dist.all_reduce(values)
@@ -97,7 +99,7 @@ def noticed_loss() -> Iterator[None]:
         yield
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection" in str(error)
-        if not _several() or not lost:
+        if not several() or not lost:
             raise
         who = f"Process {dist.get_rank()} of {dist.get_world_size()}"
         raise ConnectionError(
@@ -115,13 +117,14 @@ def sharded(system: nn.Module, turns: Sequence[Turn], precision: str) -> nn.Modu
     ``ValueError`` for one process, for several turns, and for fp16, whose scale all parts would have to agree on.
     Source: Rajbhandari et al. 2020 (ZeRO), stage 3; PyTorch's FSDP2.
     """
-    if not _several():
+    if not several():
         raise ValueError("Sharding needs several processes: start with torchrun --nproc-per-node N, or leave it out.")
     if len(turns) > 1:
         raise ValueError(f"Sharding trains one loss, and this stage takes {len(turns)} turns a step; leave it out.")
     if precision == "fp16":
         raise ValueError("Sharding does not scale gradients of 'fp16'; take 'bf16' or 'no', or leave it out.")
-    system = copy.deepcopy(system)
+    whole, system = system, copy.deepcopy(system)
+    whole.cpu()  # the device holds parts alone
     share_buffers(system)
     for parameter in system.parameters():
         dist.broadcast(parameter.detach(), 0)
@@ -218,7 +221,3 @@ def part_like(x: Tensor, parameter: Tensor) -> Tensor:
         return x
     mesh = parameter.device_mesh
     return distribute_tensor(x.to(mesh.device_type), mesh, parameter.placements, src_data_rank=None)
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -111,7 +111,7 @@ def steps_together(
 ) -> list[float]:
     """Seconds of each step of data-parallel training on b samples a process; to be run in processes.
 
-    Each has a card of its own where there are cards, and they talk by NCCL.
+    Each has a card of its own where there are cards, and gradients go by NCCL.
     """
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     wire = dist.new_group(backend="nccl") if device.type == "cuda" else None

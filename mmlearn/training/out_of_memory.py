@@ -48,14 +48,22 @@ def _advice(asked: Mapping[str, Any]) -> str:
         counted = None
     if counted is None:
         return f"lower the batch size from {batch}, to {max(world, batch // 2 // world * world)} at first."
-    return what_fits(counted, device_bytes(), batch, world, recompute=asked["recompute"], chunk=asked["chunk"])
+    ways = {name: asked[name] for name in ("recompute", "chunk", "shard")}
+    return what_fits(counted, device_bytes(), batch, world, **ways)
 
 
-def what_fits(counted: Count, room: int, batch: int, world: int = 1, *, recompute: bool, chunk: int | None) -> str:
-    """What would fit a device of ``room`` bytes, where a batch of ``batch`` on ``world`` of them did not; one line."""
+def what_fits(
+    counted: Count, room: int, batch: int, world: int = 1, *, recompute: bool, chunk: int | None, shard: bool = False
+) -> str:
+    """What would fit a device of ``room`` bytes, where a batch of ``batch`` on ``world`` of them did not; one line.
 
-    def needed(batch: int, way: str, chunk: int | None = None) -> float:
-        return memory(counted, batch, world, chunk or batch)[way]["all"]
+    Of several processes each has counted what it has itself: its own samples, with the columns that others bring.
+    """
+
+    def needed(batch: int, way: str, chunk: int | None = None, shard: bool = shard) -> float:
+        own = memory(counted, batch // world, 1, chunk or batch // world)[way]
+        held = memory(counted, batch, world)["sharded"] if shard else own
+        return own["all"] + sum(held[name] - own[name] for name in ("weights", "gradients", "optimiser"))
 
     def largest(way: str, chunk: int | None = None) -> int:
         """The largest batch that fits, of those that processes can share; 0 where none does."""
@@ -78,6 +86,8 @@ def what_fits(counted: Count, room: int, batch: int, world: int = 1, *, recomput
         ways.append(f"lower the batch size to {fitting}")
     if way == "plain" and (again := largest("recomputed")) > fitting:
         ways.append("recompute" if again == batch else f"recompute, with a batch size of {again}")
+    if world > 1 and not shard and needed(batch, way, chunk, shard=True) * MARGIN <= room:
+        ways.append("cut the weights among processes (shard)")
     sizes = [2**k for k in range(12, -1, -1) if 2**k < (chunk or batch // world)] if counted.towers else []
     if smaller := next((k for k in sizes if needed(batch, "in chunks", k) * MARGIN <= room), None):
         ways.append(f"read in chunks of {smaller} (chunk)")

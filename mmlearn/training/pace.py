@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.evaluation.cost import count_flops
-from mmlearn.training.plan import DEVICES
+from mmlearn.training.plan import DEVICES, card_named
 from mmlearn.training.speed import speed_up
 
 
@@ -25,7 +25,10 @@ class Pace:
 
     @property
     def steps_a_second(self) -> float:
-        """Of the second half: in the first, compilers work and loaders fill. NaN of fewer than two steps."""
+        """Of the second half: in the first, compilers work and loaders fill. NaN of fewer than two steps.
+
+        ``fit`` tells steps in bunches of ``log_every``, of which there are to be many.
+        """
         half = (len(self.times) - 1) // 2
         passed = self.times[-1] - self.times[half] if len(self.times) > 1 else 0.0
         return (len(self.times) - 1 - half) / passed if passed else math.nan
@@ -50,5 +53,5 @@ def step_flops(system: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> fl
 
 def peak_flops(precision: str) -> float | None:
     """FLOP/s of this machine's card by its data sheet, dense; ``None`` without a card whose sheet is known."""
-    card = torch.cuda.get_device_name().lower().replace(" ", "-") if torch.cuda.is_available() else ""
-    return next((device.flops.get(precision) for name, device in DEVICES.items() if name in card), None)
+    card = card_named(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    return DEVICES[card].flops.get(precision) if card else None

@@ -5,6 +5,7 @@ samples, as :func:`mmlearn.objectives.own_rows` has it; where some rows have no 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -65,6 +66,16 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
         parts["loss matrix"] = matrix
         parts["all"] = sum(parts.values())
     return ways
+
+
+def card_named(name: str) -> str | None:
+    """The card in ``DEVICES`` that has this name; ``None`` where there is none, or one of its slower kinds."""
+    words = set(re.findall(r"\w+", name.lower()))
+    if "nvl" in words or {"h100", "pcie"} <= words:
+        return None
+    if {"a100", "40gb"} <= words:
+        return "a100-40"
+    return next((card for card in DEVICES if set(card.split("-")) <= words), None)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ is their share of what the card's data sheet has for bf16.
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.names import choices
 from mmlearn.training.counting import Polynomial
-from mmlearn.training.plan import DEVICES
+from mmlearn.training.plan import DEVICES, card_named
 from mmlearn.training.speed import speed_up
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
@@ -272,16 +271,6 @@ def speed(row, beside, found, card):
         ratios = [start[beside]["seconds"][mode] / own for start, own in zip(found, seconds)]
         measured["ratio"] = round(statistics.median(ratios), 3)  # times as many samples as the twin
     return measured
-
-
-def card_named(name):
-    """The card in ``DEVICES`` that has this name; None where there is none, or one of its slower kinds."""
-    words = set(re.findall(r"\w+", name.lower()))
-    if "nvl" in words or {"h100", "pcie"} <= words:
-        return None
-    if {"a100", "40gb"} <= words:
-        return "a100-40"
-    return next((card for card in DEVICES if set(card.split("-")) <= words), None)
 
 
 def print_rows(rows):

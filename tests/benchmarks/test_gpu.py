@@ -230,24 +230,3 @@ def test_a_record_keeps_what_was_not_measured_again(gpu):
         ("a", 1, 0), ("b", 1, 0), ("b", 2, 0), ("a", 2, 1),
     ]  # fmt: skip
     assert json.dumps(old).count('"n": 0') == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "card"),
-    [
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H100 PCIe", None),  # slower than the peak that is known
-        ("NVIDIA H100 NVL", None),
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA GH200 480GB", None),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA A100-SXM4-40GB", "a100-40"),
-        ("NVIDIA A100-PCIE-40GB", "a100-40"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-        ("Tesla T4", "t4"),
-        ("NVIDIA L4", None),
-        ("CPU", None),
-    ],
-)
-def test_a_card_is_known_by_its_name(gpu, name, card):
-    assert gpu.card_named(name) == card

@@ -26,14 +26,6 @@ def test_a_law_is_found_again(law):
     assert found.loss(1e6, 1e9) == pytest.approx(law.loss(1e6, 1e9), rel=1e-4)  # beyond all trainings
 
 
-@pytest.mark.parametrize("budget", [1e10, 1e13])
-def test_the_best_size_is_the_best_of_many(budget):
-    best = LAW.best_size(budget)
-    sizes = [best * 1.01**i for i in range(-200, 201)]
-    assert min(sizes, key=lambda n: LAW.loss(n, budget / (6 * n))) == pytest.approx(best, rel=0.011)
-    assert LAW.best_size(budget / 6, each=1.0) == pytest.approx(best)
-
-
 def test_what_cannot_be_fitted():
     n, d, loss = trainings(LAW)
     refused("five trainings or more, got 4, 4, 4", fit_scaling_law, n[:4], d[:4], loss[:4])

@@ -84,6 +84,17 @@ def attempt(**options: Any) -> str:
     return "nothing"
 
 
+def of_other_heads(heads: int) -> str:
+    """What a run is refused with where another process has weights of the same shapes, in other heads."""
+    system = build("clip")
+    system.config = replace(system.config, text=replace(system.config.text, num_heads=heads))
+    try:
+        fit(system, pairs(), collate, **SETTINGS, progress=False)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
 def stopped_and_resumed(case: str, folder: Path, **more: Any) -> None:
     try:
         train(case, folder, on_step=stop, **more)
@@ -109,6 +120,7 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
             half = str(error)
         found["refused"] = {
             "settings": attempt(batch_size=8 if rank else 4),
+            "config": of_other_heads(2 if rank else 4),
             "more": attempt(batch_size=1),
             "turns": attempt(shard=True, turns=turns),
             "fp16": half,

@@ -89,6 +89,7 @@ def test_what_processes_cannot_share_is_refused_by_each_in_one_line(processes):
     for rank in range(2):
         told = found[rank]["refused"]
         assert told["settings"].startswith("Process 1 has batch_size 8, and process 0 has 4; start all of them with")
+        assert told["config"].startswith("Process 1 has model CLIP ")
         assert told["more"] == "A batch of 1 does not divide among 2 processes; take a multiple of 2."
         assert told["turns"].startswith("Sharding trains one loss, and this stage takes 2 turns a step")
         assert told["fp16"].startswith("Sharding does not scale gradients of 'fp16'; take 'bf16' or 'no'")
@@ -144,6 +145,8 @@ def test_an_average_is_resumed_bit_for_bit_and_asked_for_where_there_is_one(tmp_
     refused(
         "holds no average of weights; leave ema out, or start anew", fit, Plain(), Numbers(), collate, ema=0.9, **more
     )
+    refused("holds an average of weights; give ema as before", fit, Plain(), Numbers(), collate,
+            **dict(more, output=tmp_path / "again"))  # fmt: skip
     newest = checkpoints(tmp_path / "again" / "checkpoints")[0] / "ema.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="ema.safetensors is damaged"):

@@ -5,8 +5,10 @@ from math import ceil
 
 import pytest
 import torch
+import torch.distributed as dist
 from testing_tools import Listed, refused
 from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from mmlearn.data import load
 from mmlearn.recipes.discovery import find_recipe
@@ -73,6 +75,31 @@ def test_in_chunks_already_they_become_smaller(clip):
 def test_recomputed_already_only_the_batch_becomes_smaller(gpt2):
     room = ceil(held(gpt2, 64, "recomputed"))
     assert what_fits(gpt2, room, 256, recompute=True, chunk=None).endswith("What fits: lower the batch size to 64.")
+
+
+def test_weights_that_are_cut_leave_room(gpt2):
+    world, batch = 4, 8
+    cut, whole = (memory(gpt2, batch, world)[way] for way in ("sharded", "plain"))
+    room = ceil(cut["all"] * MARGIN)
+    assert room < whole["all"]
+    options = dict(recompute=False, chunk=None)
+    assert "cut the weights among processes (shard)" in what_fits(gpt2, room, batch, world, **options)
+    said = what_fits(gpt2, room - 1, batch, world, shard=True, **options)
+    assert f"needs {cut['all'] / GIB:.1f} GiB" in said
+    assert "shard" not in said
+    assert "(shard)" not in what_fits(gpt2, room, batch, 1, **options)
+
+
+def test_processes_that_share_a_loss_are_told_of_one_of_them(clip):
+    """Counted within a group of four, as each process counts: nearly what the planner says from without."""
+    dist.init_process_group("fake", rank=0, world_size=4, store=FakeStore())
+    try:
+        within = counted("clip", text_length=16)
+    finally:
+        dist.destroy_process_group()
+    planned = memory(clip, 32_768, 4)["plain"]["all"]
+    said = what_fits(within, GIB, 32_768, 4, recompute=False, chunk=None)
+    assert float(re.search(r"needs ([\d.]+) GiB", said)[1]) == pytest.approx(planned / GIB, rel=0.02)
 
 
 def test_where_nothing_fits_and_where_all_should(gpt2):

@@ -14,7 +14,7 @@ from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import counting
 from mmlearn.training.counting import Count, Polynomial, Saved, count, grown
-from mmlearn.training.plan import DEVICES, GIB, memory, plan
+from mmlearn.training.plan import DEVICES, GIB, card_named, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
 
 PEAK = Path(__file__).parent.parent / "tools" / "peak.py"
@@ -276,3 +276,25 @@ def test_memory_by_hand():
         }.items()
     }
     assert memory(made, 8, 4)["in chunks"] == ways["plain"]  # no chunk is larger than a device's share
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", None),  # slower than the peak that is known
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("NVIDIA A100-PCIE-40GB", "a100-40"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA L4", None),
+        ("NVIDIA T400 4GB", None),
+        ("CPU", None),
+    ],
+)
+def test_a_card_is_known_by_its_name(name, card):
+    assert card_named(name) == card
