@@ -135,8 +135,8 @@ class Attention(nn.Module):
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
         return self.output(rearrange(self.heads(query, key, value, mask, causal, bias), "b h q k -> b q (h k)"))
 
-    def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h n k"]]:
-        """What is attended to; a cache keeps those of earlier tokens."""
+    def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h more k"]]:
+        """What is attended to, with what a system adds to it; a cache keeps those of earlier tokens."""
         return [rearrange(part(context), "b n (h k) -> b h n k", h=self.num_heads) for part in (self.key, self.value)]
 
     def heads(

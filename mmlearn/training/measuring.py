@@ -41,7 +41,8 @@ def example_batch(name: str, config: Config, b: int, t: int, device: str | torch
     """A batch of noise for a system, whose b texts have t tokens."""
     recipe = find_recipe(name)
     batch = grown(next(iter(recipe.examples(config, b=2))), recipe.holds()[0], b, t)
-    batch = {key: x.normal_() if x.is_floating_point() else x.fill_(1) for key, x in batch.items()}
+    noise = torch.Generator().manual_seed(0)
+    batch = {key: x.normal_(generator=noise) if x.is_floating_point() else x.fill_(1) for key, x in batch.items()}
     return {key: x.to(device) for key, x in batch.items()}
 
 
