@@ -31,14 +31,15 @@ from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
 
 
-class _Loss(nn.Module):
+class Loss(nn.Module):
     """A loss of the system as a forward pass, which is what data parallelism wraps."""
 
-    def __init__(self, system: nn.Module, name: str):
+    def __init__(self, system: nn.Module, name: str = "loss"):
         super().__init__()
         self.system, self.name = system, name
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Its named losses of a batch."""
         return getattr(self.system, self.name)(batch)
 
 
@@ -58,7 +59,7 @@ class _Update:
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:
-            loss = _Loss(system, turn.loss)
+            loss = Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, **optimizer)
             if compile:
                 loss = torch.compile(loss, backend="inductor" if compile is True else compile)

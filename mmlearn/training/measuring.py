@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.counting import grown
+from mmlearn.training.loop import Loss
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.speed import encode_in_chunks, speed_up
 
@@ -98,15 +99,6 @@ def _held(which: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(which))
 
 
-class _Loss(nn.Module):
-    def __init__(self, system: nn.Module):
-        super().__init__()
-        self.system = system
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return sum(self.system.loss(batch).values())
-
-
 def steps_together(
     rank: int, world: int, name: str, config: Config, b: int, t: int, rounds: int, half: bool = True
 ) -> list[float]:
@@ -117,14 +109,14 @@ def steps_together(
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     wire = dist.new_group(backend="nccl") if device.type == "cuda" else None
     torch.manual_seed(0)
-    loss = DistributedDataParallel(_Loss(find_recipe(name).make(config).to(device)), process_group=wire)
+    loss = DistributedDataParallel(Loss(find_recipe(name).make(config).to(device)), process_group=wire)
     batch = example_batch(name, config, b, t, device)
 
     def step() -> None:
         dist.barrier()
         loss.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            value = loss(batch)
+            value = sum(loss(batch).values())
         value.backward()
 
     with speed_up(loss):

@@ -4,10 +4,20 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmlearn.visualization.curves import Line
 from mmlearn.visualization.figures import MUTED, PLAIN, _figure
+
+BESIDE = dict(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # where a legend stands
+
+
+def _words(axis: Axes, across: str, up: str, title: str) -> None:
+    axis.set_xlabel(across, fontsize=8)
+    axis.set_ylabel(up, fontsize=8)
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 @plt.rc_context(PLAIN)
@@ -38,11 +48,9 @@ def spread_bars(
     axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set_xlim(0, 1.25 * most)
     rounds = max(len(values) for bars in groups.values() for values in bars.values())
-    axis.set_xlabel(f"{label}; a dot a round" if rounds > 1 else label, fontsize=8)
-    axis.set_title(title, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
+    _words(axis, f"{label}; a dot a round" if rounds > 1 else label, "", title)
     if len(names) > 1:
-        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(**BESIDE)
     return figure
 
 
@@ -73,11 +81,8 @@ def roofline(
         median = statistics.median(speeds) / 1e9
         (line,) = axis.plot([intensity] * len(speeds), [x / 1e9 for x in speeds], ".", alpha=0.5)
         axis.plot(intensity, median, "o", color=line.get_color(), label=f"{name}, {median:.0f}")
-    axis.set_xlabel("FLOPs a byte", fontsize=8)
-    axis.set_ylabel("GFLOP/s", fontsize=8)
-    axis.set_title(title, fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), title="GFLOP/s, median")
-    axis.spines[["top", "right"]].set_visible(False)
+    _words(axis, "FLOPs a byte", "GFLOP/s", title)
+    axis.legend(**BESIDE, title="GFLOP/s, median")
     return figure
 
 
@@ -109,11 +114,8 @@ def iso_flop_curves(
     margin = 0.15 * (max(found) - min(found))
     axis.set_xscale("log")
     axis.set_ylim(min(found) - margin, max(found) + margin)
-    axis.set_xlabel("parameters", fontsize=8)
-    axis.set_ylabel("loss, nats", fontsize=8)
-    axis.set_title(title, fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), title="FLOPs")
-    axis.spines[["top", "right"]].set_visible(False)
+    _words(axis, "parameters", "loss, nats", title)
+    axis.legend(**BESIDE, title="FLOPs")
     return figure
 
 
@@ -141,9 +143,6 @@ def planned_and_measured(
         axis.axhline(height, color=MUTED, linewidth=0.8, linestyle=":")
         axis.text(start, height * 1.15, name, fontsize=7, color=MUTED)
     axis.set_xscale("log", base=2)
-    axis.set_xlabel(across, fontsize=8)
-    axis.set_ylabel(label, fontsize=8)
-    axis.set_title(title, fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.spines[["top", "right"]].set_visible(False)
+    _words(axis, across, label, title)
+    axis.legend(**BESIDE)
     return figure

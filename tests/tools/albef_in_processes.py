@@ -1,7 +1,6 @@
 """What each process of ALBEF's data-parallel test runs; in a file of its own, because processes import it anew."""
 
 import dataclasses
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -54,11 +53,3 @@ def train(rank: int = 0, world: int = 1) -> dict[str, Tensor]:
             dist.all_reduce(loss)
         losses.append(loss / world)
     return {"losses": torch.stack(losses), **{name: value.clone() for name, value in system.state_dict().items()}}
-
-
-def process(rank: int, folder: Path) -> None:
-    """One of two."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(train(rank, 2), folder / f"{rank}.pt")
-    dist.destroy_process_group()

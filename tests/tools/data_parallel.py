@@ -1,7 +1,6 @@
 """What each process of a data-parallel test runs; in a file of its own, because processes import it anew."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.objectives import gather
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training.loop import Loss
 from mmlearn.training.speed import save_memory
 
 BATCH = 12  # over all processes
@@ -25,17 +25,6 @@ CASES = {  # at SigLIP's own bias of -10 negatives would hardly count
     "lit": ("lit", {"image_width": 24}, False),
 }
 LESS_MEMORY = ["clip, captions", "siglip, captions", "filip, captions"]  # also in chunks, and recomputed
-
-
-class Loss(nn.Module):
-    """A loss as a forward pass, which is what data parallelism wraps."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return sum(self.model.loss(batch).values())
 
 
 def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -58,7 +47,7 @@ def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
 def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The loss, of which each process has its part of the mean, and the gradient of every parameter."""
-    loss = model(batch)
+    loss = sum(model(batch).values())
     loss.backward()
     loss = loss.detach()
     if dist.is_initialized():
@@ -69,18 +58,8 @@ def step(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": loss, **gradients}
 
 
-def process(rank: int, folder: Path, plan: dict[int, list[str]]) -> None:
-    """For each number of processes: save what this one gathers, and its loss and gradients in each case."""
-    torch.set_num_threads(1)
-    for world, cases in plan.items():
-        if rank < world:
-            meeting = f"file://{folder}/meeting-{world}"
-            dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-            torch.save(work(rank, world, cases), folder / f"{world}-{rank}.pt")
-            dist.destroy_process_group()
-
-
 def work(rank: int, world: int, cases: list[str]) -> dict[str, Any]:
+    """What this process gathers, and its loss and gradients in each case."""
     rows = torch.tensor([[10.0 * rank, 1], [10 * rank + 1, 2]], dtype=torch.float64, requires_grad=True)
     gathered = gather(rows)
     (gathered * (rank + 1) * torch.arange(1.0, 2 * world + 1)[:, None]).sum().backward()
@@ -94,6 +73,6 @@ def work(rank: int, world: int, cases: list[str]) -> dict[str, Any]:
         results[case] = step(DistributedDataParallel(model), batch)
         if case in LESS_MEMORY:
             model.zero_grad()
-            with save_memory(model.model, recompute=True, chunk=2):
+            with save_memory(model.system, recompute=True, chunk=2):
                 results[f"{case}, less memory"] = step(DistributedDataParallel(model), batch)
     return results

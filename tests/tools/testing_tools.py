@@ -1,5 +1,7 @@
 """What several tests share. Pytest puts this folder on the path, here and in the processes that tests start."""
 
+import io
+import tarfile
 from typing import Any, Self
 
 import pytest
@@ -25,6 +27,16 @@ class Listed(Dataset):
 
     def __getitem__(self, index):
         return self.samples[index]
+
+
+def write_tar(path, files):
+    """A plain tar of (name, content)."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
 
 
 def close(got, expected, tolerance=1e-5):

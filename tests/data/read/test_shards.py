@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 from PIL import Image
-from testing_tools import refused
+from testing_tools import refused, write_tar
 
 from mmlearn.data import load
 from mmlearn.data.read.folder import split_of
@@ -21,16 +21,6 @@ def picture(i, form="PNG"):
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), COLOURS[i % 3]).save(buffer, form)
     return buffer.getvalue()
-
-
-def write(path, files):
-    """A plain tar of (name, content)."""
-    with tarfile.open(path, "w") as archive:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
 
 
 def samples(count, start=0):
@@ -56,7 +46,7 @@ def test_shards_that_webdataset_wrote(tmp_path):
 
 def test_a_list_of_patterns_and_a_path(tmp_path):
     for shard in "abc":
-        write(tmp_path / f"{shard}.tar", samples(2, ord(shard)))
+        write_tar(tmp_path / f"{shard}.tar", samples(2, ord(shard)))
     assert len(Shards([str(tmp_path / "{a,b}.tar"), str(tmp_path / "c.tar")])) == 6
     assert len(Shards(tmp_path / "c.tar")) == 2
 
@@ -73,17 +63,17 @@ def test_captions_in_json_and_other_endings(tmp_path):
         ("d.png", picture(0)),
         ("d.json", json.dumps({"caption": "", "text": "four"}).encode()),
     ]
-    data = Shards(write(tmp_path / "x.tar", files), size=4)
+    data = Shards(write_tar(tmp_path / "x.tar", files), size=4)
     assert [data[i].caption for i in range(len(data))] == ["one", "zwei 日本", "three", "four"]
     assert [int(data[i].image[:, 1, 1].argmax()) for i in range(4)] == [0, 1, 2, 0]
 
 
 def test_what_has_no_caption_or_no_picture_is_no_sample(tmp_path):
     files = [("1.png", picture(1)), ("2.txt", b"alone"), ("3.png", picture(0)), ("3.txt", b"three"), ("README", b"")]
-    data = Shards(write(tmp_path / "x.tar", files))
+    data = Shards(write_tar(tmp_path / "x.tar", files))
     assert [data[i].caption for i in range(len(data))] == ["three"]
     for files in ([("1.png", picture(1))], [("2.txt", b"alone")], [("readme", b"")], []):
-        refused(r"No picture with a caption in .*y\.tar", Shards, write(tmp_path / "y.tar", files))
+        refused(r"No picture with a caption in .*y\.tar", Shards, write_tar(tmp_path / "y.tar", files))
 
 
 @pytest.mark.parametrize(
@@ -97,20 +87,20 @@ def test_what_has_no_caption_or_no_picture_is_no_sample(tmp_path):
     ],
 )
 def test_a_sample_that_is_wrong_is_named(tmp_path, name, text, expected):
-    data = Shards(write(tmp_path / "x.tar", [("1.png", picture(1)), (name, text), *samples(1)]))
+    data = Shards(write_tar(tmp_path / "x.tar", [("1.png", picture(1)), (name, text), *samples(1)]))
     with pytest.raises(ValueError, match=rf"1 in .*x\.tar .*{expected}"):
         data[0]
     assert data[1].caption == "caption 0"
 
 
 def test_a_picture_that_is_none_is_named(tmp_path):
-    data = Shards(write(tmp_path / "x.tar", [("1.png", b"no"), ("1.txt", b"one")]))
+    data = Shards(write_tar(tmp_path / "x.tar", [("1.png", b"no"), ("1.txt", b"one")]))
     with pytest.raises(ValueError, match=r"^1 in .*x\.tar is no picture"):
         data[0]
 
 
 def test_a_missing_shard_is_named(tmp_path):
-    write(tmp_path / "0.tar", samples(1))
+    write_tar(tmp_path / "0.tar", samples(1))
     with pytest.raises(FileNotFoundError, match=r"There is no shard .*1\.tar"):
         Shards(str(tmp_path / "{0..1}.tar"))
 
@@ -127,7 +117,7 @@ def test_files_that_are_no_tar(tmp_path):
 
 def test_a_shard_cut_anywhere_is_noticed(tmp_path):
     """Also between two files, where a reader of tar would see a shorter archive."""
-    path = write(tmp_path / "x.tar", samples(3))
+    path = write_tar(tmp_path / "x.tar", samples(3))
     whole = path.read_bytes()
     with tarfile.open(path) as archive:
         starts = [item.offset for item in archive]
@@ -139,7 +129,7 @@ def test_a_shard_cut_anywhere_is_noticed(tmp_path):
 
 
 def test_a_damaged_header_does_not_hide_what_follows(tmp_path):
-    path = write(tmp_path / "x.tar", samples(3))
+    path = write_tar(tmp_path / "x.tar", samples(3))
     whole = path.read_bytes()
     with tarfile.open(path) as archive:
         starts = [item.offset for item in archive]
@@ -153,7 +143,7 @@ def test_a_damaged_header_does_not_hide_what_follows(tmp_path):
 
 def test_without_webdataset_it_says_what_to_install(tmp_path, without):
     without("webdataset")
-    refused(r"pip install 'mmlearn\[scale\]'", Shards, write(tmp_path / "x.tar", samples(1)))
+    refused(r"pip install 'mmlearn\[scale\]'", Shards, write_tar(tmp_path / "x.tar", samples(1)))
 
 
 @pytest.mark.parametrize("pattern", ["{}-{:04}.tar", "{}/{:04}.tar"])
@@ -162,7 +152,7 @@ def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
         for shard in range(2):
             path = tmp_path / pattern.format(split, shard)
             path.parent.mkdir(exist_ok=True)
-            write(path, samples(count, 10 * shard))
+            write_tar(path, samples(count, 10 * shard))
     data = load(tmp_path, size=4)
     assert type(data) is ShardFolder
     assert (len(data), len(load(tmp_path, "test")), len(load(tmp_path, "all"))) == (10, 4, 14)
@@ -176,8 +166,8 @@ def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
 
 
 def test_a_folder_whose_shards_name_none(tmp_path):
-    write(tmp_path / "0000.tar", samples(100))
-    write(tmp_path / "0001.tar", samples(100, 100))
+    write_tar(tmp_path / "0000.tar", samples(100))
+    write_tar(tmp_path / "0001.tar", samples(100, 100))
     parts = {split: {key for (_, key), _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
     assert parts["train"] | parts["val"] | parts["test"] == parts["all"]
     assert sum(map(len, parts.values())) == 2 * len(parts["all"]) == 400
@@ -185,7 +175,7 @@ def test_a_folder_whose_shards_name_none(tmp_path):
     assert min(len(parts["val"]), len(parts["test"])) >= 8
     for path in tmp_path.iterdir():
         path.unlink()
-    write(tmp_path / "0000.tar", samples(1))
+    write_tar(tmp_path / "0000.tar", samples(1))
     own = split_of("000000")
     assert len(load(tmp_path, own)) == 1
     for split in {"train", "val", "test"} - {own}:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from stream_in_processes import collate, stopped_and_resumed, train
-from testing_tools import refused
+from testing_tools import refused, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
@@ -35,15 +35,6 @@ def picture(i):
     return buffer.getvalue()
 
 
-def write(path, files):
-    with tarfile.open(path, "w") as archive:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
 def sample(i):
     return [(f"{i:03}.png", picture(i)), (f"{i:03}.txt", f"number {i}".encode())]
 
@@ -53,7 +44,7 @@ def write_shards(folder, sizes=SIZES):
     folder.mkdir(exist_ok=True)
     start = 0
     for shard, size in enumerate(sizes):
-        write(folder / f"train-{shard}.tar", [file for i in range(start, start + size) for file in sample(i)])
+        write_tar(folder / f"train-{shard}.tar", [file for i in range(start, start + size) for file in sample(i)])
         start += size
     return folder
 
@@ -246,7 +237,7 @@ def test_what_webdataset_does_not_read_is_not_counted(tmp_path):
         ("1.png", picture(5)),  # apart from the other of that name, and so a sample of its own
         ("1.txt", b"number 5"),
     ]
-    data = stream(write(tmp_path / "0.tar", files))
+    data = stream(write_tar(tmp_path / "0.tar", files))
     assert len(data) == 3
     assert sorted(numbers(data.batches(collate, 3).samples(0))) == [1, 4, 5]
 
@@ -277,7 +268,7 @@ def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, mon
     path = shards / "train-2.tar"  # numbers 10 to 39
     files = [file for i in range(10, 40) for file in sample(i)]
     files[6] = ("013.png", b"no picture")
-    write(path, files)
+    write_tar(path, files)
     with tarfile.open(path) as archive:
         starts = [item.offset for item in archive]
     path.write_bytes(path.read_bytes()[: starts[2 * 20] + 600])  # numbers 10 to 29 are whole
@@ -297,12 +288,12 @@ def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, mon
 
 def test_nothing_but_bad_shards_ends(tmp_path):
     for i in range(3):
-        write(tmp_path / f"train-{i}.tar", [("1.png", picture(1))])
+        write_tar(tmp_path / f"train-{i}.tar", [("1.png", picture(1))])
     refused("No picture with a caption", stream, tmp_path)
     data = stream(tmp_path, mode="resampled", length=10, skip_bad=True)
     refused(r"No shard holds a picture with a caption; the last was .*\.tar", data.batches(collate, 2).samples, 0)
     refused(r"No picture with a caption can be read in .*train-0\.tar and others", lambda: data.head)
-    write(tmp_path / "train-0.tar", [("1.png", b"no"), ("1.txt", b"one"), ("2.png", b"no"), ("2.txt", b"two")])
+    write_tar(tmp_path / "train-0.tar", [("1.png", b"no"), ("1.txt", b"one"), ("2.png", b"no"), ("2.txt", b"two")])
     bad = stream(tmp_path, skip_bad=True).batches(collate, 2)
     refused("No sample of a batch can be read, such as", bad.samples, 0)
 
@@ -361,7 +352,7 @@ def test_fields_learn_from_samples_of_many_shards(shards, monkeypatch):
     assert head[5].image.shape == (3, 8, 8)
     (shards / "sizes.json").write_text(json.dumps({f"train-{i}.tar": size for i, size in enumerate(SIZES)}))
     module._sizes_in.cache_clear()
-    write(shards / "train-0.tar", [*sample(0), ("001.png", b"no"), ("001.txt", b"one"), *sample(2)])
+    write_tar(shards / "train-0.tar", [*sample(0), ("001.png", b"no"), ("001.txt", b"one"), *sample(2)])
     (shards / "train-4.tar").write_bytes(b"x" * 5000)
     data = stream(shards, skip_bad=True)
     assert numbers(data.head) == [0, 2, 10, 11, 12, 13]
