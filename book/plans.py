@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markup import table
 
 from mmlearn.files import written_whole
 from mmlearn.recipes.discovery import find_recipe, system_files
@@ -42,7 +43,7 @@ def needs(name: str, preset: str) -> dict[str, Any]:
     config = recipe.config.preset(preset)
     try:
         found = count(recipe, config, precision=PRECISION)
-    except (ValueError, RuntimeError):  # as the system says it, or as its layers do
+    except ValueError:
         with torch.device("meta"):
             return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
     ways = memory(found, BATCH, chunk=CHUNK)
@@ -73,15 +74,15 @@ def record(wanted: Iterable[tuple[str, str]]) -> None:
 def plans_page(known: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Iterable[str]]) -> str:
     """A table of the wanted presets of each system; those that are not known are said not to be counted yet."""
     head = ["system", "preset", "parameters", "FLOPs a sample", *WAYS, "card", "at least"]
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    rows = []
     for name, preset in ((name, preset) for name, presets in wanted.items() for preset in presets):
         row = known.get(name, {}).get(preset, {"parameters": "not counted yet", "flops": None, "bytes": {}})
         ways, count = row["bytes"], row["parameters"]
         cells = [f"[{name}](systems/{name}.md)", f"`{preset}`", f"{count:,}" if isinstance(count, int) else count]
         cells += [f"{row['flops']:.3g}"] if ways else ["–"]
         cells += [f"{ways[way] / GIB:.1f}" if way in ways else "–" for way in WAYS]
-        lines.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
-    return f"# What the presets need\n\n{TEXT}\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        rows.append([*cells, *((card(ways["plain"]), card(min(ways.values()))) if ways else "––")])
+    return f"# What the presets need\n\n{TEXT}\n" + table(head, rows)
 
 
 def card(needed: float) -> str:

@@ -198,7 +198,7 @@ class Chapter:
         failed = [
             f"{item.name}: {item.obtained:.3f}, expected {item.expected}" for item in self.results if not item.holds
         ]
-        if failed and self.scale != "smoke" and not self.shrunk:
+        if failed and self.scale != "smoke" and not self.shrunk and not self.data:
             raise AssertionError("; ".join(failed))
         return Table(self.results, self.scale)
 

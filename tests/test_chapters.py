@@ -179,7 +179,7 @@ def test_a_shrunk_gpu_scale_keeps_all_but_sizes(tmp_path, monkeypatch):
     chapter = Chapter("x", scale="gpu")
     at = chapter.settings(**SIZES)
     assert (at.steps, at.rates, at.name, at.whole) == (2, (0.1,), "b", False)
-    assert at.model == CLIPConfig.preset("ViT-B/32").narrowed(8)
+    assert at.model == CLIPConfig.preset("ViT-B/32").narrowed()
     assert Chapter("x", scale="laptop").settings(**SIZES).steps == 20
     chapter.result("never", 0.0, at_least={"gpu": 0.5})
     chapter.finish()

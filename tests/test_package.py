@@ -64,7 +64,7 @@ def test_what_a_training_imports_is_no_plotting_notebook_or_hub():
     added = {name for name in after - before if not name.startswith("_")}
     assert added & HEAVY == set()
     assert {"mmlearn", "einops", "jaxtyping"} <= added
-    assert added <= NEEDED | {"google"} | {"mpmath", "sympy"}  # a namespace; and PyTorch's own, of weights that are cut
+    assert added <= NEEDED | {"google"}  # a namespace that other packages bring
 
 
 def test_a_class_costs_what_its_own_file_imports():

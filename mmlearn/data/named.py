@@ -4,6 +4,7 @@ Regions are numbered as a detector gives them: the objects of a scene, or the an
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,16 @@ class NamedRegions(Dataset):
         self.data, self.objects = own_pairs(folder, split, size=size, boxes=True), objects
         if line := without_boxes(self.data):
             raise ValueError(f"Regions are annotated boxes. {line}")
-        self.rows: list[int] = []
-        for row in range(len(self.data)):
-            if len(self.rows) < length and len({link.object for link in named_links(self.sample(row), objects)}) > 1:
-                self.rows.append(row)
+        two = (row for row in range(len(self.data)) if len(self.named(row)) > 1)
+        self.rows = list(islice(two, length))
         if not self.rows:
             raise ValueError(f"No caption of {folder} ({split}) names two things that have boxes.")
 
-    def sample(self, row: int) -> BoxedImageText:
-        """A caption with its boxes, without its picture."""
-        number, name, caption = self.data.samples[row]
-        picture, (categories, boxes, sizes) = self.data.ids[number], self.data.instances
-        blank = torch.empty(3, self.data.size, self.data.size)
-        return BoxedImageText(blank, caption, name, sizes[picture], boxes.get(picture, []), categories)
+    def named(self, row: int) -> set[int]:
+        """The categories that a caption names and that have boxes in its picture, which is not read."""
+        sample = self.data.told(row, torch.empty(3, self.data.size, self.data.size))
+        links = named_links(sample, self.objects) if isinstance(sample, BoxedImageText) else []
+        return {link.object for link in links}
 
     @property
     def words(self) -> set[str]:

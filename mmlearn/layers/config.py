@@ -32,8 +32,8 @@ class Config:
         """The preset for two CPU cores."""
         return cls.preset("tiny")
 
-    def narrowed(self, factor: int = 8, depth: int = 2) -> Self:
-        """The same shape in small: every width of 64 and more divided by ``factor``, and no more blocks than ``depth``.
+    def narrowed(self, depth: int = 2) -> Self:
+        """The same shape in small: every width of 64 and more divided by 8, and no more blocks than ``depth``.
 
         Channels are widths, too. Heads and kernels stay, and so do blocks that the configuration names
         by their numbers.
@@ -42,11 +42,11 @@ class Config:
         depth = 1000 if any(name.endswith("connections") for name in vars(self)) else depth
         for name, value in vars(self).items():
             if isinstance(value, Config):
-                changes[name] = value.narrowed(factor, depth)
+                changes[name] = value.narrowed(depth)
             elif name.endswith("width") and value and value >= 64:
-                changes[name] = value // factor
+                changes[name] = value // 8
             elif name.endswith(("widths", "channels")) and isinstance(value, tuple):
-                changes[name] = tuple(width // factor if width >= 64 else width for width in value)
+                changes[name] = tuple(width // 8 if width >= 64 else width for width in value)
             elif name.endswith("depth") and value:
                 changes[name] = min(value, depth)
         return dataclasses.replace(self, **changes)

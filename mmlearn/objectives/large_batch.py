@@ -72,7 +72,7 @@ def chunked_info_nce(
         raise ValueError(f"A chunk has at least one row, got {size}.")
     b, total = len(image_embedding), 0
     for first in range(0, b, size):
-        own = image_embedding[first : first + size], text_embedding[first : first + size]
-        every = image_embedding, text_embedding, logit_scale, first
-        total = total + len(own[0]) / b * checkpoint(local_info_nce, *own, *every, use_reentrant=False)
+        rows = slice(first, min(first + size, b))
+        part = checkpoint(info_nce, image_embedding, text_embedding, logit_scale, None, rows, use_reentrant=False)
+        total = total + (rows.stop - first) / b * part
     return total

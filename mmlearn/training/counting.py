@@ -322,3 +322,5 @@ def _told(system: str) -> Iterator[None]:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
         raise ValueError(f"{system} cannot be counted: its loss needs the numbers of a real batch.") from error
+    except RuntimeError as error:  # of a layer whose input has another shape
+        raise ValueError(f"{system} cannot be counted: {error}") from error

@@ -20,9 +20,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from mmlearn.layers import TransformerBlock
@@ -123,8 +120,11 @@ def sharded(system: nn.Module, turns: Sequence[Turn], precision: str) -> nn.Modu
         raise ValueError(f"Sharding trains one loss, and this stage takes {len(turns)} turns a step; leave it out.")
     if precision == "fp16":
         raise ValueError("Sharding does not scale gradients of 'fp16'; take 'bf16' or 'no', or leave it out.")
-    whole, system = system, copy.deepcopy(system)
-    whole.cpu()  # the device holds parts alone
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    device = next(system.parameters()).device
+    system = copy.deepcopy(system.cpu()).to(device)  # there it is whole once, until it is cut
     share_buffers(system)
     for parameter in system.parameters():
         dist.broadcast(parameter.detach(), 0)
@@ -162,7 +162,7 @@ def of_parts(loss: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
         parts = []
         for group in optimizer.param_groups:
             for place, parameter in enumerate(group["params"]):
-                if isinstance(parameter, DTensor):
+                if is_cut(parameter):
                     part = group["params"][place] = nn.Parameter(local(parameter))
                     part.part_of = parameter
                     parts.append(part)
@@ -179,11 +179,11 @@ def _hand_over(parts: Sequence[nn.Parameter], *_: Any) -> None:
 
 def clip_gradients(accelerator: Accelerator, parameters: Sequence[nn.Parameter], max_norm: float) -> Float[Tensor, ""]:
     """The norm of all gradients, which are scaled down where it is larger than ``max_norm``; parts count as a whole."""
-    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+    if not any(is_cut(parameter) for parameter in parameters):
         return accelerator.clip_grad_norm_(parameters, max_norm)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     parts, whole_ones = (
-        [local(gradient) for gradient in gradients if isinstance(gradient, DTensor) == cut] for cut in (True, False)
+        [local(gradient) for gradient in gradients if is_cut(gradient) == cut] for cut in (True, False)
     )
     squares = sum(part.square().sum() for part in parts)
     dist.all_reduce(squares)
@@ -192,9 +192,14 @@ def clip_gradients(accelerator: Accelerator, parameters: Sequence[nn.Parameter],
     return norm
 
 
+def is_cut(x: Tensor) -> bool:
+    """Whether this is one of PyTorch's distributed tensors, of which each process holds a part."""
+    return hasattr(x, "placements")
+
+
 def local(x: Tensor) -> Tensor:
     """What this process holds of a tensor, without a graph, in the same memory."""
-    return (x.to_local() if isinstance(x, DTensor) else x).detach()
+    return (x.to_local() if is_cut(x) else x).detach()
 
 
 def wholes(parts: Mapping[str, tuple[Tensor, Tensor]], keep: bool = True) -> dict[str, Tensor]:
@@ -205,9 +210,11 @@ def wholes(parts: Mapping[str, tuple[Tensor, Tensor]], keep: bool = True) -> dic
     """
     found = {}
     for name, (x, parameter) in parts.items():
-        if isinstance(parameter, DTensor) and x.ndim:
+        if is_cut(parameter) and x.ndim:
             sizes = dict(shape=parameter.shape, stride=parameter.stride())
             mesh, placements = parameter.device_mesh, parameter.placements
+            from torch.distributed.tensor import DTensor
+
             x = DTensor.from_local(local(x), mesh, placements, run_check=False, **sizes).full_tensor()
             x = x.cpu() if keep else x
         if keep:
@@ -217,7 +224,9 @@ def wholes(parts: Mapping[str, tuple[Tensor, Tensor]], keep: bool = True) -> dic
 
 def part_like(x: Tensor, parameter: Tensor) -> Tensor:
     """This process's part of ``x``, cut as the ``parameter`` is: a tensor as that one, or ``x`` where it is whole."""
-    if not isinstance(parameter, DTensor) or not x.ndim:
+    if not is_cut(parameter) or not x.ndim:
         return x
+    from torch.distributed.tensor import distribute_tensor
+
     mesh = parameter.device_mesh
     return distribute_tensor(x.to(mesh.device_type), mesh, parameter.placements, src_data_rank=None)

@@ -183,9 +183,8 @@ def _finish(system: nn.Module, state: dict[str, Any], output: Path | None) -> No
     """Hand the weights back, and write them; in ``model-ema.safetensors`` with averages of those that were trained."""
     if state["system"] is not system:
         system.load_state_dict(whole_state(state["system"]))
-        system.to(next(state["system"].parameters()).device)
     system.eval()
-    averages = state["ema"].whole() if state["ema"] else {}
+    averages = state["ema"].whole(state["rank"] == 0) if state["ema"] else {}
     if output and state["rank"] == 0:
         save_model(system, output / "model.safetensors")
         if averages:

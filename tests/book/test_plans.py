@@ -1,6 +1,7 @@
 """The page of what presets need: all of them are there, and what is stated is what the planner says."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training.counting import count
 from mmlearn.training.plan import GIB, plan
 
-spec = importlib.util.spec_from_file_location("mmlearn_book_plans", Path(__file__).parents[2] / "book" / "plans.py")
+BOOK = Path(__file__).parents[2] / "book"
+sys.path.insert(0, str(BOOK))  # as conf.py has it
+spec = importlib.util.spec_from_file_location("mmlearn_book_plans", BOOK / "plans.py")
 plans = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(plans)
 COUNTED = [  # the quickest: with towers and without, of pictures, texts and sounds, that fit and that do not

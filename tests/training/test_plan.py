@@ -14,12 +14,11 @@ from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import counting
 from mmlearn.training.counting import Count, Polynomial, Saved, count, grown
+from mmlearn.training.measuring import EXACT
 from mmlearn.training.plan import DEVICES, GIB, card_named, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
 
 PEAK = Path(__file__).parent.parent / "tools" / "peak.py"
-# Every larger block is given back to the system when it is freed, so that what is held is what is needed.
-EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 
 
 def counted(name, preset="tiny", **options):

@@ -283,7 +283,7 @@ class SceneSample:
     @cached_property
     def graph(self) -> tuple[tuple[int, str, int], ...]:
         """Every true (subject, predicate, object), by columns and rows of the grid; objects are the nodes."""
-        edges, places = [], [divmod(item.cell, item.grid) for item in self.objects]
+        edges, places = [], [(item.row, item.column) for item in self.objects]
         for i, (row, column) in enumerate(places):
             for j, (other_row, other_column) in enumerate(places):
                 if column != other_column:

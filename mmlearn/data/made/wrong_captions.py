@@ -8,7 +8,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mmlearn.data.hashing import stream, uniform
-from mmlearn.data.made.crowded_scenes import CrowdedSample, lay_out_crowd
 from mmlearn.data.made.regions import scene_keys
 from mmlearn.data.made.scenes import SceneSample, lay_out
 
@@ -26,10 +25,9 @@ def captions_with_errors(
     wrong = uniform(stream("wrong caption", seed), keys, 1)[:, 0] < share
     # The other scene depends on nothing but this scene and the seed.
     other = uniform(stream("other caption", seed), keys, 1)[:, 0]
-    crowded = isinstance(samples[0], CrowdedSample)
-    lay, kind = (lay_out_crowd, CrowdedSample) if crowded else (lay_out, SceneSample)
-    layout = lay("train", (other * 2**24).astype(np.int64), seed)
+    layout = lay_out("train", (other * 2**24).astype(np.int64), seed)
     captions = [
-        kind(sample.image, layout, row).caption if wrong[row] else sample.caption for row, sample in enumerate(samples)
+        SceneSample(sample.image, layout, row).caption if wrong[row] else sample.caption
+        for row, sample in enumerate(samples)
     ]
     return captions, torch.from_numpy(wrong)

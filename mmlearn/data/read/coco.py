@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
@@ -65,8 +67,12 @@ class CocoCaptions(Dataset):
         return self.samples[index][2]
 
     def __getitem__(self, index: int) -> ImageText:
+        return self.told(index, read_picture(self.images / self.samples[index][1], self.size))
+
+    def told(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
+        """A caption with this picture, and with its boxes where they are known."""
         number, name, caption = self.samples[index]
-        picture, image = self.ids[number], read_picture(self.images / name, self.size)
+        picture = self.ids[number]
         if self.instances is None or picture not in self.instances.sizes:
             return ImageText(image, caption, name)
         categories, boxes, sizes = self.instances

@@ -16,7 +16,6 @@ from mmlearn.data.made.drawing import COLOURS, SHAPES, SIZES, TEXTURES
 from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.made.regions import CLASSES, SceneDetector
 from mmlearn.data.made.scenes import HELD_OUT, RELATIONS, SPLITS
-from mmlearn.data.made.wrong_captions import captions_with_errors
 from mmlearn.evaluation import find_mentions, on_grid, pointing_accuracy
 from mmlearn.evaluation.captions import check_facts, stated_facts, well_formed
 
@@ -304,15 +303,6 @@ def test_mentions_point_at_their_objects():
         assert region.argmax() == item.cell  # at 7 × 7 a cell is a patch
         close(region, on_grid(samples[i].masks[number][None], (7, 7))[0])
     assert pointing_accuracy(mentions.region, mentions.region) == 1
-
-
-def test_wrong_captions_are_long_too():
-    samples = some()
-    captions, wrong = captions_with_errors(samples, 0.3)
-    assert 0.2 < wrong.float().mean() < 0.4
-    for sample, caption, is_wrong in zip(samples, captions, wrong):
-        assert len(mentioned(caption)) >= 4
-        assert (caption != sample.caption) == is_wrong
 
 
 def test_it_is_in_the_catalogue():
