@@ -190,6 +190,12 @@ def test_resampled_shards_are_drawn_with_replacement(shards, monkeypatch):
     assert again == [steps[:99] for steps in found]
 
 
+def test_resampled_shards_are_drawn_by_the_seed(shards, monkeypatch):
+    data, options = stream(shards, mode="resampled", buffer=1), dict(world=1, workers=1, batch_size=4, steps=16)
+    one, again, other = (seen(data, monkeypatch, **options, seed=seed) for seed in (0, 0, 1))
+    assert one == again != other
+
+
 def test_resampled_epochs_differ_and_need_no_sizes(shards, monkeypatch):
     pattern = f"pipe:cat {shards}/train-{{0..5}}.tar"
     data = ShardStream(pattern, size=8, buffer=6, mode="resampled", length=40)
