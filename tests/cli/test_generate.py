@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mmlearn.data import load
 from mmlearn.training.runs import load_run
@@ -44,6 +44,18 @@ def test_it_says_what_it_has_learned(works, blip, pictures):
     assert first.startswith(f"{pictures / '0.png'}: a red field ")
     assert second.startswith(f"{pictures / '1.png'}: a green field ")
     assert works("generate", blip, "--picture", pictures / "2.png", "--strategy", "beam").out.startswith("a blue ")
+
+
+def test_averaged_weights_are_asked_for_where_there_are_some(works, fails, blip, pictures, tmp_path):
+    words = ["--picture", pictures / "2.png"]
+    fails("generate", blip, *words, "--ema", says="model-ema.safetensors: it was trained without --ema")
+    other = shutil.copytree(blip, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file(weights, other / "model-ema.safetensors")
+    weights["language_head.bias"][weights["language_head.bias"].argmin()] = 100.0
+    save_file(weights, other / "model.safetensors")
+    said = works("generate", blip, *words).out
+    assert works("generate", other, *words, "--ema").out == said != works("generate", other, *words).out
 
 
 def test_a_prompt_goes_on(works, blip, pictures):
@@ -106,8 +118,6 @@ def test_a_tokenizer_of_another_vocabulary(fails, blip, works, pictures, tmp_pat
 
 
 def test_weights_that_are_nan(fails, blip, pictures, tmp_path):
-    from safetensors.torch import save_file
-
     other = shutil.copytree(blip, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     weights["language_head.bias"][7] = float("nan")
