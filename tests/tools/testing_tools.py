@@ -48,9 +48,9 @@ def picture_file(size, colour, form="PNG"):
     return file.getvalue()
 
 
-def captioned(key, picture, caption):
-    """The two files of a picture with a caption in a shard."""
-    return [(f"{key}.png", picture), (f"{key}.txt", caption.encode())]
+def captioned(pairs):
+    """The files of a shard for ``write_tar``, from (key, content of a PNG, caption)."""
+    return [file for key, png, caption in pairs for file in ((f"{key}.png", png), (f"{key}.txt", caption.encode()))]
 
 
 def free_port():
