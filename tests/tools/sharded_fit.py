@@ -33,7 +33,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sharded, accumulated": ("clip", dict(shard=True, accumulate=2)),
     "uneven": ("plain", dict(shard=True)),  # a head of 3 rows, of which a fourth process has none
 }
-OF_FOUR = ("data parallel", "sharded, chunked, recomputed", "uneven")  # what four processes train, and two all
+
+
+def cases(world: int) -> tuple[str, ...]:
+    """What so many processes train: four of them what is not the same for two."""
+    return ("data parallel", "sharded, chunked, recomputed", "uneven") if world == 4 else tuple(CASES)
 
 
 class Stop(Exception):
@@ -139,12 +143,14 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="localhost", MASTER_PORT=port)
     os.environ |= {name: str(value) for name, value in place.items()}
-    found: dict[str, Any] = {case: train(case, folder / case) for case in (OF_FOUR if world == 4 else CASES)}
+    found: dict[str, Any] = {case: train(case, folder / case) for case in cases(world)}
     if world == 2:
         stopped_and_resumed("sharded", folder / "resumed")
         warnings.simplefilter("ignore")  # of the one process that wrote it
         train("sharded", folder / "of one", resume=True)
-        found["both ways"] = {name: [_two_steps(name, way) for way in (False, True)] for name in ("albef", "normalised")}
+        found["both ways"] = {
+            name: [_two_steps(name, way) for way in (False, True)] for name in ("albef", "normalised")
+        }
         turns, half = (Turn(), Turn()), ""
         try:
             sharded(build("plain"), (Turn(),), "fp16")

@@ -7,7 +7,7 @@ import sharded_fit
 import torch
 from killable import Numbers, Plain, collate, sha256
 from safetensors.torch import load_file
-from sharded_fit import CASES, OF_FOUR, averages, train
+from sharded_fit import CASES, averages, cases, train
 from testing_tools import free_port, refused
 
 from mmlearn.data.batches import Batches
@@ -48,7 +48,7 @@ def processes(request, alone, tmp_path_factory):
 def test_processes_learn_what_one_learns(processes, alone):
     """Weights, averages, losses and the norm of gradients after four steps in float64, to 1e-9, in every process."""
     world, folder, found = processes
-    for case in OF_FOUR if world == 4 else CASES:
+    for case in cases(world):
         weights, history, averaged = alone[0][case]
         for rank in range(world):
             own, rows = found[rank][case]
@@ -60,7 +60,7 @@ def test_processes_learn_what_one_learns(processes, alone):
 
 
 def test_parts_are_resumed_by_as_many_bit_for_bit_and_by_others_rightly(processes, alone):
-    world, folder, found = processes
+    world, folder, _ = processes
     if world != 2:
         return
     for name in ("model.safetensors", "model-ema.safetensors"):
