@@ -76,7 +76,9 @@ def test_parts_are_resumed_by_as_many_bit_for_bit_and_by_others_rightly(processe
 
 def test_sharded_systems_keep_the_buffers_of_data_parallel_ones(processes):
     world, _, found = processes
-    for rank in range(2 if world == 2 else 0):
+    if world != 2:
+        return
+    for rank in range(2):
         for name, ways in found[rank]["both ways"].items():
             close(*ways, f"{name}, process {rank}")
 

@@ -157,11 +157,11 @@ def test_the_planner_counts_what_was_asked_for(monkeypatch):
     data = load("emoji", size=32)
     run = new_run("clip", data)
     learned, ways = dict(precision="bf16", optimizer="muon"), dict(recompute=True, chunk=4, shard=True)
-    options = dict(steps=1, batch_size=8, turns=turns, seed=3) | learned | ways
+    options = dict(steps=1, batch_size=8, turns=turns, seed=1) | learned | ways
     refused(r"^Out of memory: this\.$", tells_what_fits(full), run.system, data, run.collate(), **options)
-    drawn = batches_of(data, run.collate(), 8, seed=3)
+    drawn = batches_of(data, run.collate(), 8, seed=1)
     lengths = [drawn[k]["tokens"].shape[1] for k in range(out_of_memory.LOOKED_AT)]
-    assert min(lengths) < max(lengths) < run.system.config.text.max_length
+    assert lengths[0] < max(lengths) < run.system.config.text.max_length
     assert told == [learned | dict(stage="second", text_length=max(lengths)), (("counted", device_bytes(), 8, 1), ways)]
 
 
