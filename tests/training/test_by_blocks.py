@@ -21,7 +21,8 @@ def test_it_is_what_is_counted_as_a_whole():
     pairs = {"flops": (found.flops, whole.flops)}
     pairs |= {name: (getattr(found.saved, name), getattr(whole.saved, name)) for name in whole.saved._fields}
     for name, (one, other) in pairs.items():
-        assert vars(one) == pytest.approx(vars(other), rel=1e-12), name
+        known, wanted = ({part: x for part, x in vars(each).items() if x is not None} for each in (one, other))
+        assert known == pytest.approx(wanted, rel=1e-12), name  # without rows, where all compute the whole matrix
     assert found.passing == pytest.approx(whole.passing, rel=0.05)
 
 
