@@ -70,7 +70,7 @@ def peak_memory(
 
     Process r reads ``chunks[r]`` rows at a time, or all where that is None. Its allocator has to be :data:`EXACT`.
     """
-    _steps(name, config, 4, t, None)  # what PyTorch loads with it does not count
+    _steps(name, config, 4, t, chunks[rank] and 2)  # what PyTorch loads with it does not count
     before, found = _held("VmRSS"), []
     for b in batches:
         _steps(name, config, b, t, chunks[rank])
