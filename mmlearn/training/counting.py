@@ -165,7 +165,7 @@ def count(
         b = BATCHES[-1]
         passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
         sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
-        towers = all(each(_has_towers, b))
+        towers = all(each(_has_towers, BATCHES[0]))
         flops = Polynomial.through(flops)
         saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
         if flops.square and not dist.is_initialized():  # within several processes there is one group already
