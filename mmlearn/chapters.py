@@ -256,10 +256,15 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def _results() -> tuple[Path, Path]:
+    """Where records lie: in a wheel, and in a checkout."""
+    return PACKAGE / "_shipped" / "results", PACKAGE.parent / "book" / "results"
+
+
 def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
     """What was recorded of a chapter, by scale (not smoke) and by the name of the result: a number a seed."""
     number, found = chapter.partition("_")[0], {}
-    for folder in (PACKAGE / "_shipped" / "results", PACKAGE.parent / "book" / "results"):
+    for folder in _results():
         for scale in SCALES[1:]:
             if (path := folder / number / f"{scale}.json").is_file():
                 rows = [row for run in json.loads(path.read_text(encoding="utf-8"))["runs"] for row in run["results"]]
@@ -267,3 +272,13 @@ def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
                 for row in rows:
                     found[scale][row["name"]].append(row["obtained"])
     return found
+
+
+def counted_presets() -> dict[str, dict[str, dict[str, Any]]]:
+    """What the planner counted of the published presets, by system and preset, as the book's page of them shows it.
+
+    ``parameters``; ``flops``, of a step of 64 samples, for each of them; ``bytes`` of such a step by the way of
+    training. Texts have 77 tokens, or as many as the system takes at most.
+    """
+    path = next(path for folder in _results() if (path := folder / "presets.json").is_file())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,10 @@
 import json
 import re
 
+import pytest
+
+from mmlearn.training import counting
+
 ASKED = [
     "plan",
     "clip",
@@ -17,6 +21,25 @@ ASKED = [
     "--device",
     "h100",
 ]
+
+
+@pytest.fixture(scope="module")
+def known():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def counted_once(known, monkeypatch):
+    """What was asked before is not counted again."""
+    count = counting.count
+
+    def once(recipe, config, **options):
+        asked = repr((recipe.system, config, options))
+        if asked not in known:
+            known[asked] = count(recipe, config, **options)
+        return known[asked]
+
+    monkeypatch.setattr(counting, "count", once)
 
 
 def test_a_plan_as_a_table(mmlearn):

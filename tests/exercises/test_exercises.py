@@ -557,14 +557,6 @@ def test_worked_examples_of_exercise_26():
 # Notebooks.
 
 
-def run(notebook, folder):
-    logging.getLogger("traitlets").setLevel(logging.ERROR)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
-    return notebook
-
-
 def printed(notebook):
     """What the code cells print, each cell in one piece; anything but print is a failure."""
     outputs = [list(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
@@ -618,15 +610,8 @@ def test_stubs_have_the_arguments_of_the_library(folder):
         assert scope[task.name].__doc__
 
 
-@each("folder")
-def test_unsolved_notebook_runs_through(folder, tmp_path):
-    notebook = run(read(folder), tmp_path)
-    assert printed(notebook) == printed(read(folder))
-    assert solved() == set()
-
-
-@each("folder")
-def test_solved_notebook_passes_every_check(folder, tmp_path):
+def with_solutions(folder):
+    """The notebook as a student leaves it, who solved every task and foretold every experiment."""
     notebook = read(folder)
     stubs = {cell.id: cell for cell in notebook.cells if cell.id.endswith("-stub")}
     for one in experiments(folder):
@@ -640,7 +625,26 @@ def test_solved_notebook_passes_every_check(folder, tmp_path):
         assert "raise NotImplementedError" in stub.source
         stub.source = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
     assert not stubs
-    *checked, observed = printed(run(notebook, tmp_path))
+    return notebook
+
+
+@each("folder")
+def test_a_notebook_runs_through_unsolved_and_then_passes_every_check(folder, tmp_path):
+    """In one kernel, as a student has it: first as it is committed, then all cells with their solutions."""
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    unsolved, answered = read(folder), with_solutions(folder)
+    for cell in answered.cells:
+        cell.id += "-again"
+    both = nbformat.v4.new_notebook(cells=[*unsolved.cells, *answered.cells])
+    options = {"timeout": 120, "kernel_name": "python3", "resources": {"metadata": {"path": str(tmp_path)}}}
+    client = NotebookClient(both, **options)
+    with client.setup_kernel():
+        for index, cell in enumerate(both.cells):
+            if index == len(unsolved.cells):
+                assert solved() == set()
+            client.execute_cell(cell, index)
+    assert printed(unsolved) == printed(read(folder))
+    *checked, observed = printed(answered)
     assert checked == [f"✔  {task.name}: solved\n" for task in tasks(folder)]
     (one,) = experiments(folder)
     assert f"✔  {one.name}: observed {ANSWERS[folder.name].EXPERIMENTS[one.name]['answer']!r}, as you" in observed
