@@ -22,6 +22,7 @@ RECORD = Path(__file__).parent / "results" / "presets.json"
 BATCH, CHUNK, PRECISION = 64, 16, "bf16"
 CARDS = 24, 40, 80  # GiB
 WAYS = "plain", "recomputed", "in chunks"
+TEXT_LENGTH = {"blip": 30}  # where the official code cuts texts shorter than 77 tokens for pretraining
 
 
 def published(name: str) -> list[str]:
@@ -42,7 +43,7 @@ def needs(name: str, preset: str) -> dict[str, Any]:
     recipe = find_recipe(name)
     config = recipe.config.preset(preset)
     try:
-        found = count(recipe, config, precision=PRECISION)
+        found = count(recipe, config, precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
     except ValueError:
         with torch.device("meta"):
             return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
@@ -93,8 +94,8 @@ def card(needed: float) -> str:
 TEXT = f"""\
 The published presets of all systems, as the planner counts them from fake tensors: one that does not fit a card is
 known before it is run. A step is a forward and a backward pass in {PRECISION} with AdamW, on one device, and on
-**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most. Floating-point operations (FLOPs) are
-those of a step, divided by its samples.
+**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most; BLIP's have 30, where its official code cuts
+them. Floating-point operations (FLOPs) are those of a step, divided by its samples.
 
 Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's state, and what the forward pass keeps:
 
