@@ -94,8 +94,8 @@ def card(needed: float) -> str:
 TEXT = f"""\
 The published presets of all systems, as the planner counts them from fake tensors: one that does not fit a card is
 known before it is run. A step is a forward and a backward pass in {PRECISION} with AdamW, on one device, and on
-**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most; BLIP's have 30, where its official code cuts
-them. Floating-point operations (FLOPs) are those of a step, divided by its samples.
+**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most; BLIP's have 30, where its official
+code cuts them. Floating-point operations (FLOPs) are those of a step, divided by its samples.
 
 Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's state, and what the forward pass keeps:
 
