@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +111,16 @@ class Chapter:
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled="precision" in self.hardware)
+
+    def compiled(self, function: Callable) -> Callable:
+        """What such loops compute in each step, compiled where :attr:`hardware` says so; a model as well.
+
+        What is compiled of one model serves others of the same sizes.
+        """
+        import torch
+
+        compile = self.hardware.get("compile", False)
+        return torch.compile(function, backend="inductor" if compile is True else compile) if compile else function
 
     def speed(self, pace: "Pace", system: "nn.Module", batches: "Sequence[dict[str, Tensor]]", size: int) -> None:
         """At ``gpu``, results for a training's samples a second and its share of the card's FLOP/s.

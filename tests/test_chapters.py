@@ -200,6 +200,17 @@ def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
             assert (x @ x).dtype == dtype
 
 
+def test_only_the_gpu_scale_compiles(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
+    backends = []
+    monkeypatch.setattr(torch, "compile", lambda function, backend: backends.append(backend) or function)
+    for shrink in ("", "1"):
+        monkeypatch.setenv("MMLEARN_SHRINK", shrink)
+        for scale in ("smoke", "laptop", "gpu"):
+            assert Chapter("x", scale=scale).compiled(len) is len
+    assert backends == ["inductor", "aot_eager"]
+
+
 def test_only_the_gpu_scale_tells_its_speed(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
     pace, system = Pace(), nn.Linear(2, 2)

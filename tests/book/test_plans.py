@@ -72,27 +72,19 @@ def test_the_smallest_card_that_holds_it():
 
 def test_a_page_by_hand():
     row = {"parameters": 1234567, "flops": 2.5e12, "bytes": {"plain": 50 * GIB, "recomputed": 30 * GIB}}
-    uncounted = {"parameters": 7, "flops": None, "bytes": {}}
-    known = {"clip": {"ViT-B/16": row}, "misa": {"MOSI": uncounted}}
-    page = plans.plans_page(known, {"clip": ["ViT-B/16", "ViT-B/32"], "misa": ["MOSI"]})
+    page = plans.plans_page({"clip": {"ViT-B/16": row}}, {"clip": ["ViT-B/16", "ViT-B/32"]})
     assert page.startswith("# What the presets need\n")
     assert f"**{plans.BATCH} samples**" in page
-    *_, head, rule, line, missing, other = page.splitlines()
-    assert len({text.count("|") for text in (head, rule, line, missing, other)}) == 1
+    *_, head, rule, line, missing = page.splitlines()
+    assert len({text.count("|") for text in (head, rule, line, missing)}) == 1
     cells = "1,234,567 | 2.5e+12 | 50.0 | 30.0 | – | 80 GB | 40 GB"
     assert line == f"| [clip](systems/clip.md) | `ViT-B/16` | {cells} |"
     assert missing.startswith("| [clip](systems/clip.md) | `ViT-B/32` | not counted yet | – |")
-    assert other == "| [misa](systems/misa.md) | `MOSI` | 7 | – | – | – | – | – | – |"
 
 
-def test_only_what_reads_features_of_its_paper_is_not_counted():
+def test_everything_is_counted():
     known = plans.recorded()
-    assert [name for name, rows in known.items() for row in rows.values() if not row["bytes"]] == [
-        "lit",
-        "misa",
-        "mult",
-    ]
-    assert all(row["flops"] > 0 for rows in known.values() for row in rows.values() if row["bytes"])
+    assert all(row["flops"] > 0 and row["bytes"] for rows in known.values() for row in rows.values())
     chunked = {name for name, rows in known.items() for row in rows.values() if "in chunks" in row["bytes"]}
     assert {"clip", "siglip"} <= chunked
     assert "blip" not in chunked

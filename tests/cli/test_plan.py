@@ -53,7 +53,7 @@ def test_a_plan_as_a_table(mmlearn):
     ]  # fmt: skip
     assert lines[2].split() == ["steps", "12,208"]
     rows = [re.split(" {2,}", line) for line in lines[10:]]
-    assert [row[0] for row in rows] == ["plain", "in chunks", "recomputed", "sharded"]
+    assert [row[0] for row in rows] == ["plain", "in chunks of 1,024", "recomputed", "sharded"]
     assert {row[-1] for row in rows} <= {"yes", "no"}
 
 

@@ -90,7 +90,7 @@ def test_what_processes_cannot_share_is_refused_by_each_in_one_line(processes):
     for rank in range(2):
         told = found[rank]["refused"]
         assert told["settings"].startswith("Process 1 has batch_size 8, and process 0 has 4; start all of them with")
-        assert told["config"].startswith("Process 1 has model CLIP ")
+        assert told["config"].startswith("Process 1 has config.text.num_heads 2, and process 0 has 4; start all of")
         assert told["samples"].startswith("Process 1 has samples [23], and process 0 has [24]; start all of them with")
         assert told["more"] == "A batch of 1 does not divide among 2 processes; take a multiple of 2."
         assert told["turns"].startswith("Sharding trains one loss, and this stage takes 2 turns a step")

@@ -123,13 +123,16 @@ class Regions(Field):
 class Video(Field):
     """``video`` (b, f, 3, height, width) at ``fps`` frames a second, pixels from -1 to 1, and its ``video_mask``.
 
-    At most ``frames`` are taken. They are made smaller, to ``shown`` pixels, where that is set.
+    At most ``frames`` are taken. They are made smaller, to ``shown`` pixels, where that is set. ``features`` is what
+    the configuration calls the numbers of a frame; where they are no pixels, as in presets that read features of faces,
+    an example has so many of them.
     """
 
     fps: int = 25
     image_size: int = 32
     frames: int | None = None
     shown: int | None = None
+    features: str = ""
 
     holds = {"video": "Float b f 3 height width", "video_mask": "Bool b f"}
     known = ("image_size",)
@@ -159,5 +162,7 @@ class Video(Field):
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         f, side = min(12, self.frames or 12), self.shown or self.image_size
-        video = torch.randn(b, f, 3, side, side, generator=generator)
+        numbers = size(config, self.features) if self.features else 3 * side**2
+        frame = (3, side, side) if numbers == 3 * side**2 else (numbers,)
+        video = torch.randn(b, f, *frame, generator=generator)
         return {"video": video, "video_mask": torch.arange(f) < f - 2 * (torch.arange(b)[:, None] % 3)}
