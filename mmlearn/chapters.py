@@ -56,7 +56,7 @@ class Result:
 class Chapter:
     """What a chapter notebook writes its figures and results through.
 
-    ``Chapter("07_contrastive", scale=SCALE, seed=SEED)`` at the top; :meth:`settings` for what depends on the scale,
+    ``Chapter("07a_dual_encoders", scale=SCALE, seed=SEED)`` at the top; :meth:`settings` for what depends on the scale,
     :meth:`figure` for every picture worth keeping, :meth:`result` for every number, :meth:`finish` in the last code
     cell, which shows the table *expected / obtained / chance*, writes ``metrics.json`` and fails where a number is out
     of its bounds. At ``smoke`` scale, and where the environment variable ``MMLEARN_SHRINK`` makes the ``gpu`` scale
