@@ -35,7 +35,7 @@ class Bridge(nn.Module):
     """
 
     image_encoder: nn.Module
-    language_model: GPT2
+    language_model: GPT2 | None
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -44,7 +44,7 @@ class Bridge(nn.Module):
 
     def settle(self) -> None:
         """Put both parts into the mode that goes with what learns now, which stages decide."""
-        for part in (self.image_encoder, self.language_model):
+        for part in filter(None, (self.image_encoder, self.language_model)):
             part.train(self.training and any(parameter.requires_grad for parameter in part.parameters()))
 
 
