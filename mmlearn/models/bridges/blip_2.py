@@ -25,9 +25,16 @@ from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.align.losses import match_right_and_wrong, read_pairs
-from mmlearn.models.bridges.bridge import TINY_IMAGE, TINY_LANGUAGE, PrefixBridge, check_language_model, text_loss
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_IMAGE,
+    TINY_LANGUAGE,
+    GPT2Config,
+    PrefixBridge,
+    check_language_model,
+    text_loss,
+)
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
-from mmlearn.models.text.gpt2 import GPT2, GPT2Config
 from mmlearn.objectives import gather, hard_negatives, own_rows
 from mmlearn.objectives.align import positive_pairs
 from mmlearn.objectives.bridging import query_text_contrast, query_text_mask, query_text_similarity

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -28,13 +27,20 @@ class BridgeOutput(NamedTuple):
     token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
 
 
+class Before(NamedTuple):
+    """What stands before a text, embedded, with its places."""
+
+    x: Float[Tensor, "b n d"]
+    real: Bool[Tensor, "b n"]
+    taken: int | Int[Tensor, "b"]  # places of the language model
+
+
 class Bridge(nn.Module):
-    """A system with an ``image_encoder`` and a ``language_model`` that others have trained.
+    """A system with parts that others have trained, such as a ``language_model``.
 
     A part of which nothing learns is in evaluation mode while the rest is trained, so nothing of it is dropped.
     """
 
-    image_encoder: nn.Module
     language_model: GPT2 | None
 
     def train(self, mode: bool = True) -> Self:
@@ -43,9 +49,10 @@ class Bridge(nn.Module):
         return self
 
     def settle(self) -> None:
-        """Put both parts into the mode that goes with what learns now, which stages decide."""
-        for part in filter(None, (self.image_encoder, self.language_model)):
-            part.train(self.training and any(parameter.requires_grad for parameter in part.parameters()))
+        """Put each part into the mode that goes with what learns now, which stages decide."""
+        for part in self.children():
+            if learns := [parameter.requires_grad for parameter in part.parameters()]:
+                part.train(self.training and any(learns))
 
 
 class PrefixBridge(Bridge):
@@ -72,17 +79,34 @@ class PrefixBridge(Bridge):
         self, prefix: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"]:
         """What the language model says after each token of a text that stands behind these embeddings."""
-        n = prefix.shape[1]
-        states = states_behind(self.language_model, prefix, n, tokens, mask, places=self.config.prefix_places)
-        return self.language_model.logits(states)
+        before = picture_before(self.language_model, prefix, self.config.prefix_places)
+        return self.language_model.logits(states_behind(self.language_model, before, tokens, mask))
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        """What reads texts about these pictures, and scores the token after them."""
-        prefix, model = self.prefix(image), self.language_model
+    def before(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        shots: tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]] | None = None,
+    ) -> Before:
+        """What stands before a text about each picture: examples of what is asked, if any, and the picture.
+
+        ``shots`` are s pictures with their texts, in turn, for each row. ``ValueError`` for more than there are places.
+        """
+        places, model = self.config.prefix_places, self.language_model
+        if shots is None:
+            return picture_before(model, self.prefix(image), places)
+        pictures, tokens, mask = shots
+        b, s = pictures.shape[:2]
+        shown = self.prefix(torch.cat([pictures, image[:, None]], 1).flatten(0, 1)).unflatten(0, (b, s + 1))
+        return shots_before(model, shown, tokens, mask, places)
+
+    def reader(self, before: Before) -> Read:
+        """What reads texts behind this, and scores the token after them."""
+        model = self.language_model
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            given = now.context(prefix), prefix.shape[1], now.tokens, now.mask, now.position
-            return model.logits(states_behind(model, *given, places=self.config.prefix_places)[:, -1])
+            taken = before.taken if isinstance(before.taken, int) else now.rows(before.taken)
+            behind = Before(now.context(before.x), now.rows(before.real), taken)
+            return model.logits(states_behind(model, behind, now.tokens, now.mask, now.position)[:, -1])
 
         return read
 
@@ -94,13 +118,15 @@ class PrefixBridge(Bridge):
         *,
         prompt: Int[Tensor, "b prompt"] | None = None,
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        shots: tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
         """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
-        Shorter prompts are padded at their left, where ``prompt_mask`` is False.
+        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` as in :meth:`before`.
         """
-        return write_about(self, self.reader(image), len(image), decode, prompt, prompt_mask, max_length)
+        read = self.reader(self.before(image, shots))
+        return write_about(self.language_model, read, len(image), decode, prompt, prompt_mask, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token of each text behind its picture; with a ``response`` in the batch, of that alone."""
@@ -108,41 +134,96 @@ class PrefixBridge(Bridge):
         return text_loss(self(batch["image"], batch["tokens"], batch.get("mask")).token_logits, batch)
 
 
+def picture_before(model: GPT2, prefix: Float[Tensor, "b n d"], places: bool) -> Before:
+    """A picture alone; with ``places`` its embeddings take some of the language model. ``ValueError`` as told below."""
+    b, n, width = prefix.shape
+    if width != model.config.width:
+        raise ValueError(
+            f"The bridge gives embeddings of width {width}; the language model reads {model.config.width}."
+        )
+    if places:
+        _check_places(model, n, "the picture")
+        prefix = prefix + model.embedding.positions[:n]
+    return Before(prefix, torch.ones(b, n, dtype=torch.bool, device=prefix.device), n if places else 0)
+
+
+def in_turn(
+    model: GPT2,
+    prefixes: Float[Tensor, "b s n d"],
+    tokens: Int[Tensor, "b s t"],
+    mask: Bool[Tensor, "b s t"],
+    places: bool,
+) -> Before:
+    """Pictures and texts in turn, of which each row may have others: each sees all that stands before it.
+
+    ``ValueError`` where they take more places than the language model has.
+    """
+    (b, s, t), n = tokens.shape, prefixes.shape[2]
+    words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))
+    x, shown = torch.cat([prefixes, words], 2).flatten(1, 2), mask.new_ones(b, s, n)
+    real = torch.cat([shown, mask], 2).flatten(1)
+    counted = real if places else torch.cat([~shown, mask], 2).flatten(1)
+    taken = counted.sum(1)
+    _check_places(model, int(taken.max()), f"{s} pictures with their texts")
+    place = (counted.cumsum(1) - 1).clamp(min=0)
+    return Before(x + model.embedding.positions[place] * counted[..., None], real, taken)
+
+
+def shots_before(
+    model: GPT2,
+    prefixes: Float[Tensor, "b pictures n d"],
+    tokens: Int[Tensor, "b s t"],
+    mask: Bool[Tensor, "b s t"],
+    places: bool,
+) -> Before:
+    """Pictures and texts in turn, and one more picture at the end. ``ValueError`` for more than there are places."""
+    shots, last = in_turn(model, prefixes[:, :-1], tokens, mask, places), prefixes[:, -1]
+    n, taken = last.shape[1], shots.taken
+    if places:
+        _check_places(model, int(taken.max()) + n, f"{tokens.shape[1]} shots and a picture behind them")
+        last, taken = last + model.embedding.positions[taken[:, None] + torch.arange(n, device=last.device)], taken + n
+    real = torch.cat([shots.real, shots.real.new_ones(len(last), n)], dim=1)
+    return Before(torch.cat([shots.x, last], dim=1), real, taken)
+
+
+def _check_places(model: GPT2, needed: int, what: str) -> None:
+    if needed > (most := model.config.max_length):
+        raise ValueError(
+            f"{what} need {needed} places, and the language model has {most}: give fewer, or shorter ones."
+        )
+
+
 def states_behind(
     model: GPT2,
-    prefix: Float[Tensor, "b n_or_0 d"],
-    n: int,
+    before: Before,
     tokens: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b all"] | None = None,
     position: Int[Tensor, "b t"] | None = None,
-    *,
-    places: bool = True,
 ) -> Float[Tensor, "b t d"]:
-    """States of the tokens of a text that stands behind n embeddings.
+    """States of the tokens of a text that stands behind a picture.
 
-    ``prefix`` is empty where its keys are in a cache. ``mask`` and ``position`` count words alone. Raises
-    ``ValueError`` where the language model has fewer places than are needed, or embeddings of another width.
+    ``before.x`` is empty where its keys are in a cache. ``mask`` and ``position`` count words of this text alone.
+    Raises ``ValueError`` where the language model has fewer places than are needed.
     """
-    width, most, first = model.config.width, model.config.max_length, n if places else 0
-    if prefix.shape[-1] != width:
-        raise ValueError(f"The bridge gives embeddings of width {prefix.shape[-1]}; the language model reads {width}.")
-    if first + tokens.shape[1] > most:
-        raise ValueError(
-            f"{f'{n} embeddings of pictures and ' if first else ''}{tokens.shape[1]} tokens are more than the {most} "
-            "places of the language model: give fewer or shorter texts."
-        )
-    if position is None:
-        words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[first : first + tokens.shape[1]]
+    t, most, taken = tokens.shape[1], model.config.max_length, before.taken
+    if position is None and isinstance(taken, int):
+        if taken + t > most:
+            raise ValueError(
+                f"{f'The {taken} embeddings of a picture and ' if taken else ''}{t} tokens are more than the {most} "
+                "places of the language model: shorten the text, or take one with more."
+            )
+        words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[taken : taken + t]
     else:
-        words = model.embedding(tokens, position + first)
-    if places:
-        prefix = prefix + model.embedding.positions[: prefix.shape[1]]
-    mask = None if mask is None else F.pad(mask, (n, 0), value=True)
-    return model.read(torch.cat([prefix, words], dim=1), mask)[:, prefix.shape[1] :]
+        position = torch.arange(t, device=tokens.device).expand_as(tokens) if position is None else position
+        words = model.embedding(tokens, position + (taken if isinstance(taken, int) else taken[:, None]))
+    if mask is None and not isinstance(taken, int):
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask = None if mask is None else torch.cat([before.real, mask], dim=1)
+    return model.read(torch.cat([before.x, words], dim=1), mask)[:, before.x.shape[1] :]
 
 
 def write_about(
-    system: Bridge,
+    model: GPT2,
     read: Read,
     b: int,
     decode: Callable[..., Tensor],
@@ -151,11 +232,10 @@ def write_about(
     max_length: int,
 ) -> Int[Tensor, "b t"]:
     """The prompts, or nothing, and what is written behind them."""
-    language = system.language_model.config
     if prompt is None:
-        prompt = torch.zeros(b, 0, dtype=torch.long, device=system.language_model.embedding.positions.device)
-    ids = dict(end_token=language.end_token, pad_token=language.pad_token)
-    return go_on(system.language_model, read, language.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        prompt = torch.zeros(b, 0, dtype=torch.long, device=model.embedding.positions.device)
+    ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
+    return go_on(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
 
 def text_loss(logits: Float[Tensor, "b t v"], batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

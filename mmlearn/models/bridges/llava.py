@@ -18,8 +18,14 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import ACTIVATIONS
-from mmlearn.models.bridges.bridge import TINY_IMAGE, TINY_LANGUAGE, PrefixBridge, check_language_model
-from mmlearn.models.text.gpt2 import GPT2, GPT2Config
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_IMAGE,
+    TINY_LANGUAGE,
+    GPT2Config,
+    PrefixBridge,
+    check_language_model,
+)
 from mmlearn.recipes import LM, REPLY, Recipe, Stage, Turn
 
 
