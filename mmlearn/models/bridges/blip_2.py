@@ -206,6 +206,7 @@ class BLIP2(PrefixBridge):
         """The second stage: the language model reads the queries, and each token of the text behind them is asked."""
         self._require("lm")
         self.settle()
+        check_text_mask(batch.get("mask"))
         prefix = self.prefix(batch["image"])
         return text_loss(self.logits_behind(prefix, batch["tokens"], batch.get("mask")), batch)
 

@@ -120,7 +120,7 @@ class PrefixBridge(Bridge):
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
         shots: tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]] | None = None,
         max_length: int = 20,
-    ) -> Int[Tensor, "b t"]:
+    ) -> Int[Tensor, "b length"]:
         """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
         Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` as in :meth:`before`.
@@ -138,11 +138,10 @@ def picture_before(model: GPT2, prefix: Float[Tensor, "b n d"], places: bool) ->
     """A picture alone; with ``places`` its embeddings take some of the language model. ``ValueError`` as told below."""
     b, n, width = prefix.shape
     if width != model.config.width:
-        raise ValueError(
-            f"The bridge gives embeddings of width {width}; the language model reads {model.config.width}."
-        )
+        reads = model.config.width
+        raise ValueError(f"The bridge gives embeddings of width {width}; the language model reads {reads}.")
     if places:
-        _check_places(model, n, "the picture")
+        check_places(model, n, "the picture")
         prefix = prefix + model.embedding.positions[:n]
     return Before(prefix, torch.ones(b, n, dtype=torch.bool, device=prefix.device), n if places else 0)
 
@@ -164,7 +163,7 @@ def in_turn(
     real = torch.cat([shown, mask], 2).flatten(1)
     counted = real if places else torch.cat([~shown, mask], 2).flatten(1)
     taken = counted.sum(1)
-    _check_places(model, int(taken.max()), f"{s} pictures with their texts")
+    check_places(model, int(taken.max()), f"{s} pictures with their texts")
     place = (counted.cumsum(1) - 1).clamp(min=0)
     return Before(x + model.embedding.positions[place] * counted[..., None], real, taken)
 
@@ -180,13 +179,14 @@ def shots_before(
     shots, last = in_turn(model, prefixes[:, :-1], tokens, mask, places), prefixes[:, -1]
     n, taken = last.shape[1], shots.taken
     if places:
-        _check_places(model, int(taken.max()) + n, f"{tokens.shape[1]} shots and a picture behind them")
+        check_places(model, int(taken.max()) + n, f"{tokens.shape[1]} shots and a picture behind them")
         last, taken = last + model.embedding.positions[taken[:, None] + torch.arange(n, device=last.device)], taken + n
     real = torch.cat([shots.real, shots.real.new_ones(len(last), n)], dim=1)
     return Before(torch.cat([shots.x, last], dim=1), real, taken)
 
 
-def _check_places(model: GPT2, needed: int, what: str) -> None:
+def check_places(model: GPT2, needed: int, what: str) -> None:
+    """``ValueError`` where the language model has fewer places than are needed for this."""
     if needed > (most := model.config.max_length):
         raise ValueError(
             f"{what} need {needed} places, and the language model has {most}: give fewer, or shorter ones."
