@@ -48,7 +48,8 @@ def read_start(given: Sequence[str], system: str, preset: str) -> tuple[Any, dic
 
 def read_parts(folders: Mapping[str, str | Path], config: Config) -> dict[str, Part]:
     """Each part of a system with this configuration, from its folder. Errors as of :func:`read_start`."""
-    return {name: _read_part(name, str(Path(folder).absolute()), config) for name, folder in folders.items()}
+    there = {name: Path(folder).absolute() if Path(folder).exists() else folder for name, folder in folders.items()}
+    return {name: _read_part(name, str(folder), config) for name, folder in there.items()}
 
 
 def _read_part(name: str, folder: str, config: Config) -> Part:

@@ -171,6 +171,7 @@ class Dialogues(Tokens):
         return 1 + sum(start < end <= len(prompt) for start, end in offsets)
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random texts, of which some tokens answer."""
         batch = super().example(b, config, generator)
         first = 1 + torch.arange(b)[:, None] % 3
         return batch | {"response": batch["mask"] & (torch.arange(batch["mask"].shape[1]) >= first)}
