@@ -21,7 +21,7 @@ def config(published: dict[str, Any], names: set[str]) -> BLIP2Config:
     """Our configuration for a published ``config.json``, with the half of the model that the checkpoint has."""
     whole = Settings(published, "config.json")
     image, former, text = (whole.part(f"{part}_config") for part in ("vision", "qformer", "text"))
-    heads, speaks = "itm_head.weight" in names, "language_projection.weight" in names
+    heads, speaks = (any(name.startswith(f"{part}.") for name in names) for part in ("itm_head", "language_projection"))
     if heads == speaks:
         raise ValueError(
             "the checkpoint should hold an itm_head for retrieval or a language_projection, and holds "

@@ -14,11 +14,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Field
+from mmlearn.data.fields import Field, Tokens
+from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.pretrained import load_pretrained
+from mmlearn.pretrained.loading import published_folder
 from mmlearn.recipes.discovery import find_recipe
+
+LONGEST = 64  # tokens of a text, where the vocabulary is a published one
 
 
 class Part(NamedTuple):
@@ -63,7 +67,7 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
         run = load_run(folder)
         whole, fields = run.system, named(run.fields.values())
     else:
-        whole = load_pretrained(folder)
+        whole, fields = load_pretrained(folder), _published_fields(published_folder(folder))
     wanted = type(getattr(config, name))
     own = _find(whole.config, wanted)
     if own is None:
@@ -73,6 +77,20 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
     module = next((part for key, part in whole.named_modules() if key.split(".")[-1] == name), whole)
     reads = inspect.signature(module.forward).parameters
     return Part(own, module.state_dict(), {entry: one for entry, one in fields.items() if entry in reads}, folder)
+
+
+def _published_fields(folder: Path) -> dict[str, Field]:
+    """What reads texts as a published language model does, where its vocabulary lies beside its weights."""
+    if not (folder / "tokenizer.json").is_file():
+        return {}
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    start, end, pad = (said.get(f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    if start is None or end is None:
+        raise ValueError(
+            f"{folder / 'config.json'} names no bos_token_id and eos_token_id, with which texts begin and end."
+        )
+    special = dict(start_token=start, end_token=end, pad_token=end if pad is None else pad)
+    return {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
 
 
 def _find(config: Any, kind: type[Config]) -> Config | None:

@@ -4,19 +4,13 @@ import json
 
 import pytest
 import torch
-from published import sizes
+from published import LlavaOfGPT2, sizes
 from testing_tools import close, refused
-from transformers import GPT2Config, LlavaConfig, LlavaForConditionalGeneration
+from transformers import GPT2Config, LlavaConfig
 
 from mmlearn import load_pretrained
 
 IMAGE = 90  # the token that patches replace there
-
-
-class LlavaOfGPT2(LlavaForConditionalGeneration):
-    """Where a GPT-2 has its token table."""
-
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.wte.weight"}
 
 
 CASES = {

@@ -7,9 +7,11 @@ import torch
 from published import GPT2 as SMALL_GPT2
 from safetensors.torch import load_file, save_file
 from testing_tools import Listed, refused
+from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mmlearn.data import load
+from mmlearn.recipes import REPLY
 from mmlearn.training.checkpoint import save_model
 from mmlearn.training.parts import read_parts, read_start
 from mmlearn.training.runs import load_run, new_run, save_run
@@ -101,6 +103,40 @@ def test_a_published_folder_is_a_part_where_its_vocabulary_fits(samples, tmp_pat
     assert parts["language_model"].config.width == 16
     says = r"language_model of .* has vocab_size 30, and this training needs \d+: take one that"
     refused(says, new_run, "frozen", samples, parts=parts)
+
+
+def test_a_published_folder_with_its_vocabulary_is_read_as_it_was_written(samples, tmp_path):
+    """A byte-level vocabulary as GPT-2's: one token begins, ends and pads, and capitals stay."""
+    engine = ByteLevelBPETokenizer()
+    engine.train_from_iterator(
+        [sample.caption for sample in samples.samples] + ["Is it?"] * 9, 300, show_progress=False
+    )
+    engine.add_special_tokens(["<|endoftext|>"])
+    words = engine.get_vocab_size()
+    size = dict(vocab_size=words, n_positions=64, bos_token_id=words - 1, eos_token_id=words - 1)
+    GPT2LMHeadModel(GPT2Config(**SMALL_GPT2 | size)).save_pretrained(tmp_path / "published")
+    engine.save(str(tmp_path / "published" / "tokenizer.json"))
+    parts = read_parts({"language_model": tmp_path / "published"}, find("llava").config.tiny())
+    run = new_run("llava", samples, parts=parts, stage="instruct")
+    assert run.system.config.language_model.start_token == run.system.config.language_model.pad_token == words - 1
+    saved(run, tmp_path / "run")
+    back = load_run(tmp_path / "run")
+    batch = run.collate()(samples.samples[:4])
+    for one, two in zip(batch.values(), back.collate()(samples.samples[:4]).values(), strict=True):
+        assert torch.equal(one, two)
+    run.recipe.check(batch, run.system.config)
+    for row, real, answers, sample in zip(batch["tokens"], batch["mask"], batch["response"], samples.samples):
+        asked = REPLY.ask(sample)
+        assert row[0] == row[real][-1] == words - 1
+        assert back.tokenizer.decode(row[answers]) == asked.response
+        assert back.tokenizer.decode(row[real & ~answers]) == asked.prompt
+    assert back.tokenizer.decode(back.tokenizer.prompt("Is it?")) == "Is it?"
+    refused("The prompt is empty", back.tokenizer.prompt, " ")
+    refused("more than the 62 tokens", back.tokenizer.prompt, "a " * 99)
+    text = samples.samples[0].caption
+    tokens = back.tokenizer([text])[0][0]
+    for word, places in back.tokenizer.words(text):
+        assert back.tokenizer.decode(tokens[places]) == word
 
 
 def test_start_tells_runs_from_parts(runs):

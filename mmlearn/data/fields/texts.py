@@ -75,7 +75,7 @@ class Tokens(Field):
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
-        return found | SPECIAL
+        return found | {name: getattr(self.tokenizer, name) for name in SPECIAL}
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
         return dict(SPECIAL)
