@@ -6,7 +6,8 @@ folder. With its weights come its configuration and what it reads with: its voca
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields as settings_of
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -126,6 +127,19 @@ def fill_parts(system: nn.Module, parts: Mapping[str, Part]) -> None:
                     "trained with the same, or leave out what changes it."
                 )
         getattr(system, name).load_state_dict(part.weights)
+
+
+def tell_untaught(system: nn.Module, parts: Mapping[str, Part], moved: Collection[str]) -> None:
+    """Warn of parts that start at random and are not trained either: what others should have trained is missing."""
+    own = [name for name, value in vars(system.config).items() if isinstance(value, Config)]
+    part_of = {name: getattr(system, name) for name in own if isinstance(getattr(system, name, None), nn.Module)}
+    still = [name for name in part_of if name not in parts and not any(key.startswith(f"{name}.") for key in moved)]
+    if still:
+        warnings.warn(
+            f"{' and '.join(still)} {'start' if len(still) > 1 else 'starts'} at random and will not be trained: take "
+            f"over what was trained before, as with --start {still[0]}=FOLDER.",
+            stacklevel=3,
+        )
 
 
 def completed(tensors: dict[str, Tensor], system: nn.Module, parts: Mapping[str, str], file: Path) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference
-from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, with_parts
+from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, with_parts
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -207,6 +207,8 @@ def new_run(
     fill_parts(system, parts or {})
     if start is not None:
         _take_over(system, start.system.state_dict())
+    else:
+        tell_untaught(system, parts or {}, {name for turn in chosen.turns for name in turn.moved(system)})
     names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
     lay = {key: part.folder for key, part in (parts or {}).items()}
     return Run(name, recipe, system, fields, chosen, names, together, lay)

@@ -159,3 +159,17 @@ def test_what_does_not_fit_is_told_in_one_line(samples, runs):
     parts = read_parts({"language_model": gpt2}, find("frozen").config.tiny())
     begun = new_run("frozen", samples)
     refused("starts from decides language_model: leave it out", new_run, "frozen", samples, start=begun, parts=parts)
+
+
+def test_parts_that_nobody_trains_are_told(samples, runs, recwarn):
+    with pytest.warns(UserWarning, match="^image_encoder and language_model start at random and will not be trained"):
+        new_run("llava", samples)
+    parts = read_parts({"image_encoder": runs["clip"]}, find("llava").config.tiny())
+    with pytest.warns(UserWarning, match="^language_model starts at random .* --start language_model=FOLDER"):
+        new_run("llava", samples, parts=parts)
+    recwarn.clear()
+    bridge(samples, runs)
+    new_run("gpt2", samples)
+    new_run("clip", samples)
+    new_run("llava", samples, parts=parts, stage="instruct")  # in which the language model learns
+    assert not list(recwarn)
