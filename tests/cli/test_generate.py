@@ -133,3 +133,20 @@ def test_what_is_written_is_measured(works, blip, pictures):
     for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
         assert rows[f"{name} of captions"]["obtained"] > 1.2 * rows[f"{name} of captions"]["chance"]
     assert not any("facts" in name for name in rows)
+
+
+def test_a_bridge_to_a_language_model_that_was_trained_before(works, fails, pictures, tmp_path):
+    """Its weights come with it and stay as they are, bit for bit; and the bridge writes, with a prompt or without."""
+    few = ["--steps", 2, "--batch-size", 16]
+    works("train", "gpt2", "--data", pictures, *few, "--vocab-size", 300, "--output", tmp_path / "gpt2")
+    given = ["--data", pictures, *few, "--image-size", 32, "--start", f"language_model={tmp_path / 'gpt2'}"]
+    works("train", "frozen", *given, "--output", tmp_path / "frozen")
+    language = load_file(tmp_path / "gpt2" / "model.safetensors")
+    whole = load_file(tmp_path / "frozen" / "model.safetensors")
+    assert all(torch.equal(value, whole[f"language_model.{key}"]) for key, value in language.items())
+    assert works("generate", tmp_path / "frozen", "--picture", pictures / "1.png", "--prompt", "a").out.startswith("a")
+    measured = works("evaluate", tmp_path / "frozen", "--data", pictures, "--json").out
+    assert {"next-word accuracy", "BLEU-4 of captions"} <= {row["measure"] for row in json.loads(measured)}
+    works("train", "frozen", *given, "--resume", "--output", tmp_path / "frozen")
+    wrong = [*given[:-1], f"decoder={tmp_path / 'gpt2'}", "--output", tmp_path / "other"]
+    fails("train", "frozen", *wrong, says="There is no part 'decoder' to start from")

@@ -40,6 +40,12 @@ def clip_text(width, depth, words=49_408, places=77):
     return (words + places + 2) * width + blocks(width, depth)
 
 
+def q_former(width, depth, image_width):
+    """What a Q-Former has beside a BERT: queries, an MLP for them in each block, and attention in every second."""
+    looking = 2 * linear(width, width) + 2 * linear(image_width, width) + 2 * width
+    return 32 * width + depth * (linear(width, 4 * width) + linear(4 * width, width) + 2 * width) + depth // 2 * looking
+
+
 def uniter(width, depth):
     image = linear(2048, width) + linear(7, width) + 6 * width + 2048
     heads = linear(width, width) + 2 * width + 2048 + linear(width, width) + 2 * width + linear(width, 1601)
@@ -91,6 +97,11 @@ OURS = {  # presets that have not all parts of a published model; what differs i
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],
         "its table of words, its heads and the positions of texts are others",
     ),
+    **{
+        (system, f"gpt2{size}"): "its language model is a GPT-2, where the published ones have others"
+        for system in ("blip-2", "flamingo", "frozen", "llava", "minigpt-4")
+        for size in (("", "-xl") if system in ("flamingo", "llava") else ("",))
+    },
 }
 # (system, preset, changes, count, source)
 SIZES = [
@@ -148,6 +159,19 @@ SIZES = [
         {},
         clip_image(1024, 24, 14, 256) - 1024 + clip_text(768, 12) + (1024 + 768) * 256 + 1,
         "paper, table 7: the towers of CLIP's ViT-L/14 without a class token; no count",
+    ),
+    (
+        "blip-2",
+        "pretrain",
+        {},
+        985_952_256
+        + bert(768, 12, 30_523, types=0)
+        + q_former(768, 12, 1408)
+        + 2 * linear(768, 256)
+        + linear(768, 2)
+        + 1
+        + language_head(768, 30_523),
+        "official lavis/models/blip2_models/blip2_qformer.py; paper, section 3.1: 188M, and a ViT-g/14",
     ),
     ("gpt2", "small", {}, 124_439_808, "openai-community/gpt2"),
     ("gpt2", "medium", {}, 354_823_168, "openai-community/gpt2-medium"),

@@ -11,6 +11,8 @@ FOLDER = Path(__file__).parent
 ROOT = Path(mmlearn.__file__).parents[1]
 NOT_COMPARED = {  # with their equations instead, in tests/models
     "filip": "no code was published",
+    "frozen": "no code was published, nor was its language model",
+    "minigpt-4": "one linear layer between BLIP-2's Q-Former and GPT-2, which are compared",
     "pixel-bert": "no code was published; its BERT and its ResNet take published weights",
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",

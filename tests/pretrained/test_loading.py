@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
+from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT, LlavaOfGPT2
 from safetensors.torch import load_file, save_file
 from transformers import (
     AlbertConfig,
@@ -21,6 +21,8 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForPreTraining,
+    Blip2Config,
+    Blip2ForImageTextRetrieval,
     BlipConfig,
     BlipForImageTextRetrieval,
     ClapConfig,
@@ -35,6 +37,7 @@ from transformers import (
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
+    LlavaConfig,
     LxmertConfig,
     LxmertForPreTraining,
     RobertaConfig,
@@ -62,12 +65,14 @@ FAMILIES = {
     "bart": "BART",
     "bert": "BERT",
     "blip": "BLIP",
+    "blip_2": "BLIP2",
     "clap": "CLAP",
     "clip": "CLIP",
     "distilbert": "BERT",
     "electra": "ELECTRA",
     "gpt2": "GPT2",
     "hubert": "HuBERT",
+    "llava": "LLaVA",
     "lxmert": "LXMERT",
     "roberta": "BERT",
     "siglip": "SigLIP",
@@ -114,6 +119,22 @@ def published(tmp_path_factory):
                 text_config=TEXT | {"encoder_hidden_size": 16, "bos_token_id": 28},
                 vision_config=IMAGE,
                 image_text_hidden_size=12,
+            )
+        ),
+        "blip_2": Blip2ForImageTextRetrieval(
+            Blip2Config(
+                vision_config=IMAGE,
+                qformer_config=TEXT | {"use_qformer_text_input": True},
+                text_config=GPT2Config(**GPT2),
+                num_query_tokens=3,
+                image_text_hidden_size=12,
+            )
+        ),
+        "llava": LlavaOfGPT2(
+            LlavaConfig(
+                vision_config=IMAGE | {"model_type": "clip_vision_model"},
+                text_config=GPT2Config(**GPT2, bos_token_id=1, eos_token_id=2),
+                image_token_index=29,
             )
         ),
     }
@@ -369,6 +390,8 @@ def test_the_weights_of_another_family(folder, family):
         shutil.copyfile(folder(other) / WEIGHTS, path / WEIGHTS)
         if family == "blip":  # which the tensors tell what of it to build
             refused(path, "should hold a text_encoder for retrieval or a text_decoder for captions")
+        elif family == "blip_2" and other != "blip":
+            refused(path, "should hold an itm_head for retrieval or a language_projection")
         elif {family, other} == {"hubert", "wav2vec2"}:  # which hear alike
             refused(path, "does not fit", FAMILIES[family] if family == "hubert" else "ctc_head.output.bias has (32,)")
         else:

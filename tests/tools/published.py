@@ -1,6 +1,7 @@
 """Configurations of Transformers in short, and what two of its speech models have in common."""
 
 import torch
+from transformers import LlavaForConditionalGeneration
 
 SILENT = {
     f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "feat_proj", "feat_quantizer", "final")
@@ -108,3 +109,9 @@ SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], wi
 SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
 REGIONS = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
 REGIONS |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
+
+
+class LlavaOfGPT2(LlavaForConditionalGeneration):
+    """Where a GPT-2 has its token table, which its language head is."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.wte.weight"}
