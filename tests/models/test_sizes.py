@@ -77,6 +77,12 @@ ALBEF_ONLINE += 85_844_736 + 2 * linear(768, 256)
 DETECTION = {width: linear(width, width) + linear(width, 1) for width in (256, 768, 1024)}
 
 
+def mae_decoder(width, patch):
+    """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
+    places = (224 // patch) ** 2 + 1
+    return linear(width, 512) + 512 + places * 512 + blocks(512, 8) + 2 * 512 + linear(512, 3 * patch**2)
+
+
 def electra_generator(embedding, depth):
     """256 wide; its table of words is the last layer as well."""
     tables = (30_522 + 512 + 2 + 2) * embedding
@@ -158,6 +164,9 @@ SIZES = [
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
     ("image-bind", "huge", {}, image_bind(), "official imagebind/models/imagebind_model.py, imagebind_huge"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),
+    ("mae", "B/16", {}, 85_798_656 + mae_decoder(768, 16), "facebook/vit-mae-base; official models_mae.py"),
+    ("mae", "L/16", {}, 303_301_632 + mae_decoder(1024, 16), "facebook/vit-mae-large; official models_mae.py"),
+    ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
     (

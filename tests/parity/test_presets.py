@@ -28,6 +28,7 @@ SAME = {
     "vilt": ("ViltConfig", "vilt", "B/32"),
     "visual_bert": ("VisualBertConfig", "visual-bert", "base"),
     "vit": ("ViTConfig", "vit", "B/16"),
+    "vit_mae": ("ViTMAEConfig", "mae", "B/16"),
     "wav2vec2": ("Wav2Vec2Config", "wav2vec2", "base"),
 }
 HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has some
@@ -41,6 +42,7 @@ DIFFERS = {  # the format's default is not the published model's
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
+    "vit_mae": {"normalise_pixels", "decoder_depth"},  # a bare checkpoint has no decoder
 }
 
 
@@ -57,7 +59,7 @@ def settings(config, prefix=""):
             found[prefix + name] = value or 4 * config.width
         elif name == "attention_dropout":
             found[prefix + name] = config.dropout if value is None else value
-        elif name == "decoder_depth":
+        elif name == "decoder_depth" and hasattr(config, "depth"):
             found[prefix + name] = value or config.depth
         else:
             found[prefix + name] = value

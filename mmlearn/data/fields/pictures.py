@@ -72,6 +72,26 @@ class Image(Field):
 
 
 @dataclass(frozen=True)
+class Patches(Image):
+    """An :class:`Image` of which labels hide patches.
+
+    It tells them the ``patch_size`` and the ``mask_share`` of the configuration, the share of patches that are hidden.
+    """
+
+    patch_size: int = 16
+    mask_share: float = 0.75
+
+    known = (*Image.known, "patch_size", "mask_share")
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        cut = {name: size(config, name) for name in ("patch_size", "mask_share")}
+        return replace(super().fitted(data, config, seed), **cut)
+
+    def sizes(self) -> dict[str, Any]:
+        return super().sizes() | {"patch_size": self.patch_size, "mask_share": self.mask_share}
+
+
+@dataclass(frozen=True)
 class Regions(Field):
     """What a detector finds in pictures: features, boxes, the classes' probabilities, and what is real."""
 
