@@ -77,6 +77,12 @@ ALBEF_ONLINE += 85_844_736 + 2 * linear(768, 256)
 DETECTION = {width: linear(width, width) + linear(width, 1) for width in (256, 768, 1024)}
 
 
+def beit(width, depth, heads, codes=8192):
+    """Keys without a bias, two scales a block, one table of 27 × 27 + 3 relative places, class and mask token."""
+    encoder = linear(768, width) + 2 * width + blocks(width, depth) + depth * width + (27**2 + 3) * heads
+    return encoder + (2 * width + linear(width, codes) if codes else 0)
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -117,6 +123,8 @@ SIZES = [
     ("av-hubert", "large", {}, 325_397_480, "paper, section 4.1: 325M"),
     ("bart", "base", {}, 139_420_416, "facebook/bart-base"),
     ("bart", "large", {}, 406_291_456, "facebook/bart-large"),
+    ("beit", "base", {}, beit(768, 12, 12), "microsoft/beit-base-patch16-224-pt22k; official modeling_pretrain.py"),
+    ("beit", "large", {}, beit(1024, 24, 16), "microsoft/beit-large-patch16-224-pt22k; official modeling_pretrain.py"),
     ("bert", "base", {}, 109_482_240, "google-bert/bert-base-uncased without its heads"),
     ("bert", "large", {}, 335_141_888, "google-bert/bert-large-uncased without its heads"),
     ("bert", "roberta-base", {}, 124_645_632, "FacebookAI/roberta-base without its head"),

@@ -14,6 +14,7 @@ SAME = {
     "albert": ("AlbertConfig", "albert", "xxlarge-v2"),
     "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
     "bart": ("BartConfig", "bart", "large"),
+    "beit": ("BeitConfig", "beit", "base"),
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
@@ -37,12 +38,13 @@ HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has 
 }
 DIFFERS = {  # the format's default is not the published model's
     "bart": {"attention_dropout"},
+    "beit": {"codes", "image.mask_token", "image.relative_positions"},  # as in microsoft/beit-base-patch16-224-pt22k
     "clip": {"end_token"},  # for a model that is read at its highest token
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
-    "vit_mae": {"normalise_pixels", "decoder_depth"},  # a bare checkpoint has no decoder
+    "vit_mae": {"normalise_pixels", "decoder_depth", "decoder_mlp_width"},  # a bare checkpoint has no decoder
 }
 
 

@@ -13,12 +13,13 @@ from mmlearn.data.fields.labels import (
     SwappedSegments,
     VisiblePatches,
 )
-from mmlearn.data.fields.pictures import Image, Patches, Regions, Video
+from mmlearn.data.fields.pictures import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
 from mmlearn.data.fields.texts import Answers, Labels, Segments, Tokens
 
 __all__ = [
     "Answers", "Batch", "Clusters", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels", "LogMel",
-    "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Patches", "Regions", "Segments", "SwappedSegments", "Tokens",
+    "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "PatchCodes", "Patches", "Regions",
+    "Segments", "SwappedSegments", "Tokens",
     "Video", "VisiblePatches", "Waveform", "check_batch", "padded_entries", "resize", "size",
 ]  # fmt: skip

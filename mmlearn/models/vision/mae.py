@@ -3,11 +3,11 @@
 Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 Official code: https://github.com/facebookresearch/mae.
 
-Deviations: ``tiny`` is ours. Weights of blocks start scaled by width and depth, in the official code by Xavier's rule. Presets learn normalised pixels, the
-best row of the paper's table 1d; the released ``mae_visualize`` weights learned plain ones, which
-``normalise_pixels=False`` does. Visible tokens keep the order of their patches, which changes nothing: each has its
-position before it is chosen. Without ``visible`` patches the encoder sees all of them, as tasks use it, where
-Transformers hides some always. Pictures are of one size, in the paper's fine-tuning also of others.
+Deviations: ``tiny`` is ours. Weights of blocks start scaled by width and depth, in the official code by Xavier's rule.
+Presets learn normalised pixels, the best row of the paper's table 1d; the released weights that paint learned plain
+ones, which ``normalise_pixels=False`` does. Visible tokens keep the order of their patches, which changes nothing: each
+has its position before it is chosen. Without ``visible`` patches the encoder sees all of them, as tasks use it, where
+Transformers always hides some. Pictures are of one size, in the paper's fine-tuning also of others.
 """
 
 from collections.abc import Sequence
