@@ -71,6 +71,7 @@ from mmlearn.objectives.masked_image import (
 )
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
+from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
 from mmlearn.objectives.sentences import next_sentence, segment_order, sentence_order, swap_segments
 from mmlearn.objectives.separation import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
 from mmlearn.objectives.speech import (
@@ -88,16 +89,17 @@ from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignmen
 __all__ = [
     "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
     "causal_language_modelling", "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity",
-    "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets",
-    "distractor_contrast", "distractor_logits", "draw_spans", "draw_visible", "fill_spans", "gather",
-    "gathered_positives", "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching", "infill",
-    "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction", "late_interaction_info_nce",
-    "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of", "masked_cluster",
-    "masked_codes", "masked_cross_entropy", "masked_l1", "masked_multimodal_cluster", "masked_pixels",
-    "masked_region_classification", "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout",
-    "nearest", "next_sentence", "normalised_patches", "own_rows", "pair_cross_entropy", "pairwise_sigmoid",
-    "permute_sentences", "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge",
-    "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore", "restore_order", "rotate_text",
+    "contextual_targets", "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss",
+    "distilled_targets", "distractor_contrast", "distractor_logits", "draw_spans", "draw_visible", "fill_spans",
+    "gather", "gathered_positives", "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching",
+    "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction",
+    "late_interaction_info_nce", "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens",
+    "mask_tokens_of", "masked_cluster", "masked_codes", "masked_cross_entropy", "masked_l1",
+    "masked_multimodal_cluster", "masked_pixels", "masked_region_classification", "masked_region_kl",
+    "masked_region_regression", "masked_regression", "mil_nce", "modality_dropout", "nearest", "next_sentence",
+    "normalised_patches", "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences",
+    "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss",
+    "ratio_masks", "replaced_token_detection", "restore", "restore_order", "rising_decay", "rotate_text",
     "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order", "shifted_right",
     "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising", "substitute_tokens",
     "swap_segments", "text_denoising", "update_momentum_encoder", "word_region_alignment",

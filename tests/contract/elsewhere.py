@@ -35,6 +35,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
     "blip": RAMP,
+    "data2vec-audio": DRAWS,
     "decoar2": DRAWS,
     "electra": DRAWS,
     "hubert": DRAWS,

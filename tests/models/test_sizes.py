@@ -83,6 +83,12 @@ def beit(width, depth, heads, codes=8192):
     return encoder + (2 * width + linear(width, codes) if codes else 0)
 
 
+def data2vec_audio(width, depth):
+    """Seven convolutions of 512 channels, each with a norm, five of 19 frames in 16 groups, and post-norm blocks."""
+    ears = 10 * 512 + 4 * 3 * 512**2 + 2 * 2 * 512**2 + 7 * 2 * 512 + 2 * 512 + linear(512, width) + width
+    return ears + 5 * (width * width // 16 * 19 + width) + 2 * width + blocks(width, depth)
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -143,6 +149,34 @@ SIZES = [
     ("clip", "ViT-B/32", {}, 151_277_313, "openai/clip-vit-base-patch32, model.safetensors"),
     ("clip", "ViT-B/16", {}, 149_620_737, "openai/clip-vit-base-patch16"),
     ("clip", "ViT-L/14", {}, 427_616_513, "openai/clip-vit-large-patch14"),
+    *[
+        (
+            "data2vec-audio",
+            preset,
+            dict(pretrain=False),
+            data2vec_audio(width, depth),
+            f"facebook/data2vec-audio-{preset}",
+        )
+        for preset, width, depth in (("base", 768, 12), ("large", 1024, 24))
+    ],
+    ("data2vec-text", "base", dict(pretrain=False), 124_645_632 - linear(768, 768), "facebook/data2vec-text-base"),
+    (
+        "data2vec-text",
+        "large",
+        dict(pretrain=False),
+        355_359_744 - linear(1024, 1024),
+        "as RoBERTa-large, without its pooler; fairseq's data2vec large",
+    ),
+    *[
+        (
+            "data2vec-vision",
+            preset,
+            dict(pretrain=False),
+            beit(width, depth, heads, 0),
+            f"facebook/data2vec-vision-{preset}",
+        )
+        for preset, width, depth, heads in (("base", 768, 12, 12), ("large", 1024, 24, 16))
+    ],
     ("decoar2", "base", dict(codebooks=0), 89_838_464, "SUPERB (Yang et al. 2021), table 1: 89.84M of what tasks use"),
     ("electra", "small", dict(generator=False), 13_483_008 + DETECTION[256], "google/electra-small-discriminator"),
     ("electra", "base", dict(generator=False), 108_891_648 + DETECTION[768], "google/electra-base-discriminator"),

@@ -18,6 +18,9 @@ SAME = {
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
+    "data2vec_audio": ("Data2VecAudioConfig", "data2vec-audio", "base"),
+    "data2vec_text": ("Data2VecTextConfig", "data2vec-text", "base"),
+    "data2vec_vision": ("Data2VecVisionConfig", "data2vec-vision", "base"),
     "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
     "electra": ("ElectraConfig", "electra", "small"),
     "gpt2": ("GPT2Config", "gpt2", "small"),
@@ -40,6 +43,9 @@ DIFFERS = {  # the format's default is not the published model's
     "bart": {"attention_dropout"},
     "beit": {"codes", "image.mask_token", "image.relative_positions"},  # as in microsoft/beit-base-patch16-224-pt22k
     "clip": {"end_token"},  # for a model that is read at its highest token
+    "data2vec_audio": {"pretrain"},  # a file has neither head nor teacher
+    "data2vec_text": {"pretrain", "text.vocab_size", "text.max_length", "text.token_types", "text.norm_epsilon"},
+    "data2vec_vision": {"pretrain", "image.mask_token", "image.relative_positions"},
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},

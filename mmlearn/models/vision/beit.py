@@ -5,10 +5,9 @@ Official code: https://github.com/microsoft/unilm/tree/master/beit.
 
 Deviations: ``tiny`` is ours. Codes are data here, a number for each patch: in the paper those of DALL·E's discrete VAE,
 which reads 112 pixels a side. The recipe takes a much simpler tokenizer that needs no training of a network, and which
-is none of the paper's: k-means of the colours of a patch's four quarters
-(:class:`~mmlearn.data.fields.PatchCodes`); give that field a function of your own for others. Weights of blocks start
-scaled by width and depth, and no blocks are dropped at random. The classifier is that of fine-tuning: it reads the mean
-of the patches.
+is none of the paper's: k-means of the colours of a patch's four quarters (:class:`~mmlearn.data.fields.PatchCodes`);
+give that field a function of your own for others. Weights of blocks start scaled by width and depth, and no blocks are
+dropped at random. The classifier is that of fine-tuning: it reads the mean of the patches.
 """
 
 from collections.abc import Sequence
