@@ -89,6 +89,27 @@ def data2vec_audio(width, depth):
     return ears + 5 * (width * width // 16 * 19 + width) + 2 * width + blocks(width, depth)
 
 
+def perceiver_block(width, asked=None, keys=None, values=None):
+    """An MLP no wider than the block; a norm of what is asked, where that is something else."""
+    keys = keys or asked or width
+    values, source = values or keys, asked or width
+    attention = linear(width, keys) + linear(source, keys) + linear(source, values) + linear(values, width)
+    return attention + 2 * linear(width, width) + 4 * width + 2 * (asked or 0)
+
+
+def perceiver_language():
+    """Tables of bytes and places, 256 latents, 26 blocks, 2,048 queries, and a bias for each byte."""
+    encoder = perceiver_block(1280, 768, 256, 1280) + 26 * perceiver_block(1280, None, 256, 1280)
+    tables = (262 + 2048) * 768 + 256 * 1280
+    return tables + encoder + 2048 * 768 + perceiver_block(768, 1280, 256, 768) + 262
+
+
+def perceiver_fourier():
+    """Pixels with 258 features of their place, 512 latents, six blocks passed eight times, 1,000 classes."""
+    encoder = 512 * 1024 + perceiver_block(1024, 261) + 6 * perceiver_block(1024)
+    return encoder + 1024 + perceiver_block(1024, 1024) + linear(1024, 1000)
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -211,6 +232,8 @@ SIZES = [
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
+    ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver; paper, table 1: 201M"),
+    ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; paper, table 6: 48.4M"),
     (
         "pixel-bert",
         "resnet-50",
