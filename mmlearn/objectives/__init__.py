@@ -69,6 +69,7 @@ from mmlearn.objectives.masked_image import (
     normalised_patches,
     restore_order,
 )
+from mmlearn.objectives.matched import asking_rows, matched_info_nce
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
@@ -87,7 +88,7 @@ from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
 
 __all__ = [
-    "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
+    "asking_rows", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
     "causal_language_modelling", "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity",
     "contextual_targets", "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss",
     "distilled_targets", "distractor_contrast", "distractor_logits", "draw_spans", "draw_visible", "fill_spans",
@@ -96,11 +97,11 @@ __all__ = [
     "late_interaction_info_nce", "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens",
     "mask_tokens_of", "masked_cluster", "masked_codes", "masked_cross_entropy", "masked_l1",
     "masked_multimodal_cluster", "masked_pixels", "masked_region_classification", "masked_region_kl",
-    "masked_region_regression", "masked_regression", "mil_nce", "modality_dropout", "nearest", "next_sentence",
-    "normalised_patches", "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences",
-    "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss",
-    "ratio_masks", "replaced_token_detection", "restore", "restore_order", "rising_decay", "rotate_text",
-    "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order", "shifted_right",
-    "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising", "substitute_tokens",
-    "swap_segments", "text_denoising", "update_momentum_encoder", "word_region_alignment",
+    "masked_region_regression", "masked_regression", "matched_info_nce", "mil_nce", "modality_dropout", "nearest",
+    "next_sentence", "normalised_patches", "own_rows", "pair_cross_entropy", "pairwise_sigmoid",
+    "permute_sentences", "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge",
+    "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore", "restore_order", "rising_decay",
+    "rotate_text", "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order",
+    "shifted_right", "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising",
+    "substitute_tokens", "swap_segments", "text_denoising", "update_momentum_encoder", "word_region_alignment",
 ]  # fmt: skip

@@ -110,6 +110,14 @@ def perceiver_fourier():
     return encoder + 1024 + perceiver_block(1024, 1024) + linear(1024, 1000)
 
 
+def flava():
+    """Three encoders of 768 features, what joins them, and five heads with weights of their own."""
+    text = bert(768, 12, 30_522) + 2 * 768
+    encoders = 85_798_656 + 768 + text + 768 + blocks(768, 6) + 2 * 768 + 4 * linear(768, 768) + 1
+    heads = [linear(768, 768) + 2 * 768 + linear(768, choices) for choices in (8192, 8192, 30_522, 30_522)]
+    return encoders + sum(heads) + linear(768, 768) + linear(768, 2)
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -218,6 +226,7 @@ SIZES = [
         clip_image(1024, 24, 14, 256) - 1024 + clip_text(768, 12) + (1024 + 768) * 256 + 1,
         "paper, table 7: the towers of CLIP's ViT-L/14 without a class token; no count",
     ),
+    ("flava", "full", {}, flava(), "facebook/flava-full without its codebook and the poolers that nothing reads"),
     ("gpt2", "small", {}, 124_439_808, "openai-community/gpt2"),
     ("gpt2", "medium", {}, 354_823_168, "openai-community/gpt2-medium"),
     ("gpt2", "large", {}, 774_030_080, "openai-community/gpt2-large"),

@@ -23,6 +23,7 @@ SAME = {
     "data2vec_vision": ("Data2VecVisionConfig", "data2vec-vision", "base"),
     "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
     "electra": ("ElectraConfig", "electra", "small"),
+    "flava": ("FlavaConfig", "flava", "full"),
     "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
