@@ -86,6 +86,7 @@ from mmlearn.objectives.speech import (
 )
 from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_loss
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
+from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gradient
 
 __all__ = [
     "asking_rows", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
@@ -93,12 +94,12 @@ __all__ = [
     "contextual_targets", "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss",
     "distilled_targets", "distractor_contrast", "distractor_logits", "draw_spans", "draw_visible", "fill_spans",
     "gather", "gathered_positives", "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching",
-    "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction",
+    "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "keep_largest", "late_interaction",
     "late_interaction_info_nce", "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens",
-    "mask_tokens_of", "masked_cluster", "masked_codes", "masked_cross_entropy", "masked_l1",
+    "mask_tokens_of", "masked_cluster", "masked_codes", "masked_cross_entropy", "masked_divergence", "masked_l1",
     "masked_multimodal_cluster", "masked_pixels", "masked_region_classification", "masked_region_kl",
     "masked_region_regression", "masked_regression", "matched_info_nce", "mil_nce", "modality_dropout", "nearest",
-    "next_sentence", "normalised_patches", "own_rows", "pair_cross_entropy", "pairwise_sigmoid",
+    "next_sentence", "normalised_patches", "own_gradient", "own_rows", "pair_cross_entropy", "pairwise_sigmoid",
     "permute_sentences", "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge",
     "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore", "restore_order", "rising_decay",
     "rotate_text", "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order",

@@ -67,7 +67,7 @@ FAMILY = Family(
     renames=(
         (r"^flava\.", ""),
         (r"^image_model\.embeddings\.cls_token", "image_encoder.embedding.class_token"),
-        (r"^image_model\.embeddings\.mask_token", "mask_token"),
+        (r"^image_model\.embeddings\.mask_token", "image_encoder.embedding.mask_token"),
         (r"^image_model\.embeddings\.position_embeddings", "image_encoder.embedding.positions"),
         (r"^image_model\.embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
         (r"^image_model\.encoder\.layer", "image_encoder.transformer.blocks"),

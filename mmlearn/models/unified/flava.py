@@ -26,6 +26,7 @@ from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.layers.transformer import Transformer, TransformerConfig
 from mmlearn.models.unified.image_codebook import ImageCodebook
+from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
@@ -95,11 +96,11 @@ class FLAVA(nn.Module):
     def __init__(self, config: FLAVAConfig):
         super().__init__()
         image, text, fusion = config.image, config.text, config.fusion
-        if not (image.class_token and text.norm_first and fusion.norm_first):
-            raise ValueError("FLAVA's encoders are pre-norm, and that of pictures has a class token.")
+        if not (image.class_token and text.norm_first and fusion.norm_first) or image.convolutions:
+            raise ValueError("FLAVA's encoders are pre-norm, and that of pictures has a class token and plain patches.")
         self.config = config
         self.image_encoder = ImageEncoder(image)
-        self.mask_token = nn.Parameter(0.02 * torch.randn(image.width))
+        self.image_encoder.embedding = MaskedImageEmbedding(image.image_size, image.patch_size, image.width)
         self.embedding = BERTEmbedding(text)
         self.text_encoder = Transformer(text)
         self.text_norm = nn.LayerNorm(text.width, eps=text.norm_epsilon)
@@ -131,16 +132,7 @@ class FLAVA(nn.Module):
         self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """The picture's tokens before the last norm, which is what the encoder of both reads."""
-        embedding = self.image_encoder.embedding
-        x = embedding(image)
-        if masked_patches is not None:
-            if masked_patches.shape != (len(x), x.shape[1] - 1):
-                wanted, got = (len(x), x.shape[1] - 1), tuple(masked_patches.shape)
-                raise ValueError(f"masked_patches is {wanted} for these pictures, got {got}.")
-            places = embedding._positions(tuple(side // embedding.patch_size for side in image.shape[2:]))
-            hidden = torch.where(masked_patches[..., None], self.mask_token + places[1:], x[:, 1:])
-            x = torch.cat([x[:, :1], hidden], 1)
-        return self.image_encoder.transformer(x)
+        return self.image_encoder.transformer(self.image_encoder.embedding(image, masked_patches))
 
     def text_states(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None

@@ -102,7 +102,7 @@ class BEiT(nn.Module):
 
 def hidden_codes_named(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How many codes of hidden patches are guessed. Chance: always the commonest."""
-    batch = run.label(run.plain(samples), MaskedPatches())
+    batch = run.label(run.plain(samples) | run.field("code")(samples), MaskedPatches())
     masked = batch["masked_patches"]
     guess = run.read(batch, lambda output, rows: output.code_logits[rows["masked_patches"]].argmax(-1))
     code = batch["code"][masked]

@@ -91,5 +91,7 @@ def test_what_is_missing_or_wrong_is_told_in_one_line():
     refused("set pretraining_heads", pairs, system(pretraining_heads=False))
     with pytest.raises(ValueError, match="Nothing to read: give tokens, an image, or both"):
         model()
-    with pytest.raises(ValueError, match=r"masked_patches is \(8, 16\) for these pictures, got \(8, 9\)"):
+    with pytest.raises(
+        ValueError, match=r"masked_patches is boolean \(8, 16\) for these pictures, got torch.bool \(8, 9\)"
+    ):
         model(image=pairs["image"], masked_patches=torch.ones(8, 9, dtype=torch.bool))
