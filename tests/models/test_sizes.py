@@ -118,6 +118,16 @@ def flava():
     return encoders + sum(heads) + linear(768, 768) + linear(768, 2)
 
 
+def multiway(width, depth, pairs):
+    """Attention of all, MLPs with norms of texts and of pictures, and of pairs in the last blocks; heads."""
+    mlp = linear(width, 4 * width) + linear(4 * width, width) + 2 * width
+    body = depth * (4 * linear(width, width) + 2 * width) + (2 * depth + pairs) * mlp + 2 * width
+    image = linear(768, width) + 199 * width  # with class and mask token
+    text = (30_522 + 512 + 2 + 2) * width + 2 * width
+    heads = linear(width, 8192) + language_head(width, 30_522) + linear(width, width) + linear(width, 2)
+    return body + image + text + heads + 2 * width**2 + 1
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -241,6 +251,8 @@ SIZES = [
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
+    ("multiway", "base", {}, multiway(768, 12, 2), "paper, table 1 of the appendix: VLMo-Base has 175M, without codes"),
+    ("multiway", "large", {}, multiway(1024, 24, 3), "VLMo-Large has 562M, without codes"),
     ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver; paper, table 1: 201M"),
     ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; paper, table 6: 48.4M"),
     (
@@ -295,6 +307,13 @@ SIZES = [
     ("vit", "B/32", {}, 87_455_232, "google/vit-base-patch32-224-in21k without its pooler"),
     ("vit", "L/16", {}, 303_301_632, "google/vit-large-patch16-224 without its classifier"),
     ("vit", "H/14", {}, 630_764_800, "google/vit-huge-patch14-224-in21k without its pooler"),
+    (
+        "vit-bert",
+        "base",
+        dict(teachers=False),
+        bert(768, 12, 30_522) + 2 * 768 + linear(768, 768) + 199 * 768 + language_head(768, 30_522) + linear(768, 8192),
+        "paper: a transformer as BERT-base and ViT-B/16; no count",
+    ),
     (
         "vl-bert",
         "base",
