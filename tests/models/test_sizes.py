@@ -128,6 +128,20 @@ def multiway(width, depth, pairs):
     return body + image + text + heads + 2 * width**2 + 1
 
 
+def limoe(width, depth, experts=32):
+    """Half of the blocks have a router, and that many MLPs for one."""
+    mlp = linear(width, 4 * width) + linear(4 * width, width)
+    tables = linear(768, width) + 196 * width + (32_000 + 16) * width
+    return (
+        tables
+        + blocks(width, depth)
+        + depth // 2 * ((experts - 1) * mlp + experts * width)
+        + 2 * width
+        + 2 * width**2
+        + 1
+    )
+
+
 def mae_decoder(width, patch):
     """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
     places = (224 // patch) ** 2 + 1
@@ -245,6 +259,8 @@ SIZES = [
     ("hubert", "large", dict(clusters=0), 315_435_136, "facebook/hubert-large-ll60k; paper, table I: 317M"),
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
     ("image-bind", "huge", {}, image_bind(), "official imagebind/models/imagebind_model.py, imagebind_huge"),
+    ("limoe", "B/16", {}, limoe(768, 12), "paper, section 3.1: every other block has 32 experts; no count of all"),
+    ("limoe", "L/16", {}, limoe(1024, 24), "as B/16"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),
     ("mae", "B/16", {}, 85_798_656 + mae_decoder(768, 16), "facebook/vit-mae-base; official models_mae.py"),
     ("mae", "L/16", {}, 303_301_632 + mae_decoder(1024, 16), "facebook/vit-mae-large; official models_mae.py"),
