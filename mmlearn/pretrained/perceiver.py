@@ -14,9 +14,10 @@ def config(published: dict[str, Any], names: set[str]) -> PerceiverIOConfig:
     """Our configuration for a published ``config.json``, with what the checkpoint reads and the heads that it has."""
     whole = Settings(published, "config.json")
     whole.require("cross_attention_shape_for_attention", "kv")
-    text = any(".input_preprocessor.embeddings." in name for name in names)
-    classes = any(".final_layer." in name for name in names)
-    if not (text or classes):
+    text = any(".input_preprocessor." in name for name in names)
+    words_said = any(name.startswith(("perceiver.decoder.decoding", "embedding_decoder.")) for name in names)
+    classes = any(name.startswith("perceiver.decoder.decoder.") for name in names)
+    if not (words_said or classes):
         raise ValueError("it has no decoder: a Perceiver IO is built here for words or for classes.")
     width = whole.get("d_latents", 1280)
     words = whole.get("d_model", 768)
@@ -37,7 +38,7 @@ def config(published: dict[str, Any], names: set[str]) -> PerceiverIOConfig:
         vocab_size=whole.get("vocab_size", 262) if text else 0,
         max_length=whole.get("max_position_embeddings", 2048),
         text_width=words,
-        language_head="embedding_decoder.bias" in names,
+        language_head=words_said,
         pictures=not text,
         num_classes=whole.classes() if classes else 0,
     )

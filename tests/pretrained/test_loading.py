@@ -114,6 +114,11 @@ FAMILIES = {
     "vit_mae": "MAE",
     "wav2vec2": "Wav2Vec2",
 }
+ALIKE = {  # a family and another one that has all that it needs, and what is told
+    ("beit", "data2vec_vision"): "classifier.bias has (2,)",
+    ("data2vec_vision", "beit"): "layernorm.bias, layernorm.weight, lm_head.bias and 1 more are in the file but not",
+    ("vit_mae", "vit"): "classifier.bias, classifier.weight are in the file but not in MAE",
+}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FC1 = "text_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -413,6 +418,10 @@ def test_the_weights_of_another_family(folder, family):
         shutil.copyfile(folder(other) / WEIGHTS, path / WEIGHTS)
         if family == "blip":  # which the tensors tell what of it to build
             refused(path, "should hold a text_encoder for retrieval or a text_decoder for captions")
+        elif family == "perceiver":
+            refused(path, "it has no decoder: a Perceiver IO is built here for words or for classes")
+        elif (family, other) in ALIKE:
+            refused(path, "does not fit", ALIKE[family, other])
         elif {family, other} == {"hubert", "wav2vec2"}:  # which hear alike
             refused(path, "does not fit", FAMILIES[family] if family == "hubert" else "ctc_head.output.bias has (32,)")
         else:

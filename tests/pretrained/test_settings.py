@@ -12,7 +12,23 @@ from functools import cache
 
 import pytest
 import torch
-from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
+from published import (
+    BART,
+    BEIT,
+    DATA2VEC_AUDIO,
+    DISTILBERT,
+    FLAVA,
+    GPT2,
+    IMAGE,
+    MAE,
+    PERCEIVER,
+    REGIONS,
+    SMALL,
+    SPEECH,
+    SWIN,
+    T5,
+    TEXT,
+)
 from testing_tools import close
 from torch import nn
 from transformers import (
@@ -22,6 +38,9 @@ from transformers import (
     ASTForAudioClassification,
     BartConfig,
     BartForConditionalGeneration,
+    BeitConfig,
+    BeitForImageClassification,
+    BeitForMaskedImageModeling,
     BertConfig,
     BertForPreTraining,
     BlipConfig,
@@ -31,17 +50,28 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
+    Data2VecTextConfig,
+    Data2VecTextForMaskedLM,
+    Data2VecVisionConfig,
+    Data2VecVisionForImageClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
     ElectraForPreTraining,
+    FlavaConfig,
+    FlavaForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
     LxmertForPreTraining,
+    PerceiverConfig,
+    PerceiverForImageClassificationFourier,
+    PerceiverForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
     SiglipConfig,
@@ -55,6 +85,8 @@ from transformers import (
     VisualBertForPreTraining,
     ViTConfig,
     ViTForImageClassification,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
     ViTModel,
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
@@ -286,6 +318,54 @@ def spelling(theirs, ours):
     return expected, (ours(CLIP).logits, ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"])
 
 
+def painted(theirs, ours):
+    p = ours.decoder.patches
+    noise = torch.linspace(0, 1, 3 * p).view(3, p).roll(1, 0)
+    out = theirs(PICTURE, noise=noise)
+    visible = noise.argsort(1)[:, : p - int(out.mask[0].sum())]
+    expected = out.logits, out.loss
+    return expected, (ours(PICTURE, visible).prediction, ours.loss(dict(image=PICTURE, visible=visible))["pixels"])
+
+
+def patches_of(theirs):
+    return int((8 // theirs.config.patch_size) ** 2)
+
+
+def codes(theirs, ours):
+    p = patches_of(theirs)
+    masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
+    out = theirs(PICTURE, bool_masked_pos=masked, labels=code[masked])
+    expected = out.logits, out.loss
+    batch = dict(image=PICTURE, masked_patches=masked, code=code)
+    return expected, (ours(PICTURE, masked).code_logits, ours.loss(batch)["codes"])
+
+
+def asked_pictures(theirs, ours):
+    out = theirs(PICTURE, labels=CLASSES)
+    expected = out.logits, out.loss
+    return expected, (ours(image=PICTURE).logits, ours.loss(dict(image=PICTURE, label=CLASSES))["classification"])
+
+
+def pairs_with_gaps(theirs, ours):
+    """FLAVA, of which one pair is wrong."""
+    p = (8 // theirs.config.image_config.patch_size) ** 2
+    masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
+    label, match = torch.where(TOKENS % 2 == 0, TOKENS, -100), torch.tensor([1, 0, 1])
+    out = theirs(
+        input_ids=TOKENS,
+        input_ids_masked=TOKENS,
+        pixel_values=PICTURE,
+        bool_masked_pos=masked,
+        mlm_labels=label.clone(),
+        mim_labels=code.clone(),
+        itm_labels=match,
+    )
+    expected = out.itm_logits, out.image_masked_embeddings, out.loss
+    batch = dict(tokens=TOKENS, image=PICTURE, masked_patches=masked, code=code, token_label=label, match_label=match)
+    got = ours(TOKENS, None, PICTURE, masked)
+    return expected, (got.match_logits, got.image_tokens, sum(ours.loss(batch).values()))
+
+
 # Name → (published model, its configuration, what both give).
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
@@ -299,6 +379,23 @@ CASES = {
     "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
+    "vit_mae": (ViTMAEForPreTraining, ViTMAEConfig(**MAE), painted),
+    "beit": (BeitForMaskedImageModeling, BeitConfig(**BEIT, vocab_size=11), codes),
+    "beit, classes": (BeitForImageClassification, BeitConfig(**BEIT, num_labels=3), asked_pictures),
+    "data2vec_vision": (
+        Data2VecVisionForImageClassification,
+        Data2VecVisionConfig(**BEIT, num_labels=3),
+        asked_pictures,
+    ),
+    "data2vec_text": (Data2VecTextForMaskedLM, Data2VecTextConfig(**TEXT | dict(max_position_embeddings=12)), masked),
+    "data2vec_audio": (Data2VecAudioForCTC, Data2VecAudioConfig(**DATA2VEC_AUDIO, vocab_size=9), spelling),
+    "perceiver": (PerceiverForMaskedLM, PerceiverConfig(**PERCEIVER), masked),
+    "perceiver, pictures": (
+        PerceiverForImageClassificationFourier,
+        PerceiverConfig(**PERCEIVER | dict(d_model=261, num_cross_attention_heads=1), num_labels=3),
+        asked_pictures,
+    ),
+    "flava": (FlavaForPreTraining, FlavaConfig(**FLAVA), pairs_with_gaps),
     "ast": (
         ASTForAudioClassification,
         ASTConfig(
