@@ -1,6 +1,7 @@
 """One pure function per objective. No module state, no data loading."""
 
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
+from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     binding_loss,
@@ -91,9 +92,9 @@ from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gra
 
 __all__ = [
     "asking_rows", "balance", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways",
-    "caption_language_modelling", "causal_language_modelling", "central_moment_discrepancy", "cluster",
-    "code_diversity", "code_perplexity", "contextual_targets", "cosine_cost", "ctc_log_likelihood", "ctc_loss",
-    "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
+    "caption_language_modelling", "causal_language_modelling", "central_moment_discrepancy", "class_cross_entropy",
+    "cluster", "code_diversity", "code_perplexity", "contextual_targets", "cosine_cost", "ctc_log_likelihood",
+    "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
     "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy", "hard_negatives",
     "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce", "inherit_knowledge",
     "inheritance_rate", "ipot", "keep_largest", "late_interaction", "late_interaction_info_nce", "local_entropy",

@@ -16,6 +16,7 @@ def relative_encoder(whole: Settings) -> RelativeEncoderConfig:
     """The encoder of BEiT and of data2vec."""
     whole.require("num_channels", 3)
     whole.require("use_mean_pooling", True)
+    whole.refuse("add_fpn", True)
     each, shared = (whole.get(f"use_{kind}relative_position_bias", False) for kind in ("", "shared_"))
     if each and shared:
         raise ValueError(f"{whole.where} has relative positions for each block and for all: not built here together.")
@@ -36,7 +37,7 @@ def config(published: dict[str, Any], names: set[str]) -> BEiTConfig:
     return BEiTConfig(
         image=relative_encoder(whole),
         codes=whole.get("vocab_size", 8192) if any(name.startswith("lm_head.") for name in names) else 0,
-        num_classes=whole.classes() if any(name.startswith("classifier.") for name in names) else 0,
+        num_classes=whole.classes(learned=True) if any(name.startswith("classifier.") for name in names) else 0,
     )
 
 

@@ -31,12 +31,14 @@ def config(published: dict[str, Any], names: set[str]) -> FLAVAConfig:
     codes = image.get("vocab_size", 8192)
     made = any(name.startswith("image_codebook.") for name in names)
     if made:
+        whole.refuse("init_codebook", False)
         codebook.require("num_groups", 4)
         codebook.require("num_blocks_per_group", 2)
         codebook.require("input_channels", 3)
         codebook.require("vocab_size", codes)
     heads = any(name.startswith("mim_head.") for name in names)
-    if heads:  # whose pooler is of this width
+    if heads:  # whose pooler is of this width, and whose biases are stored once
+        whole.refuse("tie_word_embeddings", False)
         whole.require("hidden_size", fusion.get("hidden_size", 768))
     return FLAVAConfig(
         image=ImageEncoderConfig(

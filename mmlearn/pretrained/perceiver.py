@@ -21,6 +21,9 @@ def config(published: dict[str, Any], names: set[str]) -> PerceiverIOConfig:
         raise ValueError("it has no decoder: a Perceiver IO is built here for words or for classes.")
     width = whole.get("d_latents", 1280)
     words = whole.get("d_model", 768)
+    for name in ("num_self_attention_heads", "num_cross_attention_heads"):
+        if width % whole.get(name, 8):
+            raise ValueError(f"d_latents {width} is no multiple of {name} {whole.get(name, 8)}.")
     return PerceiverIOConfig(
         latents=whole.get("num_latents", 256),
         width=width,
@@ -40,7 +43,7 @@ def config(published: dict[str, Any], names: set[str]) -> PerceiverIOConfig:
         text_width=words,
         language_head=words_said,
         pictures=not text,
-        num_classes=whole.classes() if classes else 0,
+        num_classes=whole.classes(learned=True) if classes else 0,
     )
 
 

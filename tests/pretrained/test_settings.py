@@ -341,9 +341,10 @@ def codes(theirs, ours):
 
 
 def asked_pictures(theirs, ours):
-    out = theirs(PICTURE, labels=CLASSES)
+    asked = label(theirs)
+    out = theirs(PICTURE, labels=asked)
     expected = out.logits, out.loss
-    return expected, (ours(image=PICTURE).logits, ours.loss(dict(image=PICTURE, label=CLASSES))["classification"])
+    return expected, (ours(image=PICTURE).logits, ours.loss(dict(image=PICTURE, label=asked))["classification"])
 
 
 def pairs_with_gaps(theirs, ours):
@@ -448,6 +449,9 @@ KINDS = (
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
 TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
+LABELLED = ("*id2label", "*problem_type")
+OF_OTHER_PERCEIVERS = ("audio_samples_per_frame", "image_size", "num_frames", "output_num_channels", "output_shape")
+OF_OTHER_PERCEIVERS += ("samples_per_patch", "train_size")
 NOTHING = {
     "*initializer_range": "how weights start, which a checkpoint replaces",
     "*initializer_factor": "how weights start, which a checkpoint replaces",
@@ -510,6 +514,26 @@ NOTHING = {
             "proj_codevector_dim",
         )
     },
+    **dict.fromkeys(
+        [f"{case}/{key}" for case in ("vit_mae", "beit", "perceiver", "flava*") for key in LABELLED], ELSEWHERE
+    ),
+    **dict.fromkeys(["data2vec_audio/*os_token_id", "data2vec_text/*os_token_id"], WRITER),
+    **dict.fromkeys([f"data2vec_{kind}/{key}" for kind in ("text", "audio") for key in LABELLED], ELSEWHERE),
+    "data2vec_audio/output_hidden_size": "adapters are refused",
+    **dict.fromkeys(["*auxiliary_*", "*pool_scales", "*semantic_loss_ignore_index", "*use_auxiliary_head"], ELSEWHERE),
+    "beit*reshape_hidden_states": ELSEWHERE,
+    "*drop_path_rate": TRAINING,
+    "beit, classes/vocab_size": "the file has no head for codes",
+    "perceiver*layer_norm_eps": "its norms have PyTorch's own epsilon there",
+    **dict.fromkeys([f"perceiver*{key}" for key in OF_OTHER_PERCEIVERS], ELSEWHERE),
+    "perceiver, pictures/d_model": "pixels and their places are what is read",
+    **dict.fromkeys(
+        ["perceiver, pictures/vocab_size", "perceiver, pictures/max_position_embeddings"], "it reads no text"
+    ),
+    "flava/layer_norm_eps": "those of the parts are read",
+    "flava/global_backprop_contrastive": "it acts where several processes share a batch",
+    "flava/skip_unmasked_multimodal_encoder": "what is computed and not used",
+    "flava/image_codebook_config.freeze": "codes are made of it, and it learns nowhere",
     "lxmert/num_hidden_layers": "the three depths take its place",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
     **dict.fromkeys([f"{case}*id2label" for case in KINDS if case != "albert"], ELSEWHERE),
@@ -549,6 +573,8 @@ CRASHES = {  # Transformers stops at its own configuration
 SKIPPED = {  # their other values are another architecture, or another form of what Transformers returns
     "model_type",
     "return_dict",
+    "return_loss",
+    *("stage_names", "out_features", "out_indices"),  # which blocks a detector reads, under derived names
 }
 
 # Key → other values. Other keys: the opposite, one more, or twice as much.
@@ -559,6 +585,7 @@ OTHER = {
     "feat_extract_activation": ("relu",),
     "feat_extract_norm": ("layer",),
     "layer_norm_eps": (0.1,),
+    "mask_ratio": (0.4,),
     "num_attention_heads": (4, 3),
     "image_size": (12, [8, 12]),
     "patch_size": (2, [4, 4]),

@@ -25,7 +25,7 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, Attention, Config, TextEmbedding, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.objectives import masked_cross_entropy
+from mmlearn.objectives import class_cross_entropy, masked_cross_entropy
 from mmlearn.recipes import MLM, Recipe
 
 
@@ -256,7 +256,7 @@ class PerceiverIO(nn.Module):
         if output.token_logits is not None and "token_label" in batch:
             losses["mlm"] = masked_cross_entropy(output.token_logits, batch["token_label"])
         if output.logits is not None and "label" in batch:
-            losses["classification"] = F.cross_entropy(output.logits, batch["label"])
+            losses["classification"] = class_cross_entropy(output.logits, batch["label"])
         if not losses:
             raise ValueError("Nothing to learn: token_label needs language_head and tokens, label needs num_classes.")
         return losses

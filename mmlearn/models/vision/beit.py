@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from mmlearn.data.fields import MaskedPatches, PatchCodes, Patches
 from mmlearn.evaluation.measures import most_common, row
 from mmlearn.layers import Config
 from mmlearn.models.vision.relative_encoder import RelativeEncoder, RelativeEncoderConfig
+from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.masked_image import masked_codes
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -97,7 +97,7 @@ class BEiT(nn.Module):
             return {"codes": masked_codes(output.code_logits, batch["code"], batch["masked_patches"])}
         if self.classifier is None or "label" not in batch:
             raise ValueError("Nothing to learn: this BEiT needs code in the batch and codes, or label and num_classes.")
-        return {"classification": F.cross_entropy(self(batch["image"]).logits, batch["label"])}
+        return {"classification": class_cross_entropy(self(batch["image"]).logits, batch["label"])}
 
 
 def hidden_codes_named(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
