@@ -18,7 +18,7 @@ def config(published: dict[str, Any], names: set[str]) -> Data2VecVisionConfig:
 FAMILY = Family(
     build=Data2VecVision,
     config=config,
-    renames=(*RELATIVE, (r"^", "encoder.")),
+    renames=(*RELATIVE, (r"^image_encoder\.", "encoder.")),
     packed={},
     ignored=(r"relative_position_index$",),
     fresh=("steps",),

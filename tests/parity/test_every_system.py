@@ -17,7 +17,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "mult": "the code scales features and hides what comes later, and ours follows the paper",
     "limoe": "no code of it was published, only of its sparse layers, in JAX",
     "multiway": "the papers' blocks have scales and relative positions as well",
-    "vit-bert": "no code was published; its teachers, a BERT and a BEiT, are compared by themselves",
+    "vit-bert": "no code was published",
     "vatt": "words, heads and positions of texts are others",
 }
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -18,7 +19,6 @@ from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.data.read.sound import RATE
 from mmlearn.layers.config import Config
-from mmlearn.layers.embeddings import patchify
 from mmlearn.objectives.clusters import cluster, nearest
 
 HALF = (0.5, 0.5, 0.5)
@@ -88,10 +88,12 @@ class Patches(Image):
     known = (*Image.known, "patch_size", "mask_share")
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """As of :class:`Image`, with what the configuration says of patches."""
         cut = {name: size(config, name) for name in ("patch_size", "mask_share")}
         return replace(super().fitted(data, config, seed), **cut)
 
     def sizes(self) -> dict[str, Any]:
+        """As of :class:`Image`, and what labels ask for."""
         return super().sizes() | {"patch_size": self.patch_size, "mask_share": self.mask_share}
 
 
@@ -125,7 +127,7 @@ class PatchCodes(Field):
         quarters = F.adaptive_avg_pool2d(
             image[..., : rows * self.patch_size, : columns * self.patch_size], (2 * rows, 2 * columns)
         )
-        return patchify(quarters, 2)
+        return rearrange(quarters, "b c (row y) (column x) -> b (row column) (c y x)", y=2, x=2)
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
         known = replace(self, patch_size=size(config, "patch_size"))

@@ -10,6 +10,7 @@ learns masked words instead.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,30 +18,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedTokens, Tokens
-from mmlearn.models.text.bert import BERT, ROBERTA, BERTConfig
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
+from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
-from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.recipes import Objective, Recipe
 
-BASE = dict(pooler=False, **ROBERTA)
+ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)
 class Data2VecTextConfig(SelfTaughtConfig):
-    text: BERTConfig = BERTConfig(**BASE)
+    text: BERTEncoderConfig = BERTEncoderConfig(**ROBERTA)
     top_layers: int = 10
     beta: float = 4.0
     decay_steps: int = 100_000
+    pooler: bool = False  # of the first token, which released files have
+    language_head: bool = False  # for masked words
 
     PRESETS = {
         "tiny": dict(
-            text=BERTConfig(
-                64, 3, 4, dropout=0.0, vocab_size=512, max_length=32, pooler=False, initial_std=0.125, token_types=0
+            text=BERTEncoderConfig(
+                64, 3, 4, dropout=0.0, vocab_size=512, max_length=32, initial_std=0.125, token_types=0
             )
         )
         | dict(top_layers=2, beta=1.0, decay_start=0.98, decay_end=0.998, decay_steps=300),
         "base": dict(),
-        "large": dict(text=BERTConfig(width=1024, depth=24, num_heads=16, **BASE)),
+        "large": dict(text=BERTEncoderConfig(width=1024, depth=24, num_heads=16, **ROBERTA)),
     }
 
 
@@ -49,6 +53,21 @@ class Data2VecTextOutput(NamedTuple):
     prediction: Float[Tensor, "b t d"] | None  # of the teacher's target at each token
     pooled: Float[Tensor, "b d"] | None
     token_logits: Float[Tensor, "b t v"] | None
+
+
+class WordEncoder(nn.Module):
+    """An embedding and a transformer, in RoBERTa's layout."""
+
+    def __init__(self, config: BERTEncoderConfig):
+        super().__init__()
+        self.embedding = BERTEmbedding(config)
+        self.transformer = Transformer(config)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, token_type: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        return self.transformer(self.embedding(tokens, token_type, mask), mask)
 
 
 class Data2VecText(SelfTaught):
@@ -60,10 +79,12 @@ class Data2VecText(SelfTaught):
     def __init__(self, config: Data2VecTextConfig):
         super().__init__()
         self.config = config
-        self.encoder = BERT(config.text)
+        self.encoder = WordEncoder(config.text)
+        self.pooler = pooler(config.text.width) if config.pooler else None
+        self.language_head = MaskedLanguageHead(config.text) if config.language_head else None
         self.add_teacher(config.text.width, config.text.depth)
 
-    def blocks_of(self, encoder: BERT) -> nn.ModuleList:
+    def blocks_of(self, encoder: WordEncoder) -> nn.ModuleList:
         return encoder.transformer.blocks
 
     def forward(
@@ -72,9 +93,13 @@ class Data2VecText(SelfTaught):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> Data2VecTextOutput:
-        found = self.encoder(tokens, mask, token_type)
-        prediction = self.head(found.tokens) if self.head is not None else None
-        return Data2VecTextOutput(found.tokens, prediction, found.pooled, found.token_logits)
+        x, table = self.encoder(tokens, mask, token_type), self.encoder.embedding.tokens.weight
+        return Data2VecTextOutput(
+            x,
+            self.head(x) if self.head is not None else None,
+            self.pooler(x[:, 0]) if self.pooler is not None else None,
+            self.language_head(x, table) if self.language_head is not None else None,
+        )
 
     def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the student says of a text with gaps, what the teacher makes of the whole one, and where gaps are."""
@@ -91,9 +116,12 @@ class Data2VecText(SelfTaught):
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
-        if self.teacher is None:
-            return self.encoder.loss(batch)
-        return self.regression(*self.compare(batch))
+        if self.teacher is not None:
+            return self.regression(*self.compare(batch))
+        if self.language_head is None:
+            raise ValueError("Nothing to learn: this Data2VecText needs pretrain=True, or language_head.")
+        output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
+        return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
 
 
 RECIPE = Recipe(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedPatches, Patches
 from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
-from mmlearn.models.vision.beit import LARGE, BEiT, BEiTConfig
-from mmlearn.models.vision.relative_encoder import RelativeEncoderConfig
+from mmlearn.models.vision.relative_encoder import LARGE_RELATIVE, RelativeEncoder, RelativeEncoderConfig
+from mmlearn.objectives import class_cross_entropy
 from mmlearn.recipes import Objective, Recipe
 
 
@@ -39,7 +39,7 @@ class Data2VecVisionConfig(SelfTaughtConfig):
         )
         | dict(top_layers=2, beta=1.0, decay_start=0.98, decay_end=0.998, decay_steps=300),
         "base": dict(),
-        "large": dict(image=LARGE, decay_end=0.9999, decay_steps=100_000),
+        "large": dict(image=LARGE_RELATIVE, decay_end=0.9999, decay_steps=100_000),
     }
 
 
@@ -58,18 +58,25 @@ class Data2VecVision(SelfTaught):
     def __init__(self, config: Data2VecVisionConfig):
         super().__init__()
         self.config = config
-        self.encoder = BEiT(BEiTConfig(config.image, codes=0, num_classes=config.num_classes))
-        self.add_teacher(config.image.width, config.image.depth, norm_first=True)
+        width, self.pool_norm, self.classifier = config.image.width, None, None
+        self.encoder = RelativeEncoder(config.image)
+        if config.num_classes:
+            self.pool_norm = nn.LayerNorm(width, eps=config.image.norm_epsilon)
+            self.classifier = nn.Linear(width, config.num_classes)
+            nn.init.zeros_(self.classifier.weight)
+            nn.init.zeros_(self.classifier.bias)
+        self.add_teacher(width, config.image.depth, norm_first=True)
 
-    def blocks_of(self, encoder: BEiT) -> nn.ModuleList:
-        return encoder.image_encoder.transformer.blocks
+    def blocks_of(self, encoder: RelativeEncoder) -> nn.ModuleList:
+        return encoder.transformer.blocks
 
     def forward(
         self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
     ) -> Data2VecVisionOutput:
-        found = self.encoder(image, masked_patches)
-        prediction = self.head(found.tokens[:, 1:]) if self.head is not None else None
-        return Data2VecVisionOutput(found.tokens, prediction, found.logits)
+        tokens = self.encoder(image, masked_patches)
+        prediction = self.head(tokens[:, 1:]) if self.head is not None else None
+        logits = self.classifier(self.pool_norm(tokens[:, 1:].mean(1))) if self.classifier is not None else None
+        return Data2VecVisionOutput(tokens, prediction, logits)
 
     def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the student says of a picture with gaps, what the teacher makes of the whole one, and where gaps are."""
@@ -83,9 +90,11 @@ class Data2VecVision(SelfTaught):
         """
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
-        if self.teacher is None:
-            return self.encoder.loss(batch)
-        return self.regression(*self.compare(batch))
+        if self.teacher is not None:
+            return self.regression(*self.compare(batch))
+        if self.classifier is None or "label" not in batch:
+            raise ValueError("Nothing to learn: this Data2VecVision needs pretrain=True, or label and num_classes.")
+        return {"classification": class_cross_entropy(self(batch["image"]).logits, batch["label"])}
 
 
 RECIPE = Recipe(

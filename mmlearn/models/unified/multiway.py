@@ -23,10 +23,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import masked_words, matching, most_common, retrieval, row
+from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
-from mmlearn.models.vision.beit import hidden_codes_named
 from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
 from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED

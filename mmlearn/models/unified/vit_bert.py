@@ -3,16 +3,17 @@
 Paper: Li et al. 2021, "Towards a Unified Foundation Model: Jointly Pre-Training Transformers on Unpaired Images and
 Text". No code was published.
 
-Deviations: ``tiny`` is ours. Pictures have no labels here: they learn the codes of hidden patches, and their teacher is
-a BEiT, in the paper both classify. The mask begins at each weight's magnitude: text owns all but the smallest, and in
-each of ``mask_rounds`` rounds loses the smallest that it still has, until ``text_share`` is left, by iterative
-magnitude pruning; how many rounds, and of how many steps, is our choice. Embeddings and heads are of one modality and
-need no mask, and neither do norms and biases, which listen to both. In evaluation nothing is masked. The recipe takes
-texts and pictures of the same samples, and never lets them meet.
+Deviations: ``tiny`` is ours. Pictures have no labels here: they learn the codes of hidden patches, as their teacher
+does, in the paper both classify. Teachers are pre-norm transformers of the student's sizes. The mask begins at each
+weight's magnitude: text owns all but the smallest, and in each of ``mask_rounds`` rounds loses the smallest that it
+still has, until ``text_share`` is left, by iterative magnitude pruning; how many rounds, and of how many steps, is our
+choice. Embeddings and heads are of one modality and need no mask, and neither do norms and biases, which listen to
+both. In evaluation nothing is masked. The recipe takes texts and pictures of the same samples, and never lets them
+meet.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,15 +23,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import masked_words, most_common, row
+from mmlearn.evaluation.measures import hidden_codes_named, masked_words, most_common, row
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.text.bert import BERT, BERTConfig
-from mmlearn.models.vision.beit import BEiT, BEiTConfig, hidden_codes_named
 from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
-from mmlearn.models.vision.relative_encoder import RelativeEncoderConfig
 from mmlearn.objectives import masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
@@ -80,6 +78,35 @@ class Shared(nn.Module):
         return self.norm(self.transformer(x, mask))
 
 
+class TextTeacher(nn.Module):
+    """A transformer of texts alone, of the student's sizes. Returns (b, t, v)."""
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        self.embedding, self.encoder = BERTEmbedding(config), Shared(config)
+        self.head = MaskedLanguageHead(config)
+        for part in (self.embedding, self.head):
+            part.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t v"]:
+        return self.head(self.encoder(self.embedding(tokens, mask=mask), mask), self.embedding.tokens.weight)
+
+
+class ImageTeacher(nn.Module):
+    """A transformer of pictures alone, of the student's sizes. Returns (b, p, codes)."""
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        self.patches = MaskedImageEmbedding(config.image_size, config.patch_size, config.width)
+        self.encoder, self.head = Shared(config), nn.Linear(config.width, config.codes)
+        self.head.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
+    ) -> Float[Tensor, "b p codes"]:
+        return self.head(self.encoder(self.patches(image, masked_patches))[:, 1:])
+
+
 class ViTBERT(CountsSteps):
     """Tokenizers and heads of each modality, a shared transformer, and two teachers that are trained first.
 
@@ -103,11 +130,7 @@ class ViTBERT(CountsSteps):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
         self.text_teacher = self.image_teacher = None
         if config.teachers:
-            known = {name: getattr(config, name) for name in vars(BERTEncoderConfig(1, 1, 1))}
-            self.text_teacher = BERT(BERTConfig(**known | dict(norm_first=False), pooler=False, language_head=True))
-            names = ("width", "depth", "num_heads", "mlp_width", "norm_epsilon", "image_size", "patch_size")
-            picture = RelativeEncoderConfig(**{name: getattr(config, name) for name in names})
-            self.image_teacher = BEiT(BEiTConfig(replace(picture, absolute_positions=True), config.codes))
+            self.text_teacher, self.image_teacher = TextTeacher(config), ImageTeacher(config)
         self.shared = {name: name.replace(".", "_") for name, x in self.encoder.named_parameters() if x.ndim > 1}
         for name, flat in self.shared.items():
             weight = self.encoder.get_parameter(name)
@@ -154,10 +177,12 @@ class ViTBERT(CountsSteps):
     def teacher_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """What each teacher learns alone, before the student begins. ``ValueError`` as for :meth:`loss`."""
         self.check(batch)
-        guess = self.image_teacher(batch["image"], batch["masked_patches"]).code_logits
-        text = {name: batch[name] for name in ("tokens", "mask", "token_label") if name in batch}
-        mim = masked_codes(guess, batch["code"], batch["masked_patches"])
-        return {"teacher_mlm": self.text_teacher.loss(text)["mlm"], "teacher_mim": mim}
+        words = self.text_teacher(batch["tokens"], batch.get("mask"))
+        codes = self.image_teacher(batch["image"], batch["masked_patches"])
+        return {
+            "teacher_mlm": masked_cross_entropy(words, batch["token_label"]),
+            "teacher_mim": masked_codes(codes, batch["code"], batch["masked_patches"]),
+        }
 
     def check(self, batch: dict[str, Tensor]) -> None:
         """``ValueError`` for a batch that lacks a modality, or has no row of one, and without teachers."""
@@ -178,8 +203,8 @@ class ViTBERT(CountsSteps):
         label, hidden = batch["token_label"], batch["masked_patches"]
         output = self(tokens, mask, image, hidden)
         with torch.no_grad():
-            words = self.text_teacher(tokens, mask).token_logits
-            codes = self.image_teacher(image, hidden).code_logits
+            words = self.text_teacher(tokens, mask)
+            codes = self.image_teacher(image, hidden)
         trust, temperature = self.config.distillation, self.config.distillation_temperature
         return {
             "mlm": (1 - trust) * masked_cross_entropy(output.token_logits, label),
@@ -207,8 +232,8 @@ def teachers_guess(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, floa
     """How many hidden words and codes the teachers guess. Chance: always the commonest."""
     batch = run.on_device(run.collate()(samples))
     with evaluating(run.system):
-        words = run.system.text_teacher(batch["tokens"], batch["mask"]).token_logits.argmax(-1)
-        codes = run.system.image_teacher(batch["image"], batch["masked_patches"]).code_logits.argmax(-1)
+        words = run.system.text_teacher(batch["tokens"], batch["mask"]).argmax(-1)
+        codes = run.system.image_teacher(batch["image"], batch["masked_patches"]).argmax(-1)
     rows = {}
     asked = batch["token_label"] != IGNORED, batch["masked_patches"]
     for name, guess, right, where in zip(
@@ -250,7 +275,7 @@ RECIPE = Recipe(
     architecture="""
     words with gaps -> sum [token, place] -> shared transformer [gradient masks] -> language head -> !MLM and KD
     image -> patches [hidden ones] -> shared transformer -> code head -> !MIM and KD
-    words with gaps -> *BERT [trained first] -> !MLM and KD
-    patches -> *BEiT [trained first] -> !MIM and KD
+    words with gaps -> *teacher of texts [trained first] -> !MLM and KD
+    patches -> *teacher of pictures [trained first] -> !MIM and KD
     """,
 )

@@ -10,22 +10,19 @@ give that field a function of your own for others. Weights of blocks start scale
 dropped at random. The classifier is that of fine-tuning: it reads the mean of the patches.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedPatches, PatchCodes, Patches
-from mmlearn.evaluation.measures import most_common, row
+from mmlearn.evaluation.measures import hidden_codes_named
 from mmlearn.layers import Config
-from mmlearn.models.vision.relative_encoder import RelativeEncoder, RelativeEncoderConfig
+from mmlearn.models.vision.relative_encoder import LARGE_RELATIVE, RelativeEncoder, RelativeEncoderConfig
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.masked_image import masked_codes
 from mmlearn.recipes import Objective, Recipe, ln
-
-LARGE = RelativeEncoderConfig(1024, 24, 16, layer_scale=1e-5)
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class BEiTConfig(Config):
     PRESETS = {
         "tiny": dict(image=RelativeEncoderConfig(64, 3, 4, image_size=64, patch_size=8), codes=64),
         "base": dict(),
-        "large": dict(image=LARGE),
+        "large": dict(image=LARGE_RELATIVE),
     }
 
 
@@ -98,15 +95,6 @@ class BEiT(nn.Module):
         if self.classifier is None or "label" not in batch:
             raise ValueError("Nothing to learn: this BEiT needs code in the batch and codes, or label and num_classes.")
         return {"classification": class_cross_entropy(self(batch["image"]).logits, batch["label"])}
-
-
-def hidden_codes_named(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many codes of hidden patches are guessed. Chance: always the commonest."""
-    batch = run.label(run.plain(samples) | run.field("code")(samples), MaskedPatches())
-    masked = batch["masked_patches"]
-    guess = run.read(batch, lambda output, rows: output.code_logits[rows["masked_patches"]].argmax(-1))
-    code = batch["code"][masked]
-    return {"hidden codes named": row((guess == code).float().mean(), most_common(code))}
 
 
 RECIPE = Recipe(

@@ -30,6 +30,9 @@ class RelativeEncoderConfig(TransformerConfig):
     layer_scale: float = 0.1  # of what each branch adds, at the start; 0: no scale
 
 
+LARGE_RELATIVE = RelativeEncoderConfig(1024, 24, 16, layer_scale=1e-5)
+
+
 class ScaledBlock(TransformerBlock):
     r"""A pre-norm block, each feature of whose branches has a scale of its own.
 

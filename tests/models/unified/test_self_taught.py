@@ -110,5 +110,5 @@ def test_what_cannot_be_is_told(name):
     with pytest.raises(ValueError, match=r"top_layers is from 1 to the 3 blocks of the encoder, not 4\."):
         made(name, top_layers=4)
     system, batch = made(name, pretrain=False)
-    with pytest.raises(ValueError, match=r"[Nn]othing to learn|no head to train"):
+    with pytest.raises(ValueError, match="Nothing to learn"):
         system.loss(batch)
