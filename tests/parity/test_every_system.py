@@ -17,6 +17,9 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",
     "mult": "the code scales features and hides what comes later, and ours follows the paper",
+    "limoe": "no code of it was published, only of its sparse layers, in JAX",
+    "multiway": "the papers' blocks have scales and relative positions as well",
+    "vit-bert": "no code was published",
     "vatt": "words, heads and positions of texts are others",
 }
 
