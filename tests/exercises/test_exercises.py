@@ -31,12 +31,12 @@ from mmlearn.exercises import (
 )
 from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
+from mmlearn.layers.gumbel import straight_through
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
-from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import large_batch
