@@ -28,6 +28,7 @@ STOPPED = (
     UnsupportedOperatorException,
     torch.AcceleratorError,
 )
+NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken on a GPU that is not there
 DRAWS = "what is drawn goes by the step"
 RAMP = "the teacher's weight goes by the step"
 HIDDEN = "hidden words alone are scored"
@@ -35,7 +36,9 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
     "blip": RAMP,
+    "dall-e": DRAWS,
     "decoar2": DRAWS,
+    "discrete-vae": DRAWS,
     "electra": DRAWS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
@@ -48,6 +51,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "vilt": "cuDNN's grid sampler",
     "visual-bert": HIDDEN,
     "vl-bert": HIDDEN,
+    "vqgan": "a loss takes a gradient",
     "wav2vec2": DRAWS,
 }
 BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, and why

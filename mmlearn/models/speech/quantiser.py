@@ -24,9 +24,9 @@ class ProductQuantiser(nn.Module):
 
     .. math:: l = W z + b \in \mathbb{R}^{G \times V}, \quad q = [e_{1, v_1};\, \dots;\, e_{G, v_G}]
 
-    With ``noise`` (…, G, V) from :func:`~mmlearn.layers.gumbel.gumbel_noise` the choice is a sample, and its gradient is that of a softmax of
-    temperature τ. Without noise the choice is the argmax and has no gradient. Raises ``ValueError`` where ``width`` is
-    no multiple of the codebooks.
+    With ``noise`` (…, G, V) from :func:`~mmlearn.layers.gumbel.gumbel_noise` the choice is a sample, and its gradient
+    is that of a softmax of temperature τ. Without noise the choice is the argmax and has no gradient. Raises
+    ``ValueError`` where ``width`` is no multiple of the codebooks.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2, quantization module; Jegou et al. 2011 for the product.
     """
 
