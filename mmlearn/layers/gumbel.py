@@ -28,15 +28,26 @@ def annealed(schedule: tuple[float, float, float], steps: Int[Tensor, ""]) -> Fl
     return (start * factor ** steps.double()).clamp(min=least)  # doubles, because there are many steps
 
 
+def relaxed_choice(
+    logits: Float[Tensor, "*n v"], noise: Float[Tensor, "*n v"], temperature: float | Float[Tensor, ""]
+) -> Float[Tensor, "*n v"]:
+    r"""A mixture of v choices that comes near to one sample as the temperature falls.
+
+    .. math:: p_v = \frac{\exp((l_v + n_v) / \tau)}{\sum_k \exp((l_k + n_k) / \tau)}
+
+    Source: Jang et al. 2017, equation 2; Maddison et al. 2017, section 3.2.
+    """
+    return ((logits + noise) / temperature).softmax(-1)
+
+
 def straight_through(
     logits: Float[Tensor, "*n v"], noise: Float[Tensor, "*n v"], temperature: float | Float[Tensor, ""]
 ) -> Float[Tensor, "*n v"]:
     r"""One choice among v: exactly one-hot going forward, and with the gradient of a softmax going back.
 
-    .. math:: p_v = \frac{\exp((l_v + n_v) / \tau)}{\sum_k \exp((l_k + n_k) / \tau)}
-
-    Source: Baevski et al. 2020 (wav2vec 2.0), equation 1; Jang et al. 2017, section 2.2.
+    The softmax is that of :func:`relaxed_choice`. Source: Baevski et al. 2020 (wav2vec 2.0), equation 1; Jang et al.
+    2017, section 2.2.
     """
-    soft = ((logits + noise) / temperature).softmax(-1)
+    soft = relaxed_choice(logits, noise, temperature)
     hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
     return hard + (soft - soft.detach())  # the bracket is 0 and leaves 1 exact, which 1 + soft would not be

@@ -89,7 +89,8 @@ def divergence_from_even(logits: Float[Tensor, "*n k"]) -> Float[Tensor, "*n"]:
     0 where all are equally likely, ln k where one is certain. Source: Ramesh et al. 2021 (DALL·E), equation 1, with the
     prior of section 2.1.
     """
-    return math.log(logits.shape[-1]) - torch.special.entr(logits.softmax(-1)).sum(-1)
+    log_p = logits.log_softmax(-1)  # finite, and so is its gradient, where a probability becomes 0
+    return (log_p.exp() * (log_p + math.log(logits.shape[-1]))).sum(-1)
 
 
 EDGE = 0.1  # pixels are kept so far from 0 and 1, where a logit has no end

@@ -91,6 +91,7 @@ def test_there_is_enough_to_do():
         "13b_speech_without_labels",
         "14_seeing_sound",
         "16_three_modalities",
+        "21_pictures_as_tokens",
         "26_many_gpus",
     ]
     assert [folder.name for folder in FOLDERS] == names

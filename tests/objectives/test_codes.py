@@ -96,8 +96,11 @@ def test_the_divergence_is_pytorchs_and_goes_from_0_to_ln_k():
     expected = torch.nn.functional.kl_div(even.log(), logits.softmax(-1), reduction="none").sum(-1)
     close(divergence_from_even(logits), expected)
     close(divergence_from_even(torch.zeros(2, 9)), torch.zeros(2))
-    certain = 1e4 * torch.eye(9)
-    close(divergence_from_even(certain), torch.full((9,), math.log(9)))
+    certain = (1e4 * torch.eye(9)).requires_grad_()
+    found = divergence_from_even(certain)
+    close(found.detach(), torch.full((9,), math.log(9)))
+    found.sum().backward()
+    assert certain.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("middle", "log_scale"), [(0.0, 0.0), (1.5, -1.0), (-3.0, 0.5)])

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.gumbel import gumbel_noise
+from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.picture_tokens.coder import (
     TINY_CODER,
@@ -104,7 +104,7 @@ class DiscreteVAE(CountsSteps):
         if gumbel is None:
             choice = F.one_hot(logits.argmax(-1), self.config.num_codes).to(logits)
         else:
-            choice = ((exact(logits) + gumbel.to(logits.device)) / self.temperature).softmax(-1)
+            choice = relaxed_choice(exact(logits), gumbel.to(logits.device), self.temperature)
         middle, log_scale = self._paint(choice.to(self.entries) @ self.entries)
         return DiscreteVAEOutput(2 * from_open_interval(middle.sigmoid()) - 1, logits, middle, log_scale)
 
