@@ -14,6 +14,11 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "pixel-bert": "no code was published; its BERT and its ResNet take published weights",
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",
+    "vq-vae": "the published code is for another library, and blocks and averages start differently here",
+    "discrete-vae": "the released networks are deeper, and their weights are pickled",
+    "vqgan": "its networks are those of our VQ-VAE; its losses are compared with their equations",
+    "dall-e": "no code of the transformer was published",
+    "cm3": "its codec and its texts are others; what it moves is compared with the published rule",
     "mult": "the code scales features and hides what comes later, and ours follows the paper",
     "vatt": "words, heads and positions of texts are others",
 }

@@ -20,7 +20,6 @@ from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
-from mmlearn.layers.language import check_text_mask
 from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
 from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words
 from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
@@ -97,7 +96,7 @@ class CM3(nn.Module):
 
     It :meth:`draw`\ s a picture for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
     what is next. ``codec`` makes codes of pictures and paints them; it is trained first, and stays as it is. Texts
-    begin with the start token and are padded at their right. Raises ``ValueError`` for words, codes, pictures and spans
+    begin with the start token; padding may stand anywhere. Raises ``ValueError`` for words, codes, pictures and spans
     that do not fit. Source: sections 2 and 3.
     """
 
@@ -113,14 +112,14 @@ class CM3(nn.Module):
         self, codes: Int[Tensor, "b p"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None
     ) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b"]]:
         """The words of each row and, right behind them, its codes; and how long that is. Padded at the right."""
-        check_text_mask(mask)
         check_words(tokens, self.config.vocab_size, self.config.max_length)
         check_codes(codes, self.codec.config)
-        words = tokens.new_full((len(tokens),), tokens.shape[1]) if mask is None else mask.sum(1)
         both = torch.cat([tokens, self.config.vocab_size + codes], 1)
-        place = torch.arange(both.shape[1], device=tokens.device).expand_as(both)
-        skipped = (place >= words[:, None]) * (tokens.shape[1] - words)[:, None]
-        return both.gather(1, (place + skipped).clamp(max=both.shape[1] - 1)), words + codes.shape[1]
+        real = torch.ones_like(both, dtype=torch.bool)
+        if mask is not None:
+            real[:, : tokens.shape[1]] = mask
+        order = (~real).int().argsort(dim=1, stable=True)  # what is real first, in its order
+        return both.gather(1, order), real.sum(1)
 
     def forward(
         self,
@@ -204,7 +203,6 @@ class CM3(nn.Module):
         return range(self.config.vocab_size, self.config.sentinels.start)
 
     def _texts(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> list[Int[Tensor, "_"]]:
-        check_text_mask(mask)
         check_words(tokens, self.config.vocab_size, self.config.max_length)
         return list(tokens) if mask is None else [text[real] for text, real in zip(tokens, mask)]
 

@@ -203,7 +203,14 @@ def test_what_does_not_fit_into_a_gap_is_told():
     for hidden in (range(0, 17), range(5, 5), range(0, 8, 2)):
         refused("a range of places within 16", model.infill, codes(), hidden, TOKENS)
     refused("more than the 3 sentinels", model.read, codes(), TOKENS, None, torch.zeros(3, 4, 2))
-    refused("padded at its left", model.read, codes(), TOKENS, MASK.flip(1))
+
+
+def test_padding_may_stand_at_the_left():
+    model, found = cm3(), codes()
+    one, two = model.read(found, TOKENS, MASK), model.read(found, TOKENS.flip(1), MASK.flip(1))
+    assert torch.equal(one.moved_mask, two.moved_mask)
+    turned = [TOKENS[i, : MASK[i].sum()].flip(0).tolist() for i in range(3)]
+    assert [row[: len(words)].tolist() for row, words in zip(two.moved, turned)] == turned
 
 
 def test_another_codec_of_the_same_size_fits():
