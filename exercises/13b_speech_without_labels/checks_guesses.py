@@ -25,7 +25,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, first_of, seeded, uniform
-from mmlearn.models.speech.quantiser import straight_through
+from mmlearn.layers.gumbel import straight_through
 from mmlearn.objectives import distractor_contrast, masked_cluster, sample_distractors
 from mmlearn.objectives.masked import IGNORED
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed
-from mmlearn.models.speech.quantiser import straight_through
+from mmlearn.layers.gumbel import straight_through
 from mmlearn.objectives import distractor_contrast, mask_spans, masked_cluster, sample_distractors
 
 # What is hidden.

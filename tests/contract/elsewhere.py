@@ -28,6 +28,7 @@ STOPPED = (
     UnsupportedOperatorException,
     torch.AcceleratorError,
 )
+NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken on a GPU that is not there
 DRAWS = "what is drawn goes by the step"
 RAMP = "the teacher's weight goes by the step"
 HIDDEN = "hidden words alone are scored"
@@ -38,7 +39,9 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "blip": RAMP,
     "blip-2": "wrong pairs go by the texts",
     "data2vec-audio": DRAWS,
+    "dall-e": DRAWS,
     "decoar2": DRAWS,
+    "discrete-vae": DRAWS,
     "electra": DRAWS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
@@ -52,6 +55,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "vilt": "cuDNN's grid sampler",
     "visual-bert": HIDDEN,
     "vl-bert": HIDDEN,
+    "vqgan": "a loss takes a gradient",
     "wav2vec2": DRAWS,
 }
 BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, and why

@@ -29,6 +29,10 @@ LEARNED = {
     "soft_cross_entropy": "logits",
     "ctc_log_likelihood": "log_probs",
     "straight_through": "logits",
+    "relaxed_choice": "logits",
+    "copied_gradient": "z",
+    "commitment": "z",
+    "divergence_from_even": "logits",
     "code_perplexity": "probability",
     "distractor_contrast": "context target",
     "masked_cluster": "logits",
@@ -50,8 +54,9 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
-    "permute_sentences restore choose_places draw_spans rank_batches",
-    "target": "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
+    "permute_sentences restore choose_places draw_spans rank_batches put_back",
+    "target": "adaptive_weight moving_entries dead_entries "
+    "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
@@ -62,7 +67,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
 SWAPPED = {
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
     "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
-    "accumulated_info_nce": "-", "chunked_info_nce": "-",
+    "accumulated_info_nce": "-", "chunked_info_nce": "-", "relaxed_choice": "-", "moving_entries": "2 3",
     "mask_spans": "-", "modality_dropout": "-", "draw_spans": "-",
     "sampling_probabilities": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",

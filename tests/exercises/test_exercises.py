@@ -31,12 +31,12 @@ from mmlearn.exercises import (
 )
 from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
+from mmlearn.layers.gumbel import straight_through
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
-from mmlearn.models.speech.quantiser import straight_through
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
 from mmlearn.objectives import large_batch
@@ -91,6 +91,7 @@ def test_there_is_enough_to_do():
         "13b_speech_without_labels",
         "14_seeing_sound",
         "16_three_modalities",
+        "21_pictures_as_tokens",
         "26_many_gpus",
     ]
     assert [folder.name for folder in FOLDERS] == names

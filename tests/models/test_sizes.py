@@ -163,6 +163,11 @@ def electra_generator(embedding, depth):
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
     ("lit", "base"): "the released LiT-B16B has BERT-base and a layer on the side of pictures",
     ("lip2wav", "base"): "Tacotron 2's recurrent layers are blocks of a transformer here",
+    ("vq-vae", "base"): "the paper gives the blocks' width, and sizes differ with the data set",
+    ("vqgan", "base"): "our VQ-VAE with a discriminator",
+    ("discrete-vae", "base"): "the released networks are deeper",
+    ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
+    ("cm3", "base"): "its codec and its texts are others",
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],

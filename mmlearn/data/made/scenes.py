@@ -120,9 +120,6 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
     colour, shape = choose(colour, shape, composition=split == "composition")
     cell = place.argsort(1)[:, :OBJECTS]
     mentioned = np.where(swap[:, None] < 0.5, [0, 1], [1, 0])
-    subject, other = np.take_along_axis(cell, mentioned, 1).T
-    rows_apart, columns_apart = subject // GRID - other // GRID, subject % GRID - other % GRID
-    across = (columns_apart != 0) & ((rows_apart == 0) | (axis < 0.5))
     grounds = len(drawing.grounds(CANVAS)) // len(SPLITS)
     return Layout(
         colour=colour,
@@ -133,11 +130,21 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
         jitter=(jitter * (2 * JITTER + 1)).astype(int).reshape(-1, OBJECTS, 2),
         count=OBJECTS - (count < 0.5) if objects is None else np.full(len(index), objects),
         mentioned=mentioned,
-        relation=np.where(across, columns_apart > 0, 2 + (rows_apart > 0)),
+        relation=relate(*np.take_along_axis(cell, mentioned, 1).T, GRID, axis),
         template=(template * len(TEMPLATES)).astype(int),
         ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
         question_bits=(question * 2**24).astype(int),
     )
+
+
+def relate(subject: np.ndarray, other: np.ndarray, grid: int, axis: np.ndarray) -> np.ndarray:
+    """How the subject's cell stands to the other's, as a number of ``RELATIONS``.
+
+    Where both columns and rows differ, ``axis`` below 0.5 says it of the columns.
+    """
+    rows_apart, columns_apart = subject // grid - other // grid, subject % grid - other % grid
+    across = (columns_apart != 0) & ((rows_apart == 0) | (axis < 0.5))
+    return np.where(across, columns_apart > 0, 2 + (rows_apart > 0))
 
 
 def _search(colour_key: np.ndarray, shape_key: np.ndarray, composition: bool) -> tuple[np.ndarray, np.ndarray]:

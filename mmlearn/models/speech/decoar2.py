@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from mmlearn.data.fields import LogMel
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.speech import all_hidden
+from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
-from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
+from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.objectives.speech import code_diversity, code_perplexity, mask_spans

@@ -8,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.layers.gumbel import straight_through
+
 
 class Quantised(NamedTuple):
     """What :class:`ProductQuantiser` returns."""
@@ -17,46 +19,14 @@ class Quantised(NamedTuple):
     probability: Float[Tensor, "*n groups entries"]  # of each choice, without noise; one-hot where there was none
 
 
-def gumbel_noise(shape: tuple[int, ...], *, generator: torch.Generator) -> Float[Tensor, "..."]:
-    r"""Noise whose addition to logits makes their argmax a sample of their softmax, :math:`-\log(-\log u)`.
-
-    Source: Jang et al. 2017 (Gumbel-softmax), equation 1.
-    """
-    return -torch.empty(shape, device=generator.device).exponential_(generator=generator).log()
-
-
-def annealed(schedule: tuple[float, float, float], steps: Int[Tensor, ""]) -> Float[Tensor, ""]:
-    r"""A temperature that falls from step to step: :math:`\tau = \max(\tau_\mathrm{least}, \tau_0\, r^\mathrm{steps})`.
-
-    ``schedule`` is its start, the least that it becomes, and the factor r. Source: Baevski et al. 2020 (wav2vec 2.0),
-    section 4.2.
-    """
-    start, least, factor = schedule
-    return (start * factor ** steps.double()).clamp(min=least)  # doubles, because there are many steps
-
-
-def straight_through(
-    logits: Float[Tensor, "*n v"], noise: Float[Tensor, "*n v"], temperature: float | Float[Tensor, ""]
-) -> Float[Tensor, "*n v"]:
-    r"""One choice among v: exactly one-hot going forward, and with the gradient of a softmax going back.
-
-    .. math:: p_v = \frac{\exp((l_v + n_v) / \tau)}{\sum_k \exp((l_k + n_k) / \tau)}
-
-    Source: Baevski et al. 2020 (wav2vec 2.0), equation 1; Jang et al. 2017, section 2.2.
-    """
-    soft = ((logits + noise) / temperature).softmax(-1)
-    hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
-    return hard + (soft - soft.detach())  # the bracket is 0 and leaves 1 exact, which 1 + soft would not be
-
-
 class ProductQuantiser(nn.Module):
     r"""Choose one of V entries in each of G codebooks, and put them side by side: (…, input) → (…, width).
 
     .. math:: l = W z + b \in \mathbb{R}^{G \times V}, \quad q = [e_{1, v_1};\, \dots;\, e_{G, v_G}]
 
-    With ``noise`` (…, G, V) from :func:`gumbel_noise` the choice is a sample, and its gradient is that of a softmax of
-    temperature τ. Without noise the choice is the argmax and has no gradient. Raises ``ValueError`` where ``width`` is
-    no multiple of the codebooks.
+    With ``noise`` (…, G, V) from :func:`~mmlearn.layers.gumbel.gumbel_noise` the choice is a sample, and its gradient
+    is that of a softmax of temperature τ. Without noise the choice is the argmax and has no gradient. Raises
+    ``ValueError`` where ``width`` is no multiple of the codebooks.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2, quantization module; Jegou et al. 2011 for the product.
     """
 

@@ -29,10 +29,11 @@ from mmlearn.data.fields import Waveform
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.speech import all_hidden, found_among_distractors
 from mmlearn.layers import Config
+from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
-from mmlearn.models.speech.quantiser import ProductQuantiser, annealed, gumbel_noise
+from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import (
     code_diversity,

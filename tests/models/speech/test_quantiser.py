@@ -4,7 +4,8 @@ import pytest
 import torch
 from testing_tools import close, refused, seeded
 
-from mmlearn.models.speech.quantiser import ProductQuantiser, gumbel_noise, straight_through
+from mmlearn.layers.gumbel import gumbel_noise
+from mmlearn.models.speech.quantiser import ProductQuantiser
 
 
 def test_vectors_are_entries_side_by_side():
@@ -36,27 +37,6 @@ def test_with_noise_probabilities_are_those_of_the_logits_alone():
     close(quantised.probability, quantiser.logits(x).view(40, 2, 7).softmax(-1))
     assert torch.equal(quantised.codes, (quantiser.logits(x).view(40, 2, 7) + noise).argmax(-1))
     assert not torch.equal(quantised.codes, quantiser(x).codes)
-
-
-def test_noise_makes_choices_as_often_as_they_are_likely():
-    logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
-    noise = gumbel_noise((20_000, 4), generator=seeded())
-    share = torch.bincount((logits + noise).argmax(-1), minlength=4) / 20_000
-    close(share, logits.softmax(-1), 0.015)
-    assert torch.equal(noise, gumbel_noise((20_000, 4), generator=seeded()))
-    assert not torch.equal(noise, gumbel_noise((20_000, 4), generator=seeded(1)))
-
-
-def test_straight_through_is_pytorchs():
-    logits = torch.randn(30, 5, requires_grad=True)
-    torch.manual_seed(4)
-    noise = -torch.empty(30, 5).exponential_().log()
-    torch.manual_seed(4)
-    expected = torch.nn.functional.gumbel_softmax(logits, tau=1.3, hard=True)
-    got, weight = straight_through(logits, noise, 1.3), torch.randn(30, 5)
-    close(got, expected)
-    assert set(got.unique().tolist()) == {0.0, 1.0}  # exactly: nothing is left of the soft choice
-    close(*(torch.autograd.grad((choice * weight).sum(), logits)[0] for choice in (got, expected)))
 
 
 def test_entries_start_between_0_and_1_and_logits_spread():

@@ -1,0 +1,5 @@
+"""What an experiment comes to, and the change that it asks for: ``EXPERIMENTS[name]``."""
+
+EXPERIMENTS = {
+    "a_codebook_far_away": {"answer": "very few", "line": "revive = 0.0  # change this line", "changed": "revive = 0.3"}
+}

@@ -1,0 +1,262 @@
+"""CM3: a causal model of words and codes that fills gaps as well, because spans move to the end of what it reads.
+
+Paper: Aghajanyan et al. 2022, "CM3: A Causal Masked Multimodal Model of the Internet". Official code:
+https://github.com/facebookresearch/metaseq, ``cm3_dataset``.
+
+Deviations: a document is a caption and one picture, not a page of the web with its markup. Spans are at most three, in
+the paper sixteen. The codec is our VQ-VAE, in the paper a VQGAN of 1,024 codes. ``tiny`` and ``base`` are ours.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Label, Tokens
+from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.generation.cache import pad_left
+from mmlearn.generation.decoding import greedy
+from mmlearn.layers import TransformerConfig
+from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
+from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words
+from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, spans_of
+from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+
+SPANS = 3  # of a document, at most
+
+
+@dataclass(frozen=True)
+class CM3Config(TransformerConfig):
+    codec: VQVAEConfig = VQVAEConfig(image_size=256, halvings=3, num_codes=1024)
+    vocab_size: int = 50_261  # of words
+    max_length: int = 256  # of a text
+    start_token: int = 0  # of a text
+    end_token: int = 2
+    spans: int = SPANS  # of a document, at most
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    dropout: float = 0.1
+
+    PRESETS = {
+        "tiny": dict(codec=VQVAEConfig.tiny(), vocab_size=512, max_length=32, start_token=1, end_token=2)
+        | dict(width=64, depth=3, num_heads=4, dropout=0.0),
+        "base": dict(),
+    }
+
+    @property
+    def sentinels(self) -> range:
+        """The numbers that stand for spans: behind words and codes."""
+        first = self.vocab_size + self.codec.num_codes
+        return range(first, first + self.spans)
+
+    @property
+    def span_end(self) -> int:
+        """The number behind a span that was moved."""
+        return self.sentinels.stop
+
+    @property
+    def all_tokens(self) -> int:
+        """Words, codes, sentinels and the end of a span."""
+        return self.span_end + 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a document with all its spans."""
+        return self.max_length + self.codec.side**2 + 3 * self.spans
+
+
+class CM3Output(NamedTuple):
+    token_logits: Float[Tensor, "b n v"]  # at place i: what comes after token i
+    moved: Int[Tensor, "b n"]  # documents with their spans at the end
+    moved_mask: Bool[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class MovedSpans(Label):
+    """``shares`` (b, m, 2): which spans of a document are moved, as shares of its length; 0 and 0 are none."""
+
+    most: int = SPANS
+    mean: float = 1.0
+
+    holds = {"shares": "Float b {spans} 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Callable[[str], int]) -> Batch:
+        return batch | {"shares": draw_shares(len(batch["tokens"]), self.most, self.mean, generator=generator)}
+
+
+class CM3(nn.Module):
+    r"""A caption and the codes of its picture as one document, some spans of which stand behind it.
+
+    .. math:: \prod_i p(s_i \mid s_{<i}), \quad s = \mathrm{move}([y_1, \dots, y_t, k_1, \dots, k_P])
+
+    It :meth:`draw`\ s a picture for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
+    what is next. ``codec`` makes codes of pictures and paints them; it is trained first, and stays as it is. Texts
+    begin with the start token; padding may stand anywhere. Raises ``ValueError`` for words, codes, pictures and spans
+    that do not fit. Source: sections 2 and 3.
+    """
+
+    def __init__(self, config: CM3Config, codec: nn.Module | None = None):
+        super().__init__()
+        self.config = config
+        self.codec = VQVAE(config.codec) if codec is None else codec
+        check_codec(self.codec, config.codec.num_codes, config.codec.side)
+        self.writer = Writer(config, config.all_tokens)
+        self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
+
+    def document(
+        self, codes: Int[Tensor, "b p"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None
+    ) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b"]]:
+        """The words of each row and, right behind them, its codes; and how long that is. Padded at the right."""
+        check_words(tokens, self.config.vocab_size, self.config.max_length)
+        check_codes(codes, self.codec.config)
+        both = torch.cat([tokens, self.config.vocab_size + codes], 1)
+        real = torch.ones_like(both, dtype=torch.bool)
+        if mask is not None:
+            real[:, : tokens.shape[1]] = mask
+        order = (~real).int().argsort(dim=1, stable=True)  # what is real first, in its order
+        return both.gather(1, order), real.sum(1)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        shares: Float[Tensor, "b m 2"] | None = None,
+    ) -> CM3Output:
+        return self.read(self.codec.codes(image), tokens, mask, shares)
+
+    def read(
+        self,
+        codes: Int[Tensor, "b p"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        shares: Float[Tensor, "b m 2"] | None = None,
+    ) -> CM3Output:
+        """As :meth:`forward`, where codes are known."""
+        document, length = self.document(codes, tokens, mask)
+        shares = torch.zeros(len(tokens), 0, 2, device=tokens.device) if shares is None else shares
+        if shares.shape[1] > self.config.spans:
+            raise ValueError(f"{shares.shape[1]} spans are more than the {self.config.spans} sentinels: set spans.")
+        sentinel, end = self.config.sentinels.start, self.config.span_end
+        moved, real = move_spans(document, length, spans_of(shares, length), sentinel, end)
+        return CM3Output(self.writer(moved, self.places[: moved.shape[1]], real), moved, real)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The cross-entropy of every token but the first and the sentinels. Source: section 3.1."""
+        return self.losses(self(batch["image"], batch["tokens"], batch.get("mask"), batch.get("shares")))
+
+    def losses(self, output: CM3Output) -> dict[str, Float[Tensor, ""]]:
+        """Of documents that were read."""
+        return {"cm": causal_masked_modelling(*output, self.config.sentinels)}
+
+    @torch.no_grad()
+    def draw(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+    ) -> Int[Tensor, "b p"]:
+        """The codes of a picture for each caption, as what goes on behind it."""
+        return self._write(self._texts(tokens, mask), self._codes, self.config.codec.side**2, decode)
+
+    @torch.no_grad()
+    def infill(
+        self,
+        codes: Int[Tensor, "b p"],
+        hidden: range,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        decode: Callable[..., Tensor] = greedy,
+    ) -> Int[Tensor, "b p"]:
+        """The codes with the ``hidden`` places written anew, given the caption and all others.
+
+        Raises ``ValueError`` for places that a picture does not have.
+        """
+        check_codes(codes, self.codec.config)
+        if not 0 <= hidden.start < hidden.stop <= codes.shape[1] or hidden.step != 1:
+            raise ValueError(f"hidden is a range of places within {codes.shape[1]}, not {hidden}.")
+        gap = codes.new_tensor([self.config.sentinels.start])
+        before, after = (self.config.vocab_size + part for part in (codes[:, : hidden.start], codes[:, hidden.stop :]))
+        texts = self._texts(tokens, mask)
+        starts = [torch.cat([text, one, gap, two, gap]) for text, one, two in zip(texts, before, after)]
+        written = self._write(starts, self._codes, len(hidden), decode)
+        return torch.cat([codes[:, : hidden.start], written, codes[:, hidden.stop :]], 1)
+
+    @torch.no_grad()
+    def caption(
+        self, codes: Int[Tensor, "b p"], decode: Callable[..., Tensor] = greedy, *, max_length: int = 20
+    ) -> Int[Tensor, "b t"]:
+        """The words of pictures, from the start token to the end token: the gap before the codes, filled."""
+        check_codes(codes, self.codec.config)
+        gap, first = (codes.new_tensor([token]) for token in (self.config.sentinels.start, self.config.start_token))
+        starts = [torch.cat([first, gap, self.config.vocab_size + row, gap]) for row in codes]
+        written = self._write(starts, range(self.config.vocab_size), max_length - 1, decode, self.config.end_token)
+        return torch.cat([first.expand(len(codes), 1), written], 1)
+
+    @property
+    def _codes(self) -> range:
+        return range(self.config.vocab_size, self.config.sentinels.start)
+
+    def _texts(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> list[Int[Tensor, "_"]]:
+        check_words(tokens, self.config.vocab_size, self.config.max_length)
+        return list(tokens) if mask is None else [text[real] for text, real in zip(tokens, mask)]
+
+    def _write(
+        self,
+        starts: list[Int[Tensor, "_"]],
+        allowed: range,
+        count: int,
+        decode: Callable[..., Tensor],
+        end_token: int | None = None,
+    ) -> Int[Tensor, "b written"]:
+        tokens, mask = (part.to(self.places.device) for part in pad_left(starts))
+        written = self.writer.go_on(tokens, mask, self.places, allowed, count, decode, end_token)
+        return written - (0 if end_token is not None else allowed.start)
+
+    def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The first stage: pictures alone."""
+        return self.codec.loss(batch)
+
+    def after_step(self) -> None:
+        """What the codec does after a step."""
+        self.codec.after_step()
+
+
+def tokens_guessed(run: Any, samples: Sequence[Any]) -> Rows:
+    """How often the likeliest token is right in documents without gaps. Chance: always the commonest."""
+    right, true = [], []
+    for batch in run.batches(samples):
+        output = run.system(batch["image"], batch["tokens"], batch["mask"])
+        asked = output.moved_mask[:, 1:]
+        label = output.moved[:, 1:][asked]
+        right.append((output.token_logits[:, :-1][asked].argmax(-1) == label).float())
+        true.append(label.cpu())
+    return {"next token": row(torch.cat(right).mean(), most_common(torch.cat(true)))}
+
+
+RECIPE = Recipe(
+    CM3,
+    CM3Config,
+    reads=(Pixels(), Tokens()),
+    stages=(
+        Stage(
+            Objective("codes", {"pixels": None, "commitment": None}, measures=(rebuilt,)),
+            turns=(Turn("codec_loss", moves=("codec",)),),
+            name="codec",
+        ),
+        Stage(
+            Objective("cm", {"cm": ln("all_tokens")}, labels=(MovedSpans(),), measures=(tokens_guessed,)),
+            turns=(Turn(moves=("writer", "places")),),
+            name="documents",
+        ),
+    ),
+    architecture="""
+    image -> *VQ-VAE -> codes -> move spans [to the end] -> transformer [causal] -> !next token
+    words -> move spans
+    """,
+)

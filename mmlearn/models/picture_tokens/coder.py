@@ -1,0 +1,144 @@
+"""What turns pictures into a grid of vectors and back: convolutions, shared by all systems whose codes are pictures.
+
+Source: van den Oord et al. 2017 (VQ-VAE), section 4.1: strided convolutions of 4 × 4, then residual blocks of ReLU,
+3 × 3 convolution, ReLU, 1 × 1 convolution; the decoder mirrors it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Image
+from mmlearn.data.fields.field import size
+from mmlearn.evaluation.measures import Rows, row
+from mmlearn.layers.config import Config
+from mmlearn.objectives.codes import codes_in_use
+from mmlearn.values import may_look
+
+
+@dataclass(frozen=True)
+class CoderConfig(Config):
+    """A picture of ``image_size`` pixels a side, halved ``halvings`` times, and the entries that its codes choose."""
+
+    image_size: int = 128
+    halvings: int = 2  # a code stands for 2 ** halvings pixels each way
+    width: int = 256  # channels
+    residual_depth: int = 2  # blocks
+    num_codes: int = 512  # entries of the codebook
+    code_width: int = 64  # numbers of an entry
+
+    @property
+    def side(self) -> int:
+        """Codes in a row of a picture. ``ValueError`` where they would not be whole."""
+        step = 2**self.halvings
+        if self.image_size % step or self.image_size < step:
+            raise ValueError(f"Pictures of {self.image_size} pixels are not cut evenly by codes of {step}: change one.")
+        return self.image_size // step
+
+
+TINY_CODER = dict(image_size=32, width=64, residual_depth=1, num_codes=128, code_width=16)
+
+
+class ResidualBlock(nn.Module):
+    """ReLU, 3 × 3 convolution, ReLU, 1 × 1 convolution, on a residual path."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
+
+    def forward(self, x: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d height width"]:
+        return x + self.branch(x)
+
+
+class PictureEncoder(nn.Module):
+    """A picture as a grid of vectors, row by row: (b, 3, height, width) → (b, p, ``outputs``).
+
+    Raises ``ValueError`` for pictures of another size than the configuration's.
+    """
+
+    def __init__(self, config: CoderConfig, outputs: int):
+        super().__init__()
+        self.image_size = config.side * 2**config.halvings  # asked first, so that what does not fit is told at once
+        layers: list[nn.Module] = []
+        for i in range(config.halvings):
+            layers += [nn.Conv2d(config.width if i else 3, config.width, 4, stride=2, padding=1), nn.ReLU()]
+        blocks = (ResidualBlock(config.width) for _ in range(config.residual_depth))
+        middle = nn.Conv2d(config.width, config.width, 3, padding=1)
+        self.layers = nn.Sequential(*layers, middle, *blocks, nn.ReLU(), nn.Conv2d(config.width, outputs, 1))
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p outputs"]:
+        if tuple(image.shape[1:]) != (3, self.image_size, self.image_size):
+            raise ValueError(
+                f"Pictures are (b, 3, {self.image_size}, {self.image_size}) here, got {tuple(image.shape)}: "
+                "resize them, or set image_size."
+            )
+        return rearrange(self.layers(image), "b d row column -> b (row column) d")
+
+
+class PictureDecoder(nn.Module):
+    """A grid of vectors as a picture: (b, p, ``inputs``) → (b, ``channels``, height, width)."""
+
+    def __init__(self, config: CoderConfig, inputs: int, channels: int = 3):
+        super().__init__()
+        self.side = config.side
+        blocks = (ResidualBlock(config.width) for _ in range(config.residual_depth))
+        layers: list[nn.Module] = [nn.Conv2d(inputs, config.width, 3, padding=1), *blocks, nn.ReLU()]
+        for i in range(config.halvings, 0, -1):
+            outputs = config.width if i > 1 else channels
+            layers += [nn.ConvTranspose2d(config.width, outputs, 4, stride=2, padding=1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weights that paint pixels."""
+        return self.layers[-1].weight
+
+    def forward(self, vectors: Float[Tensor, "b p inputs"]) -> Float[Tensor, "b channels height width"]:
+        return self.layers(rearrange(vectors, "b (row column) d -> b d row column", row=self.side))
+
+
+def check_codes(codes: Int[Tensor, "b p"], config: CoderConfig) -> None:
+    """``ValueError`` for codes that are not of one picture a row, or, on a CPU, that the codebook does not have."""
+    if codes.ndim != 2 or codes.shape[1] != config.side**2:
+        raise ValueError(f"A picture has {config.side**2} codes, (b, {config.side**2}); got {tuple(codes.shape)}.")
+    if may_look(codes) and (wrong := (codes < 0) | (codes >= config.num_codes)).any():
+        raise ValueError(f"There is no code {int(codes[wrong][0])}: this codebook has {config.num_codes}, from 0.")
+
+
+@dataclass(frozen=True)
+class Pixels(Image):
+    """As :class:`~mmlearn.data.fields.Image`, from −1 to 1: what paints has one range of colours for all data."""
+
+    mean: tuple[float, ...] | None = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] | None = (0.5, 0.5, 0.5)
+    image_size: int = 32
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random colours that change slowly: nobody can put noise into a few codes."""
+        side = size(config, "image_size")
+        colours = 2 * torch.rand(b, 3, 4, 4, generator=generator) - 1
+        return {"image": F.interpolate(colours, (side, side), mode="bilinear", align_corners=True)}
+
+
+def rebuilt(run: Any, samples: Sequence[Any]) -> Rows:
+    """How far rebuilt pictures are from the originals, beside their mean colour, and how many codes are in use."""
+    error, spread, codes = [], [], []
+    codec = getattr(run.system, "codec", run.system)
+    for batch in run.batches(samples):
+        image, found = batch["image"], codec.codes(batch["image"])
+        error.append((codec.picture(found) - image).square().mean())
+        spread.append((image - image.mean((0, 2, 3), keepdim=True)).square().mean())
+        codes.append(found.flatten().cpu())
+    entries = codec.config.num_codes
+    return {
+        "squared error of pixels": row(torch.stack(error).mean(), torch.stack(spread).mean()),
+        f"share of {entries} codes in use": row(codes_in_use(torch.cat(codes), entries), 1 / entries),
+    }

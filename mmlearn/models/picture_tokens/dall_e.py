@@ -1,0 +1,195 @@
+"""DALL·E: a transformer that goes on from a caption with the codes of a picture, as if both were one text.
+
+Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation". Official code, of the first stage alone:
+https://github.com/openai/DALL-E.
+
+Deviations: every code sees all tokens before it; in the paper most layers see a row, a column or a neighbourhood. Words
+and codes start and learn alike, without the paper's scaling of gradients for 16-bit floats. Padding is not asked of the
+model. Any codec fits that has ``codes``, ``picture`` and a grid of as many codes. ``tiny`` and ``base`` are ours.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Tokens
+from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.generation.decoding import greedy
+from mmlearn.layers import TransformerConfig
+from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
+from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words, whole_text
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+
+
+@dataclass(frozen=True)
+class DALLEConfig(TransformerConfig):
+    codec: DiscreteVAEConfig = DiscreteVAEConfig.preset("base")
+    vocab_size: int = 16_384  # of words
+    max_length: int = 256  # of a text
+    width: int = 512
+    depth: int = 12
+    num_heads: int = 8
+    dropout: float = 0.1
+    word_weight: float = 1 / 8
+    code_weight: float = 7 / 8
+
+    PRESETS = {
+        "tiny": dict(codec=DiscreteVAEConfig.tiny(), vocab_size=512, max_length=32)
+        | dict(width=64, depth=3, num_heads=4, dropout=0.0),
+        "base": dict(),
+    }
+
+    @property
+    def first_code(self) -> int:
+        """The number of code 0: behind the words, and the padding that each place of a text has."""
+        return self.vocab_size + self.max_length
+
+    @property
+    def all_tokens(self) -> int:
+        """Words, padding and codes."""
+        return self.first_code + self.codec.num_codes
+
+
+class DALLEOutput(NamedTuple):
+    token_logits: Float[Tensor, "b n-1 v"]  # at place i: what comes after token i
+    sequence: Int[Tensor, "b n"]  # a whole text, then a whole picture
+
+
+class DALLE(nn.Module):
+    r"""The words of a caption, padded by a token of each place's own, and the codes of a picture, row by row.
+
+    .. math:: p(x, y) = \prod_i p(s_i \mid s_{<i}), \quad s = [y_1, \dots, y_T, k_1, \dots, k_P]
+
+    Words have a place in the text; codes have a row and a column. ``codec`` makes codes of pictures and paints them; it
+    is trained first, and stays as it is. Raises ``ValueError`` for words, codes and pictures that do not fit.
+    Source: section 2.2, appendix B.
+    """
+
+    def __init__(self, config: DALLEConfig, codec: nn.Module | None = None):
+        super().__init__()
+        self.config = config
+        self.codec = DiscreteVAE(config.codec) if codec is None else codec
+        check_codec(self.codec, config.codec.num_codes, config.codec.side)
+        self.writer = Writer(config, config.all_tokens)
+        self.text_places = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
+        self.rows = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
+        self.columns = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
+
+    def places(self) -> Float[Tensor, "n d"]:
+        """A vector for each place: those of the text, then those of the picture."""
+        picture = self.rows[:, None] + self.columns
+        return torch.cat([self.text_places, picture.flatten(0, 1)])
+
+    def text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b all"]:
+        """Texts of one length; where nothing is real stands the padding of the place. Source: section 2.2."""
+        check_words(tokens, self.config.vocab_size, self.config.max_length)
+        tokens, mask = whole_text(tokens, mask, self.config.max_length)
+        padding = self.config.vocab_size + torch.arange(self.config.max_length, device=tokens.device)
+        return torch.where(mask, tokens, padding)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> DALLEOutput:
+        return self.read(self.codec.codes(image), tokens, mask)
+
+    def read(
+        self, codes: Int[Tensor, "b p"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> DALLEOutput:
+        """As :meth:`forward`, where codes are known."""
+        check_codes(codes, self.codec.config)
+        sequence = torch.cat([self.text(tokens, mask), self.config.first_code + codes], 1)
+        return DALLEOutput(self.writer(sequence[:, :-1], self.places()[:-1]), sequence)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        begun: Int[Tensor, "b some"] | None = None,
+    ) -> Int[Tensor, "b p"]:
+        """The codes of a picture for each caption, which ``codec.picture`` paints. ``begun`` are its first codes."""
+        start, places = self.text(tokens, mask), self.config.codec.side**2
+        if begun is not None:
+            check_codes(torch.nn.functional.pad(begun, (0, max(places - begun.shape[1], 0))), self.codec.config)
+            start = torch.cat([start, self.config.first_code + begun], 1)
+        codes = range(self.config.first_code, self.config.all_tokens)
+        count = places + self.config.max_length - start.shape[1]
+        real = torch.ones_like(start, dtype=torch.bool)
+        written = self.writer.go_on(start, real, self.places(), codes, count, decode) if count else start[:, :0]
+        return torch.cat([start[:, self.config.max_length :], written], 1) - self.config.first_code
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The cross-entropy of ``words`` and of ``codes``, each a mean, and weighted. Source: section 2.2."""
+        return self.losses(self(batch["image"], batch["tokens"], batch.get("mask")))
+
+    def losses(self, output: DALLEOutput) -> dict[str, Float[Tensor, ""]]:
+        """Of a whole text and a whole picture. Padding and the first word are not asked."""
+        logits, sequence, t = output.token_logits, output.sequence, self.config.max_length
+        padding = (sequence >= self.config.vocab_size) & (sequence < self.config.first_code)
+        asked = sequence.masked_fill(padding, IGNORED)
+        return {
+            "words": self.config.word_weight * masked_cross_entropy(logits[:, : t - 1], asked[:, 1:t]),
+            "codes": self.config.code_weight * masked_cross_entropy(logits[:, t - 1 :], asked[:, t:]),
+        }
+
+    def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The first stage: pictures alone."""
+        return self.codec.loss(batch)
+
+    def after_step(self) -> None:
+        """What the codec does after a step."""
+        self.codec.after_step()
+
+
+def codes_guessed(run: Any, samples: Sequence[Any]) -> Rows:
+    """How often the likeliest code is right, given the caption and all codes before. Chance: always the commonest."""
+    right, codes = [], []
+    for batch in run.batches(samples):
+        output = run.system(batch["image"], batch["tokens"], batch["mask"])
+        true = output.sequence[:, run.system.config.max_length :]
+        right.append((output.token_logits[:, -true.shape[1] :].argmax(-1) == true).float().flatten())
+        codes.append(true.flatten().cpu())
+    return {"next code": row(torch.cat(right).mean(), most_common(torch.cat(codes)))}
+
+
+def weighted(weight: str) -> Any:
+    """The chance of a loss that this setting weighs."""
+    return lambda config, batch: getattr(config, weight) * ln("all_tokens")(config, batch)
+
+
+RECIPE = Recipe(
+    DALLE,
+    DALLEConfig,
+    reads=(Pixels(), Tokens()),
+    stages=(
+        Stage(
+            Objective("codes", {"rebuilding": None, "kl": None}, measures=(rebuilt,)),
+            turns=(Turn("codec_loss", moves=("codec",)),),
+            name="codec",
+        ),
+        Stage(
+            Objective(
+                "drawing",
+                {"words": weighted("word_weight"), "codes": weighted("code_weight")},
+                measures=(codes_guessed,),
+            ),
+            turns=(Turn(moves=("writer", "text_places", "rows", "columns")),),
+            name="drawing",
+        ),
+    ),
+    architecture="""
+    image -> *discrete VAE -> codes -> transformer [causal] -> !next token
+    words -> transformer
+    """,
+)

@@ -1,0 +1,154 @@
+"""Discrete VAE: a picture becomes a grid of codes that are drawn, and the draw has a gradient by the Gumbel softmax.
+
+Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation" (DALL·E), section 2.1, its first stage. Official code:
+https://github.com/openai/DALL-E.
+
+Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.picture_tokens.coder`), not the deeper
+bottleneck networks of the official code. A decoder reads entries of 64 numbers in place of 128. The scale of the
+Laplace distribution is at least e⁻⁵. ``tiny`` and ``base`` are ours; ``base`` has the paper's codes and schedules.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.picture_tokens.coder import (
+    TINY_CODER,
+    CoderConfig,
+    PictureDecoder,
+    PictureEncoder,
+    Pixels,
+    check_codes,
+    rebuilt,
+)
+from mmlearn.objectives.codes import (
+    cosine_ramp,
+    divergence_from_even,
+    from_open_interval,
+    logit_laplace,
+    to_open_interval,
+)
+from mmlearn.objectives.draws import generator_of_step
+from mmlearn.recipes import Objective, Recipe
+
+LEAST_LOG_SCALE = -5.0
+
+
+@dataclass(frozen=True)
+class DiscreteVAEConfig(CoderConfig):
+    temperature: float = 1.0  # of the relaxed choice, τ, at the start
+    last_temperature: float = 1 / 16
+    temperature_steps: int = 150_000  # in which it falls
+    kl_weight: float = 6.6  # β, once it has risen from 0
+    kl_steps: int = 5_000  # in which it rises
+    seed: int = 0  # of noise
+
+    PRESETS = {
+        "tiny": TINY_CODER | dict(temperature_steps=300, kl_steps=0),
+        "base": dict(image_size=256, halvings=3, num_codes=8192),
+    }
+
+
+class DiscreteVAEOutput(NamedTuple):
+    image: Float[Tensor, "b 3 height width"]  # painted from the codes, from −1 to 1
+    logits: Float[Tensor, "b p k"]  # of each code
+    middle: Float[Tensor, "b 3 height width"]  # of the Laplace distribution of pixels' logits
+    log_scale: Float[Tensor, "b 3 height width"]  # and the logarithm of its scale
+
+
+class DiscreteVAE(CountsSteps):
+    r"""An encoder that gives odds to the codes of each place, a draw of codes, and a decoder that gives odds to pixels.
+
+    .. math:: q(k \mid x) = \mathrm{softmax}(f(x)), \quad y = \mathrm{softmax}\big((f(x) + n) / \tau\big), \quad
+       \hat x = g(y E)
+
+    In training y is a mixture of entries that comes nearer to one of them as τ falls. Without ``gumbel`` noise
+    (b, p, k) the likeliest code is taken, which has no gradient. Pixels are from −1 to 1. Raises ``ValueError`` for
+    pictures of another size, and for codes that there are not. Source: section 2.1, appendix A.
+    """
+
+    def __init__(self, config: DiscreteVAEConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = PictureEncoder(config, config.num_codes)
+        self.entries = nn.Parameter(torch.randn(config.num_codes, config.code_width) * config.code_width**-0.5)
+        self.decoder = PictureDecoder(config, config.code_width, channels=6)
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """τ now. Source: appendix A.2."""
+        config = self.config
+        return cosine_ramp(self.steps, config.temperature_steps, config.temperature, config.last_temperature).float()
+
+    @property
+    def kl_weight(self) -> Float[Tensor, ""]:
+        """β now. Source: appendix A.2."""
+        return cosine_ramp(self.steps, self.config.kl_steps, 0.0, self.config.kl_weight).float()
+
+    def draw(self, b: int) -> Float[Tensor, "b p k"]:
+        """Noise for so many pictures. It depends on the seed and the step alone."""
+        generator = generator_of_step(self.config.seed, self.steps)
+        return gumbel_noise((b, self.config.side**2, self.config.num_codes), generator=generator)
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], gumbel: Float[Tensor, "b p k"] | None = None
+    ) -> DiscreteVAEOutput:
+        logits = self.encoder(image)
+        if gumbel is None:
+            choice = F.one_hot(logits.argmax(-1), self.config.num_codes).to(logits)
+        else:
+            choice = relaxed_choice(exact(logits), gumbel.to(logits.device), self.temperature)
+        middle, log_scale = self._paint(choice.to(self.entries) @ self.entries)
+        return DiscreteVAEOutput(2 * from_open_interval(middle.sigmoid()) - 1, logits, middle, log_scale)
+
+    def _paint(self, vectors: Float[Tensor, "b p d"]) -> tuple[Tensor, Tensor]:
+        middle, log_scale = self.decoder(vectors).chunk(2, dim=1)
+        return exact(middle), exact(log_scale).clamp(min=LEAST_LOG_SCALE)
+
+    @torch.no_grad()
+    def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
+        """The likeliest codes of these pictures, row by row."""
+        return self.encoder(image).argmax(-1)
+
+    def picture(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
+        """What the decoder paints from these codes, where each pixel is likeliest."""
+        check_codes(codes, self.config)
+        return 2 * from_open_interval(self._paint(self.entries[codes])[0].sigmoid()) - 1
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        r"""The evidence lower bound, with its sign changed, a number of a pixel: ``rebuilding`` and ``kl``.
+
+        .. math:: -\frac{1}{3hw} \big( \mathbb{E}_q \log p(x \mid y) - \beta\, D_\mathrm{KL}(q \,\|\, \mathrm{U}) \big)
+
+        Noise is added in training only. Source: equation 1, appendix A.2 and A.3.
+        """
+        image = batch["image"]
+        output = self(image, self.draw(len(image)) if self.training else None)
+        pixels = to_open_interval((exact(image) + 1) / 2).clamp(1e-3, 1 - 1e-3)  # where data go beyond −1 and 1
+        told = divergence_from_even(exact(output.logits)).sum(1).mean() / math.prod(image.shape[1:])
+        rebuilding = logit_laplace(pixels, output.middle, output.log_scale).mean()
+        return {"rebuilding": rebuilding, "kl": self.kl_weight * told}
+
+
+def exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """In 32 bits at least: sums over all pixels and codes are large."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+RECIPE = Recipe(
+    DiscreteVAE,
+    DiscreteVAEConfig,
+    reads=(Pixels(),),
+    learns=Objective("elbo", {"rebuilding": None, "kl": None}, measures=(rebuilt,)),
+    architecture="""
+    image -> encoder [convolutions] -> odds of codes -> draw [Gumbel softmax] -> decoder -> !log-likelihood
+    odds of codes -> !KL [from even odds]
+    """,
+)

@@ -1,0 +1,97 @@
+"""What reads and writes a sequence of words and codes: a causal transformer over one vocabulary of both."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.generation.cache import Reading, cached
+from mmlearn.layers import Transformer, TransformerConfig
+from mmlearn.layers.embeddings import look_up
+from mmlearn.values import may_look
+
+
+class Writer(nn.Module):
+    """Token + place, pre-norm blocks in which no token sees a later one, a norm, and a score for each token."""
+
+    def __init__(self, config: TransformerConfig, vocab_size: int):
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.tokens = nn.Embedding(vocab_size, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.transformer = Transformer(config)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.head = nn.Linear(config.width, vocab_size)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.head.weight, std=0.5 * config.width**-0.5)
+        nn.init.zeros_(self.head.bias)
+
+    def states(
+        self, tokens: Int[Tensor, "b n"], places: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b all"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
+        x = self.dropout(look_up(self.tokens, tokens) + places)
+        return self.norm(self.transformer(x, mask, causal=True))
+
+    def forward(
+        self, tokens: Int[Tensor, "b n"], places: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b n v"]:
+        return self.head(self.states(tokens, places, mask))
+
+    @torch.no_grad()
+    def go_on(
+        self,
+        start: Int[Tensor, "b n"],
+        mask: Bool[Tensor, "b n"],
+        places: Float[Tensor, "all d"],
+        allowed: range,
+        count: int,
+        decode: Callable[..., Tensor],
+        end_token: int | None = None,
+    ) -> Int[Tensor, "b written"]:
+        """Up to ``count`` tokens behind the start, each ``allowed`` or the end. Starts are padded at their left.
+
+        ``places`` are the vectors of all places. Without an ``end_token`` exactly ``count`` are written.
+        """
+        never = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
+        never[allowed.start : allowed.stop] = False
+        if end_token is not None:
+            never[end_token] = False
+
+        def read(now: Reading) -> Float[Tensor, "n v"]:
+            x = self.states(now.tokens, places[now.position], now.mask)[:, -1]
+            return self.head(x).masked_fill(never, -torch.inf)
+
+        end = self.vocab_size if end_token is None else end_token  # a number that no token has
+        with cached(self, read, mask) as next_logits:
+            length = start.shape[1]
+            return decode(next_logits, start, end_token=end, max_length=length + count)[:, length:]
+
+
+def check_words(tokens: Int[Tensor, "b t"], vocab_size: int, max_length: int) -> None:
+    """``ValueError`` for texts that are too long, or, on a CPU, for words that there are not."""
+    if tokens.shape[1] > max_length:
+        raise ValueError(f"{tokens.shape[1]} tokens are more than the {max_length} of a text here; shorten it.")
+    if may_look(tokens) and (wrong := (tokens < 0) | (tokens >= vocab_size)).any():
+        raise ValueError(f"There is no word {int(tokens[wrong][0])}: the vocabulary of texts has {vocab_size}, from 0.")
+
+
+def check_codec(codec: nn.Module, num_codes: int, side: int) -> None:
+    """``ValueError`` where pictures' codes are not those that the configuration speaks of."""
+    got = codec.config.num_codes, codec.config.side
+    if got != (num_codes, side):
+        raise ValueError(
+            f"The codec has {got[0]} codes, {got[1]} in a row; the configuration {num_codes}, {side} in a row: "
+            "take the codec's configuration."
+        )
+
+
+def whole_text(
+    tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, length: int
+) -> tuple[Int[Tensor, "b length"], Bool[Tensor, "b length"]]:
+    """Texts of one length, padded at their right, and what of them is real."""
+    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    behind = (0, length - tokens.shape[1])
+    return F.pad(tokens, behind), F.pad(mask, behind)

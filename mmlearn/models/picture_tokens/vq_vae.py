@@ -1,0 +1,116 @@
+"""VQ-VAE: a picture becomes a grid of codes, each the nearest entry of a codebook, from which it is painted again.
+
+Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Official code: Sonnet's
+``vqvae_example.ipynb`` (https://github.com/google-deepmind/sonnet).
+
+Deviations: averages of a codebook start at one choice of each entry, where the official code starts at none and
+corrects for it. Entries that nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless
+``revive`` is 0. The residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.picture_tokens.codebook import Codebook
+from mmlearn.models.picture_tokens.coder import (
+    TINY_CODER,
+    CoderConfig,
+    PictureDecoder,
+    PictureEncoder,
+    Pixels,
+    check_codes,
+    rebuilt,
+)
+from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
+from mmlearn.recipes import Objective, Recipe
+
+
+@dataclass(frozen=True)
+class VQVAEConfig(CoderConfig):
+    decay: float = 0.99  # of the entries' moving averages; 0: they learn by their gradient
+    beta: float = 0.25  # the weight of commitment
+    revive: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
+    seed: int = 0  # of what entries are made anew from
+
+    PRESETS = {"tiny": TINY_CODER, "base": dict()}
+
+
+class VQVAEOutput(NamedTuple):
+    image: Float[Tensor, "b 3 height width"]  # painted from the codes
+    codes: Int[Tensor, "b p"]  # row by row
+    z: Float[Tensor, "b p d"]  # what the encoder says, which chooses
+    entries: Float[Tensor, "b p d"]  # what it chose
+
+
+class VQVAE(CountsSteps):
+    r"""An encoder, the choice of the nearest entry, and a decoder that the gradient reaches as if nothing was chosen.
+
+    .. math:: z = f(x), \quad k = \arg\min_j \lVert z - e_j \rVert, \quad \hat x = g(z + \mathrm{sg}[e_k - z])
+
+    Pixels are from −1 to 1. Raises ``ValueError`` for pictures of another size, and for codes that there are not.
+    Source: section 3, equations 1 and 2, figure 1.
+    """
+
+    def __init__(self, config: VQVAEConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = PictureEncoder(config, config.code_width)
+        self.codebook = Codebook(config.num_codes, config.code_width, config.decay, config.revive, config.seed)
+        self.decoder = PictureDecoder(config, config.code_width)
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> VQVAEOutput:
+        z = self.encoder(image)
+        codes = self.codebook.choose(z)
+        entries = self.codebook(codes)
+        return VQVAEOutput(self.decoder(copied_gradient(z, entries)), codes, z, entries)
+
+    @torch.no_grad()
+    def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
+        """The codes of these pictures, row by row."""
+        return self.codebook.choose(self.encoder(image))
+
+    def picture(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
+        """What the decoder paints from these codes."""
+        check_codes(codes, self.config)
+        return self.decoder(self.codebook(codes))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The squared error of ``pixels``, the ``commitment`` and, where entries have a gradient, the ``codebook``.
+
+        In training the codebook sees which vectors chose what. Source: equation 3.
+        """
+        output = self(batch["image"])
+        if self.training:
+            self.codebook.observe(output.z, output.codes)
+        return {"pixels": F.mse_loss(output.image, batch["image"]), **self.code_losses(output)}
+
+    def code_losses(self, output: VQVAEOutput) -> dict[str, Float[Tensor, ""]]:
+        """What keeps the encoder and the entries near each other."""
+        losses = {"commitment": self.config.beta * commitment(output.z, output.entries)}
+        return losses if self.config.decay else losses | {"codebook": codebook_loss(output.z, output.entries)}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the codebook, and count the step."""
+        self.codebook.after_step(self.steps)
+        super().after_step()
+
+
+RECIPE = Recipe(
+    VQVAE,
+    VQVAEConfig,
+    reads=(Pixels(),),
+    learns=Objective("rebuilding", {"pixels": None, "commitment": None}, measures=(rebuilt,)),
+    architecture="""
+    image -> encoder [convolutions] -> z -> codes [nearest entry] -> decoder [convolutions] -> !squared error
+    z ~> codebook [moving average] -> codes
+    z -> !commitment
+    codebook -> !commitment
+    """,
+)

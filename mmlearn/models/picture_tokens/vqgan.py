@@ -1,0 +1,126 @@
+"""VQGAN: VQ-VAE that also has to pass for real, so that what it paints is sharp.
+
+Paper: Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthesis". Official code:
+https://github.com/CompVis/taming-transformers.
+
+Deviations: encoder, decoder and codebook are those of our VQ-VAE; the official ones are deeper, with attention and
+group norms, and their codebook learns by its gradient. Rebuilding costs the squared error alone, without the perceptual
+distance by a VGG network that was trained on photographs. The discriminator has group norms in place of batch norms, so
+that pictures of a batch do not depend on each other. ``tiny`` and ``base`` are ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.models.picture_tokens.coder import TINY_CODER, Pixels, rebuilt
+from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
+from mmlearn.recipes import Objective, Recipe, Stage, Turn
+
+
+@dataclass(frozen=True)
+class VQGANConfig(VQVAEConfig):
+    discriminator_width: int = 64  # channels of its first layer
+    discriminator_halvings: int = 3
+    adversarial_weight: float = 0.8  # of what :func:`adaptive_weight` gives
+    adversarial_start: int = 10_000  # steps in which the discriminator does not count yet
+
+    PRESETS = {
+        "tiny": TINY_CODER | dict(discriminator_width=32, discriminator_halvings=2, adversarial_start=0),
+        "base": dict(),
+    }
+
+
+class PatchDiscriminator(nn.Sequential):
+    """A score for each patch of a picture, (b, 3, height, width) → (b, 1, rows, columns): is it real?
+
+    Source: Isola et al. 2017 (pix2pix), appendix 6.1.2; Esser et al. 2021, official code, ``NLayerDiscriminator``.
+    """
+
+    def __init__(self, width: int, halvings: int):
+        layers: list[nn.Module] = []
+        channels = [3, *(width * min(2**i, 8) for i in range(halvings + 1))]
+        for i in range(halvings + 1):
+            layers.append(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2 if i < halvings else 1, padding=1))
+            layers += [nn.GroupNorm(min(8, channels[i + 1]), channels[i + 1])] if i else []
+            layers.append(nn.LeakyReLU(0.2))
+        super().__init__(*layers, nn.Conv2d(channels[-1], 1, 4, padding=1))
+
+
+class VQGAN(VQVAE):
+    r"""A VQ-VAE and a discriminator of patches.
+
+    .. math:: \min_{f, g, e} \max_D \; \mathcal{L}_\mathrm{VQ} + \lambda\, \mathcal{L}_\mathrm{GAN}
+
+    Of a step there are two turns: :meth:`discriminator_loss`, then :meth:`loss`. Errors as for a VQ-VAE, and for a
+    codebook without moving averages, which neither turn would train.
+    Source: section 3.1, equations 5 to 7.
+    """
+
+    def __init__(self, config: VQGANConfig):
+        super().__init__(config)
+        if not config.decay:
+            raise ValueError("VQGAN's codebook follows moving averages here: set decay above 0, such as 0.99.")
+        self.discriminator = PatchDiscriminator(config.discriminator_width, config.discriminator_halvings)
+
+    def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Real patches from painted ones, which get no gradient. Source: equation 5, as a hinge."""
+        with torch.no_grad():
+            painted = self(batch["image"]).image
+        scores = self.discriminator(batch["image"]), self.discriminator(painted)
+        return {"discriminator": self._counts * hinge_discrimination(*scores)}
+
+    @property
+    def _counts(self) -> Float[Tensor, ""]:
+        """1 once the discriminator counts, and 0 before."""
+        return (self.steps >= self.config.adversarial_start).float()
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """As of a VQ-VAE, and to pass for real: ``adversarial``, weighted so that it pulls as hard as ``pixels``."""
+        output = self(batch["image"])
+        if self.training:
+            self.codebook.observe(output.z, output.codes)
+        pixels = F.mse_loss(output.image, batch["image"])
+        passing = hinge_generation(self.discriminator(output.image))
+        weight = adaptive_weight(pixels, passing, self.decoder.last_layer)
+        adversarial = self._counts * self.config.adversarial_weight * weight * passing
+        return {"pixels": pixels, "adversarial": adversarial, **self.code_losses(output)}
+
+
+def passes(run: Any, samples: Any) -> dict[str, dict[str, float | None]]:
+    """How often a patch is taken for real, of pictures that are and that are painted."""
+    real, painted = [], []
+    for batch in run.batches(samples):
+        real.append((run.system.discriminator(batch["image"]) > 0).float().mean())
+        painted.append((run.system.discriminator(run.system(batch["image"]).image) > 0).float().mean())
+    found = {"real patches taken for real": real, "painted patches taken for real": painted}
+    return {name: {"obtained": torch.stack(shares).mean().item(), "chance": None} for name, shares in found.items()}
+
+
+RECIPE = Recipe(
+    VQGAN,
+    VQGANConfig,
+    reads=(Pixels(),),
+    stages=(
+        Stage(
+            Objective(
+                "rebuilding",
+                dict.fromkeys(("pixels", "commitment", "adversarial", "discriminator")),
+                measures=(rebuilt, passes),
+            ),
+            turns=(Turn("discriminator_loss", moves=("discriminator",)), Turn(moves=("encoder", "decoder"))),
+        ),
+    ),
+    architecture="""
+    image -> encoder [convolutions] -> z -> codes [nearest entry] -> decoder [convolutions] -> !squared error
+    z ~> codebook [moving average] -> codes
+    z -> !commitment
+    decoder -> discriminator [of patches] -> !real or painted
+    image -> discriminator
+    """,
+)

@@ -1,0 +1,175 @@
+"""VQ-VAE, discrete VAE, VQGAN: gradients, codes that come back, noise, turns, and what does not fit."""
+
+import dataclasses
+
+import pytest
+import torch
+from testing_tools import close, refused, seeded
+
+from mmlearn.layers.gumbel import gumbel_noise
+from mmlearn.models.picture_tokens.coder import Pixels
+from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.picture_tokens.vqgan import RECIPE, VQGAN, VQGANConfig, passes
+from mmlearn.objectives import code_perplexity
+from mmlearn.training import fit
+
+SMALL = dict(image_size=16, width=16, residual_depth=1, num_codes=12, code_width=8)
+BUILD = {
+    VQVAE: VQVAEConfig(**SMALL),
+    DiscreteVAE: DiscreteVAEConfig(**SMALL, temperature_steps=10, kl_steps=10),
+    VQGAN: VQGANConfig(**SMALL, discriminator_width=8, discriminator_halvings=1, adversarial_start=0),
+}
+
+
+def pictures(b=4, config=BUILD[VQVAE], seed=0):
+    return Pixels().example(b, config, seeded(seed))["image"]
+
+
+def made(system):
+    torch.manual_seed(0)
+    return system(BUILD[system])
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_pictures_are_those_of_their_codes(system):
+    model, image = made(system).eval(), pictures()
+    codes = model.codes(image)
+    assert codes.shape == (4, 16)
+    close(model.picture(codes), model(image).image)
+    assert model.picture(codes).abs().max() <= 1 or system is not DiscreteVAE
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_what_does_not_fit_is_told(system):
+    model = made(system)
+    refused("There is no code 12: this codebook has 12", model.picture, torch.full((1, 16), 12))
+    refused("There is no code -1", model.picture, torch.full((1, 16), -1))
+    refused("A picture has 16 codes", model.picture, torch.zeros(1, 15, dtype=torch.long))
+    refused("resize them, or set image_size", model.codes, torch.zeros(1, 3, 20, 20))
+    refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
+
+
+def test_the_encoder_gets_the_gradient_of_what_it_chose():
+    """As if nothing had been chosen; and entries of a codebook with gradients learn by their own loss alone."""
+    model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=0.0))
+    output = model(pictures())
+    entries = output.entries.detach().requires_grad_()
+    painted = model.decoder(entries).square().mean()
+    of_entries, *of_decoder = torch.autograd.grad(painted, [entries, *model.decoder.parameters()])
+    of_z, *also = torch.autograd.grad(output.image.square().mean(), [output.z, *model.decoder.parameters()])
+    for one, two in zip([of_z, *also], [of_entries, *of_decoder]):
+        close(one, two)
+    losses = model.loss({"image": pictures()})
+    assert losses.keys() == {"pixels", "commitment", "codebook"}
+    assert torch.autograd.grad(losses["pixels"], model.codebook.entries, allow_unused=True)[0] is None
+    assert torch.autograd.grad(losses["codebook"], model.codebook.entries)[0].any()
+
+
+def test_the_codebook_moves_after_a_step_and_only_in_training():
+    model, image = made(VQVAE), pictures()
+    before = model.codebook.entries.clone()
+    model.eval().loss({"image": image})
+    model.after_step()
+    assert torch.equal(model.codebook.entries, before)
+    model.train().loss({"image": image})
+    assert torch.equal(model.codebook.entries, before)
+    model.after_step()
+    assert not torch.equal(model.codebook.entries, before)
+    assert model.steps == 2
+
+
+@pytest.mark.parametrize(("decay", "revive"), [(0.95, 0.1), (0.0, 0.1)])
+def test_revival_puts_codes_to_use(decay, revive):
+    """Nearly all of twelve codes are in use; the same training without revival uses fewer."""
+    used = []
+    for share in (revive, 0.0):
+        torch.manual_seed(1)
+        model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=decay, revive=share, seed=3))
+        with torch.no_grad():
+            model.codebook.entries[2:] += 50  # where no vector comes
+            if decay:
+                model.codebook.total.copy_(model.codebook.entries)
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for step in range(120):
+            optimizer.zero_grad()
+            sum(model.loss({"image": pictures(8, seed=step)}).values()).backward()
+            optimizer.step()
+            model.after_step()
+        codes = torch.nn.functional.one_hot(model.codes(pictures(32, seed=999)).flatten(), 12).float()
+        used.append(code_perplexity(codes[:, None]).item())
+    assert used[0] > 5
+    assert used[1] < 3
+
+
+def test_noise_makes_codes_a_mixture_that_sharpens():
+    model, image = made(DiscreteVAE), pictures()
+    noise = gumbel_noise((4, 16, 12), generator=seeded())
+    with torch.no_grad():
+        logits = model.encoder(image)
+        choice = ((logits + noise) / 1.0).softmax(-1)
+        middle, _ = model.decoder(choice @ model.entries).chunk(2, 1)
+        close(model(image, noise).middle, middle)
+        model.steps += 10
+        assert model.temperature == pytest.approx(1 / 16)
+        sharp = ((logits + noise) * 16).softmax(-1)
+        assert sharp.amax(-1).mean() > choice.amax(-1).mean() + 0.2
+        close(model(image, noise).middle, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
+    assert torch.equal(model.draw(3), model.draw(3))
+
+
+def test_the_divergence_counts_more_and_more():
+    model, image = made(DiscreteVAE).eval(), pictures()
+    found = []
+    for _ in range(3):
+        found.append(model.loss({"image": image})["kl"].item())
+        model.steps += 5
+    assert found[0] == 0
+    assert found[1] == pytest.approx(found[2] / 2, rel=1e-4)
+
+
+def test_the_discriminator_and_the_painter_learn_in_turn():
+    model, image = made(VQGAN), pictures()
+    losses = model.discriminator_loss({"image": image})
+    losses["discriminator"].backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert all(p.grad is not None for p in model.discriminator.parameters())
+    assert model.codebook.seen is None  # which counts a batch once
+    painter = model.loss({"image": image})
+    assert painter.keys() == {"pixels", "commitment", "adversarial"}
+    one, two = (
+        torch.autograd.grad(painter[name], model.decoder.last_layer, retain_graph=True)[0].norm()
+        for name in ("pixels", "adversarial")
+    )
+    close(two, 0.8 * one, 1e-2)
+    later = VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_start=5))
+    assert later.loss({"image": image})["adversarial"] == 0
+    assert later.discriminator_loss({"image": image})["discriminator"] == 0
+    refused("moving averages", VQGAN, dataclasses.replace(BUILD[VQGAN], decay=0.0))
+
+
+class Batches(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        return pictures(1, seed=index)[0]
+
+
+def test_with_a_discriminator_pictures_are_learned_too():
+    model = VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_weight=0.1, adversarial_start=20))
+    rows = fit(
+        model, Batches(), lambda rows: {"image": torch.stack(rows)}, steps=150, turns=RECIPE.stages[0].turns,
+        batch_size=8, learning_rate=3e-3, weight_decay=0.0, warmup=5, progress=False,
+    )  # fmt: skip
+    assert rows[-1]["pixels"] < 0.8 * rows[0]["pixels"]
+    assert {"discriminator", "adversarial"} <= rows[0].keys()
+
+    class Run:
+        system = model
+
+        def batches(self, samples):
+            yield {"image": samples}
+
+    shares = passes(Run(), pictures(8, seed=77))
+    assert all(0 <= row["obtained"] <= 1 for row in shares.values())
