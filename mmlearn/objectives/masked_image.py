@@ -23,7 +23,7 @@ def draw_visible(rows: int, patches: int, share: float, generator: torch.Generat
 
     Each set of that size is as likely as any other, and numbers rise within a row. Raises ``ValueError`` for a
     ``share`` to hide that is outside [0, 1).
-    Source: He et al. 2022 (MAE), section 3, masking; official code, ``random_masking``.
+    Source: He et al. 2022 (MAE), official code, ``random_masking``.
     """
     kept = visible_count(patches, share)
     return uniform((rows, patches), generator, torch.device("cpu")).argsort(1)[:, :kept].sort(1).values
@@ -54,7 +54,7 @@ def restore_order(
 ) -> Float[Tensor, "b {patches} d"]:
     """Each visible token back at the place of its patch, and the mask token at every other place.
 
-    Source: He et al. 2022 (MAE), section 3, MAE decoder; the official code sorts twice to the same end.
+    Source: He et al. 2022 (MAE), whose official code sorts twice to the same end.
     """
     everywhere = mask_token.to(tokens).expand(len(tokens), patches, -1)
     return everywhere.scatter(1, visible[..., None].expand_as(tokens), tokens)
@@ -66,7 +66,7 @@ def normalised_patches(patches: Float[Tensor, "b p pixels"]) -> Float[Tensor, "b
     .. math:: \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + 10^{-6}}}, \quad
        \sigma^2 = \frac{1}{n - 1} \sum_i (x_i - \mu)^2
 
-    Source: He et al. 2022 (MAE), section 3, reconstruction target; official code for σ² and its floor.
+    Source: He et al. 2022 (MAE), official code, ``norm_pix_loss``.
     """
     return (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
@@ -78,7 +78,7 @@ def masked_pixels(
 
     .. math:: \ell = \frac{1}{|m|\, n} \sum_{i \in m} \lVert \hat x_i - x_i \rVert_2^2
 
-    To say 0 of normalised patches costs 1 − 1/n. Source: He et al. 2022 (MAE), section 3, reconstruction target.
+    To say 0 of normalised patches costs 1 − 1/n. Source: He et al. 2022 (MAE), official code, ``forward_loss``.
     """
     error = (prediction - target).square().mean(-1)
     return (error * masked).sum() / masked.sum().clamp(min=1)
@@ -96,9 +96,10 @@ def mask_blocks(
 
     A rectangle has an area from ``smallest`` patches to what is still to be hidden (or ``largest``), and sides in a
     proportion from ``slimmest`` to its inverse. It counts where it hides something new and no more than is left, as in
-    the official code; after ten that do not fit the picture is done. So a picture loses at most the share.
+    the official code; after ten that do not fit the picture is done. So a picture loses at most the share. Unlike
+    there, a rectangle may be as large as the picture, and where less than ``smallest`` is left, its area is just that.
     Raises ``ValueError`` for a share outside [0, 1], or a proportion that is none.
-    Source: Bao et al. 2022 (BEiT), algorithm 1; official code, ``masking_generator.py``.
+    Source: Bao et al. 2022 (BEiT), blockwise masking; official code, ``masking_generator.py``.
     """
     if not 0 <= share <= 1 or not 0 < slimmest <= 1:
         raise ValueError(f"share is from 0 to 1 and slimmest above 0 and up to 1, got {share} and {slimmest}.")
@@ -132,7 +133,7 @@ def masked_codes(
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{c_i}
 
     Logits that know nothing give ln of the codebook's size. Raises ``ValueError``, on a CPU, for a code outside it.
-    Source: Bao et al. 2022 (BEiT), equation 2.
+    Source: Bao et al. 2022 (BEiT), masked image modelling.
     """
     wrong = (code < 0) | (code >= logits.shape[-1])
     if may_look(code) and wrong.any():

@@ -102,7 +102,7 @@ def patch_grid(batch: Batch, sizes: Sizes) -> tuple[int, int]:
 class VisiblePatches(Label):
     """``visible`` (b, kept): the numbers of the patches that an encoder may see, equally many of each picture.
 
-    All but the ``mask_share`` of the configuration are. Source: He et al. 2022 (MAE), section 3, masking.
+    All but the ``mask_share`` of the configuration are. Source: He et al. 2022 (MAE), masking.
     """
 
     holds = {"visible": "Int b kept"}
@@ -117,7 +117,7 @@ class MaskedPatches(Label):
     """``masked_patches`` (b, p) says which patches are hidden: rectangles, about the ``mask_share`` of each picture.
 
     A rectangle has at least ``smallest`` patches, or a twelfth of the picture where that is less.
-    Source: Bao et al. 2022 (BEiT), algorithm 1.
+    Source: Bao et al. 2022 (BEiT), blockwise masking.
     """
 
     smallest: int = 16

@@ -4,6 +4,7 @@ Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 Official code: https://github.com/facebookresearch/mae.
 
 Deviations: ``tiny`` is ours. Weights of blocks start scaled by width and depth, in the official code by Xavier's rule.
+Norms add 1e-12 to variances, as released files of Transformers do, there 1e-6.
 Presets learn normalised pixels, the best row of the paper's table 1d; the released weights that paint learned plain
 ones, which ``normalise_pixels=False`` does. Visible tokens keep the order of their patches, which changes nothing: each
 has its position before it is chosen. Without ``visible`` patches the encoder sees all of them, as tasks use it, where
@@ -69,7 +70,7 @@ class MAEOutput(NamedTuple):
 class MAEDecoder(nn.Module):
     """Visible tokens at their places, mask tokens at all others, through a small transformer to pixels.
 
-    Source: section 3, MAE decoder.
+    Source: official code, ``forward_decoder``.
     """
 
     def __init__(self, config: MAEConfig, grid: tuple[int, int]):
@@ -103,7 +104,7 @@ class MAE(nn.Module):
 
     ``visible`` (b, kept) are the numbers of the patches that may be seen; without them all are seen, and nothing is
     predicted. Raises ``ValueError`` for an encoder without a class token or with convolutions, which read across
-    patches, and for a picture of another size. Source: section 3 and figure 1.
+    patches, and for a picture of another size. Source: official code, ``models_mae.py``.
     """
 
     def __init__(self, config: MAEConfig):
