@@ -25,7 +25,7 @@ def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "place
     .. math:: [\sin \omega x,\; \cos \omega x,\; \sin \omega y,\; \cos \omega y], \quad
        \omega_i = 10000^{-4i/d}, \; i = 0, \dots, d/4 - 1
 
-    Raises ``ValueError`` where ``width`` is no multiple of four. Source: He et al. 2022 (MAE), official
+    Raises ``ValueError`` where ``width`` is no multiple of four. Source: He et al. 2022 (MAE), section A.1; official
     code, ``util/pos_embed.py``.
     """
     if width % 4:

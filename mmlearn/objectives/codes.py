@@ -62,7 +62,7 @@ def moving_entries(
 
     An entry that nothing chose keeps its place, because both shrink alike. With γ = 0 this is a step of k-means, but
     for entries that nothing chose: they have no place then, and are NaN. Source: van den Oord et al. 2017 (VQ-VAE),
-    appendix A.1, equations 6 to 8.
+    appendix A.1.
     """
     count, total = torch.lerp(new_count, count, decay), torch.lerp(new_total, total, decay)
     return count, total, total / count[:, None]
@@ -71,7 +71,7 @@ def moving_entries(
 def dead_entries(count: Float[Tensor, "k"], least: float) -> Bool[Tensor, "k"]:
     r"""Which entries are chosen less often than ``least`` times their even share, :math:`N_k < \lambda \bar N`.
 
-    0 finds none. Source: Dhariwal et al. 2020 (Jukebox), section 3.1, whose threshold is a number of choices.
+    0 finds none. Source: Dhariwal et al. 2020 (Jukebox), random restarts, whose threshold is a number of choices.
     """
     return count < least * count.mean()
 
@@ -105,7 +105,7 @@ def to_open_interval(pixels: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def from_open_interval(pixels: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The inverse of :func:`to_open_interval`, cut to [0, 1]. Source: the same, equation 4."""
+    """The inverse of :func:`to_open_interval`, cut to [0, 1]. Source: official code, ``unmap_pixels``."""
     return ((pixels - EDGE) / (1 - 2 * EDGE)).clamp(0, 1)
 
 

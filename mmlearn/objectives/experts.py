@@ -34,8 +34,8 @@ def balance(probability: Float[Tensor, "n e"], real: Bool[Tensor, "n"], k: int =
 
     f is the share of choices that an expert gets, which has no gradient, and P how likely it is on the whole. Uniform
     probabilities give 1, however ties are broken; one expert for all tokens gives N.
-    With k = 1 it is also V-MoE's ``_gshard_auxiliary_loss``. Source: Fedus et al. 2022 (Switch Transformers), its load
-    balancing loss.
+    With k = 1 it is also V-MoE's ``_gshard_auxiliary_loss``. Source: Fedus et al. 2022 (Switch Transformers),
+    equation 4.
     """
     chosen = torch.zeros_like(probability).scatter(1, top_experts(probability, k)[1], 1.0).detach()
     share = (chosen * real[:, None]).sum(0) / (k * real.sum()).clamp(min=1)

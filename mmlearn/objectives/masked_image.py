@@ -23,7 +23,7 @@ def draw_visible(rows: int, patches: int, share: float, generator: torch.Generat
 
     Each set of that size is as likely as any other, and numbers rise within a row. Raises ``ValueError`` for a
     ``share`` to hide that is outside [0, 1).
-    Source: He et al. 2022 (MAE), official code, ``random_masking``.
+    Source: He et al. 2022 (MAE), section 3, masking; official code, ``random_masking``.
     """
     kept = visible_count(patches, share)
     return uniform((rows, patches), generator, torch.device("cpu")).argsort(1)[:, :kept].sort(1).values
@@ -54,7 +54,7 @@ def restore_order(
 ) -> Float[Tensor, "b {patches} d"]:
     """Each visible token back at the place of its patch, and the mask token at every other place.
 
-    Source: He et al. 2022 (MAE), whose official code sorts twice to the same end.
+    Source: He et al. 2022 (MAE), section 3, MAE decoder; the official code sorts twice to the same end.
     """
     everywhere = mask_token.to(tokens).expand(len(tokens), patches, -1)
     return everywhere.scatter(1, visible[..., None].expand_as(tokens), tokens)
@@ -66,7 +66,7 @@ def normalised_patches(patches: Float[Tensor, "b p pixels"]) -> Float[Tensor, "b
     .. math:: \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + 10^{-6}}}, \quad
        \sigma^2 = \frac{1}{n - 1} \sum_i (x_i - \mu)^2
 
-    Source: He et al. 2022 (MAE), official code, ``norm_pix_loss``.
+    Source: He et al. 2022 (MAE), section 3, reconstruction target; official code for σ² and its floor.
     """
     return (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
@@ -78,7 +78,7 @@ def masked_pixels(
 
     .. math:: \ell = \frac{1}{|m|\, n} \sum_{i \in m} \lVert \hat x_i - x_i \rVert_2^2
 
-    To say 0 of normalised patches costs 1 − 1/n. Source: He et al. 2022 (MAE), official code, ``forward_loss``.
+    To say 0 of normalised patches costs 1 − 1/n. Source: He et al. 2022 (MAE), section 3, reconstruction target.
     """
     error = (prediction - target).square().mean(-1)
     return (error * masked).sum() / masked.sum().clamp(min=1)

@@ -23,7 +23,7 @@ def contextual_targets(
     :math:`\hat a` has mean 0 and variance 1 over the features of each token, or with ``over_time`` over the ``real``
     tokens of each feature, because neighbouring frames of speech are much alike. Targets have no gradient.
     Raises ``ValueError`` for more layers than there are, or none.
-    Source: Baevski et al. 2022 (data2vec), targets; official code.
+    Source: Baevski et al. 2022 (data2vec), section 3.3; official code.
     """
     if not 1 <= top <= len(layers):
         raise ValueError(f"Targets are the mean of 1 to {len(layers)} layers, not of {top}.")

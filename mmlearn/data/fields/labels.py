@@ -102,7 +102,7 @@ def patch_grid(batch: Batch, sizes: Sizes) -> tuple[int, int]:
 class VisiblePatches(Label):
     """``visible`` (b, kept): the numbers of the patches that an encoder may see, equally many of each picture.
 
-    All but the ``mask_share`` of the configuration are. Source: He et al. 2022 (MAE), masking.
+    All but the ``mask_share`` of the configuration are. Source: He et al. 2022 (MAE), section 3, masking.
     """
 
     holds = {"visible": "Int b kept"}

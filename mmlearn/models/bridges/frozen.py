@@ -47,7 +47,7 @@ class Frozen(PrefixBridge):
        \log p_\theta(y \mid I) = \sum_l \log p_\theta(y_l \mid v_1, \dots, v_n, y_{<l})
 
     Only the encoder and W learn. Several pictures with their texts may stand before the last, which tell what is asked.
-    Raises ``ValueError`` for no prefix. Source: section 3, equations 1 and 2.
+    Raises ``ValueError`` for no prefix. Source: the paper's method.
     """
 
     def __init__(self, config: FrozenConfig):

@@ -49,7 +49,7 @@ class MiniGPT4(PrefixBridge):
 
     .. math:: p(x_i \mid I, x_{<i}) = \mathrm{LM}(W\, \mathrm{QFormer}(\mathrm{ViT}(I)) + b,\; x_{<i})
 
-    Source: section 3.
+    Source: the paper's method; official code, ``minigpt4/models/mini_gpt4.py``.
     """
 
     def __init__(self, config: MiniGPT4Config):

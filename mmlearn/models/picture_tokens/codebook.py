@@ -27,8 +27,8 @@ class Codebook(nn.Module):
     by :func:`~mmlearn.objectives.codes.codebook_loss`. Either way, an entry that is chosen less often than ``revive``
     times its even share becomes a vector of the last batch; 0 leaves it. :meth:`observe` is for each batch,
     :meth:`after_step` for each step; with several processes all see the vectors of all.
-    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox), section 3.1,
-    for random restarts.
+    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox), for random
+    restarts.
     """
 
     def __init__(self, entries: int, width: int, decay: float, revive: float, seed: int = 0):

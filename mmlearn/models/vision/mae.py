@@ -70,7 +70,7 @@ class MAEOutput(NamedTuple):
 class MAEDecoder(nn.Module):
     """Visible tokens at their places, mask tokens at all others, through a small transformer to pixels.
 
-    Source: official code, ``forward_decoder``.
+    Source: section 3, MAE decoder.
     """
 
     def __init__(self, config: MAEConfig, grid: tuple[int, int]):
@@ -104,7 +104,7 @@ class MAE(nn.Module):
 
     ``visible`` (b, kept) are the numbers of the patches that may be seen; without them all are seen, and nothing is
     predicted. Raises ``ValueError`` for an encoder without a class token or with convolutions, which read across
-    patches, and for a picture of another size. Source: official code, ``models_mae.py``.
+    patches, and for a picture of another size. Source: section 3 and figure 1.
     """
 
     def __init__(self, config: MAEConfig):
