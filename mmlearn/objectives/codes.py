@@ -26,8 +26,8 @@ def copied_gradient(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> F
 def commitment(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:
     r"""The encoder is to stay near the entries that it chose, :math:`\lVert z - \mathrm{sg}[e] \rVert^2`, as a mean.
 
-    The mean is over numbers, as in the official code. Source: van den Oord et al. 2017 (VQ-VAE), equation 3, third
-    term, without its weight β.
+    The mean is over numbers, as in the official code. Source: van den Oord et al. 2017 (VQ-VAE), section 3.2, the
+    loss's third term, without its weight β.
     """
     return F.mse_loss(z, entry.detach())
 
@@ -35,7 +35,7 @@ def commitment(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[
 def codebook_loss(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:
     r"""Entries move to the vectors that chose them, :math:`\lVert \mathrm{sg}[z] - e \rVert^2`, as a mean.
 
-    Source: van den Oord et al. 2017 (VQ-VAE), equation 3, second term.
+    Source: van den Oord et al. 2017 (VQ-VAE), section 3.2, the loss's second term.
     """
     return F.mse_loss(entry, z.detach())
 

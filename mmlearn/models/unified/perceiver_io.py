@@ -7,7 +7,8 @@ Deviations: ``tiny`` is ours: it reads a text and a picture in patches at once, 
 paper does with bytes and without pictures. Where a text and a picture are read together, each is padded to one width by
 a learned vector, as in the paper's multimodal autoencoder, whose other modalities are not here. Queries for words are
 made only for as many places as the text has; in Transformers for all of ``max_length``. The inputs of released image
-models with learned positions or convolutions are not built, only those with Fourier features.
+models with learned positions or convolutions are not built, only those with Fourier features. Weights start as BERT's
+and GELU is exact, as in Transformers; the official code scales weights by their inputs and approximates GELU.
 """
 
 import math
