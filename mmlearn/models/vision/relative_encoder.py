@@ -38,7 +38,7 @@ class ScaledBlock(TransformerBlock):
 
     .. math:: x \leftarrow x + \lambda \odot f(\mathrm{LN}(x))
 
-    Source: Touvron et al. 2021 (CaiT), equation 4.
+    Source: Touvron et al. 2021 (CaiT), LayerScale.
     """
 
     def __init__(self, config: RelativeEncoderConfig):
