@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from markup import table
 
 from mmlearn.files import written_whole
@@ -35,9 +36,17 @@ def all_published() -> dict[str, list[str]]:
 
 
 def needs(name: str, preset: str) -> dict[str, Any]:
-    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training."""
+    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
+
+    Only parameters, where the preset does not read all that ``mmlearn train`` would give it, such as pictures.
+    """
     recipe = find_recipe(name)
-    found = count(recipe, recipe.config.preset(preset), precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
+    config = recipe.config.preset(preset)
+    try:
+        found = count(recipe, config, precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
+    except ValueError:
+        with torch.device("meta"):
+            return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
     ways = memory(found, BATCH, chunk=CHUNK)
     return {
         "parameters": found.parameters,
@@ -98,6 +107,7 @@ Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's st
 that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
 part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. MISA and
 MulT read features of faces in their presets, which nothing here makes; they are counted on as many numbers a frame.
+A preset without memory reads only a part of what `mmlearn train` would give it, so it is trained from Python alone.
 `mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
 """
 

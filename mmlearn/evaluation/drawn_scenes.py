@@ -42,6 +42,7 @@ class CellReader(nn.Module):
         )
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor]:
+        """Scores of the colour and of the shape in each cell."""
         if image.shape[2] % self.grid or image.shape[3] % self.grid:
             raise ValueError(
                 f"A picture of {tuple(image.shape[2:])} pixels has no {self.grid} × {self.grid} even cells."

@@ -47,7 +47,7 @@ class Config:
                 changes[name] = value // 8
             elif name.endswith(("widths", "channels")) and isinstance(value, tuple):
                 changes[name] = tuple(width // 8 if width >= 64 else width for width in value)
-            elif name.endswith("depth") and value:
+            elif name.endswith(("depth", "layers", "blocks")) and isinstance(value, int) and value:
                 changes[name] = min(value, depth)
         return dataclasses.replace(self, **changes)
 

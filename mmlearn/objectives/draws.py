@@ -15,7 +15,9 @@ def generator_beside(x: Tensor, seed: int) -> torch.Generator:
     return torch.Generator(x.device if x.is_cuda else "cpu").manual_seed(seed)
 
 
-@torch.compiler.disable  # torch.compile has no generators, and would make the same graph anew for each step
+# torch.compile has no generators, and would make the same graph anew for each step. torch.compiler.disable would import
+# the compiler for everyone, so this is how PyTorch leaves out its own optimisers.
+@torch._disable_dynamo
 def generator_of_step(seed: int, step: Int[Tensor, ""], *more: Int[Tensor, ""]) -> torch.Generator:
     """A generator that depends on the seed and the step alone, and on other numbers that a checkpoint holds.
 

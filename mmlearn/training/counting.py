@@ -225,7 +225,7 @@ def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
             alive.append(storage)  # so that no other takes its number
         return x
 
-    def block(forward: Callable, x: Tensor, *more: Any, **named: Any) -> Tensor:
+    def block(forward: Callable, x: Tensor, *more: Any, **named: Any) -> Any:
         inputs.append(x.nbytes)
         before = sum(kept.values())
         output = forward(x, *more, **named)

@@ -522,7 +522,7 @@ NOTHING = {
     "data2vec_audio/output_hidden_size": "adapters are refused",
     **dict.fromkeys(["*auxiliary_*", "*pool_scales", "*semantic_loss_ignore_index", "*use_auxiliary_head"], ELSEWHERE),
     "beit*reshape_hidden_states": ELSEWHERE,
-    "*drop_path_rate": TRAINING,
+    **dict.fromkeys([f"{case}*drop_path_rate" for case in ("beit", "data2vec_vision")], TRAINING),
     "beit, classes/vocab_size": "the file has no head for codes",
     "perceiver*layer_norm_eps": "its norms have PyTorch's own epsilon there",
     **dict.fromkeys([f"perceiver*{key}" for key in OF_OTHER_PERCEIVERS], ELSEWHERE),

@@ -21,9 +21,9 @@ from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
+from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
 from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, spans_of
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 

@@ -20,8 +20,8 @@ from mmlearn.data.fields import Tokens
 from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
+from mmlearn.models.picture_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
 from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words, whole_text
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln

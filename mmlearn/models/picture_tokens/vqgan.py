@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.coder import TINY_CODER, Pixels, rebuilt
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
 from mmlearn.recipes import Objective, Recipe, Stage, Turn
 

@@ -11,6 +11,7 @@ from mmlearn.data import fields, load
 from mmlearn.data.fields import (
     Answers,
     Clusters,
+    Dialogues,
     Field,
     Image,
     Labels,
@@ -18,6 +19,8 @@ from mmlearn.data.fields import (
     MaskedRegions,
     MaskedTokens,
     MatchLabel,
+    PatchCodes,
+    Patches,
     Regions,
     Segments,
     Tokens,
@@ -234,6 +237,9 @@ FIELDS = (
     Labels(),
     Labels(into="outputs"),
     Answers(),
+    Dialogues(),
+    Patches(),
+    PatchCodes(),
 )
 
 
