@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from markup import table
 
 from mmlearn.files import written_whole
@@ -22,6 +21,7 @@ RECORD = Path(__file__).parent / "results" / "presets.json"
 BATCH, CHUNK, PRECISION = 64, 16, "bf16"
 CARDS = 24, 40, 80  # GiB
 WAYS = "plain", "recomputed", "in chunks"
+TEXT_LENGTH = {"blip": 30}  # where the official code cuts texts shorter than 77 tokens for pretraining
 
 
 def published(name: str) -> list[str]:
@@ -35,17 +35,9 @@ def all_published() -> dict[str, list[str]]:
 
 
 def needs(name: str, preset: str) -> dict[str, Any]:
-    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
-
-    Only parameters, where the preset is of features of its paper that nothing here makes, such as those of a face.
-    """
+    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training."""
     recipe = find_recipe(name)
-    config = recipe.config.preset(preset)
-    try:
-        found = count(recipe, config, precision=PRECISION)
-    except ValueError:
-        with torch.device("meta"):
-            return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
+    found = count(recipe, recipe.config.preset(preset), precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
     ways = memory(found, BATCH, chunk=CHUNK)
     return {
         "parameters": found.parameters,
@@ -93,8 +85,8 @@ def card(needed: float) -> str:
 TEXT = f"""\
 The published presets of all systems, as the planner counts them from fake tensors: one that does not fit a card is
 known before it is run. A step is a forward and a backward pass in {PRECISION} with AdamW, on one device, and on
-**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most. Floating-point operations (FLOPs) are
-those of a step, divided by its samples.
+**{BATCH} samples**; texts have 77 tokens, or as many as the system takes at most; BLIP's have 30, where its official
+code cuts them. Floating-point operations (FLOPs) are those of a step, divided by its samples.
 
 Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's state, and what the forward pass keeps:
 
@@ -104,8 +96,8 @@ Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's st
 
 *Card* is the smallest of {CARDS[0]}, {CARDS[1]} and {CARDS[2]} GB that holds a plain step, and *at least* the smallest
 that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
-part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. A preset
-without any memory is of features of its paper that nothing here makes, and so is not counted.
+part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. MISA and
+MulT read features of faces in their presets, which nothing here makes; they are counted on as many numbers a frame.
 `mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
 """
 

@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ class Result:
 class Chapter:
     """What a chapter notebook writes its figures and results through.
 
-    ``Chapter("07_contrastive", scale=SCALE, seed=SEED)`` at the top; :meth:`settings` for what depends on the scale,
+    ``Chapter("07a_dual_encoders", scale=SCALE, seed=SEED)`` at the top; :meth:`settings` for what depends on the scale,
     :meth:`figure` for every picture worth keeping, :meth:`result` for every number, :meth:`finish` in the last code
     cell, which shows the table *expected / obtained / chance*, writes ``metrics.json`` and fails where a number is out
     of its bounds. At ``smoke`` scale, and where the environment variable ``MMLEARN_SHRINK`` makes the ``gpu`` scale
@@ -111,6 +111,16 @@ class Chapter:
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled="precision" in self.hardware)
+
+    def compiled(self, function: Callable) -> Callable:
+        """What such loops compute in each step, compiled where :attr:`hardware` says so; a model as well.
+
+        What is compiled of one model serves others of the same sizes.
+        """
+        import torch
+
+        compile = self.hardware.get("compile", False)
+        return torch.compile(function, backend="inductor" if compile is True else compile) if compile else function
 
     def speed(self, pace: "Pace", system: "nn.Module", batches: "Sequence[dict[str, Tensor]]", size: int) -> None:
         """At ``gpu``, results for a training's samples a second and its share of the card's FLOP/s.
@@ -256,10 +266,15 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def _results() -> tuple[Path, Path]:
+    """Where records lie: in a wheel, and in a checkout."""
+    return PACKAGE / "_shipped" / "results", PACKAGE.parent / "book" / "results"
+
+
 def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
     """What was recorded of a chapter, by scale (not smoke) and by the name of the result: a number a seed."""
     number, found = chapter.partition("_")[0], {}
-    for folder in (PACKAGE / "_shipped" / "results", PACKAGE.parent / "book" / "results"):
+    for folder in _results():
         for scale in SCALES[1:]:
             if (path := folder / number / f"{scale}.json").is_file():
                 rows = [row for run in json.loads(path.read_text(encoding="utf-8"))["runs"] for row in run["results"]]
@@ -267,3 +282,13 @@ def recorded(chapter: str) -> dict[str, dict[str, list[float]]]:
                 for row in rows:
                     found[scale][row["name"]].append(row["obtained"])
     return found
+
+
+def counted_presets() -> dict[str, dict[str, dict[str, Any]]]:
+    """What the planner counted of the published presets, by system and preset, as the book's page of them shows it.
+
+    ``parameters``; ``flops``, of a step of 64 samples, for each of them; ``bytes`` of such a step by the way of
+    training. Texts have 77 tokens, or as many as the system takes at most.
+    """
+    path = next(path for folder in _results() if (path := folder / "presets.json").is_file())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -151,7 +151,7 @@ def train(
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A finished run of an earlier stage, to start from.")] = None,
+    start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
@@ -180,28 +180,29 @@ def train(
     from mmlearn.training import fit
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.output import check_output, command_after, nothing_half_written
-    from mmlearn.training.runs import load_run, load_training_data, new_run, read_settings, save_run
+    from mmlearn.training.parts import read_start
+    from mmlearn.training.runs import load_training_data, new_run, read_settings, save_run
 
     first = int(os.environ.get("RANK", 0)) == 0
     wanted = None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
-    begun = load_run(start, own) if start else None
+    begun, parts = read_start(start or [], system, preset)
     learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
     given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
     learned["options"] = {name: value for name, value in given.items() if value is not None}
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
     samples = load_training_data(system, data, **learned, **reading)
     _tell(samples)
-    made = new_run(system, samples, **learned, seed=seed, settings=settings)
+    made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts)
     _tell_notes(samples)  # of those that were heard on the way
     learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
     learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
     running = dict(turns=made.stage.turns, checkpoint_every=checkpoint_every, workers=workers, compile=compile)
     running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
-    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats, "start": str(start or "")}
+    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
     training["language"] = next((part.language for part in _sets(samples) if hasattr(part, "language")), None)
     order = f"{stream}, epoch {epoch_samples}, workers {workers}, processes {os.environ.get('WORLD_SIZE', 1)}"
-    training["stream"] = order if stream else None
+    training["stream"], training["start"] = order if stream else None, " ".join(start or [])
     if first:
         check_output(output, made, training, resume)
     going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more

@@ -46,7 +46,7 @@ def notebooks_folder() -> Path:
 def chapters() -> list[Notebook]:
     """All chapters, in order."""
     found = []
-    for path in sorted(notebooks_folder().glob("[0-9][0-9]*_*.ipynb")):  # 07_contrastive, 13a_hearing
+    for path in sorted(notebooks_folder().glob("[0-9][0-9]*_*.ipynb")):  # 08_one_stream, 13a_hearing
         notebook = json.loads(path.read_text(encoding="utf-8"))
         heading = next(
             line.removeprefix("# ").strip()

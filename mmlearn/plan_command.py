@@ -53,8 +53,9 @@ def plan(
     for name, value in numbers.items():
         print(f"{name:24} {value}")
     print("\nGiB on each device")
-    rows = [
-        {"training": way} | {name: f"{value / GIB:.2f}" for name, value in held.items()}
-        for way, held in made.memory.items()
-    ]
-    show([row | {"fits": "yes" if row["training"] in made.fits else "no"} for row in rows], False)
+    read = {"in chunks": f"in chunks of {min(chunk, batch_size // devices):,}"}
+    rows = []
+    for way, held in made.memory.items():
+        row = {name: f"{value / GIB:.2f}" for name, value in held.items()}
+        rows.append({"training": read.get(way, way), **row, "fits": "yes" if way in made.fits else "no"})
+    show(rows, False)

@@ -10,7 +10,7 @@ from testing_tools import refused
 from torch import nn
 
 from mmlearn import chapters
-from mmlearn.chapters import Chapter, Result, Table, recorded
+from mmlearn.chapters import Chapter, Result, Table, counted_presets, recorded
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.notebooks import Notebook, record
 from mmlearn.training.pace import Pace
@@ -200,6 +200,17 @@ def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
             assert (x @ x).dtype == dtype
 
 
+def test_only_the_gpu_scale_compiles(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
+    backends = []
+    monkeypatch.setattr(torch, "compile", lambda function, backend: backends.append(backend) or function)
+    for shrink in ("", "1"):
+        monkeypatch.setenv("MMLEARN_SHRINK", shrink)
+        for scale in ("smoke", "laptop", "gpu"):
+            assert Chapter("x", scale=scale).compiled(len) is len
+    assert backends == ["inductor", "aot_eager"]
+
+
 def test_only_the_gpu_scale_tells_its_speed(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
     pace, system = Pace(), nn.Linear(2, 2)
@@ -227,6 +238,16 @@ def test_files_go_to_runs_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Chapter("00_first").folder == Path("runs") / "00_first"
     assert (tmp_path / "runs" / "00_first").is_dir()
+
+
+def test_counted_presets_come_with_a_wheel_and_lie_in_a_checkout(tmp_path, monkeypatch):
+    assert counted_presets()["clip"]["ViT-B/32"]["parameters"] == 151_277_313
+    monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "mmlearn")
+    for folder in (tmp_path / "book" / "results", tmp_path / "mmlearn" / "_shipped" / "results"):
+        folder.mkdir(parents=True)
+        found = {"clip": {"here": {"parameters": len(folder.parts)}}}
+        (folder / "presets.json").write_text(json.dumps(found), encoding="utf-8")
+        assert counted_presets() == found
 
 
 def test_compare_draws_this_run_beside_the_recorded_ones(tmp_path, monkeypatch):

@@ -99,12 +99,13 @@ MAY = {
     "objectives": {"values"},
     "generation": {"layers"},
     "models": {"layers", "objectives", "generation", "names", "values", "data", "evaluation", "recipes"},
-    "recipes": {"data.fields", "evaluation.measures", "layers.config", "names"},
+    "recipes": {"data.fields", "data.made", "evaluation.measures", "evaluation.replies", "layers.config", "names"},
     "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives"},
     "visualization": {"evaluation", "data", "files"},
-    "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"},
+    "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"}
+    | {"pretrained"},  # parts that others have trained
     "chapters": {"files", "names", "layers", "training", "visualization"},
     "notebooks": {"chapters", "files", "names", "progress"},
     "processes": set(),

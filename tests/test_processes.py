@@ -1,5 +1,6 @@
 """Processes that talk, fail, and wait too long."""
 
+import os
 import time
 
 import pytest
@@ -25,19 +26,30 @@ def summed(rank, world, x):
 
 
 def environment(rank, world):
-    import os
-
     return os.environ["MMLEARN_TEST"]
 
 
-def one_fails(rank, world):
-    if rank == 1:
-        raise KeyError("no such pair")
-    dist.all_reduce(torch.ones(1))  # waits for the one that is gone
+def one_fails(rank, world, folder):
+    """While the other one waits for something else, and would go on if it were not ended."""
+    if rank == 0:
+        waits(rank, world, folder)
+    while not (folder / "number").exists():
+        time.sleep(0.02)
+    raise KeyError("no such pair")
 
 
-def waits(rank, world):
-    time.sleep(60)
+def waits(rank, world, folder):
+    (folder / "unfinished").write_text(str(os.getpid()))
+    (folder / "unfinished").rename(folder / "number")
+    time.sleep(15)
+    (folder / "late").touch()
+
+
+def assert_ended(folder):
+    """The process that waits is no longer there, and was not waited for."""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "number").read_text()), 0)
+    assert not (folder / "late").exists()
 
 
 def test_each_returns_what_it_found():
@@ -60,16 +72,16 @@ def test_the_environment_is_added():
     assert in_processes(environment, 1, environment={"MMLEARN_TEST": "seen"}) == ["seen"]
 
 
-def test_where_one_fails_all_end():
-    start = time.monotonic()
+def test_where_one_fails_all_end(tmp_path):
     with pytest.raises(RuntimeError, match=r"Process 1 of 2 failed: .*KeyError: 'no such pair'"):
-        in_processes(one_fails, 2)
-    assert time.monotonic() - start < 60
+        in_processes(one_fails, 2, tmp_path)
+    assert_ended(tmp_path)
 
 
-def test_nobody_waits_for_ever():
+def test_nobody_waits_for_ever(tmp_path):
     with pytest.raises(RuntimeError, match="After 6 seconds not all of the 1 processes had ended"):
-        in_processes(waits, 1, timeout=6)
+        in_processes(waits, 1, tmp_path, timeout=6)
+    assert not (tmp_path / "late").exists()
 
 
 def test_there_is_at_least_one():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results"
 
 
 def run(*command, cwd, **environment):
@@ -25,7 +26,7 @@ def wheel(tmp_path_factory):
         "hatchling", reason="hatchling is not installed (building asks no network): pip install '.[dev]'"
     )
     checkout, folder = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
-    for name in ("mmlearn", "notebooks", "exercises"):
+    for name in ("mmlearn", "notebooks", "exercises", "book/results"):
         shutil.copytree(ROOT / name, checkout / name)
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, checkout)
@@ -51,11 +52,12 @@ def test_it_holds_the_library_and_its_archives(wheel):
     assert wanted <= names
 
 
-def test_it_holds_notebooks_and_exercises(wheel):
+def test_it_holds_notebooks_exercises_and_records(wheel):
     names = {
         name.removeprefix("mmlearn/_shipped/") for name in zipfile.ZipFile(wheel).namelist() if "/_shipped/" in name
     }
     assert files_of("notebooks", "*.ipynb") | files_of("exercises", "*/*.py", "*/*.ipynb") <= names
+    assert {f"results/{path.relative_to(RESULTS).as_posix()}" for path in RESULTS.rglob("*.json")} <= names
 
 
 def test_it_holds_every_licence(wheel):
@@ -77,8 +79,10 @@ def test_installed_it_runs_far_from_the_checkout(wheel, tmp_path):
     def mmlearn(*arguments):
         return run(sys.executable, "-m", "mmlearn", *arguments, cwd=tmp_path, PYTHONPATH=str(place))
 
-    where = run(sys.executable, "-c", "import mmlearn; print(mmlearn.__file__)", cwd=tmp_path, PYTHONPATH=str(place))
+    asked = "import mmlearn.chapters as c; print(c.__file__, c.counted_presets()['clip']['ViT-B/32']['parameters'])"
+    where, parameters = run(sys.executable, "-c", asked, cwd=tmp_path, PYTHONPATH=str(place)).split()
     assert where.startswith(str(place))
+    assert parameters == "151277313"
     assert "emoji" in mmlearn("data")  # the archives are read from the installed package
     mmlearn("start", "desk")
     copied = {str(path.relative_to(tmp_path / "desk")) for path in (tmp_path / "desk").rglob("*.*") if path.is_file()}

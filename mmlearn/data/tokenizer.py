@@ -1,5 +1,6 @@
 """A byte-level BPE tokenizer, trained in code on whatever captions there are, so no script and no symbol is unknown."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mmlearn.files import written_whole
 
+SPECIAL_FILE = "special_tokens.json"  # of a published tokenizer in a run's folder
 PAD, START, END, MASK = SPECIAL = ("<pad>", "<start>", "<end>", "<mask>")  # ids 0 to 3
 
 
@@ -110,9 +112,11 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """Read what :meth:`save` wrote. ``FileNotFoundError`` or ``ValueError`` where it is not there or not whole."""
-        path = Path(folder) / "tokenizer.json"
+        path, more = Path(folder) / "tokenizer.json", Path(folder) / SPECIAL_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; a trained folder has it beside model.safetensors.")
+        if more.is_file():
+            return PublishedTokenizer.read(folder, **json.loads(more.read_text(encoding="utf-8")))
         try:
             engine = Engine.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -121,3 +125,52 @@ class Tokenizer:
         if ids != list(range(len(SPECIAL))) or engine.truncation is None:
             raise ValueError(f"{path} was not written by mmlearn: {', '.join(SPECIAL)} have ids {ids}.")
         return cls(engine, engine.truncation["max_length"])
+
+
+class PublishedTokenizer(Tokenizer):
+    """The vocabulary of a published language model, whose texts keep their case: ``start … end pad …``.
+
+    Its special tokens are those that the model says, and may be one and the same, as in GPT-2.
+    """
+
+    def __init__(self, engine: Engine, max_length: int, start_token: int, end_token: int, pad_token: int):
+        engine.no_padding()
+        engine.no_truncation()
+        self.engine, self.max_length = engine, max_length
+        self.start_token, self.end_token, self.pad_token = start_token, end_token, pad_token
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        encoded = self.engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [[self.start_token, *item.ids[: self.max_length - 2], self.end_token] for item in encoded]
+        padded = [row + [self.pad_token] * (self.max_length - len(row)) for row in rows]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        tokens = torch.tensor(padded, dtype=torch.long).reshape(len(rows), self.max_length)
+        return tokens, torch.arange(self.max_length) < lengths[:, None]
+
+    def positions(self, text: str, start: int, end: int) -> list[int]:
+        found = self.engine.encode(text, add_special_tokens=False).offsets[: self.max_length - 2]
+        return [i for i, (first, last) in enumerate(found, 1) if first < end and last > start]
+
+    def prompt(self, text: str) -> Int[Tensor, "t"]:
+        ids, most = self.engine.encode(text, add_special_tokens=False).ids, self.max_length - 2
+        if not text.strip():
+            raise ValueError("The prompt is empty: give it at least a word.")
+        if len(ids) > most:
+            raise ValueError(f"The prompt has more than the {most} tokens that this model reads of a text: shorten it.")
+        return torch.tensor(ids)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``, and ``special_tokens.json`` with what it does not say."""
+        super().save(folder)
+        names = ("max_length", "start_token", "end_token", "pad_token")
+        with written_whole(Path(folder) / SPECIAL_FILE) as unfinished:
+            unfinished.write_text(json.dumps({name: getattr(self, name) for name in names}), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: str | Path, **settings: int) -> "PublishedTokenizer":
+        """The ``tokenizer.json`` of this folder; ``settings`` are the other arguments. ``ValueError`` for another."""
+        path = Path(folder) / "tokenizer.json"
+        try:
+            return cls(Engine.from_file(str(path)), **settings)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error

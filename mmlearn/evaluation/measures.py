@@ -13,7 +13,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import Label, MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import Label, MaskedPatches, MaskedRegions, MaskedTokens, MatchLabel
 from mmlearn.evaluation.alignment import (
     modality_gap,
     occlusion_check,
@@ -227,6 +227,15 @@ def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:
         known = chance[name](run.system.config, batch) if chance.get(name) else None
         rows[f"masked regions, loss {name}"] = row(value, known)
     return rows
+
+
+def hidden_codes_named(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many codes of hidden patches are guessed. Chance: always the commonest."""
+    batch = run.label(run.plain(samples) | run.field("code")(samples), MaskedPatches())
+    masked = batch["masked_patches"]
+    guess = run.read(batch, lambda output, rows: output.code_logits[rows["masked_patches"]].argmax(-1))
+    code = batch["code"][masked]
+    return {"hidden codes named": row((guess == code).float().mean(), most_common(code))}
 
 
 def rewritten(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:

@@ -116,9 +116,13 @@ def similarity(embeddings: Embeddings) -> tuple[Float[Tensor, "images texts"], F
 def similarity_both_ways(
     image: Float[Tensor, "n ..."], text: Float[Tensor, "m ..."], text_mask: Bool[Tensor, "m t"] | None
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "m n"]]:
-    """Cosines of vectors (n, d) and (m, d); late interaction of tokens (n, p, d) and (m, t, d)."""
-    if image.ndim == 2:
-        cosine = image @ text.T
+    """Cosines of vectors (n, d) and (m, d); late interaction of tokens (n, p, d) and (m, t, d).
+
+    Of several vectors of a picture, (n, q, d), and one of a text, that of the picture which fits best counts.
+    """
+    if text.ndim == 2:
+        parts = (part @ text.T for part in image.split(64))
+        cosine = torch.cat([part if part.ndim == 2 else part.amax(1) for part in parts])
         return cosine, cosine.T
     chunks = [late_interaction(part, text, text_mask) for part in image.split(64)]
     return torch.cat([chunk[0] for chunk in chunks]), torch.cat([chunk[1] for chunk in chunks], dim=1)

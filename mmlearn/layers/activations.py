@@ -14,4 +14,10 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    r"""The square of what is above 0, as in Flamingo. Source: So et al. 2021 (Primer), section 3."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS |= {"squared_relu": squared_relu}

@@ -19,6 +19,23 @@ def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width
     return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")
 
 
+def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "places width"]:
+    r"""Places of a grid, row by row: one half of the features says the column, the other half the row.
+
+    .. math:: [\sin \omega x,\; \cos \omega x,\; \sin \omega y,\; \cos \omega y], \quad
+       \omega_i = 10000^{-4i/d}, \; i = 0, \dots, d/4 - 1
+
+    Raises ``ValueError`` where ``width`` is no multiple of four. Source: He et al. 2022 (MAE), section A.1; official
+    code, ``util/pos_embed.py``.
+    """
+    if width % 4:
+        raise ValueError(f"A grid's sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
+    rate = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    down, across = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (rows, columns)), indexing="ij")
+    angles = [place.flatten()[:, None] * rate for place in (across, down)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], 1).float()
+
+
 def rotary_angles(length: int, head_width: int, base: float = 10_000.0) -> Float[Tensor, "length half"]:
     r"""By what angle each pair of features turns at each position, for :func:`rotate`.
 

@@ -1,6 +1,7 @@
 """One pure function per objective. No module state, no data loading."""
 
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
+from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.contrastive import (
     binding_loss,
@@ -41,12 +42,14 @@ from mmlearn.objectives.distillation import (
     soft_cross_entropy,
     update_momentum_encoder,
 )
+from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z, top_experts
 from mmlearn.objectives.gather import gather, own_rows
 from mmlearn.objectives.generative import (
     caption_language_modelling,
     causal_language_modelling,
     prefix_language_modelling,
     prefix_mask,
+    response_language_modelling,
     shifted_right,
     span_denoising,
     text_denoising,
@@ -60,8 +63,19 @@ from mmlearn.objectives.masked import (
     masked_region_regression,
     smooth_region_regression,
 )
+from mmlearn.objectives.masked_image import (
+    draw_visible,
+    hidden_patches,
+    mask_blocks,
+    masked_codes,
+    masked_pixels,
+    normalised_patches,
+    restore_order,
+)
+from mmlearn.objectives.matched import asking_rows, matched_info_nce
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
+from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
 from mmlearn.objectives.sentences import next_sentence, segment_order, sentence_order, swap_segments
 from mmlearn.objectives.separation import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
 from mmlearn.objectives.speech import (
@@ -75,21 +89,26 @@ from mmlearn.objectives.speech import (
 )
 from mmlearn.objectives.subspaces import central_moment_discrepancy, difference_loss
 from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignment
+from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gradient
 
 __all__ = [
-    "binary_mask_loss", "binary_masks", "binding_loss", "both_ways", "caption_language_modelling",
-    "causal_language_modelling", "central_moment_discrepancy", "cluster", "code_diversity", "code_perplexity",
-    "cosine_cost", "ctc_log_likelihood", "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets",
-    "distractor_contrast", "distractor_logits",
-    "draw_spans", "fill_spans", "gather", "gathered_positives", "hard_negatives", "hide_spans", "image_text_matching",
-    "infill", "info_nce", "inherit_knowledge", "inheritance_rate", "ipot", "late_interaction",
-    "late_interaction_info_nce", "lost", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of",
-    "masked_cluster", "masked_cross_entropy", "masked_l1", "masked_multimodal_cluster", "masked_region_classification",
-    "masked_region_kl", "masked_region_regression", "mil_nce", "modality_dropout", "nearest", "next_sentence",
-    "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences", "prefix_language_modelling",
-    "prefix_mask",
-    "random_negatives", "ranking_hinge", "ratio_mask_loss", "ratio_masks", "replaced_token_detection", "restore",
-    "rotate_text", "same_caption", "sample_distractors", "sample_replacements", "segment_order", "sentence_order",
+    "asking_rows", "balance", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways",
+    "caption_language_modelling", "causal_language_modelling", "central_moment_discrepancy", "class_cross_entropy",
+    "cluster", "code_diversity", "code_perplexity", "contextual_targets", "cosine_cost", "ctc_log_likelihood",
+    "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
+    "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy", "hard_negatives",
+    "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce", "inherit_knowledge",
+    "inheritance_rate", "ipot", "keep_largest", "late_interaction", "late_interaction_info_nce", "local_entropy",
+    "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of", "masked_cluster",
+    "masked_codes", "masked_cross_entropy", "masked_divergence", "masked_l1", "masked_multimodal_cluster",
+    "masked_pixels", "masked_region_classification", "masked_region_kl", "masked_region_regression",
+    "masked_regression", "matched_info_nce", "mil_nce", "modality_dropout", "nearest", "next_sentence",
+    "normalised_patches", "own_gradient", "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences",
+    "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss",
+    "ratio_masks", "replaced_token_detection", "response_language_modelling", "restore", "restore_order",
+    "rising_decay", "rotate_text", "router_z", "same_caption", "sample_distractors", "sample_replacements",
+    "segment_order", "sentence_order",
     "shifted_right", "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising",
-    "substitute_tokens", "swap_segments", "text_denoising", "update_momentum_encoder", "word_region_alignment",
+    "substitute_tokens", "swap_segments", "text_denoising", "top_experts", "update_momentum_encoder",
+    "word_region_alignment",
 ]  # fmt: skip

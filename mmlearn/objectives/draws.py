@@ -7,9 +7,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def generator_of_step(seed: int, step: int | Int[Tensor, ""]) -> torch.Generator:
-    """A generator that depends on the seed and the step alone.
+def generator_beside(x: Tensor, seed: int) -> torch.Generator:
+    """A generator with this seed that draws where ``x`` is: on its GPU, and otherwise on the CPU.
 
-    A resumed run therefore draws what the run would have drawn that was never stopped.
+    A GPU draws other numbers than a CPU.
     """
-    return torch.Generator().manual_seed(random.Random(f"{seed} {int(step)}").getrandbits(32))
+    return torch.Generator(x.device if x.is_cuda else "cpu").manual_seed(seed)
+
+
+@torch.compiler.disable  # torch.compile has no generators, and would make the same graph anew for each step
+def generator_of_step(seed: int, step: Int[Tensor, ""], *more: Int[Tensor, ""]) -> torch.Generator:
+    """A generator that depends on the seed and the step alone, and on other numbers that a checkpoint holds.
+
+    A resumed run therefore draws what the run would have drawn that was never stopped. It draws where ``step`` is.
+    """
+    numbers = " ".join(str(int(number)) for number in (seed, step, *more))
+    return generator_beside(step, random.Random(numbers).getrandbits(32))

@@ -9,11 +9,12 @@ loss                  token i sees                                asked
 causal                the tokens before it                        all but the first
 prefix                the tokens before it, and all of a prefix   what follows the prefix
 caption               the tokens before it, and a picture         all but the first
+response              the tokens before it, and a picture         what was answered
 span denoising        the spans before it, and a text with gaps   what fills the gaps
 text denoising        the text before it, and the spoilt text     the whole text
 ====================  ==========================================  ==========================
 
-In the first three the logits at place i are of token i + 1: the model reads what it is to write. The last two have an
+In the first four the logits at place i are of token i + 1: the model reads what it is to write. The last two have an
 encoder, and the decoder reads the target :func:`shifted_right`, so the logits at place i are of token i.
 Logits that know nothing give ln v. Padding, where ``mask`` is False, is not asked; a batch without anything to ask
 costs 0. All raise ``ValueError`` for a token that is none of v.
@@ -81,6 +82,22 @@ def caption_language_modelling(
     with ε = ``label_smoothing``. Source: Li et al. 2022 (BLIP), section 3.2; Szegedy et al. 2016, section 7.
     """
     return masked_cross_entropy(logits[:, :-1], _asked(tokens, mask)[:, 1:], label_smoothing)
+
+
+def response_language_modelling(
+    logits: Float[Tensor, "b t v"],
+    tokens: Int[Tensor, "b t"],
+    response: Bool[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""LM of responses: every word of an answer from those before it, the instruction and the picture.
+
+    .. math:: \ell = -\frac{1}{|a|} \sum_{i \in a} \log p(x_i \mid x_{<i}, I)
+
+    ``response`` is True where a token belongs to an answer, its end token too; a conversation has several. What was
+    asked is read, and never predicted. Source: Liu et al. 2023 (LLaVA), section 4.2, equation 3.
+    """
+    return prefix_language_modelling(logits, tokens, ~response, mask)
 
 
 def span_denoising(

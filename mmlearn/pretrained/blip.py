@@ -59,21 +59,26 @@ CROSS_BLOCK = (  # a BERT's block that also attends to a picture
     (r"((?:layer|blocks)\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
 )
 
+IMAGE_ENCODER = (
+    (r"^vision_model\.embeddings\.class_embedding", "image_encoder.embedding.class_token"),
+    (r"^vision_model\.embeddings\.position_embedding", "image_encoder.embedding.positions"),
+    (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
+    (r"^vision_model\.encoder\.layers", "image_encoder.transformer.blocks"),
+    (r"^vision_model\.post_layernorm", "image_encoder.norm"),
+    (r"\.self_attn\.qkv", ".attention.qkv"),
+    (r"\.self_attn\.projection", ".attention.output"),
+    (r"\.layer_norm1", ".attention_norm"),
+    (r"\.layer_norm2", ".mlp_norm"),
+    (r"\.mlp\.fc1", ".mlp.expand"),
+    (r"\.mlp\.fc2", ".mlp.contract"),
+)
+
 FAMILY = Family(
     build=BLIP,
     config=config,
     renames=(
-        (r"^vision_model\.embeddings\.class_embedding", "online.image_encoder.embedding.class_token"),
-        (r"^vision_model\.embeddings\.position_embedding", "online.image_encoder.embedding.positions"),
-        (r"^vision_model\.embeddings\.patch_embedding", "online.image_encoder.embedding.patches"),
-        (r"^vision_model\.encoder\.layers", "online.image_encoder.transformer.blocks"),
-        (r"^vision_model\.post_layernorm", "online.image_encoder.norm"),
-        (r"\.self_attn\.qkv", ".attention.qkv"),
-        (r"\.self_attn\.projection", ".attention.output"),
-        (r"\.layer_norm1", ".attention_norm"),
-        (r"\.layer_norm2", ".mlp_norm"),
-        (r"\.mlp\.fc1", ".mlp.expand"),
-        (r"\.mlp\.fc2", ".mlp.contract"),
+        *IMAGE_ENCODER,
+        (r"^image_encoder\.", "online.image_encoder."),
         (r"^vision_proj", "online.image_projection"),
         (r"^text_proj", "online.text_projection"),
         (r"^itm_head", "match_head"),

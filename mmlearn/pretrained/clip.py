@@ -14,15 +14,9 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
     """Our configuration for a published ``config.json``."""
     whole = Settings(published, "config.json")
     image, text = _tower(whole, "vision_config"), _tower(whole, "text_config")
-    image.require("num_channels", 3)
     end_token = text.get("eos_token_id", 49407)
     return CLIPConfig(
-        image=ImageEncoderConfig(
-            image_size=image.size("image_size", 224),
-            patch_size=image.get("patch_size", 32),
-            **image.transformer(**CLIP_DEFAULTS),
-            embedding_norm=True,
-        ),
+        image=image_encoder(image),
         text=TextEncoderConfig(
             vocab_size=text.get("vocab_size", 49408),
             max_length=text.get("max_position_embeddings", 77),
@@ -30,6 +24,17 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
         ),
         embedding_width=whole.get("projection_dim", 512),
         end_token=None if end_token == 2 else end_token,  # 2 stands in old files; they mean the highest id
+    )
+
+
+def image_encoder(image: Settings) -> ImageEncoderConfig:
+    """Our configuration of the tower that reads pictures, which other published models have as a part."""
+    image.require("num_channels", 3)
+    return ImageEncoderConfig(
+        image_size=image.size("image_size", 224),
+        patch_size=image.get("patch_size", 32),
+        **image.transformer(**CLIP_DEFAULTS),
+        embedding_norm=True,
     )
 
 

@@ -3,20 +3,24 @@
 from typing import Any
 
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
-from mmlearn.pretrained.loading import Family
+from mmlearn.pretrained.loading import Family, Renames
 from mmlearn.pretrained.settings import Settings
 
 
 def config(published: dict[str, Any], names: set[str]) -> GPT2Config:
     """Our configuration for a published ``config.json``."""
-    whole = Settings(published, "config.json")
+    return language_model(Settings(published, "config.json"))
+
+
+def language_model(whole: Settings) -> GPT2Config:
+    """The same of a language model that is a part of a published model."""
     whole.refuse("add_cross_attention", True)
     whole.refuse("scale_attn_by_inverse_layer_idx", True)
     whole.refuse("tie_word_embeddings", False)
     whole.require("scale_attn_weights", True)
     dropout = whole.get("resid_pdrop", 0.1)
     if whole.get("embd_pdrop", 0.1) != dropout:
-        raise ValueError("embd_pdrop and resid_pdrop in config.json should be equal here.")
+        raise ValueError(f"embd_pdrop and resid_pdrop in {whole.where} should be equal here.")
     pad = whole.optional("pad_token_id", None)
     return GPT2Config(
         vocab_size=whole.get("vocab_size", 50_257),
@@ -35,24 +39,25 @@ def config(published: dict[str, Any], names: set[str]) -> GPT2Config:
     )
 
 
-FAMILY = Family(
-    build=GPT2,
-    config=config,
-    renames=(
-        (r"^transformer\.", ""),
-        (r"^wte\.", "embedding.tokens."),
-        (r"^wpe\.weight", "embedding.positions"),
-        (r"^ln_f\.", "norm."),
-        (r"^h\.", "transformer.blocks."),
+def renames(theirs: str = r"^(?:transformer\.)?", ours: str = "") -> Renames:
+    """Our names for a GPT-2 whose published names begin so; ``theirs`` is a regular expression."""
+    return (
+        (rf"{theirs}wte\.", f"{ours}embedding.tokens."),
+        (rf"{theirs}wpe\.weight", f"{ours}embedding.positions"),
+        (rf"{theirs}ln_f\.", f"{ours}norm."),
+        (rf"{theirs}h\.", f"{ours}transformer.blocks."),
         (r"\.ln_1\.", ".attention_norm."),
         (r"\.ln_2\.", ".mlp_norm."),
         (r"\.attn\.c_attn\.", ".attention.qkv."),
         (r"\.attn\.c_proj\.", ".attention.output."),
         (r"\.mlp\.c_fc\.", ".mlp.expand."),
         (r"\.mlp\.c_proj\.", ".mlp.contract."),
-    ),
-    packed={r"(transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")},
-    # Causal masks, which older files hold; and the language head, which is the token table.
-    ignored=(r"\.attn\.(masked_)?bias$", r"^lm_head\.weight$"),
-    transposed=(r"\.c_(attn|proj|fc)\.weight$",),  # released as (inputs, outputs)
-)
+    )
+
+
+PACKED = {r"((?:.*\.)?transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")}
+TRANSPOSED = (r"\.c_(attn|proj|fc)\.weight$",)  # released as (inputs, outputs)
+# Causal masks, which older files hold; and the language head, which is the token table.
+IGNORED = (r"\.attn\.(masked_)?bias$", r"(^|\.)lm_head\.weight$")
+
+FAMILY = Family(build=GPT2, config=config, renames=renames(), packed=PACKED, ignored=IGNORED, transposed=TRANSPOSED)

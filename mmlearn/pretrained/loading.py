@@ -51,7 +51,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     unknown family, a configuration that we do not build, and tensors that are left over, missing or of another shape:
     the message names them.
     """
-    folder = _folder(path_or_hub_id)
+    folder = published_folder(path_or_hub_id)
     published = _read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":
         return build_own(published, _read_tensors(folder), folder)
@@ -107,7 +107,8 @@ def families() -> list[str]:
     return [path.stem for path in files if re.search(r"^FAMILY = ", path.read_text("utf-8"), re.MULTILINE)]
 
 
-def _folder(path_or_hub_id: str | Path) -> Path:
+def published_folder(path_or_hub_id: str | Path) -> Path:
+    """This folder, or that of what the hub gives for an id. ``FileNotFoundError`` where there is neither."""
     folder = Path(os.path.expanduser(path_or_hub_id))  # a user that does not exist is a folder that does not
     if os.path.isdir(folder):  # not folder.is_dir(), to which a name that is too long is an error
         return folder
@@ -121,9 +122,7 @@ def _folder(path_or_hub_id: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(hub_id, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"])
-        )
+        return Path(snapshot_download(hub_id, allow_patterns=["config.json", "tokenizer.json", "*.safetensors*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is no folder here, and the hub did not give it ({type(error).__name__}). Check the name and "

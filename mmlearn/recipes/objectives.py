@@ -5,6 +5,7 @@ from typing import Any
 
 from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments, size
 from mmlearn.data.fields.texts import Answers
+from mmlearn.data.made.instructions import instruct
 from mmlearn.evaluation.measures import (
     answers,
     masked_regions,
@@ -17,6 +18,7 @@ from mmlearn.evaluation.measures import (
     segments_told,
     written_captions,
 )
+from mmlearn.evaluation.replies import replies
 from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
@@ -27,6 +29,21 @@ class Asked:
     def __init__(self, sample: Any):
         Answers().check_sample(sample, "vqa")
         self.sample, self.caption = sample, sample.question.text
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sample":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.sample, name)
+
+
+class Instructed:
+    """A sample whose text is an instruction and the response to it. ``ValueError`` for a sample without a question."""
+
+    def __init__(self, sample: Any):
+        Answers().check_sample(sample, "reply")
+        self.sample, self.instruction = sample, instruct(sample)
+        self.prompt, self.response = self.instruction.prompt, self.instruction.response
+        self.caption = f"{self.prompt} {self.response}"
 
     def __getattr__(self, name: str) -> Any:
         if name == "sample":  # not there yet while it is unpickled
@@ -56,6 +73,7 @@ SPANS = Objective("spans", {"spans": ln("vocab_size")}, labels=(HiddenSpans(),),
 INFILLING = Objective(
     "infilling", {"infilling": ln("vocab_size")}, labels=(Infilled(),), measures=(rewritten(Infilled()),)
 )
+REPLY = Objective("reply", {"lm": ln("vocab_size")}, ask=Instructed, measures=(replies,))
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
 )

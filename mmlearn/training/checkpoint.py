@@ -257,7 +257,8 @@ def _restore_random_state(state: dict[str, Tensor]) -> None:
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     # Not save_file, whose errors are no OSError and whose temporary files nobody removes after a kill.
-    path.write_bytes(save({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}))
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(save(copies))
 
 
 def _digest(path: Path) -> str:

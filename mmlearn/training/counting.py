@@ -165,7 +165,7 @@ def count(
         b = BATCHES[-1]
         passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
         sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
-        towers = all(each(_has_towers, b))
+        towers = all(each(_has_towers, BATCHES[0]))
         flops = Polynomial.through(flops)
         saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
         if flops.square and not dist.is_initialized():  # within several processes there is one group already
@@ -259,12 +259,15 @@ def _places(chosen: Tensor) -> Tensor:
 
 
 class Live(TorchDispatchMode):
-    """The bytes of all storages that were made within and still live: now, and at most until now."""
+    """The bytes of all storages that were made within and still live: now, and at most until now.
 
-    def __init__(self):
+    Those of the tensors ``without`` were made before, and a view of them takes nothing.
+    """
+
+    def __init__(self, without: Iterable[Tensor] = ()):
         super().__init__()
         self.now = self.most = 0
-        self.known = weakref.WeakSet()
+        self.known = weakref.WeakSet(x.untyped_storage() for x in without)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
         output = function(*args, **options or {})
@@ -284,7 +287,7 @@ class Live(TorchDispatchMode):
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
     system.zero_grad()
-    with speed_up(system), Live() as live:
+    with speed_up(system), Live((*system.parameters(), *system.buffers(), *batch.values())) as live:
         with torch.autocast("cpu", dtype, dtype is not None):
             total = sum(loss(batch).values())
         total.backward()

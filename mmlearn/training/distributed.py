@@ -9,6 +9,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -65,9 +66,10 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
     if not several():
         return
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in system.state_dict().items())
-    shapes += str(getattr(system, "config", ""))
-    own = {name: value for name, value in given.items() if isinstance(value, int | float | str | None)}
-    own |= {"model": f"{type(system).__name__} {hashlib.sha256(shapes.encode()).hexdigest()[:8]}", "progress": None}
+    own = {"model": type(system).__name__}
+    own |= {name: value for name, value in given.items() if isinstance(value, int | float | str | None)}
+    own |= dict(_settings(getattr(system, "config", None), "config."))
+    own |= {"shapes of weights with the checksum": hashlib.sha256(shapes.encode()).hexdigest()[:8], "progress": None}
     data = given["data"]
     own["samples"] = [len(part) for part in (data.values() if isinstance(data, Mapping) else [data])]
     everyone: list[Any] = [None] * dist.get_world_size()
@@ -77,6 +79,13 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
             if repr(others.get(name)) != repr(value):
                 found = f"Process {rank} has {name} {others.get(name)}, and process 0 has {value}"
                 raise ValueError(f"{found}; start all of them with the same settings, data and version.")
+
+
+def _settings(config: Any, within: str) -> Iterator[tuple[str, Any]]:
+    """Each setting of a configuration and of those inside it, such as ``text.num_heads``; none of what is no such."""
+    for item in fields(config) if is_dataclass(config) else ():
+        name, value = within + item.name, getattr(config, item.name)
+        yield from _settings(value, f"{name}.") if is_dataclass(value) else [(name, value)]
 
 
 def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference
+from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, with_parts
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -42,6 +43,7 @@ class Run:
     stage: Stage
     objectives: tuple[str, ...]
     together: bool = False  # one batch serves all objectives
+    parts: Mapping[str, str] = field(default_factory=dict)  # taken over → the folder where it lay
 
     @cached_property
     def tasks(self) -> dict[Task, float]:
@@ -130,7 +132,8 @@ class Run:
 
     def to_dict(self, folder: Path) -> dict[str, Any]:
         """What ``config.json`` says. Fields write larger things, such as ``tokenizer.json``, into ``folder``."""
-        return {
+        parts = {"parts": dict(self.parts)} if self.parts else {}
+        return parts | {
             "mmlearn": mmlearn.__version__,
             "system": self.name,
             "stage": self.stage.name,
@@ -163,12 +166,14 @@ def new_run(
     start: Run | None = None,
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Part] | None = None,
 ) -> Run:
     """Build a system for this data: its preset, or a configuration, with the vocabulary, picture size and so on of it.
 
     ``name`` may be the path of a file of one's own. ``objectives`` are those of the paper unless given. ``options`` are
     for fields, such as ``vocab_size``; ``settings`` for the configuration, such as ``queue_size``. ``start`` is a run
-    of the same system, as of an earlier stage: its configuration, its fields and its weights are taken over.
+    of the same system, as of an earlier stage: its configuration, its fields and its weights are taken over. So are
+    those of ``parts`` (:func:`~mmlearn.training.parts.read_parts`), as of a language model that others have trained.
 
     Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is not, for any of these
     that ``start`` decides, and for data without what the system reads.
@@ -181,8 +186,10 @@ def new_run(
     items = with_options(recipe.fields(tasks), options or {}, name)
     if start is None:
         config = _with_settings(resize(config, dict(recipe.settings)), settings or {}, name)
+        config = with_parts(config, parts or {})
     else:
-        _check_start(start, name, [*(options or {}), *(settings or {}), *(["preset"] if preset != "tiny" else [])])
+        decided = [*(options or {}), *(settings or {}), *(parts or {}), *(["preset"] if preset != "tiny" else [])]
+        _check_start(start, name, decided)
         config = start.system.config
     seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
     for item in items:
@@ -190,17 +197,21 @@ def new_run(
     fields: dict[Field, Field] = {}
     for item, wanted in items.items():
         known = start.fields.get(item) if start else None
-        fields[item] = known or wanted.fitted(seen[item], config, seed)
+        fields[item] = known or read_as_parts_do(wanted, (parts or {}).values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
     for key, value in (settings or {}).items():
         if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
             raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
+    fill_parts(system, parts or {})
     if start is not None:
         _take_over(system, start.system.state_dict())
+    else:
+        tell_untaught(system, parts or {}, {name for turn in chosen.turns for name in turn.moved(system)})
     names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
-    return Run(name, recipe, system, fields, chosen, names, together)
+    lay = {key: part.folder for key, part in (parts or {}).items()}
+    return Run(name, recipe, system, fields, chosen, names, together, lay)
 
 
 def with_options(fields: Iterable[Field], options: Mapping[str, Any], name: str) -> dict[Field, Field]:
@@ -355,6 +366,7 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
         tensors = load_file(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights} is no whole safetensors file ({error}).") from error
+    tensors = completed(tensors, run.system, run.parts, weights)
     if found := difference(tensors, run.system.state_dict()):
         raise ValueError(f"{weights} does not fit its config.json: {found}.")
     run.system.load_state_dict(tensors)
@@ -376,4 +388,5 @@ def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
         if wrong := {key: value for key, value in known.sizes().items() if size(config, key, value) != value}:
             key, value = next(iter(wrong.items()))
             raise ValueError(f"{type(item).__name__} has {key} {value}, and the model {size(config, key)}.")
-    return Run(name, recipe, recipe.make(config).eval(), fields, stage, objectives, together)
+    parts = dict(values.get("parts", {}))
+    return Run(name, recipe, recipe.make(config).eval(), fields, stage, objectives, together, parts)

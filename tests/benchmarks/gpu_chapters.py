@@ -2,7 +2,7 @@
 
 Results go to ``book/results/NN/gpu.json`` after each seed, so that what was measured is kept where a later run is
 stopped. The notebooks keep their outputs, which are of a laptop. A chapter that fails is named at the end, and the next
-one goes on. Numbers out of their bounds are recorded like others, and named too. ``gpu_chapters.py 00 07`` runs these
+one goes on. Numbers out of their bounds are recorded like others, and named too. ``gpu_chapters.py 00 07a`` runs these
 alone, and ``--resume`` leaves out the seeds that this version of mmlearn has recorded.
 
 With ``MMLEARN_SHRINK=1`` chapters are small, no GPU is needed, and nothing is recorded.

@@ -12,7 +12,7 @@ BOOK = Path(__file__).parents[2] / "book" / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address():
     """Where a plain file server shows the book."""
     if not (BOOK / "index.html").is_file():
@@ -28,35 +28,50 @@ def address():
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
+    """One for all tests; it finds no machine but this one."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"there is no browser on this machine; looked for {', '.join(BROWSERS)}")
     with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program)
+        alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        opened = playwright.chromium.launch(executable_path=program, args=[alone])
         yield opened
         opened.close()
 
 
-@pytest.fixture
-def tab(browser, address):
-    """A page that writes down what goes wrong, and lets no request leave this machine."""
+@pytest.fixture(scope="session")
+def window(browser):
+    """What its tabs share: a cache, so that scripts of the book are read once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.problems = []
-    page.on("console", lambda message: message.type == "error" and page.problems.append(message.text))
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("response", lambda got: got.status >= 400 and page.problems.append(f"{got.status} {got.url}"))
-
-    def guard(route):
-        if route.request.url.startswith(f"{address}/"):
-            route.continue_()
-        else:
-            page.problems.append(f"asks {route.request.url}")
-            route.abort()
-
-    page.route(lambda url: not url.startswith(("data:", "blob:")), guard)
-    yield page
+    yield context
     context.close()
+
+
+@pytest.fixture
+def new_tab(window):
+    """Opens pages that write down what goes wrong, and what they ask that begins with none of ``own``."""
+    opened = []
+
+    def open_tab(*own):
+        page = window.new_page()
+        opened.append(page)
+        page.problems = []
+        page.on("console", lambda message: message.type == "error" and page.problems.append(message.text))
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("response", lambda got: got.status >= 400 and page.problems.append(f"{got.status} {got.url}"))
+        local = (*own, "data:", "blob:")
+        page.on("request", lambda asked: asked.url.startswith(local) or page.problems.append(f"asks {asked.url}"))
+        return page
+
+    yield open_tab
+    for page in opened:
+        page.close()
+
+
+@pytest.fixture
+def tab(new_tab, address):
+    """A page of the book."""
+    return new_tab(f"{address}/")

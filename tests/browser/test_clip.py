@@ -71,27 +71,37 @@ def lesson(tab, address):
     assert tab.problems == []
 
 
-def test_tokens_are_those_of_the_library(lesson, model):
+@pytest.fixture(scope="module")
+def computing(window, address):
+    """The page for tests that ask the model and change nothing that is shown."""
+    page = window.new_page()
+    page.goto(f"{address}/{LESSON}", wait_until="load")
+    opened(page)
+    yield page
+    page.close()
+
+
+def test_tokens_are_those_of_the_library(computing, model):
     _, tokenizer, _ = model
-    found = lesson.evaluate("texts => texts.map(text => clipPage.clip.tokenizer.encode(text))", TEXTS)
+    found = computing.evaluate("texts => texts.map(text => clipPage.clip.tokenizer.encode(text))", TEXTS)
     tokens, mask = tokenizer(TEXTS)
     for text, ids, expected, real in zip(TEXTS, found, tokens, mask):
         assert ids == expected[real].tolist(), repr(text)
 
 
-def test_sentences_have_the_embeddings_of_pytorch(lesson, model):
+def test_sentences_have_the_embeddings_of_pytorch(computing, model):
     system, tokenizer, _ = model
-    found = torch.tensor(lesson.evaluate("texts => texts.map(text => [...clipPage.clip.encodeText(text)])", TEXTS))
+    found = torch.tensor(computing.evaluate("texts => texts.map(text => [...clipPage.clip.encodeText(text)])", TEXTS))
     with torch.no_grad():
         assert (found - system.encode_text(*tokenizer(TEXTS))).abs().max() < 1e-3
 
 
-def test_pictures_have_the_embeddings_and_contributions_of_pytorch(lesson, model):
+def test_pictures_have_the_embeddings_and_contributions_of_pytorch(computing, model):
     system, tokenizer, read = model
     noise = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     flat = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
     images = torch.cat([torch.stack([entry["image"] for entry in read["gallery"]]), noise, flat])
-    embeddings, shares = lesson.evaluate(
+    embeddings, shares = computing.evaluate(
         """([pictures, text]) => {
             const { clip } = clipPage, encoded = pictures.map(picture => clip.encodeImage(Uint8Array.from(picture)));
             const vector = clip.encodeText(text);
@@ -104,12 +114,14 @@ def test_pictures_have_the_embeddings_and_contributions_of_pytorch(lesson, model
         text = system.encode_text(*tokenizer(TEXTS[:1])).expand(len(images), -1)
         assert (torch.tensor(embeddings) - system.encode_image(read_images)).abs().max() < 1e-3
         assert (torch.tensor(shares) - system.contributions(read_images, text)).abs().max() < 1e-3
-    assert lesson.evaluate("clipPage.clip.scale") == pytest.approx(float(system.logit_scale.detach().exp()), rel=1e-6)
+    assert computing.evaluate("clipPage.clip.scale") == pytest.approx(
+        float(system.logit_scale.detach().exp()), rel=1e-6
+    )
 
 
-def test_a_scene_is_drawn_as_the_data_set_draws_it(lesson, model):
+def test_a_scene_is_drawn_as_the_data_set_draws_it(computing, model):
     objects = model[2]["objects"]
-    found = lesson.evaluate("all => all.map(objects => [...clipPage.scenes.draw(objects)])", objects)
+    found = computing.evaluate("all => all.map(objects => [...clipPage.scenes.draw(objects)])", objects)
     layout = scenes.lay_out("test", np.arange(len(objects)), 0)
     ground = (drawing.grounds(64) * 255).round()
     number = int(np.abs(ground - model[2]["scenes"]["ground"].numpy()).max((1, 2, 3)).argmin())
@@ -201,17 +213,12 @@ def test_a_picture_can_be_taken_over_and_changed(lesson, model):
     assert sum(not title.endswith("nothing") for title in titles) == seen >= 8
 
 
-def test_it_runs_from_a_disk(browser, address):
-    context = browser.new_context()
-    page, problems = context.new_page(), []
-    page.on("console", lambda message: message.type == "error" and problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda got: got.url.startswith("http") and problems.append(got.url))
+def test_it_runs_from_a_disk(new_tab, address):
+    page = new_tab("file:")
     page.goto((BOOK / LESSON).as_uri(), wait_until="load")
     opened(page)
     assert page.locator("#clip-in-page ol button").count() == 25
-    context.close()
-    assert problems == []
+    assert page.problems == []
 
 
 def test_no_other_page_loads_it(address):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mmlearn.data import load
 from mmlearn.training.runs import load_run
@@ -44,6 +44,18 @@ def test_it_says_what_it_has_learned(works, blip, pictures):
     assert first.startswith(f"{pictures / '0.png'}: a red field ")
     assert second.startswith(f"{pictures / '1.png'}: a green field ")
     assert works("generate", blip, "--picture", pictures / "2.png", "--strategy", "beam").out.startswith("a blue ")
+
+
+def test_averaged_weights_are_asked_for_where_there_are_some(works, fails, blip, pictures, tmp_path):
+    words = ["--picture", pictures / "2.png"]
+    fails("generate", blip, *words, "--ema", says="model-ema.safetensors: it was trained without --ema")
+    other = shutil.copytree(blip, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file(weights, other / "model-ema.safetensors")
+    weights["language_head.bias"][weights["language_head.bias"].argmin()] = 100.0
+    save_file(weights, other / "model.safetensors")
+    said = works("generate", blip, *words).out
+    assert works("generate", other, *words, "--ema").out == said != works("generate", other, *words).out
 
 
 def test_a_prompt_goes_on(works, blip, pictures):
@@ -106,8 +118,6 @@ def test_a_tokenizer_of_another_vocabulary(fails, blip, works, pictures, tmp_pat
 
 
 def test_weights_that_are_nan(fails, blip, pictures, tmp_path):
-    from safetensors.torch import save_file
-
     other = shutil.copytree(blip, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     weights["language_head.bias"][7] = float("nan")
@@ -123,3 +133,20 @@ def test_what_is_written_is_measured(works, blip, pictures):
     for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
         assert rows[f"{name} of captions"]["obtained"] > 1.2 * rows[f"{name} of captions"]["chance"]
     assert not any("facts" in name for name in rows)
+
+
+def test_a_bridge_to_a_language_model_that_was_trained_before(works, fails, pictures, tmp_path):
+    """Its weights come with it and stay as they are, bit for bit; and the bridge writes, with a prompt or without."""
+    few = ["--steps", 2, "--batch-size", 16]
+    works("train", "gpt2", "--data", pictures, *few, "--vocab-size", 300, "--output", tmp_path / "gpt2")
+    given = ["--data", pictures, *few, "--image-size", 32, "--start", f"language_model={tmp_path / 'gpt2'}"]
+    works("train", "frozen", *given, "--output", tmp_path / "frozen")
+    language = load_file(tmp_path / "gpt2" / "model.safetensors")
+    whole = load_file(tmp_path / "frozen" / "model.safetensors")
+    assert all(torch.equal(value, whole[f"language_model.{key}"]) for key, value in language.items())
+    assert works("generate", tmp_path / "frozen", "--picture", pictures / "1.png", "--prompt", "a").out.startswith("a")
+    measured = works("evaluate", tmp_path / "frozen", "--data", pictures, "--json").out
+    assert {"next-word accuracy", "BLEU-4 of captions"} <= {row["measure"] for row in json.loads(measured)}
+    works("train", "frozen", *given, "--resume", "--output", tmp_path / "frozen")
+    wrong = [*given[:-1], f"decoder={tmp_path / 'gpt2'}", "--output", tmp_path / "other"]
+    fails("train", "frozen", *wrong, says="There is no part 'decoder' to start from")

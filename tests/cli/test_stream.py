@@ -1,10 +1,7 @@
 """``mmlearn train --stream``."""
 
-import io
-import tarfile
-
 import pytest
-from PIL import Image
+from testing_tools import captioned, picture_file, write_tar
 
 pytest.importorskip("webdataset")
 SHORT = ["--steps", 4, "--batch-size", 8, "--image-size", 32, "--vocab-size", 300]
@@ -15,15 +12,9 @@ def shards(tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
     for shard, size in (("train-0", 9), ("train-1", 20), ("test-0", 8)):
-        with tarfile.open(folder / f"{shard}.tar", "w") as archive:
-            for i in range(size):
-                picture = io.BytesIO()
-                Image.new("RGB", (40, 40), (10 * i, 0, 200)).save(picture, "PNG")
-                caption = f"picture {i} of {shard}".encode()
-                for name, content in ((f"{i:03}.png", picture.getvalue()), (f"{i:03}.txt", caption)):
-                    member = tarfile.TarInfo(name)
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+        pictures = (picture_file((40, 40), (10 * i, 0, 200)) for i in range(size))
+        pairs = ((f"{i:03}", picture, f"picture {i} of {shard}") for i, picture in enumerate(pictures))
+        write_tar(folder / f"{shard}.tar", captioned(pairs))
     return folder
 
 

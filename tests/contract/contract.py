@@ -159,7 +159,7 @@ def with_other_padding(case: Case) -> Batch:
         value = batch[name]
         real = batch[mask].view([len(value), *(n if k == axis else 1 for k, n in enumerate(value.shape) if k)])
         other = torch.randint(0, 4, value.shape, generator=generator)  # special tokens, which every vocabulary has
-        batch[name] = torch.where(real, value, torch.nan if value.is_floating_point() else other)
+        batch[name] = torch.where(real, value, torch.nan if value.is_floating_point() else other.to(value.dtype))
     return batch
 
 
@@ -202,6 +202,24 @@ def train(case: Case, system: nn.Module, steps: int) -> Iterator[Batch]:
         yield {name: loss.detach() for name, loss in losses.items()}
 
 
+def still(system: nn.Module) -> list[nn.Module]:
+    """The parts of a system of which nothing learns, and that have a loss of their own."""
+    parts = [part for part in system.children() if hasattr(part, "loss")]
+    return [part for part in parts if not any(parameter.requires_grad for parameter in part.parameters())]
+
+
+def learn_alone(part: nn.Module, batch: Batch) -> None:
+    """Train a part on what it reads of a batch, and leave it as it was otherwise."""
+    part.requires_grad_(True)
+    optimizer = torch.optim.AdamW(part.parameters(), lr=3e-3, weight_decay=0)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        sum(part.loss(batch).values()).backward()
+        optimizer.step()
+    part.zero_grad()
+    part.requires_grad_(False)
+
+
 def chances(case: Case) -> dict[str, Any]:
     """The losses of a task, by name, and what each costs before anything is learned."""
     return {name: chance for one in case.task for name, chance in one.chance.items()}
@@ -238,10 +256,15 @@ def losses_are_those_of_the_recipe_and_start_at_chance(name: str, folder: Path) 
 
 
 def one_batch_is_learned_by_heart(name: str, folder: Path) -> None:
-    """All losses together, and each that starts at chance. What is drawn goes by the step, which stays the first."""
+    """All losses together, and each that starts at chance. What is drawn goes by the step, which stays the first.
+
+    A part that stays as it is has learned before, if it has a loss of its own, as a language model has.
+    """
     for case in cases(name):
-        first, learned = None, False
-        for losses in train(case, case.system(), STEPS):
+        first, learned, system = None, False, case.system()
+        for part in still(system):
+            learn_alone(part, case.batch)
+        for losses in train(case, system, STEPS):
             first = first or losses
             each = all(losses[key] < 0.75 * first[key] for key, chance in chances(case).items() if chance)
             learned = each and sum(losses.values()) < 0.5 * sum(first.values())
@@ -388,19 +411,23 @@ def nothing_is_drawn_from_a_global_state(name: str, folder: Path) -> None:
 
 
 def dropout_acts_in_training_only(name: str, folder: Path) -> None:
-    """Each setting that is called so, by itself."""
+    """Each setting that is called so, by itself; nothing of a part of the same name that stays as it is."""
 
     def total(case: Case, system: nn.Module, seed: int) -> Tensor:
         torch.manual_seed(seed)
         return sum(case.losses(copy.deepcopy(system)).values())
 
     for setting in dropout_settings(find_recipe(name).tiny()):
-        acts = False
+        acts = learns = False
         for case in cases(name, 0, setting):
             system = case.settled()
             assert torch.equal(total(case, system, 0), total(case, system, 1)), f"{'.'.join(setting)} in evaluation"
-            acts |= not torch.equal(total(case, system.train(), 0), total(case, system, 1))
-        assert acts, f"{'.'.join(setting)} does nothing"
+            part = getattr(system, setting[0], None) if len(setting) > 1 else None  # of which it is a setting
+            here = any(p.requires_grad for p in part.parameters()) if isinstance(part, nn.Module) else True
+            acted = not torch.equal(total(case, system.train(), 0), total(case, system, 1))
+            assert here or not acted, f"{'.'.join(setting)} acts in a part that stays as it is"
+            acts, learns = acts or acted, learns or here
+        assert acts or not learns, f"{'.'.join(setting)} does nothing"
 
 
 class Parts(Dataset):

@@ -32,16 +32,20 @@ NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken o
 DRAWS = "what is drawn goes by the step"
 RAMP = "the teacher's weight goes by the step"
 HIDDEN = "hidden words alone are scored"
+SENT = "an expert computes the tokens that chose it, and no others"
 STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
     "av-hubert": DRAWS,
     "blip": RAMP,
+    "blip-2": "wrong pairs go by the texts",
+    "data2vec-audio": DRAWS,
     "dall-e": DRAWS,
     "decoar2": DRAWS,
     "discrete-vae": DRAWS,
     "electra": DRAWS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
+    "limoe": SENT,
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,

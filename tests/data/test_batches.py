@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from testing_tools import Listed, refused
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from mmlearn.data import Batches, batches, fetch, image_statistics
 from mmlearn.data.batches import (
@@ -263,7 +263,11 @@ def test_batches_made_once_are_those_of_their_samples(workers):
     assert torch.equal(torch.get_rng_state(), before)
     for batch, part in zip(made, parts, strict=True):
         assert torch.equal(batch["image"], torch.stack([data[i].image for i in part]))
+    made_by = {int(batch["worker"]) for batch in made}
+    assert made_by == ({0, 1} if workers else {-1})
 
 
 def pictures(samples):
-    return {"image": torch.stack([sample.image for sample in samples])}
+    worker = get_worker_info()
+    number = torch.tensor(-1 if worker is None else worker.id)
+    return {"image": torch.stack([sample.image for sample in samples]), "worker": number}

@@ -62,6 +62,16 @@ def test_cells_of_a_photograph_belong_to_the_smallest_box_that_holds_them(photog
     assert (cells[len(sample.boxes) :] == 0).all()
 
 
+def test_a_box_within_another_has_its_cells(photographs):
+    sample = next(item for item in photographs if item.caption.startswith("A hot dog"))
+    table, dog = (sample.names.index(name) for name in ("dining table", "hot dog"))
+    cells = region_cells(sample, 14, 5)
+    left, top, right, bottom = sample.boxes[dog].tolist()
+    middle = 14 * int((top + bottom) / 8) + int((left + right) / 8)
+    assert cells[:, middle].nonzero().flatten().tolist() == [dog]
+    assert cells[table].any()
+
+
 @pytest.mark.parametrize("data", [Scenes(objects=4), NamedOnce(objects=24, size=224)])
 def test_scenes_answer_alike(data):
     for sample in fetch(data, range(5)):

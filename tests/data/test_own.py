@@ -1,13 +1,10 @@
 """The reader's own pairs: folders, COCO and shards in one call, splits that share nothing, one line for the rest."""
 
-import io
-import tarfile
 import wave
 
 import pytest
-from PIL import Image
 from small_coco import write_coco
-from testing_tools import refused
+from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import own_pairs, without_boxes
 from mmlearn.data.read.pictures import ImageText
@@ -17,7 +14,7 @@ def folder(root):
     root.mkdir()
     lines = ["image,caption"]
     for i in range(40):
-        Image.new("RGB", (9, 7), (i, 0, 0)).save(root / f"{i}.png")
+        (root / f"{i}.png").write_bytes(picture_file((9, 7), (i, 0, 0)))
         lines.append(f"{i}.png,field {i}")
     (root / "captions.csv").write_text("\n".join(lines))
     return root
@@ -27,14 +24,8 @@ def shards(root):
     pytest.importorskip("webdataset")
     root.mkdir()
     for shard in range(2):
-        with tarfile.open(root / f"{shard:05}.tar", "w") as archive:
-            for i in range(shard, 60, 2):
-                picture = io.BytesIO()
-                Image.new("RGB", (9, 7), (i, 0, 0)).save(picture, "PNG")
-                for name, content in ((f"{i:06}.png", picture.getvalue()), (f"{i:06}.txt", b"field %d" % i)):
-                    member = tarfile.TarInfo(name)
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+        pairs = ((f"{i:06}", picture_file((9, 7), (i, 0, 0)), f"field {i}") for i in range(shard, 60, 2))
+        write_tar(root / f"{shard:05}.tar", captioned(pairs))
     return root
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmlearn.evaluation import count_flops
+from mmlearn.evaluation.cost import RECURRENT
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.models.trimodal.vatt import VATT, VATTConfig
 
@@ -29,6 +30,29 @@ def test_a_backward_pass_costs_twice_the_forward_pass():
     layer, x = nn.Linear(8, 8), torch.randn(5, 8, requires_grad=True)
     forward = count_flops(lambda: layer(x))
     assert count_flops(lambda: layer(x).sum().backward()) == 3 * forward == 3 * 2 * 5 * 64
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 4, 2]])
+def test_a_recurrent_layer_costs_its_products(lengths):
+    """Four gates of h numbers, each from the input and from the state before; padding is left out where it is said."""
+    layer, x = nn.LSTM(6, 5, batch_first=True), torch.randn(3, 7, 6, requires_grad=True)
+    if lengths:
+        x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=True)
+    forward = 2 * (sum(lengths) if lengths else 3 * 7) * 4 * 5 * (6 + 5)
+    assert count_flops(lambda: layer(x)) == forward
+    if not lengths:
+        assert count_flops(lambda: layer(x)[0].sum().backward()) == 3 * forward
+
+
+def test_a_recurrent_layer_costs_as_much_on_a_gpu():
+    """Whose kernel takes all layers and both ways at once: two layers of 6 and then 2 · 5 features, both ways."""
+    shapes = [(20, 6), (20, 5), (20,), (20,)] * 2 + [(20, 10), (20, 5), (20,), (20,)] * 2
+    forward = 2 * 21 * 4 * 5 * (2 * (6 + 5) + 2 * (10 + 5))
+    layer = nn.LSTM(6, 5, 2, batch_first=True, bidirectional=True)
+    assert [tuple(x.shape) for x in layer._flat_weights] == shapes
+    kernel, back = (RECURRENT[name] for name in (torch.ops.aten._cudnn_rnn, torch.ops.aten._cudnn_rnn_backward))
+    assert kernel((3, 7, 6), shapes, 4, None, dropout=0.0) == forward
+    assert back((21, 6), shapes, 4) == 2 * forward  # of packed sequences
 
 
 def test_dropped_tokens_cost_nothing():

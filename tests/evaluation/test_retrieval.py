@@ -240,3 +240,13 @@ def test_similarity_of_a_vector_a_token_is_late_interaction(masked):
     embeddings = Embeddings(image, text, mask, torch.ones(n, m) > 0, list("abcd"), list(range(n)))
     for one, other in zip(similarity(embeddings), got):
         assert torch.equal(one, other)
+
+
+def test_of_several_vectors_of_a_picture_the_best_counts():
+    """As with BLIP-2's queries, beside one vector of each text."""
+    queries, texts = torch.randn(70, 3, 5), torch.randn(4, 5)
+    there, back = similarity_both_ways(queries, texts, None)
+    assert torch.equal(there, back.T)
+    for i in (0, 69):
+        for j in range(4):
+            torch.testing.assert_close(there[i, j], max(query @ texts[j] for query in queries[i]))

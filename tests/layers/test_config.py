@@ -106,6 +106,13 @@ def test_narrow_presets_are_built_and_keep_their_shape(name):
         assert numbers[0] < 0.5 * numbers[1] or config == config.narrowed(), numbers
 
 
+@pytest.mark.parametrize("depth", [2, 5])
+def test_so_many_blocks_are_left(depth):
+    config = CLIPConfig.preset("ViT-B/32")
+    small = config.narrowed(depth)
+    assert (small.image.depth, small.text.depth, small.image.width) == (depth, depth, config.image.width // 8)
+
+
 def test_channels_of_convolutions_are_widths():
     narrow = Wav2Vec2Config.preset("base").narrowed()
     assert (narrow.speech.channels, narrow.speech.width) == ((64,) * 7, 96)

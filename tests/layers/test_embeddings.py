@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from testing_tools import close, refused
 
-from mmlearn.layers import ImageEmbedding, TextEmbedding, sinusoidal_positions
+from mmlearn.layers import ImageEmbedding, TextEmbedding, sinusoidal_grid, sinusoidal_positions
 
 
 def as_is(height, width, patch, **settings):
@@ -178,3 +178,13 @@ def test_tokens_may_stand_at_any_positions():
     assert torch.equal(late[0, 3], embedding(torch.tensor([[0, 6]]))[0, 1])
     refused("7 tokens are more than the 6 positions", embedding, tokens[:, :1], torch.tensor([[0], [6]]))
     assert embedding(tokens[:0], torch.zeros(0, 4, dtype=torch.long)).shape == (0, 4, 8)
+
+
+def test_a_grid_of_sines_tells_columns_and_rows_by_their_halves():
+    grid = sinusoidal_grid(3, 5, 16).view(3, 5, 16)
+    rate = 10_000 ** -(torch.arange(4) / 4)
+    for row, column in ((0, 0), (2, 1), (1, 4)):
+        expected = [wave(place * rate) for place in (column, row) for wave in (torch.sin, torch.cos)]
+        close(grid[row, column], torch.cat(expected))
+    with pytest.raises(ValueError, match="a multiple of 4, got 18"):
+        sinusoidal_grid(2, 2, 18)

@@ -40,6 +40,12 @@ def clip_text(width, depth, words=49_408, places=77):
     return (words + places + 2) * width + blocks(width, depth)
 
 
+def q_former(width, depth, image_width):
+    """What a Q-Former has beside a BERT: queries, an MLP for them in each block, and attention in every second."""
+    looking = 2 * linear(width, width) + 2 * linear(image_width, width) + 2 * width
+    return 32 * width + depth * (linear(width, 4 * width) + linear(4 * width, width) + 2 * width) + depth // 2 * looking
+
+
 def uniter(width, depth):
     image = linear(2048, width) + linear(7, width) + 6 * width + 2048
     heads = linear(width, width) + 2 * width + 2048 + linear(width, width) + 2 * width + linear(width, 1601)
@@ -77,6 +83,77 @@ ALBEF_ONLINE += 85_844_736 + 2 * linear(768, 256)
 DETECTION = {width: linear(width, width) + linear(width, 1) for width in (256, 768, 1024)}
 
 
+def beit(width, depth, heads, codes=8192):
+    """Keys without a bias, two scales a block, one table of 27 × 27 + 3 relative places, class and mask token."""
+    encoder = linear(768, width) + 2 * width + blocks(width, depth) + depth * width + (27**2 + 3) * heads
+    return encoder + (2 * width + linear(width, codes) if codes else 0)
+
+
+def data2vec_audio(width, depth):
+    """Seven convolutions of 512 channels, each with a norm, five of 19 frames in 16 groups, and post-norm blocks."""
+    ears = 10 * 512 + 4 * 3 * 512**2 + 2 * 2 * 512**2 + 7 * 2 * 512 + 2 * 512 + linear(512, width) + width
+    return ears + 5 * (width * width // 16 * 19 + width) + 2 * width + blocks(width, depth)
+
+
+def perceiver_block(width, asked=None, keys=None, values=None):
+    """An MLP no wider than the block; a norm of what is asked, where that is something else."""
+    keys = keys or asked or width
+    values, source = values or keys, asked or width
+    attention = linear(width, keys) + linear(source, keys) + linear(source, values) + linear(values, width)
+    return attention + 2 * linear(width, width) + 4 * width + 2 * (asked or 0)
+
+
+def perceiver_language():
+    """Tables of bytes and places, 256 latents, 26 blocks, 2,048 queries, and a bias for each byte."""
+    encoder = perceiver_block(1280, 768, 256, 1280) + 26 * perceiver_block(1280, None, 256, 1280)
+    tables = (262 + 2048) * 768 + 256 * 1280
+    return tables + encoder + 2048 * 768 + perceiver_block(768, 1280, 256, 768) + 262
+
+
+def perceiver_fourier():
+    """Pixels with 258 features of their place, 512 latents, six blocks passed eight times, 1,000 classes."""
+    encoder = 512 * 1024 + perceiver_block(1024, 261) + 6 * perceiver_block(1024)
+    return encoder + 1024 + perceiver_block(1024, 1024) + linear(1024, 1000)
+
+
+def flava():
+    """Three encoders of 768 features, what joins them, and five heads with weights of their own."""
+    text = bert(768, 12, 30_522) + 2 * 768
+    encoders = 85_798_656 + 768 + text + 768 + blocks(768, 6) + 2 * 768 + 4 * linear(768, 768) + 1
+    heads = [linear(768, 768) + 2 * 768 + linear(768, choices) for choices in (8192, 8192, 30_522, 30_522)]
+    return encoders + sum(heads) + linear(768, 768) + linear(768, 2)
+
+
+def multiway(width, depth, pairs):
+    """Attention of all, MLPs with norms of texts and of pictures, and of pairs in the last blocks; heads."""
+    mlp = linear(width, 4 * width) + linear(4 * width, width) + 2 * width
+    body = depth * (4 * linear(width, width) + 2 * width) + (2 * depth + pairs) * mlp + 2 * width
+    image = linear(768, width) + 199 * width  # with class and mask token
+    text = (30_522 + 512 + 2 + 2) * width + 2 * width
+    heads = linear(width, 8192) + language_head(width, 30_522) + linear(width, width) + linear(width, 2)
+    return body + image + text + heads + 2 * width**2 + 1
+
+
+def limoe(width, depth, experts=32):
+    """Half of the blocks have a router, and that many MLPs for one."""
+    mlp = linear(width, 4 * width) + linear(4 * width, width)
+    tables = linear(768, width) + 196 * width + (32_000 + 16) * width
+    return (
+        tables
+        + blocks(width, depth)
+        + depth // 2 * ((experts - 1) * mlp + experts * width)
+        + 2 * width
+        + 2 * width**2
+        + 1
+    )
+
+
+def mae_decoder(width, patch):
+    """Eight blocks of 512 features, with the positions that do not learn, of pictures of 224 pixels."""
+    places = (224 // patch) ** 2 + 1
+    return linear(width, 512) + 512 + places * 512 + blocks(512, 8) + 2 * 512 + linear(512, 3 * patch**2)
+
+
 def electra_generator(embedding, depth):
     """256 wide; its table of words is the last layer as well."""
     tables = (30_522 + 512 + 2 + 2) * embedding
@@ -96,6 +173,11 @@ OURS = {  # presets that have not all parts of a published model; what differs i
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],
         "its table of words, its heads and the positions of texts are others",
     ),
+    **{
+        (system, f"gpt2{size}"): "its language model is a GPT-2, where the published ones have others"
+        for system in ("blip-2", "flamingo", "frozen", "llava", "minigpt-4")
+        for size in (("", "-xl") if system in ("flamingo", "llava") else ("",))
+    },
 }
 # (system, preset, changes, count, source)
 SIZES = [
@@ -116,6 +198,8 @@ SIZES = [
     ("av-hubert", "large", {}, 325_397_480, "paper, section 4.1: 325M"),
     ("bart", "base", {}, 139_420_416, "facebook/bart-base"),
     ("bart", "large", {}, 406_291_456, "facebook/bart-large"),
+    ("beit", "base", {}, beit(768, 12, 12), "microsoft/beit-base-patch16-224-pt22k; official modeling_pretrain.py"),
+    ("beit", "large", {}, beit(1024, 24, 16), "microsoft/beit-large-patch16-224-pt22k; official modeling_pretrain.py"),
     ("bert", "base", {}, 109_482_240, "google-bert/bert-base-uncased without its heads"),
     ("bert", "large", {}, 335_141_888, "google-bert/bert-large-uncased without its heads"),
     ("bert", "roberta-base", {}, 124_645_632, "FacebookAI/roberta-base without its head"),
@@ -134,6 +218,34 @@ SIZES = [
     ("clip", "ViT-B/32", {}, 151_277_313, "openai/clip-vit-base-patch32, model.safetensors"),
     ("clip", "ViT-B/16", {}, 149_620_737, "openai/clip-vit-base-patch16"),
     ("clip", "ViT-L/14", {}, 427_616_513, "openai/clip-vit-large-patch14"),
+    *[
+        (
+            "data2vec-audio",
+            preset,
+            dict(pretrain=False),
+            data2vec_audio(width, depth),
+            f"facebook/data2vec-audio-{preset}",
+        )
+        for preset, width, depth in (("base", 768, 12), ("large", 1024, 24))
+    ],
+    ("data2vec-text", "base", dict(pretrain=False), 124_645_632 - linear(768, 768), "facebook/data2vec-text-base"),
+    (
+        "data2vec-text",
+        "large",
+        dict(pretrain=False),
+        355_359_744 - linear(1024, 1024),
+        "as RoBERTa-large, without its pooler; fairseq's data2vec large",
+    ),
+    *[
+        (
+            "data2vec-vision",
+            preset,
+            dict(pretrain=False),
+            beit(width, depth, heads, 0),
+            f"facebook/data2vec-vision-{preset}",
+        )
+        for preset, width, depth, heads in (("base", 768, 12, 12), ("large", 1024, 24, 16))
+    ],
     ("decoar2", "base", dict(codebooks=0), 89_838_464, "SUPERB (Yang et al. 2021), table 1: 89.84M of what tasks use"),
     ("electra", "small", dict(generator=False), 13_483_008 + DETECTION[256], "google/electra-small-discriminator"),
     ("electra", "base", dict(generator=False), 108_891_648 + DETECTION[768], "google/electra-base-discriminator"),
@@ -154,6 +266,20 @@ SIZES = [
         clip_image(1024, 24, 14, 256) - 1024 + clip_text(768, 12) + (1024 + 768) * 256 + 1,
         "paper, table 7: the towers of CLIP's ViT-L/14 without a class token; no count",
     ),
+    (
+        "blip-2",
+        "pretrain",
+        {},
+        985_952_256
+        + bert(768, 12, 30_523, types=0)
+        + q_former(768, 12, 1408)
+        + 2 * linear(768, 256)
+        + linear(768, 2)
+        + 1
+        + language_head(768, 30_523),
+        "official lavis/models/blip2_models/blip2_qformer.py; paper, section 3.1: 188M, and a ViT-g/14",
+    ),
+    ("flava", "full", {}, flava(), "facebook/flava-full without its codebook and the poolers that nothing reads"),
     ("gpt2", "small", {}, 124_439_808, "openai-community/gpt2"),
     ("gpt2", "medium", {}, 354_823_168, "openai-community/gpt2-medium"),
     ("gpt2", "large", {}, 774_030_080, "openai-community/gpt2-large"),
@@ -162,9 +288,18 @@ SIZES = [
     ("hubert", "large", dict(clusters=0), 315_435_136, "facebook/hubert-large-ll60k; paper, table I: 317M"),
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
     ("image-bind", "huge", {}, image_bind(), "official imagebind/models/imagebind_model.py, imagebind_huge"),
+    ("limoe", "B/16", {}, limoe(768, 12), "paper, section 3.1: every other block has 32 experts; no count of all"),
+    ("limoe", "L/16", {}, limoe(1024, 24), "as B/16"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),
+    ("mae", "B/16", {}, 85_798_656 + mae_decoder(768, 16), "facebook/vit-mae-base; official models_mae.py"),
+    ("mae", "L/16", {}, 303_301_632 + mae_decoder(1024, 16), "facebook/vit-mae-large; official models_mae.py"),
+    ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
     ("misa", "MOSI", {}, misa() + 20_000 * 300, "official src/models.py without BERT; the paper has no count"),
     ("mult", "MOSEI", {}, 1_073_731 + 20_000 * 300, "official src/models.py at its defaults, and a table of words"),
+    ("multiway", "base", {}, multiway(768, 12, 2), "paper, table 1 of the appendix: VLMo-Base has 175M, without codes"),
+    ("multiway", "large", {}, multiway(1024, 24, 3), "VLMo-Large has 562M, without codes"),
+    ("perceiver-io", "language", {}, perceiver_language(), "deepmind/language-perceiver; paper, table 1: 201M"),
+    ("perceiver-io", "fourier", {}, perceiver_fourier(), "deepmind/vision-perceiver-fourier; paper, table 6: 48.4M"),
     (
         "pixel-bert",
         "resnet-50",
@@ -217,6 +352,13 @@ SIZES = [
     ("vit", "B/32", {}, 87_455_232, "google/vit-base-patch32-224-in21k without its pooler"),
     ("vit", "L/16", {}, 303_301_632, "google/vit-large-patch16-224 without its classifier"),
     ("vit", "H/14", {}, 630_764_800, "google/vit-huge-patch14-224-in21k without its pooler"),
+    (
+        "vit-bert",
+        "base",
+        dict(teachers=False),
+        bert(768, 12, 30_522) + 2 * 768 + linear(768, 768) + 199 * 768 + language_head(768, 30_522) + linear(768, 8192),
+        "paper: a transformer as BERT-base and ViT-B/16; no count",
+    ),
     (
         "vl-bert",
         "base",

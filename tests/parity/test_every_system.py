@@ -11,6 +11,8 @@ FOLDER = Path(__file__).parent
 ROOT = Path(mmlearn.__file__).parents[1]
 NOT_COMPARED = {  # with their equations instead, in tests/models
     "filip": "no code was published",
+    "frozen": "no code was published, nor was its language model",
+    "minigpt-4": "one linear layer between BLIP-2's Q-Former and GPT-2, which are compared",
     "pixel-bert": "no code was published; its BERT and its ResNet take published weights",
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",
@@ -20,6 +22,9 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "dall-e": "no code of the transformer was published",
     "cm3": "its codec and its texts are others; what it moves is compared with the published rule",
     "mult": "the code scales features and hides what comes later, and ours follows the paper",
+    "limoe": "no code of it was published, only of its sparse layers, in JAX",
+    "multiway": "the papers' blocks have scales and relative positions as well",
+    "vit-bert": "no code was published",
     "vatt": "words, heads and positions of texts are others",
 }
 

@@ -14,11 +14,16 @@ SAME = {
     "albert": ("AlbertConfig", "albert", "xxlarge-v2"),
     "audio_spectrogram_transformer": ("ASTConfig", "ast", "base"),
     "bart": ("BartConfig", "bart", "large"),
+    "beit": ("BeitConfig", "beit", "base"),
     "bert": ("BertConfig", "bert", "base"),
     "clap": ("ClapConfig", "clap", "htsat-unfused"),
     "clip": ("CLIPConfig", "clip", "ViT-B/32"),
+    "data2vec_audio": ("Data2VecAudioConfig", "data2vec-audio", "base"),
+    "data2vec_text": ("Data2VecTextConfig", "data2vec-text", "base"),
+    "data2vec_vision": ("Data2VecVisionConfig", "data2vec-vision", "base"),
     "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
     "electra": ("ElectraConfig", "electra", "small"),
+    "flava": ("FlavaConfig", "flava", "full"),
     "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
@@ -28,6 +33,7 @@ SAME = {
     "vilt": ("ViltConfig", "vilt", "B/32"),
     "visual_bert": ("VisualBertConfig", "visual-bert", "base"),
     "vit": ("ViTConfig", "vit", "B/16"),
+    "vit_mae": ("ViTMAEConfig", "mae", "B/16"),
     "wav2vec2": ("Wav2Vec2Config", "wav2vec2", "base"),
 }
 HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has some
@@ -36,11 +42,16 @@ HEADS = {  # which a checkpoint tells by its tensors, and of which a preset has 
 }
 DIFFERS = {  # the format's default is not the published model's
     "bart": {"attention_dropout"},
+    "beit": {"codes", "image.mask_token", "image.relative_positions"},  # as in microsoft/beit-base-patch16-224-pt22k
     "clip": {"end_token"},  # for a model that is read at its highest token
+    "data2vec_audio": {"pretrain"},  # a file has neither head nor teacher
+    "data2vec_text": {"pretrain", "text.vocab_size", "text.max_length", "text.token_types", "text.norm_epsilon"},
+    "data2vec_vision": {"pretrain", "image.mask_token", "image.relative_positions"},
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},
+    "vit_mae": {"normalise_pixels", "decoder_depth", "decoder_mlp_width"},  # a bare checkpoint has no decoder
 }
 
 
@@ -57,7 +68,7 @@ def settings(config, prefix=""):
             found[prefix + name] = value or 4 * config.width
         elif name == "attention_dropout":
             found[prefix + name] = config.dropout if value is None else value
-        elif name == "decoder_depth":
+        elif name == "decoder_depth" and hasattr(config, "depth"):
             found[prefix + name] = value or config.depth
         else:
             found[prefix + name] = value

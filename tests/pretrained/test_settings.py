@@ -12,7 +12,23 @@ from functools import cache
 
 import pytest
 import torch
-from published import BART, DISTILBERT, GPT2, IMAGE, REGIONS, SMALL, SPEECH, SWIN, T5, TEXT
+from published import (
+    BART,
+    BEIT,
+    DATA2VEC_AUDIO,
+    DISTILBERT,
+    FLAVA,
+    GPT2,
+    IMAGE,
+    MAE,
+    PERCEIVER,
+    REGIONS,
+    SMALL,
+    SPEECH,
+    SWIN,
+    T5,
+    TEXT,
+)
 from testing_tools import close
 from torch import nn
 from transformers import (
@@ -22,6 +38,9 @@ from transformers import (
     ASTForAudioClassification,
     BartConfig,
     BartForConditionalGeneration,
+    BeitConfig,
+    BeitForImageClassification,
+    BeitForMaskedImageModeling,
     BertConfig,
     BertForPreTraining,
     BlipConfig,
@@ -31,17 +50,28 @@ from transformers import (
     ClapModel,
     CLIPConfig,
     CLIPModel,
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
+    Data2VecTextConfig,
+    Data2VecTextForMaskedLM,
+    Data2VecVisionConfig,
+    Data2VecVisionForImageClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
     ElectraForPreTraining,
+    FlavaConfig,
+    FlavaForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     HubertConfig,
     HubertForCTC,
     LxmertConfig,
     LxmertForPreTraining,
+    PerceiverConfig,
+    PerceiverForImageClassificationFourier,
+    PerceiverForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
     SiglipConfig,
@@ -55,6 +85,8 @@ from transformers import (
     VisualBertForPreTraining,
     ViTConfig,
     ViTForImageClassification,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
     ViTModel,
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
@@ -286,6 +318,55 @@ def spelling(theirs, ours):
     return expected, (ours(CLIP).logits, ours.loss(dict(waveform=CLIP, tokens=SPELT))["ctc"])
 
 
+def painted(theirs, ours):
+    p = ours.decoder.patches
+    noise = torch.linspace(0, 1, 3 * p).view(3, p).roll(1, 0)
+    out = theirs(PICTURE, noise=noise)
+    visible = noise.argsort(1)[:, : p - int(out.mask[0].sum())]
+    expected = out.logits, out.loss
+    return expected, (ours(PICTURE, visible).prediction, ours.loss(dict(image=PICTURE, visible=visible))["pixels"])
+
+
+def patches_of(theirs):
+    return int((8 // theirs.config.patch_size) ** 2)
+
+
+def codes(theirs, ours):
+    p = patches_of(theirs)
+    masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
+    out = theirs(PICTURE, bool_masked_pos=masked, labels=code[masked])
+    expected = out.logits, out.loss
+    batch = dict(image=PICTURE, masked_patches=masked, code=code)
+    return expected, (ours(PICTURE, masked).code_logits, ours.loss(batch)["codes"])
+
+
+def asked_pictures(theirs, ours):
+    asked = label(theirs)
+    out = theirs(PICTURE, labels=asked)
+    expected = out.logits, out.loss
+    return expected, (ours(image=PICTURE).logits, ours.loss(dict(image=PICTURE, label=asked))["classification"])
+
+
+def pairs_with_gaps(theirs, ours):
+    """FLAVA, of which one pair is wrong."""
+    p = (8 // theirs.config.image_config.patch_size) ** 2
+    masked, code = torch.arange(p).expand(3, p) % 2 == 0, torch.arange(3 * p).view(3, p) % 7
+    label, match = torch.where(TOKENS % 2 == 0, TOKENS, -100), torch.tensor([1, 0, 1])
+    out = theirs(
+        input_ids=TOKENS,
+        input_ids_masked=TOKENS,
+        pixel_values=PICTURE,
+        bool_masked_pos=masked,
+        mlm_labels=label.clone(),
+        mim_labels=code.clone(),
+        itm_labels=match,
+    )
+    expected = out.itm_logits, out.image_masked_embeddings, out.loss
+    batch = dict(tokens=TOKENS, image=PICTURE, masked_patches=masked, code=code, token_label=label, match_label=match)
+    got = ours(TOKENS, None, PICTURE, masked)
+    return expected, (got.match_logits, got.image_tokens, sum(ours.loss(batch).values()))
+
+
 # Name → (published model, its configuration, what both give).
 CASES = {
     "bert": (BertForPreTraining, BertConfig(**TEXT), bert),
@@ -299,6 +380,23 @@ CASES = {
     "t5": (T5ForConditionalGeneration, T5Config(**T5), written),
     "vit": (ViTForImageClassification, ViTConfig(**IMAGE, num_labels=3), vit),
     "vit, pooled": (ViTModel, ViTConfig(**IMAGE), pooled_vit),
+    "vit_mae": (ViTMAEForPreTraining, ViTMAEConfig(**MAE), painted),
+    "beit": (BeitForMaskedImageModeling, BeitConfig(**BEIT, vocab_size=11), codes),
+    "beit, classes": (BeitForImageClassification, BeitConfig(**BEIT, num_labels=3), asked_pictures),
+    "data2vec_vision": (
+        Data2VecVisionForImageClassification,
+        Data2VecVisionConfig(**BEIT, num_labels=3),
+        asked_pictures,
+    ),
+    "data2vec_text": (Data2VecTextForMaskedLM, Data2VecTextConfig(**TEXT | dict(max_position_embeddings=12)), masked),
+    "data2vec_audio": (Data2VecAudioForCTC, Data2VecAudioConfig(**DATA2VEC_AUDIO, vocab_size=9), spelling),
+    "perceiver": (PerceiverForMaskedLM, PerceiverConfig(**PERCEIVER), masked),
+    "perceiver, pictures": (
+        PerceiverForImageClassificationFourier,
+        PerceiverConfig(**PERCEIVER | dict(d_model=261, num_cross_attention_heads=1), num_labels=3),
+        asked_pictures,
+    ),
+    "flava": (FlavaForPreTraining, FlavaConfig(**FLAVA), pairs_with_gaps),
     "ast": (
         ASTForAudioClassification,
         ASTConfig(
@@ -351,6 +449,9 @@ KINDS = (
 WRITER = "how a text begins and ends is up to who writes it"
 ELSEWHERE = "a model with another head reads it, and such a one is not loaded here"
 TRAINING = "it acts in training alone, where ours draws by its own settings, or not at all: see its deviations"
+LABELLED = ("*id2label", "*problem_type")
+OF_OTHER_PERCEIVERS = ("audio_samples_per_frame", "image_size", "num_frames", "output_num_channels", "output_shape")
+OF_OTHER_PERCEIVERS += ("samples_per_patch", "train_size")
 NOTHING = {
     "*initializer_range": "how weights start, which a checkpoint replaces",
     "*initializer_factor": "how weights start, which a checkpoint replaces",
@@ -413,6 +514,26 @@ NOTHING = {
             "proj_codevector_dim",
         )
     },
+    **dict.fromkeys(
+        [f"{case}/{key}" for case in ("vit_mae", "beit", "perceiver", "flava*") for key in LABELLED], ELSEWHERE
+    ),
+    **dict.fromkeys(["data2vec_audio/*os_token_id", "data2vec_text/*os_token_id"], WRITER),
+    **dict.fromkeys([f"data2vec_{kind}/{key}" for kind in ("text", "audio") for key in LABELLED], ELSEWHERE),
+    "data2vec_audio/output_hidden_size": "adapters are refused",
+    **dict.fromkeys(["*auxiliary_*", "*pool_scales", "*semantic_loss_ignore_index", "*use_auxiliary_head"], ELSEWHERE),
+    "beit*reshape_hidden_states": ELSEWHERE,
+    "*drop_path_rate": TRAINING,
+    "beit, classes/vocab_size": "the file has no head for codes",
+    "perceiver*layer_norm_eps": "its norms have PyTorch's own epsilon there",
+    **dict.fromkeys([f"perceiver*{key}" for key in OF_OTHER_PERCEIVERS], ELSEWHERE),
+    "perceiver, pictures/d_model": "pixels and their places are what is read",
+    **dict.fromkeys(
+        ["perceiver, pictures/vocab_size", "perceiver, pictures/max_position_embeddings"], "it reads no text"
+    ),
+    "flava/layer_norm_eps": "those of the parts are read",
+    "flava/global_backprop_contrastive": "it acts where several processes share a batch",
+    "flava/skip_unmasked_multimodal_encoder": "what is computed and not used",
+    "flava/image_codebook_config.freeze": "codes are made of it, and it learns nowhere",
     "lxmert/num_hidden_layers": "the three depths take its place",
     "lxmert/pad_token_id": "padding is row 0 of all tables there",
     **dict.fromkeys([f"{case}*id2label" for case in KINDS if case != "albert"], ELSEWHERE),
@@ -452,6 +573,8 @@ CRASHES = {  # Transformers stops at its own configuration
 SKIPPED = {  # their other values are another architecture, or another form of what Transformers returns
     "model_type",
     "return_dict",
+    "return_loss",
+    *("stage_names", "out_features", "out_indices"),  # which blocks a detector reads, under derived names
 }
 
 # Key → other values. Other keys: the opposite, one more, or twice as much.
@@ -462,6 +585,7 @@ OTHER = {
     "feat_extract_activation": ("relu",),
     "feat_extract_norm": ("layer",),
     "layer_norm_eps": (0.1,),
+    "mask_ratio": (0.4,),
     "num_attention_heads": (4, 3),
     "image_size": (12, [8, 12]),
     "patch_size": (2, [4, 4]),

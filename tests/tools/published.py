@@ -1,6 +1,7 @@
 """Configurations of Transformers in short, and what two of its speech models have in common."""
 
 import torch
+from transformers import LlavaForConditionalGeneration
 
 SILENT = {
     f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "feat_proj", "feat_quantizer", "final")
@@ -108,3 +109,24 @@ SWIN = dict(spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], wi
 SWIN |= dict(num_attention_heads=[2, 4], patch_embeds_hidden_size=12, hidden_size=24)
 REGIONS = {name: value for name, value in TEXT.items() if name != "num_hidden_layers"}
 REGIONS |= dict(l_layers=1, r_layers=1, x_layers=1, visual_feat_dim=12, num_object_labels=5, num_attr_labels=4)
+MAE = dict(decoder_hidden_size=8, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
+MAE |= dict(decoder_intermediate_size=12, **IMAGE)
+BEIT = dict(use_mask_token=True, use_shared_relative_position_bias=True, **IMAGE)
+DATA2VEC_AUDIO = dict(conv_pos_kernel_size=3, num_conv_pos_embeddings=2)
+DATA2VEC_AUDIO |= {name: value for name, value in SPEECH.items() if name != "num_conv_pos_embeddings"}
+PERCEIVER = dict(num_latents=5, d_latents=16, d_model=24, num_self_attends_per_block=1, vocab_size=30)
+PERCEIVER |= dict(max_position_embeddings=6, num_cross_attention_heads=2, num_self_attention_heads=4)
+FLAVA = dict(
+    image_config=dict(vocab_size=11, **IMAGE),
+    text_config=TEXT,
+    multimodal_config=SMALL,
+    image_codebook_config=dict(vocab_size=11, hidden_size=4),
+    hidden_size=16,
+    projection_dim=12,
+)
+
+
+class LlavaOfGPT2(LlavaForConditionalGeneration):
+    """Where a GPT-2 has its token table, which its language head is."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.wte.weight"}

@@ -14,7 +14,9 @@ from killable import collate as numbers
 from safetensors.torch import load_file
 from testing_tools import Listed
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from mmlearn.data.batches import CollateFunction
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.models.contrastive.clip import CLIP
 from mmlearn.recipes import Turn
@@ -31,7 +33,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sharded, accumulated": ("clip", dict(shard=True, accumulate=2)),
     "uneven": ("plain", dict(shard=True)),  # a head of 3 rows, of which a fourth process has none
 }
-ALONE = ("data parallel", "sharded, accumulated", "uneven")  # what differs where there is one process
+
+
+def cases(world: int) -> tuple[str, ...]:
+    """What so many processes train: four of them what is not the same for two."""
+    return ("data parallel", "sharded, chunked, recomputed", "uneven") if world == 4 else tuple(CASES)
 
 
 class Stop(Exception):
@@ -55,24 +61,54 @@ def collate(samples: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
     return dict(zip(("image", "tokens", "caption_id"), map(torch.stack, zip(*samples))))
 
 
+class Normalised(Plain):
+    """Of its inputs each process keeps a mean of its own, which all begin with as process 0 has it, in each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
+
+def clip() -> CLIP:
+    config = find_recipe("clip").tiny()
+    return CLIP(replace(config, image=replace(config.image, depth=2), text=replace(config.text, depth=2)))
+
+
+def albef() -> ALBEF:
+    return ALBEF(replace(ALBEFConfig.tiny(), queue_size=14, momentum=0.9, alpha_ramp=2))
+
+
+SYSTEMS = {"clip": clip, "albef": albef, "plain": Plain, "normalised": Normalised}
+
+
 def build(name: str) -> nn.Module:
+    """The same weights in process 0 and where there is one; in other processes others, which must not count."""
     torch.manual_seed(0)
-    if name == "plain":
-        return Plain().double()
-    config = find_recipe(name).config.tiny()
-    small = dict(image=replace(config.image, depth=2), text=replace(config.text, depth=2))
-    if name == "clip":
-        return CLIP(replace(config, **small)).double()
-    return ALBEF(replace(ALBEFConfig.tiny(), queue_size=14, momentum=0.9, alpha_ramp=2)).double()
+    system = SYSTEMS[name]().double()
+    with torch.no_grad():
+        for parameter in system.parameters():
+            parameter.add_(int(os.environ.get("RANK", "0")))
+    return system
 
 
-def train(case: str, output: Path | None, **more: Any) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+def train(
+    case: str, output: Path | None, samples: int = 24, **more: Any
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """The weights in the end, and the metrics."""
     name, options = CASES[case]
-    system, plain = build(name), name == "plain"
-    data, batches = (Numbers(dtype=torch.float64), numbers) if plain else (pairs(), collate)
+    system = build(name)
+    data, batches = _learned(name, samples)
     history = fit(system, data, batches, **SETTINGS | options | more, output=output, progress=False)
     return system.state_dict(), history
+
+
+def _learned(name: str, samples: int = 24) -> tuple[Dataset, CollateFunction]:
+    if name in ("plain", "normalised"):
+        return Numbers(samples, torch.float64), numbers
+    return Listed(pairs().samples[:samples]), collate
 
 
 def attempt(**options: Any) -> str:
@@ -107,12 +143,14 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="localhost", MASTER_PORT=port)
     os.environ |= {name: str(value) for name, value in place.items()}
-    found: dict[str, Any] = {case: train(case, folder / case) for case in CASES}
+    found: dict[str, Any] = {case: train(case, folder / case) for case in cases(world)}
     if world == 2:
         stopped_and_resumed("sharded", folder / "resumed")
         warnings.simplefilter("ignore")  # of the one process that wrote it
         train("sharded", folder / "of one", resume=True)
-        found["momentum"] = [_momentum(shard) for shard in (False, True)]
+        found["both ways"] = {
+            name: [_two_steps(name, way) for way in (False, True)] for name in ("albef", "normalised")
+        }
         turns, half = (Turn(), Turn()), ""
         try:
             sharded(build("plain"), (Turn(),), "fp16")
@@ -121,6 +159,7 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
         found["refused"] = {
             "settings": attempt(batch_size=8 if rank else 4),
             "config": of_other_heads(2 if rank else 4),
+            "samples": attempt(samples=23 if rank else 24),
             "more": attempt(batch_size=1),
             "turns": attempt(shard=True, turns=turns),
             "fp16": half,
@@ -130,10 +169,10 @@ def process(rank: int, world: int, port: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def _momentum(shard: bool) -> dict[str, Tensor]:
-    """ALBEF, with its momentum encoder and its queue."""
-    system = build("albef")
-    fit(system, pairs(), collate, **SETTINGS | dict(steps=2), shard=shard, progress=False)
+def _two_steps(name: str, shard: bool) -> dict[str, Tensor]:
+    """Weights and buffers: of ALBEF there are a momentum encoder and a queue."""
+    system = build(name)
+    fit(system, *_learned(name), **SETTINGS | dict(steps=2), shard=shard, progress=False)
     return system.state_dict()
 
 

@@ -1,8 +1,7 @@
-"""What each process of ``torchrun`` runs: a system that learns from a stream, and keeps which samples it saw."""
+"""What each of several processes runs: a system that learns from a stream, and keeps which samples it saw."""
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -71,9 +70,10 @@ def stopped_and_resumed(data: ShardStream, output: Path, **options) -> list[dict
     raise AssertionError("It was to stop.")
 
 
-if __name__ == "__main__":
-    folder, workers = Path(sys.argv[1]), int(sys.argv[2])
+def work(rank: int, world: int, folder: Path, workers: int) -> None:
+    """A run, and the same one stopped and resumed."""
+    place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
+    os.environ |= {name: str(value) for name, value in place.items()}  # as a launcher says it
     data = ShardStream(folder / "shards", size=8, buffer=6)
     train(data, folder / "whole", steps=10, workers=workers)
     stopped_and_resumed(data, folder / "resumed", steps=10, workers=workers)
-    torch.distributed.destroy_process_group()

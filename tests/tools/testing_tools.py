@@ -1,12 +1,14 @@
 """What several tests share. Pytest puts this folder on the path, here and in the processes that tests start."""
 
 import io
+import socket
 import tarfile
 from typing import Any, Self
 
 import pytest
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -37,6 +39,25 @@ def write_tar(path, files):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def picture_file(size, colour, form="PNG"):
+    """The content of a file: a picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, form)
+    return file.getvalue()
+
+
+def captioned(pairs):
+    """The files of a shard for ``write_tar``, from (key, content of a PNG, caption)."""
+    return [file for key, png, caption in pairs for file in ((f"{key}.png", png), (f"{key}.txt", caption.encode()))]
+
+
+def free_port():
+    """A number of a port that nothing listens to."""
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
 
 
 def close(got, expected, tolerance=1e-5):

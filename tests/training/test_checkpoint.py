@@ -18,6 +18,7 @@ from torch.amp import GradScaler
 
 from mmlearn.training import checkpoint, distributed, loop
 from mmlearn.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_model
+from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers
 
 FILES = ("model.safetensors", "optimizer.safetensors", "random-0.safetensors", "manifest.json")
@@ -269,6 +270,26 @@ def test_a_checkpoint_of_another_number_of_processes(saved):
     assert told[0, 1] == told[1, 2] == told[2, 3] == []
     assert drawn[0, 1] == drawn[0, 2]
     assert len({tuple(numbers) for numbers in drawn.values()}) == 3
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_a_new_process_draws_depends_on_the_step(saved):
+    drawn = []
+    for path in checkpoints(saved):
+        load(saved, *new(), rank=1, world=2)
+        drawn.append(torch.rand(3).tolist())
+        shutil.rmtree(path)
+    assert drawn[0] != drawn[1]
+
+
+def test_an_average_of_other_weights(tmp_path):
+    system, optimizers = new()
+    save_checkpoint(tmp_path, 1, system, optimizers, ema=MovingAverage(system, 0.5))
+    other = new()[0]
+    other.head.requires_grad_(False)
+    refused(
+        "step-00000001 has an average of other weights: .*head", load, tmp_path, *new(), ema=MovingAverage(other, 0.5)
+    )
 
 
 def test_failing_to_write_leaves_nothing(saved, monkeypatch):

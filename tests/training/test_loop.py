@@ -362,19 +362,21 @@ def test_what_the_data_notes_in_other_processes_is_gathered(workers):
 
 @pytest.mark.usefixtures("unchecked")  # the checker cannot be compiled
 def test_compiling_compiles_the_loss(monkeypatch):
-    graphs = []
+    graphs, asked = [], []
 
     def spy(graph, inputs):
         graphs.append(graph)
         return graph
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model, backend: real(model, backend=spy))
+    monkeypatch.setattr(torch, "compile", lambda model, backend: asked.append(backend) or real(model, backend=spy))
     plain, compiled = Plain(), Plain()
     fit(plain, Numbers(), collate, steps=3, **QUIET)
     fit(compiled, Numbers(), collate, steps=3, compile=True, **QUIET)
     assert any("tanh" in graph.code for graph in graphs)
     same(plain, compiled, 1e-6)
+    fit(Plain(), Numbers(), collate, steps=1, compile="aot_eager", **QUIET)
+    assert asked == ["inductor", "aot_eager"]
 
 
 def test_frozen_parts_stay():

@@ -1,14 +1,13 @@
-"""A killed process ends the others within a minute, and it is said why; then the run goes on."""
+"""A killed process ends the others, and it is said why; then the run goes on."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import loses_a_process
 import pytest
+from testing_tools import free_port
 
 from mmlearn.training.checkpoint import checkpoints
 
@@ -28,19 +27,14 @@ def words(folder, steps=5):
 
 def test_without_a_launcher_the_other_says_so_itself(tmp_path, environment):
     """As it is where Slurm starts each process; and the run goes on from its newest checkpoint, by one process."""
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        port = str(one.getsockname()[1])
-    started = []
+    port, started = str(free_port()), []
     for rank in "01":
         place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
         command = [sys.executable, SCRIPT, *words(tmp_path / "run")]
         started.append(subprocess.Popen(command, env=environment | place, stderr=subprocess.PIPE, text=True))
     assert started[1].wait(timeout=200) == -9
-    gone = time.monotonic()
     said = started[0].communicate(timeout=60)[1]
     assert started[0].returncode == 1
-    assert time.monotonic() - gone < 60
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith(LINE)
     (kept,) = checkpoints(tmp_path / "run" / "checkpoints")

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmlearn.models.contrastive.clip import CLIP
 from mmlearn.processes import in_processes
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training import measuring
 from mmlearn.training.measuring import EXACT, example_batch, in_turn, kept_bytes, peak_memory, steps_together
 
 
@@ -16,7 +18,12 @@ def test_ways_are_taken_in_turn_and_the_first_round_does_not_count():
     seconds = in_turn({"a": lambda: asked.append("a"), "b": lambda: asked.append("b")}, 3)
     assert asked == ["a", "b"] * 4
     assert [len(seconds[name]) for name in ("a", "b")] == [3, 3]
-    assert all(value >= 0 for values in seconds.values() for value in values)
+
+
+def test_seconds_are_those_after_the_warm_up(monkeypatch):
+    clock = iter([0, 10, 11, 20, 22])  # nine seconds to warm up, then one, then two
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
+    assert in_turn({"a": lambda: None}, 2) == {"a": [1, 2]}
 
 
 def test_what_a_layer_keeps():
@@ -48,3 +55,16 @@ def test_larger_batches_need_more_memory_and_chunks_less():
 def test_steps_of_two_processes():
     found = in_processes(steps_together, 2, "clip", find_recipe("clip").tiny(), 2, 8, 2)
     assert [len(seconds) for seconds in found] == [2, 2]
+
+
+def precisions(rank, world, half):
+    """Whether losses were multiplied in bf16."""
+    seen, loss = set(), CLIP.loss
+    CLIP.loss = lambda self, batch: seen.add(torch.is_autocast_enabled("cpu")) or loss(self, batch)
+    steps_together(rank, world, "clip", find_recipe("clip").tiny(), 2, 8, 1, half)
+    return seen
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_steps_in_half_precision_where_it_is_asked_for(half):
+    assert in_processes(precisions, 1, half) == [{half}]

@@ -1,6 +1,8 @@
 """Out of memory: one line says what to lower, and what it says would fit."""
 
+import inspect
 import re
+from dataclasses import replace
 from math import ceil
 
 import pytest
@@ -11,10 +13,13 @@ from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from mmlearn.data import load
+from mmlearn.data.batches import batches_of
+from mmlearn.models.contrastive import clip as clip_file
+from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit, out_of_memory
 from mmlearn.training.counting import count
-from mmlearn.training.out_of_memory import MARGIN, what_fits
+from mmlearn.training.out_of_memory import MARGIN, device_bytes, tells_what_fits, what_fits
 from mmlearn.training.plan import GIB, memory
 from mmlearn.training.runs import new_run
 
@@ -84,6 +89,7 @@ def test_weights_that_are_cut_leave_room(gpt2):
     assert room < whole["all"]
     options = dict(recompute=False, chunk=None)
     assert "cut the weights among processes (shard)" in what_fits(gpt2, room, batch, world, **options)
+    assert "(shard)" not in what_fits(gpt2, room - 1, batch, world, **options)
     said = what_fits(gpt2, room - 1, batch, world, shard=True, **options)
     assert f"needs {cut['all'] / GIB:.1f} GiB" in said
     assert "shard" not in said
@@ -107,6 +113,7 @@ def test_where_nothing_fits_and_where_all_should(gpt2):
     said = what_fits(gpt2, 80 * GIB, 64, 2, recompute=False, chunk=None)
     assert "something else holds memory there" in said
     assert said.endswith("or lower the batch size to 32.")
+    assert what_fits(gpt2, 80 * GIB, 12, 4, recompute=False, chunk=None).endswith("or lower the batch size to 4.")
 
 
 def test_fit_says_it_of_texts_as_long_as_they_are(monkeypatch, gpt2):
@@ -129,6 +136,33 @@ def test_fit_says_it_of_texts_as_long_as_they_are(monkeypatch, gpt2):
     longest = max(run.collate()([data[i] for i in range(64)])["tokens"].shape[1], *lengths)
     assert 20 * 8 / (2 * longest) < lower < 64
     assert "\n" not in str(error.value)
+
+
+def full(*given, **named):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+full.__signature__ = inspect.signature(fit)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_planner_counts_what_was_asked_for(monkeypatch):
+    """And texts as long as the longest of the first batches."""
+    (stage,), turns = clip_file.RECIPE.stages, (Turn(), Turn())
+    two = replace(clip_file.RECIPE, stages=(stage, replace(stage, turns=turns, name="second")))
+    monkeypatch.setattr(clip_file, "RECIPE", two)
+    told = []
+    monkeypatch.setattr(out_of_memory, "count", lambda *given, **options: told.append(options) or "counted")
+    monkeypatch.setattr(out_of_memory, "what_fits", lambda *given, **ways: told.append((given, ways)) or "this.")
+    data = load("emoji", size=32)
+    run = new_run("clip", data)
+    learned, ways = dict(precision="bf16", optimizer="muon"), dict(recompute=True, chunk=4, shard=True)
+    options = dict(steps=1, batch_size=8, turns=turns, seed=1) | learned | ways
+    refused(r"^Out of memory: this\.$", tells_what_fits(full), run.system, data, run.collate(), **options)
+    drawn = batches_of(data, run.collate(), 8, seed=1)
+    lengths = [drawn[k]["tokens"].shape[1] for k in range(out_of_memory.LOOKED_AT)]
+    assert lengths[0] < max(lengths) < run.system.config.text.max_length
+    assert told == [learned | dict(stage="second", text_length=max(lengths)), (("counted", device_bytes(), 8, 1), ways)]
 
 
 @pytest.mark.usefixtures("unchecked")

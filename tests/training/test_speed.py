@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import Listed, close, pairs, refused
+from testing_tools import Listed, close, pairs, refused, seeded
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig, record_attention
@@ -267,6 +267,12 @@ def test_chunks_that_would_change_what_is_learned_are_refused():
     with encode_in_chunks(recipe.make(recipe.tiny()).eval(), 4):
         pass  # what was counted before is the same for each chunk
     refused("CLAP normalises over the batch", encode_in_chunks(recipe.make(recipe.tiny()).train(), 4).__enter__)
+    recipe = find_recipe("vatt")  # drops tokens
+    system, batch = recipe.make(recipe.tiny()).eval(), next(recipe.examples(recipe.tiny(), 4))
+    heard = batch["waveform"], batch["waveform_mask"]
+    with encode_in_chunks(system, 2):
+        assert system.encode_audio(*heard, None).shape[0] == 4
+        refused("VATT draws within its towers, and chunks would", system.encode_audio, *heard, seeded())
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 20])

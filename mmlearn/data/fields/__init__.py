@@ -5,18 +5,21 @@ from mmlearn.data.fields.labels import (
     HiddenSpans,
     Infilled,
     Label,
+    MaskedPatches,
     MaskedRegions,
     MaskedTokens,
     MatchLabel,
     NextSegment,
     SwappedSegments,
+    VisiblePatches,
 )
-from mmlearn.data.fields.pictures import Image, Regions, Video
+from mmlearn.data.fields.pictures import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
-from mmlearn.data.fields.texts import Answers, Labels, Segments, Tokens
+from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Tokens
 
 __all__ = [
-    "Answers", "Batch", "Clusters", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels", "LogMel",
-    "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Regions", "Segments", "SwappedSegments", "Tokens",
-    "Video", "Waveform", "check_batch", "padded_entries", "resize", "size",
+    "Answers", "Batch", "Clusters", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
+    "LogMel", "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "PatchCodes",
+    "Patches", "Regions", "Segments", "SwappedSegments", "Tokens", "Video", "VisiblePatches", "Waveform",
+    "check_batch", "padded_entries", "resize", "size",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from mmlearn.data.fields.field import Batch
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
 from mmlearn.objectives.masked import mask_regions, mask_tokens
+from mmlearn.objectives.masked_image import draw_visible, mask_blocks
 from mmlearn.objectives.matching import random_negatives
 from mmlearn.objectives.sentences import next_sentence, sentence_order
 
@@ -89,6 +90,45 @@ class MaskedRegions(Label):
         masked = mask_regions(batch["region_mask"], generator=generator, probability=self.probability)
         hidden = batch["regions"].masked_fill(masked[..., None], 0)
         return batch | {"masked_regions": masked, "region_target": batch["regions"], "regions": hidden}
+
+
+def patch_grid(batch: Batch, sizes: Sizes) -> tuple[int, int]:
+    """How many rows and columns of whole patches the batch's pictures have."""
+    patch = sizes("patch_size")
+    return batch["image"].shape[2] // patch, batch["image"].shape[3] // patch
+
+
+@dataclass(frozen=True)
+class VisiblePatches(Label):
+    """``visible`` (b, kept): the numbers of the patches that an encoder may see, equally many of each picture.
+
+    All but the ``mask_share`` of the configuration are. Source: He et al. 2022 (MAE), section 3, masking.
+    """
+
+    holds = {"visible": "Int b kept"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        rows, columns = patch_grid(batch, sizes)
+        return batch | {"visible": draw_visible(len(batch["image"]), rows * columns, sizes("mask_share"), generator)}
+
+
+@dataclass(frozen=True)
+class MaskedPatches(Label):
+    """``masked_patches`` (b, p) says which patches are hidden: rectangles, about the ``mask_share`` of each picture.
+
+    A rectangle has at least ``smallest`` patches, or a twelfth of the picture where that is less.
+    Source: Bao et al. 2022 (BEiT), algorithm 1.
+    """
+
+    smallest: int = 16
+
+    holds = {"masked_patches": "Bool b p"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        rows, columns = patch_grid(batch, sizes)
+        smallest = min(self.smallest, max(1, rows * columns // 12))
+        blocks = [mask_blocks((rows, columns), generator, sizes("mask_share"), smallest) for _ in batch["image"]]
+        return batch | {"masked_patches": torch.stack(blocks)}
 
 
 @dataclass(frozen=True)

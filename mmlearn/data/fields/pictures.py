@@ -1,24 +1,28 @@
 """Fields that are seen: pictures, regions that a detector found in them, and videos."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from mmlearn.data.augment import augment
-from mmlearn.data.batches import image_statistics, normalised
+from mmlearn.data.batches import fetch, image_statistics, normalised, spread
 from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.data.read.sound import RATE
 from mmlearn.layers.config import Config
+from mmlearn.objectives.clusters import cluster, nearest
 
 HALF = (0.5, 0.5, 0.5)
+PICTURES, PATCHES = 500, 10_000  # of which a codebook is made, at most
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,89 @@ class Image(Field):
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         return batch | {"image": augment(batch["image"], generator)}
+
+
+@dataclass(frozen=True)
+class Patches(Image):
+    """An :class:`Image` of which labels hide patches.
+
+    It tells them the ``patch_size`` and the ``mask_share`` of the configuration, the share of patches that are hidden.
+    """
+
+    patch_size: int = 16
+    mask_share: float = 0.75
+
+    known = (*Image.known, "patch_size", "mask_share")
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """As of :class:`Image`, with what the configuration says of patches."""
+        cut = {name: size(config, name) for name in ("patch_size", "mask_share")}
+        return replace(super().fitted(data, config, seed), **cut)
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`Image`, and what labels ask for."""
+        return super().sizes() | {"patch_size": self.patch_size, "mask_share": self.mask_share}
+
+
+@dataclass(frozen=True)
+class PatchCodes(Field):
+    """``code`` (b, p): for each patch of a picture the number that a tokenizer gives it.
+
+    ``tokenize`` is a function of pictures (b, 3, height, width), from 0 to 1, that gives numbers below the size
+    ``codes`` of the configuration. Without it a patch is the nearest of as many centroids, by k-means of the mean
+    colours of its four quarters: no network, and no meaning beyond colour and coarse edges.
+    """
+
+    tokenize: Callable[[Tensor], Tensor] | None = None
+    patch_size: int = 16
+    centroids: tuple[tuple[float, ...], ...] = ()
+
+    holds = {"code": "Int b p < codes"}
+    known = ("patch_size", "centroids")
+    needs = "image"
+    noun = "pictures"
+    fixed = "codes are of pictures as they are, and augmentation changes pictures"
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(x) and len(row) == 12 for row in self.centroids for x in row):
+            raise ValueError("centroids are rows of 12 finite numbers: the colours of four quarters.")
+
+    def _colours(self, samples: Sequence[Any]) -> Tensor:
+        """The colours of each patch's quarters, (b, p, 12)."""
+        image = torch.stack([sample.image for sample in samples])
+        rows, columns = (side // self.patch_size for side in image.shape[2:])
+        quarters = F.adaptive_avg_pool2d(
+            image[..., : rows * self.patch_size, : columns * self.patch_size], (2 * rows, 2 * columns)
+        )
+        return rearrange(quarters, "b c (row y) (column x) -> b (row column) (c y x)", y=2, x=2)
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        known = replace(self, patch_size=size(config, "patch_size"))
+        if self.tokenize is not None:
+            return known
+        colours = known._colours(fetch(data, spread(len(data), PICTURES))).flatten(0, 1)
+        wanted = min(size(config, "codes"), len(colours))
+        generator = torch.Generator().manual_seed(seed)
+        colours = colours[torch.randperm(len(colours), generator=generator)[:PATCHES]]
+        return replace(known, centroids=tuple(map(tuple, cluster(colours, wanted, generator=generator).tolist())))
+
+    def sizes(self) -> dict[str, Any]:
+        return {"codes": len(self.centroids)} if self.tokenize is None else {}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        if self.tokenize is not None:
+            return {"code": self.tokenize(torch.stack([sample.image for sample in samples]))}
+        if not self.centroids:
+            raise ValueError("PatchCodes has no centroids yet: give it a function tokenize, or fitted(…) it to data.")
+        colours, centroids = self._colours(samples), torch.tensor(self.centroids)
+        return {"code": nearest(colours.flatten(0, 1), centroids).view(colours.shape[:2])}
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        side, patch = size(config, "image_size", 64), size(config, "patch_size")
+        height, width = side if isinstance(side, tuple) else (side, side)
+        return {
+            "code": torch.randint(size(config, "codes"), (b, (height // patch) * (width // patch)), generator=generator)
+        }
 
 
 @dataclass(frozen=True)
@@ -123,13 +210,16 @@ class Regions(Field):
 class Video(Field):
     """``video`` (b, f, 3, height, width) at ``fps`` frames a second, pixels from -1 to 1, and its ``video_mask``.
 
-    At most ``frames`` are taken. They are made smaller, to ``shown`` pixels, where that is set.
+    At most ``frames`` are taken. They are made smaller, to ``shown`` pixels, where that is set. ``features`` is what
+    the configuration calls the numbers of a frame; where they are no pixels, as in presets that read features of faces,
+    an example has so many of them.
     """
 
     fps: int = 25
     image_size: int = 32
     frames: int | None = None
     shown: int | None = None
+    features: str = ""
 
     holds = {"video": "Float b f 3 height width", "video_mask": "Bool b f"}
     known = ("image_size",)
@@ -159,5 +249,7 @@ class Video(Field):
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         f, side = min(12, self.frames or 12), self.shown or self.image_size
-        video = torch.randn(b, f, 3, side, side, generator=generator)
+        numbers = size(config, self.features) if self.features else 3 * side**2
+        frame = (3, side, side) if numbers == 3 * side**2 else (numbers,)
+        video = torch.randn(b, f, *frame, generator=generator)
         return {"video": video, "video_mask": torch.arange(f) < f - 2 * (torch.arange(b)[:, None] % 3)}

@@ -65,6 +65,9 @@ class Tokens(Field):
         return entries | ({"word": f"Int b {length} or -1"} if self.words else {})
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """With a vocabulary of these texts, unless there is one, as that of a language model that is taken over."""
+        if self.tokenizer is not None:
+            return self
         count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
         texts = texts_of(data, spread(len(data), count), self.source)
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
@@ -72,7 +75,7 @@ class Tokens(Field):
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
-        return found | SPECIAL
+        return found | {name: getattr(self.tokenizer, name) for name in SPECIAL}
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
         return dict(SPECIAL)
@@ -126,6 +129,52 @@ class Tokens(Field):
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
         return replace(self, tokenizer=Tokenizer.load(folder))
+
+
+@dataclass(frozen=True)
+class Dialogues(Tokens):
+    """Texts of a language model, and ``response`` (b, t): which tokens answer, the end token among them.
+
+    The caption of a sample that has a ``prompt`` begins with that, and the rest answers. Of another sample all but the
+    start token does. How many places the language model has, its configuration says, and not the data. Other settings
+    as for :class:`Tokens`. Raises ``ValueError`` for a vocabulary whose texts are longer than the language model reads.
+    """
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """The entries and their axes."""
+        return super().holds | {"response": "Bool b t"}
+
+    def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        found, most = super().fitted(data, config, seed), size(config, "max_length")
+        if found.tokenizer.max_length > most:
+            raise ValueError(
+                f"Texts of {found.tokenizer.max_length} tokens are more than the {most} that the language model reads: "
+                "take one with more places."
+            )
+        return found
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`Tokens`, without their length."""
+        return {name: value for name, value in super().sizes().items() if name != "max_length"}
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        batch = super().__call__(samples)
+        asked = [self._asked(sample) for sample in samples]
+        place = torch.arange(batch["tokens"].shape[1])
+        return batch | {"response": batch["mask"] & (place >= torch.tensor(asked)[:, None])}
+
+    def _asked(self, sample: Any) -> int:
+        """How many tokens come before the response: the start token and those of the prompt."""
+        prompt = getattr(sample, "prompt", "")
+        offsets = self.tokenizer.engine.encode(getattr(sample, self.source)).offsets if prompt else ()
+        return 1 + sum(start < end <= len(prompt) for start, end in offsets)
+
+    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
+        """Random texts, of which some tokens answer."""
+        batch = super().example(b, config, generator)
+        first = 1 + torch.arange(b)[:, None] % 3
+        return batch | {"response": batch["mask"] & (torch.arange(batch["mask"].shape[1]) >= first)}
 
 
 @dataclass(frozen=True)

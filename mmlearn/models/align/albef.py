@@ -17,7 +17,6 @@ learn where to look.
 
 import copy
 import math
-import random
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -34,6 +33,7 @@ from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, r
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
+from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe, ln_batch_and_queue
 
@@ -234,7 +234,8 @@ class ALBEF(nn.Module):
 
         losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, self.alpha)}
         scale = scale if self.config.hard_negatives else 0.0
-        positives, chance = positive_pairs(caption_id), self._chance()
+        positives = positive_pairs(caption_id)
+        chance = generator_of_step(self.config.seed, self.steps, self.queue.pointer[0])  # a step may have many batches
         picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
         wrong = self._match(output.patches[picture], output.words[text], mask[text])
         losses["itm"] = match_right_and_wrong(output.match_logits, wrong)
@@ -243,11 +244,6 @@ class ALBEF(nn.Module):
         if self.training:
             self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         return losses
-
-    def _chance(self) -> torch.Generator:
-        """A function of what a checkpoint holds; the pointer tells the batches of one step apart."""
-        seed = random.Random(f"{self.config.seed} {int(self.steps)} {int(self.queue.pointer)}").getrandbits(32)
-        return torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def after_step(self) -> None:

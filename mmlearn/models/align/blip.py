@@ -31,6 +31,7 @@ from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, r
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
+from mmlearn.objectives.draws import generator_beside
 from mmlearn.objectives.generative import caption_language_modelling
 from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
 
@@ -256,7 +257,7 @@ class BLIP(nn.Module):
                 alpha = ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
                 momentum_embeddings = self._embed_slowly(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
-            chance = torch.Generator().manual_seed(int((tokens * mask).sum()))
+            chance = generator_beside(tokens, int((tokens * mask).sum()))
             picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
             wrong = self._match(output.patches[picture], tokens[text], mask[text])
             losses["itm"] = match_right_and_wrong(output.match_logits, wrong)

@@ -4,8 +4,8 @@ Paper: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning"
 Official code: https://github.com/google-research/big_vision (``proj/image_text``).
 
 Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's. ``tiny``
-and ``base`` are ours: the released LiT-B16B has BERT-base for texts, read at its first token, and a linear layer on the
-side of pictures as well.
+and ``base`` are ours, and the recipe locks MobileNetV2: the released LiT-B16B has a ViT for pictures, BERT-base for
+texts, read at its first token, and a linear layer on the side of pictures as well.
 """
 
 import math
@@ -19,23 +19,19 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, TextEncoder, TextEncoderConfig
-from mmlearn.models.vision.backbone import load_backbone
+from mmlearn.models.vision.backbone import Backbone, load_backbone
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 from mmlearn.recipes import ITC, Recipe
 
 
 @dataclass(frozen=True)
 class LiTConfig(Config):
-    image_width: int = 768  # features of the locked tower; the text is projected to as many
+    image_width: int = Backbone.width  # features of the locked tower; the text is projected to as many
     text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, max_length=16)
     temperature: float = 0.1  # at the start; the model learns its own
     end_token: int | None = None  # the text is read off here; None: at the highest token id
 
-    PRESETS = {
-        # As wide as MobileNetV2.
-        "tiny": dict(image_width=1280, text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32)),
-        "base": dict(),
-    }
+    PRESETS = {"tiny": dict(text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32)), "base": dict()}
 
 
 class LiTOutput(NamedTuple):

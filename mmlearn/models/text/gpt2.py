@@ -72,14 +72,21 @@ class GPT2(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> GPT2Output:
         x = self.states(tokens, mask)
-        return GPT2Output(x, F.linear(x, self.embedding.tokens.weight))
+        return GPT2Output(x, self.logits(x))
 
     def states(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b n"] | None, position: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
-        x = self.dropout(self.embedding(tokens, position))
-        return self.norm(self.transformer(x, mask, causal=True))
+        return self.read(self.embedding(tokens, position), mask)
+
+    def read(self, x: Float[Tensor, "b q d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b q d"]:
+        """States of what is embedded already, with its places: words, or what a bridge has put before them."""
+        return self.norm(self.transformer(self.dropout(x), mask, causal=True))
+
+    def logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """Scores of the token that follows each state."""
+        return F.linear(states, self.embedding.tokens.weight)
 
     @torch.no_grad()
     def generate(
@@ -99,7 +106,7 @@ class GPT2(nn.Module):
         prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            return F.linear(self.states(now.tokens, now.mask, now.position)[:, -1], self.embedding.tokens.weight)
+            return self.logits(self.states(now.tokens, now.mask, now.position)[:, -1])
 
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
         return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)

@@ -196,7 +196,12 @@ class MISA(nn.Module):
 RECIPE = Recipe(
     MISA,
     MISAConfig,
-    reads=(Tokens(), LogMel(bands="audio_width"), Video(fps=10, shown=16), Labels(source="order", into="outputs")),
+    reads=(
+        Tokens(),
+        LogMel(bands="audio_width"),
+        Video(fps=10, shown=16, features="video_width"),
+        Labels(source="order", into="outputs"),
+    ),
     learns=Objective(
         "task",
         {"task": ln("outputs"), "similarity": None, "difference": None, "reconstruction": None},

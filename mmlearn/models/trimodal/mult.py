@@ -190,7 +190,12 @@ class MulT(nn.Module):
 RECIPE = Recipe(
     MulT,
     MulTConfig,
-    reads=(Tokens(), LogMel(bands="audio_width"), Video(fps=10, shown=16), Labels(source="order", into="outputs")),
+    reads=(
+        Tokens(),
+        LogMel(bands="audio_width"),
+        Video(fps=10, shown=16, features="video_width"),
+        Labels(source="order", into="outputs"),
+    ),
     learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
     architecture="""
     words -> convolution of words -> words ask sound and video -> memory of words -> joined -> !task

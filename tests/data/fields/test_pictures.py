@@ -13,6 +13,8 @@ from mmlearn.data.fields import Image, Regions, Video
 from mmlearn.data.made.regions import SceneDetector
 from mmlearn.layers.config import Config
 from mmlearn.models.contrastive.clip import CLIPConfig
+from mmlearn.models.trimodal.misa import MISAConfig
+from mmlearn.models.trimodal.mult import MulTConfig
 
 CONFIG = CLIPConfig.tiny()
 
@@ -145,3 +147,12 @@ def test_an_example_may_be_higher_than_wide():
 
     config = PixelBERTConfig(image_size=(24, 40))
     assert Image().example(2, config, torch.Generator())["image"].shape == (2, 3, 24, 40)
+
+
+@pytest.mark.parametrize(
+    ("config", "frame"), [(MISAConfig.tiny(), (3, 16, 16)), (MISAConfig.preset("MOSI"), (47,)), (MulTConfig(), (35,))]
+)
+def test_frames_of_an_example_are_as_many_numbers_as_the_configuration_says(config, frame):
+    video = Video(shown=16, features="video_width").example(2, config, torch.Generator().manual_seed(0))["video"]
+    assert video.shape == (2, 12, *frame)
+    assert video[0, 0].numel() == config.video_width

@@ -63,10 +63,12 @@ def stands(one, relation, other, cell):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_captions_mention_four_to_eight_objects_in_two_to_four_clauses(split):
-    clauses, mentions = Counter(), Counter()
+    clauses, mentions, forms = Counter(), Counter(), set()
     for sample in some(split):
         clauses[len(parse(sample.caption))] += 1
         mentions[len(mentioned(sample.caption))] += 1
+        forms.add(frozenset(text.split()[0] for text in sample.caption.split("; ")))
+    assert forms == {frozenset(articles) for articles in (["a"], ["the"], ["a", "the"])}  # each clause has its own
     assert set(clauses) == {2, 3, 4}
     assert set(mentions) == {4, 5, 6, 7, 8}
     assert min(*clauses.values(), *mentions.values()) > 40  # of 500
@@ -204,6 +206,12 @@ def test_sixteen_to_thirty_two_objects_in_cells_of_their_own(size):
     if size == 28:
         counts = Counter(len(sample.objects) for sample in samples)
         assert set(counts) == set(range(16, 33))
+
+
+def test_objects_stand_a_little_beside_the_middles_of_their_cells():
+    for axis, place in ((0, "column"), (1, "row")):
+        moved = {x.centre[axis] - 32 * (getattr(x, place) + 0.5) for s in some("train", 12, 224) for x in s.objects}
+        assert moved == {-2, 0, 2}
 
 
 @pytest.mark.parametrize("size", [100, 112, 224])

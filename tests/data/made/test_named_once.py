@@ -2,11 +2,12 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from mmlearn.data import fetch
-from mmlearn.data.made.named_once import NamedOnce
+from mmlearn.data.made.named_once import NamedOnce, lay_out_named_once
 from mmlearn.data.made.scenes import COLOURS, HELD_OUT, SHAPES, SPLITS
 
 UNSEEN = {(COLOURS[colour], SHAPES[shape]) for colour, shape in HELD_OUT}
@@ -40,6 +41,16 @@ def test_nothing_else_tells_a_colour():
         for own in [sample.objects[sample.links[0].object]]
     )
     assert alone / len(samples) == pytest.approx((1 - 1 / 12) ** 23, abs=0.04)
+
+
+def test_layouts_follow_seed_and_split_and_have_every_pair_that_is_not_held_out():
+    index = np.arange(20_000)
+    one, seed, split = (lay_out_named_once(*of) for of in (("train", index, 0), ("train", index, 1), ("val", index, 0)))
+    assert (one.shape != seed.shape).any()
+    assert (one.shape != split.shape).any()
+    present = np.arange(32) < one.count[:, None]
+    pairs = set(zip(one.colour[present].tolist(), one.shape[present].tolist()))
+    assert len(pairs) == 12 * 12 - len(HELD_OUT)
 
 
 def test_a_scene_is_a_function_of_its_number():

@@ -35,8 +35,9 @@ def test_regions_are_the_boxes_that_links_count(data):
     for i, sample in enumerate(samples):
         count = max(len(sample.names), 1)
         assert found["region_mask"][i].tolist() == [k < count for k in range(3)]
-        close(found["region_classes"][i, :count].sum(1), torch.ones(count), 1e-6)
         close(found["boxes"][i, : len(sample.names)], sample.boxes / 64)
+        named = found["region_classes"][i, : len(sample.names)].sort(1, descending=True).values
+        close(named, torch.tensor([0.9, *[0.1 / 6] * 6]).expand_as(named))
         likeliest = [list(CATEGORIES.values())[k] for k in found["region_classes"][i].argmax(1)[: len(sample.names)]]
         assert likeliest == list(sample.names)
         for link in sample.links:
@@ -47,10 +48,13 @@ def test_regions_are_the_boxes_that_links_count(data):
         close(found["regions"][i, :count, :48].unflatten(1, (3, 4, 4)) * 4 + 0.4, crops, 1e-5)
     nothing = next(i for i, sample in enumerate(samples) if not sample.names)
     assert found["boxes"][nothing, 0].tolist() == [0, 0, 1, 1]
+    close(found["region_classes"][nothing, 0], torch.full((7,), 1 / 7))
 
 
-def test_at_most_so_many_regions(data):
-    assert BoxDetector(data.instances.categories, most=2)(fetch(data, range(6)))["regions"].shape[:2] == (6, 2)
+def test_at_most_so_many_regions_and_the_largest(data):
+    few, every = (BoxDetector(data.instances.categories, most=most)(fetch(data, range(6))) for most in (2, 36))
+    assert few["regions"].shape[:2] == (6, 2)
+    assert all(torch.equal(few[name], every[name][:, :2]) for name in few)
 
 
 def test_a_system_of_regions_learns_from_them(data):

@@ -1,13 +1,11 @@
 """WebDataset shards: written by webdataset and by tar, read at random, and never read by half."""
 
-import io
 import json
 import random
 import tarfile
 
 import pytest
-from PIL import Image
-from testing_tools import refused, write_tar
+from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import load
 from mmlearn.data.read.folder import split_of
@@ -18,17 +16,11 @@ COLOURS = ("red", "green", "blue")
 
 
 def picture(i, form="PNG"):
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), COLOURS[i % 3]).save(buffer, form)
-    return buffer.getvalue()
+    return picture_file((8, 8), COLOURS[i % 3], form)
 
 
 def samples(count, start=0):
-    return [
-        file
-        for i in range(start, start + count)
-        for file in ((f"{i:06}.png", picture(i)), (f"{i:06}.txt", f" caption {i}\n".encode()))
-    ]
+    return captioned((f"{i:06}", picture(i), f" caption {i}\n") for i in range(start, start + count))
 
 
 def test_shards_that_webdataset_wrote(tmp_path):

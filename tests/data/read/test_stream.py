@@ -1,28 +1,22 @@
 """Shards as a stream: who reads which sample, in which order, and what happens where shards are short or damaged."""
 
-import io
 import itertools
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import stream_in_processes
 import torch
-from PIL import Image
 from safetensors.torch import load_file
-from stream_in_processes import collate, stopped_and_resumed, train
-from testing_tools import refused, write_tar
+from stream_in_processes import collate, stopped_and_resumed, train, work
+from testing_tools import captioned, picture_file, refused, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
 from mmlearn.data.read import stream as module
 from mmlearn.data.read.shards import Shards
 from mmlearn.data.read.stream import ShardStream, StreamBatches
+from mmlearn.processes import in_processes
 
 pytest.importorskip("webdataset")
 SIZES = (9, 1, 30, 4, 17, 3)  # of shards that are as unlike as can be
@@ -30,13 +24,11 @@ TOTAL = sum(SIZES)
 
 
 def picture(i):
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (i, 255 - i, i % 7)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return picture_file((8, 8), (i, 255 - i, i % 7))
 
 
-def sample(i):
-    return [(f"{i:03}.png", picture(i)), (f"{i:03}.txt", f"number {i}".encode())]
+def files(numbers):
+    return captioned((f"{i:03}", picture(i), f"number {i}") for i in numbers)
 
 
 def write_shards(folder, sizes=SIZES):
@@ -44,7 +36,7 @@ def write_shards(folder, sizes=SIZES):
     folder.mkdir(exist_ok=True)
     start = 0
     for shard, size in enumerate(sizes):
-        write_tar(folder / f"train-{shard}.tar", [file for i in range(start, start + size) for file in sample(i)])
+        write_tar(folder / f"train-{shard}.tar", files(range(start, start + size)))
         start += size
     return folder
 
@@ -190,6 +182,12 @@ def test_resampled_shards_are_drawn_with_replacement(shards, monkeypatch):
     assert again == [steps[:99] for steps in found]
 
 
+def test_resampled_shards_are_drawn_by_the_seed(shards, monkeypatch):
+    data, options = stream(shards, mode="resampled", buffer=1), dict(world=1, workers=1, batch_size=4, steps=16)
+    one, again, other = (seen(data, monkeypatch, **options, seed=seed) for seed in (0, 0, 1))
+    assert one == again != other
+
+
 def test_resampled_epochs_differ_and_need_no_sizes(shards, monkeypatch):
     pattern = f"pipe:cat {shards}/train-{{0..5}}.tar"
     data = ShardStream(pattern, size=8, buffer=6, mode="resampled", length=40)
@@ -223,7 +221,7 @@ def test_without_sizes_a_url_is_refused(shards):
 
 
 def test_what_webdataset_does_not_read_is_not_counted(tmp_path):
-    files = [
+    content = [
         ("__meta__/1.png", picture(1)),
         ("__meta__/1.txt", b"meta"),
         ("1.png", picture(1)),
@@ -237,7 +235,7 @@ def test_what_webdataset_does_not_read_is_not_counted(tmp_path):
         ("1.png", picture(5)),  # apart from the other of that name, and so a sample of its own
         ("1.txt", b"number 5"),
     ]
-    data = stream(write_tar(tmp_path / "0.tar", files))
+    data = stream(write_tar(tmp_path / "0.tar", content))
     assert len(data) == 3
     assert sorted(numbers(data.batches(collate, 3).samples(0))) == [1, 4, 5]
 
@@ -266,9 +264,9 @@ def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, mon
     (shards / "sizes.json").write_text(json.dumps({f"train-{i}.tar": size for i, size in enumerate(SIZES)}))
     module._sizes_in.cache_clear()
     path = shards / "train-2.tar"  # numbers 10 to 39
-    files = [file for i in range(10, 40) for file in sample(i)]
-    files[6] = ("013.png", b"no picture")
-    write_tar(path, files)
+    content = files(range(10, 40))
+    content[6] = ("013.png", b"no picture")
+    write_tar(path, content)
     with tarfile.open(path) as archive:
         starts = [item.offset for item in archive]
     path.write_bytes(path.read_bytes()[: starts[2 * 20] + 600])  # numbers 10 to 29 are whole
@@ -352,7 +350,7 @@ def test_fields_learn_from_samples_of_many_shards(shards, monkeypatch):
     assert head[5].image.shape == (3, 8, 8)
     (shards / "sizes.json").write_text(json.dumps({f"train-{i}.tar": size for i, size in enumerate(SIZES)}))
     module._sizes_in.cache_clear()
-    write_tar(shards / "train-0.tar", [*sample(0), ("001.png", b"no"), ("001.txt", b"one"), *sample(2)])
+    write_tar(shards / "train-0.tar", [*files([0]), ("001.png", b"no"), ("001.txt", b"one"), *files([2])])
     (shards / "train-4.tar").write_bytes(b"x" * 5000)
     data = stream(shards, skip_bad=True)
     assert numbers(data.head) == [0, 2, 10, 11, 12, 13]
@@ -376,16 +374,10 @@ def test_a_resumed_run_goes_on_with_the_next_batch(shards, tmp_path, workers, mo
 
 
 def test_processes_see_each_sample_once(tmp_path, monkeypatch):
-    """torchrun on the CPU: an epoch of 64 samples, and two steps of the next; stopped and resumed, bit for bit."""
+    """An epoch of 64 samples, and two steps of the next; stopped and resumed, bit for bit."""
     processes, workers = 2, 2
     write_shards(tmp_path / "shards")
-    script = Path(stream_in_processes.__file__)
-    environment = os.environ | {"PYTHONPATH": f"{script.parent}:{os.environ.get('PYTHONPATH', '')}"}
-    environment |= {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command += [script, tmp_path, str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180)
-    assert done.returncode == 0, done.stderr[-2000:]
+    in_processes(work, processes, tmp_path, workers)
     read = [
         [json.loads(line) for line in (tmp_path / "whole" / f"seen-{rank}.jsonl").open()] for rank in range(processes)
     ]

@@ -13,6 +13,7 @@ from testing_tools import assert_unit_length, close, mean_loss, overfit, pairs, 
 from mmlearn.layers import record_attention
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.processes import in_processes
+from mmlearn.training import fit
 
 TINY = ALBEFConfig.tiny()
 SMALL = dataclasses.replace(TINY, queue_size=20)
@@ -222,6 +223,23 @@ def test_chance_depends_on_what_a_checkpoint_holds():
 
 
 # Learning.
+
+
+@pytest.mark.usefixtures("unchecked")  # the checker cannot be compiled
+def test_compiled_it_learns_the_same():
+    """Over several steps, because what is drawn and the teacher's weight go by the step."""
+    config = dataclasses.replace(SMALL, image=dataclasses.replace(SMALL.image, depth=1), fusion_depth=1, alpha_ramp=2)
+    batch, found = gaps(4), {}
+    torch._dynamo.reset()
+    for backend in (False, "eager"):
+        torch.manual_seed(0)
+        model = ALBEF(config)
+        how = dict(steps=3, batch_size=1, warmup=0, compile=backend, progress=False)
+        found[backend] = fit(model, [batch] * config.queue_size, lambda drawn: drawn[0], **how), model.state_dict()
+    (plain, weights), (compiled, others) = found.values()
+    assert compiled == [pytest.approx(row, rel=1e-4) for row in plain]
+    for name, value in weights.items():
+        close(others[name], value)
 
 
 def test_one_batch_is_learned_by_heart():

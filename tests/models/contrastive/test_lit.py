@@ -8,7 +8,7 @@ from testing_tools import close, mean_loss, overfit, pairs
 from torch import nn
 
 from mmlearn.layers import TextEncoderConfig
-from mmlearn.models.contrastive.lit import LiT, LiTConfig
+from mmlearn.models.contrastive.lit import RECIPE, LiT, LiTConfig
 
 TEXT = TextEncoderConfig(vocab_size=512, max_length=32, width=32, depth=2, num_heads=2)
 CONFIG = LiTConfig(image_width=24, text=TEXT)
@@ -66,3 +66,9 @@ def test_one_batch_is_learned_by_heart():
     output = model(**batch)
     similarity = output.image_embedding @ output.text_embedding.T
     assert similarity.argmax(0).tolist() == similarity.argmax(1).tolist() == list(range(8))
+
+
+def test_presets_fit_the_tower_that_the_recipe_locks():
+    for preset in LiTConfig.PRESETS:
+        system = RECIPE.make(LiTConfig.preset(preset))
+        assert system.image_tower.width == system.text_projection.out_features

@@ -1,0 +1,281 @@
+"""Flamingo: between the blocks of a frozen language model stand new ones that look at pictures, behind closed gates.
+
+Paper: Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning". No code was published;
+https://github.com/mlfoundations/open_flamingo builds it again, and so does Idefics in Transformers.
+
+Deviations: the language model is GPT-2, where the paper has Chinchilla, and the picture encoder a vision transformer,
+where it has an NFNet. Pictures alone are read, no videos, so latents have no times. Where a picture stands among texts
+is told by the turn, not by a tag, and a token always sees the picture before it; in training the paper lets some see
+the one behind. Every text has a start and an end token. ``tiny`` and the presets named after GPT-2 are ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Dialogues, Image
+from mmlearn.generation.cache import Reading
+from mmlearn.generation.decoding import greedy
+from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_IMAGE,
+    TINY_LANGUAGE,
+    Bridge,
+    GPT2Config,
+    check_language_model,
+    check_places,
+    text_loss,
+    write_about,
+)
+from mmlearn.objectives.bridging import last_picture_mask
+from mmlearn.recipes import LM, Recipe
+
+Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
+
+
+@dataclass(frozen=True)
+class FlamingoConfig(Config):
+    image_encoder: ImageEncoderConfig = ImageEncoderConfig()
+    language_model: GPT2Config = GPT2Config()
+    num_latents: int = 64  # embeddings that stand for a picture
+    resampler_depth: int = 6
+    resampler_heads: int = 12
+    gated_every: int = 1  # blocks of the language model: a gated one stands before the first, and before each so many
+    activation: str = "squared_relu"
+    turns: int = 1  # pairs of a batch that stand in one text in training, each seeing the words of those before
+
+    PRESETS = {
+        "tiny": dict(image_encoder=TINY_IMAGE, language_model=TINY_LANGUAGE)
+        | dict(num_latents=8, resampler_depth=2, resampler_heads=2),
+        "gpt2": dict(),
+        "gpt2-xl": dict(language_model=GPT2Config(**GPT2Config.PRESETS["xl"]), gated_every=4),
+    }
+
+
+class FlamingoOutput(NamedTuple):
+    latents: Float[Tensor, "b n image_width"]  # what stands for the picture
+    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+
+
+class FeedForward(nn.Module):
+    """A norm and two layers without biases, four times as wide inside. Source: figure 4."""
+
+    def __init__(self, width: int, activation: str):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"Unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}.")
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.activation = ACTIVATIONS[activation]
+        self.contract = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.contract(self.activation(self.expand(self.norm(x))))
+
+
+class ResamplerBlock(nn.Module):
+    """Latents look at the picture and at each other. Source: section 2.1 and figure 5."""
+
+    def __init__(self, width: int, num_heads: int, activation: str):
+        super().__init__()
+        self.latents_norm, self.picture_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, num_heads, bias=False)
+        self.mlp = FeedForward(width, activation)
+
+    def forward(self, latents: Float[Tensor, "b n d"], picture: Float[Tensor, "b p d"]) -> Float[Tensor, "b n d"]:
+        asked = self.latents_norm(latents)
+        latents = latents + self.attention(asked, torch.cat([self.picture_norm(picture), asked], dim=1))
+        return latents + self.mlp(latents)
+
+
+class PerceiverResampler(nn.Module):
+    r"""A fixed number of learned latents take what a picture of any size holds.
+
+    .. math:: x \leftarrow x + \mathrm{Attention}(x, [x_f; x], [x_f; x]), \quad x \leftarrow x + \mathrm{FFW}(x)
+
+    A norm follows, as in the codes that build it again. Source: section 2.1 and figure 5.
+    """
+
+    def __init__(self, config: FlamingoConfig):
+        super().__init__()
+        width = config.image_encoder.width
+        self.latents = nn.Parameter(torch.randn(config.num_latents, width))
+        self.blocks = nn.ModuleList(
+            ResamplerBlock(width, config.resampler_heads, config.activation) for _ in range(config.resampler_depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, picture: Float[Tensor, "b p d"]) -> Float[Tensor, "b n d"]:
+        latents = repeat(self.latents, "n d -> b n d", b=len(picture))
+        for block in self.blocks:
+            latents = block(latents, picture)
+        return self.norm(latents)
+
+
+class GatedCrossAttention(nn.Module):
+    r"""Words look at latents, and an MLP follows; both pass a gate that is closed at the start.
+
+    .. math:: y \leftarrow y + \tanh(\alpha_x)\, \mathrm{Attention}(y, x, x), \quad
+       y \leftarrow y + \tanh(\alpha_d)\, \mathrm{FFW}(y), \quad \alpha_x = \alpha_d = 0
+
+    So the language model at first says what it said without pictures. A word that sees none gets nothing of them.
+    Source: section 2.2 and figure 4.
+    """
+
+    def __init__(self, config: FlamingoConfig):
+        super().__init__()
+        width, image_width = config.language_model.width, config.image_encoder.width
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, config.language_model.num_heads, context_width=image_width, bias=False)
+        self.attention_gate = nn.Parameter(torch.zeros(()))
+        self.mlp = FeedForward(width, config.activation)
+        self.mlp_gate = nn.Parameter(torch.zeros(()))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t d"],
+        latents: Float[Tensor, "b n image_width"],
+        sees: Bool[Tensor, "b t n"] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        x = x + self.attention_gate.tanh() * self.attention(self.attention_norm(x), latents, sees)
+        return x + self.mlp_gate.tanh() * self.mlp(x)
+
+
+class Flamingo(Bridge):
+    r"""A frozen picture encoder, the resampler, and a frozen language model with gated blocks between its own.
+
+    .. math:: p(y \mid x) = \prod_l p(y_l \mid y_{<l}, x_{\le l})
+
+    Of the pictures each word sees the last one before it; earlier ones it knows by what was said of them. Raises
+    ``ValueError`` where gated blocks would stand nowhere. Source: section 2, equation 1.
+    """
+
+    def __init__(self, config: FlamingoConfig):
+        super().__init__()
+        check_language_model(config)
+        if config.gated_every < 1 or config.turns < 1:
+            raise ValueError(f"gated_every and turns are at least 1, not {config.gated_every} and {config.turns}.")
+        self.config = config
+        self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
+        self.resampler = PerceiverResampler(config)
+        depth = len(range(0, config.language_model.depth, config.gated_every))
+        self.gated = nn.ModuleList(GatedCrossAttention(config) for _ in range(depth))
+        self.language_model = GPT2(config.language_model).requires_grad_(False)
+
+    def look(self, image: Float[Tensor, "*b 3 height width"]) -> Float[Tensor, "b n image_width"]:
+        """The latents of each picture; of several pictures of a row, (b, s, …), all of them, one after the other."""
+        latents = self.resampler(self.image_encoder(image.reshape(-1, *image.shape[-3:])))
+        return latents.reshape(len(image), -1, latents.shape[-1])
+
+    def logits(
+        self,
+        x: Float[Tensor, "b q d"],
+        latents: Float[Tensor, "b n image_width"],
+        sees: Bool[Tensor, "b q n"] | None = None,
+        mask: Bool[Tensor, "b all"] | None = None,
+    ) -> Float[Tensor, "b q v"]:
+        """What comes after each token, of which ``x`` are the embeddings with their places."""
+        model = self.language_model
+        x = model.dropout(x)
+        for i, block in enumerate(model.transformer.blocks):
+            if i % self.config.gated_every == 0:
+                x = self.gated[i // self.config.gated_every](x, latents, sees)
+            x = block(x, mask, causal=True)
+        return model.logits(model.norm(x))
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> FlamingoOutput:
+        latents = self.look(image)
+        return FlamingoOutput(latents, self.logits(self.language_model.embedding(tokens), latents, None, mask))
+
+    def read_shots(
+        self, image: Float[Tensor, "b s 3 height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
+    ) -> Float[Tensor, "b s t v"]:
+        """What comes after each token where pictures and texts stand in turn. ``ValueError`` for too many of them."""
+        x, sees, mask = self._in_turn(tokens, mask)
+        return self.logits(x, self.look(image), sees, mask).unflatten(1, tokens.shape[1:])
+
+    def _in_turn(
+        self, tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n seen"], Bool[Tensor, "b n"]]:
+        """Texts one after the other: their embeddings, which latents each token sees, and what is real."""
+        (b, s, t), mask = tokens.shape, mask.flatten(1)
+        check_places(self.language_model, int(mask.sum(1).max()), f"{s} texts")
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        turn = 1 + torch.arange(s * t, device=tokens.device).expand(b, -1) // t
+        sees = last_picture_mask(turn, s, self.config.num_latents)
+        return self.language_model.embedding(tokens.flatten(1), position), sees, mask
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        shots: Shots | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b length"]:
+        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+
+        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` are s pictures with their
+        texts, in turn, for each row, which stand before. ``ValueError`` for more than there are places.
+        """
+        latents, model, n = self.look(image), self.language_model, self.config.num_latents
+        if shots is not None:
+            before, seen, real = self._in_turn(*shots[1:])
+            latents = torch.cat([self.look(shots[0]), latents], dim=1)
+
+        def read(now: Reading) -> Float[Tensor, "n v"]:
+            if shots is None:
+                return self.logits(model.embedding(now.tokens, now.position), now.rows(latents), None, now.mask)[:, -1]
+            x = model.embedding(now.tokens, now.position + now.rows(real.sum(1))[:, None])
+            sees = torch.arange(latents.shape[1], device=x.device) >= latents.shape[1] - n
+            sees = sees.expand(*x.shape[:2], -1)
+            earlier = now.context(before)  # empty once its keys are in the cache
+            first = now.rows(F.pad(seen, (0, n)))[:, : earlier.shape[1]]
+            mask = torch.cat([now.rows(real), now.mask], dim=1)
+            x, sees = torch.cat([earlier, x], dim=1), torch.cat([first, sees], dim=1)
+            return self.logits(x, now.rows(latents), sees, mask)[:, -1]
+
+        return write_about(model, read, len(image), decode, prompt, prompt_mask, max_length)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The next token of each text behind its picture, and behind the pairs before it where ``turns`` are several.
+
+        Where a batch does not divide into so many turns, it divides into fewer.
+        """
+        self.settle()
+        image, tokens, mask = batch["image"], batch["tokens"], batch.get("mask")
+        s = max((s for s in range(1, self.config.turns + 1) if len(tokens) % s == 0), default=1)
+        if s == 1:
+            return text_loss(self(image, tokens, mask).token_logits, batch)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        rows = (part.unflatten(0, (-1, s)) for part in (image, tokens, mask))
+        return text_loss(self.read_shots(*rows).flatten(0, 1), batch)
+
+
+RECIPE = Recipe(
+    Flamingo,
+    FlamingoConfig,
+    reads=(Image(), Dialogues()),
+    learns=LM,
+    writes=True,
+    architecture="""
+    image -> *ViT [frozen] -> resampler [learned latents] -> gated blocks [closed at the start] -> !LM
+    text -> *language model [frozen, causal] -> gated blocks
+    """,
+)

@@ -1,0 +1,113 @@
+"""LLaVA: patches of a picture, projected to where words are, read by a language model that learns to follow orders.
+
+Papers: Liu et al. 2023, "Visual Instruction Tuning"; Liu et al. 2024, "Improved Baselines with Visual Instruction
+Tuning" (LLaVA-1.5), for the projector of two layers. Official code: https://github.com/haotian-liu/LLaVA.
+
+Deviations: the language model is GPT-2, where the papers take Vicuna, and the picture encoder is a vision transformer
+of any kind, not CLIP's ViT-L/14 alone. A picture stands before its text, where theirs stands in the first turn, and no
+system message is written. Instructions and responses follow each other without the words USER and ASSISTANT. ``tiny``
+is ours: words keep the places that they have without a picture, and its projector reads the last block.
+The presets with published names of GPT-2 are ours as well.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Dialogues, Image
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_IMAGE,
+    TINY_LANGUAGE,
+    GPT2Config,
+    PrefixBridge,
+    check_language_model,
+)
+from mmlearn.recipes import LM, REPLY, Recipe, Stage, Turn
+
+
+@dataclass(frozen=True)
+class LLaVAConfig(Config):
+    image_encoder: ImageEncoderConfig = ImageEncoderConfig(
+        1024, 24, 16, image_size=336, patch_size=14, embedding_norm=True, activation="quick_gelu"
+    )
+    language_model: GPT2Config = GPT2Config()
+    projector_layers: int = 2  # 1: a matrix, as in the first paper
+    projector_activation: str = "gelu"
+    projector_bias: bool = True
+    skipped_blocks: int = 1  # of the picture encoder, from its end: earlier ones know more of details
+    prefix_places: bool = True  # patches take places of the language model, as words do
+
+    PRESETS = {
+        "tiny": dict(image_encoder=TINY_IMAGE, language_model=TINY_LANGUAGE, skipped_blocks=0, prefix_places=False),
+        "gpt2": dict(),
+        "gpt2-xl": dict(language_model=GPT2Config(**GPT2Config.PRESETS["xl"])),
+    }
+
+
+class Projector(nn.Module):
+    """One linear layer, or two with an activation between them, as wide as the language model."""
+
+    def __init__(self, config: LLaVAConfig):
+        super().__init__()
+        width, bias = config.language_model.width, config.projector_bias
+        self.first = nn.Linear(config.image_encoder.width, width, bias=bias)
+        self.second = nn.Linear(width, width, bias=bias) if config.projector_layers == 2 else None
+        self.activation = ACTIVATIONS[config.projector_activation]
+
+    def forward(self, x: Float[Tensor, "b p image_width"]) -> Float[Tensor, "b p d"]:
+        return self.first(x) if self.second is None else self.second(self.activation(self.first(x)))
+
+
+class LLaVA(PrefixBridge):
+    r"""Each patch of the picture becomes the embedding of a word that there is not.
+
+    .. math:: H_v = W_2\, \phi(W_1 Z_v), \quad
+       p(X_a \mid X_v, X_{instruct}) = \prod_i p(x_i \mid H_v, X_{instruct, <i}, X_{a, <i})
+
+    ``Z_v`` are the states of patches before the last ``skipped_blocks``, without a class token. The picture encoder
+    never learns. Raises ``ValueError`` for a projector of other than one or two layers, and for more blocks skipped
+    than there are. Source: Liu et al. 2023, section 4.1, equation 1, and section 4.2, equation 3.
+    """
+
+    def __init__(self, config: LLaVAConfig):
+        super().__init__()
+        if config.projector_layers not in (1, 2):
+            raise ValueError(f"projector_layers is 1 or 2, not {config.projector_layers}.")
+        if config.skipped_blocks > config.image_encoder.depth:
+            raise ValueError(f"Of {config.image_encoder.depth} blocks {config.skipped_blocks} cannot be skipped.")
+        check_language_model(config)
+        self.config = config
+        self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
+        self.language_model = GPT2(config.language_model)
+        self.projector = Projector(config)
+
+    def patches(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p image_width"]:
+        """States of patches that the language model is told of."""
+        encoder = self.image_encoder
+        x = encoder.embedding_norm(encoder.embedding(image))
+        for block in encoder.transformer.blocks[: len(encoder.transformer.blocks) - self.config.skipped_blocks]:
+            x = block(x)
+        return x[:, int(self.config.image_encoder.class_token) :]
+
+    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        return self.projector(self.patches(image))
+
+
+RECIPE = Recipe(
+    LLaVA,
+    LLaVAConfig,
+    reads=(Image(), Dialogues()),
+    stages=(
+        Stage(LM, turns=(Turn(moves=("projector",)),), name="align"),
+        Stage(REPLY, turns=(Turn(moves=("projector", "language_model")),), name="instruct"),
+    ),
+    writes=True,
+    architecture="""
+    image -> *ViT [frozen] -> projector [two layers] -> language model [causal, frozen at first] -> !response LM
+    instruction and response -> language model
+    """,
+)

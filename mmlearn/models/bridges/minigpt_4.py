@@ -1,0 +1,78 @@
+"""MiniGPT-4: one linear layer between a Q-Former that has learned to ask and a language model that has learned to talk.
+
+Paper: Zhu et al. 2023, "MiniGPT-4: Enhancing Vision-Language Understanding with Advanced Large Language Models".
+Official code: https://github.com/Vision-CAIR/MiniGPT-4.
+
+Deviations: the language model is GPT-2, where the paper takes Vicuna. The second stage learns instructions of several
+kinds, where the paper has 3,500 long descriptions in one form; the picture stands before the text, not within it, and
+the words Human and Assistant are not written. ``tiny`` is ours: words keep the places that they have without a picture.
+Without a Q-Former and a language model that others have trained, there is nothing that one layer could connect.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Dialogues, Image
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_IMAGE,
+    TINY_LANGUAGE,
+    GPT2Config,
+    PrefixBridge,
+    check_language_model,
+)
+from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
+from mmlearn.recipes import LM, REPLY, Recipe, Stage
+
+
+@dataclass(frozen=True)
+class MiniGPT4Config(Config):
+    image_encoder: ImageEncoderConfig = ImageEncoderConfig(
+        1408, 39, 16, mlp_width=6144, patch_size=14, norm_epsilon=1e-6
+    )
+    query_former: QFormerConfig = QFormerConfig()
+    language_model: GPT2Config = GPT2Config()
+    prefix_places: bool = True  # queries take places of the language model, as words do
+
+    PRESETS = {
+        "tiny": dict(image_encoder=TINY_IMAGE, query_former=TINY_QFORMER, language_model=TINY_LANGUAGE)
+        | dict(prefix_places=False),
+        "gpt2": dict(),
+    }
+
+
+class MiniGPT4(PrefixBridge):
+    r"""What the queries of a frozen Q-Former know of a picture, in the words of a frozen language model: W is all.
+
+    .. math:: p(x_i \mid I, x_{<i}) = \mathrm{LM}(W\, \mathrm{QFormer}(\mathrm{ViT}(I)) + b,\; x_{<i})
+
+    Source: section 3.
+    """
+
+    def __init__(self, config: MiniGPT4Config):
+        super().__init__()
+        check_language_model(config)
+        self.config = config
+        self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
+        self.query_former = QFormer(config.query_former, config.image_encoder.width).requires_grad_(False)
+        self.language_projection = nn.Linear(config.query_former.width, config.language_model.width)
+        self.language_model = GPT2(config.language_model).requires_grad_(False)
+
+    def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
+        return self.language_projection(self.query_former(self.image_encoder(image))[0])
+
+
+RECIPE = Recipe(
+    MiniGPT4,
+    MiniGPT4Config,
+    reads=(Image(), Dialogues()),
+    stages=(Stage(LM, name="pretrain"), Stage(REPLY, name="finetune")),
+    writes=True,
+    architecture="""
+    image -> *ViT [frozen] -> *Q-Former [frozen] -> projection [one layer] -> *language model [frozen] -> !response LM
+    instruction and response -> *language model
+    """,
+)

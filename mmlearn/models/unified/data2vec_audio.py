@@ -1,0 +1,167 @@
+"""data2vec for speech: a transformer that hears a clip with gaps predicts what its slow copy makes of the whole clip.
+
+Paper: Baevski et al. 2022, "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language".
+Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
+
+Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, spans of 80 ms, because its
+clips last a second, and positions that do not read padding; those of the published sizes do, so that longer padding
+changes what is heard near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
+``dropout`` but for attention weights, and none of layers. The gradients of the convolutions are not scaled by a tenth.
+At least one span of a clip is hidden. The head is one linear layer, and losses are not scaled by the width. Released
+models have no head and no teacher; one with a head for texts learns these by CTC.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Waveform
+from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.speech.context_network import ContextNetwork
+from mmlearn.models.speech.encoder import TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
+from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
+from mmlearn.objectives.draws import generator_of_step
+from mmlearn.objectives.speech import mask_spans
+from mmlearn.recipes import Objective, Recipe
+
+BASE = SpeechEncoderConfig(convolution_norm="layer", position_kernel=19)
+
+
+@dataclass(frozen=True)
+class Data2VecAudioConfig(SelfTaughtConfig):
+    speech: SpeechEncoderConfig = BASE
+    position_layers: int = 5  # convolutions, one after the other, that tell frames their places
+    clip_positions: bool = False  # they read padding as silence, however long it is
+    mask_probability: float = 0.065  # the share of frames that begin a span
+    mask_length: int = 10  # frames
+    vocab_size: int = 0  # of the texts; 0: no head
+    blank: int = 0  # the token that stands for none
+    ctc_reduction: str = "sum"  # of the costs of a text's tokens, or "mean"
+    seed: int = 0  # of spans
+
+    PRESETS = {
+        "tiny": dict(speech=replace(TINY_SPEECH, position_kernel=5, norm_first=False), position_layers=2)
+        | dict(clip_positions=True, mask_probability=0.12, mask_length=4)
+        | dict(top_layers=2, decay_start=0.98, decay_end=0.998, decay_steps=300),
+        "base": dict(),
+        "large": dict(speech=replace(BASE, width=1024, depth=24, num_heads=16)),
+    }
+
+
+class Data2VecAudioOutput(NamedTuple):
+    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
+    mask: Bool[Tensor, "b s"]  # which of them are real
+    prediction: Float[Tensor, "b s d"] | None  # of the teacher's target at each frame
+    logits: Float[Tensor, "b s v"] | None  # of a token or the blank
+
+
+class StackedPositions(nn.Module):
+    """Where a frame is, from its neighbours: several grouped convolutions, each normalised over features, with GELU.
+
+    Without a ``mask`` what stands in padding is read, too. Source: official code, ``pos_conv_depth``.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int, layers: int):
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, groups=groups) for _ in range(layers))
+
+    def forward(self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b s d"]:
+        for convolution in self.convolutions:
+            kernel = convolution.kernel_size[0]
+            x = convolution(F.pad(x.mT, (kernel // 2, (kernel - 1) // 2))).mT
+            x = F.gelu(F.layer_norm(x, x.shape[-1:]))
+            x = x if mask is None else x.masked_fill(~mask[..., None], 0)
+        return x
+
+
+class StackedContext(ContextNetwork):
+    """A context network of post-norm blocks whose positions are :class:`StackedPositions`."""
+
+    def __init__(self, config: SpeechEncoderConfig, layers: int, clip_positions: bool):
+        super().__init__(config)
+        self.clip_positions = clip_positions
+        self.positions = StackedPositions(config.width, config.position_kernel, config.position_groups, layers)
+
+    def forward(
+        self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"], depth: int | None = None
+    ) -> Float[Tensor, "b s d"]:
+        x = x.masked_fill(~mask[..., None], 0)
+        x = self.dropout(self.norm(x + self.positions(x, mask if self.clip_positions else None)))
+        return self.transformer(x, mask)
+
+
+class Data2VecAudio(SelfTaught):
+    """A speech encoder that learns from itself.
+
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. Raises ``ValueError``
+    for pre-norm blocks, and as the parts of :mod:`mmlearn.models.speech.encoder` do. Source: sections 3 and 4.2.
+    """
+
+    def __init__(self, config: Data2VecAudioConfig):
+        super().__init__()
+        if config.speech.norm_first:
+            raise ValueError("data2vec's blocks are post-norm for speech: set norm_first=False.")
+        self.config = config
+        self.encoder = SpeechEncoder(config.speech)
+        self.encoder.context = StackedContext(config.speech, config.position_layers, config.clip_positions)
+        self.ctc_head = None
+        if config.vocab_size:
+            more = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
+            self.ctc_head = CTCHead(config.speech.width, config.vocab_size, **more)
+        self.add_teacher(config.speech.width, config.speech.depth)
+
+    def blocks_of(self, encoder: SpeechEncoder) -> nn.ModuleList:
+        return encoder.context.transformer.blocks
+
+    def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
+        """Which frames to hide of clips with these real frames. It depends on the seed and the step alone."""
+        config, generator = self.config, generator_of_step(self.config.seed, self.steps)
+        return mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
+
+    def forward(
+        self,
+        waveform: Float[Tensor, "b samples"],
+        waveform_mask: Bool[Tensor, "b samples"] | None = None,
+        masked: Bool[Tensor, "b s"] | None = None,
+    ) -> Data2VecAudioOutput:
+        tokens, mask, _ = self.encoder(waveform, waveform_mask, masked)
+        prediction = self.head(tokens) if self.head is not None else None
+        return Data2VecAudioOutput(tokens, mask, prediction, self.ctc_head(tokens) if self.ctc_head else None)
+
+    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the student says of a clip with gaps, what the teacher makes of the whole one, and where gaps are."""
+        waveform, waveform_mask = check_clips(batch)
+        real = self.encoder.frame_mask(waveform, waveform_mask)
+        masked = batch["masked"] if "masked" in batch else self.draw(real)
+        target = self.targets(waveform, waveform_mask, real=real, over_time=True)
+        return self(waveform, waveform_mask, masked).prediction, target, masked & real
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``regression`` to the teacher.
+
+        ``masked`` (b, s) may say which frames to hide; otherwise they are drawn for the step. ``ValueError`` without a
+        waveform, for an empty batch, and with nothing to learn by.
+        """
+        waveform, waveform_mask = check_clips(batch)
+        if self.ctc_head is not None and "tokens" in batch:
+            output = self(waveform, waveform_mask, batch.get("masked"))
+            return {"ctc": self.ctc_head.loss(output.logits, output.mask, batch["tokens"], batch.get("mask"))}
+        if self.teacher is None:
+            raise ValueError("Nothing to learn: this Data2VecAudio needs pretrain=True, or tokens and vocab_size.")
+        return self.regression(*self.compare(batch))
+
+
+RECIPE = Recipe(
+    Data2VecAudio,
+    Data2VecAudioConfig,
+    reads=(Waveform(),),
+    learns=Objective("self-distillation", {"regression": None}, measures=(hidden_features_explained,)),
+    architecture="""
+    waveform -> convolutions -> hide spans -> student [transformer] -> head -> !squared error [hidden frames]
+    waveform -> teacher [the same, no gradient] -> mean of last layers [normalised] -> !squared error
+    student ~> teacher
+    """,
+)

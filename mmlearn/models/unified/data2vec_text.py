@@ -1,0 +1,139 @@
+"""data2vec for text: a BERT with gaps predicts what its slow copy makes of the whole text, not which words were there.
+
+Paper: Baevski et al. 2022, "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language".
+Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
+
+Deviations: ``tiny`` is ours: its teacher follows faster. Gaps are drawn anew for each batch, whole words are not hidden
+together, and there is one sentence or caption a row, not 512 tokens. The head is one linear layer, and losses are not
+scaled by the width, as in the paper's equation. Released models have no head and no teacher; one with a language head
+learns masked words instead.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import MaskedTokens, Tokens
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
+from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
+from mmlearn.recipes import Objective, Recipe
+
+ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
+
+
+@dataclass(frozen=True)
+class Data2VecTextConfig(SelfTaughtConfig):
+    text: BERTEncoderConfig = BERTEncoderConfig(**ROBERTA)
+    top_layers: int = 10
+    beta: float = 4.0
+    decay_steps: int = 100_000
+    pooler: bool = False  # of the first token, which released files have
+    language_head: bool = False  # for masked words
+
+    PRESETS = {
+        "tiny": dict(
+            text=BERTEncoderConfig(
+                64, 3, 4, dropout=0.0, vocab_size=512, max_length=32, initial_std=0.125, token_types=0
+            )
+        )
+        | dict(top_layers=2, beta=1.0, decay_start=0.98, decay_end=0.998, decay_steps=300),
+        "base": dict(),
+        "large": dict(text=BERTEncoderConfig(width=1024, depth=24, num_heads=16, **ROBERTA)),
+    }
+
+
+class Data2VecTextOutput(NamedTuple):
+    tokens: Float[Tensor, "b t d"]
+    prediction: Float[Tensor, "b t d"] | None  # of the teacher's target at each token
+    pooled: Float[Tensor, "b d"] | None
+    token_logits: Float[Tensor, "b t v"] | None
+
+
+class WordEncoder(nn.Module):
+    """An embedding and a transformer, in RoBERTa's layout."""
+
+    def __init__(self, config: BERTEncoderConfig):
+        super().__init__()
+        self.embedding = BERTEmbedding(config)
+        self.transformer = Transformer(config)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, token_type: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        return self.transformer(self.embedding(tokens, token_type, mask), mask)
+
+
+class Data2VecText(SelfTaught):
+    """A text encoder in RoBERTa's layout that learns from itself.
+
+    ``mask`` is True where a token is real. Source: sections 3 and 4.3.
+    """
+
+    def __init__(self, config: Data2VecTextConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = WordEncoder(config.text)
+        self.pooler = pooler(config.text.width) if config.pooler else None
+        self.language_head = MaskedLanguageHead(config.text) if config.language_head else None
+        self.add_teacher(config.text.width, config.text.depth)
+
+    def blocks_of(self, encoder: WordEncoder) -> nn.ModuleList:
+        return encoder.transformer.blocks
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        token_type: Int[Tensor, "b t"] | None = None,
+    ) -> Data2VecTextOutput:
+        x, table = self.encoder(tokens, mask, token_type), self.encoder.embedding.tokens.weight
+        return Data2VecTextOutput(
+            x,
+            self.head(x) if self.head is not None else None,
+            self.pooler(x[:, 0]) if self.pooler is not None else None,
+            self.language_head(x, table) if self.language_head is not None else None,
+        )
+
+    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the student says of a text with gaps, what the teacher makes of the whole one, and where gaps are."""
+        label, mask = batch["token_label"], batch.get("mask")
+        whole = torch.where(label == IGNORED, batch["tokens"], label)
+        target = self.targets(whole, mask)
+        return self(batch["tokens"], mask).prediction, target, label != IGNORED
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``regression`` to the teacher; without one ``mlm``, where there is a language head.
+
+        ``batch["token_label"]`` (b, t) is the true token where there is a gap and -100 elsewhere. ``ValueError``
+        without a text, or with nothing to learn by.
+        """
+        if not len(batch["tokens"]):
+            raise ValueError("A batch holds at least one text.")
+        if self.teacher is not None:
+            return self.regression(*self.compare(batch))
+        if self.language_head is None:
+            raise ValueError("Nothing to learn: this Data2VecText needs pretrain=True, or language_head.")
+        output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
+        return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
+
+
+RECIPE = Recipe(
+    Data2VecText,
+    Data2VecTextConfig,
+    reads=(Tokens(),),
+    learns=Objective(
+        "self-distillation", {"regression": None}, labels=(MaskedTokens(),), measures=(hidden_features_explained,)
+    ),
+    architecture="""
+    words with gaps -> student [BERT] -> head -> !smooth L1 [gaps]
+    whole text -> teacher [no gradient] -> mean of last layers [normalised] -> !smooth L1
+    student ~> teacher
+    """,
+)

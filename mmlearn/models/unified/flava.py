@@ -1,0 +1,287 @@
+"""FLAVA: an encoder of pictures, one of texts, and one of both, which learn from pictures, texts and pairs.
+
+Paper: Singh et al. 2022, "FLAVA: A Foundational Language And Vision Alignment Model".
+Official code: https://github.com/facebookresearch/multimodal (examples/flava).
+
+Deviations: ``tiny`` is ours. Blocks start scaled by width and depth, heads and tables as BERT's. Codes of patches are
+data: the recipe takes those of :class:`~mmlearn.data.fields.PatchCodes`, k-means of colours, and not DALL·E's; a
+released checkpoint brings its frozen codebook, which makes them of ``codebook_image``. The recipe takes the pictures
+and the texts that stand alone from the same pairs, and tasks come with equal odds. Where the batch says which captions
+are equal, all of them are right in the contrast. The encoders do not start from pictures or texts alone.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
+from mmlearn.evaluation.measures import masked_words, matching, retrieval
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
+from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.layers.language import initialise_as_bert, pooler
+from mmlearn.layers.transformer import Transformer, TransformerConfig
+from mmlearn.models.unified.image_codebook import ImageCodebook
+from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
+from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.masked_image import masked_codes
+from mmlearn.objectives.matched import asking_rows, matched_info_nce
+from mmlearn.recipes import Objective, OneOf, Recipe, ln, ln_batch
+
+
+@dataclass(frozen=True)
+class FLAVAConfig(Config):
+    image: ImageEncoderConfig = ImageEncoderConfig(norm_epsilon=1e-12)
+    text: BERTEncoderConfig = BERTEncoderConfig(norm_first=True, dropout=0.0)
+    fusion: TransformerConfig = TransformerConfig(768, 6, 12, norm_epsilon=1e-12)
+    embedding_width: int = 768  # where pictures and texts are compared
+    logit_scale: float = 2.6592  # ln(1/τ) at the start
+    codes: int = 8192  # of the codebook of patches
+    codebook_width: int | None = None  # channels of the frozen network that makes codes; None: they are data
+    mask_share: float = 0.4  # of patches that are hidden, at most
+    pretraining_heads: bool = True
+    poolers: bool = False  # of each encoder, which released files have and no objective reads
+
+    PRESETS = {
+        "tiny": dict(image=ImageEncoderConfig(64, 2, 4, image_size=64, patch_size=16))
+        | dict(
+            text=BERTEncoderConfig(
+                64, 2, 4, norm_first=True, dropout=0.0, vocab_size=512, max_length=32, initial_std=0.125
+            )
+        )
+        | dict(fusion=TransformerConfig(64, 2, 4), embedding_width=64, codes=64),
+        "full": dict(),
+    }
+
+
+class FLAVAOutput(NamedTuple):
+    image_tokens: Float[Tensor, "b n d"] | None  # the picture alone: class token, then patches
+    text_tokens: Float[Tensor, "b t width"] | None  # the text alone
+    tokens: Float[Tensor, "b all fusion_width"] | None  # both: class token, picture, text
+    image_embedding: Float[Tensor, "b e"] | None  # unit length
+    text_embedding: Float[Tensor, "b e"] | None  # unit length
+    logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+    code_logits: Float[Tensor, "b p codes"] | None  # of both where both are there, else of the picture
+    token_logits: Float[Tensor, "b t v"] | None  # of both where both are there, else of the text
+    match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together
+
+
+class PredictionHead(nn.Module):
+    """Which code or word was here? A layer, and weights of its own for each of ``choices``."""
+
+    def __init__(self, config: TransformerConfig, choices: int):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.output = nn.Linear(config.width, choices)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n choices"]:
+        return self.output(self.norm(self.activation(self.dense(x))))
+
+
+class FLAVA(nn.Module):
+    """Three transformers: each modality alone, and one that reads the states of both behind a class token of its own.
+
+    ``forward`` reads what it is given, a text, a picture or both; ``mask`` is True where a token is real,
+    ``masked_patches`` (b, p) where a patch is hidden. Raises ``ValueError`` where nothing is given, and for encoders
+    without a class token or with post-norm blocks. Source: section 3.1 and figure 2.
+    """
+
+    def __init__(self, config: FLAVAConfig):
+        super().__init__()
+        image, text, fusion = config.image, config.text, config.fusion
+        if not (image.class_token and text.norm_first and fusion.norm_first) or image.convolutions:
+            raise ValueError("FLAVA's encoders are pre-norm, and that of pictures has a class token and plain patches.")
+        self.config = config
+        self.image_encoder = ImageEncoder(image)
+        self.image_encoder.embedding = MaskedImageEmbedding(image.image_size, image.patch_size, image.width)
+        self.embedding = BERTEmbedding(text)
+        self.text_encoder = Transformer(text)
+        self.text_norm = nn.LayerNorm(text.width, eps=text.norm_epsilon)
+        self.image_to_fusion = nn.Linear(image.width, fusion.width)
+        self.text_to_fusion = nn.Linear(text.width, fusion.width)
+        self.fusion_token = nn.Parameter(0.02 * torch.randn(fusion.width))
+        self.fusion = Transformer(fusion)
+        self.fusion_norm = nn.LayerNorm(fusion.width, eps=fusion.norm_epsilon)
+        self.image_projection = nn.Linear(image.width, config.embedding_width)
+        self.text_projection = nn.Linear(text.width, config.embedding_width)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
+        if config.poolers:
+            self.image_pooler, self.text_pooler, self.fusion_pooler = (
+                pooler(part.width) for part in (image, text, fusion)
+            )
+        if config.pretraining_heads:
+            self.mim_head, self.mmm_image_head = (
+                PredictionHead(image, config.codes),
+                PredictionHead(image, config.codes),
+            )
+            self.mlm_head, self.mmm_text_head = (PredictionHead(text, text.vocab_size) for _ in range(2))
+            self.match_head = nn.Sequential(*pooler(fusion.width), nn.Linear(fusion.width, 2))
+        for name, part in self.named_children():
+            if name.endswith(("head", "embedding", "projection", "to_fusion", "pooler")):
+                part.apply(partial(initialise_as_bert, std=text.initial_std))
+        self.codebook = ImageCodebook(config.codebook_width, config.codes) if config.codebook_width else None
+
+    def image_states(
+        self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """The picture's tokens before the last norm, which is what the encoder of both reads."""
+        return self.image_encoder.transformer(self.image_encoder.embedding(image, masked_patches))
+
+    def text_states(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """The text's tokens before the last norm."""
+        return self.text_encoder(self.embedding(tokens, mask=mask), mask)
+
+    def embed_image(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
+        return F.normalize(self.image_projection(tokens[:, 0]), dim=-1)
+
+    def embed_text(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b e"]:
+        return F.normalize(self.text_projection(tokens[:, 0]), dim=-1)
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:
+        return self.embed_image(self.image_encoder.norm(self.image_states(image)))
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b e"]:
+        return self.embed_text(self.text_norm(self.text_states(tokens, mask)))
+
+    def match(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b 2"]:
+        """Logits of whether picture and text belong together, which they do at index 1."""
+        return self(tokens, mask, image).match_logits
+
+    def fuse(self, image: Tensor, text: Tensor, mask: Tensor | None) -> Float[Tensor, "b all d"]:
+        """Both modalities' states, behind a class token, read by the encoder of both."""
+        start = self.fusion_token.to(image).expand(len(image), 1, -1)
+        x = torch.cat([start, self.image_to_fusion(image), self.text_to_fusion(text)], 1)
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(len(image), 1 + image.shape[1]), mask], 1)
+        return self.fusion_norm(self.fusion(x, mask))
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        image: Float[Tensor, "b 3 height width"] | None = None,
+        masked_patches: Bool[Tensor, "b p"] | None = None,
+    ) -> FLAVAOutput:
+        if tokens is None and image is None:
+            raise ValueError("Nothing to read: give tokens, an image, or both.")
+        seen = words = image_tokens = text_tokens = both = code_logits = token_logits = match_logits = None
+        if image is not None:
+            seen = self.image_states(image, masked_patches)
+            image_tokens = self.image_encoder.norm(seen)
+        if tokens is not None:
+            words = self.text_states(tokens, mask)
+            text_tokens = self.text_norm(words)
+        if image is not None and tokens is not None:
+            both, n = self.fuse(seen, words, mask), seen.shape[1]
+        if self.config.pretraining_heads:
+            if both is not None:
+                code_logits = self.mmm_image_head(both[:, 2 : n + 1])
+                token_logits, match_logits = self.mmm_text_head(both[:, n + 1 :]), self.match_head(both[:, 0])
+            elif image is not None:
+                code_logits = self.mim_head(image_tokens[:, 1:])
+            else:
+                token_logits = self.mlm_head(text_tokens)
+        return FLAVAOutput(
+            image_tokens,
+            text_tokens,
+            both,
+            self.embed_image(image_tokens) if image is not None else None,
+            self.embed_text(text_tokens) if tokens is not None else None,
+            self.logit_scale.exp(),
+            code_logits,
+            token_logits,
+            match_logits,
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Labels say what the batch teaches, whatever else stands in it.
+
+        With ``token_label`` (b, t) alone it is ``mlm`` of texts, with ``masked_patches`` (b, p) alone ``mim`` of
+        pictures, and with both all four losses of pairs, of which those with ``match_label`` 0 are wrong. ``code``
+        (b, p) is the number of each patch, or made of ``codebook_image``. ``ValueError`` without heads, without a row
+        or a label, for a pair that lacks a modality, and for a code outside the codebook.
+        """
+        if not self.config.pretraining_heads:
+            raise ValueError("This FLAVA has no heads to train: set pretraining_heads in its configuration.")
+        wanted = {"token_label": "tokens", "masked_patches": "image"}
+        labels = [name for name in wanted if name in batch]
+        if not labels:
+            raise ValueError("Nothing to learn: the batch has neither token_label nor masked_patches.")
+        for name in labels:
+            if wanted[name] not in batch:
+                raise ValueError(f"The batch has {name}, but no {wanted[name]}: this modality is missing.")
+            if not len(batch[wanted[name]]):
+                raise ValueError("A batch holds at least one row.")
+        if labels == ["token_label"]:
+            output = self(batch["tokens"], batch.get("mask"))
+            return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
+        code = batch["code"] if self.codebook is None or "code" in batch else self.codebook(batch["codebook_image"])
+        if labels == ["masked_patches"]:
+            output = self(image=batch["image"], masked_patches=batch["masked_patches"])
+            return {"mim": masked_codes(output.code_logits, code, batch["masked_patches"])}
+        return self.pair_losses(batch, code)
+
+    def pair_losses(self, batch: dict[str, Tensor], code: Int[Tensor, "b p"]) -> dict[str, Float[Tensor, ""]]:
+        """Contrast of what is whole; matching and masked modelling of what has gaps, the latter of true pairs only."""
+        tokens, mask, image, label = (batch.get(name) for name in ("tokens", "mask", "image", "token_label"))
+        match_label = batch.get("match_label", torch.ones_like(tokens[:, 0]))
+        true = asking_rows(match_label == 1)
+        whole = torch.where(label == IGNORED, tokens, label)
+        output = self(tokens, mask, image, batch["masked_patches"])
+        gathered = (gather(x) for x in (self.encode_image(image), self.encode_text(whole, mask)))
+        caption_id = gather(batch["caption_id"]) if "caption_id" in batch else None
+        contrast = matched_info_nce(*gathered, output.logit_scale, gather(match_label == 1), caption_id)
+        hidden = batch["masked_patches"] & true[:, None]
+        return {
+            "itc": contrast,
+            "itm": image_text_matching(output.match_logits, match_label),
+            "mmm_image": masked_codes(output.code_logits, code, hidden),
+            "mmm_text": masked_cross_entropy(output.token_logits, label.masked_fill(~true[:, None], IGNORED)),
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep the temperature within the official code's bounds: a scale of 1 to 100."""
+        self.logit_scale.clamp_(0, 4.6052)
+
+
+CODES = PatchCodes()
+RECIPE = Recipe(
+    FLAVA,
+    FLAVAConfig,
+    reads=(Tokens(), Patches()),
+    learns=OneOf(
+        Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),)),
+        Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),)),
+        Objective(
+            "pairs",
+            {"itc": ln_batch, "itm": ln(2), "mmm_image": ln("codes"), "mmm_text": ln("vocab_size")},
+            reads=(CODES,),
+            labels=(MatchLabel(), MaskedTokens(), MaskedPatches()),
+            measures=(retrieval("image", "text"), matching, masked_words),
+            samples=1000,
+        ),
+    ),
+    architecture="""
+    image -> ViT -> !MIM [codes, pictures alone]
+    text -> transformer [pre-norm] -> !MLM [texts alone]
+    ViT -> !ITC
+    transformer -> !ITC
+    ViT -> transformer of both -> !MMM [words and codes]
+    transformer -> transformer of both -> !ITM
+    """,
+)

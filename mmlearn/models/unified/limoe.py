@@ -1,0 +1,272 @@
+"""LIMoE: one transformer for pictures and for texts, in which each token goes to a few of many experts.
+
+Paper: Mustafa et al. 2022, "Multimodal Contrastive Learning with LIMoE: the Language-Image Mixture of Experts".
+Official code: https://github.com/google-research/vmoe has its sparse layers, not LIMoE itself.
+
+Deviations: ``tiny`` is ours. Every token reaches its experts, however many choose the same: experts have no capacity,
+and so nothing is dropped and rows do not depend on each other. Routers have no noise. The classic losses are Switch's
+balance and the squared log-sum of logits; in the paper there are also those of importance and load, of which balance
+takes the place. Thresholds of the global entropy are our choice, for each modality a number of experts. Pictures and
+texts are read one after the other, which is how they are routed in the paper, too: nothing attends across.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.evaluation.measures import retrieval, row
+from mmlearn.layers import MLP, ImageEmbedding, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
+from mmlearn.layers.language import initialise_as_bert
+from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
+from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z, top_experts
+from mmlearn.recipes import Objective, Recipe, ln_batch
+
+
+@dataclass(frozen=True)
+class LIMoEConfig(TransformerConfig):
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    image_size: int | tuple[int, int] = 224  # pixels
+    patch_size: int = 16  # pixels
+    vocab_size: int = 32_000
+    max_length: int = 16  # tokens
+    experts: int = 32  # of each sparse block
+    chosen: int = 1  # experts that each token goes to
+    sparse_every: int = 2  # every so many blocks one is sparse, the last one first
+    embedding_width: int = 768  # where pictures and texts are compared
+    logit_scale: float = 2.3026  # ln(1/τ) at the start
+    auxiliary_weight: float = 0.04  # of each loss of routing
+    image_experts: float = 20.0  # that pictures use at least, and
+    text_experts: float = 9.0  # texts
+
+    PRESETS = {
+        "tiny": dict(width=64, depth=2, num_heads=4, image_size=64, patch_size=16, vocab_size=512, max_length=32)
+        | dict(experts=4, embedding_width=64, image_experts=4.0, text_experts=2.0),
+        "B/16": dict(),
+        "L/16": dict(width=1024, depth=24, num_heads=16, embedding_width=1024),
+    }
+
+
+class Routing(NamedTuple):
+    """Where the tokens of one modality go in one sparse block."""
+
+    logits: Float[Tensor, "n e"]
+    probability: Float[Tensor, "n e"]
+    real: Bool[Tensor, "n"]  # padding goes to no expert
+
+
+class LIMoEOutput(NamedTuple):
+    image_embedding: Float[Tensor, "b e"]  # unit length
+    text_embedding: Float[Tensor, "b e"]  # unit length
+    logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+
+
+class SparseMLP(nn.Module):
+    r"""A router and its experts, each an MLP.
+
+    .. math:: \mathrm{MoE}(x) = \sum_{e \in \mathrm{top}_k(p)} p_e\, \mathrm{MLP}_e(x), \quad
+       p = \mathrm{softmax}(W x)
+
+    Each expert computes the tokens that chose it, and no others. Source: section 2.1, equation 1.
+    """
+
+    def __init__(self, config: LIMoEConfig):
+        super().__init__()
+        self.chosen = config.chosen
+        self.router = nn.Linear(config.width, config.experts, bias=False)
+        self.experts = nn.ModuleList(
+            MLP(config.width, config.mlp_width, config.activation) for _ in range(config.experts)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Routing]:
+        tokens = rearrange(x, "b n d -> (b n) d")
+        real = torch.ones(len(tokens), dtype=torch.bool, device=x.device) if mask is None else mask.flatten()
+        logits = self.router(tokens)
+        probability = logits.softmax(-1)
+        weight, choice = top_experts(probability, self.chosen)
+        y = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
+            y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+        return y.view_as(x), Routing(logits, probability, real)
+
+
+class SparseBlock(TransformerBlock):
+    """A pre-norm block whose MLP is a :class:`SparseMLP`. Returns the tokens, and where they went."""
+
+    def __init__(self, config: LIMoEConfig):
+        super().__init__(config)
+        self.mlp = SparseMLP(config)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Routing]:
+        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask))
+        y, routing = self.mlp(self.mlp_norm(x), mask)
+        return x + self.dropout(y), routing
+
+
+class LIMoE(nn.Module):
+    """One encoder of both modalities, which share all but their embeddings and projections; a mean of tokens is read.
+
+    ``mask`` is True where a token is real. Raises ``ValueError`` for settings that cannot be. Source: section 2.
+    """
+
+    def __init__(self, config: LIMoEConfig):
+        super().__init__()
+        if not config.norm_first or not 1 <= config.chosen <= config.experts or config.sparse_every < 1:
+            raise ValueError(
+                f"Blocks are pre-norm, sparse_every at least 1, and a token goes to 1 to {config.experts} experts; got "
+                f"norm_first={config.norm_first}, sparse_every={config.sparse_every}, chosen={config.chosen}."
+            )
+        self.config = config
+        width = config.width
+        self.image_embedding = ImageEmbedding(config.image_size, config.patch_size, width, class_token=False)
+        self.text_embedding = TextEmbedding(config.vocab_size, width, config.max_length)
+        last = config.depth - 1
+        self.blocks = nn.ModuleList(
+            SparseBlock(config) if (last - i) % config.sparse_every == 0 else TransformerBlock(config)
+            for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
+        self.image_projection = nn.Linear(width, config.embedding_width, bias=False)
+        self.text_projection = nn.Linear(width, config.embedding_width, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
+        Transformer.reset_parameters(self, width, config.depth)  # as in every transformer here
+        self.text_embedding.apply(partial(initialise_as_bert, std=width**-0.5))
+
+    def read(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None
+    ) -> tuple[Float[Tensor, "b d"], list[Routing]]:
+        """The mean of the real tokens after all blocks, and where they went in each sparse one."""
+        routings = []
+        for block in self.blocks:
+            x = block(x, mask)
+            if isinstance(x, tuple):
+                x, routing = x
+                routings.append(routing)
+        x = self.norm(x)
+        if mask is None:
+            return x.mean(1), routings
+        return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1), routings
+
+    def read_image(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Float[Tensor, "b e"], list[Routing]]:
+        """A picture's embedding, and where its patches went."""
+        x, routings = self.read(self.image_embedding(image), None)
+        return F.normalize(self.image_projection(x), dim=-1), routings
+
+    def read_text(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> tuple[Float[Tensor, "b e"], list[Routing]]:
+        """A text's embedding, and where its tokens went."""
+        x, routings = self.read(self.text_embedding(tokens), mask)
+        return F.normalize(self.text_projection(x), dim=-1), routings
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:
+        return self.read_image(image)[0]
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b e"]:
+        return self.read_text(tokens, mask)[0]
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> LIMoEOutput:
+        return LIMoEOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``itc``, and of routing, as means over sparse blocks, ``balance``, ``z``, ``local`` and ``global``.
+
+        Balance and z are of both modalities together, the local entropy of texts, the global entropy of each modality.
+        ``caption_id`` (b,) says which captions are equal. ``ValueError`` without a pair, or for a modality that is
+        missing.
+        """
+        for name in ("image", "tokens"):
+            if name not in batch or not len(batch[name]):
+                raise ValueError(f"LIMoE compares pictures with texts, and this batch has no {name}.")
+        image, seen = self.read_image(batch["image"])
+        text, words = self.read_text(batch["tokens"], batch.get("mask"))
+        rows, positives = own_rows(image), gathered_positives(batch.get("caption_id"))
+        contrast = info_nce(gather(image), gather(text), self.logit_scale.exp(), positives, rows)
+        routed = self.routing_losses(seen, words)
+        return {"itc": contrast} | {name: self.config.auxiliary_weight * value for name, value in routed.items()}
+
+    def routing_losses(self, seen: list[Routing], words: list[Routing]) -> dict[str, Float[Tensor, ""]]:
+        """See :meth:`loss`; without weights. Source: section 2.2."""
+        config, found = self.config, []
+        for patches, tokens in zip(seen, words):
+            logits, probability, real = (torch.cat(parts) for parts in zip(patches, tokens))
+            apart = [
+                global_entropy(part.probability, part.real, least)
+                for part, least in ((patches, config.image_experts), (tokens, config.text_experts))
+            ]
+            found.append(
+                {
+                    "balance": balance(probability, real, config.chosen),
+                    "z": router_z(logits, real),
+                    "local": local_entropy(tokens.probability, tokens.real),
+                    "global": sum(apart),
+                }
+            )
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep the temperature at 0.01 or more, as CLIP's."""
+        self.logit_scale.clamp_(max=4.6052)
+
+
+def experts_used(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many experts of the last sparse block each modality uses, and how many tokens go to experts of its own.
+
+    Used experts are the exponential of the entropy of choices. An expert is a modality's own if at least 90 % of what
+    it gets comes from there, when both weigh the same.
+    """
+    config, counts = run.system.config, {"image": 0, "text": 0}
+    for batch in run.batches(samples):
+        found = (
+            run.system.read_image(batch["image"])[1][-1],
+            run.system.read_text(batch["tokens"], batch["mask"])[1][-1],
+        )
+        for name, routing in zip(counts, found):
+            choice = top_experts(routing.probability, config.chosen)[1][routing.real].flatten()
+            counts[name] = counts[name] + choice.cpu().bincount(minlength=config.experts)
+    shares = {name: count / count.sum() for name, count in counts.items()}
+    both, rows = sum(shares.values()), {}
+    for name, share in shares.items():
+        own = share >= 0.9 * both
+        rows[f"experts that {name}s use, of {config.experts}"] = row(torch.special.entr(share).sum().exp())
+        rows[f"share of {name}s at experts of their own"] = row(share[own & (share > 0)].sum(), 0.0)
+    return rows
+
+
+RECIPE = Recipe(
+    LIMoE,
+    LIMoEConfig,
+    reads=(Image(), Tokens()),
+    learns=Objective(
+        "itc",
+        {"itc": ln_batch, "balance": None, "z": None, "local": None, "global": None},
+        measures=(retrieval("image", "text"), experts_used),
+        samples=1000,
+    ),
+    architecture="""
+    image -> patches -> shared attention -> router -> experts [top k] -> mean of tokens -> !InfoNCE
+    text -> words -> shared attention
+    router -> !balance and z
+    router -> !local and global entropy
+    """,
+)

@@ -1,0 +1,303 @@
+"""Multiway transformer: all modalities attend together, and each has an MLP of its own, as in VLMo and BEiT-3.
+
+Papers: Bao et al. 2022, "VLMo: Unified Vision-Language Pre-Training with Mixture-of-Modality-Experts"; and, as BEiT-3,
+Wang et al. 2023, "Image as a Foreign Language: BEiT Pretraining for All Vision and Vision-Language Tasks".
+Official code: https://github.com/microsoft/unilm/tree/master/vlmo and https://github.com/microsoft/torchscale.
+
+Deviations: ``tiny`` is ours. Blocks have neither the scales nor the relative positions of VLMo's, and start scaled by
+width and depth. Norms are of one modality where MLPs are, as in VLMo; in BEiT-3 those of attention are, too. Codes of
+patches are data: the recipe takes k-means of colours (:class:`~mmlearn.data.fields.PatchCodes`). Wrong pairs for
+matching are drawn evenly, in VLMo those that look right are likelier. The words that pairs hide are 15 %, in VLMo and
+BEiT-3 up to 50 %. In the contrast each modality goes its own way through all blocks. BEiT-3's masked data modelling is
+a stage of its own, to be taken in place of the third.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
+from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
+from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
+from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
+from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.masked_image import masked_codes
+from mmlearn.objectives.matched import asking_rows, matched_info_nce
+from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
+
+
+@dataclass(frozen=True)
+class MultiwayConfig(BERTEncoderConfig):
+    norm_first: bool = True
+    dropout: float = 0.0
+    image_size: int | tuple[int, int] = 224  # pixels
+    patch_size: int = 16  # pixels
+    pair_blocks: int = 2  # the last ones, in which pairs have an MLP of their own; 0: in none
+    embedding_width: int = 768  # where pictures and texts are compared
+    logit_scale: float = 2.6592  # ln(1/τ) at the start
+    codes: int = 8192  # of the codebook of patches
+    mask_share: float = 0.4  # of patches that are hidden, at most
+
+    PRESETS = {
+        "tiny": TINY_BERT | dict(image_size=64, patch_size=16, pair_blocks=1, embedding_width=64, codes=64),
+        "base": dict(),
+        "large": dict(width=1024, depth=24, num_heads=16, pair_blocks=3, embedding_width=1024),
+    }
+
+
+class MultiwayOutput(NamedTuple):
+    text_tokens: Float[Tensor, "b t d"] | None
+    image_tokens: Float[Tensor, "b n d"] | None  # the class token, then the patches
+    token_logits: Float[Tensor, "b t v"] | None
+    code_logits: Float[Tensor, "b p codes"] | None
+    match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together; of pairs alone
+
+
+class SharedAttention(nn.Module):
+    """The half of a block that all modalities share: a norm and attention on a residual path."""
+
+    def __init__(self, config: MultiwayConfig):
+        super().__init__()
+        of_weights = config.dropout if config.attention_dropout is None else config.attention_dropout
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.attention = Attention(config.width, config.num_heads, dropout=of_weights)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        return x + self.dropout(self.attention(self.norm(x), None, mask))
+
+
+class Way(nn.Module):
+    """The half of a block that one modality has for itself: a norm and an MLP on a residual path."""
+
+    def __init__(self, config: MultiwayConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.mlp = MLP(config.width, config.mlp_width, config.activation)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return x + self.dropout(self.mlp(self.norm(x)))
+
+
+class Multiway(nn.Module):
+    """A text, a picture, or both in one row: words first, then the class token and the patches.
+
+    ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is hidden. Raises ``ValueError``
+    where nothing is given, for post-norm blocks, and for more blocks with a way for pairs than there are.
+    Source: Bao et al. 2022 (VLMo), section 2 and figure 1.
+    """
+
+    def __init__(self, config: MultiwayConfig):
+        super().__init__()
+        if not config.norm_first or config.pair_blocks > config.depth:
+            raise ValueError(f"Blocks are pre-norm, and pair_blocks at most {config.depth}, not {config.pair_blocks}.")
+        self.config = config
+        width = config.width
+        self.image_embedding = MaskedImageEmbedding(config.image_size, config.patch_size, width)
+        self.text_embedding = BERTEmbedding(config)
+        self.modality = nn.Embedding(2, width)  # 0: text, 1: picture
+        blocks = {"text": config.depth, "image": config.depth, "pair": config.pair_blocks}
+        self.attention = nn.ModuleList(SharedAttention(config) for _ in range(config.depth))
+        self.ways = nn.ModuleDict({way: nn.ModuleList(Way(config) for _ in range(n)) for way, n in blocks.items()})
+        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
+        self.code_head = nn.Linear(width, config.codes)
+        self.language_head = MaskedLanguageHead(config)
+        self.match_head = nn.Sequential(*pooler(width), nn.Linear(width, 2))
+        self.image_projection = nn.Linear(width, config.embedding_width, bias=False)
+        self.text_projection = nn.Linear(width, config.embedding_width, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
+        for name, part in self.named_children():
+            if name in ("attention", "ways"):
+                Transformer.reset_parameters(part, width, config.depth)  # as in every transformer here
+            elif name != "image_embedding":
+                part.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def read(
+        self, tokens: Tensor | None, mask: Tensor | None, image: Tensor | None, masked_patches: Tensor | None = None
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n d"]]:
+        """The states of words and of patches, one of which may be none."""
+        if tokens is None and image is None:
+            raise ValueError("Nothing to read: give tokens, an image, or both.")
+        parts = []
+        if tokens is not None:
+            parts.append(self.text_embedding(tokens, mask=mask) + self.modality.weight[0])
+        if image is not None:
+            parts.append(self.image_embedding(image, masked_patches) + self.modality.weight[1])
+        if mask is not None and image is not None:
+            mask = torch.cat([mask, mask.new_ones(len(image), parts[-1].shape[1])], 1)
+        words = 0 if tokens is None else tokens.shape[1]
+        x = self.norm(self.blocks(torch.cat(parts, 1), mask, words))
+        return x[:, :words], x[:, words:]
+
+    def blocks(self, x: Float[Tensor, "b n d"], mask: Tensor | None, words: int) -> Float[Tensor, "b n d"]:
+        """Each block's attention of all tokens, and then words and patches each their way, or as a pair one way.
+
+        Source: Bao et al. 2022 (VLMo), section 2.2 and figure 2.
+        """
+        first = self.config.depth - self.config.pair_blocks
+        both = 0 < words < x.shape[1]
+        for i, attention in enumerate(self.attention):
+            x = attention(x, mask)
+            if both and i >= first:
+                x = self.ways["pair"][i - first](x)
+            else:
+                x = torch.cat([self.ways["text"][i](x[:, :words]), self.ways["image"][i](x[:, words:])], 1)
+        return x
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:
+        return F.normalize(self.image_projection(self.read(None, None, image)[1][:, 0]), dim=-1)
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b e"]:
+        return F.normalize(self.text_projection(self.read(tokens, mask, None)[0][:, 0]), dim=-1)
+
+    def match(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b 2"]:
+        """Logits of whether picture and text belong together, which they do at index 1."""
+        return self.match_head(self.read(tokens, mask, image)[0][:, 0])
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        image: Float[Tensor, "b 3 height width"] | None = None,
+        masked_patches: Bool[Tensor, "b p"] | None = None,
+    ) -> MultiwayOutput:
+        words, patches = self.read(tokens, mask, image, masked_patches)
+        both = tokens is not None and image is not None
+        return MultiwayOutput(
+            words if tokens is not None else None,
+            patches if image is not None else None,
+            self.language_head(words, self.text_embedding.tokens.weight) if tokens is not None else None,
+            self.code_head(patches[:, 1:]) if image is not None else None,
+            self.match_head(words[:, 0]) if both else None,
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Labels say what the batch teaches, whatever else stands in it.
+
+        ``masked_patches`` (b, p) alone: ``mim`` of pictures. ``token_label`` (b, t) alone: ``mlm`` of texts. Both:
+        BEiT-3's ``mmm_text`` and ``mmm_image``. With ``match_label`` (b,), VLMo's ``itc``, ``itm`` and ``mlm`` of
+        pairs, of which those with 0 are wrong. ``ValueError`` without a label or a row, for a modality that is missing,
+        and for a code outside the codebook.
+        """
+        wanted = {"token_label": "tokens", "masked_patches": "image", "match_label": "image"}
+        labels = {name for name in wanted if name in batch}
+        if not labels:
+            raise ValueError("Nothing to learn: the batch has none of token_label, masked_patches and match_label.")
+        for name in sorted(labels):
+            if wanted[name] not in batch or not len(batch[wanted[name]]):
+                raise ValueError(f"The batch has {name}, but no {wanted[name]}: this modality is missing.")
+        tokens, mask, image, label = (batch.get(name) for name in ("tokens", "mask", "image", "token_label"))
+        if "match_label" in labels:
+            return self.pair_losses(tokens, mask, image, label, batch["match_label"], batch.get("caption_id"))
+        hidden = batch.get("masked_patches")
+        if labels == {"masked_patches"}:
+            return {"mim": masked_codes(self(image=image, masked_patches=hidden).code_logits, batch["code"], hidden)}
+        if labels == {"token_label"}:
+            return {"mlm": masked_cross_entropy(self(tokens, mask).token_logits, label)}
+        output = self(tokens, mask, image, hidden)
+        text = masked_cross_entropy(output.token_logits, label)
+        return {"mmm_text": text, "mmm_image": masked_codes(output.code_logits, batch["code"], hidden)}
+
+    def pair_losses(
+        self, tokens: Tensor, mask: Tensor | None, image: Tensor, label: Tensor, match_label: Tensor, caption_id: Tensor
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Contrast and matching of what is whole; words with gaps of true pairs only."""
+        whole = torch.where(label == IGNORED, tokens, label)
+        gathered = (gather(x) for x in (self.encode_image(image), self.encode_text(whole, mask)))
+        known = None if caption_id is None else gather(caption_id)
+        contrast = matched_info_nce(*gathered, self.logit_scale.exp(), gather(match_label == 1), known)
+        true = asking_rows(match_label == 1)
+        logits = self(tokens, mask, image).token_logits
+        return {
+            "itc": contrast,
+            "itm": image_text_matching(self.match(image, whole, mask), match_label),
+            "mlm": masked_cross_entropy(logits, label.masked_fill(~true[:, None], IGNORED)),
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep the temperature at 0.01 or more, as CLIP's."""
+        self.logit_scale.clamp_(max=4.6052)
+
+
+def words_alone(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many masked tokens are guessed without a picture. Chance: the commonest token."""
+    batch = run.label(run.plain(samples), MaskedTokens())
+    texts = {name: batch[name] for name in ("tokens", "mask", "token_label")}
+    asked = texts["token_label"] != IGNORED
+
+    def right(output: MultiwayOutput, rows: dict[str, Tensor]) -> Tensor:
+        return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
+
+    accuracy = run.read(texts, right).float().mean()
+    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][asked]))}
+
+
+SHARED = ("attention", "norm", "modality")
+PICTURES = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
+
+CODES = PatchCodes()
+MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
+WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(words_alone,))
+MMM = Objective(
+    "mmm",
+    {"mmm_text": ln("vocab_size"), "mmm_image": ln("codes")},
+    reads=(CODES,),
+    labels=(MaskedTokens(), MaskedPatches()),
+    measures=(masked_words,),
+)
+
+RECIPE = Recipe(
+    Multiway,
+    MultiwayConfig,
+    reads=(Tokens(), Patches()),
+    stages=(
+        Stage(MIM, turns=(Turn(moves=(*SHARED, "ways.image", "image_embedding", "code_head")),), name="pictures"),
+        Stage(  # attention and the MLPs of pictures stay as they are
+            WORDS, turns=(Turn(moves=("ways.text", "text_embedding", "language_head")),), name="texts"
+        ),
+        Stage(
+            Objective(
+                "pairs",
+                {"itc": ln_batch, "itm": ln(2), "mlm": ln("vocab_size")},
+                labels=(MatchLabel(), MaskedTokens()),
+                measures=(retrieval("image", "text"), matching, masked_words),
+                samples=1000,
+            ),
+            turns=(
+                Turn(
+                    moves=(*SHARED, *PICTURES, "ways", "text_embedding", "language_head", "match_head")
+                    + ("image_projection", "text_projection", "logit_scale")
+                ),
+            ),
+            name="pairs",
+        ),
+        Stage(  # what BEiT-3 learns, from the start: all three
+            OneOf(MIM, WORDS, MMM),
+            turns=(Turn(moves=(*SHARED, "ways", "image_embedding", "text_embedding", "language_head", "code_head")),),
+            name="masked-data",
+        ),
+    ),
+    architecture="""
+    image -> patches -> one row
+    text -> words -> one row -> shared attention -> MLP of pictures -> !MIM [first stage]
+    shared attention -> MLP of texts -> !MLM [second stage]
+    shared attention -> MLP of pairs [last blocks] -> !ITM and MLM [third stage]
+    MLP of pictures -> !ITC
+    MLP of texts -> !ITC
+    """,
+)

@@ -1,0 +1,281 @@
+"""ViT-BERT: one transformer learns texts and pictures that have nothing to do with each other, taught by two others.
+
+Paper: Li et al. 2021, "Towards a Unified Foundation Model: Jointly Pre-Training Transformers on Unpaired Images and
+Text". No code was published.
+
+Deviations: ``tiny`` is ours. Pictures have no labels here: they learn the codes of hidden patches, as their teacher
+does, in the paper both classify. Teachers are pre-norm transformers of the student's sizes. The mask begins at each
+weight's magnitude: text owns all but the smallest, and in each of ``mask_rounds`` rounds loses the smallest that it
+still has, until ``text_share`` is left, by iterative magnitude pruning; how many rounds, and of how many steps, is our
+choice. Embeddings and heads are of one modality and need no mask, and neither do norms and biases, which listen to
+both. In evaluation nothing is masked. The recipe takes texts and pictures of the same samples, and never lets them
+meet.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mmlearn.data.fields import MaskedPatches, MaskedTokens, PatchCodes, Patches, Tokens
+from mmlearn.evaluation.measures import hidden_codes_named, masked_words, most_common, row
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
+from mmlearn.objectives import masked_cross_entropy
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.masked_image import masked_codes
+from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gradient
+from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+
+
+@dataclass(frozen=True)
+class ViTBERTConfig(BERTEncoderConfig):
+    """The sizes of a BERT are those of the shared transformer and of both teachers."""
+
+    norm_first: bool = True
+    dropout: float = 0.0
+    image_size: int | tuple[int, int] = 224  # pixels
+    patch_size: int = 16  # pixels
+    codes: int = 8192  # of the codebook of patches
+    mask_share: float = 0.4  # of patches that are hidden, at most
+    distillation: float = 0.5  # the weight of what the teachers say; the rest is that of labels
+    distillation_temperature: float = 1.0
+    text_share: float = 0.5  # of the shared weights that listen to texts in the end; the rest listens to pictures
+    mask_rounds: int = 10  # in which the mask gets there
+    mask_every: int = 1000  # steps of a round
+    teachers: bool = True
+
+    PRESETS = {
+        "tiny": TINY_BERT | dict(image_size=64, patch_size=8, codes=64, mask_rounds=4, mask_every=25),
+        "base": dict(),
+    }
+
+
+class ViTBERTOutput(NamedTuple):
+    text_tokens: Float[Tensor, "b t d"] | None
+    image_tokens: Float[Tensor, "b n d"] | None  # the class token, then the patches
+    token_logits: Float[Tensor, "b t v"] | None
+    code_logits: Float[Tensor, "b p codes"] | None
+
+
+class Shared(nn.Module):
+    """The transformer that both modalities pass, with a norm at its end."""
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        self.transformer = Transformer(config)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        return self.norm(self.transformer(x, mask))
+
+
+class TextTeacher(nn.Module):
+    """A transformer of texts alone, of the student's sizes. Returns (b, t, v)."""
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        self.embedding, self.encoder = BERTEmbedding(config), Shared(config)
+        self.head = MaskedLanguageHead(config)
+        for part in (self.embedding, self.head):
+            part.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t v"]:
+        return self.head(self.encoder(self.embedding(tokens, mask=mask), mask), self.embedding.tokens.weight)
+
+
+class ImageTeacher(nn.Module):
+    """A transformer of pictures alone, of the student's sizes. Returns (b, p, codes)."""
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        self.patches = MaskedImageEmbedding(config.image_size, config.patch_size, config.width)
+        self.encoder, self.head = Shared(config), nn.Linear(config.width, config.codes)
+        self.head.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
+    ) -> Float[Tensor, "b p codes"]:
+        return self.head(self.encoder(self.patches(image, masked_patches))[:, 1:])
+
+
+class ViTBERT(CountsSteps):
+    """Tokenizers and heads of each modality, a shared transformer, and two teachers that are trained first.
+
+    ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is hidden. Texts and pictures never
+    meet: rows of one have nothing to do with rows of the other. Raises ``ValueError`` where neither is given, and for
+    shares outside [0, 1].
+    """
+
+    def __init__(self, config: ViTBERTConfig):
+        super().__init__()
+        if not (0 <= config.text_share <= 1 and 0 <= config.distillation <= 1):
+            got = f"{config.text_share} and {config.distillation}"
+            raise ValueError(f"text_share and distillation are from 0 to 1, got {got}.")
+        self.config = config
+        self.embedding = BERTEmbedding(config)
+        self.patches = MaskedImageEmbedding(config.image_size, config.patch_size, config.width)
+        self.encoder = Shared(config)
+        self.language_head = MaskedLanguageHead(config)
+        self.code_head = nn.Linear(config.width, config.codes)
+        for part in (self.embedding, self.language_head, self.code_head):
+            part.apply(partial(initialise_as_bert, std=config.initial_std))
+        self.text_teacher = self.image_teacher = None
+        if config.teachers:
+            self.text_teacher, self.image_teacher = TextTeacher(config), ImageTeacher(config)
+        self.shared = {name: name.replace(".", "_") for name, x in self.encoder.named_parameters() if x.ndim > 1}
+        for name, flat in self.shared.items():
+            weight = self.encoder.get_parameter(name)
+            owned = torch.ones_like(weight, dtype=torch.bool)
+            self.register_buffer(f"text_owns_{flat}", keep_largest(weight, owned, self.owned_share(0)))
+
+    def owned_share(self, step: int) -> float:
+        """How much of each shared weight listens to texts after so many steps: less from round to round."""
+        config = self.config
+        rounds = min(step // max(config.mask_every, 1) + 1, max(config.mask_rounds, 1))
+        return 1 - (1 - config.text_share) * rounds / max(config.mask_rounds, 1)
+
+    def masks(self, modality: str) -> dict[str, Bool[Tensor, "..."]]:
+        """For each shared weight which of its entries listen to this modality, "text" or "image"."""
+        owned = {name: getattr(self, f"text_owns_{flat}") for name, flat in self.shared.items()}
+        return owned if modality == "text" else {name: ~mask for name, mask in owned.items()}
+
+    def read(self, x: Float[Tensor, "b n d"], mask: Tensor | None, modality: str) -> Float[Tensor, "b n d"]:
+        """Through the shared transformer, in training so that only the modality's own weights get a gradient."""
+        if not self.training:
+            return self.encoder(x, mask)
+        weights = dict(self.encoder.named_parameters())
+        weights |= {name: own_gradient(weights[name], owned) for name, owned in self.masks(modality).items()}
+        return functional_call(self.encoder, weights, (x, mask))
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        image: Float[Tensor, "b 3 height width"] | None = None,
+        masked_patches: Bool[Tensor, "b p"] | None = None,
+    ) -> ViTBERTOutput:
+        if tokens is None and image is None:
+            raise ValueError("Nothing to read: give tokens, an image, or both, which need not belong together.")
+        words = seen = token_logits = code_logits = None
+        if tokens is not None:
+            words = self.read(self.embedding(tokens, mask=mask), mask, "text")
+            token_logits = self.language_head(words, self.embedding.tokens.weight)
+        if image is not None:
+            seen = self.read(self.patches(image, masked_patches), None, "image")
+            code_logits = self.code_head(seen[:, 1:])
+        return ViTBERTOutput(words, seen, token_logits, code_logits)
+
+    def teacher_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """What each teacher learns alone, before the student begins. ``ValueError`` as for :meth:`loss`."""
+        self.check(batch)
+        words = self.text_teacher(batch["tokens"], batch.get("mask"))
+        codes = self.image_teacher(batch["image"], batch["masked_patches"])
+        return {
+            "teacher_mlm": masked_cross_entropy(words, batch["token_label"]),
+            "teacher_mim": masked_codes(codes, batch["code"], batch["masked_patches"]),
+        }
+
+    def check(self, batch: dict[str, Tensor]) -> None:
+        """``ValueError`` for a batch that lacks a modality, or has no row of one, and without teachers."""
+        for name in ("tokens", "image"):
+            if name not in batch or not len(batch[name]):
+                raise ValueError(f"Each batch has texts and pictures, and this one has no {name}.")
+        if self.text_teacher is None:
+            raise ValueError("This ViT-BERT has no teachers to learn from: set teachers in its configuration.")
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Labels and teachers, for texts and pictures: ``mlm``, ``text_kd``, ``mim`` and ``image_kd``.
+
+        ``token_label`` (b, t) is the true token of a gap and -100 elsewhere, ``code`` (b, p) the number of each patch.
+        ``ValueError`` without texts, pictures or teachers, and for a code outside the codebook.
+        """
+        self.check(batch)
+        tokens, mask, image = batch["tokens"], batch.get("mask"), batch["image"]
+        label, hidden = batch["token_label"], batch["masked_patches"]
+        output = self(tokens, mask, image, hidden)
+        with torch.no_grad():
+            words = self.text_teacher(tokens, mask)
+            codes = self.image_teacher(image, hidden)
+        trust, temperature = self.config.distillation, self.config.distillation_temperature
+        return {
+            "mlm": (1 - trust) * masked_cross_entropy(output.token_logits, label),
+            "text_kd": trust * masked_divergence(output.token_logits, words, label != IGNORED, temperature),
+            "mim": (1 - trust) * masked_codes(output.code_logits, batch["code"], hidden),
+            "image_kd": trust * masked_divergence(output.code_logits, codes, hidden, temperature),
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Count the step, and at the end of a round hand the smallest weights of texts to pictures."""
+        super().after_step()
+        step, every = int(self.steps), max(self.config.mask_every, 1)
+        if step % every == 0 and step // every < self.config.mask_rounds:
+            for name, owned in self.masks("text").items():
+                owned.copy_(keep_largest(self.encoder.get_parameter(name), owned, self.owned_share(step)))
+
+
+def by_labels(size: str) -> Callable:
+    """What a loss costs before anything is learned, as a share of that of its labels."""
+    return lambda config, batch: (1 - config.distillation) * ln(size)(config, batch)
+
+
+def teachers_guess(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many hidden words and codes the teachers guess. Chance: always the commonest."""
+    batch = run.on_device(run.collate()(samples))
+    with evaluating(run.system):
+        words = run.system.text_teacher(batch["tokens"], batch["mask"]).argmax(-1)
+        codes = run.system.image_teacher(batch["image"], batch["masked_patches"]).argmax(-1)
+    rows = {}
+    asked = batch["token_label"] != IGNORED, batch["masked_patches"]
+    for name, guess, right, where in zip(
+        ("words", "codes"), (words, codes), (batch["token_label"], batch["code"]), asked
+    ):
+        share = (guess[where] == right[where]).float().mean()
+        rows[f"hidden {name} that the teacher guesses"] = row(share, most_common(right[where].cpu()))
+    return rows
+
+
+LABELS = dict(labels=(MaskedTokens(), MaskedPatches()))
+
+RECIPE = Recipe(
+    ViTBERT,
+    ViTBERTConfig,
+    reads=(Tokens(), Patches(), PatchCodes()),
+    stages=(
+        Stage(
+            Objective(
+                "teach",
+                {"teacher_mlm": ln("vocab_size"), "teacher_mim": ln("codes")},
+                measures=(teachers_guess,),
+                **LABELS,
+            ),
+            turns=(Turn("teacher_loss", moves=("text_teacher", "image_teacher")),),
+            name="teachers",
+        ),
+        Stage(
+            Objective(
+                "unpaired",
+                {"mlm": by_labels("vocab_size"), "text_kd": None, "mim": by_labels("codes"), "image_kd": None},
+                measures=(masked_words, hidden_codes_named),
+                **LABELS,
+            ),
+            turns=(Turn(moves=("embedding", "patches", "encoder", "language_head", "code_head")),),
+            name="joint",
+        ),
+    ),
+    architecture="""
+    words with gaps -> sum [token, place] -> shared transformer [gradient masks] -> language head -> !MLM and KD
+    image -> patches [hidden ones] -> shared transformer -> code head -> !MIM and KD
+    words with gaps -> *teacher of texts [trained first] -> !MLM and KD
+    patches -> *teacher of pictures [trained first] -> !MIM and KD
+    """,
+)

@@ -1,0 +1,191 @@
+"""MAE: see a quarter of a picture's patches, and paint the rest.
+
+Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
+Official code: https://github.com/facebookresearch/mae.
+
+Deviations: ``tiny`` is ours. Weights of blocks start scaled by width and depth, in the official code by Xavier's rule.
+Presets learn normalised pixels, the best row of the paper's table 1d; the released weights that paint learned plain
+ones, which ``normalise_pixels=False`` does. Visible tokens keep the order of their patches, which changes nothing: each
+has its position before it is chosen. Without ``visible`` patches the encoder sees all of them, as tasks use it, where
+Transformers always hides some. Pictures are of one size, in the paper's fine-tuning also of others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Patches, VisiblePatches
+from mmlearn.evaluation.measures import row
+from mmlearn.layers import (
+    Config,
+    ImageEncoder,
+    ImageEncoderConfig,
+    Transformer,
+    patchify,
+    select_tokens,
+    sinusoidal_grid,
+)
+from mmlearn.layers.embeddings import check_image
+from mmlearn.objectives.masked_image import (
+    hidden_patches,
+    masked_pixels,
+    normalised_patches,
+    restore_order,
+    visible_count,
+)
+from mmlearn.recipes import Objective, Recipe
+
+
+@dataclass(frozen=True)
+class MAEConfig(Config):
+    image: ImageEncoderConfig = ImageEncoderConfig(norm_epsilon=1e-12)
+    decoder_width: int = 512
+    decoder_depth: int = 8  # blocks; 0: no decoder, for a model that only reads
+    decoder_heads: int = 16
+    decoder_mlp_width: int | None = None  # 4 · decoder_width
+    mask_share: float = 0.75  # of patches that are hidden
+    normalise_pixels: bool = True  # of each patch, before they are predicted
+
+    PRESETS = {
+        "tiny": dict(image=ImageEncoderConfig(64, 3, 4, image_size=64, patch_size=8))
+        | dict(decoder_width=96, decoder_depth=2, decoder_heads=4),
+        "B/16": dict(),
+        "L/16": dict(image=ImageEncoderConfig(width=1024, depth=24, num_heads=16, norm_epsilon=1e-12)),
+        "H/14": dict(image=ImageEncoderConfig(1280, 32, 16, patch_size=14, norm_epsilon=1e-12)),
+    }
+
+
+class MAEOutput(NamedTuple):
+    tokens: Float[Tensor, "b n d"]  # the class token, then the patches that are seen
+    prediction: Float[Tensor, "b p pixels"] | None  # of every patch, row by row, each pixel's three channels together
+    hidden: Bool[Tensor, "b p"] | None
+
+
+class MAEDecoder(nn.Module):
+    """Visible tokens at their places, mask tokens at all others, through a small transformer to pixels.
+
+    Source: section 3, MAE decoder.
+    """
+
+    def __init__(self, config: MAEConfig, grid: tuple[int, int]):
+        super().__init__()
+        width, image = config.decoder_width, config.image
+        self.patches = grid[0] * grid[1]
+        self.project = nn.Linear(image.width, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(width))
+        self.positions = nn.Parameter(fixed_positions(grid, width), requires_grad=False)
+        blocks = dict(width=width, depth=config.decoder_depth, num_heads=config.decoder_heads)
+        self.transformer = Transformer(replace(image, mlp_width=config.decoder_mlp_width, **blocks))
+        self.norm = nn.LayerNorm(width, eps=image.norm_epsilon)
+        self.pixels = nn.Linear(width, 3 * image.patch_size**2)
+        nn.init.normal_(self.pixels.weight, std=0.02)
+        nn.init.zeros_(self.pixels.bias)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], visible: Int[Tensor, "b kept"]) -> Float[Tensor, "b p pixels"]:
+        x = self.project(tokens)
+        patches = restore_order(x[:, 1:], visible, self.mask_token, self.patches)
+        x = self.transformer(torch.cat([x[:, :1], patches], 1) + self.positions)
+        return self.pixels(self.norm(x[:, 1:]))
+
+
+def fixed_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "n width"]:
+    """Sines and cosines of each patch's place, behind the zeros of the class token."""
+    return torch.cat([torch.zeros(1, width), sinusoidal_grid(*grid, width)])
+
+
+class MAE(nn.Module):
+    r"""An encoder that sees the visible patches alone, and a light decoder that says the pixels of the others.
+
+    ``visible`` (b, kept) are the numbers of the patches that may be seen; without them all are seen, and nothing is
+    predicted. Raises ``ValueError`` for an encoder without a class token or with convolutions, which read across
+    patches, and for a picture of another size. Source: section 3 and figure 1.
+    """
+
+    def __init__(self, config: MAEConfig):
+        super().__init__()
+        image = config.image
+        if not image.class_token or image.convolutions:
+            raise ValueError("MAE has a class token, and patches that are read one by one: no convolutions.")
+        self.config = config
+        self.image_encoder = ImageEncoder(image)
+        embedding = self.image_encoder.embedding
+        embedding.positions = nn.Parameter(fixed_positions(embedding.grid, image.width), requires_grad=False)
+        self.decoder = MAEDecoder(config, embedding.grid) if config.decoder_depth else None
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], visible: Int[Tensor, "b kept"] | None = None
+    ) -> MAEOutput:
+        encoder = self.image_encoder
+        x = encoder.embedding(image)
+        if visible is not None:
+            x = torch.cat([x[:, :1], select_tokens(x[:, 1:], visible)], 1)
+        tokens = encoder.norm(encoder.transformer(encoder.embedding_norm(x)))
+        if visible is None or self.decoder is None:
+            return MAEOutput(tokens, None, None)
+        return MAEOutput(tokens, self.decoder(tokens, visible), hidden_patches(visible, self.decoder.patches))
+
+    def target(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p pixels"]:
+        """What is to be predicted of each patch: its pixels, normalised where the configuration says so."""
+        patches = rearrange(patchify(image, self.config.image.patch_size), "b p (c pixel) -> b p (pixel c)", c=3)
+        return normalised_patches(patches) if self.config.normalise_pixels else patches
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``pixels``: the squared error of the patches that ``batch["visible"]`` (b, kept) does not name.
+
+        ``ValueError`` without a decoder or a picture, for more or fewer visible patches than ``mask_share`` leaves, for
+        a patch that there is not, and for pictures of another size.
+        """
+        image, visible = batch["image"], batch["visible"]
+        if self.decoder is None:
+            raise ValueError("This MAE has no decoder to paint with: set decoder_depth in its configuration.")
+        if not len(image):
+            raise ValueError("A batch holds at least one picture.")
+        if check_image(image, self.config.image.patch_size) != self.image_encoder.embedding.grid:
+            raise ValueError(
+                f"This MAE paints {self.config.image.image_size} pixels a side, not {tuple(image.shape[2:])}."
+            )
+        hidden_patches(visible, self.decoder.patches)  # says which number is none, before anything is looked up
+        kept = visible_count(self.decoder.patches, self.config.mask_share)
+        if visible.shape[1] != kept:
+            raise ValueError(
+                f"With mask_share {self.config.mask_share} {kept} patches are visible, not {visible.shape[1]}."
+            )
+        output = self(image, visible)
+        return {"pixels": masked_pixels(output.prediction, self.target(image), output.hidden)}
+
+
+def nothing_said(config: MAEConfig, batch: dict[str, Tensor]) -> float:
+    """What it costs to say 0 of every hidden pixel: each patch's mean where they are normalised."""
+    patches = patchify(batch["image"], config.image.patch_size)
+    target = normalised_patches(patches) if config.normalise_pixels else patches
+    return masked_pixels(torch.zeros_like(target), target, hidden_patches(batch["visible"], target.shape[1])).item()
+
+
+def painted(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How much less wrong hidden pixels are than the mean of all hidden ones, as a share: 1 is perfect, 0 is chance."""
+    batch = run.label(run.plain(samples), VisiblePatches())
+
+    def error(output: MAEOutput, rows: dict[str, Tensor]) -> Tensor:
+        target = run.system.target(rows["image"])[output.hidden]
+        return torch.stack([(output.prediction[output.hidden] - target).square().mean(-1), target.var(-1)], 1)
+
+    wrong, spread = run.read(batch, error).mean(0)
+    return {"hidden pixels explained": row(1 - wrong / spread, 0.0)}
+
+
+RECIPE = Recipe(
+    MAE,
+    MAEConfig,
+    reads=(Patches(),),
+    learns=Objective("mim", {"pixels": nothing_said}, labels=(VisiblePatches(),), measures=(painted,)),
+    architecture="""
+    image -> patches -> visible ones -> ViT [a quarter of the patches] -> places [mask tokens at the others]
+    places -> decoder [small] -> !squared error [hidden patches]
+    patches -> !squared error
+    """,
+)

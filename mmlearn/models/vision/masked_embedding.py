@@ -1,0 +1,35 @@
+"""Patches of which some are hidden: what they show instead is learned, where they stand is not hidden.
+
+Source: Bao et al. 2022 (BEiT), section 2.3; Singh et al. 2022 (FLAVA), section 3.1.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.layers import ImageEmbedding
+from mmlearn.layers.embeddings import check_image
+
+
+class MaskedImageEmbedding(ImageEmbedding):
+    """An :class:`~mmlearn.layers.ImageEmbedding` with a class token and a mask token.
+
+    ``masked_patches`` (b, p) is True where a patch shows the mask token at its own position. Raises ``ValueError`` for
+    one of another shape or type.
+    """
+
+    def __init__(self, image_size: int | tuple[int, int], patch_size: int, width: int):
+        super().__init__(image_size, patch_size, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(width))
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        x = super().forward(image)
+        if masked_patches is None:
+            return x
+        if masked_patches.shape != (len(x), x.shape[1] - 1) or masked_patches.dtype != torch.bool:
+            wanted, got = (len(x), x.shape[1] - 1), f"{masked_patches.dtype} {tuple(masked_patches.shape)}"
+            raise ValueError(f"masked_patches is boolean {wanted} for these pictures, got {got}.")
+        hidden = self.mask_token + self._positions(check_image(image, self.patch_size))[1:]
+        return torch.cat([x[:, :1], torch.where(masked_patches[..., None], hidden.to(x), x[:, 1:])], 1)

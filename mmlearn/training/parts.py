@@ -1,0 +1,160 @@
+"""Parts that others have trained: a language model, or the encoder of pictures, taken over into a new system.
+
+``--start language_model=runs/gpt2`` takes a finished run, of a GPT-2 alone or of a system that has one, or a published
+folder. With its weights come its configuration and what it reads with: its vocabulary, the mean and spread of pixels.
+"""
+
+import inspect
+import json
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields as settings_of
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Field, Tokens
+from mmlearn.data.tokenizer import PublishedTokenizer
+from mmlearn.layers.config import Config
+from mmlearn.names import choices
+from mmlearn.pretrained import load_pretrained
+from mmlearn.pretrained.loading import published_folder
+from mmlearn.recipes.discovery import find_recipe
+
+LONGEST = 64  # tokens of a text, where the vocabulary is a published one
+
+
+class Part(NamedTuple):
+    """What is taken over: its configuration, its weights, what it reads with, and where it lay."""
+
+    config: Config
+    weights: dict[str, Tensor]
+    fields: dict[str, Field]  # by the first entry of a batch that each makes
+    folder: str
+
+
+def read_start(given: Sequence[str], system: str, preset: str) -> tuple[Any, dict[str, Part]]:
+    """``["runs/a", "language_model=runs/b"]`` as the run to start from, or None, and the parts that are taken over.
+
+    Raises ``ValueError`` for two runs, for a part that the ``system`` does not have, and for a folder that holds
+    something else; and whatever :func:`~mmlearn.training.runs.load_run` and :func:`~mmlearn.load_pretrained` raise.
+    """
+    from mmlearn.training.runs import load_run
+
+    runs = [text for text in given if "=" not in text or Path(text).exists()]
+    folders = dict(text.split("=", 1) for text in given if text not in runs)
+    if len(runs) > 1:
+        raise ValueError(f"A run starts from one other, and parts are PART=FOLDER; got {' and '.join(runs)}.")
+    own = system if system.endswith(".py") else None
+    return load_run(runs[0], own) if runs else None, read_parts(folders, find_recipe(system).config.preset(preset))
+
+
+def read_parts(folders: Mapping[str, str | Path], config: Config) -> dict[str, Part]:
+    """Each part of a system with this configuration, from its folder. Errors as of :func:`read_start`."""
+    there = {name: Path(folder).absolute() if Path(folder).exists() else folder for name, folder in folders.items()}
+    return {name: _read_part(name, str(folder), config) for name, folder in there.items()}
+
+
+def _read_part(name: str, folder: str, config: Config) -> Part:
+    from mmlearn.training.runs import load_run, named
+
+    known = [each for each, value in vars(config).items() if isinstance(value, Config)]
+    if name not in known:
+        raise ValueError(f"There is no part {name!r} to start from; {choices(name, known)}.")
+    file, fields = Path(folder) / "config.json", {}
+    if file.is_file() and "fields" in json.loads(file.read_text(encoding="utf-8")):
+        run = load_run(folder)
+        whole, fields = run.system, named(run.fields.values())
+    else:
+        whole, fields = load_pretrained(folder), _published_fields(published_folder(folder))
+    wanted = type(getattr(config, name))
+    own = _find(whole.config, wanted)
+    if own is None:
+        raise ValueError(
+            f"{folder} is a {type(whole).__name__}, in which there is no {name} of the kind that is needed here."
+        )
+    module = next((part for key, part in whole.named_modules() if key.split(".")[-1] == name), whole)
+    reads = inspect.signature(module.forward).parameters
+    return Part(own, module.state_dict(), {entry: one for entry, one in fields.items() if entry in reads}, folder)
+
+
+def _published_fields(folder: Path) -> dict[str, Field]:
+    """What reads texts as a published language model does, where its vocabulary lies beside its weights."""
+    if not (folder / "tokenizer.json").is_file():
+        return {}
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    start, end, pad = (said.get(f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    if start is None or end is None:
+        raise ValueError(
+            f"{folder / 'config.json'} names no bos_token_id and eos_token_id, with which texts begin and end."
+        )
+    special = dict(start_token=start, end_token=end, pad_token=end if pad is None else pad)
+    return {"tokens": Tokens(PublishedTokenizer.read(folder, max_length=LONGEST, **special))}
+
+
+def _find(config: Any, kind: type[Config]) -> Config | None:
+    """The configuration of this kind that this one is, or has inside."""
+    if type(config) is kind:
+        return config
+    inside = (_find(value, kind) for value in vars(config).values() if is_dataclass(value))
+    return next((found for found in inside if found), None)
+
+
+def with_parts(config: Config, parts: Mapping[str, Part]) -> Config:
+    """The configuration with those of the parts."""
+    return replace(config, **{name: part.config for name, part in parts.items()})
+
+
+def read_as_parts_do(item: Field, parts: Iterable[Part]) -> Field:
+    """The field with what the field of a part knows that makes the same entry of a batch."""
+    for known in (part.fields.get(next(iter(item.holds))) for part in parts):
+        if known is not None:
+            names = [name for name in (*item.known, "tokenizer") if hasattr(item, name) and hasattr(known, name)]
+            return replace(item, **{name: getattr(known, name) for name in names})
+    return item
+
+
+def fill_parts(system: nn.Module, parts: Mapping[str, Part]) -> None:
+    """Give the parts of a new system their weights. ``ValueError`` where the data has made one another than it was."""
+    for name, part in parts.items():
+        now = getattr(system.config, name)
+        for key in (each.name for each in settings_of(now)):
+            if (theirs := getattr(part.config, key)) != (ours := getattr(now, key)):
+                raise ValueError(
+                    f"{name} of {part.folder} has {key} {theirs}, and this training needs {ours}: take one that was "
+                    "trained with the same, or leave out what changes it."
+                )
+        getattr(system, name).load_state_dict(part.weights)
+
+
+def tell_untaught(system: nn.Module, parts: Mapping[str, Part], moved: Collection[str]) -> None:
+    """Warn of parts that start at random and are not trained either: what others should have trained is missing."""
+    own = [name for name, value in vars(system.config).items() if isinstance(value, Config)]
+    part_of = {name: getattr(system, name) for name in own if isinstance(getattr(system, name, None), nn.Module)}
+    still = [name for name in part_of if name not in parts and not any(key.startswith(f"{name}.") for key in moved)]
+    if still:
+        warnings.warn(
+            f"{' and '.join(still)} {'start' if len(still) > 1 else 'starts'} at random and will not be trained: take "
+            f"over what was trained before, as with --start {still[0]}=FOLDER.",
+            stacklevel=3,
+        )
+
+
+def completed(tensors: dict[str, Tensor], system: nn.Module, parts: Mapping[str, str], file: Path) -> dict[str, Tensor]:
+    """The weights in a run's file, with those of parts that it lacks: they are looked for where they came from.
+
+    Raises ``ValueError`` for a part that is not there any more, and says where it was.
+    """
+    found = dict(tensors)
+    for name, folder in parts.items():
+        if any(key.startswith(f"{name}.") for key in tensors):
+            continue
+        if not Path(folder).exists():
+            raise ValueError(
+                f"{file} lacks {name}, which came from {folder}, and that is no longer there: put it back."
+            )
+        weights = _read_part(name, folder, system.config).weights
+        found |= {f"{name}.{key}": value for key, value in weights.items()}
+    return found

@@ -1,0 +1,232 @@
+"""What all bridges promise: parts that are frozen stay as they are, and without a picture nothing changes."""
+
+import dataclasses
+
+import pytest
+import torch
+from testing_tools import Listed, close, pairs, refused, shaken
+
+from mmlearn.generation.cache import begin
+from mmlearn.generation.decoding import greedy
+from mmlearn.models import GPT2
+from mmlearn.models.bridges.bridge import Bridge, PrefixBridge
+from mmlearn.objectives import causal_language_modelling
+from mmlearn.recipes.discovery import find_recipe, system_files
+from mmlearn.training import fit
+
+BRIDGES = [name for name in system_files() if issubclass(find_recipe(name).system, Bridge)]
+PREFIXES = [name for name in BRIDGES if issubclass(find_recipe(name).system, PrefixBridge)]
+SHOTS = ["flamingo", "frozen"]
+
+
+def tiny(name, **changes):
+    recipe = find_recipe(name)
+    return recipe.make(dataclasses.replace(recipe.tiny(), **changes))
+
+
+def batch(b=8, t=6):
+    """Texts in which END of other tests is a word like any other, so they go on."""
+    given = pairs(b, t)
+    return given | {"tokens": given["tokens"].clamp(3)}
+
+
+def test_all_are_there():
+    assert BRIDGES == ["blip-2", "flamingo", "frozen", "llava", "minigpt-4"]
+
+
+@pytest.mark.parametrize("places", [False, True])
+@pytest.mark.parametrize("name", PREFIXES)
+def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, places):
+    system, given = shaken(tiny(name, prefix_places=places)).eval(), batch()
+    nothing = torch.zeros(8, 0, system.language_model.config.width)
+    for mask in (None, given["mask"]):
+        said = system.logits_behind(nothing, given["tokens"], mask)
+        assert torch.equal(said, system.language_model(given["tokens"], mask).token_logits)
+
+
+def test_with_closed_gates_the_language_model_speaks_bit_for_bit():
+    system, given = tiny("flamingo").eval(), batch()
+    alone = system.language_model(given["tokens"], given["mask"]).token_logits
+    assert torch.equal(system(**given).token_logits, alone)
+    system.gated[1].attention_gate.data.fill_(0.1)
+    assert not torch.allclose(system(**given).token_logits, alone, atol=1e-4)
+
+
+def frozen_parts(name, stage):
+    """The names of what no turn of a stage moves."""
+    system = tiny(name)
+    moved = {each for turn in stage.turns for each in turn.moved(system)}
+    parts = {key for key, _ in system.named_children()}
+    return {part for part in parts if not any(each.startswith(f"{part}.") for each in moved)}
+
+
+STAGES = [(name, stage.name) for name in BRIDGES for stage in find_recipe(name).stages]
+
+
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+def test_what_is_frozen_stays_bit_for_bit_and_drops_nothing(name, stage, tmp_path):
+    recipe = find_recipe(name)
+    stage = recipe.stage(stage)
+    config = recipe.tiny()
+    noisy = {key: dataclasses.replace(getattr(config, key), dropout=0.5) for key in ("image_encoder", "language_model")}
+    torch.manual_seed(0)
+    system = recipe.make(dataclasses.replace(config, **noisy))
+    frozen = frozen_parts(name, stage)
+    wanted = {"language_model", "image_encoder"}
+    learning = {"instruct": {"language_model"}}.get(stage.name, {"image_encoder"} if name == "frozen" else set())
+    assert frozen & wanted == wanted - learning
+    before = {key: value.clone() for key, value in system.state_dict().items()}
+    given = next(recipe.examples(config, stage=stage.name))
+    seen = []
+
+    def look(step, metrics):
+        parts = [part for part in frozen if list(system.get_submodule(part).parameters())]
+        seen.append([part for part in parts if getattr(system, part).training])
+
+    settings = dict(steps=3, batch_size=1, warmup=1, optimizer="muon", weight_decay=0.5, progress=False)
+    fit(system, Listed([given] * 100), lambda one: one[0], turns=stage.turns, on_step=look, **settings)
+    after = system.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    assert not [key for key in moved if key.split(".")[0] in frozen]
+    assert len(seen) == 3
+    assert not any(seen)
+
+
+@pytest.mark.parametrize("name", BRIDGES)
+def test_what_is_written_with_a_cache_is_what_is_written_without(name):
+    system, given = shaken(tiny(name), 0.2).eval(), batch()
+    prompt, mask = given["tokens"][:, :3], torch.arange(3) >= torch.arange(8)[:, None] % 3
+    got = system.generate(given["image"], prompt=prompt, prompt_mask=mask, max_length=9)
+    language = system.language_model.config
+
+    def logits(tokens):
+        rows = []
+        for image, row, real in zip(given["image"], tokens, start_mask):
+            real = torch.cat([real, real.new_ones(len(row) - len(real))])
+            rows.append(system(image[None], row[real][None]).token_logits[0, -1])
+        return torch.stack(rows)
+
+    start, start_mask = begin(language.start_token, prompt, mask)
+    ids = dict(end_token=language.end_token, pad_token=language.pad_token)
+    with torch.no_grad():
+        expected = greedy(logits, start, max_length=10, **ids)
+    assert torch.equal(got[:, 3:], expected[:, 4:])
+    assert len(got.unique(dim=0)) > 1
+
+
+def turns(b=3, s=2, t=5):
+    """Pictures with texts of unequal length, in turn."""
+    given = batch(b * s, t)
+    return tuple(given[key].unflatten(0, (b, s)) for key in ("image", "tokens", "mask"))
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_one_turn_is_a_pair(name):
+    system, given = shaken(tiny(name)).eval(), batch()
+    said = system.read_shots(given["image"][:, None], given["tokens"][:, None], given["mask"][:, None])[:, 0]
+    close(said[given["mask"]], system(**given).token_logits[given["mask"]])
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_padding_between_turns_counts_for_nothing(name):
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
+    said = system.read_shots(image, tokens, mask)
+    other = torch.where(mask, tokens, 7)
+    assert torch.equal(said[mask], system.read_shots(image, other, mask)[mask])
+    wide = [torch.nn.functional.pad(part, (0, 4)) for part in (tokens, mask)]
+    close(system.read_shots(image, *wide)[:, :, :5][mask], said[mask])
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_a_turn_sees_what_stands_before_it_alone(name):
+    """Of earlier pictures Frozen sees the embeddings, and Flamingo what its words made of them."""
+    system, (image, tokens, mask) = shaken(tiny(name)).eval(), turns()
+    said = system.read_shots(image, tokens, mask)
+    later = image.clone()
+    later[:, 1] = torch.randn_like(later[:, 1])
+    changed = system.read_shots(later, tokens, mask)
+    assert torch.equal(changed[:, 0][mask[:, 0]], said[:, 0][mask[:, 0]])
+    assert not torch.allclose(changed[:, 1][mask[:, 1]], said[:, 1][mask[:, 1]], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SHOTS)
+@pytest.mark.parametrize("places", [False, True])
+def test_writing_behind_shots_is_reading_them(name, places):
+    system = shaken(tiny(name, **({"prefix_places": places} if name == "frozen" else {})), 0.2).eval()
+    (image, tokens, mask), last = turns(), torch.randn(3, 3, 64, 64)
+    prompt = tokens[:, 0, 1:3]
+    got = system.generate(last, prompt=prompt, shots=(image, tokens, mask), max_length=6)
+    language = system.language_model.config
+
+    def logits(written):
+        shown = torch.cat([image, last[:, None]], 1)
+        long = max(written.shape[1], tokens.shape[2])
+        wide = torch.nn.functional.pad(tokens, (0, long - tokens.shape[2]))
+        real = torch.nn.functional.pad(mask, (0, long - mask.shape[2]))
+        own = torch.nn.functional.pad(written, (0, long - written.shape[1]))[:, None]
+        here = (torch.arange(long) < written.shape[1]).expand(3, 1, -1)
+        said = system.read_shots(shown, torch.cat([wide, own], 1), torch.cat([real, here], 1))
+        return said[:, -1, written.shape[1] - 1]
+
+    start, _ = begin(language.start_token, prompt, None)
+    ids = dict(end_token=language.end_token, pad_token=language.pad_token)
+    with torch.no_grad():
+        expected = greedy(logits, start, max_length=7, **ids)
+    assert torch.equal(got, expected[:, 1:])
+    without = system.generate(last, prompt=prompt, max_length=6)
+    assert not torch.equal(without[:, 2:], got[:, 2:])
+
+
+def test_flamingo_learns_from_pairs_in_turn():
+    system, given = shaken(tiny("flamingo", turns=4)).eval(), batch(8, 6)
+    rows = [given[key].unflatten(0, (2, 4)) for key in ("image", "tokens", "mask")]
+    said = system.read_shots(*rows).flatten(0, 1)
+    label = given["tokens"].masked_fill(~given["mask"], -100)[:, 1:]
+    expected = torch.nn.functional.cross_entropy(said[:, :-1].flatten(0, 1), label.flatten())
+    close(system.loss(given)["lm"], expected)
+    odd = {key: value[:7] for key, value in given.items()}  # seven pairs make no two rows
+    close(system.loss(odd)["lm"], causal_language_modelling(system(**odd).token_logits, odd["tokens"], odd["mask"]))
+
+
+# What people get wrong.
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_more_shots_than_the_language_model_has_places(name):
+    system = tiny(name)
+    image, tokens, mask = torch.randn(2, 9, 3, 64, 64), torch.full((2, 9, 4), 9), torch.ones(2, 9, 4, dtype=torch.bool)
+    refused("need 36 places, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)
+    refused("need 36 places", system.generate, image[:, 0], shots=(image, tokens, mask))
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_what_does_not_fit_the_language_model(name):
+    system, given = tiny(name, prefix_places=True), batch(2, 30)
+    n = system.prefix(given["image"]).shape[1]
+    refused(f"The {n} embeddings of a picture and 30 tokens are more than the 32 places", system, **given)
+    refused(
+        "gives embeddings of width 5; the language model reads 64",
+        system.logits_behind,
+        torch.zeros(2, 3, 5),
+        given["tokens"],
+    )
+    unknown = given["tokens"].clone()
+    unknown[0, 0] = 999
+    system = tiny(name, prefix_places=False)
+    refused("There is no token 999", system.logits_behind, system.prefix(given["image"]), unknown[:, :9])
+
+
+@pytest.mark.parametrize("name", BRIDGES)
+def test_special_tokens_that_the_language_model_lacks(name):
+    config = find_recipe(name).tiny()
+    language = dataclasses.replace(config.language_model, end_token=600)
+    refused(
+        "end_token 600 is none of the 512 tokens",
+        find_recipe(name).make,
+        dataclasses.replace(config, language_model=language),
+    )
+
+
+def test_the_language_model_is_this_librarys_own():
+    assert all(isinstance(tiny(name).language_model, GPT2) for name in BRIDGES)

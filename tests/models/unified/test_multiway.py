@@ -1,0 +1,104 @@
+"""Multiway: which MLP a token passes, what a stage moves, and a modality that is missing."""
+
+import dataclasses
+
+import pytest
+import torch
+from testing_tools import close
+
+from mmlearn.models.unified.multiway import Multiway, MultiwayConfig
+from mmlearn.recipes.discovery import find_recipe
+
+CONFIG = MultiwayConfig.tiny()
+
+
+def system(**changes):
+    torch.manual_seed(0)
+    return Multiway(dataclasses.replace(CONFIG, **changes)).eval()
+
+
+def batches():
+    """By stage."""
+    recipe = find_recipe("multiway")
+    return {stage.name: list(recipe.examples(CONFIG, stage=stage.name))[-1] for stage in recipe.stages}
+
+
+def passed(model, **inputs):
+    """Through which MLPs of which blocks a row goes, with how many tokens."""
+    seen, hooks = {}, []
+    for way, blocks in model.ways.items():
+        for i, block in enumerate(blocks):
+            note = lambda part, x, y, key=(way, i): seen.update({key: x[0].shape[1]}) if x[0].shape[1] else None  # noqa: E731
+            hooks.append(block.register_forward_hook(note))
+    model(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_each_token_goes_its_way():
+    model, given = system(), batches()["pairs"]
+    t, n = given["tokens"].shape[1], 17
+    text = dict(tokens=given["tokens"], mask=given["mask"])
+    assert passed(model, **text) == {("text", i): t for i in range(3)}
+    assert passed(model, image=given["image"]) == {("image", i): n for i in range(3)}
+    assert passed(model, **text, image=given["image"]) == {
+        ("text", 0): t,
+        ("text", 1): t,
+        ("image", 0): n,
+        ("image", 1): n,
+        ("pair", 0): t + n,
+    }
+    assert len(passed(system(pair_blocks=0), **text, image=given["image"])) == 6
+
+
+def test_equal_ways_are_one_plain_transformer():
+    """Where all modalities have the same weights, it does not matter which way a token goes."""
+    model, given = system(pair_blocks=3), batches()["pairs"]
+    for i in range(3):
+        for way in ("image", "pair"):
+            model.ways[way][i].load_state_dict(model.ways["text"][i].state_dict())
+    pair = model(given["tokens"], given["mask"], given["image"])
+    two = Multiway(dataclasses.replace(CONFIG, pair_blocks=0)).eval()
+    two.load_state_dict(model.state_dict(), strict=False)
+    close(pair.text_tokens, two(given["tokens"], given["mask"], given["image"]).text_tokens)
+
+
+def test_stages_move_what_the_paper_moves():
+    recipe, model = find_recipe("multiway"), system()
+    moved = {stage.name: set(stage.turns[0].moved(model)) for stage in recipe.stages}
+    assert not any(name.startswith(("attention", "ways.image", "norm")) for name in moved["texts"])
+    assert not any(name.startswith(("ways.text", "ways.pair", "text")) for name in moved["pictures"])
+    assert {name for name in moved["pairs"] if name.startswith("ways.pair")}
+    assert set.union(*moved.values()) == {name for name, _ in model.named_parameters()}
+
+
+def test_labels_say_what_is_learned():
+    model = system()
+    assert {name: list(model.loss(batch)) for name, batch in batches().items()} == {
+        "pictures": ["mim"],
+        "texts": ["mlm"],
+        "pairs": ["itc", "itm", "mlm"],
+        "masked-data": ["mmm_text", "mmm_image"],
+    }
+
+
+def test_what_is_missing_or_wrong_is_told_in_one_line():
+    model, given = system(), batches()
+
+    def refused(match, batch):
+        with pytest.raises(ValueError, match=match) as told:
+            model.loss(batch)
+        assert "\n" not in str(told.value)
+
+    pairs = given["pairs"]
+    refused(
+        r"^The batch has match_label, but no image: this modality is missing\.$",
+        {name: value for name, value in pairs.items() if name != "image"},
+    )
+    refused("Nothing to learn: the batch has none of", {"tokens": pairs["tokens"]})
+    refused("Code 64 is outside the codebook", given["pictures"] | {"code": given["pictures"]["code"] * 0 + 64})
+    with pytest.raises(ValueError, match="Nothing to read"):
+        model()
+    with pytest.raises(ValueError, match="pair_blocks at most 3, not 4"):
+        system(pair_blocks=4)

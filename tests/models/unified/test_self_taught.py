@@ -1,0 +1,114 @@
+"""data2vec in all three modalities: the teacher has no gradient, sees what is whole, and follows by its schedule."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from testing_tools import close
+
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.recipes.discovery import find_recipe
+
+NAMES = ("data2vec-text", "data2vec-vision", "data2vec-audio")
+
+
+def made(name, **changes):
+    recipe = find_recipe(name)
+    config = dataclasses.replace(recipe.tiny(), **changes)
+    torch.manual_seed(0)
+    return recipe.make(config), next(recipe.examples(config))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_teacher_has_no_gradient(name):
+    system, batch = made(name)
+    system.loss(batch)["regression"].backward()
+    assert not any(p.requires_grad or p.grad is not None for p in system.teacher.parameters())
+    assert all(p.grad is not None for p in system.encoder.parameters())
+    _, target, _ = system.compare(batch)
+    assert not target.requires_grad
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_teacher_sees_the_whole_and_the_student_does_not(name):
+    """What is hidden changes the target, and not what the student says."""
+    system, batch = made(name)
+    system.eval()
+    said, target, masked = system.compare(batch)
+    other = dict(batch)
+    if name == "data2vec-text":
+        label = batch["token_label"]
+        other["token_label"] = torch.where(label == IGNORED, label, 4 + (label + 7) % 100)
+    elif name == "data2vec-vision":
+        cells = masked.view(-1, 8, 8).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+        other["image"] = torch.where(cells, torch.randn_like(batch["image"]), batch["image"])
+    else:  # the last frame that is hidden hears samples that others hear, too
+        other["masked"] = torch.ones_like(masked)
+        batch = batch | {"masked": other["masked"]}
+        said, target, masked = system.compare(batch)
+        other["waveform"] = torch.randn_like(batch["waveform"]) * batch["waveform_mask"]
+    said_then, target_then, masked_then = system.compare(other)
+    assert torch.equal(masked, masked_then)
+    assert not torch.allclose(target[masked], target_then[masked], atol=1e-2)
+    if name == "data2vec-audio":  # padding is no gap
+        close(said[masked], said_then[masked])
+    else:
+        close(said, said_then)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_target_does_not_depend_on_where_gaps_are(name):
+    system, batch = made(name)
+    system.eval()
+    if name == "data2vec-text":
+        label = batch["token_label"]
+        whole = torch.where(label == IGNORED, batch["tokens"], label)
+        other = batch | {"tokens": whole, "token_label": whole.masked_fill(~batch["mask"], IGNORED)}
+    else:
+        key = "masked_patches" if name == "data2vec-vision" else "masked"
+        hidden = system.compare(batch)[2]
+        batch, other = batch | {key: hidden}, batch | {key: ~hidden}
+    one, two = (system.compare(each)[1] for each in (batch, other))
+    real = batch.get("mask", torch.ones(one.shape[:2], dtype=torch.bool))
+    close(one[real], two[real])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_follow_slowly_and_all_else_at_once(name):
+    system, _ = made(name, decay_start=0.5, decay_end=0.9, decay_steps=4)
+    assert [round(system.decay, 3)] == [0.5]
+    for step in range(3):
+        before = copy.deepcopy(dict(system.teacher.named_parameters()))
+        for parameter in system.encoder.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        decay = system.decay
+        assert decay == pytest.approx(0.5 + 0.1 * step)
+        system.after_step()
+        for (key, slow), fast in zip(system.teacher.named_parameters(), system.encoder.parameters()):
+            followed = decay * before[key] + (1 - decay) * fast if ".blocks." in key else fast
+            close(slow, followed)
+    assert int(system.steps) == 3
+    assert sum(".blocks." in key for key in before) > 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_dropped_in_the_teacher(name):
+    system, batch = made(name)
+    for part in system.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    system.train()
+    assert not any(part.training for part in system.teacher.modules())
+    if name == "data2vec-audio":
+        batch = batch | {"masked": system.compare(batch)[2]}
+    assert torch.equal(system.compare(batch)[1], system.compare(batch)[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_is_told(name):
+    with pytest.raises(ValueError, match=r"top_layers is from 1 to the 3 blocks of the encoder, not 4\."):
+        made(name, top_layers=4)
+    system, batch = made(name, pretrain=False)
+    with pytest.raises(ValueError, match="Nothing to learn"):
+        system.loss(batch)
