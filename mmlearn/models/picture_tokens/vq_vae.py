@@ -4,8 +4,9 @@ Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Offi
 ``vqvae_example.ipynb`` (https://github.com/google-deepmind/sonnet).
 
 Deviations: averages of a codebook start at one choice of each entry, where the official code starts at none and
-corrects for it. Entries that nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless
-``revive`` is 0. The residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
+corrects for it. Entries begin as vectors of the first batch, and those that nothing chooses come to life again, as in
+Jukebox (Dhariwal et al. 2020), unless ``revive`` is 0. The residual blocks are as wide inside as outside. ``tiny`` and
+``base`` are ours.
 """
 
 from dataclasses import dataclass
