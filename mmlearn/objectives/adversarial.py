@@ -36,8 +36,8 @@ def logistic_discrimination(real: Float[Tensor, "*n"], made: Float[Tensor, "*m"]
 
     .. math:: -\mathbb{E} \log \sigma(D(x)) - \mathbb{E} \log (1 - \sigma(D(\hat x)))
 
-    Scores that know nothing give 2 ln 2. Source: Goodfellow et al. 2014, equation 1; Esser et al. 2021 (VQGAN),
-    equation 5.
+    Scores that know nothing give 2 ln 2. The official code of VQGAN takes half of it. Source: Goodfellow et al. 2014,
+    equation 1; Esser et al. 2021 (VQGAN), equation 5.
     """
     return F.softplus(-real).mean() + F.softplus(made).mean()
 
@@ -58,8 +58,9 @@ def adaptive_weight(
     .. math:: \lambda = \frac{\lVert \nabla_L \mathcal{L}_\mathrm{rec} \rVert}
        {\lVert \nabla_L \mathcal{L}_\mathrm{GAN} \rVert + \delta}
 
-    with δ = 1e-4, and at most 1e4. It is a number, without a gradient of its own. Where no gradient is computed, as in
-    evaluation, it is 1. Source: Esser et al. 2021 (VQGAN), equation 7, and official code.
+    with δ = 1e-4, and at most 1e4, as in the official code; the paper's δ is 1e-6. It is a number, without a gradient
+    of its own. Where no gradient is computed, as in evaluation, it is 1, there 0. Source: Esser et al. 2021 (VQGAN),
+    equation 7, and official code.
     """
     if not (torch.is_grad_enabled() and last_layer.requires_grad):
         return torch.ones_like(adversarial)

@@ -82,7 +82,7 @@ def last_picture_mask(pictures_before: Int[Tensor, "b t"], pictures: int, each: 
 
     ``pictures_before`` φ counts the pictures that stand before a token; where it is 0, nothing is seen. What earlier
     pictures say reaches a token through the text alone, so that as many may follow as the text has room for.
-    Source: Alayrac et al. 2022 (Flamingo), section 2.3, equation 3 and figure 7.
+    Source: Alayrac et al. 2022 (Flamingo), section 2.3.
     """
     picture = torch.arange(pictures * each, device=pictures_before.device) // each
     return pictures_before[..., None] == picture + 1

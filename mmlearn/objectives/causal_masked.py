@@ -6,7 +6,7 @@ A sentinel takes each span's place. Behind the document come, for each span, its
 
 A model that reads this from left to right writes b c when it has seen what stands before the gap *and* behind it. A
 document without spans stays as it is. Sentinels are not asked of the model, because where they stand is drawn.
-Source: Aghajanyan et al. 2022 (CM3), sections 2 and 3.1, and the official code, ``cm3_dataset``.
+Source: Aghajanyan et al. 2022 (CM3), section 2, and the official code, ``cm3_dataset``.
 """
 
 import torch
@@ -21,9 +21,9 @@ from mmlearn.values import may_look
 def draw_shares(b: int, most: int, mean: float, *, generator: torch.Generator) -> Float[Tensor, "b most 2"]:
     r"""Spans as shares of a document, from 0 to 1: beginning and end, in order; 0 and 0 where there is none.
 
-    Their number is drawn from a Poisson distribution of this ``mean``, and is at most ``most``. Ends are
-    drawn evenly; of spans that overlap, those stay that were drawn first. Source: Aghajanyan et al. 2022 (CM3), section
-    3.1, and official code.
+    Their number is drawn from a Poisson distribution of this ``mean``, and is at most ``most``. Ends are drawn evenly;
+    of spans that overlap, those stay that were drawn first. Source: Aghajanyan et al. 2022 (CM3), official code; in
+    section 2 of the paper there is at least one.
     """
     drawn = torch.poisson(torch.full((b,), mean), generator=generator).clamp(0, most).long()
     shares = torch.zeros(b, most, 2)
@@ -119,8 +119,8 @@ def causal_masked_modelling(
 
     .. math:: \ell = -\frac{1}{|m|} \sum_{i > 1,\; x_i \notin S} \log p(x_i \mid x_{<i})
 
-    Without spans it is causal language modelling. Source: Aghajanyan et al. 2022 (CM3), section 3.1; the official
-    code's weight of sentinels is 0.
+    Without spans it is causal language modelling. Source: Aghajanyan et al. 2022 (CM3), section 2, where
+    sentinels weigh 0.
     """
     asked = mask & ~((moved >= sentinels.start) & (moved < sentinels.stop))
     return masked_cross_entropy(logits[:, :-1], moved.masked_fill(~asked, IGNORED)[:, 1:])

@@ -26,8 +26,8 @@ def copied_gradient(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> F
 def commitment(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:
     r"""The encoder is to stay near the entries that it chose, :math:`\lVert z - \mathrm{sg}[e] \rVert^2`, as a mean.
 
-    The mean is over numbers, as in the official code. Source: van den Oord et al. 2017 (VQ-VAE), equation 3, third
-    term, without its weight β.
+    The mean is over numbers, as in the official code. Source: van den Oord et al. 2017 (VQ-VAE), section 3.2, the
+    loss's third term, without its weight β.
     """
     return F.mse_loss(z, entry.detach())
 
@@ -35,7 +35,7 @@ def commitment(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[
 def codebook_loss(z: Float[Tensor, "*n d"], entry: Float[Tensor, "*n d"]) -> Float[Tensor, ""]:
     r"""Entries move to the vectors that chose them, :math:`\lVert \mathrm{sg}[z] - e \rVert^2`, as a mean.
 
-    Source: van den Oord et al. 2017 (VQ-VAE), equation 3, second term.
+    Source: van den Oord et al. 2017 (VQ-VAE), section 3.2, the loss's second term.
     """
     return F.mse_loss(entry, z.detach())
 
@@ -62,7 +62,7 @@ def moving_entries(
 
     An entry that nothing chose keeps its place, because both shrink alike. With γ = 0 this is a step of k-means, but
     for entries that nothing chose: they have no place then, and are NaN. Source: van den Oord et al. 2017 (VQ-VAE),
-    appendix A.1, equations 6 to 8.
+    appendix A.1.
     """
     count, total = torch.lerp(new_count, count, decay), torch.lerp(new_total, total, decay)
     return count, total, total / count[:, None]
@@ -71,7 +71,7 @@ def moving_entries(
 def dead_entries(count: Float[Tensor, "k"], least: float) -> Bool[Tensor, "k"]:
     r"""Which entries are chosen less often than ``least`` times their even share, :math:`N_k < \lambda \bar N`.
 
-    0 finds none. Source: Dhariwal et al. 2020 (Jukebox), section 3.1, whose threshold is a number of choices.
+    0 finds none. Source: Dhariwal et al. 2020 (Jukebox), random restarts, whose threshold is a number of choices.
     """
     return count < least * count.mean()
 
@@ -105,7 +105,7 @@ def to_open_interval(pixels: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def from_open_interval(pixels: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The inverse of :func:`to_open_interval`, cut to [0, 1]. Source: the same, equation 4."""
+    """The inverse of :func:`to_open_interval`, cut to [0, 1]. Source: official code, ``unmap_pixels``."""
     return ((pixels - EDGE) / (1 - 2 * EDGE)).clamp(0, 1)
 
 

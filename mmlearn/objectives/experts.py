@@ -15,7 +15,7 @@ def top_experts(probability: Float[Tensor, "n e"], k: int) -> tuple[Float[Tensor
     """The k likeliest experts of each token, the likeliest first, and how likely they are: by that their outputs count.
 
     Raises ``ValueError`` for more experts than there are, or none.
-    Source: Riquelme et al. 2021 (V-MoE), section 2.1; Mustafa et al. 2022 (LIMoE), section 2.1.
+    Source: Riquelme et al. 2021 (V-MoE), official code, ``NoisyTopExpertsPerItemRouter``, without its noise.
     """
     if not 1 <= k <= probability.shape[-1]:
         raise ValueError(f"A token goes to 1 to {probability.shape[-1]} experts, not to {k}.")
@@ -34,7 +34,8 @@ def balance(probability: Float[Tensor, "n e"], real: Bool[Tensor, "n"], k: int =
 
     f is the share of choices that an expert gets, which has no gradient, and P how likely it is on the whole. Uniform
     probabilities give 1, however ties are broken; one expert for all tokens gives N.
-    Source: Fedus et al. 2022 (Switch Transformers), equation 4.
+    With k = 1 it is also V-MoE's ``_gshard_auxiliary_loss``. Source: Fedus et al. 2022 (Switch Transformers),
+    equation 4.
     """
     chosen = torch.zeros_like(probability).scatter(1, top_experts(probability, k)[1], 1.0).detach()
     share = (chosen * real[:, None]).sum(0) / (k * real.sum()).clamp(min=1)
@@ -51,7 +52,7 @@ def local_entropy(probability: Float[Tensor, "n e"], real: Bool[Tensor, "n"]) ->
 
     .. math:: \Omega_\text{local} = \frac{1}{n} \sum_i H\big(p(\text{experts} \mid x_i)\big)
 
-    Source: Mustafa et al. 2022 (LIMoE), equation 3.
+    Source: Mustafa et al. 2022 (LIMoE), local entropy loss.
     """
     return (entropy(probability) * real).sum() / real.sum().clamp(min=1)
 
@@ -63,7 +64,7 @@ def global_entropy(probability: Float[Tensor, "n e"], real: Bool[Tensor, "n"], e
        \bar p = \frac{1}{n} \sum_i p(\text{experts} \mid x_i)
 
     Raises ``ValueError`` for fewer than one expert, or more than there are.
-    Source: Mustafa et al. 2022 (LIMoE), equation 4 and section 2.2, thresholds.
+    Source: Mustafa et al. 2022 (LIMoE), global entropy loss with a threshold.
     """
     if not 1 <= experts <= probability.shape[1]:
         raise ValueError(f"Tokens can use 1 to {probability.shape[1]} experts, not {experts}.")
@@ -76,6 +77,6 @@ def router_z(logits: Float[Tensor, "n e"], real: Bool[Tensor, "n"]) -> Float[Ten
 
     .. math:: \ell = \frac{1}{n} \sum_i \Big(\ln \sum_j e^{z_{ij}}\Big)^2
 
-    Source: Zoph et al. 2022 (ST-MoE), equation 5.
+    Source: Zoph et al. 2022 (ST-MoE), router z-loss.
     """
     return (logits.logsumexp(-1).square() * real).sum() / real.sum().clamp(min=1)

@@ -96,9 +96,10 @@ def mask_blocks(
 
     A rectangle has an area from ``smallest`` patches to what is still to be hidden (or ``largest``), and sides in a
     proportion from ``slimmest`` to its inverse. It counts where it hides something new and no more than is left, as in
-    the official code; after ten that do not fit the picture is done. So a picture loses at most the share.
+    the official code; after ten that do not fit the picture is done. So a picture loses at most the share. Unlike
+    there, a rectangle may be as large as the picture, and where less than ``smallest`` is left, its area is just that.
     Raises ``ValueError`` for a share outside [0, 1], or a proportion that is none.
-    Source: Bao et al. 2022 (BEiT), algorithm 1; official code, ``masking_generator.py``.
+    Source: Bao et al. 2022 (BEiT), blockwise masking; official code, ``masking_generator.py``.
     """
     if not 0 <= share <= 1 or not 0 < slimmest <= 1:
         raise ValueError(f"share is from 0 to 1 and slimmest above 0 and up to 1, got {share} and {slimmest}.")
@@ -132,7 +133,7 @@ def masked_codes(
     .. math:: \ell = -\frac{1}{|m|} \sum_{i \in m} \log \mathrm{softmax}(z_i)_{c_i}
 
     Logits that know nothing give ln of the codebook's size. Raises ``ValueError``, on a CPU, for a code outside it.
-    Source: Bao et al. 2022 (BEiT), equation 2.
+    Source: Bao et al. 2022 (BEiT), masked image modelling.
     """
     wrong = (code < 0) | (code >= logits.shape[-1])
     if may_look(code) and wrong.any():

@@ -24,7 +24,7 @@ def matched_info_nce(
 
     Where all pairs are true it is :func:`~mmlearn.objectives.info_nce`. Texts with the same ``caption_id`` are all
     right, each with an equal share. Embeddings that know nothing give ln b. Raises ``ValueError`` without a pair.
-    Source: Singh et al. 2022 (FLAVA), section 3.2, global contrastive loss; official code.
+    Source: Singh et al. 2022 (FLAVA), official code, ``FLAVAGlobalContrastiveLoss``.
     """
     if not len(matched):
         raise ValueError("A contrast needs at least one pair, got none.")

@@ -1,7 +1,7 @@
 r"""Self-distillation: a student that sees gaps predicts what its own slow copy makes of the whole input.
 
 The target is the mean of the copy's last layers, so it knows the context of each place, whatever the modality. The copy
-has no gradient. Source: Baevski et al. 2022 (data2vec), section 3.
+has no gradient. Source: Baevski et al. 2022 (data2vec).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def contextual_targets(
     :math:`\hat a` has mean 0 and variance 1 over the features of each token, or with ``over_time`` over the ``real``
     tokens of each feature, because neighbouring frames of speech are much alike. Targets have no gradient.
     Raises ``ValueError`` for more layers than there are, or none.
-    Source: Baevski et al. 2022 (data2vec), equation 1 and section 3.3.
+    Source: Baevski et al. 2022 (data2vec), section 3.3; official code.
     """
     if not 1 <= top <= len(layers):
         raise ValueError(f"Targets are the mean of 1 to {len(layers)} layers, not of {top}.")
@@ -48,7 +48,7 @@ def masked_regression(
        s(x) = \frac{x^2}{2 \beta} \text{ if } |x| \le \beta \text{, else } |x| - \beta / 2
 
     With β = 0 it is the squared distance, as for speech. With nothing hidden it is 0, not NaN. Raises ``ValueError``
-    for a β below 0. Source: Baevski et al. 2022 (data2vec), equation 2 and section 4.
+    for a β below 0. Source: Baevski et al. 2022 (data2vec), objective; official code.
     """
     if beta < 0:
         raise ValueError(f"beta is 0 or more, got {beta}.")
@@ -64,7 +64,8 @@ def rising_decay(step: int, start: float, end: float, steps: int) -> float:
 
     .. math:: \tau_t = \tau_0 + (\tau_e - \tau_0) \min(1, t / \tau_n)
 
-    Raises ``ValueError`` for decays outside [0, 1] or that fall. Source: Baevski et al. 2022 (data2vec), section 3.3.
+    Raises ``ValueError`` for decays outside [0, 1] or that fall.
+    Source: Baevski et al. 2022 (data2vec), official code, ``get_annealed_rate``.
     """
     if not 0 <= start <= end <= 1:
         raise ValueError(f"A decay rises between 0 and 1; got {start} and {end}.")

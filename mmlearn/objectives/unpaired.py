@@ -1,5 +1,7 @@
 """Two losses that share their weights: each weight listens to one of them, and a teacher of each helps.
 
+That gradients are masked and that teachers help is the paper's; how the mask is found here is ours.
+
 Source: Li et al. 2021, "Towards a Unified Foundation Model: Jointly Pre-Training Transformers on Unpaired Images and
 Text" (ViT-BERT).
 """
@@ -25,7 +27,7 @@ def keep_largest(weight: Float[Tensor, "*n"], owned: Bool[Tensor, "*n"], share: 
     """Of the weights that are ``owned``, those with the largest magnitude, until a ``share`` of all is left.
 
     Nothing is owned that was not before. Where fewer are owned than the share, all stay. Raises ``ValueError`` for a
-    share outside [0, 1]. Source: Frankle & Carbin 2019, section 2, iterative magnitude pruning.
+    share outside [0, 1]. Source: Frankle & Carbin 2019, iterative pruning by magnitude.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"A share is from 0 to 1, got {share}.")
@@ -47,7 +49,7 @@ def masked_divergence(
        \mathrm{KL}\!\left(\mathrm{softmax}(\bar z_i / \tau) \,\|\, \mathrm{softmax}(z_i / \tau)\right)
 
     Never negative, and 0 where both agree or nothing is hidden. Raises ``ValueError`` for a temperature that is not
-    above 0. Source: Hinton et al. 2015, section 2; Li et al. 2021 (ViT-BERT), knowledge distillation.
+    above 0. Source: Hinton et al. 2015, distillation; Li et al. 2021 (ViT-BERT), knowledge distillation.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is above 0, got {temperature}.")

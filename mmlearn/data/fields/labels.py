@@ -117,7 +117,7 @@ class MaskedPatches(Label):
     """``masked_patches`` (b, p) says which patches are hidden: rectangles, about the ``mask_share`` of each picture.
 
     A rectangle has at least ``smallest`` patches, or a twelfth of the picture where that is less.
-    Source: Bao et al. 2022 (BEiT), algorithm 1.
+    Source: Bao et al. 2022 (BEiT), blockwise masking.
     """
 
     smallest: int = 16

@@ -6,10 +6,11 @@ Models". Official code: https://github.com/salesforce/LAVIS (``lavis/models/blip
 Deviations: the language model is GPT-2, where the paper takes OPT and FlanT5, and the picture encoder a vision
 transformer of any kind. One vocabulary serves the Q-Former and the language model, whose first token is not asked. The
 Q-Former starts at random, where the paper takes BERT's weights. Wrong pairs are drawn by their softmax, to which the
-official code adds 1e-4. Where the batch says which captions are equal, all of them are positives. Questions are
-answered as instructions are, behind the queries; in the paper the Q-Former reads the question too, and the picture
-encoder learns. ``tiny`` is ours: words keep the places that they have without a picture. A checkpoint of Transformers
-is one half of this model, without the temperature and the head that writes in the first stage.
+official code adds 1e-4 and which it takes of all processes. Where the batch says which captions are equal, all of them
+are positives. The norm behind the picture encoder stays as it is, there it learns, and τ is kept within bounds.
+Questions are answered as instructions are, behind the queries; in the paper the Q-Former reads the question too, and
+the picture encoder learns. ``tiny`` is ours: words keep the places that they have without a picture. A checkpoint of
+Transformers is one half of this model, without the temperature and the head that writes in the first stage.
 """
 
 from dataclasses import dataclass, replace

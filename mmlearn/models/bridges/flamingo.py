@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
 
 
 class ResamplerBlock(nn.Module):
-    """Latents look at the picture and at each other. Source: section 2.1 and figure 5."""
+    """Latents look at the picture and at each other. Source: section 2.1 and appendix A.1.1."""
 
     def __init__(self, width: int, num_heads: int, activation: str):
         super().__init__()
@@ -101,7 +101,7 @@ class PerceiverResampler(nn.Module):
 
     .. math:: x \leftarrow x + \mathrm{Attention}(x, [x_f; x], [x_f; x]), \quad x \leftarrow x + \mathrm{FFW}(x)
 
-    A norm follows, as in the codes that build it again. Source: section 2.1 and figure 5.
+    A norm follows, as in the codes that build it again. Source: section 2.1 and appendix A.1.1.
     """
 
     def __init__(self, config: FlamingoConfig):
@@ -155,7 +155,7 @@ class Flamingo(Bridge):
     .. math:: p(y \mid x) = \prod_l p(y_l \mid y_{<l}, x_{\le l})
 
     Of the pictures each word sees the last one before it; earlier ones it knows by what was said of them. Raises
-    ``ValueError`` where gated blocks would stand nowhere. Source: section 2, equation 1.
+    ``ValueError`` where gated blocks would stand nowhere. Source: section 2.
     """
 
     def __init__(self, config: FlamingoConfig):

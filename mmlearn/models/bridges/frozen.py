@@ -3,7 +3,7 @@
 Paper: Tsimpoukelli et al. 2021, "Multimodal Few-Shot Learning with Frozen Language Models". No code was published.
 
 Deviations: the picture encoder is a vision transformer, pooled, where the paper has an NF-ResNet-50; the language model
-is GPT-2, where the paper trains one of 7 billion parameters with relative positions. So that words keep the places that
+is GPT-2, where the paper has a much larger one with relative positions. So that words keep the places that
 they have without a picture, as relative ones do, the prefix takes none, and it is told apart by what it holds; in the
 preset ``gpt2`` it takes some. ``tiny`` is ours.
 """
@@ -47,7 +47,7 @@ class Frozen(PrefixBridge):
        \log p_\theta(y \mid I) = \sum_l \log p_\theta(y_l \mid v_1, \dots, v_n, y_{<l})
 
     Only the encoder and W learn. Several pictures with their texts may stand before the last, which tell what is asked.
-    Raises ``ValueError`` for no prefix. Source: section 3, equations 1 and 2.
+    Raises ``ValueError`` for no prefix. Source: the paper's method.
     """
 
     def __init__(self, config: FrozenConfig):

@@ -3,8 +3,9 @@
 Paper: Aghajanyan et al. 2022, "CM3: A Causal Masked Multimodal Model of the Internet". Official code:
 https://github.com/facebookresearch/metaseq, ``cm3_dataset``.
 
-Deviations: a document is a caption and one picture, not a page of the web with its markup. Spans are at most three, in
-the paper sixteen. The codec is our VQ-VAE, in the paper a VQGAN of 1,024 codes. ``tiny`` and ``base`` are ours.
+Deviations: a document is a caption and one picture, not a page of the web with its markup. Spans are at most three and
+may be none, as in the official code; in the paper they are one to sixteen. An end follows each span, as in the official
+code. The codec is our VQ-VAE, in the paper a VQGAN that makes 256 codes of a picture. ``tiny`` and ``base`` are ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -147,7 +148,7 @@ class CM3(nn.Module):
         return CM3Output(self.writer(moved, self.places[: moved.shape[1]], real), moved, real)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The cross-entropy of every token but the first and the sentinels. Source: section 3.1."""
+        """The cross-entropy of every token but the first and the sentinels. Source: section 2."""
         return self.losses(self(batch["image"], batch["tokens"], batch.get("mask"), batch.get("shares")))
 
     def losses(self, output: CM3Output) -> dict[str, Float[Tensor, ""]]:

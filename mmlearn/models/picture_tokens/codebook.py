@@ -28,8 +28,8 @@ class Codebook(nn.Module):
     times its even share becomes a vector of the last batch; at step 0 all entries do, because a start at random may be
     far from all vectors. ``revive`` 0 leaves entries as they are. :meth:`observe` is for each batch, :meth:`after_step`
     for each step; with several processes all see the vectors of all.
-    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox), section 3.1
-    and official code, for random restarts and the start from a batch.
+    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox) and official
+    code, for random restarts and the start from a batch.
     """
 
     def __init__(self, entries: int, width: int, decay: float, revive: float, seed: int = 0):

@@ -1,6 +1,6 @@
 """What turns pictures into a grid of vectors and back: convolutions, shared by all systems whose codes are pictures.
 
-Source: van den Oord et al. 2017 (VQ-VAE), section 4.1: strided convolutions of 4 × 4, then residual blocks of ReLU,
+Source: van den Oord et al. 2017 (VQ-VAE), section 4: strided convolutions of 4 × 4, then residual blocks of ReLU,
 3 × 3 convolution, ReLU, 1 × 1 convolution; the decoder mirrors it.
 """
 

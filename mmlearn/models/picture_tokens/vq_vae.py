@@ -3,10 +3,11 @@
 Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Official code: Sonnet's
 ``vqvae_example.ipynb`` (https://github.com/google-deepmind/sonnet).
 
-Deviations: averages of a codebook start at one choice of each entry, where the official code starts at none and
-corrects for it. Entries begin as vectors of the first batch, and those that nothing chooses come to life again, as in
-Jukebox (Dhariwal et al. 2020), unless ``revive`` is 0. The residual blocks are as wide inside as outside. ``tiny`` and
-``base`` are ours.
+Deviations: entries are moving averages, as in the paper's appendix A.1; its experiments let them learn by their
+gradient, as ``decay`` 0 does. Averages of a codebook start at one choice of each entry, where the official code starts
+at none and corrects for it, and they are not smoothed. Entries begin as vectors of the first batch, and those that
+nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless ``revive`` is 0. The residual blocks
+are as wide inside as outside. ``tiny`` and ``base`` are ours.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class VQVAE(CountsSteps):
     .. math:: z = f(x), \quad k = \arg\min_j \lVert z - e_j \rVert, \quad \hat x = g(z + \mathrm{sg}[e_k - z])
 
     Pixels are from −1 to 1. Raises ``ValueError`` for pictures of another size, and for codes that there are not.
-    Source: section 3, equations 1 and 2, figure 1.
+    Source: section 3, equation 2 and figure 1.
     """
 
     def __init__(self, config: VQVAEConfig):
@@ -84,7 +85,7 @@ class VQVAE(CountsSteps):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The squared error of ``pixels``, the ``commitment`` and, where entries have a gradient, the ``codebook``.
 
-        In training the codebook sees which vectors chose what. Source: equation 3.
+        In training the codebook sees which vectors chose what. Source: section 3.2.
         """
         output = self(batch["image"])
         if self.training:

@@ -4,9 +4,10 @@ Paper: Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthes
 https://github.com/CompVis/taming-transformers.
 
 Deviations: encoder, decoder and codebook are those of our VQ-VAE; the official ones are deeper, with attention and
-group norms, and their codebook learns by its gradient. Rebuilding costs the squared error alone, without the perceptual
-distance by a VGG network that was trained on photographs. The discriminator has group norms in place of batch norms, so
-that pictures of a batch do not depend on each other. ``tiny`` and ``base`` are ours.
+group norms, and their codebook learns by its gradient. Rebuilding costs the squared error alone, there the absolute one
+and the perceptual distance by a VGG network that was trained on photographs. The discriminator has group norms in place
+of batch norms, so that pictures of a batch do not depend on each other, biases before them, and the usual start of
+weights, there normal with 0.02. It learns first in each step, there last. ``tiny`` and ``base`` are ours.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class VQGANConfig(VQVAEConfig):
 class PatchDiscriminator(nn.Sequential):
     """A score for each patch of a picture, (b, 3, height, width) → (b, 1, rows, columns): is it real?
 
-    Source: Isola et al. 2017 (pix2pix), appendix 6.1.2; Esser et al. 2021, official code, ``NLayerDiscriminator``.
+    Source: Isola et al. 2017 (pix2pix), PatchGAN; Esser et al. 2021, official code, ``NLayerDiscriminator``.
     """
 
     def __init__(self, width: int, halvings: int):

@@ -6,9 +6,9 @@ Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
 Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, spans of 80 ms, because its
 clips last a second, and positions that do not read padding; those of the published sizes do, so that longer padding
 changes what is heard near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
-``dropout`` but for attention weights, and none of layers. The gradients of the convolutions are not scaled by a tenth.
-At least one span of a clip is hidden. The head is one linear layer, and losses are not scaled by the width. Released
-models have no head and no teacher; one with a head for texts learns these by CTC.
+``dropout`` but for attention weights, and none of layers. Clips of a batch may have different numbers of hidden frames,
+which the official code evens out. Losses are means over features. Released models have no head and no teacher; one with
+a head for texts learns these by CTC.
 """
 
 from dataclasses import dataclass, replace
@@ -97,7 +97,7 @@ class Data2VecAudio(SelfTaught):
     """A speech encoder that learns from itself.
 
     ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. Raises ``ValueError``
-    for pre-norm blocks, and as the parts of :mod:`mmlearn.models.speech.encoder` do. Source: sections 3 and 4.2.
+    for pre-norm blocks, and as the parts of :mod:`mmlearn.models.speech.encoder` do.
     """
 
     def __init__(self, config: Data2VecAudioConfig):

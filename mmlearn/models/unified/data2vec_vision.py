@@ -5,8 +5,11 @@ Official code: https://github.com/facebookresearch/data2vec_vision.
 
 Deviations: ``tiny`` is ours: its teacher follows faster, branches start unscaled, and patches also have learned
 positions, because relative ones start at 0 and then tell no hidden patch from another. Pictures are not cropped,
-flipped or tinted at random, and no blocks are dropped. The head is a norm and one linear layer. Released models have no
-head and no teacher; one with a classifier learns that instead.
+flipped or tinted at random, and no blocks are dropped. Targets are what MLPs add and only blocks of the teacher are
+averages, as in the official code for speech and texts; in that for pictures they are outputs of whole blocks, for the
+base size with a norm after their mean, and all of the teacher is an average. The large teacher's decay rises, there it
+changes once, between two runs. Norms add 1e-12, there 1e-6. Released models have no head and no teacher; one with a
+classifier learns that instead.
 """
 
 from dataclasses import dataclass
@@ -52,7 +55,7 @@ class Data2VecVisionOutput(NamedTuple):
 class Data2VecVision(SelfTaught):
     """BEiT's encoder that learns from itself.
 
-    ``masked_patches`` (b, p) is True where a patch is hidden. Source: sections 3 and 4.1.
+    ``masked_patches`` (b, p) is True where a patch is hidden.
     """
 
     def __init__(self, config: Data2VecVisionConfig):

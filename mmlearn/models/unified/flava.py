@@ -6,8 +6,9 @@ Official code: https://github.com/facebookresearch/multimodal (examples/flava).
 Deviations: ``tiny`` is ours. Blocks start scaled by width and depth, heads and tables as BERT's. Codes of patches are
 data: the recipe takes those of :class:`~mmlearn.data.fields.PatchCodes`, k-means of colours, and not DALL·E's; a
 released checkpoint brings its frozen codebook, which makes them of ``codebook_image``. The recipe takes the pictures
-and the texts that stand alone from the same pairs, and tasks come with equal odds. Where the batch says which captions
-are equal, all of them are right in the contrast. The encoders do not start from pictures or texts alone.
+and the texts that stand alone from the same pairs, and tasks come with equal odds. Half of the pairs are wrong, in the
+official code a tenth, and words of pairs are hidden one by one, there whole. Where the batch says which captions are
+equal, all of them are right in the contrast. The encoders do not start from pictures or texts alone.
 """
 
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class FLAVA(nn.Module):
 
     ``forward`` reads what it is given, a text, a picture or both; ``mask`` is True where a token is real,
     ``masked_patches`` (b, p) where a patch is hidden. Raises ``ValueError`` where nothing is given, and for encoders
-    without a class token or with post-norm blocks. Source: section 3.1 and figure 2.
+    without a class token or with post-norm blocks. Source: official code.
     """
 
     def __init__(self, config: FLAVAConfig):

@@ -1,6 +1,6 @@
 """The frozen network that turns a picture into a grid of codes for FLAVA: the encoder of DALL·E's discrete VAE.
 
-Source: Ramesh et al. 2021 (DALL·E), appendix A.2; official code of FLAVA, whose weights it takes.
+Source: Ramesh et al. 2021 (DALL·E), official code, ``dall_e/encoder.py``; that of FLAVA, whose weights it takes.
 """
 
 from collections import OrderedDict

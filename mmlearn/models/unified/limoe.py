@@ -4,10 +4,11 @@ Paper: Mustafa et al. 2022, "Multimodal Contrastive Learning with LIMoE: the Lan
 Official code: https://github.com/google-research/vmoe has its sparse layers, not LIMoE itself.
 
 Deviations: ``tiny`` is ours. Every token reaches its experts, however many choose the same: experts have no capacity,
-and so nothing is dropped and rows do not depend on each other. Routers have no noise. The classic losses are Switch's
-balance and the squared log-sum of logits; in the paper there are also those of importance and load, of which balance
-takes the place. Thresholds of the global entropy are our choice, for each modality a number of experts. Pictures and
-texts are read one after the other, which is how they are routed in the paper, too: nothing attends across.
+and so nothing is dropped and rows do not depend on each other. Routers have no noise, which the official ones add. The
+classic losses are Switch's balance and the squared log-sum of logits, in place of importance and load. Thresholds of
+the global entropy, for each modality a number of experts, the weight of losses, the number of experts and the sizes of
+the text's tables are settings that nobody has compared with the paper's. Pictures and texts are read one after the
+other: nothing attends across.
 """
 
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class SparseMLP(nn.Module):
     .. math:: \mathrm{MoE}(x) = \sum_{e \in \mathrm{top}_k(p)} p_e\, \mathrm{MLP}_e(x), \quad
        p = \mathrm{softmax}(W x)
 
-    Each expert computes the tokens that chose it, and no others. Source: section 2.1, equation 1.
+    Each expert computes the tokens that chose it, and no others. Source: official code, ``vmoe/nn/routing.py``.
     """
 
     def __init__(self, config: LIMoEConfig):
@@ -120,7 +121,7 @@ class SparseBlock(TransformerBlock):
 class LIMoE(nn.Module):
     """One encoder of both modalities, which share all but their embeddings and projections; a mean of tokens is read.
 
-    ``mask`` is True where a token is real. Raises ``ValueError`` for settings that cannot be. Source: section 2.
+    ``mask`` is True where a token is real. Raises ``ValueError`` for settings that cannot be.
     """
 
     def __init__(self, config: LIMoEConfig):
@@ -205,7 +206,7 @@ class LIMoE(nn.Module):
         return {"itc": contrast} | {name: self.config.auxiliary_weight * value for name, value in routed.items()}
 
     def routing_losses(self, seen: list[Routing], words: list[Routing]) -> dict[str, Float[Tensor, ""]]:
-        """See :meth:`loss`; without weights. Source: section 2.2."""
+        """See :meth:`loss`; without weights. Source: the paper's auxiliary losses."""
         config, found = self.config, []
         for patches, tokens in zip(seen, words):
             logits, probability, real = (torch.cat(parts) for parts in zip(patches, tokens))

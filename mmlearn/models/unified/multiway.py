@@ -4,12 +4,14 @@ Papers: Bao et al. 2022, "VLMo: Unified Vision-Language Pre-Training with Mixtur
 Wang et al. 2023, "Image as a Foreign Language: BEiT Pretraining for All Vision and Vision-Language Tasks".
 Official code: https://github.com/microsoft/unilm/tree/master/vlmo and https://github.com/microsoft/torchscale.
 
-Deviations: ``tiny`` is ours. Blocks have neither the scales nor the relative positions of VLMo's, and start scaled by
-width and depth. Norms are of one modality where MLPs are, as in VLMo; in BEiT-3 those of attention are, too. Codes of
-patches are data: the recipe takes k-means of colours (:class:`~mmlearn.data.fields.PatchCodes`). Wrong pairs for
-matching are drawn evenly, in VLMo those that look right are likelier. The words that pairs hide are 15 %, in VLMo and
-BEiT-3 up to 50 %. In the contrast each modality goes its own way through all blocks. BEiT-3's masked data modelling is
-a stage of its own, to be taken in place of the third.
+Deviations: ``tiny`` is ours. Blocks have neither the scales nor the relative positions of VLMo's, but a bias of keys,
+and start scaled by width and depth; no block is dropped. Norms are of one modality where MLPs are, as in VLMo; in
+BEiT-3 those of attention are, too. Codes of patches are data: the recipe takes k-means of colours
+(:class:`~mmlearn.data.fields.PatchCodes`). Half of the pairs are wrong and drawn evenly; in VLMo's code each pair meets
+a wrong picture and a wrong text, and those that look right are likelier. Words are hidden one by one, there whole, and
+all losses weigh the same, there MLM of pairs a quarter. In the contrast each modality goes its own way through all
+blocks; VLMo's code adds a second one behind the MLPs of pairs. BEiT-3's masked data modelling is a stage of its own, to
+be taken in place of the third; it hides as many words of pairs as of texts.
 """
 
 from collections.abc import Sequence
@@ -93,7 +95,7 @@ class Multiway(nn.Module):
 
     ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is hidden. Raises ``ValueError``
     where nothing is given, for post-norm blocks, and for more blocks with a way for pairs than there are.
-    Source: Bao et al. 2022 (VLMo), section 2 and figure 1.
+    Source: Bao et al. 2022 (VLMo), official code, ``vlmo_module.py``.
     """
 
     def __init__(self, config: MultiwayConfig):
@@ -141,7 +143,7 @@ class Multiway(nn.Module):
     def blocks(self, x: Float[Tensor, "b n d"], mask: Tensor | None, words: int) -> Float[Tensor, "b n d"]:
         """Each block's attention of all tokens, and then words and patches each their way, or as a pair one way.
 
-        Source: Bao et al. 2022 (VLMo), section 2.2 and figure 2.
+        Source: Bao et al. 2022 (VLMo), official code, ``multiway_transformer.py``.
         """
         first = self.config.depth - self.config.pair_blocks
         both = 0 < words < x.shape[1]

@@ -7,7 +7,8 @@ Deviations: ``tiny`` is ours: it reads a text and a picture in patches at once, 
 paper does with bytes and without pictures. Where a text and a picture are read together, each is padded to one width by
 a learned vector, as in the paper's multimodal autoencoder, whose other modalities are not here. Queries for words are
 made only for as many places as the text has; in Transformers for all of ``max_length``. The inputs of released image
-models with learned positions or convolutions are not built, only those with Fourier features.
+models with learned positions or convolutions are not built, only those with Fourier features. Weights start as BERT's
+and GELU is exact, as in Transformers; the official code scales weights by their inputs and approximates GELU.
 """
 
 import math
@@ -94,7 +95,7 @@ class PerceiverBlock(nn.Module):
        x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))
 
     Without ``residual`` what asks is not added to what it hears, because it is of another kind: a place, not a word.
-    Source: section 3.1 and appendix E.2.
+    Source: official code, ``SelfAttention`` and ``CrossAttention``.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ def fourier_features(
     .. math:: [x_d,\; \sin(\pi f_k x_d),\; \cos(\pi f_k x_d)], \quad f_k \;\text{evenly from 1 to}\; \mu / 2
 
     All d · (1 + 2 · bands) features, first both x, then all sines. Source: Jaegle et al. 2022 (Perceiver IO),
-    appendix D; Jaegle et al. 2021 (Perceiver), section 3.2.
+    official code, ``generate_fourier_features``.
     """
     axes = [torch.linspace(-1, 1, count, device=device) for count in (rows, columns)]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
@@ -153,7 +154,7 @@ class PerceiverIO(nn.Module):
 
     ``tokens`` (b, t) with their ``mask``, an ``image``, or both: a modality that is missing is not asked. Raises
     ``ValueError`` where neither is given, for one that the model was not built for, and for settings that cannot be.
-    Source: section 3.1 and figure 2.
+    Source: official code, ``perceiver.py``.
     """
 
     def __init__(self, config: PerceiverIOConfig):

@@ -1,6 +1,6 @@
 """What data2vec is in every modality: a student with gaps, a slow copy of it without, and a head between them.
 
-Source: Baevski et al. 2022 (data2vec), section 3 and figure 1.
+Source: Baevski et al. 2022 (data2vec), and its official code for speech and texts.
 """
 
 import copy
@@ -36,7 +36,7 @@ class SelfTaught(CountsSteps):
 
     Subclasses build the encoder, call :meth:`add_teacher`, and name in :meth:`blocks_of` the blocks whose outputs are
     targets. Blocks of the teacher are a moving average, all else of it is the student's as it is, as in the official
-    code. Raises ``ValueError`` for more layers than the encoder has.
+    code for speech and texts. Raises ``ValueError`` for more layers than the encoder has.
     """
 
     config: SelfTaughtConfig
@@ -102,7 +102,7 @@ class SelfTaught(CountsSteps):
 def mlp_outputs(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """Within this block a list fills with what the MLP of each block adds, before the residual path.
 
-    Source: Baevski et al. 2022 (data2vec), section 3.3 and table 4, where these are the best targets.
+    Source: Baevski et al. 2022 (data2vec), official code for speech and texts.
     """
     found: list[Tensor] = []
     hooks = [block.mlp.register_forward_hook(lambda part, inputs, output: found.append(output)) for block in blocks]

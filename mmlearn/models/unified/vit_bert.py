@@ -4,12 +4,12 @@ Paper: Li et al. 2021, "Towards a Unified Foundation Model: Jointly Pre-Training
 Text". No code was published.
 
 Deviations: ``tiny`` is ours. Pictures have no labels here: they learn the codes of hidden patches, as their teacher
-does, in the paper both classify. Teachers are pre-norm transformers of the student's sizes. The mask begins at each
-weight's magnitude: text owns all but the smallest, and in each of ``mask_rounds`` rounds loses the smallest that it
-still has, until ``text_share`` is left, by iterative magnitude pruning; how many rounds, and of how many steps, is our
-choice. Embeddings and heads are of one modality and need no mask, and neither do norms and biases, which listen to
-both. In evaluation nothing is masked. The recipe takes texts and pictures of the same samples, and never lets them
-meet.
+does; in the paper the teachers are BERT and a ViT. Ours are pre-norm transformers of the student's sizes. The paper
+masks gradients; the rule of the mask is ours and nobody has compared it with the paper's. It is the iterative pruning
+of lottery tickets: text owns all weights but the smallest, and in each of ``mask_rounds`` rounds loses the smallest
+that it still has, until ``text_share`` is left. The weight of distillation and its temperature are our choice, too.
+Embeddings and heads are of one modality and need no mask, and neither do norms and biases, which listen to both. In
+evaluation nothing is masked. The recipe takes texts and pictures of the same samples, and never lets them meet.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,6 +4,7 @@ Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 Official code: https://github.com/facebookresearch/mae.
 
 Deviations: ``tiny`` is ours. Weights of blocks start scaled by width and depth, in the official code by Xavier's rule.
+Norms add 1e-12 to variances, as released files of Transformers do, there 1e-6.
 Presets learn normalised pixels, the best row of the paper's table 1d; the released weights that paint learned plain
 ones, which ``normalise_pixels=False`` does. Visible tokens keep the order of their patches, which changes nothing: each
 has its position before it is chosen. Without ``visible`` patches the encoder sees all of them, as tasks use it, where

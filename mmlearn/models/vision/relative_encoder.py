@@ -38,7 +38,7 @@ class ScaledBlock(TransformerBlock):
 
     .. math:: x \leftarrow x + \lambda \odot f(\mathrm{LN}(x))
 
-    Source: Touvron et al. 2021 (CaiT), equation 4.
+    Source: Touvron et al. 2021 (CaiT), LayerScale.
     """
 
     def __init__(self, config: RelativeEncoderConfig):
@@ -110,7 +110,7 @@ class RelativeEncoder(nn.Module):
 
     ``masked_patches`` (b, p) are True where a patch shows the mask token. Raises ``ValueError`` for positions that
     there are not, for hidden patches without a mask token or of another shape, and as
-    :class:`~mmlearn.layers.ImageEmbedding` does. Source: Bao et al. 2022 (BEiT), section 2.3.
+    :class:`~mmlearn.layers.ImageEmbedding` does. Source: Bao et al. 2022 (BEiT), official code.
     """
 
     def __init__(self, config: RelativeEncoderConfig):
