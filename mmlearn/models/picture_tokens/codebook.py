@@ -25,10 +25,11 @@ class Codebook(nn.Module):
     With ``decay`` γ above 0 entries are moving averages of the vectors that chose them
     (:func:`~mmlearn.objectives.codes.moving_entries`), and have no gradient. With 0 they are a parameter, which learns
     by :func:`~mmlearn.objectives.codes.codebook_loss`. Either way, an entry that is chosen less often than ``revive``
-    times its even share becomes a vector of the last batch; 0 leaves it. :meth:`observe` is for each batch,
-    :meth:`after_step` for each step; with several processes all see the vectors of all.
-    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox), for random
-    restarts.
+    times its even share becomes a vector of the last batch; at step 0 all entries do, because a start at random may be
+    far from all vectors. ``revive`` 0 leaves entries as they are. :meth:`observe` is for each batch, :meth:`after_step`
+    for each step; with several processes all see the vectors of all.
+    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox) and official
+    code, for random restarts and the start from a batch.
     """
 
     def __init__(self, entries: int, width: int, decay: float, revive: float, seed: int = 0):
@@ -62,7 +63,7 @@ class Codebook(nn.Module):
         self.seen = Seen(count, total, z) if before is None else Seen(before.count + count, before.total + total, z)
 
     @torch.no_grad()
-    def after_step(self, step: int | Int[Tensor, ""]) -> None:
+    def after_step(self, step: Int[Tensor, ""]) -> None:
         """Move the entries to what chose them, and put a vector in the place of each one that is dead."""
         if self.seen is None:
             return
@@ -77,7 +78,7 @@ class Codebook(nn.Module):
             self.count.lerp_(count, 0.01)
         if not self.revive:
             return
-        dead = dead_entries(self.count, self.revive)
+        dead = dead_entries(self.count, self.revive) | (step == 0)
         drawn = torch.randint(len(vectors), (len(dead),), generator=generator_of_step(self.seed, step))
         fresh = vectors[drawn.to(vectors.device)]
         self.entries.copy_(torch.where(dead[:, None], fresh, self.entries))

@@ -5,7 +5,8 @@ https://github.com/openai/DALL-E.
 
 Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.picture_tokens.coder`), not the deeper
 bottleneck networks of the official code. A decoder reads entries of 64 numbers in place of 128. The scale of the
-Laplace distribution is at least e⁻⁵. ``tiny`` and ``base`` are ours; ``base`` has the paper's codes and schedules.
+Laplace distribution has a least value, e⁻⁵ unless ``least_log_scale`` says another. ``tiny`` and ``base`` are ours;
+``base`` has the paper's codes and schedules.
 """
 
 import math
@@ -38,8 +39,6 @@ from mmlearn.objectives.codes import (
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.recipes import Objective, Recipe
 
-LEAST_LOG_SCALE = -5.0
-
 
 @dataclass(frozen=True)
 class DiscreteVAEConfig(CoderConfig):
@@ -48,6 +47,7 @@ class DiscreteVAEConfig(CoderConfig):
     temperature_steps: int = 150_000  # in which it falls
     kl_weight: float = 6.6  # β, once it has risen from 0
     kl_steps: int = 5_000  # in which it rises
+    least_log_scale: float = -5.0  # of the Laplace distribution; a small scale lets even grounds count for most
     seed: int = 0  # of noise
 
     PRESETS = {
@@ -110,7 +110,7 @@ class DiscreteVAE(CountsSteps):
 
     def _paint(self, vectors: Float[Tensor, "b p d"]) -> tuple[Tensor, Tensor]:
         middle, log_scale = self.decoder(vectors).chunk(2, dim=1)
-        return exact(middle), exact(log_scale).clamp(min=LEAST_LOG_SCALE)
+        return exact(middle), exact(log_scale).clamp(min=self.config.least_log_scale)
 
     @torch.no_grad()
     def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:

@@ -28,7 +28,7 @@ def test_entries_become_the_means_of_what_chooses_them():
     z = points.repeat(1, 5, 1)
     for step in range(200):
         codebook.observe(z, codebook.choose(z))
-        codebook.after_step(step)
+        codebook.after_step(torch.tensor(step))
     close(codebook.entries, points, 1e-4)
     close(codebook.count, torch.full((8,), 5.0), 1e-3)
 
@@ -40,7 +40,7 @@ def test_two_batches_of_a_step_are_one():
     for part in z[:, None]:
         two.observe(part, two.choose(part))
     for codebook in (one, two):
-        codebook.after_step(0)
+        codebook.after_step(torch.tensor(0))
     close(one.entries, two.entries)
     assert one.seen is None
 
@@ -53,7 +53,7 @@ def test_a_dead_entry_becomes_a_vector_of_the_batch():
             codebook.entries[:3] = z[0, :3]
         for step in range(200):
             codebook.observe(z, codebook.choose(z))
-            codebook.after_step(step)
+            codebook.after_step(torch.tensor(step))
         used = codebook.choose(z).unique()
         assert len(used) > 3
         found = codebook.entries.detach()
@@ -65,8 +65,28 @@ def test_without_revival_dead_entries_stay_where_they_are():
     codebook.entries[3:], codebook.total[3:] = -100.0, -100.0
     for step in range(50):
         codebook.observe(z, codebook.choose(z))
-        codebook.after_step(step)
+        codebook.after_step(torch.tensor(step))
     close(codebook.entries[3:], torch.full((5, 3), -100.0), 1e-3)
+
+
+def test_all_entries_start_as_vectors_of_the_first_batch():
+    """Also those that the first batch chooses; later only the dead become vectors, and without revival none."""
+    z = 5 + torch.randn(4, 9, 3, generator=seeded())
+
+    def after(step, **options):
+        codebook = book(**options)
+        codebook.observe(z, codebook.choose(z))
+        codebook.after_step(torch.tensor(step))
+        return torch.cdist(codebook.entries.detach(), z.flatten(0, 1)).amin(1) < 1e-5, codebook
+
+    for decay in (0.9, 0.0):
+        found, codebook = after(0, decay=decay, revive=0.1)
+        assert found.all()
+        if decay:
+            close(codebook.total, codebook.entries * codebook.count[:, None])
+            close(codebook.count, codebook.count.mean().expand(8))
+        assert not after(1, decay=decay, revive=0.1)[0].any()
+        assert not after(0, decay=decay)[0].any()
 
 
 def test_what_is_brought_to_life_goes_by_seed_and_step():
@@ -75,7 +95,7 @@ def test_what_is_brought_to_life_goes_by_seed_and_step():
     def ends(seed, step):
         codebook = book(revive=0.99, seed=seed)
         codebook.observe(z, codebook.choose(z))
-        codebook.after_step(step)
+        codebook.after_step(torch.tensor(step))
         return codebook.entries
 
     assert torch.equal(ends(0, 1), ends(0, 1))

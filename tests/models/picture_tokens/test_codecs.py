@@ -118,6 +118,15 @@ def test_noise_makes_codes_a_mixture_that_sharpens():
     assert torch.equal(model.draw(3), model.draw(3))
 
 
+def test_the_scale_has_a_least_value():
+    model = DiscreteVAE(dataclasses.replace(BUILD[DiscreteVAE], least_log_scale=-1.0))
+    with torch.no_grad():
+        model.decoder.layers[-1].bias[:3] = 0.5
+        model.decoder.layers[-1].bias[3:] = -9.0
+    output = model(pictures())
+    assert (output.log_scale == -1).all()
+
+
 def test_the_divergence_counts_more_and_more():
     model, image = made(DiscreteVAE).eval(), pictures()
     found = []
