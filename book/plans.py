@@ -44,7 +44,7 @@ def needs(name: str, preset: str) -> dict[str, Any]:
     config = recipe.config.preset(preset)
     try:
         found = count(recipe, config, precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
-    except ValueError:
+    except (ValueError, RuntimeError):
         with torch.device("meta"):
             return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
     ways = memory(found, BATCH, chunk=CHUNK)

@@ -9,6 +9,7 @@ from mmlearn.recipes.discovery import find_recipe, system_files
 # In all of these the token that is read would be padding.
 FIRST = {"albef", "albert", "bert", "blip", "clap", "electra", "lxmert", "pixel-bert", "uniter", "vilbert", "vilt"}
 FIRST |= {"blip-2", "data2vec-text", "flava", "multiway", "visual-bert", "vit-bert", "vl-bert"}
+MASKED_ALONE = {"flava", "multiway"}  # which learn masked words in stages of their own, and read no first token there
 READING = [name for name in system_files() if "mask" in find_recipe(name).holds()[0]]
 
 
@@ -33,6 +34,8 @@ def test_texts_padded_at_the_left(name):
                 with pytest.raises(ValueError, match="is padded at its left, and a text is read at its first") as told:
                     call(system, batch)
                 assert "\n" not in str(told.value)
+                if name in MASKED_ALONE and "itc" not in case.task.chance:
+                    continue
                 with pytest.raises(ValueError, match="padded at its left"):
                     case.losses(system, batch)
             else:

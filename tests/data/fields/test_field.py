@@ -68,6 +68,7 @@ class Settings(Config):
     num_classes: int = 4
     answers: int | None = None
     outputs: int = 3
+    codes: int = 7
 
 
 CONFIG = Settings()
