@@ -8,11 +8,11 @@ from textwrap import shorten
 def choices(name: str, known: Iterable[str]) -> str:
     """The known names, and before them the one that was probably meant: it alone holds ``name``, or it is nearest.
 
-    Of very many names those are left out that would make more than 300 characters.
+    Of very many names those are left out that would make more than 250 characters.
     """
     known = list(known)
     lowered = {each.lower(): each for each in known}
     holding = [each for each in lowered if len(name) > 2 and name.lower() in each]
     near = holding if len(holding) == 1 else get_close_matches(name.lower(), lowered, n=1)
-    listed = shorten(", ".join(known), 300, placeholder=f" … ({len(known)} in all)")
+    listed = shorten(", ".join(known), 250, placeholder=f" … ({len(known)} in all)")
     return (f"did you mean {lowered[near[0]]!r}? " if near else "") + f"choose from {listed}"

@@ -60,7 +60,8 @@ def test_parameters_are_those_of_the_pages_of_systems(name):
     recipe = find_recipe(name)
     for preset, row in plans.recorded().get(name, {}).items():
         with torch.device("meta"):
-            system = recipe.make(recipe.for_examples(recipe.config.preset(preset)))
+            config = recipe.config.preset(preset)
+            system = recipe.make(recipe.for_examples(config) if row["flops"] else config)
         assert row["parameters"] == sum(x.numel() for x in system.parameters())
 
 
@@ -84,7 +85,10 @@ def test_a_page_by_hand():
 
 def test_everything_is_counted():
     known = plans.recorded()
-    assert all(row["flops"] > 0 and row["bytes"] for rows in known.values() for row in rows.values())
+    counted = {f"{name} {preset}": row["flops"] for name, rows in known.items() for preset, row in rows.items()}
+    partly = {"perceiver-io language", "perceiver-io fourier"}  # which read texts or pictures, and not both
+    assert {which for which, flops in counted.items() if flops is None} <= partly
+    assert all(row["bytes"] for rows in known.values() for row in rows.values() if row["flops"])
     chunked = {name for name, rows in known.items() for row in rows.values() if "in chunks" in row["bytes"]}
     assert {"clip", "siglip"} <= chunked
     assert "blip" not in chunked
