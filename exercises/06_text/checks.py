@@ -308,6 +308,15 @@ def check_greedy(function: Callable) -> None:
 # A teacher that is trusted less and less.
 
 
+def unlike_both_ways(n: int, c: int) -> Float[Tensor, "2 n c"]:
+    """Logits of a student and a teacher whose divergence is another from one than from the other."""
+    while True:
+        both = 2 * torch.randn(2, n, c)
+        there, back = (inherit_knowledge(torch.tensor(0.0), *one, 1.0) for one in (both, both.flip(0)))
+        if (there - back).abs() > 0.1:
+            return both
+
+
 @task(
     inherit_knowledge,
     difficulty=3,
@@ -320,15 +329,6 @@ def check_greedy(function: Callable) -> None:
         gives=1.5 + 0.25 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)),
     ),
 )
-def unlike_both_ways(n: int, c: int) -> Float[Tensor, "2 n c"]:
-    """Logits of a student and a teacher whose divergence is another from one than from the other."""
-    while True:
-        both = 2 * torch.randn(2, n, c)
-        there, back = (inherit_knowledge(torch.tensor(0.0), *one, 1.0) for one in (both, both.flip(0)))
-        if (there - back).abs() > 0.1:
-            return both
-
-
 def check_inherit_knowledge(function: Callable) -> None:
     """The own loss alone at α = 0, the divergence from the teacher to the student, and a teacher that stays."""
     n, c, alpha = between(4, 7), between(5, 9), uniform(0.2, 0.4)
