@@ -493,7 +493,10 @@ def test_no_space_left_after_the_first_checkpoint(mmlearn, works, short, tmp_pat
         patch.setattr(checkpoint, "_write", write)
         said = mmlearn(*words, "--output", folder)
     assert (said.code, said.out) == (1, "")
-    assert said.err.splitlines()[-1].startswith("mmlearn: [Errno 28] No space left on device")
+    file = folder / "checkpoints" / ".writing-00000002"
+    last = said.err.splitlines()[-1]
+    assert last.startswith(f"mmlearn: {file}")
+    assert last.endswith("no space left on device. Mend that, for step 1 of 3 is saved; add --resume to go on.")
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000001"]
     works(*words, "--output", folder, "--resume")
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -528,7 +531,7 @@ def test_files_that_were_there_before_stay(mmlearn, short, tmp_path, monkeypatch
 
 
 def test_ctrl_c(short, tmp_path):
-    """In a process of its own: one line, exit code 130, the newest checkpoint stays."""
+    """In a process of its own: one line, exit code 130; its last step is saved, as the line says."""
     words = [*map(str, short), "--steps", "100000", "--checkpoint-every", "2", "--output", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -549,9 +552,10 @@ def test_ctrl_c(short, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "mmlearn: stopped; it goes on from its newest checkpoint with --resume."
-    assert len(list(tmp_path.glob("run/checkpoints/step-*"))) == 2
-    assert not list(tmp_path.glob("run/checkpoints/.writing-*"))
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert err.splitlines()[-1] == f"mmlearn: stopped; step {last} of 100000 is saved; add --resume to go on."
+    assert max(path.name for path in tmp_path.glob("run/checkpoints/step-*")) == f"step-{last:08d}"
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_ctrl_c_in_a_chapter(mmlearn, monkeypatch):
