@@ -29,7 +29,7 @@ from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers, schedule
 from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
-from mmlearn.training.stopping import Stopped, asked_to_stop
+from mmlearn.training.stopping import Stopped, asked_to_stop, leave_stopping_to_others, told_of_lost_workers
 
 
 class Loss(nn.Module):
@@ -209,11 +209,13 @@ def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterato
     """The batches of these steps, prepared by ``workers`` other processes, whose notes of the data are gathered."""
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
     ahead = dict(num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available())
+    ahead |= dict(worker_init_fn=leave_stopping_to_others)
     loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
-    for step, (batch, notes) in zip(order, loader):
-        if notes:
-            batches.source(step).note(notes)
-        yield batch
+    with told_of_lost_workers(workers):
+        for step, (batch, notes) in zip(order, loader):
+            if notes:
+                batches.source(step).note(notes)
+            yield batch
 
 
 def _open(output, resume: bool, tensorboard: bool, accelerator, state: dict[str, Any]) -> tuple[int, "_Log"]:

@@ -4,6 +4,7 @@ Ctrl-C (SIGINT), SIGTERM, which schedulers send before they kill, and SIGHUP, of
 Asked again, a training stops at once and loses what came after its newest checkpoint.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -53,3 +54,22 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
         yield lambda: come[0] if come else 0
     finally:
         restore()
+
+
+def leave_stopping_to_others(*_: Any) -> None:
+    """For a process that prepares batches: Ctrl-C reaches it as well, and would end it in the middle of a step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def told_of_lost_workers(workers: int) -> Iterator[None]:
+    """Within this block a ``ChildProcessError`` says in one line that a process that prepares batches has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search(r"DataLoader worker .* (exited unexpectedly|is killed)", str(error)):
+            raise
+        raise ChildProcessError(
+            f"One of the {workers} processes that prepare batches was killed, perhaps for want of memory: go on with "
+            "resume, and with fewer workers."
+        ) from error

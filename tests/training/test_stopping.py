@@ -85,3 +85,37 @@ def test_other_threads_change_nothing():
     thread.start()
     thread.join()
     assert seen == [(0, before)]
+
+
+class Killing(killable.Numbers):
+    """Its sample 7 takes the process along that reads it; or all of them get a Ctrl-C, as from a terminal."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.main = number, os.getpid()
+
+    def __getitem__(self, index):
+        if index == 7 and os.getpid() != self.main:
+            os.kill(os.getpid(), self.number)
+            if self.number == signal.SIGINT:
+                os.kill(self.main, self.number)
+        return super().__getitem__(index)
+
+
+def with_workers(number, **options):
+    fit(
+        killable.Restless(), Killing(number), killable.collate, steps=40, batch_size=4, warmup=0, workers=2,
+        progress=False, **options,
+    )  # fmt: skip
+
+
+def test_a_killed_worker_is_told_in_one_line():
+    with pytest.raises(ChildProcessError, match=r"^One of the 2 processes .* resume"):
+        with_workers(signal.SIGKILL)
+
+
+def test_ctrl_c_with_workers_saves(tmp_path):
+    """The signal reaches every process of the terminal."""
+    with pytest.raises(Stopped) as stop:
+        with_workers(signal.SIGINT, output=tmp_path)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == [f"step-{stop.value.step:08d}"]
