@@ -201,6 +201,8 @@ def test_swapped_folders(saved):
         '{"step": 3}',
         '{"step": "3", "world": 1, "files": {}, "optimizers": []}',
         '{"step": 3, "world": 1, "files": {}, "optimizers": []}',
+        '{"step": 3, "world": 1000000000, "files": {}, "optimizers": []}',
+        '{"step": 3, "world": true, "files": {"model.safetensors": "0"}, "optimizers": []}',
         '{"step": 3, "world": "1", "files": {}, "optimizers": []}',
         '{"step": 3, "world": 1, "files": [], "optimizers": []}',
         '{"step": 3, "world": 1, "files": {"model.safetensors": 5}, "optimizers": []}',

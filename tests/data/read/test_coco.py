@@ -99,9 +99,7 @@ def test_a_file_in_another_encoding(coco):
     refused(r"captions\.json is no COCO captions file", CocoCaptions, images, path)
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.png", "/etc/passwd", "x/../../secret.png", "link.png", "a\0b.png", 5, None]
-)
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "x/../../secret.png", "link.png", "a\0b.png"])
 def test_a_picture_outside_its_folder_is_refused(coco, tmp_path, name):
     """A link that leads out counts as well."""
     Image.new("RGB", (8, 6)).save(tmp_path / "secret.png")
