@@ -1,8 +1,8 @@
 """Checkpoints that survive being killed: written beside, synced, renamed, and checked before they are believed.
 
-A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256. Nothing is
-pickled. Where processes share the weights, their parts are put together in these files, one tensor at a time: any
-number of processes can go on from them, sharded or not.
+A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256, and its own.
+Nothing is pickled. Where processes share the weights, their parts are put together in these files, one tensor at a
+time: any number of processes can go on from them, sharded or not.
 """
 
 import hashlib
@@ -75,6 +75,7 @@ def save_checkpoint(
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
             }
+            manifest["checksum"] = _checksum(manifest)
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
             for path in temporary.iterdir():
                 _sync(path)
@@ -152,7 +153,7 @@ def load_checkpoint(
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
-        if scaler is not None and manifest.get("scaler"):  # earlier checkpoints have none
+        if scaler is not None and manifest["scaler"]:
             scaler.load_state_dict(manifest["scaler"])
         if manifest["world"] != world and rank == 0:
             found = f"{path} was written by {manifest['world']} processes, and this run has {world}"
@@ -187,6 +188,8 @@ def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
+        if manifest.pop("checksum") != _checksum(manifest):
+            return "its manifest is damaged"
         if path.name != f"step-{manifest['step']:08d}":
             return f"its manifest is of step {manifest['step']}"
         world = manifest["world"]
@@ -197,7 +200,7 @@ def _problem(path: Path) -> str | None:
         for name in ("model.safetensors", "optimizer.safetensors", *average, *random_states):
             if _digest(path / name) != manifest["files"][name]:
                 return f"{name} is damaged"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"it is not whole ({type(error).__name__}: {error})"
     return None
 
@@ -250,7 +253,7 @@ def misfit(tensors: Mapping[str, Tensor], build: Callable[[], nn.Module], elsewh
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of copies that cannot be made there
             wanted = build().state_dict()
     except OverflowError:
         return f"the model has far more than the {len(tensors)} tensors of the file"
@@ -302,6 +305,10 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     # Not save_file, whose errors are no OSError and whose temporary files nobody removes after a kill.
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     path.write_bytes(save(copies))
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:
