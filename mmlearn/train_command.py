@@ -103,6 +103,7 @@ def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int,
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
         "start": " ".join(start or []),
+        "fingerprint": [part.fingerprint() if hasattr(part, "fingerprint") else None for part in sets_of(samples)],
     }
 
 

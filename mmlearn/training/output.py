@@ -14,7 +14,7 @@ from typing import Any
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import Run, named
 
-NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
+NOT_COMPARED = ("mmlearn", "fields", "config", "training", "fingerprint")  # compared by themselves, or not at all
 
 
 def check_folder(output: Path, resume: bool) -> None:
@@ -61,8 +61,10 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
         if before["config"] != now["config"]:
             changed.append("the model is another one")
         going_on = checkpoints(path.parent / "checkpoints")  # else it starts once more, and writes its fields again
-        if not changed and going_on and not _same_data(run, before["fields"], path.parent):
-            changed.append("the data is other data")
+        if not changed and going_on:
+            same = _same_data(run, before["fields"], path.parent)
+            if not same or started.get("fingerprint") != wanted.get("fingerprint"):
+                changed.append("the data is other data, or its rows stand in another order")
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

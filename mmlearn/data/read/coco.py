@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
 from mmlearn.data.read.files import inside
 from mmlearn.data.read.pictures import ImageText, read_picture
@@ -64,6 +65,11 @@ class CocoCaptions(Dataset):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def fingerprint(self) -> str:
+        """Of the captions, their order, the boxes, and what the pictures hold."""
+        files = dict.fromkeys(name for _, name, _ in self.samples)
+        return fingerprint([*self.samples, self.instances], [(self.images / name, 0, -1) for name in files])
 
     def caption(self, index: int) -> str:
         """A caption without its picture."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.captions import SPLITS, caption_lines, column, split_of
 from mmlearn.data.read.files import Files, inside
 from mmlearn.data.read.pictures import ImageText, read_picture
@@ -93,6 +94,11 @@ class Folder(Files):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def fingerprint(self) -> str:
+        """Of the lines, their order, and what the files hold."""
+        files = dict.fromkeys(name for entry in self.entries for name in (entry.image, entry.sound) if name)
+        return fingerprint(self.entries, [(self.folder / name, 0, -1) for name in files])
 
     def caption(self, index: int) -> str:
         """A caption without its picture or sound."""

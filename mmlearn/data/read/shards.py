@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.captions import SPLITS, split_of
 from mmlearn.data.read.files import inside
 from mmlearn.data.read.pictures import SUFFIXES, ImageText, read_picture
@@ -52,6 +53,11 @@ class Shards(Dataset):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def fingerprint(self) -> str:
+        """Of the samples' names, their order, and what their files hold."""
+        parts = [part for _, parts in self.samples for part in (parts["image"], parts["text"])]
+        return fingerprint((key for (_, key), _ in self.samples), [(one.shard, one.offset, one.size) for one in parts])
 
     def caption(self, index: int) -> str:
         """A caption without its picture."""
