@@ -3,7 +3,10 @@
 import os
 import shlex
 import sys
+import traceback
 import warnings
+from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +19,9 @@ from mmlearn.train_command import tell, tell_notes
 app = typer.Typer(
     help="Multimodal representation learning, built from scratch and measured.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
 app.add_typer(data_app, name="data")
@@ -27,6 +30,35 @@ app.command()(train_command.train)
 app.command()(plan_command.plan)
 
 USUAL_WARNING = warnings.formatwarning
+
+
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        print(version("mmlearn"))
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """What all commands take; ``main`` looks for ``--debug`` itself."""
+
+
+@app.command()
+def systems(
+    name: Annotated[str | None, typer.Argument(help="Such as clip: its presets with their parameters.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the systems: what each reads and learns, and its presets. With a name, how large its presets are."""
+    from mmlearn.recipes.discovery import system_files
+    from mmlearn.systems_command import presets_of, row_of
+
+    show(presets_of(name) if name else [row_of(each) for each in system_files()], as_json)
 
 
 @app.command()
@@ -254,13 +286,17 @@ def _format_warning(message: Any, category: type, filename: str, *where: Any) ->
 
 
 def main() -> None:
-    """Run the command, and tell what goes wrong in one line."""
+    """Run the command, and tell what goes wrong in one line; with ``--debug`` among its words, show where as well."""
     warnings.formatwarning = _format_warning
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it, as with >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(words or ["--help"], standalone_mode=False, prog_name="mmlearn")
         sys.stdout.flush()  # here, where an error can still be told
         if code == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
@@ -273,15 +309,36 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, FloatingPointError) as error:
-        say(f"mmlearn: {_one_line(error)}")
-        sys.exit(1)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
-            raise
-        text = _one_line(error.format_message())
-        say(f"mmlearn: {text}{'' if text.endswith(('.', '?', '!')) else '.'} See mmlearn --help.")
-        sys.exit(2)
+    except SystemExit:
+        raise
+    except BaseException as error:  # such as a panic of what is written in Rust
+        if debug:
+            traceback.print_exc()
+        say(f"mmlearn: {_told(error, words)}")
+        sys.exit(2 if hasattr(error, "format_message") else 1)
+
+
+def _told(error: BaseException, words: list[str]) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, ValueError | OSError | FloatingPointError):
+        return _one_line(error)
+    if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
+        text = _one_line(error.format_message()) + _meant(words)
+        asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
+        return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {asked} --help."
+    kind = type(error).__name__
+    return f"{_one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
+
+
+def _meant(words: list[str]) -> str:
+    """Of ``mmlearn data emojy`` what was probably meant."""
+    if words[:1] != ["data"] or not words[1:]:
+        return ""
+    from mmlearn.data import data_sets
+
+    near = get_close_matches(words[1], [*data_sets(), "show"], n=1)
+    shown = f"data show {near[0]}" if near and near[0] != "show" else "data show"
+    return f" Did you mean: mmlearn {shown}?" if near else ""
 
 
 def _one_line(error: object) -> str:

@@ -14,17 +14,28 @@ import typer
 from mmlearn.console import say
 
 
+def count(text: str | int) -> int:
+    """``500``, ``1e4`` or ``10_000`` as a whole number of at least 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not a whole number, such as 500 or 1e4.") from None
+    if not 1 <= number <= 1e12 or number != int(number):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not a whole number from 1.")
+    return int(number)
+
+
 def train(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
     data: Annotated[str, typer.Option(help="A packaged data set; a folder: captions.csv, COCO, shards; or a stream.")],
     output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
-    steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
+    steps: Annotated[int, typer.Option(parser=count, metavar="N", help="How many updates, such as 500 or 1e4.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch, over all processes.")] = 128,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
-    learning_rate: Annotated[float, typer.Option(help="The highest of the schedule.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="The highest; it falls.")] = 1e-3,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
@@ -86,8 +97,8 @@ def train(
         going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, it starts once more
         if first and not going_on:
             save_run(made, output, training=training)
-            count = sum(map(len, sets_of(samples)))
-            say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
+            size = sum(map(len, sets_of(samples)))
+            say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
         running |= dict(turns=made.stage.turns, output=output, resume=going_on)
         history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
     if first:

@@ -29,17 +29,6 @@ from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference, misfit
 from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, with_parts
 
-# What a file that was made up can raise while it is read.
-DAMAGE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    ArithmeticError,
-    MemoryError,
-    AssertionError,
-)
 Data = Dataset | Mapping[str | None, Dataset]
 
 
@@ -360,6 +349,8 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
     """
     folder = Path(folder)
     path, weights = folder / "config.json", folder / f"model{'-ema' if ema else ''}.safetensors"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; give the output folder of a finished mmlearn train.")
     if ema and not weights.is_file():
         raise FileNotFoundError(f"{folder} holds no {weights.name}: it was trained without --ema, or is not finished.")
     for one in (path, weights):
@@ -376,7 +367,7 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
         found = misfit(tensors, build, run.parts)
     except FileNotFoundError:
         raise
-    except DAMAGE as error:
+    except Exception as error:  # a file that was made up can make anything fail
         raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
     if found:
         raise ValueError(f"{weights} does not fit its config.json: {found}.")
