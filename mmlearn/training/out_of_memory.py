@@ -75,7 +75,7 @@ def what_fits(
     has = f"by the planner's count a batch of {batch} needs {need / GIB:.1f} GiB, and the device has {room / GIB:.1f}"
     if need * MARGIN <= room:  # and it did not fit
         less = max(largest(way, chunk, need), world)
-        return f"{has}, so another program may have taken some (see nvidia-smi): end it, or lower the batch size to {less}."
+        return f"{has}: another program may hold some (see nvidia-smi); end it, or lower the batch size to {less}."
     fitting, ways = largest(way, chunk), []
     if fitting:
         ways.append(f"lower the batch size to {fitting}")

@@ -110,7 +110,7 @@ def test_processes_that_share_a_loss_are_told_of_one_of_them(clip):
 def test_where_nothing_fits_and_where_all_should(gpt2):
     assert "No batch is small enough" in what_fits(gpt2, gpt2.state, 64, recompute=False, chunk=None)
     said = what_fits(gpt2, 80 * GIB, 64, 2, recompute=False, chunk=None)
-    assert "another program may have taken some (see nvidia-smi): end it, or" in said
+    assert "another program may hold some (see nvidia-smi); end it, or" in said
     less = asked(said, "lower the batch size to")  # where the count is too low, it is by more than its margin
     wanted = held(gpt2, 64, world=2) / MARGIN
     assert held(gpt2, less, world=2) <= wanted < held(gpt2, less + 2, world=2)
