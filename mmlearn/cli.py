@@ -327,6 +327,8 @@ def _told(error: BaseException, words: list[str]) -> str:
         asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
         return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {asked} --help."
     kind = type(error).__name__
+    if kind == "OutOfMemoryError":  # PyTorch's; what would fit, training has told already
+        return "The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model."
     return f"{_one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
 
 

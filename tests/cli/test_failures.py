@@ -24,7 +24,7 @@ from PIL import Image
 from mmlearn import cli
 from mmlearn.data import load
 from mmlearn.data.packaged import easy_vqa
-from mmlearn.training import checkpoint, loop, output, runs
+from mmlearn.training import checkpoint, loop, runs
 
 # Words that the command does not understand: exit code 2.
 
