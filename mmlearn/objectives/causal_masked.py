@@ -49,7 +49,7 @@ def spans_of(shares: Float[Tensor, "b m 2"], length: Int[Tensor, "b"]) -> Int[Te
     scaled = shares * length[:, None, None]
     start, end = scaled[..., 0].long(), (scaled[..., 1] + 0.5).long()
     there = shares[..., 1] > 0
-    far = torch.iinfo(start.dtype).max
+    far = 2**62  # which padding, that counts in floating point, gives back as it is
     following = start.masked_fill(~there, far).flip(1).cummin(1).values.flip(1)  # the first start from here on
     end = torch.minimum(end, F.pad(following[:, 1:], (0, 1), value=far))
     return torch.stack([start, end], -1) * (there & (end > start))[..., None]
