@@ -66,6 +66,18 @@ def test_the_encoder_gets_the_gradient_of_what_it_chose():
     assert torch.autograd.grad(losses["codebook"], model.codebook.entries)[0].any()
 
 
+def test_losses_are_those_of_their_equations():
+    """Of each number, how far it is off; commitment by its weight; scores above 1 for real, below -1 for painted."""
+    model, image = VQGAN(dataclasses.replace(BUILD[VQGAN], beta=0.6)), pictures()
+    losses, output = model.loss({"image": image}), model(image)
+    close(losses["pixels"], (output.image - image).square().mean())
+    close(losses["commitment"], 0.6 * (output.z - model.codebook.entries[output.codes]).square().mean())
+    close(losses["adversarial"].sign(), -model.discriminator(output.image).mean().sign())
+    real, painted = model.discriminator(image), model.discriminator(output.image)
+    expected = ((1 - real).clamp(min=0).mean() + (1 + painted).clamp(min=0).mean()) / 2
+    close(model.discriminator_loss({"image": image})["discriminator"], expected)
+
+
 def test_the_codebook_moves_after_a_step_and_only_in_training():
     model, image = made(VQVAE), pictures()
     before = model.codebook.entries.clone()
