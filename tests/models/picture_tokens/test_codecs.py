@@ -149,6 +149,19 @@ def test_the_divergence_counts_more_and_more():
     assert found[1] == pytest.approx(found[2] / 2, rel=1e-4)
 
 
+def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
+    """A number of a pixel, with PyTorch's Laplace distribution; with noise in training, and without it otherwise."""
+    model, image = made(DiscreteVAE), pictures()
+    model.steps += 10
+    pixels = 0.8 * (image + 1) / 2 + 0.1
+    for training, noise in ((True, model.draw(4)), (False, None)):
+        losses, output = model.train(training).loss({"image": image}), model(image, noise)
+        spread = torch.distributions.Laplace(output.middle, output.log_scale.exp())
+        close(losses["rebuilding"], -(spread.log_prob(pixels.logit()) - (pixels * (1 - pixels)).log()).mean())
+        p = output.logits.softmax(-1)
+        close(losses["kl"], 6.6 * (p * (12 * p).log()).sum((1, 2)).mean() / (3 * 16 * 16))
+
+
 def test_the_discriminator_and_the_painter_learn_in_turn():
     model, image = made(VQGAN), pictures()
     losses = model.discriminator_loss({"image": image})
