@@ -50,6 +50,23 @@ def test_what_does_not_fit_is_told(system):
     refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
 
 
+@torch.no_grad()
+def test_codes_stand_row_by_row():
+    """What changes in the upper right corner is code 3 of 4 × 4, and not code 12, and the other way round."""
+    model, image = made(VQVAE).eval(), pictures(1)
+    other = image.clone()
+    other[..., 0, -1] += 1
+    moved = (model.encoder(other) != model.encoder(image)).any(-1)[0]
+    assert moved[3]
+    assert not moved[12]
+    codes = model.codes(image)
+    changed = codes.clone()
+    changed[0, 3] = (codes[0, 3] + 1) % 12
+    painted = (model.picture(changed) != model.picture(codes)).any(1)[0]
+    assert painted[0, -1]
+    assert not painted[-1, 0]
+
+
 def test_the_encoder_gets_the_gradient_of_what_it_chose():
     """As if nothing had been chosen; and entries of a codebook with gradients learn by their own loss alone."""
     model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=0.0))
