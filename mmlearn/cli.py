@@ -383,6 +383,9 @@ def main() -> None:
         say(f"mmlearn: {_one_line(error)}")
         sys.exit(1)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's; what would fit, training has told already
+            say("mmlearn: The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model.")
+            sys.exit(1)
         if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
             raise
         text = _one_line(error.format_message())

@@ -19,7 +19,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
-from elsewhere import BREAKS, NO_BACKWARD, STOPPED, STOPS, fake_gpu, other_device
+from elsewhere import BREAKS, NO_BACKWARD, STOPPED, STOPS, UNMEASURED, fake_gpu, other_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -523,7 +523,10 @@ def sets_of(data: Any) -> dict[str | None, Dataset]:
 
 
 def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Path) -> None:
-    """Sizes are the data's; saved and loaded, the same batch has the same loss; each measure gives a number."""
+    """Sizes are the data's; saved and loaded, the same batch has the same loss; each measure gives a number.
+
+    And it asks nothing of a tensor on the wrong device.
+    """
     run, samples = run_on_packaged_data(name)
     save_run(run, folder)
     save_model(run.system, folder / "model.safetensors")
@@ -540,6 +543,9 @@ def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Pa
     objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
     for label, row in measure(back, samples[:24], objectives).items():
         assert math.isfinite(row["obtained"]), label
+    if name not in UNMEASURED:
+        with other_device(back.system, {}):
+            measure(back, samples[:12], objectives)
 
 
 def collated(run: Run, samples: list[Any], step: int) -> Batch:

@@ -49,13 +49,21 @@ LEARNED = {
     "accumulated_info_nce": "image_embedding text_embedding logit_scale",
     "local_info_nce": "image_embedding text_embedding all_images all_texts logit_scale",
     "chunked_info_nce": "image_embedding text_embedding logit_scale",
+    "masked_pixels": "prediction",
+    "by_modality": "x",
+    "restore_order": "tokens",
+    "own_gradient": "weight",
+    "send_to_experts": "tokens weight",
+    "balance": "probability",
+    "global_entropy": "probability",
+    "matched_info_nce": "image_embedding text_embedding logit_scale",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back",
-    "target": "adaptive_weight moving_entries dead_entries "
+    "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search",
@@ -71,7 +79,7 @@ SWAPPED = {
     "mask_spans": "-", "modality_dropout": "-", "draw_spans": "-",
     "sampling_probabilities": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
-    "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2",
+    "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
 }  # fmt: skip
 
 LARGE = (
@@ -82,7 +90,7 @@ LARGE = (
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
-    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss"
+    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss normalised_patches"
 )
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "

@@ -39,10 +39,14 @@ from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
+from mmlearn.models.unified.limoe import send_to_experts
+from mmlearn.models.unified.multiway import by_modality
 from mmlearn.objectives import large_batch
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
+from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.masked import smooth_region_regression
+from mmlearn.objectives.unpaired import own_gradient
 from mmlearn.training import estimates
 from mmlearn.training.optimizers import scaled_rate
 from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
@@ -91,6 +95,7 @@ def test_there_is_enough_to_do():
         "13b_speech_without_labels",
         "14_seeing_sound",
         "16_three_modalities",
+        "20_one_encoder",
         "21_pictures_as_tokens",
         "26_many_gpus",
     ]
@@ -181,7 +186,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
 
     def changes(*arguments, **named):
         result = task.reference(*arguments, **named)
-        for value in arguments:
+        for value in (one for given in arguments for one in (given if isinstance(given, list) else [given])):
             if isinstance(value, torch.Tensor):
                 value.detach().copy_(~value if value.dtype == torch.bool else value + 1)
         return result
@@ -526,6 +531,34 @@ def test_worked_examples_of_exercise_16():
         assert apart.item() == pytest.approx(wanted)
     for other, wanted in ((rows([5, 9]), 4), (rows([5, 5]), 0)):
         assert objectives.difference_loss(rows([3, 1]).T, other.T).item() == pytest.approx(wanted)
+
+
+def test_worked_examples_of_exercise_20():
+    first, both = torch.tensor([[True, False]]), torch.tensor([True, True])
+    assert objectives.normalised_patches(rows([1, 3])[None]).flatten().tolist() == pytest.approx(
+        [-0.707, 0.707], abs=5e-4
+    )
+    said, hidden = rows([1, 1], [5, 5])[None], rows([0, 3], [9, 9])[None]
+    assert objectives.masked_pixels(said, hidden, first).item() == 2.5
+    row = by_modality(rows([1], [2], [3])[None], 1, lambda x: 2 * x, lambda x: x + 10)
+    assert row.flatten().tolist() == [2, 12, 13]
+    whole = objectives.restore_order(rows([1], [2])[None], torch.tensor([[2, 0]]), torch.tensor([9.0]), 3)
+    assert whole.flatten().tolist() == [2, 9, 1]
+    weight = torch.tensor([2.0, 3.0], requires_grad=True)
+    total = own_gradient(weight, first[0]).square().sum()
+    assert (total.item(), torch.autograd.grad(total, weight)[0].tolist()) == (13, [4, 0])
+    layers = [rows(numbers)[None] for numbers in ([7, 8, 0], [0, 2, 4], [3, 0, 0])]
+    wanted = [0.095, -0.354, 0.259]
+    assert objectives.contextual_targets(layers, 2).flatten().tolist() == pytest.approx(wanted, abs=5e-4)
+    weights, choice, real = rows([0.5], [1], [1]), torch.tensor([[0], [1], [1]]), torch.tensor([True, True, False])
+    experts = [lambda x: 10 * x, lambda x: x + 1]
+    answers = send_to_experts(rows([1], [2], [3]), weights, choice, experts, real)
+    assert answers.flatten().tolist() == [5, 3, 0]
+    assert balance(rows([0.6, 0.4], [0.8, 0.2]), both).item() == pytest.approx(1.4)
+    assert global_entropy(torch.eye(3)[:2], both, 3.0).item() == pytest.approx(0.405, abs=5e-4)
+    alike, scale = rows([1, 0], [1, 0]), torch.tensor(3.0).log()
+    contrast = objectives.matched_info_nce(alike, torch.eye(2), scale, first[0])
+    assert contrast.item() == pytest.approx(0.490, abs=5e-4)
 
 
 def test_worked_examples_of_exercise_26():

@@ -11,7 +11,7 @@ the text's tables are settings that nobody has compared with the paper's. Pictur
 other: nothing attends across.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -71,13 +71,32 @@ class LIMoEOutput(NamedTuple):
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
 
 
+def send_to_experts(
+    tokens: Float[Tensor, "n d"],
+    weight: Float[Tensor, "n k"],
+    choice: Int[Tensor, "n k"],
+    experts: Sequence[Callable[[Tensor], Tensor]],
+    real: Bool[Tensor, "n"],
+) -> Float[Tensor, "n d"]:
+    r"""What the k experts of each token make of it, by their weights: :math:`\sum_j w_{ij}\, E_{c_{ij}}(x_i)`.
+
+    Each expert computes the tokens that chose it, and no others. Padding goes to none, and is 0.
+    Source: official code, ``vmoe/nn/routing.py``.
+    """
+    y = torch.zeros_like(tokens)
+    for number, expert in enumerate(experts):
+        token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
+        y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+    return y
+
+
 class SparseMLP(nn.Module):
     r"""A router and its experts, each an MLP.
 
     .. math:: \mathrm{MoE}(x) = \sum_{e \in \mathrm{top}_k(p)} p_e\, \mathrm{MLP}_e(x), \quad
        p = \mathrm{softmax}(W x)
 
-    Each expert computes the tokens that chose it, and no others. Source: official code, ``vmoe/nn/routing.py``.
+    Source: official code, ``vmoe/nn/routing.py``.
     """
 
     def __init__(self, config: LIMoEConfig):
@@ -95,11 +114,7 @@ class SparseMLP(nn.Module):
         real = torch.ones(len(tokens), dtype=torch.bool, device=x.device) if mask is None else mask.flatten()
         logits = self.router(tokens)
         probability = logits.softmax(-1)
-        weight, choice = top_experts(probability, self.chosen)
-        y = torch.zeros_like(tokens)
-        for number, expert in enumerate(self.experts):
-            token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
-            y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+        y = send_to_experts(tokens, *top_experts(probability, self.chosen), list(self.experts), real)
         return y.view_as(x), Routing(logits, probability, real)
 
 
