@@ -204,7 +204,7 @@ def test_more_shots_than_the_language_model_has_places(name):
 def test_what_does_not_fit_the_language_model(name):
     system, given = tiny(name, prefix_places=True), batch(2, 30)
     n = system.prefix(given["image"]).shape[1]
-    refused(f"The {n} embeddings of a picture and 30 tokens are more than the 32 places", system, **given)
+    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
     refused(
         "gives embeddings of width 5; the language model reads 64",
         system.logits_behind,
@@ -226,6 +226,11 @@ def test_special_tokens_that_the_language_model_lacks(name):
         find_recipe(name).make,
         dataclasses.replace(config, language_model=language),
     )
+
+
+def test_an_activation_that_there_is_not():
+    refused("Unknown activation 'tanh'; choose from gelu", tiny, "llava", projector_activation="tanh")
+    refused("Unknown activation 'tanh'; choose from gelu", tiny, "flamingo", activation="tanh")
 
 
 def test_the_language_model_is_this_librarys_own():

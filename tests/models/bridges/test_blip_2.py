@@ -1,0 +1,50 @@
+"""The first stage of BLIP-2 against its parts: contrast, matching with wrong pairs that look right, and writing."""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from testing_tools import close, pairs, shaken
+
+from mmlearn.objectives.bridging import query_text_similarity
+from mmlearn.recipes.discovery import find_recipe
+
+RECIPE = find_recipe("blip-2")
+
+
+def small(**changes):
+    language = dict(language_model=dataclasses.replace(RECIPE.tiny().language_model, depth=1))
+    system = shaken(RECIPE.make(dataclasses.replace(RECIPE.tiny(), **language, **changes)), 0.2).eval()
+    system.temperature.data.fill_(0.001)  # so that the most similar wrong pair is always drawn
+    return system
+
+
+def test_the_losses_are_those_of_what_the_model_says():
+    system, given = small(), pairs(4, 6)
+    given["caption_id"] = torch.tensor([0, 1, 0, 2])
+    losses = system.represent_loss(given)
+    image, tokens, mask, caption = (given[name] for name in ("image", "tokens", "mask", "caption_id"))
+    said = system(image, tokens, mask)
+    logits = query_text_similarity(said.query_embedding, said.text_embedding) / 0.001
+    fits = (caption[:, None] == caption).float()
+    target = 0.9 * fits / fits.sum(1, keepdim=True) + 0.1 / 4
+    close(losses["itc"], sum(F.cross_entropy(each, target) for each in (logits, logits.T)) / 2)
+    hard = logits.masked_fill(fits.bool(), -torch.inf)
+    text, picture = hard.argmax(1), hard.argmax(0)
+    assert not torch.equal(text, picture)  # so that to mix them up would be seen
+    shown, read = torch.cat([image, image, image[picture]]), torch.cat([tokens, tokens[text], tokens])
+    matched = system.match(shown, read, torch.cat([mask, mask[text], mask]))
+    close(losses["itm"], F.cross_entropy(matched, (torch.arange(12) < 4).long()))
+    label = tokens.masked_fill(~mask, -100)[:, 1:].flatten()
+    close(losses["itg"], F.cross_entropy(said.written_logits[:, :-1].flatten(0, 1), label, label_smoothing=0.1))
+
+
+def test_what_is_written_depends_on_the_picture_and_on_earlier_words_alone():
+    system, given = small(), pairs(4, 6)
+    image, tokens, mask = (given[name] for name in ("image", "tokens", "mask"))
+    written = system(image, tokens, mask).written_logits
+    first, later = tokens.clone(), tokens.clone()
+    first[:, 0], later[:, 4:] = 7, 9  # what stands first gives way to [Decode]
+    assert torch.equal(system(image, first, mask).written_logits, written)
+    close(system(image, later, mask).written_logits[:, :4], written[:, :4])
+    assert not torch.allclose(system(image.flip(0), tokens, mask).written_logits[:, 0], written[:, 0], atol=1e-3)
