@@ -12,20 +12,21 @@ from mmlearn.recipes.discovery import find_recipe
 RECIPE = find_recipe("blip-2")
 
 
-def small(**changes):
+def small():
     language = dict(language_model=dataclasses.replace(RECIPE.tiny().language_model, depth=1))
-    system = shaken(RECIPE.make(dataclasses.replace(RECIPE.tiny(), **language, **changes)), 0.2).eval()
-    system.temperature.data.fill_(0.001)  # so that the most similar wrong pair is always drawn
-    return system
+    return shaken(RECIPE.make(dataclasses.replace(RECIPE.tiny(), **language)), 0.2).eval()
 
 
 def test_the_losses_are_those_of_what_the_model_says():
     system, given = small(), pairs(4, 6)
     given["caption_id"] = torch.tensor([0, 1, 0, 2])
     losses = system.represent_loss(given)
+    scale = 1 / system.temperature.item()
+    system.temperature.data.fill_(1e-7)  # so that the most similar wrong pair is drawn
+    matching = system.represent_loss(given)["itm"]
     image, tokens, mask, caption = (given[name] for name in ("image", "tokens", "mask", "caption_id"))
     said = system(image, tokens, mask)
-    logits = query_text_similarity(said.query_embedding, said.text_embedding) / 0.001
+    logits = scale * query_text_similarity(said.query_embedding, said.text_embedding)
     fits = (caption[:, None] == caption).float()
     target = 0.9 * fits / fits.sum(1, keepdim=True) + 0.1 / 4
     close(losses["itc"], sum(F.cross_entropy(each, target) for each in (logits, logits.T)) / 2)
@@ -34,7 +35,7 @@ def test_the_losses_are_those_of_what_the_model_says():
     assert not torch.equal(text, picture)  # so that to mix them up would be seen
     shown, read = torch.cat([image, image, image[picture]]), torch.cat([tokens, tokens[text], tokens])
     matched = system.match(shown, read, torch.cat([mask, mask[text], mask]))
-    close(losses["itm"], F.cross_entropy(matched, (torch.arange(12) < 4).long()))
+    close(matching, F.cross_entropy(matched, (torch.arange(12) < 4).long()))
     label = tokens.masked_fill(~mask, -100)[:, 1:].flatten()
     close(losses["itg"], F.cross_entropy(said.written_logits[:, :-1].flatten(0, 1), label, label_smoothing=0.1))
 
