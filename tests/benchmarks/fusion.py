@@ -10,6 +10,7 @@ at best approach the ratio of these, *work*.
 
 import statistics
 
+import bridges
 import pairs
 import torch
 from timing import compare, ratio
@@ -27,6 +28,8 @@ ROWS = (
     ("BLIP", "itm", "BlipForImageTextRetrieval", "equal", pairs.blip, pairs.published_blip),
     ("BLIP", "lm", "BlipForConditionalGeneration", "equal", pairs.blip_captioning, pairs.published_blip_captioning),
     ("BLIP", "itc + itm + lm", BLIP, "equal", pairs.blip_pretraining, pairs.published_blip_pretraining),
+    ("LLaVA", "response lm", "LlavaForConditionalGeneration", "equal", bridges.llava, bridges.published_llava),
+    ("BLIP-2", "lm", "Blip2ForConditionalGeneration", "equal", bridges.blip_2, bridges.published_blip_2),
     ("UNITER", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.uniter, pairs.near_uniter),
     ("VL-BERT", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.vl_bert, pairs.near_vl_bert),
     ("Pixel-BERT", "mlm + itm", VISUAL_BERT, "nearest: same convolutions", pairs.pixel_bert, pairs.near_pixel_bert),

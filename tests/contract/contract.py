@@ -418,7 +418,7 @@ def dropout_acts_in_training_only(name: str, folder: Path) -> None:
         for case in cases(name, 0, setting):
             system = case.settled()
             assert torch.equal(total(case, system, 0), total(case, system, 1)), f"{'.'.join(setting)} in evaluation"
-            part = getattr(system, setting[0], system)
+            part = getattr(system, setting[0], None) if len(setting) > 1 else None  # of which it is a setting
             here = any(p.requires_grad for p in part.parameters()) if isinstance(part, nn.Module) else True
             acted = not torch.equal(total(case, system.train(), 0), total(case, system, 1))
             assert here or not acted, f"{'.'.join(setting)} acts in a part that stays as it is"

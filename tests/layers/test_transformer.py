@@ -186,6 +186,7 @@ FORMULAS = {
     "quick_gelu": lambda x: x / (1 + math.exp(-1.702 * x)),
     "relu": lambda x: max(x, 0),
     "silu": lambda x: x / (1 + math.exp(-x)),
+    "squared_relu": lambda x: max(x, 0) ** 2,
 }
 
 

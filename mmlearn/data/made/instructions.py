@@ -40,9 +40,11 @@ RESPONSES: dict[str, Callable[[Any], str]] = {
 def instruct(sample: Any, task: str | None = None, number: int | None = None) -> Instruction:
     """A task about this sample in one of the wordings that are learned, or those that are named.
 
-    Which one depends on the sample alone: three of four are questions. Raises ``ValueError`` as :func:`wording` does.
+    Which one depends on the sample alone: three of four are questions, and all where the caption is made of the
+    question, as in easy-VQA. Raises ``ValueError`` as :func:`wording` does.
     """
     bits = int(stream("instruction", sample.caption, sample.question.text) >> 1)
-    task = task or ("describe" if bits % 4 == 0 else "answer")
+    described = bits % 4 == 0 and sample.question.text not in sample.caption
+    task = task or ("describe" if described else "answer")
     asked = wording(task, bits // 4 % LEARNED if number is None else number)
     return Instruction(task, asked.format(question=sample.question.text), RESPONSES[task](sample))

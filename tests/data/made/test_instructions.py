@@ -40,3 +40,8 @@ def test_a_sample_becomes_its_instruction_and_response(scenes):
     assert one.image is scenes[3].image
     with pytest.raises(ValueError, match="learns from questions with answers"):
         REPLY.ask(type("Plain", (), {"caption": "a ring"})())
+
+
+def test_where_the_caption_is_made_of_the_question_all_are_questions():
+    data = load("easy-vqa", "train")
+    assert {instruct(data[i]).task for i in range(40)} == {"answer"}
