@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -158,15 +159,23 @@ def in_turn(
 
     ``ValueError`` where they take more places than the language model has.
     """
-    (b, s, t), n = tokens.shape, prefixes.shape[2]
+    (s, t), n = tokens.shape[1:], prefixes.shape[2]
     words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))
-    x, shown = torch.cat([prefixes, words], 2).flatten(1, 2), mask.new_ones(b, s, n)
-    real = torch.cat([shown, mask], 2).flatten(1)
-    counted = real if places else torch.cat([~shown, mask], 2).flatten(1)
-    taken = counted.sum(1)
+    place = places_in_turn(mask, n, places)
+    taken = place.amax(1) + 1
     check_places(model, int(taken.max()), f"{s} pictures with their texts")
-    place = (counted.cumsum(1) - 1).clamp(min=0)
-    return Before(x + model.embedding.positions[place] * counted[..., None], real, taken)
+    x = torch.cat([prefixes, words], 2).flatten(1, 2) + model.embedding.positions[place] * (place >= 0)[..., None]
+    return Before(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), taken)
+
+
+def places_in_turn(mask: Bool[Tensor, "b s t"], n: int, takes: bool) -> Int[Tensor, "b all"]:
+    """The place of the language model that everything has where s pictures of n embeddings and s texts take turns.
+
+    Places go on from one text to the next, from 0. Padding has none, which is -1, and so do pictures unless each of
+    their embeddings ``takes`` one. Source: Tsimpoukelli et al. 2021 (Frozen), section 3.
+    """
+    counted = F.pad(mask, (n, 0), value=takes).flatten(1)
+    return (counted.cumsum(1) - 1).masked_fill(~counted, -1)
 
 
 def shots_before(

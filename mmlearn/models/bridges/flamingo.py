@@ -114,6 +114,14 @@ class PerceiverResampler(nn.Module):
         return self.norm(latents)
 
 
+def gated(x: Float[Tensor, "b t d"], found: Float[Tensor, "b t d"], gate: Float[Tensor, ""]) -> Float[Tensor, "b t d"]:
+    r"""What was, and what a new branch has found, through its gate: :math:`x + \tanh(\alpha)\, f`.
+
+    With α = 0 the branch says nothing, and α alone has a gradient. Source: section 2.2 and figure 4.
+    """
+    return x + gate.tanh() * found
+
+
 class GatedCrossAttention(nn.Module):
     r"""Words look at latents, and an MLP follows; both pass a gate that is closed at the start.
 
@@ -139,8 +147,8 @@ class GatedCrossAttention(nn.Module):
         latents: Float[Tensor, "b n image_width"],
         sees: Bool[Tensor, "b t n"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        x = x + self.attention_gate.tanh() * self.attention(self.attention_norm(x), latents, sees)
-        return x + self.mlp_gate.tanh() * self.mlp(x)
+        x = gated(x, self.attention(self.attention_norm(x), latents, sees), self.attention_gate)
+        return gated(x, self.mlp(x), self.mlp_gate)
 
 
 class Flamingo(Bridge):
