@@ -14,6 +14,7 @@ from mmlearn.exercises import (
     expect_boolean,
     expect_close,
     expect_not,
+    expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
     expect_whole,
@@ -147,6 +148,8 @@ def check_response_language_modelling(function: Callable) -> None:
     same = agreement(function, response_language_modelling)
     same(draws, "It must be the mean cross-entropy of the tokens that answer.", before)
     expect_trains(function, draws[0][0], like=response_language_modelling, fixed=(tokens, response))
+    sure = 400 * torch.nn.functional.one_hot((tokens + 1) % v, v).float().roll(-1, 1)
+    expect_sure_and_wrong(function, sure, like=response_language_modelling, fixed=(tokens, response))
 
 
 @task(
@@ -351,4 +354,9 @@ def check_query_text_contrast(function: Callable) -> None:
     expect_close(nothing, math.log(b), "Embeddings that know nothing must cost ln b.", "a mean over rows, not a sum.")
     same = agreement(function, query_text_contrast)
     same(draws, "It must be the soft cross-entropy of both ways.", f"{halves[:-1]}; the target is {smooth}")
-    expect_trains(function, *draws[0][:2], like=query_text_contrast, fixed=draws[0][2:])
+    learned = *draws[0][:2], torch.tensor(scale)
+    expect_trains(function, *learned, like=query_text_contrast, fixed=(positives,))
+    queries, texts = unit(b, q, d), unit(b, d)
+    queries[:, 0] = texts.roll(1, 0)
+    sure = queries, texts, torch.tensor(400.0)
+    expect_sure_and_wrong(function, *sure, like=query_text_contrast, fixed=(torch.eye(b).bool(),))
