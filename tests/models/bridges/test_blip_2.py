@@ -49,3 +49,22 @@ def test_what_is_written_depends_on_the_picture_and_on_earlier_words_alone():
     assert torch.equal(system(image, first, mask).written_logits, written)
     close(system(image, later, mask).written_logits[:, :4], written[:, :4])
     assert not torch.allclose(system(image.flip(0), tokens, mask).written_logits[:, 0], written[:, 0], atol=1e-3)
+
+
+def test_each_side_alone_says_what_both_say_and_the_order_of_queries_does_not_count():
+    system, given = small(), pairs(4, 6)
+    image, tokens, mask = (given[name] for name in ("image", "tokens", "mask"))
+    said = system(image, tokens, mask)
+    close(system.encode_image(image), said.query_embedding)
+    close(system.encode_text(tokens, mask), said.text_embedding)
+    system.query_former.queries.data = system.query_former.queries.data.flip(0)
+    close(system.encode_image(image), said.query_embedding.flip(1))
+    close(system.match(image, tokens, mask), said.match_logits)
+
+
+def test_the_temperature_stays_within_bounds():
+    system = small()
+    for wrong, kept in ((0.9, 0.5), (1e-5, 0.001), (0.2, 0.2)):
+        system.temperature.data.fill_(wrong)
+        system.after_step()
+        close(system.temperature, torch.tensor(kept))
