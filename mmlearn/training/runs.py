@@ -27,7 +27,7 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference, misfit
-from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, with_parts
+from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, unmoved, with_parts
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -43,7 +43,7 @@ class Run:
     stage: Stage
     objectives: tuple[str, ...]
     together: bool = False  # one batch serves all objectives
-    parts: Mapping[str, str] = field(default_factory=dict)  # taken over → the folder where it lay
+    parts: Mapping[str, str] = field(default_factory=dict)  # taken over and not trained since → where it lay
 
     @cached_property
     def tasks(self) -> dict[Task, float]:
@@ -179,16 +179,15 @@ def new_run(
     that ``start`` decides, and for data without what the system reads.
     """
     data = getattr(data, "head", data)  # of a stream some samples that can be read at random
-    recipe = find_recipe(name)
+    recipe, options, settings, parts = find_recipe(name), options or {}, settings or {}, parts or {}
     chosen, name = recipe.stage(stage), Path(name).name
     config = recipe.config.preset(preset) if isinstance(preset, str) else preset
     tasks = chosen.tasks(objectives, together)
-    items = with_options(recipe.fields(tasks), options or {}, name)
+    items = with_options(recipe.fields(tasks), options, name)
     if start is None:
-        config = _with_settings(resize(config, dict(recipe.settings)), settings or {}, name)
-        config = with_parts(config, parts or {})
+        config = with_parts(_with_settings(resize(config, dict(recipe.settings)), settings, name), parts)
     else:
-        decided = [*(options or {}), *(settings or {}), *(parts or {}), *(["preset"] if preset != "tiny" else [])]
+        decided = [*options, *settings, *parts, *(["preset"] if preset != "tiny" else [])]
         _check_start(start, name, decided)
         config = start.system.config
     seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
@@ -197,21 +196,24 @@ def new_run(
     fields: dict[Field, Field] = {}
     for item, wanted in items.items():
         known = start.fields.get(item) if start else None
-        fields[item] = known or read_as_parts_do(wanted, (parts or {}).values()).fitted(seen[item], config, seed)
+        fields[item] = known or read_as_parts_do(wanted, parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
-    for key, value in (settings or {}).items():
+    for key, value in settings.items():
         if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
             raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
-    fill_parts(system, parts or {})
-    if start is not None:
-        _take_over(system, start.system.state_dict())
+    moved = {name for turn in chosen.turns for name in turn.moved(system)}
+    if start is None:
+        lay = {key: part.folder for key, part in parts.items()}
+        fill_parts(system, parts)
+        tell_untaught(system, parts, moved)
     else:
-        tell_untaught(system, parts or {}, {name for turn in chosen.turns for name in turn.moved(system)})
+        lay = start.parts
+        _take_over(system, start.system.state_dict())
     names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
-    lay = {key: part.folder for key, part in (parts or {}).items()}
-    return Run(name, recipe, system, fields, chosen, names, together, lay)
+    still = {key: lay[key] for key in unmoved(lay, moved)}
+    return Run(name, recipe, system, fields, chosen, names, together, still)
 
 
 def with_options(fields: Iterable[Field], options: Mapping[str, Any], name: str) -> dict[Field, Field]:

@@ -32,8 +32,11 @@ from mmlearn.exercises import (
 from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
 from mmlearn.layers.gumbel import straight_through
+from mmlearn.layers.lora import low_rank
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
+from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.flamingo import gated
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
@@ -42,9 +45,11 @@ from mmlearn.models.trimodal.mult import read_others
 from mmlearn.models.unified.limoe import send_to_experts
 from mmlearn.models.unified.multiway import by_modality
 from mmlearn.objectives import large_batch
+from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.experts import balance, global_entropy
+from mmlearn.objectives.generative import response_language_modelling
 from mmlearn.objectives.masked import smooth_region_regression
 from mmlearn.objectives.unpaired import own_gradient
 from mmlearn.training import estimates
@@ -97,6 +102,7 @@ def test_there_is_enough_to_do():
         "16_three_modalities",
         "20_one_encoder",
         "21_pictures_as_tokens",
+        "22_bridges",
         "26_many_gpus",
     ]
     assert [folder.name for folder in FOLDERS] == names
@@ -559,6 +565,25 @@ def test_worked_examples_of_exercise_20():
     alike, scale = rows([1, 0], [1, 0]), torch.tensor(3.0).log()
     contrast = objectives.matched_info_nce(alike, torch.eye(2), scale, first[0])
     assert contrast.item() == pytest.approx(0.490, abs=5e-4)
+
+
+def test_worked_examples_of_exercise_22():
+    assert gated(rows([1, 2])[None], rows([10, 0])[None], torch.tensor(0.5).atanh()).tolist() == [[[6, 2]]]
+    thin = low_rank(rows([1, 2]), rows([1, 1]), rows([1], [0], [2]), 2.0)
+    assert thin.tolist() == [[6, 0, 12]]
+    logits, answers = rows([0, 0], [torch.tensor(3.0).log(), 0], [0, 9])[None], torch.tensor([[False, False, True]])
+    cost = response_language_modelling(logits, torch.tensor([[1, 0, 0]]), answers)
+    assert cost.item() == pytest.approx(0.288, abs=5e-4)
+    fits = query_text_similarity(rows([1, 0], [0.6, 0.8])[None], rows([0, 1], [1, 0]))
+    assert fits.tolist() == rows([0.8, 1]).tolist()
+    seen = last_picture_mask(torch.tensor([[0, 1, 1, 2]]), 2, 1)
+    assert seen.int().tolist() == [[[0, 0], [1, 0], [1, 0], [0, 1]]]
+    seen = query_text_mask("writing", 1, torch.ones(1, 2, dtype=torch.bool))
+    assert seen.int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
+    two = torch.tensor([[[True, True, False], [True, False, False]]])
+    assert places_in_turn(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
+    alike = query_text_contrast(torch.ones(2, 1, 1), torch.ones(2, 1), 5.0, torch.eye(2).bool())
+    assert alike.item() == pytest.approx(0.693, abs=5e-4)
 
 
 def test_worked_examples_of_exercise_26():
