@@ -206,6 +206,8 @@ class SceneSample:
     ``image`` is float32 (3, size, size) in [0, 1].
     """
 
+    known: ClassVar[tuple[str, ...]] = SHAPES
+
     image: Float[Tensor, "3 size size"]
     layout: Layout
     row: int  # of the layout
@@ -262,6 +264,11 @@ class SceneSample:
     def boxes(self) -> Float[Tensor, "objects 4"]:
         """Left, top, right and bottom edge of each object, in pixels."""
         return torch.tensor([item.box for item in self.objects])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is in each of the ``boxes``: its shape, one of ``known``."""
+        return tuple(item.shape for item in self.objects)
 
     @cached_property
     def masks(self) -> Bool[Tensor, "objects size size"]:
