@@ -186,6 +186,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("discrete-vae", "base"): "the released networks are deeper",
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
     ("cm3", "base"): "its codec and its texts are others",
+    **dict.fromkeys(
+        [("ofa", "base"), ("ofa", "large")],
+        "the released ones, of about 180M and 470M, have further norms, scales of heads and tables of relative places",
+    ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],

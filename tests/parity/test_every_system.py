@@ -25,6 +25,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "limoe": "no code of it was published, only of its sparse layers, in JAX",
     "multiway": "the papers' blocks have scales and relative positions as well",
     "vit-bert": "no code was published",
+    "ofa": "its norms, its places and its codes are others",
     "vatt": "words, heads and positions of texts are others",
 }
 
