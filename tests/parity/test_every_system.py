@@ -26,6 +26,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "multiway": "the papers' blocks have scales and relative positions as well",
     "vit-bert": "no code was published",
     "ofa": "its norms, its places and its codes are others",
+    "unit": "its tasks and heads are others; DETR, on which it stands, is compared",
     "vatt": "words, heads and positions of texts are others",
 }
 

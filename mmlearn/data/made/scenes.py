@@ -245,6 +245,11 @@ class SceneSample:
         return subject, RELATIONS[self.layout.relation[self.row]], other
 
     @property
+    def stated(self) -> str:
+        """The relation that the caption states first."""
+        return self.relation[1]
+
+    @property
     def relations(self) -> tuple[tuple[int, str, int], ...]:
         """All that the caption says."""
         return (self.relation,)

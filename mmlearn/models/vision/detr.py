@@ -10,22 +10,18 @@ segmentation) and a dilated last stage (DC5) are not built. ``tiny`` is ours.
 """
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Batch, Image, Objects
 from mmlearn.evaluation.detection import detected
 from mmlearn.layers import TransformerConfig
-from mmlearn.layers.embeddings import check_image
-from mmlearn.models.vision.placed import PlacedBlock, grid_places, real_places, start_as_xavier
-from mmlearn.models.vision.resnet import ResNetConfig, resnet
+from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.resnet import ResNetConfig
 from mmlearn.objectives.boxes import check_boxes, corners
 from mmlearn.objectives.set_matching import Weights, set_losses
 from mmlearn.recipes import Objective, Recipe
@@ -71,19 +67,6 @@ class DETROutput(NamedTuple):
     pixels: Float[Tensor, "b p d"]
 
 
-class BoxHead(nn.Module):
-    """Three layers that end in a box: middle, width and height between 0 and 1."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise([width] * 3 + [4]))
-
-    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... 4"]:
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x).sigmoid()
-
-
 class DETR(nn.Module):
     r"""A backbone and a 1 × 1 convolution, an encoder of places, and a decoder whose queries become objects.
 
@@ -98,59 +81,25 @@ class DETR(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.backbone = resnet(config.backbone)
-        self.projection = nn.Linear(config.backbone.widths[-1], width)
-        self.encoder = nn.ModuleList(PlacedBlock(config) for _ in range(config.depth))
-        self.encoder_norm = nn.LayerNorm(width, config.norm_epsilon) if config.norm_first else nn.Identity()
-        self.decoder = nn.ModuleList(PlacedBlock(config, decoder=True) for _ in range(config.decoder_depth))
-        self.decoder_norm = nn.LayerNorm(width, config.norm_epsilon)
+        self.encoder = PlacedEncoder(config, config.backbone)
+        self.decoder = PlacedDecoder(replace(config, depth=config.decoder_depth))
         self.query_places = nn.Parameter(torch.randn(config.num_queries, width))
-        self.dropout = nn.Dropout(config.dropout)
         self.class_head = nn.Linear(width, config.num_classes + 1)
         self.box_head = BoxHead(width)
-        for part in (self.encoder, self.decoder):
-            start_as_xavier(part)
-        # The first self-attention of the decoder finds 0 at all queries, so that only its biases say anything.
-        first = self.decoder[0].attention
-        for idle in (first.query, first.key):
-            idle.requires_grad_(False)
-        first.value.weight.requires_grad_(False)
 
-    def encode(
+    def read(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
-    ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
-        """A picture's places, as vectors: what is there, where they are, and which are real."""
-        check_image(image, 1)
-        features = self.backbone(image)
-        rows, columns = features.shape[2:]
-        if pixel_mask is None:
-            real = torch.ones(len(image), rows, columns, dtype=torch.bool, device=image.device)
-        else:
-            real = real_places(pixel_mask, rows, columns)
-        places = grid_places(real, self.config.width).to(features)
-        mask = real.flatten(1)
-        x = self.dropout(self.projection(rearrange(features, "b c row column -> b (row column) c")))
-        for block in self.encoder:
-            x = block(x, places, mask)
-        return self.encoder_norm(x), places, mask
-
-    def decode(
-        self, pixels: Float[Tensor, "b p d"], places: Float[Tensor, "b p d"], mask: Bool[Tensor, "b p"]
-    ) -> list[Float[Tensor, "b q d"]]:
-        """The queries after each block of the decoder, normalised."""
-        own = self.query_places.expand(len(pixels), -1, -1)
-        x, found = torch.zeros_like(own), []
-        for block in self.decoder:
-            x = block(x, own, None, pixels, places, mask)
-            found.append(self.decoder_norm(x))
-        return found
+    ) -> tuple[Float[Tensor, "b p d"], list[Float[Tensor, "b q d"]]]:
+        """A picture's places after the encoder, and the queries after each block of the decoder."""
+        x, places, mask = self.encoder.see(image, pixel_mask)
+        pixels = self.encoder(x, places, mask)
+        return pixels, self.decoder(self.query_places, pixels, places, mask)
 
     def forward(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> DETROutput:
-        pixels, places, mask = self.encode(image, pixel_mask)
-        queries = self.decode(pixels, places, mask)[-1]
-        return DETROutput(self.class_head(queries), self.box_head(queries), queries, pixels)
+        pixels, found = self.read(image, pixel_mask)
+        return DETROutput(self.class_head(found[-1]), self.box_head(found[-1]), found[-1], pixels)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``classes``, ``distance`` and ``overlap`` of the set, as sums over blocks of the decoder that learn boxes.
@@ -161,7 +110,7 @@ class DETR(nn.Module):
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
         check_boxes(batch["boxes"], batch["object_mask"])
-        found = self.decode(*self.encode(batch["image"], batch.get("pixel_mask")))
+        _, found = self.read(batch["image"], batch.get("pixel_mask"))
         objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
         each = [
             set_losses(self.class_head(queries), self.box_head(queries), *objects, self.config.weights)

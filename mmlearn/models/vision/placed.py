@@ -1,10 +1,11 @@
-"""Blocks in which places are told to queries and keys of each attention anew, and never to values: DETR's and UniT's.
+"""What DETR and UniT share: blocks in which places are told to queries and keys of each attention anew, not to values.
 
 Source: Carion et al. 2020 (DETR), section A.3 and figure 10.
 """
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
+from mmlearn.layers.embeddings import check_image
+from mmlearn.models.vision.resnet import ResNetConfig, resnet
 
 
 class PlacedAttention(Attention):
@@ -61,6 +64,89 @@ class PlacedBlock(TransformerBlock):
             )
             x = self.residual(x, self.cross_attention_norm, look)
         return self.residual(x, self.mlp_norm, self.mlp)
+
+
+class PlacedEncoder(nn.Module):
+    """A backbone, a 1 × 1 convolution, and blocks that read the places of its feature map."""
+
+    def __init__(self, config: TransformerConfig, backbone: ResNetConfig):
+        super().__init__()
+        width = config.width
+        self.backbone = resnet(backbone)
+        self.projection = nn.Linear(backbone.widths[-1], width)
+        self.blocks = nn.ModuleList(PlacedBlock(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width, config.norm_epsilon) if config.norm_first else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        start_as_xavier(self.blocks)
+
+    def see(
+        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+    ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
+        """Of each place of the feature map what is there, where it is, and whether it is of real pixels.
+
+        ``pixel_mask`` is True where a pixel is real. ``ValueError`` for pictures that are not float (b, 3, height,
+        width).
+        """
+        check_image(image, 1)
+        features = self.backbone(image)
+        rows, columns = features.shape[2:]
+        if pixel_mask is None:
+            real = torch.ones(len(image), rows, columns, dtype=torch.bool, device=image.device)
+        else:
+            real = real_places(pixel_mask, rows, columns)
+        x = self.projection(rearrange(features, "b c row column -> b (row column) c"))
+        return x, grid_places(real, x.shape[-1]).to(x), real.flatten(1)
+
+    def forward(
+        self, x: Float[Tensor, "b p d"], places: Float[Tensor, "b p d"], mask: Bool[Tensor, "b p"]
+    ) -> Float[Tensor, "b p d"]:
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, places, mask)
+        return self.norm(x)
+
+
+class PlacedDecoder(nn.Module):
+    """Blocks whose queries begin at 0, are told apart by places of their own, and look at a context."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.blocks = nn.ModuleList(PlacedBlock(config, decoder=True) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, config.norm_epsilon)
+        start_as_xavier(self.blocks)
+        # The first self-attention finds 0 at all queries, so that only its biases say anything.
+        first = self.blocks[0].attention
+        for idle in (first.query, first.key):
+            idle.requires_grad_(False)
+        first.value.weight.requires_grad_(False)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "q d"],
+        context: Float[Tensor, "b n d"],
+        places: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b n"],
+    ) -> list[Float[Tensor, "b q d"]]:
+        """The queries after each block, normalised."""
+        own = queries.expand(len(context), -1, -1)
+        x, found = torch.zeros_like(own), []
+        for block in self.blocks:
+            x = block(x, own, None, context, places, mask)
+            found.append(self.norm(x))
+        return found
+
+
+class BoxHead(nn.Module):
+    """Three layers that end in a box: middle, width and height between 0 and 1."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise([width] * 3 + [4]))
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... 4"]:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x).sigmoid()
 
 
 def start_as_xavier(module: nn.Module) -> None:
