@@ -385,6 +385,13 @@ SIZES = [
         "sizes of BERT-base and ViT-B/16; no count",
     ),
     (
+        "vl-t5",
+        "base",
+        {},
+        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 2 * 768,
+        "google-t5/t5-base with 32,200 tokens, and official VisualEmbedding for one picture",
+    ),
+    (
         "vl-bert",
         "base",
         {},

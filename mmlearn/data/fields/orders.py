@@ -87,6 +87,10 @@ class Told(Label):
         """What is right to say in each row, with the end token."""
         return [row[real] for row, real in zip(batch["tokens"], batch["response"])]
 
+    def named(self, batch: Batch, sizes: Sizes) -> Int[Tensor, "b n"]:
+        """The tokens of the region that a prompt names."""
+        return places(batch["box"], sizes)
+
     def shown(self, batch: Batch, sizes: Sizes) -> Batch:
         """What else the batch shows in another way."""
         return {}
@@ -96,7 +100,7 @@ class Told(Label):
         asked = batch["mask"] & ~batch["response"]
         prompts = [row[real] for row, real in zip(batch["tokens"], asked)]
         if self.region:
-            prompts = [torch.cat([prompt, own]) for prompt, own in zip(prompts, places(batch["box"], sizes))]
+            prompts = [torch.cat([prompt, own]) for prompt, own in zip(prompts, self.named(batch, sizes))]
         (tokens, mask), (target, target_mask) = (
             padded([torch.cat([prompt, end]) for prompt in prompts]),
             padded(self.targets(batch, sizes)),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, OneVocabulary, Vocabulary, Written, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
 from mmlearn.models.vision.resnet import ResNetConfig, resnet
 from mmlearn.recipes import Recipe
 
@@ -58,7 +58,7 @@ class OFAConfig(Vocabulary, TransformerConfig):
         return -(-self.image_size // self.backbone.stride)
 
 
-class OFA(OneVocabulary):
+class OFA(Pictured):
     r"""Places of a feature map and words, side by side, through an encoder; a decoder that writes any token.
 
     .. math:: p(y \mid I, x) = \prod_i p(y_i \mid y_{<i},\, \mathrm{Enc}([\mathrm{ResNet}(I); x]))

@@ -131,6 +131,10 @@ class OneVocabulary(nn.Module):
         first = self.config.first_code
         return self.write(decode, allowed=range(first, self.config.all_tokens), count=count, **inputs) - first
 
+
+class Pictured(OneVocabulary):
+    """A :class:`OneVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``."""
+
     @torch.no_grad()
     def generate(
         self,

@@ -7,7 +7,8 @@ import torch
 from testing_tools import close
 
 from mmlearn.layers import TransformerBlock
-from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig, SparseBlock, SparseMLP
+from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig
+from mmlearn.models.unified.sparse import SparseBlock, SparseMLP
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = LIMoEConfig.tiny()
