@@ -48,6 +48,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
     "limoe": SENT,
+    "m6": SENT,
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,

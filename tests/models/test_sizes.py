@@ -191,6 +191,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
         "the released ones, of about 180M and 470M, have further norms, scales of heads and tables of relative places",
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
+    ("m6", "base"): "the papers' sizes could not be read",
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],

@@ -28,6 +28,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "ofa": "its norms, its places and its codes are others",
     "unit": "its tasks and heads are others; DETR, on which it stands, is compared",
     "vl-t5": "its released weights are pickled; T5's blocks, of which it is made, are compared",
+    "m6": "no code was published",
     "vatt": "words, heads and positions of texts are others",
 }
 
