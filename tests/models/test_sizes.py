@@ -192,6 +192,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
     ("m6", "base"): "the papers' sizes could not be read",
+    **dict.fromkeys(
+        [("unified-io", name) for name in ("small", "base", "large", "xl")],
+        "the paper's 71M, 241M, 776M and 2,925M have scores of places as well; tests/models/many_tasks says how near",
+    ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],
