@@ -21,7 +21,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, seeded, some_of, uniform, unit
-from mmlearn.models.unified.limoe import send_to_experts
+from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.matched import matched_info_nce
 

@@ -42,8 +42,8 @@ from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
-from mmlearn.models.unified.limoe import send_to_experts
 from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
 from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.denoising import Corruption
