@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
+EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
@@ -77,7 +78,7 @@ class Config:
                 values[name] = hint.from_dict(value)
             elif not _fits(value, hint):
                 raise ValueError(f"{cls.__name__}: {name} is {_in_words(hint)}, not {value!r:.60}.")
-            elif name != "bias" and not _sign_fits(name, value):
+            elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
                 least = "above 0" if ABOVE_0.search(name) else "at least 0"
                 raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
         return cls(**values)

@@ -80,9 +80,10 @@ def test_values_of_another_type_or_sign_are_named(values, says):
     refused(re.escape(says), CLIPConfig.from_dict, values)
 
 
-def test_a_whole_number_is_a_number_and_a_bias_may_be_below_0():
+def test_a_whole_number_is_a_number_and_a_bias_or_a_logarithm_may_be_below_0():
     assert CLIPConfig.from_dict({"temperature": 1, "image": {"image_size": [8, 12]}}).temperature == 1
     assert find_recipe("siglip").config.from_dict({"bias": -3}).bias == -3
+    assert find_recipe("discrete-vae").config.from_dict({"least_log_scale": -3}).least_log_scale == -3
 
 
 def test_a_configuration_cannot_be_changed():

@@ -165,7 +165,7 @@ def test_a_run_starts_from_another(made, sets):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("unitre", {}, r"There is no system 'unitre'; did you mean 'uniter'\? choose from albef, .*, wav2vec2\.$"),
+        ("unitre", {}, r"There is no system 'unitre'; did you mean 'uniter'\? choose from albef, .* in all\)\.$"),
         ("clip", {"preset": "tinny"}, r"no preset 'tinny'; did you mean 'tiny'\?"),
         ("clip", {"stage": "two"}, "^CLIP has no stage 'two'; it has only one: leave stage out"),
         ("uniter", {"objectives": ["wra"]}, r"no objective 'wra' here; choose from mlm, mrm, itm\."),
