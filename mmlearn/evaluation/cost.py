@@ -24,7 +24,7 @@ def count_flops(compute: Callable[[], Any]) -> int:
 
 
 class _Operations(TorchDispatchMode):
-    """What PyTorch's formulas say of the shapes of each operation. Its own counter also counts by module, and is slow."""
+    """What PyTorch's formulas say of the shapes of each operation. Its own counter tells modules apart, and is slow."""
 
     def __init__(self):
         from torch.utils.flop_counter import flop_registry, shape_wrapper  # here, because it imports Triton
