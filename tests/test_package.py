@@ -114,6 +114,8 @@ MAY = {
     "console": set(),
     "exercise_commands": {"exercises", "console"},
     "plan_command": {"recipes", "training", "console"},
+    "systems_command": {"recipes"},
+    "train_command": {"data", "training", "console"},
 }  # cli, __main__ and __init__ sit on top
 LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 

@@ -5,7 +5,7 @@ keys and values can be kept, and each step reads one token, not the whole text. 
 picture, is read in the first step alone.
 
 A system gives ``read``, which scores what follows a :class:`Reading`. :func:`cached` and :func:`uncached` turn it into
-the ``next_logits`` that decoding asks. Both give the same numbers to rounding.
+the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and neither keeps what a gradient needs.
 
 Prompts of unequal length are padded at their left (:func:`pad_left`), so that all texts go on in the same column.
 Padding is masked, and positions count real tokens alone: a row is written as if it were alone.
@@ -49,7 +49,7 @@ Read = Callable[[Reading], Float[Tensor, "n v"]]  # scores of what follows the l
 
 def uncached(read: Read, mask: Bool[Tensor, "b start"]) -> NextLogits:
     """A ``next_logits`` that reads every text from its first token. ``mask`` says what is real in the start."""
-    return lambda tokens: read(_reading(tokens, mask, 0))
+    return torch.inference_mode()(lambda tokens: read(_reading(tokens, mask, 0)))
 
 
 @contextmanager
@@ -64,6 +64,7 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
     for layer in layers:
         layer.cache = cache.extend
 
+    @torch.inference_mode()
     def next_logits(tokens: Tensor) -> Tensor:
         return read(_reading(tokens, mask, cache.look_up(tokens, len(mask))))
 

@@ -7,7 +7,9 @@ twin's time in the larger size.
 """
 
 import fusion
+import pairs
 import torch
+import unified
 from einops import rearrange
 
 from mmlearn.objectives import pair_cross_entropy
@@ -185,11 +187,46 @@ def published_wav2vec2(size):
     return model, loss
 
 
+def written(size):
+    """Clips, and of each what is said in it."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(4, 32, (size["clips"], 12), generator=generator)
+    mask = torch.arange(12) < torch.randint(4, 13, (size["clips"], 1), generator=generator)
+    return pairs.pick(clips(size), "waveform", "waveform_mask") | dict(tokens=tokens, mask=mask)
+
+
+def data2vec(size):
+    model, given = unified.loaded(published_data2vec(size)[0]), written(size)
+    return model, lambda: model.loss(given)["ctc"]
+
+
+def published_data2vec(size):
+    """Its loss is a sum over texts; here it is their mean, as ours is."""
+    from transformers import Data2VecAudioConfig, Data2VecAudioForCTC
+
+    none = {f"{part}_dropout": 0.0 for part in ("hidden", "activation", "attention", "feat_proj", "final")}
+    config = Data2VecAudioConfig(
+        **unified.encoder(size) | none,
+        conv_dim=size["channels"],
+        layerdrop=0.0,
+        apply_spec_augment=False,
+        vocab_size=32,
+    )
+    model, given = Data2VecAudioForCTC(config), written(size)
+    inputs = dict(
+        input_values=given["waveform"],
+        attention_mask=given["waveform_mask"].long(),
+        labels=given["tokens"].masked_fill(~given["mask"], -100),
+    )
+    return model, lambda: model(**inputs).loss / len(given["tokens"])
+
+
 # System, what it learns, its twin, whether that is equal or what is near about it, ours, theirs.
 ROWS = (
     ("AST", "classification", "ASTForAudioClassification", "equal", ast, published_ast),
     ("CLAP", "atc", "ClapModel", "equal", clap, published_clap),
     ("wav2vec 2.0", "contrast + diversity", "Wav2Vec2ForPreTraining", "equal", wav2vec2, published_wav2vec2),
+    ("data2vec", "ctc", "Data2VecAudioForCTC", "equal", data2vec, published_data2vec),
 )
 
 

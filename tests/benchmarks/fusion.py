@@ -13,6 +13,7 @@ import statistics
 import bridges
 import pairs
 import torch
+import unified
 from timing import compare, ratio
 
 TARGET = 0.95  # our time over theirs, at most; what is above it is marked with "!"
@@ -30,6 +31,17 @@ ROWS = (
     ("BLIP", "itc + itm + lm", BLIP, "equal", pairs.blip_pretraining, pairs.published_blip_pretraining),
     ("LLaVA", "response lm", "LlavaForConditionalGeneration", "equal", bridges.llava, bridges.published_llava),
     ("BLIP-2", "lm", "Blip2ForConditionalGeneration", "equal", bridges.blip_2, bridges.published_blip_2),
+    ("FLAVA", "itc + itm + mmm", "FlavaForPreTraining", "equal", unified.flava, unified.published_flava),
+    (
+        "data2vec",
+        "pictures in classes",
+        "Data2VecVisionForImageClassification",
+        "equal",
+        unified.data2vec_vision,
+        unified.published_data2vec_vision,
+    ),
+    ("data2vec", "mlm", "Data2VecTextForMaskedLM", "equal", unified.data2vec_text, unified.published_data2vec_text),
+    ("Perceiver IO", "mlm", "PerceiverForMaskedLM", "equal", unified.perceiver_io, unified.published_perceiver_io),
     ("UNITER", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.uniter, pairs.near_uniter),
     ("VL-BERT", "mlm + itm", VISUAL_BERT, "nearest: as many blocks and tokens", pairs.vl_bert, pairs.near_vl_bert),
     ("Pixel-BERT", "mlm + itm", VISUAL_BERT, "nearest: same convolutions", pairs.pixel_bert, pairs.near_pixel_bert),

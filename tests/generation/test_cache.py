@@ -107,6 +107,17 @@ def test_scores_are_equal_whatever_rows_are_kept(k):
             tokens = torch.cat([tokens[rows.flatten()], new], 1)
 
 
+@pytest.mark.parametrize("name", DECODERS)
+def test_what_was_written_can_be_learned_from(name):
+    """As self-critical training does. Writing keeps nothing for a gradient, and yet its texts are plain tensors."""
+    model, (context, context_mask, start, mask) = build(), given()
+    with cached(model, model.reader(context, context_mask), mask) as next_logits:
+        text = DECODERS[name]()(next_logits, start, **SETTINGS)
+        assert not next_logits(start).requires_grad
+    model.embedding.tokens(text).square().sum().backward()
+    assert model.embedding.tokens.weight.grad.abs().sum() > 0
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["greedy", "three beams"])
 def test_each_token_is_read_once(name):

@@ -160,11 +160,16 @@ class T5Stack(nn.Module):
         mask: Bool[Tensor, "b n"] | None = None,
         context: Float[Tensor, "b p_or_0 d"] | None = None,
         context_mask: Bool[Tensor, "b p"] | None = None,
+        bias: Float[Tensor, "#b h q n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
+        """``mask`` counts earlier tokens as well, where their keys are kept in a cache.
+
+        ``bias`` is that of distances, unless it is given, as where not all tokens are words.
+        """
         x = self.dropout(x)
-        buckets = distance_buckets(x.shape[1], x.shape[1] if mask is None else mask.shape[1], *self.buckets)
-        bias = rearrange(self.distance_bias(buckets.to(x.device)), "q n h -> 1 h q n")
+        if bias is None:
+            buckets = distance_buckets(x.shape[1], x.shape[1] if mask is None else mask.shape[1], *self.buckets)
+            bias = rearrange(self.distance_bias(buckets.to(x.device)), "q n h -> 1 h q n")
         for block in self.blocks:
             x = block(x, mask, self.decoder, context, context_mask, bias)
         return self.dropout(self.norm(x))
