@@ -58,14 +58,13 @@ class Writer(nn.Module):
         decode: Callable[..., Tensor],
         end_token: int | None = None,
     ) -> Int[Tensor, "b written"]:
-        """Up to ``count`` tokens behind the start, each ``allowed`` or the end. Starts are padded at their left.
+        """Up to ``count`` tokens behind the start, each ``allowed``. Starts are padded at their left.
 
-        ``places`` are the vectors of all places. Without an ``end_token`` exactly ``count`` are written.
+        ``places`` are the vectors of all places. Without an ``end_token``, one of those allowed, exactly ``count`` are
+        written.
         """
         never = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
         never[allowed.start : allowed.stop] = False
-        if end_token is not None:
-            never[end_token] = False
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
             x = self.states(now.tokens, places[now.position], now.mask)[:, -1]
