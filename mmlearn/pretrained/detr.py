@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmlearn.models.vision.detr import DETR, DETRConfig
-from mmlearn.models.vision.resnet import ResNetConfig
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
@@ -23,7 +23,7 @@ def backbone(whole: Settings) -> ResNetConfig:
     name = part.values.get("backbone") or whole.values.get("backbone") or "resnet50"
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} in {whole.where} is not built here; known are {', '.join(BACKBONES)}.")
-    return ResNetConfig.preset(BACKBONES[name])
+    return RESNETS[BACKBONES[name]]
 
 
 def config(published: dict[str, Any], names: set[str]) -> DETRConfig:

@@ -32,7 +32,6 @@ NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken o
 DRAWS = "what is drawn goes by the step"
 RAMP = "the teacher's weight goes by the step"
 HIDDEN = "hidden words alone are scored"
-MATCHED = "SciPy matches guesses with objects"
 SENT = "an expert computes the tokens that chose it, and no others"
 STOPS = {  # the systems that do so, and why; it should become shorter
     "albef": RAMP,
@@ -42,7 +41,6 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "data2vec-audio": DRAWS,
     "dall-e": DRAWS,
     "decoar2": DRAWS,
-    "detr": MATCHED,
     "discrete-vae": DRAWS,
     "electra": DRAWS,
     "hubert": DRAWS,
@@ -52,7 +50,6 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,
-    "unit": MATCHED,
     "uniter": HIDDEN,
     "vatt": DRAWS,
     "vilbert": HIDDEN,

@@ -43,15 +43,19 @@ class Orders(Dialogues):
         return super().holds | {"tokens": "Int b t < all_tokens"}
 
     def fitted(self, data: Dataset, config: Config, seed: int) -> Self:
+        """As of :class:`~mmlearn.data.fields.Dialogues`, with the configuration's bins."""
         return replace(super().fitted(data, config, seed), bins=size(config, "bins", 0))
 
     def sizes(self) -> dict[str, Any]:
+        """As of :class:`~mmlearn.data.fields.Dialogues`, and the bins."""
         return super().sizes() | {"bins": self.bins}
 
     def save(self, folder: Path) -> dict[str, Any]:
+        """As of :class:`~mmlearn.data.fields.Dialogues`, with the bins."""
         return super().save(folder) | {"bins": self.bins}
 
     def load(self, folder: Path, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`save`."""
         return replace(super().load(folder, values), bins=values["bins"])
 
 
@@ -115,6 +119,7 @@ class Located(Told):
     """As :class:`Told`, with the places of ``box`` to be written."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
+        """Four places and the end token."""
         end = batch["tokens"].new_tensor([Tokenizer.end_token])
         return [torch.cat([row, end]) for row in places(batch["box"], sizes)]
 
@@ -124,11 +129,13 @@ class Infilling(Told):
     """As :class:`Told`, with the middle of the picture hidden, and its codes to be written."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
+        """The codes of the middle and the end token."""
         end = batch["tokens"].new_tensor([Tokenizer.end_token])
         first = sizes("vocab_size") + sizes("bins")
         return [torch.cat([first + row, end]) for row in batch["code"][:, middle(batch["code"].shape[1])]]
 
     def shown(self, batch: Batch, sizes: Sizes) -> Batch:
+        """The picture without its middle."""
         return {"image": without_middle(batch["image"])}
 
 

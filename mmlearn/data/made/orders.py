@@ -63,12 +63,14 @@ class Ordered:
     def __init__(self, sample: Any, task: str, form: str = ""):
         if task not in WORDINGS:
             raise ValueError(f"There is no task {task!r}; known are {', '.join(WORDINGS)}.")
+        self.sample, self.task = sample, task
+        if not hasattr(sample, "caption"):
+            return  # fields tell what is lacking
         question = getattr(sample, "question", None)
         if task == "vqa" and question is None:
             raise ValueError("vqa learns from questions with answers: use --data scenes, or leave vqa out.")
         if task in WITH_BOXES and not hasattr(sample, "objects"):
             raise ValueError(f"{task} learns from objects with boxes: use --data scenes, or leave {task} out.")
-        self.sample, self.task = sample, task
         bits = int(stream("order", task, sample.caption, question.text if question else "") >> 1)
         phrase = ""
         if task in WITH_BOXES:

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
 from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
-from mmlearn.models.vision.resnet import ResNetConfig, resnet
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
 class OFAConfig(Vocabulary, TransformerConfig):
-    backbone: ResNetConfig = ResNetConfig.preset("resnet-101").without_last()
+    backbone: ResNetConfig = RESNETS["resnet-101"].without_last()
     image_size: int = 384  # pixels
     patch_size: int = 8  # pixels that a code stands for, each way
     vocab_size: int = 50_265  # words
@@ -45,10 +45,10 @@ class OFAConfig(Vocabulary, TransformerConfig):
     dropout: float = 0.1
 
     PRESETS = {
-        "tiny": dict(backbone=ResNetConfig.tiny(), image_size=64, vocab_size=512, bins=64, codes=64, max_length=64)
+        "tiny": dict(backbone=RESNETS["tiny"], image_size=64, vocab_size=512, bins=64, codes=64, max_length=64)
         | dict(text_start=1, start_token=1, pad_token=0, width=64, depth=2, decoder_depth=2, num_heads=4, dropout=0.0),
         "base": dict(),
-        "large": dict(backbone=ResNetConfig(blocks=(3, 8, 36, 3)).without_last(), width=1024, num_heads=16)
+        "large": dict(backbone=RESNETS["resnet-152"].without_last(), width=1024, num_heads=16)
         | dict(depth=12, decoder_depth=12),
     }
 

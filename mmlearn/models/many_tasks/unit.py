@@ -26,7 +26,7 @@ from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, TransformerConfig
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
-from mmlearn.models.vision.resnet import ResNetConfig
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.matching import image_text_matching
@@ -52,7 +52,7 @@ class UniTConfig(Config):
     relations: int = 4
 
     PRESETS = {
-        "tiny": dict(backbone=ResNetConfig.tiny(), picture=TransformerConfig(**SMALL), image_size=64, num_queries=36)
+        "tiny": dict(backbone=RESNETS["tiny"], picture=TransformerConfig(**SMALL), image_size=64, num_queries=36)
         | dict(text=BERTEncoderConfig(**TINY_BERT | dict(depth=2)), decoder=TransformerConfig(**SMALL | dict(depth=2)))
         | dict(task_queries=4, num_classes=12, answers=41),
         "shared": dict(),

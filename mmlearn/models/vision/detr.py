@@ -5,7 +5,8 @@ https://github.com/facebookresearch/detr.
 
 Deviations: weights start at random, where the paper's backbone comes from ImageNet; published weights load here. All
 layers of the backbone learn; in the paper the stem and the first stage stay. One optimiser trains everything; the paper
-has a lower rate for the backbone. Padding in pictures is left out by ``pixel_mask``. Masks of objects (panoptic
+has a lower rate for the backbone. What the first self-attention of the decoder does with queries that are 0 does not
+learn, but for its biases. Padding in pictures is left out by ``pixel_mask``. Masks of objects (panoptic
 segmentation) and a dilated last stage (DC5) are not built. ``tiny`` is ours.
 """
 
@@ -21,7 +22,7 @@ from mmlearn.data.fields import Batch, Image, Objects
 from mmlearn.evaluation.detection import detected
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
-from mmlearn.models.vision.resnet import ResNetConfig
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes, corners
 from mmlearn.objectives.set_matching import Weights, set_losses
 from mmlearn.recipes import Objective, Recipe
@@ -48,10 +49,10 @@ class DETRConfig(TransformerConfig):
     dropout: float = 0.1
 
     PRESETS = {
-        "tiny": dict(backbone=ResNetConfig.tiny(), image_size=64, num_classes=12, num_queries=36)
+        "tiny": dict(backbone=RESNETS["tiny"], image_size=64, num_classes=12, num_queries=36)
         | dict(width=64, depth=1, decoder_depth=2, num_heads=4, mlp_width=128, dropout=0.0),
         "resnet-50": dict(),
-        "resnet-101": dict(backbone=ResNetConfig.preset("resnet-101")),
+        "resnet-101": dict(backbone=RESNETS["resnet-101"]),
     }
 
     @property

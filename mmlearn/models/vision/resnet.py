@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from mmlearn.layers.config import Config
 
@@ -22,13 +21,6 @@ class ResNetConfig(Config):
     blocks: tuple[int, ...] = (3, 4, 6, 3)  # of each stage
     bottleneck: bool = True  # three convolutions a block, the middle one of a quarter of the width; else two
 
-    PRESETS = {
-        "tiny": dict(stem_width=32, widths=(32, 64), blocks=(1, 1), bottleneck=False),
-        "resnet-18": dict(widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), bottleneck=False),
-        "resnet-50": dict(),
-        "resnet-101": dict(blocks=(3, 4, 23, 3)),
-    }
-
     @property
     def stride(self) -> int:
         """How many pixels a place of the feature map stands for, each way."""
@@ -39,10 +31,21 @@ class ResNetConfig(Config):
         return ResNetConfig(self.stem_width, self.widths[:-1], self.blocks[:-1], self.bottleneck)
 
 
+RESNETS = {
+    "tiny": ResNetConfig(32, (32, 64), (1, 1), bottleneck=False),
+    "resnet-18": ResNetConfig(widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), bottleneck=False),
+    "resnet-50": ResNetConfig(),
+    "resnet-101": ResNetConfig(blocks=(3, 4, 23, 3)),
+    "resnet-152": ResNetConfig(blocks=(3, 8, 36, 3)),
+}
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions, or three with a narrow one between, on a residual path; ReLU after each and after the sum."""
 
     def __init__(self, before: int, width: int, stride: int, bottleneck: bool):
+        from torchvision.ops import FrozenBatchNorm2d
+
         super().__init__()
         middle = width // 4 if bottleneck else width
         kernels = (1, 3, 1) if bottleneck else (3, 3)
@@ -72,6 +75,8 @@ def resnet(config: ResNetConfig) -> nn.Sequential:
 
     Convolutions start as in He et al. 2015, by what leaves them. ``ValueError`` where stages are not said twice.
     """
+    from torchvision.ops import FrozenBatchNorm2d
+
     if len(config.widths) != len(config.blocks) or not config.widths or min(config.blocks) < 1:
         raise ValueError(f"Each stage has a width and its blocks; got widths {config.widths}, blocks {config.blocks}.")
     layers = OrderedDict(

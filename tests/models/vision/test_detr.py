@@ -7,13 +7,13 @@ from torchvision.models import resnet18, resnet50
 
 from mmlearn.models import DETR, DETRConfig
 from mmlearn.models.vision.placed import grid_places
-from mmlearn.models.vision.resnet import ResNetConfig, resnet
+from mmlearn.models.vision.resnet import RESNETS, resnet
 
 
 @pytest.mark.parametrize(("preset", "published"), [("resnet-18", resnet18), ("resnet-50", resnet50)])
 def test_the_backbone_takes_the_layers_of_torchvision(preset, published):
     with torch.device("meta"):
-        ours, theirs = resnet(ResNetConfig.preset(preset)).state_dict(), published().state_dict()
+        ours, theirs = resnet(RESNETS[preset]).state_dict(), published().state_dict()
     theirs = {name: x for name, x in theirs.items() if not name.startswith("fc.") and "num_batches" not in name}
     assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in theirs.items()}
 
