@@ -102,7 +102,7 @@ MAY = {
     "recipes": {"data.fields", "data.made", "evaluation.measures", "evaluation.replies", "layers.config", "names"},
     "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
-    "evaluation": {"data", "objectives"},
+    "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files"},
     "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"}
     | {"pretrained"},  # parts that others have trained
