@@ -329,6 +329,8 @@ def _told(error: BaseException, words: list[str]) -> str:
     kind = type(error).__name__
     if kind == "OutOfMemoryError":  # PyTorch's; what would fit, training has told already
         return "The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model."
+    if kind == "MemoryError" or "DefaultCPUAllocator" in str(error):
+        return "There is not enough memory for this: ask for less, such as a smaller preset, picture, queue or batch."
     return f"{_one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
 
 

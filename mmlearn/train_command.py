@@ -25,6 +25,17 @@ def count(text: str | int) -> int:
     return int(number)
 
 
+def rate(text: str | float) -> float:
+    """A learning rate."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is no number, such as 1e-3.") from None
+    if not 0 < number < 1000:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not above 0, and below 1000: nothing would be learned.")
+    return number
+
+
 def train(
     system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
     data: Annotated[str, typer.Option(help="A packaged data set; a folder: captions.csv, COCO, shards; or a stream.")],
@@ -35,14 +46,14 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="The highest; it falls.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", parser=rate, help="The highest.")] = 1e-3,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
     start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, max=4096, help="Pixels of a side; 64 for most.")] = None,
     language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(max=10**6, help="Tokens at most; 1024 if not given.")] = None,
     mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
     augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
     objectives: Annotated[str | None, typer.Option(help="Such as mlm,itm; all of the paper if not given.")] = None,
@@ -50,7 +61,7 @@ def train(
     setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as queue_size=4096.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
     log_every: Annotated[int, typer.Option(min=1, help="Steps after which numbers are fetched from a GPU.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=128, help="Processes that prepare batches.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
     chunk: Annotated[int | None, typer.Option(min=1, help="Rows that towers read at a time; slower.")] = None,

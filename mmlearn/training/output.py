@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mmlearn.recipes import ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import Run, named
 
@@ -36,13 +37,21 @@ def check_folder(output: Path, resume: bool) -> None:
 
 
 def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool) -> None:
-    """Refuse to go on with other settings or data than a run was started with.
+    """Refuse batches too small for a loss, and to go on with other settings or data than a run was started with.
 
     ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
     a file of the run is missing.
     """
+    _check_contrast(run, training["batch_size"])
     if resume and (changed := _changes(output / "config.json", run, training)):
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+def _check_contrast(run: Run, batch_size: int) -> None:
+    """``ValueError`` for batches of one sample, where a loss tells the samples of a batch apart."""
+    chances = [chance for task in run.tasks for one in task for chance in one.chance.values()]
+    if batch_size < 2 and ln_batch in chances:
+        raise ValueError(f"{run.name} tells the samples of a batch apart: batch_size is at least 2, got {batch_size}.")
 
 
 def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:

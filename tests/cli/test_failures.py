@@ -42,6 +42,11 @@ TRAIN = ["train", "clip", "--data", "scenes", "--output", "x"]
         ([*TRAIN, "--steps", "many"], "--steps"),
         ([*TRAIN, "--steps", "0"], "--steps"),
         ([*TRAIN, "--steps", "2.5"], "--steps"),
+        ([*TRAIN, "--lr", "0"], "--lr"),
+        ([*TRAIN, "--lr", "nan"], "--lr"),
+        ([*TRAIN, "--image-size", "1000000"], "--image-size"),
+        ([*TRAIN, "--workers", "1000"], "--workers"),
+        ([*TRAIN, "--vocab-size", "1000000000"], "--vocab-size"),
         ([*TRAIN, "--steps", "1e99"], "--steps"),
         (["data", "emojy"], "did you mean: mmlearn data show emoji?"),
         ([*TRAIN, "--batch-size", "0"], "--batch-size"),
@@ -410,6 +415,17 @@ def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_
     text = "\n".join([header, *lines]) + "\n"
     path.write_text(text.replace("field", "fjeld") if change == "a caption" else text)
     fails(*words, "--resume", says="started with other settings: the data is other data, or its rows stand in another")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--image-size", 60), "Pictures of 60 pixels do not divide into patches of 16"),
+        (("--batch-size", 1), "clip tells the samples of a batch apart: batch_size is at least 2, got 1."),
+    ],
+)
+def test_sizes_that_lose_something(fails, short, tmp_path, more, says):
+    fails("train", "clip", *short, *more, "--output", tmp_path / "run", says=says)
 
 
 def test_resuming_another_system(fails, short, run_folder):
