@@ -20,7 +20,7 @@ SLOW = 10  # seconds, after which a check says that it is still running
 
 @dataclass(frozen=True)
 class Task:
-    """One task of an exercise, its check, and the library's own function, which solves it."""
+    """One task of an exercise, its check, and what solves it: a function of the library, or one beside the check."""
 
     exercise: str  # the folder of its checks
     name: str

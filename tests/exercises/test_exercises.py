@@ -67,6 +67,11 @@ def each(argument):
     return pytest.mark.parametrize(argument, TASKS if argument == "task" else FOLDERS, ids=lambda it: it.name)
 
 
+def is_written_in_the_check(task):
+    """Where what is asked for is nothing that the library has."""
+    return task.reference.__module__ == task.check.__module__
+
+
 def told(task, function, name="a wrong answer"):
     """What the check says of a function; it must fail."""
     try:
@@ -94,6 +99,7 @@ def test_there_is_enough_to_do():
         "11_align_before_fuse",
         "13a_hearing",
         "13b_speech_without_labels",
+        "13c_finding_by_ear",
         "14_seeing_sound",
         "16_three_modalities",
         "20_one_encoder",
@@ -218,7 +224,8 @@ def test_whatever_comes_back_is_told_in_one_line(task):
         "block_flops",
         "recomputed_bytes",
         "kept_by_block",
-    ):  # which take numbers alone
+        "edit_rate",
+    ):  # which take numbers or texts alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
     assert f"It calls {tasks_stub.__name__}, which is not solved yet." in told(task, calls_a_stub)
@@ -490,6 +497,28 @@ def test_worked_examples_of_exercise_13b():
         assert nothing.item() == pytest.approx(2.079, abs=5e-4)
 
 
+def test_worked_examples_of_exercise_13c():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "13c_finding_by_ear"}
+    assert of["question_of"](rows([1, 0], [0, 1])).tolist() == pytest.approx([0.707, 0.707], abs=5e-4)
+    styles = of["without_style"](rows([1, 0], [3, 0], [0, 5], [0, 9]), torch.tensor([0, 0, 1, 1]))
+    assert styles.tolist() == [[-1, 0], [1, 0], [0, -1], [0, 1]]
+    right = torch.tensor([[True, False, False, False], [False, True, False, True]])
+    for which, wanted in ((right[:1], 1 / 2), (right[1:], 5 / 6), (right, 2 / 3)):
+        assert of["recall_by_chance"](which, 2) == pytest.approx(wanted)
+        assert evaluation.recall_at(2, torch.zeros(which.shape), which) == pytest.approx(wanted)
+    drawn = of["draw_pairs"](torch.tensor([0.0, 2, 0]), torch.tensor([5, 6, 7]), 2, torch.Generator())
+    assert [part.tolist() for part in drawn] == [[1, 1], [6, 6]]
+    assert evaluation.edit_rate(["kat", "dog"], ["cats", "dog"]) == 2 / 7
+    likely = evaluation.length_scores(rows([10, 1], [100, 10]), torch.tensor([50.0]), torch.tensor([5.0, 10]))
+    torch.testing.assert_close(likely, rows([0, -0.693]), atol=5e-4, rtol=0)
+    scales = torch.tensor(3.0).log(), torch.tensor(0.0)
+    assert of["clap_loss"](torch.eye(2), torch.eye(2), *scales, torch.tensor([7, 7])).item() == pytest.approx(
+        0.765, abs=5e-4
+    )
+    fit = evaluation.ctc_scores([torch.full((3, 2), 0.5).log()], [torch.tensor([1]), torch.tensor([1, 1])])
+    torch.testing.assert_close(fit, rows([-0.288, -1.040]), atol=5e-4, rtol=0)
+
+
 def test_worked_examples_of_exercise_14():
     sound = rows([1, -1, 1, -1])
     noise = add_noise(sound, 20.0, torch.Generator().manual_seed(0)) - sound
@@ -646,7 +675,8 @@ def test_a_notebook_is_committed_unsolved_and_complete(folder):
     for number, task in enumerate(tasks(folder), 1):
         assert f"| {number} | `{task.name}` | {'★' * task.difficulty} | {task.minutes} |" in text
         assert f"`{task.name}` · {'★' * task.difficulty} · {task.minutes} minutes" in text
-        assert f"{task.reference.__module__}.{task.name}" in text
+        own = f"mmlearn exercises solution {task.name}"
+        assert (own if is_written_in_the_check(task) else f"{task.reference.__module__}.{task.name}") in text
 
 
 @each("folder")
@@ -678,7 +708,8 @@ def with_solutions(folder):
     for task in tasks(folder):
         stub = stubs.pop(f"{task.name.replace('_', '-')}-stub")
         assert "raise NotImplementedError" in stub.source
-        stub.source = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
+        imported = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
+        stub.source = solution(task.exercise, task.name) if is_written_in_the_check(task) else imported
     assert not stubs
     return notebook
 
