@@ -34,7 +34,8 @@ def reading(*kinds):
 
 
 PAIRED = [name for name, learns in reading(Pixels, Tokens).items() if learns == {"itc"}]
-PIXELS = {name: learns for name, learns in reading(Pixels, Tokens).items() if name not in PAIRED}
+# UniT also learns from boxes, which a folder of pictures has not.
+PIXELS = {name: learns for name, learns in reading(Pixels, Tokens).items() if name not in [*PAIRED, "unit"]}
 
 
 def commands(group, path=()):

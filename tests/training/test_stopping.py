@@ -1,5 +1,6 @@
 """A training that is asked to stop ends after its step, with a checkpoint, and goes on as if it never had."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -10,6 +11,17 @@ import pytest
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.stopping import SIGNALS, Stopped, asked_to_stop
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """Whoever runs the tests in the background has these signals ignored, and so would all that is started there."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, does in before.items():
+        signal.signal(number, does)
 
 
 def sends(number, at, times=1):
@@ -92,13 +104,14 @@ class Killing(killable.Numbers):
 
     def __init__(self, number):
         super().__init__()
-        self.number, self.main = number, os.getpid()
+        self.number, self.main, self.left = number, os.getpid(), multiprocessing.Value("i", 1)
 
     def __getitem__(self, index):
-        if index == 7 and os.getpid() != self.main:
-            os.kill(os.getpid(), self.number)
+        if index == 7 and os.getpid() != self.main and self.left.value:
+            self.left.value = 0
             if self.number == signal.SIGINT:
                 os.kill(self.main, self.number)
+            os.kill(os.getpid(), self.number)
         return super().__getitem__(index)
 
 
