@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from mmlearn.evaluation.cost import count_flops
 
 STARTS = 3  # of the processes of each comparison
 ROUNDS_BEFORE = 2  # that do not count
@@ -73,10 +74,9 @@ def _serve(build, arguments, pipe, make_step):
         for _ in range(3):
             step()
         peak = _peak_mib() - before
-        with FlopCounterMode(display=False) as counter:
-            step()
+        flops = count_flops(step)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        pipe.send((trained, peak, counter.get_total_flops() / 1e9))
+        pipe.send((trained, peak, flops / 1e9))
         while threads := pipe.recv():
             torch.set_num_threads(threads)
             started = time.perf_counter()
