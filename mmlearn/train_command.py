@@ -31,8 +31,8 @@ def rate(text: str | float) -> float:
         number = float(text)
     except ValueError:
         raise typer.BadParameter(f"{str(text)[:40]!r} is no number, such as 1e-3.") from None
-    if not 0 < number < 1000:
-        raise typer.BadParameter(f"{str(text)[:40]!r} is not above 0, and below 1000: nothing would be learned.")
+    if not 0 < number < float("inf"):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not above 0 and finite: nothing would be learned.")
     return number
 
 
