@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.recipes import Recipe
 
@@ -125,15 +125,6 @@ class OFA(Pictured):
         x = self.dropout(self.target_norm(look_up(self.tokens, target) + places))
         x = self.decoder_norm(self.decoder(x, target_mask, True, context, mask))
         return F.linear(x, self.tokens.weight)
-
-    def forward(
-        self,
-        image: Float[Tensor, "b 3 height width"] | None,
-        tokens: Int[Tensor, "b t"],
-        target: Int[Tensor, "b o"],
-        mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Written:
-        return self.written(target, image=image, tokens=tokens, mask=mask)
 
 
 RECIPE = Recipe(

@@ -135,6 +135,15 @@ class OneVocabulary(nn.Module):
 class Pictured(OneVocabulary):
     """A :class:`OneVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``."""
 
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"],
+        target: Int[Tensor, "b o"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Written:
+        return self.written(target, image=image, tokens=tokens, mask=mask)
+
     @torch.no_grad()
     def generate(
         self,

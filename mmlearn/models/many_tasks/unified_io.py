@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
 from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distance_buckets, start_as_t5
 from mmlearn.recipes import Recipe
 
@@ -129,15 +129,6 @@ class UnifiedIO(Pictured):
         places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
         x = self.decoder(self.target_norm(look_up(self.tokens, target) + places), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)
-
-    def forward(
-        self,
-        image: Float[Tensor, "b 3 height width"] | None,
-        tokens: Int[Tensor, "b t"],
-        target: Int[Tensor, "b o"],
-        mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Written:
-        return self.written(target, image=image, tokens=tokens, mask=mask)
 
 
 RECIPE = Recipe(
