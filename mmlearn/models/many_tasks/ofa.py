@@ -118,11 +118,7 @@ class OFA(Pictured):
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the start token."""
-        length = target.shape[1] if target_mask is None else target_mask.shape[1]
-        if length > self.config.max_length:
-            raise ValueError(f"{length} tokens are more than the {self.config.max_length} of a target: write fewer.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
-        x = self.dropout(self.target_norm(look_up(self.tokens, target) + places))
+        x = self.dropout(self.target_norm(self.placed(target, position, target_mask)))
         x = self.decoder_norm(self.decoder(x, target_mask, True, context, mask))
         return F.linear(x, self.tokens.weight)
 

@@ -123,11 +123,7 @@ class UnifiedIO(Pictured):
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the start token."""
-        length = target.shape[1] if target_mask is None else target_mask.shape[1]
-        if length > self.config.target_length:
-            raise ValueError(f"{length} tokens are more than the {self.config.target_length} of a target: write fewer.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
-        x = self.decoder(self.target_norm(look_up(self.tokens, target) + places), target_mask, context, mask)
+        x = self.decoder(self.target_norm(self.placed(target, position, target_mask)), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)
 
 
