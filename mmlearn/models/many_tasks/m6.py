@@ -176,10 +176,7 @@ class M6(Pictured):
     ) -> tuple[Float[Tensor, "b q v"], list[Routing]]:
         """As :meth:`decode`, with where tokens went in sparse blocks. ``context`` is empty once it is in a cache."""
         real = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
-        if real.shape[1] > self.config.max_length:
-            raise ValueError(f"{real.shape[1]} tokens are more than the {self.config.max_length} of a target.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
-        x = torch.cat([context, self.dropout(self.text_norm(look_up(self.tokens, target) + places))], 1)
+        x = torch.cat([context, self.dropout(self.text_norm(self.placed(target, position, real)))], 1)
         prefix, real = F.pad(torch.ones_like(mask), (0, real.shape[1]), value=False), torch.cat([mask, real], 1)
         allowed, own = prefix_mask(prefix, real)[:, -x.shape[1] :], real[:, -x.shape[1] :]
         routings = []

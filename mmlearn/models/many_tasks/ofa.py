@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.recipes import Recipe
 
@@ -118,22 +118,9 @@ class OFA(Pictured):
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the start token."""
-        length = target.shape[1] if target_mask is None else target_mask.shape[1]
-        if length > self.config.max_length:
-            raise ValueError(f"{length} tokens are more than the {self.config.max_length} of a target: write fewer.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
-        x = self.dropout(self.target_norm(look_up(self.tokens, target) + places))
+        x = self.dropout(self.target_norm(self.placed(target, position, target_mask)))
         x = self.decoder_norm(self.decoder(x, target_mask, True, context, mask))
         return F.linear(x, self.tokens.weight)
-
-    def forward(
-        self,
-        image: Float[Tensor, "b 3 height width"] | None,
-        tokens: Int[Tensor, "b t"],
-        target: Int[Tensor, "b o"],
-        mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Written:
-        return self.written(target, image=image, tokens=tokens, mask=mask)
 
 
 RECIPE = Recipe(

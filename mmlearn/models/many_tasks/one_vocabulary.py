@@ -19,6 +19,7 @@ from mmlearn.data.made.orders import Order
 from mmlearn.evaluation.orders import captioned, filled, located, told
 from mmlearn.generation.cache import Read, Reading, cached
 from mmlearn.generation.decoding import greedy
+from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.writing import source_texts
 from mmlearn.objectives import shifted_right, text_denoising
 from mmlearn.objectives.boxes import dequantise
@@ -133,7 +134,29 @@ class OneVocabulary(nn.Module):
 
 
 class Pictured(OneVocabulary):
-    """A :class:`OneVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``."""
+    """A :class:`OneVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``.
+
+    It has a table of ``tokens``, and ``target_places`` (most, d) of the tokens of a target.
+    """
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"],
+        target: Int[Tensor, "b o"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> Written:
+        return self.written(target, image=image, tokens=tokens, mask=mask)
+
+    def placed(
+        self, target: Int[Tensor, "b q"], position: Int[Tensor, "b q"] | None, target_mask: Bool[Tensor, "b o"] | None
+    ) -> Float[Tensor, "b q d"]:
+        """Tokens of a target with their places. ``ValueError`` for more than there are places."""
+        length, most = (target if target_mask is None else target_mask).shape[1], len(self.target_places)
+        if length > most:
+            raise ValueError(f"{length} tokens are more than the {most} of a target: write fewer.")
+        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
+        return look_up(self.tokens, target) + places
 
     @torch.no_grad()
     def generate(

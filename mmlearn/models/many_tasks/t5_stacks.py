@@ -1,10 +1,17 @@
 """T5's blocks for systems that read more than a text: from :mod:`mmlearn.models.text.t5`."""
 
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from mmlearn.models.text.t5 import T5Config, T5Stack, distance_buckets
+from mmlearn.models.text.t5 import T5Config, T5Stack
 
-__all__ = ["T5Config", "T5Stack", "distance_buckets", "start_as_t5"]
+__all__ = ["T5Config", "T5Stack", "distances_of_words", "start_as_t5"]
+
+
+def distances_of_words(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
+    """The bias of distances between words, and 0 for so many others behind them."""
+    return F.pad(stack.distances(words, words), (0, others, 0, others))
 
 
 def start_as_t5(system: nn.Module, head_width: int) -> None:

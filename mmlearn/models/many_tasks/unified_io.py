@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, Written, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distance_buckets, start_as_t5
+from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
 from mmlearn.recipes import Recipe
 
 
@@ -106,13 +105,10 @@ class UnifiedIO(Pictured):
         t = tokens.shape[1]
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[:t] + self.kinds[0])
-        buckets = distance_buckets(t, t, *self.encoder.buckets).to(tokens.device)
-        bias = rearrange(self.encoder.distance_bias(buckets), "q n h -> 1 h q n")
         if image is not None:
             seen = self.see(image)
-            p = seen.shape[1]
-            x, mask, bias = torch.cat([x, seen], 1), F.pad(mask, (0, p), value=True), F.pad(bias, (0, p, 0, p))
-        return self.encoder(x, mask, bias=bias), mask
+            x, mask = torch.cat([x, seen], 1), F.pad(mask, (0, seen.shape[1]), value=True)
+        return self.encoder(x, mask, bias=distances_of_words(self.encoder, t, x.shape[1] - t)), mask
 
     def decode(
         self,
@@ -123,21 +119,8 @@ class UnifiedIO(Pictured):
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of what follows each token of a target, which begins with the start token."""
-        length = target.shape[1] if target_mask is None else target_mask.shape[1]
-        if length > self.config.target_length:
-            raise ValueError(f"{length} tokens are more than the {self.config.target_length} of a target: write fewer.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
-        x = self.decoder(self.target_norm(look_up(self.tokens, target) + places), target_mask, context, mask)
+        x = self.decoder(self.target_norm(self.placed(target, position, target_mask)), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)
-
-    def forward(
-        self,
-        image: Float[Tensor, "b 3 height width"] | None,
-        tokens: Int[Tensor, "b t"],
-        target: Int[Tensor, "b o"],
-        mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Written:
-        return self.written(target, image=image, tokens=tokens, mask=mask)
 
 
 RECIPE = Recipe(

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
 from mmlearn.models.many_tasks.one_vocabulary import TOKENS, OneVocabulary, Vocabulary, Written, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distance_buckets, start_as_t5
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
 from mmlearn.recipes import Objective, OneOf, Recipe
 
 
@@ -141,9 +140,7 @@ class VLT5(OneVocabulary):
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         seen, real = self.see(regions, boxes, region_mask)
-        t, p = tokens.shape[1], seen.shape[1]
-        buckets = distance_buckets(t, t, *self.encoder.buckets).to(tokens.device)
-        bias = F.pad(rearrange(self.encoder.distance_bias(buckets), "q n h -> 1 h q n"), (0, p, 0, p))
+        bias = distances_of_words(self.encoder, tokens.shape[1], seen.shape[1])
         mask = torch.cat([mask, real], 1)
         return self.encoder(torch.cat([look_up(self.tokens, tokens), seen], 1), mask, bias=bias), mask
 

@@ -154,6 +154,11 @@ class T5Stack(nn.Module):
         self.norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
+    def distances(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
+        """The bias of each distance in each head; the last query stands at the last key."""
+        buckets = distance_buckets(queries, keys, *self.buckets).to(self.distance_bias.weight.device)
+        return rearrange(self.distance_bias(buckets), "q n h -> 1 h q n")
+
     def forward(
         self,
         x: Float[Tensor, "b q d"],
@@ -168,8 +173,7 @@ class T5Stack(nn.Module):
         """
         x = self.dropout(x)
         if bias is None:
-            buckets = distance_buckets(x.shape[1], x.shape[1] if mask is None else mask.shape[1], *self.buckets)
-            bias = rearrange(self.distance_bias(buckets.to(x.device)), "q n h -> 1 h q n")
+            bias = self.distances(x.shape[1], x.shape[1] if mask is None else mask.shape[1])
         for block in self.blocks:
             x = block(x, mask, self.decoder, context, context_mask, bias)
         return self.dropout(self.norm(x))

@@ -73,3 +73,5 @@ def test_bad_inputs_are_told(name):
     refused(f"There is no token {system.config.all_tokens}", system.encode, **inputs | {"tokens": wrong})
     small = torch.randn(8, 3, 16, 16)
     refused("got .16, 16.", system.encode, **inputs | {"image": small})
+    long = torch.ones(8, 65, dtype=torch.long)
+    refused("65 tokens are more than the 64 of a target", system.written, long, **inputs)
