@@ -168,7 +168,7 @@ class Chapter:
         They keep a comparison fair: a control that no longer learns, or learns what it should not, fails the run.
         ``ValueError`` for a name that :meth:`result` was not told.
         """
-        if scale != self.scale or self.data:
+        if scale != self.scale or self.shrunk or self.data:
             return
         lines = {item.name: place for place, item in enumerate(self.results)}
         for side, bounds in (("at_least", at_least), ("at_most", at_most)):

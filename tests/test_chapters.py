@@ -164,6 +164,15 @@ def test_no_bound_holds_for_a_readers_own_pictures(chapter, tmp_path):
     assert [row["at_most"] for row in written(tmp_path)["results"]] == [None] * 2
 
 
+def test_no_bound_holds_for_a_gpu_scale_made_small(chapter, monkeypatch):
+    monkeypatch.setenv("MMLEARN_SHRINK", "1")
+    one = chapter("gpu")
+    one.result("R@1", 0.0, at_least={"gpu": 0.9})
+    one.result("control", 0.0)
+    one.hold("gpu", at_least={"control": 0.9}, at_most={})
+    assert [row[1] for row in one.finish().rows()] == ["reported"] * 2
+
+
 def test_other_scales_are_unknown(chapter):
     refused("smoke, laptop, long, gpu", chapter, "laptops")
 
