@@ -72,9 +72,9 @@ def detected(run: Any, samples: Sequence[Any]) -> Rows:
     Every guess counts with its likeliest class. ``class_logits`` have *nothing* as their last class.
     """
     batch = run.plain(samples, "detection")
-    logits = run.read(batch, lambda output, rows: output.class_logits)
-    boxes = corners(run.read(batch, lambda output, rows: output.boxes))
-    score, label = logits.softmax(-1)[..., :-1].max(-1)
+    found = run.read(batch, lambda output, rows: torch.cat([output.class_logits, output.boxes], -1))
+    boxes = corners(found[..., -4:])
+    score, label = found[..., :-4].softmax(-1)[..., :-1].max(-1)
     truth = batch["object_classes"], batch["boxes"], batch["object_mask"]
     far = len(samples) // 2
     rows = [

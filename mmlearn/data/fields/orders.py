@@ -5,7 +5,7 @@ left, top, right, bottom. Every target ends with the end token.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.fields.labels import Label, padded
+from mmlearn.data.fields.labels import Label, Sizes, padded
 from mmlearn.data.fields.texts import Dialogues
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 from mmlearn.objectives.boxes import check_boxes, quantise
-
-Sizes = Callable[[str], int]
 
 
 @dataclass(frozen=True)

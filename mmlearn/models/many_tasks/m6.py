@@ -10,7 +10,6 @@ the paper's are Chinese. Places and picture codes are of the same vocabulary, so
 alone are learned as BART's are: from a caption with gaps.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Batch, Label
+from mmlearn.data.fields.labels import Sizes, padded
 from mmlearn.data.fields.orders import Told
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.orders import told
@@ -86,7 +86,7 @@ class Seen(Label):
 
     holds = {"seen": "Bool b 2"}
 
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Callable[[str], int]) -> Batch:
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
         return batch | {"seen": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
 
 
@@ -96,18 +96,14 @@ class Gaps(Told):
 
     share: float = 0.3
 
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Callable[[str], int]) -> Batch:
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
         found = super().__call__(batch, generator, sizes)
         start, end = (batch["tokens"].new_tensor([token]) for token in (Tokenizer.start_token, Tokenizer.end_token))
-        spoilt = [
-            torch.cat(
-                [start, infill(row[real][:-1], Tokenizer.mask_token, generator=generator, share=self.share).tokens]
-            )
-            for row, real in zip(found["target"], found["target_mask"])
-        ]
-        tokens = torch.nn.utils.rnn.pad_sequence([torch.cat([row, end]) for row in spoilt], batch_first=True)
-        lengths = torch.tensor([len(row) + 1 for row in spoilt])
-        return found | {"tokens": tokens, "mask": torch.arange(tokens.shape[1]) < lengths[:, None]}
+        texts = []
+        for row, real in zip(found["target"], found["target_mask"]):
+            spoilt = infill(row[real][:-1], Tokenizer.mask_token, generator=generator, share=self.share).tokens
+            texts.append(torch.cat([start, spoilt, end]))
+        return found | dict(zip(("tokens", "mask"), padded(texts)))
 
 
 class M6(Pictured):

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Batch, Field, Regions
+from mmlearn.data.fields.labels import Sizes
 from mmlearn.data.fields.orders import Box, Orders, Told
 from mmlearn.data.made.orders import PREFIXES, Order
 from mmlearn.evaluation.orders import captioned, located, told
@@ -82,12 +83,12 @@ class Numbered(Field):
 class Pointed(Told):
     """As :class:`~mmlearn.data.fields.orders.Told`, with a region's token to be written, or at the prompt's end."""
 
-    def targets(self, batch: Batch, sizes: Callable[[str], int]) -> list[Int[Tensor, "_"]]:
+    def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
         """The region's token and the end token; with ``region``, the response."""
         said = super().targets(batch, sizes)
         return said if self.region else [torch.cat([one, row[-1:]]) for one, row in zip(self.named(batch, sizes), said)]
 
-    def named(self, batch: Batch, sizes: Callable[[str], int]) -> Int[Tensor, "b 1"]:
+    def named(self, batch: Batch, sizes: Sizes) -> Int[Tensor, "b 1"]:
         """What stands for the region."""
         return sizes("vocab_size") + batch["region"][:, None]
 
