@@ -95,7 +95,7 @@ LARGE = (
     "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
-    "response_language_modelling query_text_contrast clap_loss ctc_scores"
+    "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
