@@ -87,8 +87,7 @@ def _serve(build, arguments, pipe, make_step):
 def compare(builds, rounds, threads=(1, 2), make_step=training_step, starts=STARTS):
     """Of each implementation: parameters, MiB that steps add to the process, GFLOP a step, seconds by threads.
 
-    GFLOP are those of matrix products and convolutions, forward and backward; what the fused attention kernel does is
-    not counted.
+    GFLOP are those of matrix products, convolutions and attention, forward and backward.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
     its loss, and that function's arguments; ``make_step`` turns both into a step. All is done ``starts`` times, for
