@@ -477,7 +477,7 @@ def test_the_weights_of_another_family(folder, family):
         ("clip", "vision_config", {"image_size": 16}, "image_encoder.embedding.positions has (17, 16)"),
         ("clip", "vision_config", {"image_size": [8, 12]}, "image_encoder.embedding.positions has (7, 16)"),
         ("clip", None, {"projection_dim": 13}, "(12, 16), image_projection.weight has (13, 16)"),
-        ("siglip", "vision_config", {"intermediate_size": 25}, "; 2 more do not fit either."),
+        ("siglip", "vision_config", {"intermediate_size": 25}, "; 4 more do not fit either."),
         ("bert", None, {"type_vocab_size": 3}, "embedding.token_types.weight has (3, 16)"),
         ("vit", None, {"id2label": {"0": "a", "1": "b"}}, "classifier.weight has (2, 16)"),
     ],
