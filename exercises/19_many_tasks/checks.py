@@ -211,10 +211,11 @@ def write_box(score: Callable, start: Int[Tensor, "b 1"], places: range) -> Floa
 )  # fmt: skip
 def check_write_box(function: Callable) -> None:
     """Four places, each asked with those before it, of which none is behind its other end."""
-    words, bins, b = between(6, 8), between(9, 12), 24
+    words, bins = between(6, 8), between(9, 12)
     places, v = range(words, words + bins), words + bins + 5
+    b = v
     table = torch.randn(8, v, v, generator=seeded())
-    start = torch.randint(words, (b, 1), generator=seeded())
+    start = torch.randperm(v, generator=seeded())[:, None]
 
     def score(tokens: Tensor) -> Tensor:
         """Of the tokens so far and their order; below 0, so that 0 is more than all."""

@@ -74,7 +74,7 @@ def check_three_encodings(function: Callable) -> None:
             expect(
                 not rows[:, : p + t, p + t :].any(),
                 "What is read must not see the target, which is to be written.",
-                "0.",
+                "its rows, the last columns: False.",
             )
             future = torch.ones(o, o, dtype=torch.bool).triu(1)
             written = rows[:, p + t :, p + t :]
@@ -139,13 +139,13 @@ def check_route_to_one(function: Callable) -> None:
     expert, weight = parts(function, probability, real, capacity)
     right, wanted = parts(route_to_one, probability, real, capacity)
     expect((expert[~real] == -1).all(), "Padding must go to no expert, which is -1.", "torch.where(real, expert, -1).")
+    elsewhere = (expert >= 0) & (expert != wants)
+    second = "A token whose expert is full goes to none; here it goes to another."
+    expect(not elsewhere.any(), second, "-1: the residual path carries it past the block.")
     expect(bool((expert == -1)[real].any()), "A full expert must take no more; here none is ever full.", "capacity.")
     counts = torch.bincount(expert[expert >= 0], minlength=e)
     taken = f"An expert must take {capacity} tokens where so many want it; here one takes {int(counts.max())}."
     expect(counts.max() == capacity, taken, "count from 1, and keep those up to the capacity.")
-    elsewhere = (expert >= 0) & (expert != wants)
-    second = "A token whose expert is full goes to none; here it goes to another."
-    expect(not elsewhere.any(), second, "-1: the residual path carries it past the block.")
     padded, _ = route_to_one(probability, real | True, capacity)
     took = "Padding must take no place of an expert; here it does."
     expect(not torch.equal(expert, torch.where(real, padded, -1)), took, "count only tokens that are real.")
