@@ -90,16 +90,23 @@ def check_generalised_iou(function: Callable) -> None:
 
 
 def hard_costs(guesses: int, objects: int) -> Tensor:
-    """Costs (q, p) for which neither taking the best, nor the best that is left, is best on the whole."""
-    while True:
-        cost = torch.randn(guesses, objects, generator=seeded())
-        best = hungarian(cost[None], torch.ones(1, objects, dtype=torch.bool))[0]
-        turns, rest = [], cost.clone()
-        for j in range(objects):
-            turns.append(int(rest[:, j].argmin()))
-            rest[turns[-1]] = math.inf
-        if len(set(cost.argmin(0).tolist())) < objects and turns != best.tolist() != by_smallest(cost):
-            return cost
+    """Costs (q, p), of which objects 0 and 1 want the same guess, and 0 wants it more but needs it less."""
+    cost = 0.1 * torch.rand(guesses, objects, generator=seeded())
+    first, second, *others = torch.randperm(guesses, generator=seeded()).tolist()
+    far = torch.full_like(cost, 2.0)
+    far[first, :2], far[second, 0] = torch.tensor([0.0, 0.3]), 0.6
+    for j, guess in zip(range(2, objects), others):
+        far[guess, j] = 0.15
+    return cost + far - 1.5
+
+
+def in_turn(cost: Tensor) -> list[int]:
+    """Greedily: each object takes the best guess that is left."""
+    rest, found = cost.clone(), []
+    for column in range(cost.shape[1]):
+        found.append(int(rest[:, column].argmin()))
+        rest[found[-1]] = math.inf
+    return found
 
 
 def by_smallest(cost: Tensor) -> list[int]:
@@ -148,7 +155,8 @@ def check_hungarian(function: Callable) -> None:
     way = "scipy.optimize.linear_sum_assignment, or itertools.permutations."
     for row in rows:
         own, there = got[row][real[row]].tolist(), cost[row][:, real[row]]
-        expect(own != by_smallest(there), "The sum must be the smallest; here the cheapest pair is taken first.", way)
+        greedy = "The sum must be the smallest; here the best that is left is taken, one after another."
+        expect(own not in (in_turn(there), by_smallest(there)), greedy, way)
     expect(
         torch.equal(got, wanted),
         f"The sum of costs must be the smallest that there is: expected {float(total(wanted).sum()):.3f}, got "
