@@ -129,7 +129,7 @@ def check_hungarian(function: Callable) -> None:
     """Of all ways to give each object a guess of its own the cheapest, without padding."""
     p, b = between(3, 4), 3
     q = p + 1
-    real = torch.stack([torch.ones(p, dtype=torch.bool), some_of(p, real=p - 1), some_of(p, real=p - 1)])
+    real = torch.stack([torch.arange(p) >= 0, torch.arange(p) > 0, some_of(p, real=p - 1)])
     cost = torch.zeros(b, q, p)
     for row, there in enumerate(real):
         cost[row][:, there] = hard_costs(q, int(there.sum()))

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from mmlearn.exercises.mistakes import deaf, detached, then
+from mmlearn.exercises.mistakes import deaf, detached
 from mmlearn.objectives.generative import prefix_mask
 
 
@@ -15,14 +15,12 @@ def _one_mask(seen, patches, mask, target_mask):
     return prefix_mask(torch.arange(there.shape[1]).expand_as(there) < patches + mask.shape[1], there)
 
 
-def _blocks(seen, patches, mask, target_mask, *, way=lambda seen: seen, there=None, past=torch.tril, read=None, own=True,
-            looks=True, padding=(True, True)):  # fmt: skip
+def _blocks(seen, patches, mask, target_mask, *, way=lambda seen: seen, there=None, past=torch.tril, read=None,
+            looks=True, padding=True):  # fmt: skip
     """Blocks put together, or what differs in a single place."""
-    (b, t), o, seen = mask.shape, target_mask.shape[1], way(seen)
-    n = patches + t
-    words = mask if padding[0] else mask | True
-    written = target_mask if padding[1] else target_mask | True
-    columns = torch.cat([seen[:, :1].repeat(1, patches), words & seen[:, 1:], written], 1)
+    o, n, seen = target_mask.shape[1], patches + mask.shape[1], way(seen)
+    words = mask if padding else mask | True
+    columns = torch.cat([seen[:, :1].repeat(1, patches), words & seen[:, 1:], target_mask], 1)
     whole = torch.zeros(n + o, n + o, dtype=torch.bool)
     whole[:n, :n] = True if read is None else read(torch.ones(n, n, dtype=torch.bool))
     whole[:n, n:] = there is not None
@@ -95,6 +93,13 @@ def _one_choice(logits, real):
     return e * (chosen * probability.mean(0)).sum(-1).mean()
 
 
+def _unsafe(logits, real):
+    """Divided by 0 where no token is real."""
+    there, probability, e = real[:, None, None], logits.softmax(-1), logits.shape[-1]
+    share, likely = ((x * there).sum(0) / real.sum() for x in (F.one_hot(probability.argmax(-1), e), probability))
+    return e * (share * likely).sum(-1).mean()
+
+
 RIGHT = {  # right answers that are written in another way than the library's
     "three_encodings": _one_mask,
     "route_to_one": _queue,
@@ -104,15 +109,15 @@ RIGHT = {  # right answers that are written in another way than the library's
 MISTAKES = {
     "three_encodings": {
         "The picture must be seen by nobody": {
-            "always seen": partial(_blocks, way=lambda seen: seen | True),
+            "the picture always": partial(_blocks, way=lambda seen: seen | torch.tensor([True, False]))
+        },
+        "The text must be seen by nobody": {
+            "the text always": partial(_blocks, way=lambda seen: seen | torch.tensor([False, True])),
+            "all of it": partial(_blocks, way=lambda seen: seen | True),
             "the other way round": partial(_blocks, way=lambda seen: seen.flip(1)),
             "by rows": _by_rows,
         },
-        "The text must be seen by nobody": {
-            "text always seen": partial(_blocks, way=lambda seen: seen | torch.tensor([False, True]))
-        },
-        "Padding of a text": {"text padding": partial(_blocks, padding=(False, True))},
-        "Padding of a target": {"target padding": partial(_blocks, padding=(True, False))},
+        "Padding of a text": {"text padding": partial(_blocks, padding=False)},
         "must not see the target": {"all see all": partial(_blocks, there=True)},
         "must not see later ones": {"both ways": partial(_blocks, past=lambda x: x)},
         "must see itself": {"not itself": partial(_blocks, past=lambda x: x.tril(-1))},
@@ -148,28 +153,25 @@ MISTAKES = {
             "a root": partial(_queue, weigh=torch.sqrt),
         },
         "Padding must go to no expert": {"padding too": lambda p, real, capacity: _queue(p, real | True, capacity)},
-        "none comes to probability": {},
         "A gradient must flow": {"no gradient": deaf(_queue, 0)},
     },
     "balance_of_prototypes": {
-        "here it is a count of tokens": {"counts": partial(_groups, scale=lambda n, k, e: n * e)},
-        "divided by the tokens again": {"divided twice": partial(_groups, scale=lambda n, k, e: e / n)},
+        "here it is a count": {"counts": partial(_groups, scale=lambda n, k, e: n * e)},
+        "divided once more by the tokens": {"divided twice": partial(_groups, scale=lambda n, k, e: e / n)},
         "so that even odds cost 1": {"no E": partial(_groups, scale=lambda n, k, e: 1)},
-        "here it is all of them": {"all experts": partial(_groups, scale=lambda n, k, e: k * e)},
+        "here it is k times as much": {
+            "all experts": partial(_groups, scale=lambda n, k, e: k * e),
+            "a sum": partial(_groups, last=torch.sum),
+        },
         "here all experts share one": {
             "one softmax": partial(_groups, of=lambda z: z.flatten(1).softmax(-1).view_as(z))
         },
         "here it is the mean probability": {"P twice": partial(_groups, share=lambda p: p.mean(0))},
-        "here it is their sum": {"a sum": partial(_groups, last=torch.sum)},
         "Padding must not count": {"padding too": partial(_groups, rows=lambda real: real | True)},
         "Means must be over real tokens": {"over all": lambda z, real: _groups(z, real) * real.float().mean() ** 2},
         "here it chooses one in all": {"one choice": _one_choice},
         "here it is logits": {"no softmax": partial(_groups, of=lambda z: z)},
         "A gradient must flow": {"no gradient": detached(_groups)},
-        "must be finite": {
-            "a mean of nothing": lambda z, real: (
-                _groups(z[real], real[real]) if real.any() else then(_groups, lambda x: x / 0)(z, real)
-            )
-        },
+        "must be finite": {"a mean of nothing": _unsafe},
     },
 }

@@ -12,12 +12,8 @@ def _rates(sizes, temperature, limit, *, power=lambda t: 1 / t, cut=min, after=N
     return torch.tensor([weight / over(weights) for weight in weights])
 
 
-def _largest(sizes, limit):
-    return size if (size := sizes) else 0
-
-
-def _gaps(order, text, hidden, mask_token, end_token, *, each=False, mark=True, order_last=False, ends=(1, 1), whole=True,
-          told=False, late=False):  # fmt: skip
+def _gaps(order, text, hidden, mask_token, end_token, *, each=False, mark=True, order_last=False, ends=(1, 1),
+          whole=True, told=False, late=False):  # fmt: skip
     """Token by token, or what differs in a single place."""
     end, gaps, rest = [end_token], [], hidden.tolist()
     for i, (token, gone) in enumerate(zip(text.tolist(), rest)):
@@ -51,12 +47,12 @@ RIGHT = {  # right answers that are written in another way than the library's
 MISTAKES = {
     "mixing_rates": {
         "here they do not": {"weights": partial(_rates, over=lambda weights: 1)},
-        "here one does": {"no limit": partial(_rates, cut=lambda size, limit: size)},
+        "here one does": {
+            "no limit": partial(_rates, cut=lambda size, limit: size),
+            "the limit behind the root": partial(_rates, cut=lambda size, limit: size, after=min),
+        },
         "here it sets them apart": {"a power": partial(_rates, power=lambda t: t)},
         "in proportion to sizes": {"no temperature": partial(_rates, power=lambda t: 1)},
-        "here it cuts what the root leaves": {
-            "the limit afterwards": partial(_rates, cut=lambda size, limit: size, after=min)
-        },
         "here it is their logarithm": {
             "a logarithm": lambda sizes, t, limit: (x := sizes.clamp(max=limit).double().log()).div(x.sum()).float()
         },
@@ -64,7 +60,7 @@ MISTAKES = {
         "here all come alike": {"all alike": lambda sizes, t, limit: torch.full((len(sizes),), 1 / len(sizes))},
         "It must be the root": {
             "the largest is 1 part": partial(_rates, over=lambda weights: max(weights) * len(weights) / 2),
-            "the limit of what is left": partial(_rates, cut=lambda size, limit: min(size, limit - 5000)),
+            "the limit of what is left": partial(_rates, cut=lambda size, limit: min(size, limit / 2)),
         },
     },
     "infilling_task": {
