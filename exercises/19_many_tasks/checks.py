@@ -83,7 +83,10 @@ def check_dequantise(function: Callable) -> None:
     expect_not(got, middle, "Bins stand on the edges; here each is the middle of one of B equal parts.", steps)
     expect_not(got, (places - 1) / (bins - 1), "Bins are counted from 0; here they begin with 1.", steps)
     expect_not(got, (places + 1) / bins, "Bins are counted from 0; here they are moved by one.", steps)
-    agreement(function, dequantise)((places, bins), "It must be the share at which a bin stands.", steps)
+    same = agreement(function, dequantise)
+    same((places, bins), "It must be the share at which a bin stands.", steps)
+    with case("Without the last bin"):
+        same((places % 7, bins), "It must be the share at which a bin stands.", "bins - 1, and not the largest.")
     with case("From a share to a bin and back"):
         x = torch.rand(2, 30, 4, generator=seeded())
         back = expect_tensor(function(quantise(x, bins), bins), x.shape)
@@ -215,12 +218,13 @@ def check_write_box(function: Callable) -> None:
     words, bins = between(6, 8), between(9, 12)
     places, v = range(words, words + bins), words + bins + 5
     b = v
-    table = torch.randn(8, v, v, generator=seeded())
+    table = torch.randn(8, 8, v, v, generator=seeded())  # of a length, a place in it, a token, and the next token
     start = torch.randperm(v, generator=seeded())[:, None]
 
     def score(tokens: Tensor) -> Tensor:
         """Of the tokens so far and their order; below 0, so that 0 is more than all."""
-        return sum(table[i, tokens[:, i]] for i in range(tokens.shape[1])) - 30
+        t = tokens.shape[1]
+        return sum(table[t, i, tokens[:, i]] for i in range(t)) - 30
 
     likely = torch.zeros(v).index_fill(0, torch.tensor(places.stop - 1), 9.0)
     edge = expect_tensor(function(lambda tokens: likely.expand(len(tokens), -1), start, places), (b, 4))

@@ -99,19 +99,19 @@ def check_infilling_task(function: Callable) -> None:
     for name, hidden in cases.items():
         with case(name):
             spans = int((hidden & ~torch.cat([torch.tensor([False]), hidden[:-1]])).sum())
-            source, target = expect_parts(function(order, text, hidden, mask, end), "source", "target")
+            parts = expect_parts(function(order, text, hidden, mask, end), "source", "target")
             whole = infilling_task(order, text, hidden, mask, end)
-            for part, what in ((source, "What is read"), (target, "The target")):
-                known = isinstance(part, Tensor) and part.ndim == 1 and len(part) > 0
-                expect(not known or part[-1] == end, f"{what} must end with the end token.", "torch.cat([…, end]).")
-            if isinstance(source, Tensor) and source.ndim == 1:
+            source, target = map(expect_tensor, parts)
+            if source.ndim == target.ndim == 1:
+                for part, what in ((source, "What is read"), (target, "The target")):
+                    ends = len(part) > 0 and part[-1] == end
+                    expect(ends, f"{what} must end with the end token.", "torch.cat([…, end]).")
                 masks = int((source == mask).sum())
                 one = f"Each span must become one mask, however long: {spans} here; these are {masks}."
                 expect(masks == spans, one, "a hidden token counts where the one before it is not hidden.")
-                ahead = torch.equal(source[: len(order)], order)
+                ahead = torch.equal(source[: len(order)], order.to(source.dtype))
                 expect(ahead, "The order must stand first.", "torch.cat([order, …]).")
-            if isinstance(target, Tensor) and target.ndim == 1:
-                gone = torch.equal(target[:-1], text[hidden]) and not hidden.all()
+                gone = torch.equal(target[:-1], text[hidden].to(target.dtype)) and not hidden.all()
                 expect(not gone, "The target must be the whole text; here it is what was hidden.", "text, and the end.")
             source = expect_whole(source, tuple(whole[0].shape))
             target = expect_whole(target, tuple(whole[1].shape))

@@ -105,6 +105,7 @@ MISTAKES = {
         "with a fraction": {"whole numbers": lambda k, bins: k // (bins - 1)},
         "the share at which a bin stands": {
             "one digit": then(dequantise, lambda x: (10 * x).round() / 10),
+            "of the largest": lambda k, bins: k / k.max().clamp(min=1),
             "turned": then(dequantise, lambda x: 1 - x),
             "multiplied": lambda k, bins: k * (bins - 1.0),
         },
