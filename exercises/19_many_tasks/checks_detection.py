@@ -58,7 +58,7 @@ def check_generalised_iou(function: Callable) -> None:
     union = areas - shared
     less = "I / U - (C - U) / C."
     expect_not(
-        got, shared / union, "Boxes that do not touch must cost more the farther they are; here all give 0.", less
+        got, shared / union, "Boxes that do not touch must give less the farther they are; here all give 0.", less
     )
     expect_not(got, 1 - generalised_iou(one, other), "It must be 1 for equal boxes; this is the loss, 1 - GIoU.", less)
     raw, *_ = parts(one, other, -math.inf)
