@@ -130,7 +130,7 @@ def route_to_one(probability, real, capacity):
     weight, expert = probability.max(1)
     # Which expert each token asks, as ones in (n, e). Padding asks none.
     asks = F.one_hot(expert, probability.shape[1]) * real[:, None]
-    # Which place has a token among those that ask its expert? Count down the column, and read the token's own.
+    # Which place does a token have among those that ask its expert? Count down the column, and read the token's own.
     turn = (asks.cumsum(0) * asks).sum(1)
     # The first ones are taken. Padding has turn 0.
     kept = (turn >= 1) & (turn <= capacity)
