@@ -14,6 +14,7 @@ from mmlearn.exercises import (
     expect,
     expect_close,
     expect_not,
+    expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
     expect_zero,
@@ -21,7 +22,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, seeded, some_of, uniform, unit
-from mmlearn.models.unified.limoe import send_to_experts
+from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.matched import matched_info_nce
 
@@ -62,7 +63,7 @@ def check_send_to_experts(function: Callable) -> None:
 
     experts = [expert(number) for number in range(e)]
     got = expect_tensor(function(tokens, weight, choice, list(experts), real), (n, d))
-    computed = sum(len(x) for x in seen if x.ndim == 2)
+    computed = sum(x.numel() for x in seen) // d
     expect(not got[~real].any(), "Padding must be 0: it goes to no expert.", "choose among the tokens that are real.")
 
     def mixed(weight: Tensor, rank: int = 2, inside: bool = False) -> Tensor:
@@ -245,6 +246,9 @@ def check_matched_info_nce(function: Callable) -> None:
     expect_not(got, cost(s=torch.tensor(1.0)), "The logits must be scaled; here they are cosines.", scaled)
     agreement(function, matched_info_nce)(draws, "It must be InfoNCE of the rows that ask.", f"{asks[:-1]}; {halves}")
     expect_trains(function, *draws[0][:3], like=matched_info_nce, fixed=(matched,))
+    with case("With a scale of hundreds, and the opposite of what is right"):
+        u = unit(b, d)
+        expect_sure_and_wrong(function, u, -u, torch.tensor(300.0), like=matched_info_nce, fixed=(matched,))
     with case("Where no pair is true"):
         none = torch.zeros_like(matched)
         same = agreement(function, matched_info_nce)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.exercises.mistakes import deaf, detached, then
-from mmlearn.models.unified.limoe import send_to_experts
 from mmlearn.models.unified.multiway import by_modality
+from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.masked_image import masked_pixels, normalised_patches, restore_order
 from mmlearn.objectives.matched import matched_info_nce
@@ -148,6 +148,12 @@ def _matched(u, v, scale, matched, *, asks=None, both=(0.5, 0.5), use=torch.mul,
     return sum(part * (last or (lambda paid, u: paid.mean()))(one, u) for part, one in zip(both, paid))
 
 
+def _of_a_softmax(u, v, scale, matched):
+    """Whose probabilities become 0 where logits are far apart."""
+    rows, logits = matched | ~matched.any(), scale * u @ v.T
+    return -sum(each.softmax(1).diagonal().log()[rows].mean() for each in (logits, logits.T)) / 2
+
+
 RIGHT = {  # right answers that are written in another way than the library's
     "normalised_patches": _normal,
     "masked_pixels": _pixels,
@@ -251,7 +257,12 @@ MISTAKES = {
         "The token itself must not be added": {
             "a residual path": lambda x, w, c, e, real: send_to_experts(x, w, c, e, real) + x * real[:, None]
         },
-        "here it computes others, too": {"all compute all": _dense},
+        "here it computes others, too": {
+            "all compute all": _dense,
+            "all compute all, as one batch": lambda x, w, c, experts, real: _dense(
+                x, w, c, [lambda x, says=says: says(x[None])[0] for says in experts], real
+            ),
+        },
         "none comes to weight": {"weights are constants": deaf(send_to_experts, 1)},
     },
     "balance": {
@@ -292,6 +303,7 @@ MISTAKES = {
         "here it divides": {"divided": partial(_matched, use=lambda s, x: x / s)},
         "here they are cosines": {"not scaled": partial(_matched, use=lambda s, x: x)},
         "none comes to logit_scale": {"the scale is a constant": deaf(matched_info_nce, 2)},
+        "must be finite": {"a logarithm of a softmax": _of_a_softmax},
         "All rows must ask": {
             "nobody asks": partial(
                 _matched, asks=lambda matched: matched, last=lambda paid, u: paid.sum() / max(1, len(paid))

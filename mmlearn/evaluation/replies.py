@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.evaluation.mode import evaluating
+from mmlearn.generation.cache import pad_left
 
 
 def replies(run: Any, samples: Sequence[Any]) -> Rows:
@@ -38,9 +37,7 @@ def write_responses(run: Any, image: Tensor, asked: Sequence[Any], size: int = 3
     said: list[str] = []
     with evaluating(run.system):
         for start in range(0, len(asked), size):
-            prompts = [run.tokenizer.prompt(one.prompt) for one in asked[start : start + size]]
-            real = [torch.ones_like(prompt, dtype=torch.bool) for prompt in prompts]
-            padded = (pad_sequence(rows, batch_first=True, padding_side="left") for rows in (prompts, real))
+            padded = pad_left([run.tokenizer.prompt(one.prompt) for one in asked[start : start + size]])
             pictures, prompt, mask = (part.to(run.device) for part in (image[start : start + size], *padded))
             longest = run.tokenizer.max_length
             written = run.system.generate(pictures, prompt=prompt, prompt_mask=mask, max_length=longest)

@@ -1,5 +1,7 @@
 """The activations of an MLP, by the names that configurations use."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,3 +23,10 @@ def squared_relu(x: Tensor) -> Tensor:
 
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "relu": F.relu, "silu": F.silu}
 ACTIVATIONS |= {"squared_relu": squared_relu}
+
+
+def activation_called(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation of this name. ``ValueError`` for another."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"Unknown activation {name!r}; choose from {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]

@@ -12,6 +12,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def low_rank(
+    x: Float[Tensor, "*n d"], down: Float[Tensor, "r d"], up: Float[Tensor, "k r"], alpha: float
+) -> Float[Tensor, "*n k"]:
+    r"""The change that two thin matrices make: :math:`\frac{\alpha}{r} B A x`, with A ``down`` and B ``up``.
+
+    The product of A and x comes first, so that no matrix of the layer's size is made. Source: Hu et al. 2022,
+    equation 3.
+    """
+    return alpha / len(down) * F.linear(F.linear(x, down), up)
+
+
 class LoRALinear(nn.Module):
     r"""A linear layer that stays as it is, and a change of low rank that is learned.
 
@@ -29,18 +40,20 @@ class LoRALinear(nn.Module):
                 f"rank is from 1 to {min(linear.in_features, linear.out_features)}, as many as the layer has of "
                 f"features, not {rank}."
             )
-        self.linear, self.scale = linear.requires_grad_(False), alpha / rank
+        self.linear, self.alpha = linear.requires_grad_(False), alpha
         self.down = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
         self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... k"]:
-        return self.linear(x) + self.scale * F.linear(F.linear(x, self.down), self.up)
+        return self.linear(x) + low_rank(x, self.down, self.up, self.alpha)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """One linear layer that says the same, to rounding: nothing of the change costs time any more."""
-        self.linear.weight += self.scale * self.up @ self.down
+        self.linear.weight += low_rank(
+            torch.eye(self.linear.in_features).to(self.down), self.down, self.up, self.alpha
+        ).T
         return self.linear
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.layers.activations import activation_called
 from mmlearn.layers.attention import Attention
 from mmlearn.layers.config import Config
 from mmlearn.layers.pooling import select_tokens
@@ -41,10 +41,8 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, mlp_width: int | None = None, activation: str = "gelu"):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"Unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}.")
         self.expand = nn.Linear(width, mlp_width or 4 * width)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_called(activation)
         self.contract = nn.Linear(mlp_width or 4 * width, width)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:

@@ -76,8 +76,7 @@ FAMILY = Family(
         (r"\.output_query\.dense", ".mlp.contract"),
         (r"\.output_query\.LayerNorm", ".mlp_norm"),
     ),
-    packed=gpt2.PACKED
-    | {r"(image_encoder\.transformer\.blocks\.\d+\.attention)\.qkv": (r"\1.query", r"\1.key", r"\1.value")},
+    packed=gpt2.PACKED,  # queries, keys and values of both encoders
     ignored=(r"\.position_ids$", *gpt2.IGNORED),
     transposed=gpt2.TRANSPOSED,
 )

@@ -52,7 +52,7 @@ def load_pretrained(path_or_hub_id: str | Path) -> nn.Module:
     the message names them.
     """
     folder = published_folder(path_or_hub_id)
-    published = _read_json(folder / "config.json")
+    published = read_json(folder / "config.json")
     if published.get("model_type") == "mmlearn":
         return build_own(published, _read_tensors(folder), folder)
     kind, known = str(published.get("model_type")).replace("-", "_"), families()
@@ -130,7 +130,8 @@ def published_folder(path_or_hub_id: str | Path) -> Path:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. ``FileNotFoundError`` where there is none, ``ValueError`` for something else."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a published checkpoint has it beside its weights.")
     try:
@@ -145,7 +146,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        placed = _read_json(index).get("weight_map")
+        placed = read_json(index).get("weight_map")
         if not isinstance(placed, dict) or not placed:
             raise ValueError(f"{index} has no weight_map; download it again.")
         shards = sorted(set(map(str, placed.values())))
@@ -229,7 +230,7 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
             unfit.append(f"{published} is {tensor.dtype}, and {ours} is {wanted[ours].dtype}")
             continue
         state[ours] = tensor.reshape(shape).to(wanted[ours].dtype).clone()
-    problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
+    problems += unfit[:2] + ([f"{len(unfit) - 2} more do not fit either"] if len(unfit) > 2 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
     state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh if name not in state}

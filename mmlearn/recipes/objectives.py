@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments, size
+from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments
 from mmlearn.data.fields.texts import Answers
 from mmlearn.data.made.instructions import instruct
 from mmlearn.evaluation.measures import (
@@ -23,32 +23,36 @@ from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
 
-class Asked:
+class Reworded:
+    """A sample that is as it was, but for its text."""
+
+    def __init__(self, sample: Any):
+        self.sample = sample
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sample":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.sample, name)
+
+
+class Asked(Reworded):
     """A sample whose text is its question. ``ValueError`` for a sample without one."""
 
     def __init__(self, sample: Any):
         Answers().check_sample(sample, "vqa")
-        self.sample, self.caption = sample, sample.question.text
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "sample":  # not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.sample, name)
+        super().__init__(sample)
+        self.caption = sample.question.text
 
 
-class Instructed:
+class Instructed(Reworded):
     """A sample whose text is an instruction and the response to it. ``ValueError`` for a sample without a question."""
 
     def __init__(self, sample: Any):
         Answers().check_sample(sample, "reply")
-        self.sample, self.instruction = sample, instruct(sample)
+        super().__init__(sample)
+        self.instruction = instruct(sample)
         self.prompt, self.response = self.instruction.prompt, self.instruction.response
         self.caption = f"{self.prompt} {self.response}"
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "sample":  # not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.sample, name)
 
 
 ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),), samples=5000)
@@ -59,7 +63,7 @@ MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),),
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
 RTD = Objective(
     "rtd",
-    {"mlm": ln("vocab_size"), "rtd": lambda config, batch: size(config, "rtd_weight") * ln(2)(config, batch)},
+    {"mlm": ln("vocab_size"), "rtd": ln(2, "rtd_weight")},
     labels=(MaskedTokens(),),
     measures=(masked_words, replaced_words),
 )

@@ -5,7 +5,6 @@ folder. With its weights come its configuration and what it reads with: its voca
 """
 
 import inspect
-import json
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields as settings_of
@@ -20,8 +19,9 @@ from mmlearn.data.tokenizer import PublishedTokenizer
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.pretrained import load_pretrained
-from mmlearn.pretrained.loading import published_folder
+from mmlearn.pretrained.loading import published_folder, read_json
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.training.checkpoint import difference
 
 LONGEST = 64  # tokens of a text, where the vocabulary is a published one
 
@@ -64,7 +64,7 @@ def _read_part(name: str, folder: str, config: Config) -> Part:
     if name not in known:
         raise ValueError(f"There is no part {name!r} to start from; {choices(name, known)}.")
     file, fields = Path(folder) / "config.json", {}
-    if file.is_file() and "fields" in json.loads(file.read_text(encoding="utf-8")):
+    if file.is_file() and "fields" in read_json(file):
         run = load_run(folder)
         whole, fields = run.system, named(run.fields.values())
     else:
@@ -84,7 +84,7 @@ def _published_fields(folder: Path) -> dict[str, Field]:
     """What reads texts as a published language model does, where its vocabulary lies beside its weights."""
     if not (folder / "tokenizer.json").is_file():
         return {}
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    said = read_json(folder / "config.json")
     start, end, pad = (said.get(f"{name}_token_id") for name in ("bos", "eos", "pad"))
     if start is None or end is None:
         raise ValueError(
@@ -117,7 +117,7 @@ def read_as_parts_do(item: Field, parts: Iterable[Part]) -> Field:
 
 
 def fill_parts(system: nn.Module, parts: Mapping[str, Part]) -> None:
-    """Give the parts of a new system their weights. ``ValueError`` where the data has made one another than it was."""
+    """Give the parts of a new system their weights. ``ValueError`` where one is another than it was, or than needed."""
     for name, part in parts.items():
         now = getattr(system.config, name)
         for key in (each.name for each in settings_of(now)):
@@ -126,20 +126,28 @@ def fill_parts(system: nn.Module, parts: Mapping[str, Part]) -> None:
                     f"{name} of {part.folder} has {key} {theirs}, and this training needs {ours}: take one that was "
                     "trained with the same, or leave out what changes it."
                 )
-        getattr(system, name).load_state_dict(part.weights)
+        module = getattr(system, name)
+        if found := difference(part.weights, module.state_dict()):
+            raise ValueError(f"{name} of {part.folder} is not built as it is here: {found}.")
+        module.load_state_dict(part.weights)
 
 
 def tell_untaught(system: nn.Module, parts: Mapping[str, Part], moved: Collection[str]) -> None:
     """Warn of parts that start at random and are not trained either: what others should have trained is missing."""
     own = [name for name, value in vars(system.config).items() if isinstance(value, Config)]
-    part_of = {name: getattr(system, name) for name in own if isinstance(getattr(system, name, None), nn.Module)}
-    still = [name for name in part_of if name not in parts and not any(key.startswith(f"{name}.") for key in moved)]
+    there = [name for name in own if isinstance(getattr(system, name, None), nn.Module)]
+    still = [name for name in unmoved(there, moved) if name not in parts]
     if still:
         warnings.warn(
             f"{' and '.join(still)} {'start' if len(still) > 1 else 'starts'} at random and will not be trained: take "
             f"over what was trained before, as with --start {still[0]}=FOLDER.",
             stacklevel=3,
         )
+
+
+def unmoved(names: Iterable[str], moved: Collection[str]) -> list[str]:
+    """Those of these parts of which nothing is among the parameters that are trained."""
+    return [name for name in names if not any(key.startswith(f"{name}.") for key in moved)]
 
 
 def completed(tensors: dict[str, Tensor], system: nn.Module, parts: Mapping[str, str], file: Path) -> dict[str, Tensor]:
@@ -151,10 +159,11 @@ def completed(tensors: dict[str, Tensor], system: nn.Module, parts: Mapping[str,
     for name, folder in parts.items():
         if any(key.startswith(f"{name}.") for key in tensors):
             continue
-        if not Path(folder).exists():
+        try:
+            weights = _read_part(name, folder, system.config).weights
+        except FileNotFoundError as error:
             raise ValueError(
                 f"{file} lacks {name}, which came from {folder}, and that is no longer there: put it back."
-            )
-        weights = _read_part(name, folder, system.config).weights
+            ) from error
         found |= {f"{name}.{key}": value for key, value in weights.items()}
     return found

@@ -26,8 +26,8 @@ from mmlearn.files import written_whole
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
-from mmlearn.training.checkpoint import difference
-from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, with_parts
+from mmlearn.training.checkpoint import difference, misfit
+from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, unmoved, with_parts
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -43,7 +43,7 @@ class Run:
     stage: Stage
     objectives: tuple[str, ...]
     together: bool = False  # one batch serves all objectives
-    parts: Mapping[str, str] = field(default_factory=dict)  # taken over → the folder where it lay
+    parts: Mapping[str, str] = field(default_factory=dict)  # taken over and not trained since → where it lay
 
     @cached_property
     def tasks(self) -> dict[Task, float]:
@@ -179,16 +179,15 @@ def new_run(
     that ``start`` decides, and for data without what the system reads.
     """
     data = getattr(data, "head", data)  # of a stream some samples that can be read at random
-    recipe = find_recipe(name)
+    recipe, options, settings, parts = find_recipe(name), options or {}, settings or {}, parts or {}
     chosen, name = recipe.stage(stage), Path(name).name
     config = recipe.config.preset(preset) if isinstance(preset, str) else preset
     tasks = chosen.tasks(objectives, together)
-    items = with_options(recipe.fields(tasks), options or {}, name)
+    items = with_options(recipe.fields(tasks), options, name)
     if start is None:
-        config = _with_settings(resize(config, dict(recipe.settings)), settings or {}, name)
-        config = with_parts(config, parts or {})
+        config = with_parts(_with_settings(resize(config, dict(recipe.settings)), settings, name), parts)
     else:
-        decided = [*(options or {}), *(settings or {}), *(parts or {}), *(["preset"] if preset != "tiny" else [])]
+        decided = [*options, *settings, *parts, *(["preset"] if preset != "tiny" else [])]
         _check_start(start, name, decided)
         config = start.system.config
     seen = {item: _samples_of(item, recipe, tasks, data) for item in items}
@@ -197,21 +196,24 @@ def new_run(
     fields: dict[Field, Field] = {}
     for item, wanted in items.items():
         known = start.fields.get(item) if start else None
-        fields[item] = known or read_as_parts_do(wanted, (parts or {}).values()).fitted(seen[item], config, seed)
+        fields[item] = known or read_as_parts_do(wanted, parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
-    for key, value in (settings or {}).items():
+    for key, value in settings.items():
         if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
             raise ValueError(f"{key} is {size(config, key)} with this data, and cannot be set: leave it out.")
     torch.manual_seed(seed)
     system = recipe.make(config)
-    fill_parts(system, parts or {})
-    if start is not None:
-        _take_over(system, start.system.state_dict())
+    moved = {name for turn in chosen.turns for name in turn.moved(system)}
+    if start is None:
+        lay = {key: part.folder for key, part in parts.items()}
+        fill_parts(system, parts)
+        tell_untaught(system, parts, moved)
     else:
-        tell_untaught(system, parts or {}, {name for turn in chosen.turns for name in turn.moved(system)})
+        lay = start.parts
+        _take_over(system, start.system.state_dict())
     names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
-    lay = {key: part.folder for key, part in (parts or {}).items()}
-    return Run(name, recipe, system, fields, chosen, names, together, lay)
+    still = {key: lay[key] for key in unmoved(lay, moved)}
+    return Run(name, recipe, system, fields, chosen, names, together, still)
 
 
 def with_options(fields: Iterable[Field], options: Mapping[str, Any], name: str) -> dict[Field, Field]:
@@ -349,6 +351,8 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
     """
     folder = Path(folder)
     path, weights = folder / "config.json", folder / f"model{'-ema' if ema else ''}.safetensors"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; give the output folder of a finished mmlearn train.")
     if ema and not weights.is_file():
         raise FileNotFoundError(f"{folder} holds no {weights.name}: it was trained without --ema, or is not finished.")
     for one in (path, weights):
@@ -357,15 +361,19 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
                 f"{folder} holds no {one.name}; give the output folder of a finished mmlearn train."
             )
     try:
-        run = _read(json.loads(path.read_text()), folder, system)
-    except FileNotFoundError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    try:
         tensors = load_file(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights} is no whole safetensors file ({error}).") from error
+    try:
+        run, build = _read(json.loads(path.read_text()), folder, system)
+        found = misfit(tensors, build, run.parts)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a file that was made up can make anything fail
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    if found:
+        raise ValueError(f"{weights} does not fit its config.json: {found}.")
+    run = replace(run, system=build().eval())
     tensors = completed(tensors, run.system, run.parts, weights)
     if found := difference(tensors, run.system.state_dict()):
         raise ValueError(f"{weights} does not fit its config.json: {found}.")
@@ -373,8 +381,8 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
     return run
 
 
-def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
-    """The run that a ``config.json`` describes, with weights as they are at the start."""
+def _read(values: Any, folder: Path, system: str | Path | None) -> tuple[Run, Callable[[], nn.Module]]:
+    """The run that a ``config.json`` describes, without its system, and what builds that."""
     name, together = str(values["system"]), bool(values["together"])
     own = name.endswith(".py")
     if own != (system is not None) or Path(system or name).name != name:
@@ -389,4 +397,4 @@ def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
             key, value = next(iter(wrong.items()))
             raise ValueError(f"{type(item).__name__} has {key} {value}, and the model {size(config, key)}.")
     parts = dict(values.get("parts", {}))
-    return Run(name, recipe, recipe.make(config).eval(), fields, stage, objectives, together, parts)
+    return Run(name, recipe, nn.Identity(), fields, stage, objectives, together, parts), lambda: recipe.make(config)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
     "limoe": SENT,
+    "m6": SENT,
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,
@@ -106,7 +108,8 @@ def fake_gpu(system: nn.Module, batch: dict[str, Tensor]) -> Iterator[dict[str, 
 @contextmanager
 def other_device(system: nn.Module, batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Within, the system and the batch that is handed out say that they are on another device than they are."""
-    with Pretending(), Made():
+    # In inference mode PyTorch does not take such tensors as these.
+    with Pretending(), Made(), patch("torch.inference_mode", torch.no_grad):
         change_tensors(system, lambda x: Elsewhere(x.detach()))
         yield {name: Elsewhere(value) for name, value in batch.items()}
 

@@ -13,7 +13,9 @@ from mmlearn.models import GPT2, GPT2Config
 def test_at_the_start_it_is_the_layer_bit_for_bit():
     layer, x = nn.Linear(12, 7), torch.randn(3, 5, 12)
     expected = layer(x)
-    assert torch.equal(LoRALinear(layer, rank=2)(x), expected)
+    changed = LoRALinear(layer, rank=2)
+    assert torch.equal(changed(x), expected)
+    assert {name for name, value in changed.named_parameters() if value.requires_grad} == {"down", "up"}
 
 
 @pytest.mark.parametrize(("rank", "alpha"), [(1, 1.0), (3, 6.0), (7, 0.5)])

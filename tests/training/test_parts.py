@@ -97,6 +97,15 @@ def test_a_run_without_its_frozen_part_finds_it(samples, runs, tmp_path):
     )
 
 
+def test_a_later_stage_remembers_the_parts_that_have_stayed_as_they_were(samples, runs):
+    """Of a part that is trained, the folder where it came from holds other weights."""
+    first = bridge(samples, runs)
+    assert first.parts == {"language_model": str(runs["gpt2"]), "image_encoder": str(runs["clip"])}
+    second = new_run("llava", samples, stage="instruct", start=first)
+    assert second.parts == {"image_encoder": str(runs["clip"])}
+    assert new_run("llava", samples, stage="align", start=second).parts == second.parts
+
+
 def test_a_published_folder_is_a_part_where_its_vocabulary_fits(samples, tmp_path):
     GPT2LMHeadModel(GPT2Config(**SMALL_GPT2 | dict(n_positions=64))).save_pretrained(tmp_path)
     parts = read_parts({"language_model": tmp_path}, find("frozen").config.tiny())
@@ -149,7 +158,7 @@ def test_start_tells_runs_from_parts(runs):
     assert read_start([], "frozen", "tiny") == (None, {})
 
 
-def test_what_does_not_fit_is_told_in_one_line(samples, runs):
+def test_what_does_not_fit_is_told_in_one_line(samples, runs, tmp_path):
     gpt2, clip = (str(runs[name]) for name in ("gpt2", "clip"))
     refused("A run starts from one other, and parts are PART=FOLDER", read_start, [gpt2, clip], "frozen", "tiny")
     refused("There is no part 'decoder' to start from", read_start, [f"decoder={gpt2}"], "frozen", "tiny")
@@ -157,7 +166,11 @@ def test_what_does_not_fit_is_told_in_one_line(samples, runs):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
         read_start(["language_model=/nowhere"], "frozen", "tiny")
     parts = read_parts({"language_model": gpt2}, find("frozen").config.tiny())
+    thin = {"language_model": parts["language_model"]._replace(weights={})}
+    refused("language_model of .* is not built as it is here: embedding", new_run, "frozen", samples, parts=thin)
     begun = new_run("frozen", samples)
+    (tmp_path / "config.json").write_text("{not")
+    refused("config.json is not JSON", read_parts, {"language_model": tmp_path}, begun.system.config)
     refused("starts from decides language_model: leave it out", new_run, "frozen", samples, start=begun, parts=parts)
 
 

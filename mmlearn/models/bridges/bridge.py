@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ from mmlearn.objectives.generative import causal_language_modelling, response_la
 
 TINY_IMAGE = ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True)
 TINY_LANGUAGE = GPT2Config(**GPT2Config.PRESETS["tiny"])
+
+Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
 
 
 class BridgeOutput(NamedTuple):
@@ -54,6 +57,31 @@ class Bridge(nn.Module):
             if learns := [parameter.requires_grad for parameter in part.parameters()]:
                 part.train(self.training and any(learns))
 
+    def reader(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+        """What reads texts about each picture, and scores the token after them. ``shots`` as in :meth:`generate`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
+        *,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        shots: Shots | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b length"]:
+        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+
+        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` are s pictures with their
+        texts, in turn, for each row, which stand before. ``ValueError`` for more than there are places.
+        """
+        read, model = self.reader(image, shots), self.language_model
+        prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
+        ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
+        return go_on(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+
 
 class PrefixBridge(Bridge):
     """A bridge that turns a picture into n embeddings, which stand before the text.
@@ -82,15 +110,8 @@ class PrefixBridge(Bridge):
         before = picture_before(self.language_model, prefix, self.config.prefix_places)
         return self.language_model.logits(states_behind(self.language_model, before, tokens, mask))
 
-    def before(
-        self,
-        image: Float[Tensor, "b 3 height width"],
-        shots: tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]] | None = None,
-    ) -> Before:
-        """What stands before a text about each picture: examples of what is asked, if any, and the picture.
-
-        ``shots`` are s pictures with their texts, in turn, for each row. ``ValueError`` for more than there are places.
-        """
+    def before(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Before:
+        """What stands before a text about each picture: examples of what is asked, if any, and the picture."""
         places, model = self.config.prefix_places, self.language_model
         if shots is None:
             return picture_before(model, self.prefix(image), places)
@@ -99,9 +120,8 @@ class PrefixBridge(Bridge):
         shown = self.prefix(torch.cat([pictures, image[:, None]], 1).flatten(0, 1)).unflatten(0, (b, s + 1))
         return shots_before(model, shown, tokens, mask, places)
 
-    def reader(self, before: Before) -> Read:
-        """What reads texts behind this, and scores the token after them."""
-        model = self.language_model
+    def reader(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+        before, model = self.before(image, shots), self.language_model
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
             taken = before.taken if isinstance(before.taken, int) else now.rows(before.taken)
@@ -109,24 +129,6 @@ class PrefixBridge(Bridge):
             return model.logits(states_behind(model, behind, now.tokens, now.mask, now.position)[:, -1])
 
         return read
-
-    @torch.no_grad()
-    def generate(
-        self,
-        image: Float[Tensor, "b 3 height width"],
-        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
-        *,
-        prompt: Int[Tensor, "b prompt"] | None = None,
-        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
-        shots: tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]] | None = None,
-        max_length: int = 20,
-    ) -> Int[Tensor, "b length"]:
-        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
-
-        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` as in :meth:`before`.
-        """
-        read = self.reader(self.before(image, shots))
-        return write_about(self.language_model, read, len(image), decode, prompt, prompt_mask, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token of each text behind its picture; with a ``response`` in the batch, of that alone."""
@@ -157,15 +159,23 @@ def in_turn(
 
     ``ValueError`` where they take more places than the language model has.
     """
-    (b, s, t), n = tokens.shape, prefixes.shape[2]
+    (s, t), n = tokens.shape[1:], prefixes.shape[2]
     words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))
-    x, shown = torch.cat([prefixes, words], 2).flatten(1, 2), mask.new_ones(b, s, n)
-    real = torch.cat([shown, mask], 2).flatten(1)
-    counted = real if places else torch.cat([~shown, mask], 2).flatten(1)
-    taken = counted.sum(1)
+    place = places_in_turn(mask, n, places)
+    taken = (place >= 0).sum(1)
     check_places(model, int(taken.max()), f"{s} pictures with their texts")
-    place = (counted.cumsum(1) - 1).clamp(min=0)
-    return Before(x + model.embedding.positions[place] * counted[..., None], real, taken)
+    x = torch.cat([prefixes, words], 2).flatten(1, 2) + model.embedding.positions[place] * (place >= 0)[..., None]
+    return Before(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), taken)
+
+
+def places_in_turn(mask: Bool[Tensor, "b s t"], n: int, takes: bool) -> Int[Tensor, "b all"]:
+    """The place of the language model that everything has where s pictures of n embeddings and s texts take turns.
+
+    Places go on from one text to the next, from 0. Padding has none, which is -1, and so do pictures unless each of
+    their embeddings ``takes`` one. Source: Tsimpoukelli et al. 2021 (Frozen), section 3.
+    """
+    counted = F.pad(mask, (n, 0), value=takes).flatten(1)
+    return (counted.cumsum(1) - 1).masked_fill(~counted, -1)
 
 
 def shots_before(
@@ -202,40 +212,18 @@ def states_behind(
 ) -> Float[Tensor, "b t d"]:
     """States of the tokens of a text that stands behind a picture.
 
-    ``before.x`` is empty where its keys are in a cache. ``mask`` and ``position`` count words of this text alone.
-    Raises ``ValueError`` where the language model has fewer places than are needed.
+    ``before.x`` is empty where its keys are in a cache. ``mask`` and ``position`` count words of this text alone; both
+    are given where shots stand before it. Raises ``ValueError`` where the language model has fewer places than are
+    needed.
     """
-    t, most, taken = tokens.shape[1], model.config.max_length, before.taken
-    if position is None and isinstance(taken, int):
-        if taken + t > most:
-            raise ValueError(
-                f"{f'The {taken} embeddings of a picture and ' if taken else ''}{t} tokens are more than the {most} "
-                "places of the language model: shorten the text, or take one with more."
-            )
+    t, taken = tokens.shape[1], before.taken
+    if position is None:
+        check_places(model, taken + t, f"{f'{taken} embeddings of a picture and ' if taken else ''}{t} tokens")
         words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[taken : taken + t]
     else:
-        position = torch.arange(t, device=tokens.device).expand_as(tokens) if position is None else position
         words = model.embedding(tokens, position + (taken if isinstance(taken, int) else taken[:, None]))
-    if mask is None and not isinstance(taken, int):
-        mask = torch.ones_like(tokens, dtype=torch.bool)
     mask = None if mask is None else torch.cat([before.real, mask], dim=1)
     return model.read(torch.cat([before.x, words], dim=1), mask)[:, before.x.shape[1] :]
-
-
-def write_about(
-    model: GPT2,
-    read: Read,
-    b: int,
-    decode: Callable[..., Tensor],
-    prompt: Int[Tensor, "b prompt"] | None,
-    prompt_mask: Bool[Tensor, "b prompt"] | None,
-    max_length: int,
-) -> Int[Tensor, "b t"]:
-    """The prompts, or nothing, and what is written behind them."""
-    if prompt is None:
-        prompt = torch.zeros(b, 0, dtype=torch.long, device=model.embedding.positions.device)
-    ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
-    return go_on(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
 
 def text_loss(logits: Float[Tensor, "b t v"], batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

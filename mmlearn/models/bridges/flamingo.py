@@ -9,7 +9,6 @@ is told by the turn, not by a tag, and a token always sees the picture before it
 the one behind. Every text has a start and an end token. ``tiny`` and the presets named after GPT-2 are ours.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,25 +19,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Dialogues, Image
-from mmlearn.generation.cache import Reading
-from mmlearn.generation.decoding import greedy
+from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.layers.activations import activation_called
 from mmlearn.models.bridges.bridge import (
     GPT2,
     TINY_IMAGE,
     TINY_LANGUAGE,
     Bridge,
     GPT2Config,
+    Shots,
     check_language_model,
     check_places,
     text_loss,
-    write_about,
 )
 from mmlearn.objectives.bridging import last_picture_mask
 from mmlearn.recipes import LM, Recipe
-
-Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, activation: str):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"Unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}.")
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width, bias=False)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_called(activation)
         self.contract = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -120,6 +114,14 @@ class PerceiverResampler(nn.Module):
         return self.norm(latents)
 
 
+def gated(x: Float[Tensor, "b t d"], found: Float[Tensor, "b t d"], gate: Float[Tensor, ""]) -> Float[Tensor, "b t d"]:
+    r"""What was, and what a new branch has found, through its gate: :math:`x + \tanh(\alpha)\, f`.
+
+    With α = 0 the branch says nothing, and α alone has a gradient. Source: section 2.2 and figure 4.
+    """
+    return x + gate.tanh() * found
+
+
 class GatedCrossAttention(nn.Module):
     r"""Words look at latents, and an MLP follows; both pass a gate that is closed at the start.
 
@@ -145,8 +147,8 @@ class GatedCrossAttention(nn.Module):
         latents: Float[Tensor, "b n image_width"],
         sees: Bool[Tensor, "b t n"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        x = x + self.attention_gate.tanh() * self.attention(self.attention_norm(x), latents, sees)
-        return x + self.mlp_gate.tanh() * self.mlp(x)
+        x = gated(x, self.attention(self.attention_norm(x), latents, sees), self.attention_gate)
+        return gated(x, self.mlp(x), self.mlp_gate)
 
 
 class Flamingo(Bridge):
@@ -218,22 +220,7 @@ class Flamingo(Bridge):
         sees = last_picture_mask(turn, s, self.config.num_latents)
         return self.language_model.embedding(tokens.flatten(1), position), sees, mask
 
-    @torch.no_grad()
-    def generate(
-        self,
-        image: Float[Tensor, "b 3 height width"],
-        decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
-        *,
-        prompt: Int[Tensor, "b prompt"] | None = None,
-        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
-        shots: Shots | None = None,
-        max_length: int = 20,
-    ) -> Int[Tensor, "b length"]:
-        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
-
-        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` are s pictures with their
-        texts, in turn, for each row, which stand before. ``ValueError`` for more than there are places.
-        """
+    def reader(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
         latents, model, n = self.look(image), self.language_model, self.config.num_latents
         if shots is not None:
             before, seen, real = self._in_turn(*shots[1:])
@@ -251,7 +238,7 @@ class Flamingo(Bridge):
             x, sees = torch.cat([earlier, x], dim=1), torch.cat([first, sees], dim=1)
             return self.logits(x, now.rows(latents), sees, mask)[:, -1]
 
-        return write_about(model, read, len(image), decode, prompt, prompt_mask, max_length)
+        return read
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token of each text behind its picture, and behind the pairs before it where ``turns`` are several.

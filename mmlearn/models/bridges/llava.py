@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.layers.activations import ACTIVATIONS
+from mmlearn.layers.activations import activation_called
 from mmlearn.models.bridges.bridge import (
     GPT2,
     TINY_IMAGE,
@@ -56,7 +56,7 @@ class Projector(nn.Module):
         width, bias = config.language_model.width, config.projector_bias
         self.first = nn.Linear(config.image_encoder.width, width, bias=bias)
         self.second = nn.Linear(width, width, bias=bias) if config.projector_layers == 2 else None
-        self.activation = ACTIVATIONS[config.projector_activation]
+        self.activation = activation_called(config.projector_activation)
 
     def forward(self, x: Float[Tensor, "b p image_width"]) -> Float[Tensor, "b p d"]:
         return self.first(x) if self.second is None else self.second(self.activation(self.first(x)))

@@ -9,7 +9,7 @@ from testing_tools import Listed, close, pairs, refused, shaken
 from mmlearn.generation.cache import begin
 from mmlearn.generation.decoding import greedy
 from mmlearn.models import GPT2
-from mmlearn.models.bridges.bridge import Bridge, PrefixBridge
+from mmlearn.models.bridges.bridge import TINY_IMAGE, Bridge, PrefixBridge
 from mmlearn.objectives import causal_language_modelling
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import fit
@@ -61,6 +61,18 @@ def frozen_parts(name, stage):
 
 
 STAGES = [(name, stage.name) for name in BRIDGES for stage in find_recipe(name).stages]
+FIRST = {"query_former", "text", "image_projection", "text_projection", "match_head", "language_head"}
+LEARNING = {  # of each stage, the parts that learn
+    ("blip-2", "represent"): FIRST,
+    ("blip-2", "generate"): {"query_former", "language_projection"},
+    ("blip-2", "answer"): {"query_former", "language_projection"},
+    ("flamingo", ""): {"resampler", "gated"},
+    ("frozen", ""): {"image_encoder", "prefix_projection"},
+    ("llava", "align"): {"projector"},
+    ("llava", "instruct"): {"projector", "language_model"},
+    ("minigpt-4", "pretrain"): {"language_projection"},
+    ("minigpt-4", "finetune"): {"language_projection"},
+}
 
 
 @pytest.mark.parametrize(("name", "stage"), STAGES)
@@ -72,9 +84,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_drops_nothing(name, stage, tmp_pat
     torch.manual_seed(0)
     system = recipe.make(dataclasses.replace(config, **noisy))
     frozen = frozen_parts(name, stage)
-    wanted = {"language_model", "image_encoder"}
-    learning = {"instruct": {"language_model"}}.get(stage.name, {"image_encoder"} if name == "frozen" else set())
-    assert frozen & wanted == wanted - learning
+    assert frozen == {key for key, _ in system.named_children()} - LEARNING[name, stage.name]
     before = {key: value.clone() for key, value in system.state_dict().items()}
     given = next(recipe.examples(config, stage=stage.name))
     seen = []
@@ -91,6 +101,34 @@ def test_what_is_frozen_stays_bit_for_bit_and_drops_nothing(name, stage, tmp_pat
     assert not [key for key in moved if key.split(".")[0] in frozen]
     assert len(seen) == 3
     assert not any(seen)
+
+
+@pytest.mark.parametrize("name", BRIDGES)
+def test_where_a_response_is_told_it_alone_is_asked(name):
+    system, given = shaken(tiny(name)).eval(), batch()
+    given["response"] = (torch.arange(6) >= 3) & given["mask"]
+    label = given["tokens"].masked_fill(~given["response"], -100)[:, 1:].flatten()
+    logits = system(given["image"], given["tokens"], given["mask"]).token_logits[:, :-1].flatten(0, 1)
+    close(system.loss(given)["lm"], torch.nn.functional.cross_entropy(logits, label))
+
+
+def test_frozen_reads_the_class_token_where_there_is_one():
+    image = torch.randn(2, 3, 64, 64)
+    for token in (True, False):
+        system = shaken(tiny("frozen", image_encoder=dataclasses.replace(TINY_IMAGE, class_token=token))).eval()
+        states = system.image_encoder(image)
+        pooled = states[:, 0] if token else states.mean(1)
+        close(system.prefix(image).flatten(1), system.prefix_projection(pooled))
+
+
+def test_gated_blocks_stand_before_the_first_block_and_each_so_many():
+    system, given = shaken(tiny("flamingo", gated_every=2)).eval(), batch()
+    model, latents = system.language_model, system.look(given["image"])
+    first, second, third = model.transformer.blocks
+    x = first(system.gated[0](model.embedding(given["tokens"]), latents), given["mask"], causal=True)
+    x = second(x, given["mask"], causal=True)
+    x = third(system.gated[1](x, latents), given["mask"], causal=True)
+    close(system(**given).token_logits[given["mask"]], model.logits(model.norm(x))[given["mask"]])
 
 
 @pytest.mark.parametrize("name", BRIDGES)
@@ -178,6 +216,14 @@ def test_writing_behind_shots_is_reading_them(name, places):
     assert not torch.equal(without[:, 2:], got[:, 2:])
 
 
+@pytest.mark.parametrize("name", PREFIXES)
+def test_no_shots_are_as_none(name):
+    system, given = shaken(tiny(name, prefix_places=True), 0.2).eval(), batch(3, 6)
+    none = given["image"][:, None][:, :0], given["tokens"][:, None][:, :0], given["mask"][:, None][:, :0]
+    got = system.generate(given["image"], prompt=given["tokens"][:, :2], shots=none, max_length=6)
+    assert torch.equal(got, system.generate(given["image"], prompt=given["tokens"][:, :2], max_length=6))
+
+
 def test_flamingo_learns_from_pairs_in_turn():
     system, given = shaken(tiny("flamingo", turns=4)).eval(), batch(8, 6)
     rows = [given[key].unflatten(0, (2, 4)) for key in ("image", "tokens", "mask")]
@@ -204,7 +250,7 @@ def test_more_shots_than_the_language_model_has_places(name):
 def test_what_does_not_fit_the_language_model(name):
     system, given = tiny(name, prefix_places=True), batch(2, 30)
     n = system.prefix(given["image"]).shape[1]
-    refused(f"The {n} embeddings of a picture and 30 tokens are more than the 32 places", system, **given)
+    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
     refused(
         "gives embeddings of width 5; the language model reads 64",
         system.logits_behind,
@@ -226,6 +272,11 @@ def test_special_tokens_that_the_language_model_lacks(name):
         find_recipe(name).make,
         dataclasses.replace(config, language_model=language),
     )
+
+
+def test_an_activation_that_there_is_not():
+    refused("Unknown activation 'tanh'; choose from gelu", tiny, "llava", projector_activation="tanh")
+    refused("Unknown activation 'tanh'; choose from gelu", tiny, "flamingo", activation="tanh")
 
 
 def test_the_language_model_is_this_librarys_own():

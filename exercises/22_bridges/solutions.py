@@ -1,0 +1,85 @@
+"""Plain answers. Each comment is a step, and the hints are these steps one at a time."""
+
+import torch
+import torch.nn.functional as F
+
+
+def gated(x, found, gate):
+    # The gate is one number. Its tanh is 0 where it is 0, and stays between -1 and 1.
+    opening = torch.tanh(gate)
+    # What was stays whole, and so much of what is found is added.
+    return x + opening * found
+
+
+def low_rank(x, down, up, alpha):
+    # r is the number of rows of A, which is called down.
+    rank = len(down)
+    # A takes each token to r numbers. F.linear multiplies by the transposed matrix, whatever axes stand before.
+    few = F.linear(x, down)
+    # B, which is called up, takes these to the width of the layer's output; α / r scales it.
+    return alpha / rank * F.linear(few, up)
+
+
+def response_language_modelling(logits, tokens, response, mask=None):
+    # Logits at place i belong to token i + 1: cut off the last logits, the first token, and what says if that answers.
+    logits, tokens, response = logits[:, :-1], tokens[:, 1:], response[:, 1:]
+    # Padding never counts.
+    if mask is not None:
+        response = response & mask[:, 1:]
+    # Take those that answer, of all texts in one row, and the mean of their cross-entropies.
+    return F.cross_entropy(logits[response], tokens[response])
+
+
+def query_text_similarity(query_embedding, text_embedding):
+    # The cosine of every query of every picture with every text: (b, q, m).
+    cosine = query_embedding @ text_embedding.T
+    # Of each picture the query that fits best, for each text of its own.
+    return cosine.amax(1)
+
+
+def last_picture_mask(pictures_before, pictures, each):
+    # To which picture does each of the n embeddings belong, counted from 0.
+    picture = torch.arange(pictures * each) // each
+    # Where k pictures stand before a token, the last of them has the number k - 1.
+    return picture == pictures_before[..., None] - 1
+
+
+def query_text_mask(task, queries, mask):
+    b, t = mask.shape
+    # Start with a matrix for all n tokens, where nothing is seen, and let queries see queries.
+    sees = torch.zeros(queries + t, queries + t, dtype=torch.bool)
+    sees[:queries, :queries] = True
+    # The text sees all of the text, or its own past where it is to be written.
+    text = torch.ones(t, t, dtype=torch.bool)
+    sees[queries:, queries:] = text.tril() if task == "writing" else text
+    # The text sees queries unless the two are to be compared.
+    sees[queries:, :queries] = task != "contrast"
+    # Queries see the text only where they judge it.
+    sees[:queries, queries:] = task == "matching"
+    # Nobody sees padding. Queries are always real.
+    real = torch.cat([torch.ones(b, queries, dtype=torch.bool), mask], dim=1)
+    return sees & real[:, None]
+
+
+def places_in_turn(mask, n, takes):
+    b, s, _ = mask.shape
+    # What takes a place: real words, and pictures if they take some. A picture stands before its text.
+    pictures = torch.full((b, s, n), takes)
+    counted = torch.cat([pictures, mask], dim=2).flatten(1)
+    # Count along the whole row, and begin with 0.
+    place = counted.cumsum(1) - 1
+    # What is not counted has no place.
+    return place.masked_fill(~counted, -1)
+
+
+def query_text_contrast(query_embedding, text_embedding, logit_scale, positives, rows=slice(None), label_smoothing=0.1):
+    # The similarity of every picture and text, by the best query, times logit_scale.
+    logits = logit_scale * (query_embedding @ text_embedding.T).amax(1)
+    # All texts that fit a picture share its target. A part ε of it goes to all columns alike.
+    target = positives / positives.sum(1, keepdim=True)
+    target = (1 - label_smoothing) * target + label_smoothing / len(positives)
+    # Soft cross-entropy: minus the log-probabilities, weighed by the target. The mean over rows.
+    there = -(target * logits.log_softmax(1)).sum(1).mean()
+    # The other way texts pick pictures; positives are the same, because equal captions fit each other's pictures.
+    back = -(target * logits.T.log_softmax(1)).sum(1).mean()
+    return (there + back) / 2
