@@ -148,7 +148,7 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
         return
     check_folder(output, resume)
     try:
-        with nothing_half_written(output), locked(output):
+        with locked(output), nothing_half_written(output):
             yield
     except KeyboardInterrupt as stop:
         say(f"mmlearn: stopped; {saved() or 'nothing was saved yet'}.")

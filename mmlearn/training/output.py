@@ -4,13 +4,13 @@ import json
 import math
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mmlearn.files import remove
 from mmlearn.recipes import ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import Run, named
@@ -104,19 +104,26 @@ def _alike(one: Any, other: Any) -> bool:
 def locked(output: Path) -> Iterator[None]:
     """No other process trains into this folder meanwhile. The system opens the lock when its process ends, however.
 
-    Raises ``ValueError`` with the number of the process that has it, and ``OSError`` where it cannot be written.
+    The folder is made, and removed again where nothing is in it at the end. Raises ``ValueError`` with the number of
+    the process that has it, and ``OSError`` where it cannot be written.
     """
     import fcntl  # Windows has none
 
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / ".lock"
-    with path.open("a+") as file:
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    path, file = output / ".lock", None
+    while file is None or not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+        if file:  # another run ended between these two lines, and took its file along
+            file.close()
+        output.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            with file:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
             raise ValueError(f"{output} is being written by process {owner}; wait for its end, or stop it.") from error
+    with file:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -124,21 +131,24 @@ def locked(output: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a folder that holds something
+                for folder in made:
+                    folder.rmdir()
 
 
 @contextmanager
 def nothing_half_written(output: Path) -> Iterator[None]:
-    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
-    made = [path for path in (output, *output.parents) if not path.exists()]
+    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from.
+
+    Whoever has not :func:`locked` the folder would remove what another run writes.
+    """
     before = set(output.glob("*"))
     try:
         yield
     except BaseException:
         if not checkpoints(output / "checkpoints"):
             for path in set(output.glob("*")) - before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path in made:
-                path.rmdir()
+                remove(path)
         raise
 
 
