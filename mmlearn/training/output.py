@@ -1,7 +1,6 @@
 """The folder that a training writes to: that it holds no other run, and what is left where training fails."""
 
 import json
-import math
 import os
 import shlex
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from typing import Any
 from mmlearn.files import remove
 from mmlearn.recipes import ln_batch
 from mmlearn.training.checkpoint import checkpoints
-from mmlearn.training.runs import Run, named
+from mmlearn.training.data import kept_before
+from mmlearn.training.runs import Run
 
-NOT_COMPARED = ("mmlearn", "fields", "config", "training", "fingerprint")  # compared by themselves, or not at all
+NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
 
 
 def check_folder(output: Path, resume: bool) -> None:
@@ -36,8 +36,28 @@ def check_folder(output: Path, resume: bool) -> None:
         raise ValueError(f"{output} holds a model already; give another folder.")
 
 
+def begun_run(output: Path, resume: bool) -> dict[str, Any]:
+    """The ``config.json`` of a run that goes on from a checkpoint; nothing where it starts, or starts once more."""
+    if not (resume and checkpoints(output / "checkpoints")):
+        return {}
+    return _read(output / "config.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text())
+        if not all(isinstance(before[name], dict) for name in ("training", "fields", "config")):
+            raise ValueError("its entries are of another kind")
+        kept_before(before)
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    return before
+
+
 def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool) -> None:
-    """Refuse batches too small for a loss, and to go on with other settings or data than a run was started with.
+    """Refuse batches too small for a loss, and to go on with other settings than a run was started with.
 
     ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
     a file of the run is missing.
@@ -58,46 +78,14 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
     """What differs between a run that was started and one that would go on with it."""
     with TemporaryDirectory() as folder:
         now = json.loads(json.dumps(run.to_dict(Path(folder)) | {"training": training}))  # tuples are lists there
-    try:
-        before = json.loads(path.read_text())
-        started = {**before, **before["training"]}
-        wanted = {**now, **now["training"]}
-        changed = [
-            f"{name} was {started.get(name)!r}, now {value!r}"
-            for name, value in wanted.items()
-            if name not in NOT_COMPARED and started.get(name) != value
-        ]
-        if before["config"] != now["config"]:
-            changed.append("the model is another one")
-        going_on = checkpoints(path.parent / "checkpoints")  # else it starts once more, and writes its fields again
-        if not changed and going_on:
-            same = _same_data(run, before["fields"], path.parent)
-            if not same or started.get("fingerprint") != wanted.get("fingerprint"):
-                changed.append("the data is other data, or its rows stand in another order")
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    return changed
-
-
-def _same_data(run: Run, before: dict[str, Any], folder: Path) -> bool:
-    """Whether fields learned the same from their data, but for rounding."""
-    for name, item in named(run.fields.values()).items():
-        kept = item.load(folder, before[name])
-        if hasattr(item, "tokenizer") and kept.tokenizer.engine.get_vocab() != item.tokenizer.engine.get_vocab():
-            return False
-        if not all(_alike(getattr(kept, name), getattr(item, name)) for name in item.known):
-            return False
-    return True
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-2, abs_tol=1e-2)
-    return one == other
+    before = _read(path)
+    started = {**before, **before["training"]}
+    changed = [
+        f"{name} was {started.get(name)!r}, now {value!r}"
+        for name, value in {**now, **now["training"]}.items()
+        if name not in NOT_COMPARED and started.get(name) != value
+    ]
+    return changed + ["the model is another one"] * (before["config"] != now["config"])
 
 
 @contextmanager

@@ -107,9 +107,8 @@ def test_a_run_that_is_refused_removes_nothing_of_the_other(tmp_path, monkeypatc
 
 def test_of_a_run_that_fails_nothing_stays_but_what_was_there(tmp_path):
     folder = tmp_path / "runs" / "clip"
-    with pytest.raises(ZeroDivisionError), train_command._own_folder(folder, False, True, 1):
-        filled(folder / "checkpoints", "x")
-        raise ZeroDivisionError
+    with pytest.raises(FileExistsError), train_command._own_folder(folder, False, True, 1):
+        filled(filled(folder / "checkpoints", "x"))
     assert not (tmp_path / "runs").exists()
 
 
