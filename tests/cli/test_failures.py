@@ -304,9 +304,38 @@ def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_
     words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", 1]
     said = mmlearn(*words)
     assert (said.code, said.out) == (1, "")
-    assert re.fullmatch(r"mmlearn: \S+/own/\d+\.png is no picture that can be read \(.*\)\.", said.err.splitlines()[-1])
+    says = (
+        r"mmlearn: \S+/own/\d+\.png is no picture that can be read \(.*\)\. Add --skip-bad to leave out what cannot be"
+    )
+    assert re.match(says, said.err.splitlines()[-1])
     assert "Traceback" not in said.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_breaks_in_training(mmlearn, works, short, pictures, tmp_path, monkeypatch, workers):
+    """Without --skip-bad it ends the run, which goes on with it; it is named once, and counted at the end."""
+    folder = shutil.copytree(pictures, tmp_path / "own")
+    real = loop.save_checkpoint
+
+    def spoil(*arguments, **options):  # after the first step
+        real(*arguments, **options)
+        for path in folder.glob("1*.png"):
+            path.write_text("text")
+
+    monkeypatch.setattr(loop, "save_checkpoint", spoil)
+    words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", workers]
+    words += ["--checkpoint-every", 1, "--steps", 12]
+    said = mmlearn(*words)
+    assert (said.code, said.out) == (1, "")
+    last = said.err.splitlines()[-1]
+    says = r"mmlearn: \S+/own/1\d?\.png is no picture .* Add --skip-bad to leave out what cannot be read; step (\d+) of 12 is"
+    assert 1 <= int(re.match(says, last)[1]) < 12
+    assert last.endswith(" saved; add --resume to go on.")
+    said = works(*words, "--resume", "--skip-bad")
+    broken = sorted(folder.glob("1*.png"))
+    assert f"left out {len(broken)} in training that could not be read, such as: " in said.err
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 12
 
 
 # The output folder.
