@@ -333,8 +333,8 @@ def test_a_picture_that_breaks_in_training(mmlearn, works, short, pictures, tmp_
     assert 1 <= int(re.match(says, last)[1]) < 12
     assert last.endswith(" saved; add --resume to go on.")
     said = works(*words, "--resume", "--skip-bad")
-    broken = sorted(folder.glob("1*.png"))
-    assert f"left out {len(broken)} in training that could not be read, such as: " in said.err
+    count = int(re.search(r"^left out (\d+) in training that could not be read, such as: \S+/own/1", said.err, re.M)[1])
+    assert 1 <= count <= len(list(folder.glob("1*.png")))
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 12
 
 
@@ -388,7 +388,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--steps", 4], "started with other settings: steps was 3, now 4"),
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--data", "emoji"], "now 'emoji'"),
-        (["--image-size", 48], "the model is another one"),
+        (["--image-size", 48], "image_size was 32, now 48"),
         (["--ema", 0.9], "ema was None, now 0.9"),
     ],
 )
@@ -443,7 +443,7 @@ def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_
     lines = lines[::-1] if change == "the order" else lines
     text = "\n".join([header, *lines]) + "\n"
     path.write_text(text.replace("field", "fjeld") if change == "a caption" else text)
-    fails(*words, "--resume", says="started with other settings: the data is other data, or its rows stand in another")
+    fails(*words, "--resume", says="was started with other data, or its rows stood in another order")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def begun(data, folder):
 
 
 def going_on(folder, config, **options):
-    (before,) = kept_before(config)
+    (before,) = kept_before(config, None, None)
     return load(folder, as_before=before, **options)
 
 
@@ -198,7 +198,7 @@ def test_a_stream_goes_on_where_a_shard_broke(tmp_path):
     shards(folder)
     config = begun(ShardStream(folder), run)
     (folder / "train-0.tar").write_bytes((folder / "train-0.tar").read_bytes()[:3000])
-    (before,) = kept_before(config)
+    (before,) = kept_before(config, None, None)
     with pytest.raises(ValueError, match="Add --skip-bad"):
         check_data(ShardStream(folder, as_before=before), run, config)
     data = ShardStream(folder, as_before=before, skip_bad=True)
@@ -214,7 +214,7 @@ def test_a_stream_goes_on_where_a_shard_broke(tmp_path):
 )
 def test_what_nobody_wrote_is_refused(kept):
     with pytest.raises(ValueError, match="cannot be"):
-        kept_before({"data": [{"fingerprint": "", "kept": kept}]})
+        kept_before({"data": [{"fingerprint": "", "kept": kept}]}, None, None)
 
 
 def test_rows_in_another_order_are_refused(tmp_path):
