@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn.console import one_line, say
+
+PATIENCE = 10  # seconds that a process waits to be ended after one that failed as well
 
 
 def count(text: str | int) -> int:
@@ -154,7 +157,8 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
         return f"step {int(found[0].name[5:])} of {steps} is saved; add --resume to go on" if found else ""
 
     if not first:
-        yield
+        with _told_by_the_first():
+            yield
         return
     check_folder(output, resume)
     try:
@@ -170,6 +174,20 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
             raise
         where = shlex.quote(str(error.filename or output))
         raise OSError(f"{where}: {(error.strerror or str(error)).lower()}. Mend that, for {saved()}.") from error
+
+
+@contextmanager
+def _told_by_the_first() -> Iterator[None]:
+    """What ends all processes of a run is told by the first, whose end also ends the others, if they wait for it."""
+    from mmlearn.training.stopping import Stopped
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
+    except Exception:
+        time.sleep(PATIENCE)  # then it is this process's own
+        raise
 
 
 def tell_bad(samples: Any) -> None:
