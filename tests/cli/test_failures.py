@@ -451,6 +451,7 @@ def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_
     [
         (("--image-size", 60), "Pictures of 60 pixels do not divide into patches of 16"),
         (("--batch-size", 1), "clip tells the samples of a batch apart: batch_size is at least 2, got 1."),
+        (("--set", "depth=1000000000"), "depth is at most 1,000, not 1000000000."),
     ],
 )
 def test_sizes_that_lose_something(fails, short, tmp_path, more, says):
