@@ -66,7 +66,7 @@ class Writer(nn.Module):
         never[allowed.start : allowed.stop] = False
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = self.states(now.tokens, places[now.position], now.mask)[:, -1]
+            x = self.states(now.tokens, places[now.position], now.key_mask)[:, -1]
             return self.head(x).masked_fill(never, -torch.inf)
 
         end = self.vocab_size if end_token is None else end_token  # a number that no token has
