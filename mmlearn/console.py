@@ -21,6 +21,14 @@ def plain(text: str) -> str:
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
+def one_line(error: object) -> str:
+    """What went wrong, in one line."""
+    text = str(error)
+    if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
 def say(text: str) -> None:
     """A line of progress."""
     print(plain(text), file=sys.stderr, flush=True)

@@ -12,7 +12,12 @@ from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
-MOST_HALVINGS = 30  # of a side; no picture has as many pixels
+MOST = {
+    "halvings": 30,
+    "depth": 1000,
+    "layers": 1000,
+    "blocks": 1000,
+}  # no picture has more pixels, no system more blocks
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
@@ -82,8 +87,8 @@ class Config:
             elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
                 least = "above 0" if ABOVE_0.search(name) else "at least 0"
                 raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
-            elif name.endswith("halvings") and value > MOST_HALVINGS:
-                raise ValueError(f"{cls.__name__}: {name} is at most {MOST_HALVINGS}, not {value!r:.60}.")
+            elif (most := MOST.get(name.rpartition("_")[2])) and any(one > most for one in _numbers(value)):
+                raise ValueError(f"{cls.__name__}: {name} is at most {most:,}, not {value!r:.60}.")
         return cls(**values)
 
 
@@ -105,8 +110,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _sign_fits(name: str, value: Any) -> bool:
-    numbers = [one for one in (value if isinstance(value, tuple) else [value]) if isinstance(one, int | float)]
-    return all(one > 0 if ABOVE_0.search(name) else one >= 0 for one in numbers)
+    return all(one > 0 if ABOVE_0.search(name) else one >= 0 for one in _numbers(value))
+
+
+def _numbers(value: Any) -> list[int | float]:
+    return [one for one in (value if isinstance(value, tuple) else [value]) if isinstance(one, int | float)]
 
 
 def _in_words(hint: Any) -> str:

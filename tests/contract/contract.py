@@ -33,8 +33,9 @@ from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Task
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
+from mmlearn.training.data import load_training_data
 from mmlearn.training.evaluate import measure
-from mmlearn.training.runs import Run, load_run, load_training_data, new_run, save_run
+from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 Batch = dict[str, Tensor]
 SEEDS = 4  # of weights and batches, over which a loss at the start is averaged
