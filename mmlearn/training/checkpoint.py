@@ -157,7 +157,8 @@ def load_checkpoint(
         if scaler is not None and manifest["scaler"]:
             scaler.load_state_dict(manifest["scaler"])
         if manifest["world"] != world and rank == 0:
-            found = f"{path} was written by {manifest['world']} processes, and this run has {world}"
+            by = "1 process" if manifest["world"] == 1 else f"{manifest['world']} processes"
+            found = f"{path} was written by {by}, and this run has {world}"
             warnings.warn(f"{found}: what is drawn at random, such as dropout, is drawn otherwise.", stacklevel=2)
         if rank < manifest["world"]:
             _restore_random_state(load_file(path / f"random-{rank}.safetensors"))

@@ -262,7 +262,7 @@ def test_a_checkpoint_of_another_number_of_processes(saved):
         assert step == 3
         assert all(torch.equal(value, alone[name]) for name, value in system.state_dict().items())
     (message,) = told[0, 2]
-    assert "was written by 1 processes, and this run has 2: what is drawn at random, such as dropout" in message
+    assert "was written by 1 process, and this run has 2: what is drawn at random, such as dropout" in message
     assert told[0, 1] == told[1, 2] == told[2, 3] == []
     assert drawn[0, 1] == drawn[0, 2]
     assert len({tuple(numbers) for numbers in drawn.values()}) == 3
