@@ -168,9 +168,9 @@ def exercises_page(exercises: dict[str, list[Task]]) -> str:
     parts = [
         "# Exercises\n\nEach notebook under `exercises/` states its tasks and calls a check below each stub. A check "
         "compares your function with the library's on fresh random input and names the property that fails. The "
-        "solution is the library's own function. `mmlearn exercises` keeps your progress, `mmlearn exercises hint "
-        "TASK` gives one step at a time, and `mmlearn exercises solution TASK` prints a plain answer. Each notebook "
-        "ends with an experiment: predict, change one line, observe.\n"
+        "solution is the library's own function, or one in the check. `mmlearn exercises` keeps your progress, "
+        "`mmlearn exercises hint TASK` gives one step at a time, and `mmlearn exercises solution TASK` prints a plain "
+        "answer. Each notebook ends with an experiment: predict, change one line, observe.\n"
     ]
     for folder, found in exercises.items():
         rows = [(f"`{task.name}`", "★" * task.difficulty, str(task.minutes), _solution(task)) for task in found]

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from markup import table
 
+from mmlearn.data.fields import Batch
 from mmlearn.files import written_whole
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training.counting import count
+from mmlearn.training.counting import count, count_training
 from mmlearn.training.plan import GIB, memory
 
 RECORD = Path(__file__).parent / "results" / "presets.json"
@@ -23,6 +24,21 @@ BATCH, CHUNK, PRECISION = 64, 16, "bf16"
 CARDS = 24, 40, 80  # GiB
 WAYS = "plain", "recomputed", "in chunks"
 TEXT_LENGTH = {"blip": 30}  # where the official code cuts texts shorter than 77 tokens for pretraining
+
+
+def texts(b: int, t: int) -> Batch:
+    """Texts with gaps, and no pictures."""
+    tokens = torch.zeros(b, t, dtype=torch.int64)
+    return {"tokens": tokens, "mask": torch.ones(b, t, dtype=torch.bool), "token_label": tokens}
+
+
+def pictures(b: int, t: int) -> Batch:
+    """Pictures with their classes, and no texts."""
+    return {"image": torch.zeros(b, 3, 224, 224), "label": torch.zeros(b, dtype=torch.int64)}
+
+
+# Presets that read a part of what `mmlearn train` would give them, and that part.
+PARTS = {("perceiver-io", "language"): texts, ("perceiver-io", "fourier"): pictures}
 
 
 def published(name: str) -> list[str]:
@@ -36,17 +52,15 @@ def all_published() -> dict[str, list[str]]:
 
 
 def needs(name: str, preset: str) -> dict[str, Any]:
-    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training.
-
-    Only parameters, where the preset does not read all that ``mmlearn train`` would give it, such as pictures.
-    """
-    recipe = find_recipe(name)
+    """What a step of one device needs: parameters, FLOPs a sample, and bytes by the way of training."""
+    recipe, t = find_recipe(name), TEXT_LENGTH.get(name, 77)
     config = recipe.config.preset(preset)
-    try:
-        found = count(recipe, config, precision=PRECISION, text_length=TEXT_LENGTH.get(name, 77))
-    except (ValueError, RuntimeError):
+    if part := PARTS.get((name, preset)):
         with torch.device("meta"):
-            return {"parameters": sum(x.numel() for x in recipe.make(config).parameters()), "flops": None, "bytes": {}}
+            system = recipe.make(config).train()
+        found = count_training(system, recipe.stages[0].turns, lambda b: [part(b, t)], precision=PRECISION)
+    else:
+        found = count(recipe, config, precision=PRECISION, text_length=t)
     ways = memory(found, BATCH, chunk=CHUNK)
     return {
         "parameters": found.parameters,
@@ -107,7 +121,7 @@ Memory is in GiB (2³⁰ bytes). It holds weights, gradients, the optimiser's st
 that holds the step which takes least of the three. A measured peak may be up to 15 % higher, and the driver needs a
 part of each card, so leave a margin. Where a system is trained in several stages, this is the first of them. MISA and
 MulT read features of faces in their presets, which nothing here makes; they are counted on as many numbers a frame.
-A preset without memory reads only a part of what `mmlearn train` would give it, so it is trained from Python alone.
+Perceiver IO's presets read texts alone or pictures alone, of 224 pixels, which are given to them from Python.
 `mmlearn plan SYSTEM --preset PRESET` answers for other batches and precisions, and for several devices.
 """
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,21 @@ class Chapter:
         """
         low, high = self._bound(at_least), self._bound(at_most)
         self.results.append(Result(name, float(obtained), low, high, chance, goal))
+
+    def hold(self, scale: str, *, at_least: Mapping[str, float], at_most: Mapping[str, float]) -> None:
+        """Bounds at one scale for lines that are in the table without one, by name: controls, and parts of a claim.
+
+        They keep a comparison fair: a control that no longer learns, or learns what it should not, fails the run.
+        ``ValueError`` for a name that :meth:`result` was not told.
+        """
+        if scale != self.scale or self.shrunk or self.data:
+            return
+        lines = {item.name: place for place, item in enumerate(self.results)}
+        for side, bounds in (("at_least", at_least), ("at_most", at_most)):
+            for name, bound in bounds.items():
+                if name not in lines:
+                    raise ValueError(f"This run has no result {name!r}; {choices(name, list(lines))}.")
+                self.results[lines[name]] = replace(self.results[lines[name]], **{side: bound})
 
     def _bound(self, bound: float | Mapping[str, float] | None) -> float | None:
         by_scale = bound if isinstance(bound, Mapping) else {"laptop": bound, "long": bound}

@@ -3,52 +3,62 @@
 import os
 import shlex
 import sys
+import traceback
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmlearn import exercise_commands, plan_command
+from mmlearn import exercise_commands, plan_command, train_command
 from mmlearn.console import Json, as_cell, say, show
+from mmlearn.train_command import tell, tell_notes
 
 app = typer.Typer(
     help="Multimodal representation learning, built from scratch and measured.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
 app.add_typer(data_app, name="data")
 app.add_typer(exercise_commands.app, name="exercises")
+app.command()(train_command.train)
 app.command()(plan_command.plan)
 
 USUAL_WARNING = warnings.formatwarning
 
 
-def _sets(samples: Any) -> list[Any]:
-    """The data sets that a system learns from: most often one."""
-    return list(samples.values()) if isinstance(samples, Mapping) else [samples]
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        print(version("mmlearn"))
+        raise typer.Exit
+    return asked
 
 
-def _tell(samples: Any) -> None:
-    """How many files were left out, with an example; and :func:`_tell_notes`."""
-    for part in _sets(samples):
-        if skipped := getattr(part, "skipped", []):
-            say(f"left out {len(skipped)} {getattr(part, 'holds', 'pictures')}, such as: {skipped[0]}")
-    _tell_notes(samples)
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """What all commands take; ``main`` looks for ``--debug`` itself."""
 
 
-def _tell_notes(samples: Any) -> None:
-    """How many files are not read as they are, or are silent; only what has not been told yet."""
-    from mmlearn.data.read.files import in_short
+@app.command()
+def systems(
+    name: Annotated[str | None, typer.Argument(help="Such as clip: its presets with their parameters.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the systems: what each reads and learns, and its presets. With a name, how large its presets are."""
+    from mmlearn.recipes.discovery import system_files
+    from mmlearn.systems_command import presets_of, row_of
 
-    for part in _sets(samples):
-        if notes := getattr(part, "new_notes", list)():
-            say(f"to know of {in_short(notes, getattr(part, 'holds', 'sounds'))}")
+    show(presets_of(name) if name else [row_of(each) for each in system_files()], as_json)
 
 
 @app.command()
@@ -137,89 +147,6 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlear
 
 
 @app.command()
-def train(
-    system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
-    data: Annotated[str, typer.Option(help="A packaged data set; a folder: captions.csv, COCO, shards; or a stream.")],
-    output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
-    preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
-    steps: Annotated[int, typer.Option(min=1, help="How many updates.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch, over all processes.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
-    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
-    learning_rate: Annotated[float, typer.Option(help="The highest of the schedule.")] = 1e-3,
-    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
-    accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
-    stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
-    start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Pixels of a side; 64 for most systems.")] = None,
-    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Tokens at most; 1024 if not given.")] = None,
-    mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
-    augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
-    objectives: Annotated[str | None, typer.Option(help="Such as mlm,itm; all of the paper if not given.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as queue_size=4096.")] = None,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps after which numbers are fetched from a GPU.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
-    recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
-    chunk: Annotated[int | None, typer.Option(min=1, help="Rows that towers read at a time; slower.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Also average the weights over steps, such as by 0.9999.")] = None,
-    shard: Annotated[bool, typer.Option("--shard", help="Cut weights among processes; needs adamw.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
-    stream: Annotated[str | None, typer.Option(help="exact or resampled: --data is shards, read in order.")] = None,
-    epoch_samples: Annotated[int | None, typer.Option(min=1, help="Of a resampled stream; all if not given.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
-) -> None:
-    """Train a system on a data set or on a folder of yours.
-
-    With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
-    """
-    from mmlearn.training import fit
-    from mmlearn.training.checkpoint import checkpoints
-    from mmlearn.training.output import check_output, command_after, nothing_half_written
-    from mmlearn.training.parts import read_start
-    from mmlearn.training.runs import load_training_data, new_run, read_settings, save_run
-
-    first = int(os.environ.get("RANK", 0)) == 0
-    wanted = None if objectives is None else objectives.replace(",", " ").split()
-    settings, own = read_settings(setting or []), system if system.endswith(".py") else None
-    begun, parts = read_start(start or [], system, preset)
-    learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
-    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
-    learned["options"] = {name: value for name, value in given.items() if value is not None}
-    reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
-    samples = load_training_data(system, data, **learned, **reading)
-    _tell(samples)
-    made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts)
-    _tell_notes(samples)  # of those that were heard on the way
-    learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
-    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
-    running = dict(turns=made.stage.turns, checkpoint_every=checkpoint_every, workers=workers, compile=compile)
-    running |= dict(log_every=log_every, recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
-    training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
-    training["language"] = next((part.language for part in _sets(samples) if hasattr(part, "language")), None)
-    order = f"{stream}, epoch {epoch_samples}, workers {workers}, processes {os.environ.get('WORLD_SIZE', 1)}"
-    training["stream"], training["start"] = order if stream else None, " ".join(start or [])
-    if first:
-        check_output(output, made, training, resume)
-    going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, a run starts once more
-    with nothing_half_written(output) if first else nullcontext():
-        if first and not going_on:
-            save_run(made, output, training=training)
-            count = sum(map(len, _sets(samples)))
-            say(f"{made.name}: {made.parameters:,} parameters to train on {count:,} samples")
-        collate = made.collate(seed=seed, augment=augment)
-        history = fit(made.system, samples, collate, **learning, **running, output=output, resume=going_on)
-    if first:
-        _tell_notes(samples)
-        print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
-        say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
-
-
-@app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="The output folder of mmlearn train.")],
     data: Annotated[str, typer.Option(help="A packaged data set, or a folder: captions.csv, COCO, shards.")],
@@ -236,7 +163,7 @@ def evaluate(
     from mmlearn.training.runs import load_run
 
     made = load_run(folder, system, ema)
-    results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=_tell)
+    results = measure(made, data, split=split, limit=limit, language=language, skip_bad=skip_bad, tell=tell)
     show([{"measure": name, **row} for name, row in results.items()], as_json)
 
 
@@ -325,9 +252,9 @@ def data_show(
         check_sheet(output)
     split = split or (data_sets()[name].splits[0] if name in data_sets() else "train")
     samples = load(name, split, **asked(name, language=language, skip_bad=skip_bad))
-    _tell(samples)
+    tell(samples)
     chosen = fetch(samples, torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist())
-    _tell_notes(samples)  # of what is heard in the sounds themselves, such as silence
+    tell_notes(samples)  # of what is heard in the sounds themselves, such as silence
     kind = "html" if hasattr(chosen[0], "sounds") else "png"
     label = name if name in data_sets() else Path(name).resolve().name
     path = output or Path("runs") / "data" / f"{label}-{split}.{kind}"
@@ -359,13 +286,17 @@ def _format_warning(message: Any, category: type, filename: str, *where: Any) ->
 
 
 def main() -> None:
-    """Run the command, and tell what goes wrong in one line."""
+    """Run the command, and tell what goes wrong in one line; with ``--debug`` among its words, show where as well."""
     warnings.formatwarning = _format_warning
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it, as with >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(words or ["--help"], standalone_mode=False, prog_name="mmlearn")
         sys.stdout.flush()  # here, where an error can still be told
         if code == 130:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
@@ -373,21 +304,45 @@ def main() -> None:
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        training = sys.argv[1:2] == ["train"]  # of all commands it alone can go on
-        say(f"mmlearn: stopped{'; it goes on from its newest checkpoint with --resume' if training else ''}.")
+        say("mmlearn: stopped.")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, FloatingPointError) as error:
-        say(f"mmlearn: {_one_line(error)}")
-        sys.exit(1)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for words it does not understand
-            raise
-        text = _one_line(error.format_message())
-        say(f"mmlearn: {text}{'' if text.endswith(('.', '?', '!')) else '.'} See mmlearn --help.")
-        sys.exit(2)
+    except SystemExit:
+        raise
+    except BaseException as error:  # such as a panic of what is written in Rust
+        if debug:
+            traceback.print_exc()
+        say(f"mmlearn: {_told(error, words)}")
+        sys.exit(2 if hasattr(error, "format_message") else 1)
+
+
+def _told(error: BaseException, words: list[str]) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, ValueError | OSError | FloatingPointError):
+        return _one_line(error)
+    if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
+        text = _one_line(error.format_message()) + _meant(words)
+        asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
+        return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {asked} --help."
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":  # PyTorch's; what would fit, training has told already
+        return "The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model."
+    if kind == "MemoryError" or "DefaultCPUAllocator" in str(error):
+        return "There is not enough memory for this: ask for less, such as a smaller preset, picture, queue or batch."
+    return f"{_one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
+
+
+def _meant(words: list[str]) -> str:
+    """Of ``mmlearn data emojy`` what was probably meant."""
+    if words[:1] != ["data"] or not words[1:]:
+        return ""
+    from mmlearn.data import data_sets
+
+    near = get_close_matches(words[1], [*data_sets(), "show"], n=1)
+    shown = f"data show {near[0]}" if near and near[0] != "show" else "data show"
+    return f" Did you mean: mmlearn {shown}?" if near else ""
 
 
 def _one_line(error: object) -> str:

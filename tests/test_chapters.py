@@ -140,12 +140,37 @@ def test_each_scale_has_its_own_bound(chapter):
         assert one.results[0].expected == expected
 
 
+def test_a_control_is_held_at_its_scale_alone(chapter, tmp_path):
+    bounds = {"at_least": {"control": 0.6, "loss": 0.1}, "at_most": {"loss": 0.2}}
+    runs = {name: chapter(*scale) for name, scale in {"held": (), "not held": (), "long": ("long",)}.items()}
+    for run in runs.values():
+        run.result("control", 0.5, chance=0.25, goal="above the rest")
+        run.result("loss", 0.15)
+        run.hold("laptop", **bounds) if run is not runs["not held"] else None
+    with pytest.raises(AssertionError, match=r"^control: 0\.500, expected above the rest$"):
+        runs["held"].finish()
+    assert written(tmp_path)["results"][1] | {"at_least": 0.1, "at_most": 0.2} == written(tmp_path)["results"][1]
+    runs["not held"].finish()
+    runs["long"].finish()
+    refused("no result 'los'; did you mean 'loss'", runs["held"].hold, "laptop", at_least={}, at_most={"los": 1.0})
+
+
 def test_no_bound_holds_for_a_readers_own_pictures(chapter, tmp_path):
     one = chapter(data="holiday")
     one.result("R@1", 0.0, at_least=0.9)
     one.result("gap", 2.0, at_most={"laptop": 1})
+    one.hold("laptop", at_least={"R@1": 0.9}, at_most={"what has no boxes": 1})
     assert [row[1] for row in one.finish().rows()] == ["reported"] * 2
     assert [row["at_most"] for row in written(tmp_path)["results"]] == [None] * 2
+
+
+def test_no_bound_holds_for_a_gpu_scale_made_small(chapter, monkeypatch):
+    monkeypatch.setenv("MMLEARN_SHRINK", "1")
+    one = chapter("gpu")
+    one.result("R@1", 0.0, at_least={"gpu": 0.9})
+    one.result("control", 0.0)
+    one.hold("gpu", at_least={"control": 0.9}, at_most={})
+    assert [row[1] for row in one.finish().rows()] == ["reported"] * 2
 
 
 def test_other_scales_are_unknown(chapter):

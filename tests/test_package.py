@@ -102,7 +102,7 @@ MAY = {
     "recipes": {"data.fields", "data.made", "evaluation.measures", "evaluation.replies", "layers.config", "names"},
     "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
-    "evaluation": {"data", "objectives"},
+    "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files"},
     "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"}
     | {"pretrained"},  # parts that others have trained
@@ -114,6 +114,8 @@ MAY = {
     "console": set(),
     "exercise_commands": {"exercises", "console"},
     "plan_command": {"recipes", "training", "console"},
+    "systems_command": {"recipes"},
+    "train_command": {"data", "training", "console"},
 }  # cli, __main__ and __init__ sit on top
 LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 

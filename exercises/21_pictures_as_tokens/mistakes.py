@@ -88,11 +88,6 @@ def _by_loop(moved, sentinels, end):
     return torch.tensor([token for place in rows for token in spans.get(place, [place])])
 
 
-def _kl(logits, *, base=math.log):
-    p = logits.softmax(-1)
-    return (torch.xlogy(p, p).sum(-1) + base(logits.shape[-1])) / (base(math.e) if base is not math.log else 1)
-
-
 RIGHT = {  # right answers that are written in another way than the library's
     "copied_gradient": lambda z, entry: entry.detach() + z - z.detach(),
     "commitment": lambda z, entry: F.mse_loss(entry.detach(), z),

@@ -262,6 +262,9 @@ def check_query_text_mask(function: Callable) -> None:
                 expect(text[~future].all(), "A token must see all tokens before it.", "tril, not the one before alone.")
             else:
                 expect(text.all(), "Tokens of the text must see each other, later ones as well.", "no tril here.")
+            wanted = query_text_mask(name, q, real) & rows[:, :, None]
+            alike = "Where a text has padding, all else must see what it sees in a whole one."
+            expect(torch.equal(seen, wanted), alike, "padding takes away its own columns, and nothing more.")
 
 
 # Places, and the loss of queries.

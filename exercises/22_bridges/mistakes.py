@@ -61,6 +61,13 @@ def _mask(task, queries, mask, *, back=None, there=None, text=None, own=True, pa
     return whole.bool() & real[:, None] if padding else whole.bool()
 
 
+def _whole_texts_alone(task, queries, mask):
+    """A text with padding sees nothing of itself."""
+    sees = _mask(task, queries, mask)
+    sees[~mask.all(1), queries:, queries:] = False
+    return sees
+
+
 def _places(mask, n, takes, *, begin=0, hidden=None, anew=False, last=False):
     """Counted one by one, or so that something differs; what is ``hidden`` has the place of what comes next."""
     rows = []
@@ -184,6 +191,7 @@ MISTAKES = {
             )
         },
         "Queries must see each other": {"alone": partial(_mask, own=False)},
+        "Where a text has padding": {"a padded text is not read": _whole_texts_alone},
     },
     "places_in_turn": {
         "Padding must have no place": {"places for padding": partial(_places, hidden="padding")},

@@ -2,6 +2,8 @@
 and what tells whether two tensors hold the same."""
 
 import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,4 +49,29 @@ def digest(*content: Tensor | str | int) -> str:
             seen.update(item.flatten().view(torch.uint8).numpy())
         else:
             seen.update(f"\0{type(item).__name__} {item}\0".encode())
+    return seen.hexdigest()
+
+
+ENDS = 4096  # bytes at either end of a file: of two pictures of one size they differ
+
+
+def fingerprint(told: Iterable[object], parts: Iterable[tuple[Path, int, int]]) -> str:
+    """SHA-256 of what is told, in its order, and of the length and both ends of each part of a file.
+
+    A part is a file, where it begins in it, and how long it is; -1 stands for the rest. What cannot be read counts as
+    missing, so that files may be left out.
+    """
+    seen = hashlib.sha256()
+    for item in told:
+        seen.update(f"\0{item!r}".encode(errors="surrogatepass"))
+    for path, start, length in parts:
+        try:
+            with path.open("rb") as file:
+                length = file.seek(0, 2) - start if length < 0 else length
+                file.seek(start)
+                first = file.read(min(ENDS, length))
+                file.seek(start + max(length - ENDS, 0))
+                seen.update(f"\0{length}\0".encode() + first + file.read(min(ENDS, length)))
+        except OSError:
+            seen.update(b"\0missing\0")
     return seen.hexdigest()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -45,10 +46,7 @@ class Tokenizer:
         texts = list(texts)
         if not texts:
             raise ValueError("There is no text to train a tokenizer on.")
-        engine = Engine(models.BPE())
-        engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        engine.decoder = decoders.ByteLevel()
+        engine = cls._around(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=list(SPECIAL),
@@ -56,11 +54,20 @@ class Tokenizer:
             show_progress=False,
         )
         engine.train_from_iterator(texts, trainer)
+        return cls(engine, max_length)
+
+    @classmethod
+    def _around(cls, model: models.BPE) -> Engine:
+        """The tokens of a model, and all that comes before and after them."""
+        engine = Engine(model)
+        engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        engine.decoder = decoders.ByteLevel()
         template = processors.TemplateProcessing(
             single=f"{START} $A {END}", special_tokens=[(START, cls.start_token), (END, cls.end_token)]
         )
         engine.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
-        return cls(engine, max_length)
+        return engine
 
     @property
     def vocab_size(self) -> int:
@@ -111,20 +118,68 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Read what :meth:`save` wrote. ``FileNotFoundError`` or ``ValueError`` where it is not there or not whole."""
+        """Read what :meth:`save` wrote. ``FileNotFoundError`` or ``ValueError`` where it is not there or not whole.
+
+        Of a file that says more than tokens and their length, such as a pattern to search for, nothing is believed.
+        """
         path, more = Path(folder) / "tokenizer.json", Path(folder) / SPECIAL_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; a trained folder has it beside model.safetensors.")
         if more.is_file():
-            return PublishedTokenizer.read(folder, **json.loads(more.read_text(encoding="utf-8")))
+            return PublishedTokenizer.read(folder, **_special_tokens(more))
+        values = _read(path)
         try:
-            engine = Engine.from_file(str(path))
+            model = values["model"]
+            engine = cls._around(models.BPE(model["vocab"], [tuple(pair) for pair in model["merges"]]))
+            engine.add_special_tokens(list(SPECIAL))
+            read = cls(engine, values["truncation"]["max_length"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} was not written by mmlearn ({type(error).__name__}: {error}).") from error
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error
-        ids = [engine.token_to_id(token) for token in SPECIAL]
-        if ids != list(range(len(SPECIAL))) or engine.truncation is None:
-            raise ValueError(f"{path} was not written by mmlearn: {', '.join(SPECIAL)} have ids {ids}.")
-        return cls(engine, engine.truncation["max_length"])
+        if json.loads(read.engine.to_str()) != values:
+            raise ValueError(f"{path} was not written by mmlearn: it does more to a text than {cls.__name__} does.")
+        return read
+
+
+# What a published tokenizer may consist of, and how long a text of its own that it puts into others.
+PARTS = {
+    *("Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "ByteLevel", "Metaspace", "BPE"),
+    *("TemplateProcessing", "ByteFallback", "Fuse", "Strip"),
+}
+LONGEST = 64  # letters
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no whole tokenizer file (it holds no JSON object).")
+    return values
+
+
+def _special_tokens(path: Path) -> dict[str, int]:
+    values, names = _read(path), {"max_length", "start_token", "end_token", "pad_token"}
+    if values.keys() != names or not all(type(value) is int and value >= 0 for value in values.values()):
+        raise ValueError(f"{path} should hold a number for each of {', '.join(sorted(names))}.")
+    return values
+
+
+def _check_parts(part: Any, path: Path) -> None:
+    """``ValueError`` for a part that can take all time or memory: a pattern to search for, or a long text to put in."""
+    if isinstance(part, dict):
+        if "Regex" in part or part.get("type", "BPE") not in PARTS:
+            what = "searches by a pattern" if "Regex" in part else f"has a part {str(part['type'])[:LONGEST]!r}"
+            raise ValueError(f"{path} {what}, which mmlearn does not run; it knows {', '.join(sorted(PARTS))}.")
+        for value in part.values():
+            _check_parts(value, path)
+    elif isinstance(part, list):
+        for value in part:
+            _check_parts(value, path)
+    elif isinstance(part, str) and len(part) > LONGEST:
+        raise ValueError(f"{path} puts a text of {len(part):,} letters into others; at most {LONGEST} are taken.")
 
 
 class PublishedTokenizer(Tokenizer):
@@ -170,7 +225,10 @@ class PublishedTokenizer(Tokenizer):
     def read(cls, folder: str | Path, **settings: int) -> "PublishedTokenizer":
         """The ``tokenizer.json`` of this folder; ``settings`` are the other arguments. ``ValueError`` for another."""
         path = Path(folder) / "tokenizer.json"
+        values = _read(path)
+        for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+            _check_parts(values.get(name), path)
         try:
-            return cls(Engine.from_file(str(path)), **settings)
+            return cls(Engine.from_str(json.dumps(values)), **settings)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error

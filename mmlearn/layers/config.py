@@ -12,6 +12,7 @@ from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
+MOST_HALVINGS = 30  # of a side; no picture has as many pixels
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
@@ -81,6 +82,8 @@ class Config:
             elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
                 least = "above 0" if ABOVE_0.search(name) else "at least 0"
                 raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
+            elif name.endswith("halvings") and value > MOST_HALVINGS:
+                raise ValueError(f"{cls.__name__}: {name} is at most {MOST_HALVINGS}, not {value!r:.60}.")
         return cls(**values)
 
 

@@ -38,18 +38,20 @@ def draw_shares(b: int, most: int, mean: float, *, generator: torch.Generator) -
 
 
 def spans_of(shares: Float[Tensor, "b m 2"], length: Int[Tensor, "b"]) -> Int[Tensor, "b m 2"]:
-    """First token of each span and the one behind its last, in documents of these lengths: rounded down, and to near.
+    """First token of each span, rounded down, and the one behind its last, rounded to the nearest.
 
-    An end that would reach into the next span stops there. Raises ``ValueError``, on a CPU, for shares outside [0, 1],
-    an end before its beginning, and spans out of order. Source: official code of CM3, ``get_spans_to_mask``.
+    Documents have these lengths. An end that would reach into the next span stops there. Raises ``ValueError``, on a
+    CPU, for shares outside [0, 1], an end before its beginning, and spans out of order. Source: official code of CM3,
+    ``get_spans_to_mask``.
     """
     if may_look(shares) and not _in_order(shares):
         raise ValueError("Spans are shares of a document, from 0 to 1, with ends behind beginnings, and in order.")
     scaled = shares * length[:, None, None]
     start, end = scaled[..., 0].long(), (scaled[..., 1] + 0.5).long()
     there = shares[..., 1] > 0
-    following = F.pad(start.masked_fill(~there, torch.iinfo(start.dtype).max)[:, 1:], (0, 1), value=2**62)
-    end = torch.minimum(end, following)
+    far = 2**62  # which padding, that counts in floating point, gives back as it is
+    following = start.masked_fill(~there, far).flip(1).cummin(1).values.flip(1)  # the first start from here on
+    end = torch.minimum(end, F.pad(following[:, 1:], (0, 1), value=far))
     return torch.stack([start, end], -1) * (there & (end > start))[..., None]
 
 

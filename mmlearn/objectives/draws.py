@@ -15,13 +15,16 @@ def generator_beside(x: Tensor, seed: int) -> torch.Generator:
     return torch.Generator(x.device if x.is_cuda else "cpu").manual_seed(seed)
 
 
-# torch.compile has no generators, and would make the same graph anew for each step. torch.compiler.disable would import
-# the compiler for everyone, so this is how PyTorch leaves out its own optimisers.
-@torch._disable_dynamo
 def generator_of_step(seed: int, step: Int[Tensor, ""], *more: Int[Tensor, ""]) -> torch.Generator:
     """A generator that depends on the seed and the step alone, and on other numbers that a checkpoint holds.
 
     A resumed run therefore draws what the run would have drawn that was never stopped. It draws where ``step`` is.
     """
+    # torch.compile has no generators, and would make the same graph anew for each step. PyTorch imports its compiler to
+    # leave something out, so this is asked for here and not where the function is defined.
+    return torch.compiler.disable(_generator_of_step)(seed, step, *more)
+
+
+def _generator_of_step(seed: int, step: Tensor, *more: Tensor) -> torch.Generator:
     numbers = " ".join(str(int(number)) for number in (seed, step, *more))
     return generator_beside(step, random.Random(numbers).getrandbits(32))

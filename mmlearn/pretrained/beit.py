@@ -9,7 +9,7 @@ from mmlearn.models.vision.beit import BEiT, BEiTConfig
 from mmlearn.models.vision.relative_encoder import RelativeEncoderConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import VIT_DROPOUTS, Settings
-from mmlearn.pretrained.vit import BLOCK
+from mmlearn.pretrained.vit import BLOCK, PATCHES
 
 
 def relative_encoder(whole: Settings) -> RelativeEncoderConfig:
@@ -43,10 +43,8 @@ def config(published: dict[str, Any], names: set[str]) -> BEiTConfig:
 
 RELATIVE = (
     (r"^(beit|data2vec_vision)\.", ""),
-    (r"^embeddings\.cls_token", "image_encoder.embedding.class_token"),
+    *PATCHES,
     (r"^embeddings\.mask_token", "image_encoder.mask_token"),
-    (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
-    (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
     (
         r"^encoder\.layer\.(\d+)\.attention\.attention\.relative_position_bias\.relative_position_bias_table",
         r"image_encoder.relative.\1.table",

@@ -230,7 +230,7 @@ def _fill(model: nn.Module, tensors: dict[str, tuple[str, Tensor]], folder: Path
             unfit.append(f"{published} is {tensor.dtype}, and {ours} is {wanted[ours].dtype}")
             continue
         state[ours] = tensor.reshape(shape).to(wanted[ours].dtype).clone()
-    problems += unfit[:4] + ([f"{len(unfit) - 4} more do not fit either"] if len(unfit) > 4 else [])
+    problems += unfit[:2] + ([f"{len(unfit) - 2} more do not fit either"] if len(unfit) > 2 else [])
     if problems:
         raise ValueError(f"{folder} does not fit: " + "; ".join(problems) + ".")
     state |= {name: torch.zeros_like(wanted[name], device="cpu") for name in fresh if name not in state}

@@ -28,6 +28,11 @@ def config(published: dict[str, Any], names: set[str]) -> ViTConfig:
     )
 
 
+PATCHES = (
+    (r"^embeddings\.cls_token", "image_encoder.embedding.class_token"),
+    (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
+    (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
+)
 BLOCK = (
     (r"\.attention\.attention", ".attention"),
     (r"\.attention\.output\.dense", ".attention.output"),
@@ -42,9 +47,7 @@ FAMILY = Family(
     config=config,
     renames=(
         (r"^vit\.", ""),
-        (r"^embeddings\.cls_token", "image_encoder.embedding.class_token"),
-        (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
-        (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
+        *PATCHES,
         (r"^encoder\.layer", "image_encoder.transformer.blocks"),
         *BLOCK,
         (r"^layernorm", "image_encoder.norm"),

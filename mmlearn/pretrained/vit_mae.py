@@ -8,7 +8,7 @@ from typing import Any
 from mmlearn.models.vision.mae import MAE, MAEConfig
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
-from mmlearn.pretrained.vit import BLOCK
+from mmlearn.pretrained.vit import BLOCK, PATCHES
 from mmlearn.pretrained.vit import config as vit
 
 
@@ -32,9 +32,7 @@ FAMILY = Family(
     config=config,
     renames=(
         (r"^vit\.", ""),
-        (r"^embeddings\.cls_token", "image_encoder.embedding.class_token"),
-        (r"^embeddings\.position_embeddings", "image_encoder.embedding.positions"),
-        (r"^embeddings\.patch_embeddings\.projection", "image_encoder.embedding.patches"),
+        *PATCHES,
         (r"^encoder\.layer", "image_encoder.transformer.blocks"),
         (r"^layernorm", "image_encoder.norm"),
         (r"^decoder\.decoder_encoder\.layer", "decoder.transformer.blocks"),

@@ -11,9 +11,17 @@ from mmlearn.layers.config import Config
 Chance = Callable[[Config, Batch], float]
 
 
-def ln(number: int | str, scale: float = 1.0) -> Chance:
-    """The logarithm of a number, or of a size of the configuration: to choose among so many at random."""
-    return lambda config, batch: scale * math.log(number if isinstance(number, int) else size(config, number))
+def ln(number: int | str, scale: float | str = 1.0) -> Chance:
+    """The logarithm of a number: to choose among so many at random, in a loss that is weighted by ``scale``.
+
+    Both are numbers or names of settings of the configuration.
+    """
+
+    def chance(config: Config, batch: Batch) -> float:
+        weight, choices = (size(config, one) if isinstance(one, str) else one for one in (scale, number))
+        return weight * math.log(choices)
+
+    return chance
 
 
 def ln_batch(config: Config, batch: Batch) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments, size
+from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments
 from mmlearn.data.fields.texts import Answers
 from mmlearn.data.made.instructions import instruct
 from mmlearn.evaluation.measures import (
@@ -63,7 +63,7 @@ MRM = Objective("mrm", {"mrc": ln("region_classes")}, labels=(MaskedRegions(),),
 LM = Objective("lm", {"lm": ln("vocab_size")}, measures=(next_words, written_captions))
 RTD = Objective(
     "rtd",
-    {"mlm": ln("vocab_size"), "rtd": lambda config, batch: size(config, "rtd_weight") * ln(2)(config, batch)},
+    {"mlm": ln("vocab_size"), "rtd": ln(2, "rtd_weight")},
     labels=(MaskedTokens(),),
     measures=(masked_words, replaced_words),
 )

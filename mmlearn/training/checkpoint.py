@@ -1,8 +1,8 @@
 """Checkpoints that survive being killed: written beside, synced, renamed, and checked before they are believed.
 
-A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256. Nothing is
-pickled. Where processes share the weights, their parts are put together in these files, one tensor at a time: any
-number of processes can go on from them, sharded or not.
+A checkpoint is a folder ``step-00000100`` of safetensors files and a ``manifest.json`` with their SHA-256, and its own.
+Nothing is pickled. Where processes share the weights, their parts are put together in these files, one tensor at a
+time: any number of processes can go on from them, sharded or not.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
 from mmlearn.data.hashing import stream
@@ -74,6 +75,7 @@ def save_checkpoint(
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "files": {path.name: _digest(path) for path in sorted(temporary.glob("*.safetensors"))},
             }
+            manifest["checksum"] = _checksum(manifest)
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
             for path in temporary.iterdir():
                 _sync(path)
@@ -151,7 +153,7 @@ def load_checkpoint(
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
         except ValueError as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
-        if scaler is not None and manifest.get("scaler"):  # earlier checkpoints have none
+        if scaler is not None and manifest["scaler"]:
             scaler.load_state_dict(manifest["scaler"])
         if manifest["world"] != world and rank == 0:
             found = f"{path} was written by {manifest['world']} processes, and this run has {world}"
@@ -186,35 +188,79 @@ def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
+        if manifest.pop("checksum") != _checksum(manifest):
+            return "its manifest is damaged"
         if path.name != f"step-{manifest['step']:08d}":
             return f"its manifest is of step {manifest['step']}"
-        random_states = [f"random-{rank}.safetensors" for rank in range(manifest["world"])]
+        world = manifest["world"]
+        if type(world) is not int or not 1 <= world <= len(manifest["files"]):  # each has a file of its own
+            return f"its manifest says that {world!r:.60} processes wrote it"
+        random_states = [f"random-{rank}.safetensors" for rank in range(world)]
         average = [name for name in manifest["files"] if name == "ema.safetensors"]
         for name in ("model.safetensors", "optimizer.safetensors", *average, *random_states):
             if _digest(path / name) != manifest["files"][name]:
                 return f"{name} is damaged"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"it is not whole ({type(error).__name__}: {error})"
     return None
 
 
-def difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """Which tensors only the file or only the model has, and which differ in shape; nothing where both agree."""
+def difference(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Which tensors only the file or only the model has, and which differ in shape or in kind; nothing where all agree.
+
+    Numbers of any precision are of one kind; whole numbers, complex ones, and true or false are others.
+    """
     reshaped = [
         f"{name} ({list(saved[name].shape)} instead of {list(tensor.shape)})"
         for name, tensor in wanted.items()
         if name in saved and saved[name].shape != tensor.shape
+    ]
+    others = [
+        f"{name} ({saved[name].dtype} instead of {tensor.dtype})"
+        for name, tensor in wanted.items()
+        if name in saved and _kind(saved[name]) != _kind(tensor)
     ]
     parts = []
     for names, where in (
         (sorted(set(saved) - set(wanted)), "only in the file"),
         (sorted(set(wanted) - set(saved)), "only in the model"),
         (reshaped, "of another shape"),
+        (others, "of another kind"),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{', '.join(names[:3])}{more} {'is' if len(names) == 1 else 'are'} {where}")
     return "; ".join(parts)
+
+
+def _kind(x: Tensor) -> str:
+    return "float" if x.is_floating_point() else "complex" if x.is_complex() else str(x.dtype == torch.bool)
+
+
+def misfit(tensors: Mapping[str, Tensor], build: Callable[[], nn.Module], elsewhere: Collection[str] = ()) -> str:
+    """How what ``build`` makes differs from these weights, before it takes memory; nothing where both agree.
+
+    Parts whose weights lie ``elsewhere`` may be missing. A configuration from a stranger may ask for a billion blocks:
+    a model that registers more parameters than these could fill is given up while it is built.
+    """
+    left = 2 * len(tensors) + (10_000 if elsewhere else 100)  # tied ones are registered twice
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OverflowError
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of copies that cannot be made there
+            wanted = build().state_dict()
+    except OverflowError:
+        return f"the model has far more than the {len(tensors)} tensors of the file"
+    finally:
+        hook.remove()
+    own = {name: value for name, value in wanted.items() if name in tensors or name.split(".")[0] not in elsewhere}
+    return difference(tensors, own)
 
 
 def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: dict[str, Tensor]) -> None:
@@ -259,6 +305,10 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     # Not save_file, whose errors are no OSError and whose temporary files nobody removes after a kill.
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     path.write_bytes(save(copies))
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

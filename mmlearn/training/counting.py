@@ -14,9 +14,10 @@ Where several devices share a batch of B samples, each has b of them, and of suc
 .. math:: f(b, B) = c_0 + c_1 b + c_3 (B - b) + c_4 b B
 """
 
+import copy
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -41,7 +42,7 @@ from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
-from mmlearn.recipes.recipe import Recipe
+from mmlearn.recipes.recipe import Recipe, Turn
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 
@@ -137,9 +138,26 @@ def count(
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a part that comes with weights
         system = recipe.make(config).train()
-    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(recipe.system.__name__):
-        system.to_empty(device="cpu")
-        moved = {turn: set(turn.moved(system)) for turn in recipe.stage(stage).turns}
+    turns, learned = recipe.stage(stage).turns, dict(precision=precision, optimizer=optimizer)
+    return count_training(system, turns, lambda b: [grown(batch, holds, b, t) for batch in examples], **learned)
+
+
+def count_training(
+    system: nn.Module,
+    turns: Sequence[Turn],
+    batches: Callable[[int], list[Batch]],
+    *,
+    precision: str = "no",
+    optimizer: str = "adamw",
+) -> Count:
+    """Count a system that is there, on any device, and its training in these ``turns``.
+
+    ``batches(b)`` are batches of b samples, one for each task, whose numbers do not count. ``ValueError`` as for
+    :func:`count`.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(type(system).__name__):
+        system = _without_numbers(system)
+        moved = {turn: set(turn.moved(system)) for turn in turns}
         trained = [value for name, value in system.named_parameters() if any(name in names for names in moved.values())]
         state = _state_bytes(system, trained, optimizer)
 
@@ -150,21 +168,21 @@ def count(
                 for name, parameter in system.named_parameters():
                     parameter.requires_grad_(name in names)
                 loss = getattr(system, turn.loss)
-                found += [measure(system, loss, grown(batch, holds, b, t), *more) for batch in examples]
+                found += [measure(system, loss, batch, *more) for batch in batches(b)]
             return found
 
         dtype = PRECISIONS[precision]
 
-        def measured(batches: Iterable[int]) -> tuple[dict[int, float], dict[int, Saved]]:
+        def measured(sizes: Iterable[int]) -> tuple[dict[int, float], dict[int, Saved]]:
             """FLOPs of a step and what it keeps, by batch."""
-            flops = {b: sum(each(_flops, b)) / len(examples) for b in batches}
-            return flops, {b: Saved(*map(max, zip(*each(_saved, b, dtype)))) for b in batches}
+            flops = {b: sum(each(_flops, b)) / len(batches(b)) for b in sizes}
+            return flops, {b: Saved(*map(max, zip(*each(_saved, b, dtype)))) for b in sizes}
 
         flops, saved = measured(BATCHES)
         # Of what lives, gradients and what was kept are not held at the same time.
         b = BATCHES[-1]
         passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
-        sample = sum(x.nbytes for x in grown(examples[0], holds, 1, t).values())
+        sample = sum(x.nbytes for x in batches(1)[0].values())
         towers = all(each(_has_towers, BATCHES[0]))
         flops = Polynomial.through(flops)
         saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
@@ -186,6 +204,14 @@ def count(
         sample=sample,
         towers=towers,
     )
+
+
+def _without_numbers(system: nn.Module) -> nn.Module:
+    """A copy whose tensors have shapes alone, on the CPU, and take no memory. Within fake tensors."""
+    instead: dict[int, Any] = {id(x): torch.empty(x.shape, dtype=x.dtype) for x in system.buffers()}
+    for x in system.parameters():
+        instead[id(x)] = nn.Parameter(torch.empty(x.shape, dtype=x.dtype), x.requires_grad)
+    return copy.deepcopy(system, instead)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ axis to be cut along.
 
 import copy
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -31,21 +32,40 @@ from mmlearn.training.optimizers import Muon
 PATIENCE = timedelta(minutes=10)  # with a process that is there and does not answer
 
 
+def first_process() -> bool:
+    """Whether this is the only process, or the first of several. What an earlier launch left behind does not count."""
+    return int(os.environ.get("WORLD_SIZE") or 1) == 1 or int(os.environ.get("RANK") or 0) == 0
+
+
 def new_accelerator(precision: str, accumulate: int) -> Accelerator:
     """Accelerate's, on a GPU if there is one. ``ValueError`` for a precision that there is not, or not here."""
     check_precision(precision)
     # A notebook trains many times in one process, and Accelerate would keep the first precision for all of them.
     AcceleratorState._reset_state()
-    return Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_steps=accumulate,
-        cpu=not torch.cuda.is_available(),
-        kwargs_handlers=[
-            # Of several processes: a batch that serves one task of several leaves the heads of the others alone.
-            DistributedDataParallelKwargs(find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=PATIENCE),
-        ],
-    )
+    with _told_nothing_else():
+        return Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=accumulate,
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[
+                # Of several processes: a batch that serves one task of several leaves the heads of the others alone.
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
+        )
+
+
+@contextmanager
+def _told_nothing_else() -> Iterator[None]:
+    """Accelerate sees no settings in the environment that a run does not record, and no rank where it is alone."""
+    hidden = {name for name in os.environ if name.startswith("ACCELERATE_")}
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        hidden |= {"RANK", "LOCAL_RANK"} & set(os.environ)
+    kept = {name: os.environ.pop(name) for name in hidden}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def check_precision(precision: str) -> None:
@@ -96,6 +116,15 @@ def mean_over_processes(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, 
     dist.all_reduce(values)
     means = iter(values / dist.get_world_size())
     return [{name: next(means) for name in row} for row in rows]
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest of the numbers that processes have; each of them calls this."""
+    if not several():
+        return number
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
 
 
 @contextmanager

@@ -36,10 +36,10 @@ def evaluate(
     if not objectives:
         own = " or ".join(sorted({one.data for one in learned}))
         raise ValueError(f"{run.name} learned from {own}, and not from {data}: evaluate it on what it learned.")
-    options = {}
+    options = {"boxes": True}
     for item in run.fields.values():
         options |= item.data_options(run.system.config)
-    options = asked(data, language=language, skip_bad=skip_bad, boxes=True, **options)
+    options = asked(data, language=language, skip_bad=skip_bad, **options)
     samples = load(data, split or held_out(data), **options)
     limit = min(limit, *(one.samples for one in objectives))
     endless = is_endless(data)

@@ -29,6 +29,7 @@ from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers, schedule
 from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
+from mmlearn.training.stopping import Stopped, asked_to_stop, leave_stopping_to_others, told_of_lost_workers
 
 
 class Loss(nn.Module):
@@ -93,10 +94,10 @@ def fit(
     decay: str = "linear",
     max_norm: float = 1.0,
     accumulate: int = 1,
-    precision: str = "no",
+    precision: str = "no",  # or bf16, or fp16
     seed: int = 0,
     workers: int = 0,
-    compile: bool | str = False,
+    compile: bool | str = False,  # or a backend of torch.compile
     recompute: bool = False,
     chunk: int | None = None,
     ema: float | None = None,
@@ -112,28 +113,24 @@ def fit(
 ) -> list[dict[str, float]]:
     """Minimise the sum of ``system.loss(batch)`` for ``steps`` steps, and return the metrics of each.
 
-    One step takes ``accumulate`` batches of ``batch_size`` (over all processes); the gradient is cut to ``max_norm``.
-    With several ``turns``, as of a discriminator and a generator, each step takes all of them on the same batches.
-    With ``lengths``, one number a sample, batches hold samples of similar length.
+    One step takes ``accumulate`` batches of ``batch_size`` (over all processes), and all ``turns`` on the same batches;
+    the gradient is cut to ``max_norm``. With ``lengths``, one number a sample, batches hold samples of similar length.
 
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
     with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
-    was never stopped. ``on_step(step, metrics)`` is called for every step, and its numbers are fetched from a GPU every
-    ``log_every`` steps. ``compile`` may name a backend of ``torch.compile``. A system may have ``after_step()``, called
-    after each update, as for momentum encoders; a part of it ``check_data(length)``, called once before. ``precision``
-    is "no", "bf16" or "fp16". Equally well, in less memory and more time, :func:`~mmlearn.training.speed.save_memory`
-    trains with ``recompute`` or ``chunk``, and processes with ``shard``: see :mod:`mmlearn.training.distributed`.
-    ``ema``, such as 0.9999, adds ``model-ema.safetensors`` (:class:`~mmlearn.training.ema.MovingAverage`).
-
-    Raises ``ValueError`` for settings that cannot be or do not fit, ``FloatingPointError`` for a loss not finite.
+    was never stopped; Ctrl-C ends it after a checkpoint (:mod:`mmlearn.training.stopping`). ``on_step(step, metrics)``
+    is called for every step; its numbers are fetched from a GPU every ``log_every``. A system may have
+    ``after_step()``, called after each update, and parts of it ``check_data(length)``, called before. In less memory
+    and more time ``recompute`` or ``chunk`` train equally well (:func:`~mmlearn.training.speed.save_memory`), and
+    processes that ``shard`` (:mod:`mmlearn.training.distributed`). ``ema`` adds ``model-ema.safetensors``. Raises
+    ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
     _check_counts(warmup, steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
     distributed.check_alike(system, given)
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=decay) for step in range(steps)]
     process = dict(rank=accelerator.process_index, world=accelerator.num_processes)
-    batches = batches_of(data, collate, batch_size, seed=seed, lengths=lengths, **process)
-    _check_data(system, batches)
+    batches = _checked(system, batches_of(data, collate, batch_size, seed=seed, lengths=lengths, **process))
     torch.manual_seed(seed + process["rank"])
     system.to(accelerator.device).train()
     trained = distributed.sharded(system, turns, precision) if shard else system
@@ -144,24 +141,30 @@ def fit(
     start, log = _open(output, resume, tensorboard, accelerator, state)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     bars = training_bar(total=steps, initial=start, disable=not progress or process["rank"] > 0, unit="step")
-    with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar:
+    with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar, asked_to_stop() as asked:
         history = _History(rates, precision, log, bar, on_step)
-        for step in range(start, steps):
-            history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[step]))
-            _after_step(state, step + 1)
-            saves = output and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
-            if saves or (step + 1) % log_every == 0 or step + 1 == steps:
-                history.fetch(step + 1)
+        for done in range(start + 1, steps + 1):
+            history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[done - 1]))
+            _after_step(state, done)
+            tells = done % log_every == 0 or done == steps
+            stopped = distributed.largest(asked(), accelerator.device) if tells and done < steps else 0
+            saves = output and (done % checkpoint_every == 0 or done == steps or stopped)
+            if saves or tells:
+                history.fetch(done)
             if saves:
-                save_checkpoint(Path(output) / "checkpoints", step + 1, **state)
+                save_checkpoint(Path(output) / "checkpoints", done, **state)
+            if stopped:
+                raise Stopped(stopped, done)
     _finish(system, state, Path(output) if output else None)
     return history.rows
 
 
-def _check_data(system: nn.Module, batches: Batches) -> None:
+def _checked(system: nn.Module, batches: Batches) -> Batches:
+    """The batches, once those parts of the system that can have looked at their data."""
     for part in system.modules():
         if hasattr(part, "check_data"):
             part.check_data(len(batches.source(0)))
+    return batches
 
 
 def _check_counts(warmup: int, **counts: int) -> None:
@@ -206,11 +209,13 @@ def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterato
     """The batches of these steps, prepared by ``workers`` other processes, whose notes of the data are gathered."""
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
     ahead = dict(num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available())
+    ahead |= dict(worker_init_fn=leave_stopping_to_others)
     loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
-    for step, (batch, notes) in zip(order, loader):
-        if notes:
-            batches.source(step).note(notes)
-        yield batch
+    with told_of_lost_workers(workers):
+        for step, (batch, notes) in zip(order, loader):
+            if notes:
+                batches.source(step).note(notes)
+            yield batch
 
 
 def _open(output, resume: bool, tensorboard: bool, accelerator, state: dict[str, Any]) -> tuple[int, "_Log"]:

@@ -2,8 +2,7 @@
 
 import inspect
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -12,13 +11,12 @@ import torch.distributed as dist
 from torch import nn
 
 from mmlearn.data.batches import batches_of
-from mmlearn.data.fields import size
-from mmlearn.recipes.recipe import Recipe
-from mmlearn.training.counting import Count, count
+from mmlearn.data.fields import Batch
+from mmlearn.training.counting import Count, count_training
 from mmlearn.training.plan import GIB, memory
 
 MARGIN = 1.15  # a measured peak is within 15 % of what is counted
-LOOKED_AT = 4  # batches, for the length of their texts
+LOOKED_AT = 8  # batches, for how long samples are and what tasks there are
 
 
 def tells_what_fits(fit: Callable) -> Callable:
@@ -41,12 +39,9 @@ def tells_what_fits(fit: Callable) -> Callable:
 def _advice(asked: Mapping[str, Any]) -> str:
     """What to change of these arguments of :func:`~mmlearn.training.fit`."""
     batch, world = asked["batch_size"], dist.get_world_size() if dist.is_initialized() else 1
-    recipe = _recipe_of(asked["system"])
     try:
-        counted = _counted(recipe, asked, world) if recipe else None
-    except ValueError:  # its loss needs the numbers of a real batch
-        counted = None
-    if counted is None:
+        counted, batch = _counted(asked, world)
+    except Exception:  # whatever it is: that memory has run out is what must be told
         return f"lower the batch size from {batch}, to {max(world, batch // 2 // world * world)} at first."
     ways = {name: asked[name] for name in ("recompute", "chunk", "shard")}
     return what_fits(counted, device_bytes(), batch, world, **ways)
@@ -65,7 +60,7 @@ def what_fits(
         held = memory(counted, batch, world)["sharded"] if shard else own
         return own["all"] + sum(held[name] - own[name] for name in ("weights", "gradients", "optimiser"))
 
-    def largest(way: str, chunk: int | None = None) -> int:
+    def largest(way: str, chunk: int | None = None, room: float = room) -> int:
         """The largest batch that fits, of those that processes can share; 0 where none does."""
         none, some = 0, batch // world + 1  # of each device: what fits, and what is above it
         while some - none > 1:
@@ -78,9 +73,9 @@ def what_fits(
     way = "in chunks" if chunk else "recomputed" if recompute else "plain"
     need = needed(batch, way, chunk)
     has = f"by the planner's count a batch of {batch} needs {need / GIB:.1f} GiB, and the device has {room / GIB:.1f}"
-    if need * MARGIN <= room:
-        less = max(world, batch // 2 // world * world)
-        return f"{has}: something else holds memory there (see nvidia-smi); end it, or lower the batch size to {less}."
+    if need * MARGIN <= room:  # and it did not fit
+        less = max(largest(way, chunk, need), world)
+        return f"{has}: another program may hold some (see nvidia-smi); end it, or lower the batch size to {less}."
     fitting, ways = largest(way, chunk), []
     if fitting:
         ways.append(f"lower the batch size to {fitting}")
@@ -97,25 +92,30 @@ def what_fits(
 
 
 def device_bytes() -> int:
-    """The memory of the device that this process trains on."""
+    """The memory that this process can have of the device that it trains on: what it has, and what nobody has."""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _recipe_of(system: nn.Module) -> Recipe | None:
-    """The recipe at the foot of its file."""
-    found = getattr(sys.modules.get(type(system).__module__), "RECIPE", None)
-    return found if isinstance(found, Recipe) and found.system is type(system) else None
+def _counted(asked: Mapping[str, Any], world: int) -> tuple[Count, int]:
+    """The training as it was asked for, on samples as long as those of the first batches; and the rows of a batch."""
+    options = dict(seed=asked["seed"], lengths=asked["lengths"], world=world)
+    batches = batches_of(asked["data"], asked["collate"], asked["batch_size"], **options)
+    alike: dict[tuple[str, ...], list[Batch]] = {}  # a batch of one task has other entries than one of another
+    for batch in (batches[k] for k in range(LOOKED_AT)):
+        alike.setdefault(tuple(batch), []).append(batch)
+    learned = dict(precision=asked["precision"], optimizer=asked["optimizer"])
+    counted = count_training(
+        asked["system"], asked["turns"], lambda b: [_as_long(given, b) for given in alike.values()], **learned
+    )
+    return counted, world * len(next(iter(batch.values())))
 
 
-def _counted(recipe: Recipe, asked: Mapping[str, Any], world: int) -> Count:
-    """The system and its training as it was asked for, with texts as long as those of the first batches."""
-    config, holds = asked["system"].config, recipe.holds()[0]
-    length = size(config, "max_length", 77)
-    batches = batches_of(asked["data"], asked["collate"], asked["batch_size"], seed=asked["seed"], world=world)
-    places = {name: holds[name].split()[1:].index("t") for name in holds if "t" in holds[name].split()[1:]}
-    lengths = [x.shape[places[name]] for k in range(LOOKED_AT) for name, x in batches[k].items() if name in places]
-    stage = next((stage.name for stage in recipe.stages if stage.turns == tuple(asked["turns"])), None)
-    learned = dict(precision=asked["precision"], optimizer=asked["optimizer"], stage=stage)
-    return count(recipe, config, **learned, text_length=max(lengths, default=length))
+def _as_long(batches: Sequence[Batch], b: int) -> Batch:
+    """A batch of b rows, each entry as long as the longest of these."""
+    found = {}
+    for name, x in batches[0].items():
+        _, *longest = map(max, zip(*(batch[name].shape for batch in batches)))
+        found[name] = torch.empty((b, *longest), dtype=x.dtype)
+    return found

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -10,31 +11,47 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mmlearn.recipes import ln_batch
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import Run, named
 
-NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
+NOT_COMPARED = ("mmlearn", "fields", "config", "training", "fingerprint")  # compared by themselves, or not at all
+
+
+def check_folder(output: Path, resume: bool) -> None:
+    """Refuse a folder that cannot be a run's own, and to overwrite a run; before anything is loaded.
+
+    Raises ``ValueError``, and ``FileNotFoundError`` where there is nothing to ``resume``.
+    """
+    if output == Path() or output.resolve() == Path(output.resolve().anchor):
+        raise ValueError(f"A run needs a folder of its own, such as runs/clip, not {str(output)!r}.")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; give a folder.")
+    begun = (output / "config.json").exists()
+    if resume and not begun:
+        raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
+    if begun and not resume:
+        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
+    if not begun and (output / "model.safetensors").exists():
+        raise ValueError(f"{output} holds a model already; give another folder.")
 
 
 def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool) -> None:
-    """Refuse to overwrite a run, and to go on with other settings or data than it was started with.
+    """Refuse batches too small for a loss, and to go on with other settings or data than a run was started with.
 
     ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
-    there is nothing to ``resume``, or where a file of the run is missing.
+    a file of the run is missing.
     """
-    path = output / "config.json"
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file; give a folder.")
-    if not path.exists():
-        if resume:
-            raise FileNotFoundError(f"{output} holds no run to go on with; start it without --resume.")
-        if (output / "model.safetensors").exists():
-            raise ValueError(f"{output} holds a model already; give another folder.")
-        return
-    if not resume:
-        raise ValueError(f"{output} holds a run already; add --resume to go on with it, or give another folder.")
-    if changed := _changes(path, run, training):
+    _check_contrast(run, training["batch_size"])
+    if resume and (changed := _changes(output / "config.json", run, training)):
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
+
+
+def _check_contrast(run: Run, batch_size: int) -> None:
+    """``ValueError`` for batches of one sample, where a loss tells the samples of a batch apart."""
+    chances = [chance for task in run.tasks for one in task for chance in one.chance.values()]
+    if batch_size < 2 and ln_batch in chances:
+        raise ValueError(f"{run.name} tells the samples of a batch apart: batch_size is at least 2, got {batch_size}.")
 
 
 def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
@@ -53,8 +70,10 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
         if before["config"] != now["config"]:
             changed.append("the model is another one")
         going_on = checkpoints(path.parent / "checkpoints")  # else it starts once more, and writes its fields again
-        if not changed and going_on and not _same_data(run, before["fields"], path.parent):
-            changed.append("the data is other data")
+        if not changed and going_on:
+            same = _same_data(run, before["fields"], path.parent)
+            if not same or started.get("fingerprint") != wanted.get("fingerprint"):
+                changed.append("the data is other data, or its rows stand in another order")
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -79,6 +98,32 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-2, abs_tol=1e-2)
     return one == other
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """No other process trains into this folder meanwhile. The system opens the lock when its process ends, however.
+
+    Raises ``ValueError`` with the number of the process that has it, and ``OSError`` where it cannot be written.
+    """
+    import fcntl  # Windows has none
+
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise ValueError(f"{output} is being written by process {owner}; wait for its end, or stop it.") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

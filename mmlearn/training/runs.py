@@ -26,7 +26,7 @@ from mmlearn.files import written_whole
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
-from mmlearn.training.checkpoint import difference
+from mmlearn.training.checkpoint import difference, misfit
 from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, unmoved, with_parts
 
 Data = Dataset | Mapping[str | None, Dataset]
@@ -351,6 +351,8 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
     """
     folder = Path(folder)
     path, weights = folder / "config.json", folder / f"model{'-ema' if ema else ''}.safetensors"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; give the output folder of a finished mmlearn train.")
     if ema and not weights.is_file():
         raise FileNotFoundError(f"{folder} holds no {weights.name}: it was trained without --ema, or is not finished.")
     for one in (path, weights):
@@ -359,15 +361,19 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
                 f"{folder} holds no {one.name}; give the output folder of a finished mmlearn train."
             )
     try:
-        run = _read(json.loads(path.read_text()), folder, system)
-    except FileNotFoundError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    try:
         tensors = load_file(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights} is no whole safetensors file ({error}).") from error
+    try:
+        run, build = _read(json.loads(path.read_text()), folder, system)
+        found = misfit(tensors, build, run.parts)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a file that was made up can make anything fail
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    if found:
+        raise ValueError(f"{weights} does not fit its config.json: {found}.")
+    run = replace(run, system=build().eval())
     tensors = completed(tensors, run.system, run.parts, weights)
     if found := difference(tensors, run.system.state_dict()):
         raise ValueError(f"{weights} does not fit its config.json: {found}.")
@@ -375,8 +381,8 @@ def load_run(folder: str | Path, system: str | Path | None = None, ema: bool = F
     return run
 
 
-def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
-    """The run that a ``config.json`` describes, with weights as they are at the start."""
+def _read(values: Any, folder: Path, system: str | Path | None) -> tuple[Run, Callable[[], nn.Module]]:
+    """The run that a ``config.json`` describes, without its system, and what builds that."""
     name, together = str(values["system"]), bool(values["together"])
     own = name.endswith(".py")
     if own != (system is not None) or Path(system or name).name != name:
@@ -391,4 +397,4 @@ def _read(values: Any, folder: Path, system: str | Path | None) -> Run:
             key, value = next(iter(wrong.items()))
             raise ValueError(f"{type(item).__name__} has {key} {value}, and the model {size(config, key)}.")
     parts = dict(values.get("parts", {}))
-    return Run(name, recipe, recipe.make(config).eval(), fields, stage, objectives, together, parts)
+    return Run(name, recipe, nn.Identity(), fields, stage, objectives, together, parts), lambda: recipe.make(config)

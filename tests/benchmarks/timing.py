@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from mmlearn.evaluation.cost import count_flops
 
 STARTS = 3  # of the processes of each comparison
 ROUNDS_BEFORE = 2  # that do not count
@@ -73,10 +74,9 @@ def _serve(build, arguments, pipe, make_step):
         for _ in range(3):
             step()
         peak = _peak_mib() - before
-        with FlopCounterMode(display=False) as counter:
-            step()
+        flops = count_flops(step)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        pipe.send((trained, peak, counter.get_total_flops() / 1e9))
+        pipe.send((trained, peak, flops / 1e9))
         while threads := pipe.recv():
             torch.set_num_threads(threads)
             started = time.perf_counter()
@@ -87,8 +87,7 @@ def _serve(build, arguments, pipe, make_step):
 def compare(builds, rounds, threads=(1, 2), make_step=training_step, starts=STARTS):
     """Of each implementation: parameters, MiB that steps add to the process, GFLOP a step, seconds by threads.
 
-    GFLOP are those of matrix products and convolutions, forward and backward; what the fused attention kernel does is
-    not counted.
+    GFLOP are those of matrix products, convolutions and attention, forward and backward.
 
     ``builds`` has for each name a function at the top of a module, which returns a model and a function that computes
     its loss, and that function's arguments; ``make_step`` turns both into a step. All is done ``starts`` times, for

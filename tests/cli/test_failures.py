@@ -24,7 +24,7 @@ from PIL import Image
 from mmlearn import cli
 from mmlearn.data import load
 from mmlearn.data.packaged import easy_vqa
-from mmlearn.training import checkpoint, loop, output, runs
+from mmlearn.training import checkpoint, loop, runs
 
 # Words that the command does not understand: exit code 2.
 
@@ -41,6 +41,16 @@ TRAIN = ["train", "clip", "--data", "scenes", "--output", "x"]
         ([*TRAIN, "--stps", "3"], "--stps"),
         ([*TRAIN, "--steps", "many"], "--steps"),
         ([*TRAIN, "--steps", "0"], "--steps"),
+        ([*TRAIN, "--steps", "2.5"], "--steps"),
+        ([*TRAIN, "--lr", "0"], "--lr"),
+        ([*TRAIN, "--lr", "nan"], "--lr"),
+        ([*TRAIN, "--lr", "-1"], "--lr"),
+        ([*TRAIN, "--lr", "inf"], "--lr"),
+        ([*TRAIN, "--image-size", "1000000"], "--image-size"),
+        ([*TRAIN, "--workers", "1000"], "--workers"),
+        ([*TRAIN, "--vocab-size", "1000000000"], "--vocab-size"),
+        ([*TRAIN, "--steps", "1e99"], "--steps"),
+        (["data", "emojy"], "did you mean: mmlearn data show emoji?"),
         ([*TRAIN, "--batch-size", "0"], "--batch-size"),
         ([*TRAIN, "--batch-size", "2.5"], "--batch-size"),
         ([*TRAIN, "--accumulate", "0"], "--accumulate"),
@@ -67,7 +77,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
     assert (said.code, said.out) == (2, "")
     (line,) = said.err.splitlines()
     assert line.startswith("mmlearn: ")
-    assert re.search(r"[.?!] See mmlearn --help\.$", line)
+    assert re.search(r"[.?!] See mmlearn( train| data| run| evaluate| chapters)?( show)? --help\.$", line)
     assert says in line.lower()
     assert not list((tmp_path / "here").iterdir())
 
@@ -110,8 +120,6 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "clip", "--language", "de"], "has no option 'language'"),
         (["train", "clip", "--batch-size", "17"], "A batch of 17 cannot be drawn from 16 samples"),
         (["train", "clip", "--image-size", "8"], "Pictures of 8 pixels are smaller than a patch of 16"),
-        (["train", "clip", "--learning-rate", "nan"], "learning rate"),
-        (["train", "clip", "--learning-rate", "-1"], "learning rate"),
         (["train", "clip", "--data", "scenes", "--skip-bad"], "scenes has no option 'skip_bad'"),
         (["train", "clip", "--data", "emoji", "--language", "dee"], "no names in 'dee'; did you mean 'de'?"),
     ],
@@ -285,18 +293,18 @@ def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_
     """The error crosses processes with its whole history, of which the user wants the last line."""
     folder = tmp_path / "own"
     shutil.copytree(pictures, folder)
-    real = output.nothing_half_written
+    real = runs.save_run
 
-    def spoil(output):  # when all have been read once, for the mean of their colours
+    def spoil(*arguments, **options):  # when all have been read once, for the mean of their colours
         for path in folder.glob("*.png"):
             path.write_text("text")
-        return real(output)
+        real(*arguments, **options)
 
-    monkeypatch.setattr(output, "nothing_half_written", spoil)
+    monkeypatch.setattr(runs, "save_run", spoil)
     words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", 1]
     said = mmlearn(*words)
     assert (said.code, said.out) == (1, "")
-    assert re.fullmatch(r"mmlearn: \S+/own/\d+\.png is no picture that can be read\.", said.err.splitlines()[-1])
+    assert re.fullmatch(r"mmlearn: \S+/own/\d+\.png is no picture that can be read \(.*\)\.", said.err.splitlines()[-1])
     assert "Traceback" not in said.err
     assert not (tmp_path / "run").exists()
 
@@ -375,7 +383,7 @@ def test_resuming_with_other_captions(fails, works, tmp_path):
     ("tokenizer", "says"),
     [
         (None, "tokenizer.json is missing; a trained folder has it beside model.safetensors."),
-        ("{}", "tokenizer.json is no whole tokenizer file"),
+        ("{}", "tokenizer.json was not written by mmlearn (KeyError"),
     ],
 )
 def test_resuming_without_the_tokenizer(fails, works, short, run_folder, tokenizer, says):
@@ -392,14 +400,32 @@ def test_resuming_without_the_tokenizer(fails, works, short, run_folder, tokeniz
     assert path.read_bytes() == whole
 
 
-def test_resuming_where_the_captions_were_edited(fails, works, short, pictures, tmp_path):
+@pytest.mark.parametrize("change", ["a caption", "the order", "a picture"])
+def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_path, change):
     """Also where as many tokens are learned from them, and the model is of the same shape."""
     own = shutil.copytree(pictures, tmp_path / "own")
     words = ["train", "clip", *short, "--data", own, "--output", tmp_path / "run"]
     works(*words)
     path = own / "captions.csv"
-    path.write_text(path.read_text().replace("field", "fjeld"))
-    fails(*words, "--resume", says="started with other settings: the data is other data.")
+    header, *lines = path.read_text().splitlines()
+    if change == "a picture":
+        one, other = sorted(own.glob("*.png"))[:2]
+        one.write_bytes(other.read_bytes())
+    lines = lines[::-1] if change == "the order" else lines
+    text = "\n".join([header, *lines]) + "\n"
+    path.write_text(text.replace("field", "fjeld") if change == "a caption" else text)
+    fails(*words, "--resume", says="started with other settings: the data is other data, or its rows stand in another")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--image-size", 60), "Pictures of 60 pixels do not divide into patches of 16"),
+        (("--batch-size", 1), "clip tells the samples of a batch apart: batch_size is at least 2, got 1."),
+    ],
+)
+def test_sizes_that_lose_something(fails, short, tmp_path, more, says):
+    fails("train", "clip", *short, *more, "--output", tmp_path / "run", says=says)
 
 
 def test_resuming_another_system(fails, short, run_folder):
@@ -493,7 +519,10 @@ def test_no_space_left_after_the_first_checkpoint(mmlearn, works, short, tmp_pat
         patch.setattr(checkpoint, "_write", write)
         said = mmlearn(*words, "--output", folder)
     assert (said.code, said.out) == (1, "")
-    assert said.err.splitlines()[-1].startswith("mmlearn: [Errno 28] No space left on device")
+    file = folder / "checkpoints" / ".writing-00000002"
+    last = said.err.splitlines()[-1]
+    assert last.startswith(f"mmlearn: {file}")
+    assert last.endswith("no space left on device. Mend that, for step 1 of 3 is saved; add --resume to go on.")
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000001"]
     works(*words, "--output", folder, "--resume")
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -522,13 +551,13 @@ def test_files_that_were_there_before_stay(mmlearn, short, tmp_path, monkeypatch
     monkeypatch.setattr(loop, "_step", lambda *_: 1 / 0)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("precious")
-    with pytest.raises(ZeroDivisionError):  # a mistake in our code keeps its traceback
-        mmlearn("train", "clip", *short, "--output", tmp_path / "run")
+    said = mmlearn("train", "clip", *short, "--output", tmp_path / "run")
+    assert said.err.splitlines()[-1].startswith("mmlearn: division by zero (ZeroDivisionError, which was not foreseen")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
 def test_ctrl_c(short, tmp_path):
-    """In a process of its own: one line, exit code 130, the newest checkpoint stays."""
+    """In a process of its own: one line, exit code 130; its last step is saved, as the line says."""
     words = [*map(str, short), "--steps", "100000", "--checkpoint-every", "2", "--output", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -549,9 +578,10 @@ def test_ctrl_c(short, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "mmlearn: stopped; it goes on from its newest checkpoint with --resume."
-    assert len(list(tmp_path.glob("run/checkpoints/step-*"))) == 2
-    assert not list(tmp_path.glob("run/checkpoints/.writing-*"))
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert err.splitlines()[-1] == f"mmlearn: stopped; step {last} of 100000 is saved; add --resume to go on."
+    assert max(path.name for path in tmp_path.glob("run/checkpoints/step-*")) == f"step-{last:08d}"
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_ctrl_c_in_a_chapter(mmlearn, monkeypatch):
@@ -590,9 +620,9 @@ def test_resuming_with_other_objectives(fails, run_of_regions):
 
 def test_a_folder_without_a_run(fails, tmp_path):
     (tmp_path / "empty").mkdir()
-    for name in ("empty", "missing"):
+    for name, says in (("empty", "holds no config.json"), ("missing", "There is no folder")):
         words = ["evaluate", tmp_path / name, "--data", "scenes"]
-        fails(*words, says=[name, "holds no config.json; give the output folder of a finished mmlearn train"])
+        fails(*words, says=[name, says, "; give the output folder of a finished mmlearn train"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -92,11 +92,11 @@ def test_the_words_of_strategies_are_all_there_are(mmlearn):
 def test_what_is_refused(fails, blip, bert, pictures, tmp_path):
     picture = ["--picture", pictures / "0.png"]
     fails("generate", bert, says="bert writes no text: it has learned mlm.")
-    fails("generate", tmp_path / "none", says="holds no config.json")
+    fails("generate", tmp_path / "none", says="There is no folder")
     fails("generate", blip, says="blip cannot write without --picture FILE.")
     fails("generate", blip, "--prompt", "a", says="blip cannot write without --picture FILE.")
     fails("generate", blip, "--picture", "none.png", says="There is no picture none.png.")
-    fails("generate", blip, "--picture", pictures / "captions.csv", says="is no picture that can be read.")
+    fails("generate", blip, "--picture", pictures / "captions.csv", says="is no picture that can be read (BMP, GIF")
     for prompt in ("", "   "):
         fails("generate", blip, *picture, "--prompt", prompt, says="The prompt is empty")
     fails("generate", blip, *picture, "--prompt", "a red field " * 20, says=["The prompt has more than", "shorten it."])

@@ -24,3 +24,14 @@ def test_what_fits_is_told_in_one_line(mmlearn, short, monkeypatch):
     last = said.err.splitlines()[-1]
     assert last.startswith("mmlearn: Out of memory: by the planner's count a batch of 8 needs 0.0 GiB")
     assert last.endswith("No batch is small enough: take a smaller preset.")  # weights alone are 1 MiB
+
+
+def test_a_card_that_is_full_where_nothing_is_trained(fails, works, short, tmp_path, monkeypatch):
+    works("train", "clip", *short, "--output", tmp_path / "run")
+
+    def full(self, *given):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(CLIP, "encode_image", full)
+    says = "memory is full: end what else holds some (nvidia-smi), or take a smaller model."
+    fails("evaluate", tmp_path / "run", "--data", short[1], says=says, after_progress=True)

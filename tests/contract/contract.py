@@ -10,17 +10,16 @@ import json
 import math
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
-from elsewhere import BREAKS, NO_BACKWARD, STOPPED, STOPS, fake_gpu, other_device
+from elsewhere import BREAKS, NO_BACKWARD, STOPPED, STOPS, UNMEASURED, fake_gpu, other_device
 from safetensors.torch import load_file
+from testing_tools import unchecked
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -192,13 +191,14 @@ def close(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
 
 
 def train(case: Case, system: nn.Module, steps: int) -> Iterator[Batch]:
-    """The losses of so many steps of AdamW on the one batch."""
+    """The losses of so many steps of AdamW on the one batch; annotations are checked in the first."""
     optimizer = torch.optim.AdamW([p for p in system.parameters() if p.requires_grad], lr=3e-3, weight_decay=0)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        losses = case.losses(system)
-        sum(losses.values()).backward()
-        optimizer.step()
+    for step in range(steps):
+        with unchecked(step > 0):
+            optimizer.zero_grad()
+            losses = case.losses(system)
+            sum(losses.values()).backward()
+            optimizer.step()
         yield {name: loss.detach() for name, loss in losses.items()}
 
 
@@ -523,7 +523,10 @@ def sets_of(data: Any) -> dict[str | None, Dataset]:
 
 
 def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Path) -> None:
-    """Sizes are the data's; saved and loaded, the same batch has the same loss; each measure gives a number."""
+    """Sizes are the data's; saved and loaded, the same batch has the same loss; each measure gives a number.
+
+    And it asks nothing of a tensor on the wrong device.
+    """
     run, samples = run_on_packaged_data(name)
     save_run(run, folder)
     save_model(run.system, folder / "model.safetensors")
@@ -540,6 +543,9 @@ def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Pa
     objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
     for label, row in measure(back, samples[:24], objectives).items():
         assert math.isfinite(row["obtained"]), label
+    if name not in UNMEASURED:
+        with other_device(back.system, {}):
+            measure(back, samples[:12], objectives)
 
 
 def collated(run: Run, samples: list[Any], step: int) -> Batch:
@@ -585,10 +591,10 @@ def what_is_wrong_is_told_in_one_line(name: str, folder: Path) -> None:
 
 def refusal(case: Case, batch: Batch) -> str | None:
     """What a user is told of a batch, or None where its losses have finite gradients."""
-    system = case.system()
     with unchecked():
         try:
-            case.recipe.check(batch, system.config)
+            case.recipe.check(batch, case.prototype.config)
+            system = case.system()
             sum(case.losses(system, batch).values()).backward()
         except ValueError as error:
             return str(error)
@@ -611,16 +617,6 @@ def what_is_unusual_is_finite_or_told_in_one_line(name: str, folder: Path) -> No
     for case in cases(name):
         for what, batch in unusual(case):
             assert "\n" not in (refusal(case, batch) or ""), f"{case}: {what}"
-
-
-@contextmanager
-def unchecked() -> Iterator[None]:
-    """Annotations are not checked within."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def bf16_is_finite(name: str, folder: Path) -> None:
@@ -681,21 +677,27 @@ def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
 
 
 def forward_is_one_graph(name: str, folder: Path) -> None:
-    """``torch.compile`` finds nothing in a forward pass that it has to leave to Python, such as a look at a value."""
+    """``torch.compile`` finds nothing in a forward pass that it has to leave to Python, such as a look at a value.
+
+    The graph is run as it was found, and computes the same. Cases whose inputs have the same shapes have one graph.
+    """
+    seen = set()
     for case in cases(name):
         system = case.settled()
         wanted = inspect.signature(system.forward).parameters
         given = {key: value for key, value in case.batch.items() if key in wanted}
+        shapes = frozenset((key, value.shape, value.dtype) for key, value in given.items())
+        if shapes in seen:
+            continue
+        seen.add(shapes)
         plain = system(**given)
         torch._dynamo.reset()
-        jaxtyping.config.update("jaxtyping_disable", True)
-        try:
-            compiled = torch.compile(system, backend="aot_eager", fullgraph=True)(**given)
-        except torch._dynamo.exc.Unsupported:
-            assert name in BREAKS
-            return
-        finally:
-            jaxtyping.config.update("jaxtyping_disable", False)
+        with unchecked():
+            try:
+                compiled = torch.compile(system, backend="eager", fullgraph=True)(**given)
+            except torch._dynamo.exc.Unsupported:
+                assert name in BREAKS
+                return
         assert name not in BREAKS, "the table BREAKS says otherwise"
         outputs = (output if isinstance(output, tuple) else (output,) for output in (plain, compiled))
         for one, two in zip(*outputs, strict=True):

@@ -1,9 +1,11 @@
 """Random numbers by their place: against SplitMix64 in plain integers, itself held to published numbers."""
 
+import os
+
 import numpy as np
 import pytest
 
-from mmlearn.data.hashing import random_bits, stream, uniform
+from mmlearn.data.hashing import ENDS, fingerprint, random_bits, stream, uniform
 
 BITS = 2**64
 # The first outputs of Vigna's splitmix64.c for the seed 1234567, as Rosetta Code lists them.
@@ -105,3 +107,50 @@ def test_streams_are_the_same_for_ever():
 def test_every_part_counts():
     parts = [("ab", "c"), ("a", "bc"), ("abc",), (1,), ("1",), ("a", 0, 1), ("a", 1, 0), ("a", 0), ("a", "0"), ()]
     assert len({int(stream(*part)) for part in parts}) == len(parts)
+
+
+# A fingerprint of data changes with what is said, with its order and with what files hold, and with nothing else.
+
+
+def files(folder, **contents):
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [(folder / name, 0, -1) for name in contents]
+
+
+def test_what_changes_it(tmp_path):
+    big = os.urandom(3 * ENDS)
+    told, parts = ["a", "b"], files(tmp_path, x=b"one", y=big)
+    seen = {fingerprint(told, parts)}
+
+    def new(*given):
+        found = fingerprint(*given)
+        assert found not in seen
+        seen.add(found)
+
+    new(told[::-1], parts)
+    new(["ab"], parts)
+    new(told, parts[::-1])
+    new(told, parts[:1])
+    for content in (b"two", b"one ", b""):
+        new(told, files(tmp_path, x=content, y=big))
+    for place in (0, ENDS - 1, 2 * ENDS, 3 * ENDS - 1):
+        changed = bytearray(big)
+        changed[place] ^= 1
+        new(told, files(tmp_path, x=b"one", y=bytes(changed)))
+    new(told, [*parts, (tmp_path / "missing", 0, -1)])
+
+
+def test_what_does_not(tmp_path):
+    told, parts = ["a", "\ud800"], files(tmp_path, x=b"one", y=b"two")
+    before = fingerprint(told, parts)
+    os.utime(tmp_path / "x", (0, 0))
+    (tmp_path / "moved").mkdir()
+    assert fingerprint(iter(told), files(tmp_path / "moved", x=b"one", y=b"two")) == before
+
+
+def test_parts_of_a_file(tmp_path):
+    """As of a tar: each is as if it were alone."""
+    (tmp_path / "tar").write_bytes(b"..one..two")
+    within = [(tmp_path / "tar", 2, 3), (tmp_path / "tar", 7, 3)]
+    assert fingerprint([], within) == fingerprint([], files(tmp_path, x=b"one", y=b"two"))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import models
 
 from mmlearn.data import Tokenizer
-from mmlearn.data.tokenizer import SPECIAL
+from mmlearn.data.tokenizer import SPECIAL, SPECIAL_FILE, PublishedTokenizer
 
 TEXTS = [
     "a small solid red circle left of a large dotted blue square",
@@ -258,7 +258,7 @@ def test_a_file_cut_anywhere_is_refused(tokenizer, tmp_path):
 @pytest.mark.parametrize("content", [b"\x00\xff\xfe", b"hello", b"[]", b"{}", b'{"version": "1.0"}'])
 def test_another_file_by_that_name_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    refused("is no whole tokenizer file", Tokenizer.load, tmp_path)
+    refused("is no whole tokenizer file|not written by mmlearn", Tokenizer.load, tmp_path)
 
 
 def test_the_tokenizer_of_another_program_is_refused(tokenizer, tmp_path):
@@ -268,6 +268,38 @@ def test_the_tokenizer_of_another_program_is_refused(tokenizer, tmp_path):
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"truncation": None}))
     refused("not written by mmlearn", Tokenizer.load, tmp_path)
+
+
+HOSTILE = {
+    "a pattern that takes for ever": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}},
+    "one that cuts": {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(x|x)*y"}, "behavior": "Isolated"}},
+    "a long prefix": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**7}},
+    "one that expands": {"normalizer": {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 10**5}},
+    "any of them inside": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "a" * 100}]}
+    },
+    "another program": {"pre_tokenizer": {"type": "WhitespaceSplit"}},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_file_is_refused(tokenizer, tmp_path, what):
+    """A run from a stranger, and a published vocabulary from one: neither has run a pattern by then."""
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | HOSTILE[what]))
+    refused("not written by mmlearn", Tokenizer.load, tmp_path)
+    special = dict(max_length=9, start_token=1, end_token=2, pad_token=0)
+    refused("which mmlearn does not run|into others", lambda: PublishedTokenizer.read(tmp_path, **special))
+
+
+@pytest.mark.parametrize("settings", [[], {}, {"max_length": True}, {"max_length": -1}, {"x": 1}, "deep"], ids=str)
+def test_special_tokens_that_cannot_be(tokenizer, tmp_path, settings):
+    tokenizer.save(tmp_path)
+    known = dict(max_length=9, start_token=1, end_token=2, pad_token=0)
+    content = "[" * 10**5 if settings == "deep" else json.dumps(known | settings if settings else settings)
+    (tmp_path / SPECIAL_FILE).write_text(content)
+    refused(r"special_tokens\.json (is no whole|should hold a number)", Tokenizer.load, tmp_path)
 
 
 def test_a_prompt_is_the_text_without_start_and_end(roomy):

@@ -26,6 +26,11 @@ TOKENIZER = Tokenizer.train([f"a {colour} ball" for colour in COLOURS] * 9, voca
 WORDS = [TOKENIZER([f"a {colour} ball"])[0][0, 2].item() for colour in COLOURS]  # each colour is one token
 
 
+@dataclasses.dataclass(frozen=True)
+class Classes(Config):
+    region_classes: int = 144
+
+
 class Toy(nn.Module):
     """A system that knows how many hundredths bright a picture is, and which colour a text names."""
 
@@ -317,7 +322,7 @@ def test_masked_regions_cost_what_the_system_says(scenes):
         return {"mrc": torch.tensor(2.5), "mrfr": torch.tensor(7.0)}
 
     system = Toy(loss=loss)
-    system.config = SimpleNamespace(region_classes=144)
+    system.config = Classes()
     rows = of.masked_regions(run_of(system, Regions(), learns=MRM), scenes)
     assert rows == {
         "masked regions, loss mrc": {"obtained": 2.5, "chance": pytest.approx(math.log(144))},

@@ -38,6 +38,7 @@ LEARNED = {
     "masked_cluster": "logits",
     "masked_multimodal_cluster": "logits",
     "drop_tokens": "x",
+    "clap_loss": "audio_embedding text_embedding audio_logit_scale text_logit_scale",
     "mil_nce": "video_embedding text_embedding logit_scale",
     "binding_loss": "image_embedding other_embedding logit_scale",
     "read_others": "target sources",
@@ -54,17 +55,26 @@ LEARNED = {
     "accumulated_info_nce": "image_embedding text_embedding logit_scale",
     "local_info_nce": "image_embedding text_embedding all_images all_texts logit_scale",
     "chunked_info_nce": "image_embedding text_embedding logit_scale",
+    "masked_pixels": "prediction",
+    "by_modality": "x",
+    "restore_order": "tokens",
+    "own_gradient": "weight",
+    "send_to_experts": "tokens weight",
+    "balance": "probability",
+    "global_entropy": "probability",
+    "matched_info_nce": "image_embedding text_embedding logit_scale",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
-    "places_in_turn",
-    "target": "adaptive_weight moving_entries dead_entries "
+    "places_in_turn draw_pairs without_style",
+    "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
-    "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search",
+    "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
+    "question_of recall_by_chance edit_rate length_scores ctc_scores",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -77,7 +87,7 @@ SWAPPED = {
     "mask_spans": "-", "modality_dropout": "-", "draw_spans": "-",
     "sampling_probabilities": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
-    "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2",
+    "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
 }  # fmt: skip
 
 LARGE = (
@@ -85,21 +95,21 @@ LARGE = (
     "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
-    "response_language_modelling query_text_contrast"
+    "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
-    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss"
+    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss normalised_patches without_style"
 )
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
-    "hide_spans fill_spans permute_sentences restore rank_batches"
+    "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
     "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
-    "gather_backward low_rank"
+    "gather_backward low_rank question_of"
 )
 
 

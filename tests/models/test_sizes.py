@@ -154,6 +154,24 @@ def mae_decoder(width, patch):
     return linear(width, 512) + 512 + places * 512 + blocks(512, 8) + 2 * 512 + linear(512, 3 * patch**2)
 
 
+def resnet(blocks, bottleneck=True):
+    """Convolutions alone: norms do not learn."""
+    size, before = 3 * 7**2 * 64, 64
+    for stage, count in enumerate(blocks):
+        width = 256 * 2**stage
+        for i in range(count):
+            size += before * width // 4 + 9 * (width // 4) ** 2 + width * width // 4 + (before * width if i == 0 else 0)
+            before = width
+    return size
+
+
+def detr(blocks, classes=91):
+    """A backbone, six blocks each of 256 features, 100 queries and two heads."""
+    attention, mlp = 4 * linear(256, 256) + 512, linear(256, 2048) + linear(2048, 256) + 512
+    heads = linear(256, classes + 1) + 2 * linear(256, 256) + linear(256, 4)
+    return resnet(blocks) + linear(2048, 256) + 6 * (3 * attention + 2 * mlp) + 512 + 100 * 256 + heads
+
+
 def electra_generator(embedding, depth):
     """256 wide; its table of words is the last layer as well."""
     tables = (30_522 + 512 + 2 + 2) * embedding
@@ -168,6 +186,16 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("discrete-vae", "base"): "the released networks are deeper",
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
     ("cm3", "base"): "its codec and its texts are others",
+    **dict.fromkeys(
+        [("ofa", "base"), ("ofa", "large")],
+        "the released ones, of about 180M and 470M, have further norms, scales of heads and tables of relative places",
+    ),
+    ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
+    ("m6", "base"): "the papers' sizes could not be read",
+    **dict.fromkeys(
+        [("unified-io", name) for name in ("small", "base", "large", "xl")],
+        "the paper's 71M, 241M, 776M and 2,925M have scores of places as well; tests/models/many_tasks says how near",
+    ),
     # The paper has 197M and 155M; tests/models/trimodal/test_vatt.py compares the video towers with its appendix.
     **dict.fromkeys(
         [("vatt", name) for name in ("base-base-small", "medium-base-small", "large-base-small", "agnostic-medium")],
@@ -247,6 +275,8 @@ SIZES = [
         for preset, width, depth, heads in (("base", 768, 12, 12), ("large", 1024, 24, 16))
     ],
     ("decoar2", "base", dict(codebooks=0), 89_838_464, "SUPERB (Yang et al. 2021), table 1: 89.84M of what tasks use"),
+    ("detr", "resnet-50", {}, detr((3, 4, 6, 3)), "facebook/detr-resnet-50; paper, table 1: 41M"),
+    ("detr", "resnet-101", {}, detr((3, 4, 23, 3)), "facebook/detr-resnet-101; paper, table 1: 60M"),
     ("electra", "small", dict(generator=False), 13_483_008 + DETECTION[256], "google/electra-small-discriminator"),
     ("electra", "base", dict(generator=False), 108_891_648 + DETECTION[768], "google/electra-base-discriminator"),
     ("electra", "large", dict(generator=False), 334_092_288 + DETECTION[1024], "google/electra-large-discriminator"),
@@ -358,6 +388,13 @@ SIZES = [
         dict(teachers=False),
         bert(768, 12, 30_522) + 2 * 768 + linear(768, 768) + 199 * 768 + language_head(768, 30_522) + linear(768, 8192),
         "sizes of BERT-base and ViT-B/16; no count",
+    ),
+    (
+        "vl-t5",
+        "base",
+        {},
+        222_903_552 + 72 * 768 + linear(2048, 768) + linear(5, 768) + 2 * 768,
+        "google-t5/t5-base with 32,200 tokens, and official VisualEmbedding for one picture",
     ),
     (
         "vl-bert",

@@ -63,6 +63,12 @@ def test_spans_are_within_documents_and_apart():
     assert len({int((row[:, 1] > row[:, 0]).sum()) for row in spans}) >= 3
 
 
+def test_an_end_stops_at_the_next_span_that_is_there():
+    shares = torch.tensor([[[0.1, 0.45], [0, 0], [0.45, 0.6]], [[0.1, 0.45], [0.45, 0.6], [0, 0]]])
+    spans = spans_of(shares, torch.tensor([10, 10]))
+    assert spans.tolist() == [[[1, 4], [0, 0], [4, 6]], [[1, 4], [4, 6], [0, 0]]]
+
+
 def test_single_spans_are_those_of_the_official_code():
     shares = draw_shares(500, 1, 1.0, generator=seeded())
     there = shares[:, 0, 1] > 0

@@ -25,6 +25,11 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "limoe": "no code of it was published, only of its sparse layers, in JAX",
     "multiway": "the papers' blocks have scales and relative positions as well",
     "vit-bert": "no code was published",
+    "ofa": "its norms, its places and its codes are others",
+    "unit": "its tasks and heads are others; DETR, on which it stands, is compared",
+    "vl-t5": "its released weights are pickled; T5's blocks, of which it is made, are compared",
+    "m6": "no code was published",
+    "unified-io": "the published code is for another library, and its scores know more of places",
     "vatt": "words, heads and positions of texts are others",
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published import BASE, LARGE, NARROW, real_frames, sizes, speech_inputs, speech_of_theirs
+from published import BASE, LARGE, NARROW, real_frames, same_texts, sizes, speech_inputs, speech_of_theirs
 from testing_tools import close
 from transformers import HubertConfig, HubertForCTC, HubertModel
 
@@ -44,16 +44,7 @@ def test_texts(case, padded, twins, assert_same_gradients):
     torch.manual_seed(1)
     config, given = inputs(case, padded, pad_token_id=3)
     published, ours = twins(HubertForCTC(config))
-    b = len(given["waveform"])
-    tokens = torch.randint(4, 9, (b, 6))
-    mask = torch.arange(6) < 3 + torch.arange(b)[:, None] % 4
-    expected = published(**speech_of_theirs(given), labels=torch.where(mask, tokens, -100))
-    output, real = ours(**given), real_frames(published, given)
-    close(output.logits[real], expected.logits[real])
-    loss = ours.loss(given | {"tokens": tokens, "mask": mask})["ctc"]
-    close(loss, expected.loss / b)
-    frames = output.logits.shape[1]  # a text costs about ln v a frame, and so has gradients far above 1
-    assert_same_gradients(published, ours, loss / frames, expected.loss / b / frames)
+    same_texts(published, ours, given, assert_same_gradients)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -21,6 +21,7 @@ SAME = {
     "data2vec_audio": ("Data2VecAudioConfig", "data2vec-audio", "base"),
     "data2vec_text": ("Data2VecTextConfig", "data2vec-text", "base"),
     "data2vec_vision": ("Data2VecVisionConfig", "data2vec-vision", "base"),
+    "detr": ("DetrConfig", "detr", "resnet-50"),
     "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
     "electra": ("ElectraConfig", "electra", "small"),
     "flava": ("FlavaConfig", "flava", "full"),
@@ -47,6 +48,7 @@ DIFFERS = {  # the format's default is not the published model's
     "data2vec_audio": {"pretrain"},  # a file has neither head nor teacher
     "data2vec_text": {"pretrain", "text.vocab_size", "text.max_length", "text.token_types", "text.norm_epsilon"},
     "data2vec_vision": {"pretrain", "image.mask_token", "image.relative_positions"},
+    "detr": {"attention_dropout", "auxiliary"},  # as in the official main.py
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},

@@ -54,6 +54,8 @@ from transformers import (
     Data2VecTextForMaskedLM,
     Data2VecVisionConfig,
     Data2VecVisionForImageClassification,
+    DetrConfig,
+    DetrForObjectDetection,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ElectraConfig,
@@ -69,6 +71,7 @@ from transformers import (
     LxmertForPreTraining,
     PerceiverConfig,
     PerceiverForMaskedLM,
+    ResNetConfig,
     RobertaConfig,
     RobertaForMaskedLM,
     SiglipConfig,
@@ -103,6 +106,7 @@ FAMILIES = {
     "data2vec_audio": "Data2VecAudio",
     "data2vec_text": "Data2VecText",
     "data2vec_vision": "Data2VecVision",
+    "detr": "DETR",
     "distilbert": "BERT",
     "electra": "ELECTRA",
     "flava": "FLAVA",
@@ -126,6 +130,13 @@ ALIKE = {  # a family and another one that has all that it needs, and what is to
     ("vit", "vit_mae"): "are in the file but not in ViT",
     ("vit_mae", "vit"): "classifier.bias, classifier.weight are in the file but not in MAE",
 }
+DETR = dict(d_model=8, num_queries=3, num_labels=2, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8)
+DETR |= dict(decoder_ffn_dim=8, encoder_attention_heads=2, decoder_attention_heads=2)
+DETR |= dict(
+    backbone_config=ResNetConfig(
+        embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic", out_features=["stage1"]
+    )
+)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FC1 = "text_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -154,6 +165,7 @@ def published(tmp_path_factory):
         "electra": ElectraForMaskedLM(ElectraConfig(embedding_size=12, **TEXT)),
         "roberta": RobertaForMaskedLM(RobertaConfig(**TEXT | dict(max_position_embeddings=8))),
         "gpt2": GPT2LMHeadModel(GPT2Config(**GPT2)),
+        "detr": DetrForObjectDetection(DetrConfig(**DETR)),
         "vit": ViTForImageClassification(ViTConfig(**IMAGE, num_labels=3)),
         "vit_mae": ViTMAEForPreTraining(ViTMAEConfig(**MAE)),
         "beit": BeitForMaskedImageModeling(BeitConfig(**BEIT, vocab_size=11)),
@@ -465,7 +477,7 @@ def test_the_weights_of_another_family(folder, family):
         ("clip", "vision_config", {"image_size": 16}, "image_encoder.embedding.positions has (17, 16)"),
         ("clip", "vision_config", {"image_size": [8, 12]}, "image_encoder.embedding.positions has (7, 16)"),
         ("clip", None, {"projection_dim": 13}, "(12, 16), image_projection.weight has (13, 16)"),
-        ("siglip", "vision_config", {"intermediate_size": 25}, "; 2 more do not fit either."),
+        ("siglip", "vision_config", {"intermediate_size": 25}, "; 4 more do not fit either."),
         ("bert", None, {"type_vocab_size": 3}, "embedding.token_types.weight has (3, 16)"),
         ("vit", None, {"id2label": {"0": "a", "1": "b"}}, "classifier.weight has (2, 16)"),
     ],

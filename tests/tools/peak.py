@@ -1,5 +1,6 @@
-"""A process of its own that takes a few training steps, and prints the most memory that they took, in bytes."""
+"""Prints the most memory that two steps of training took, in bytes, for each of several systems in its own process."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,27 +19,32 @@ def held(which: str) -> int:
 
 
 def train(recipe, config, batch) -> None:
-    """Three steps."""
+    """Two steps: in the second there is all that an optimiser holds."""
     system = recipe.make(config).train()
     optimizers = build_optimizers(system, "adamw", learning_rate=1e-3, weight_decay=0.1)
     with speed_up(system):
-        for _ in range(3):
+        for _ in range(2):
             sum(system.loss(batch).values()).backward()
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
 
 
-def main(name: str, preset: str, b: int, t: int) -> None:
-    torch.set_num_threads(1)
+def measure(name: str, b: int, t: int) -> int:
+    """Of a tiny system, with b samples whose texts have t tokens."""
     recipe = find_recipe(name)
-    config = recipe.for_examples(recipe.config.preset(preset))
+    config = recipe.for_examples(recipe.tiny())
     batch = grown(next(recipe.examples(config, 2)), recipe.holds()[0], b, t)
     batch = {key: x.normal_() if x.is_floating_point() else x.fill_(1) for key, x in batch.items()}
     train(recipe, recipe.tiny(), next(recipe.examples(recipe.tiny(), 2)))  # what PyTorch loads with it does not count
     before = held("VmRSS")
     train(recipe, config, batch)
-    print(held("VmHWM") - before)
+    return held("VmHWM") - before
 
 
-main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+torch.set_num_threads(1)
+for name, b, t in zip(sys.argv[1::3], sys.argv[2::3], sys.argv[3::3]):
+    if not (child := os.fork()):
+        print(measure(name, int(b), int(t)), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name

@@ -1,6 +1,7 @@
-"""Configurations of Transformers in short, and what two of its speech models have in common."""
+"""Configurations of Transformers in short, and what tests of several of them have in common."""
 
 import torch
+from testing_tools import close
 from transformers import LlavaForConditionalGeneration
 
 SILENT = {
@@ -36,6 +37,23 @@ def to_guess(tokens, mask):
     label = torch.where((torch.rand(tokens.shape) < 0.4) & mask, tokens, -100)
     label[0, 0] = tokens[0, 0]
     return label
+
+
+RELATIVE = {
+    "shared positions": sizes(24, 2, 3, 50, image_size=28, patch_size=7, batch=3)
+    | dict(use_shared_relative_position_bias=True),
+    "positions of each block": sizes(40, 3, 5, 33, image_size=24, patch_size=4, batch=4)
+    | dict(use_relative_position_bias=True, hidden_act="relu", layer_scale_init_value=1e-3),
+    "absolute positions, no scale, batch of one": sizes(16, 1, 1, 24, image_size=15, patch_size=5, batch=1)
+    | dict(use_absolute_position_embeddings=True, layer_scale_init_value=0.0, layer_norm_eps=1e-6),
+}
+
+
+def relative_inputs(config, case, **more):
+    """A configuration of BEiT's format, pictures, and how many patches each has."""
+    sizes = RELATIVE[case] | more
+    batch, size = sizes.pop("batch"), sizes["image_size"]
+    return config(**sizes), torch.randn(batch, 3, size, size), (size // sizes["patch_size"]) ** 2
 
 
 def two_texts(vocabulary, batch, length):
@@ -87,6 +105,21 @@ def real_frames(published, given):
     """Which frames see real samples only, by their reckoning."""
     frames = published._get_feat_extract_output_lengths(given["waveform"].shape[1])
     return published._get_feature_vector_attention_mask(int(frames), given["waveform_mask"].long()).bool()
+
+
+def same_texts(published, ours, given, assert_same_gradients):
+    """What is read off frames costs as much as theirs, also where a token comes twice."""
+    b = len(given["waveform"])
+    tokens = torch.randint(4, 9, (b, 6))
+    tokens[0, 1] = tokens[0, 0]
+    mask = torch.arange(6) < 3 + torch.arange(b)[:, None] % 4
+    expected = published(**speech_of_theirs(given), labels=torch.where(mask, tokens, -100))
+    output, real = ours(given["waveform"], given["waveform_mask"]), real_frames(published, given)
+    close(output.logits[real], expected.logits[real])
+    loss = ours.loss(given | {"tokens": tokens, "mask": mask})["ctc"]
+    close(loss, expected.loss / b)
+    frames = output.logits.shape[1]  # a text costs about ln v a frame, and so has gradients far above 1
+    assert_same_gradients(published, ours, loss / frames, expected.loss / b / frames)
 
 
 # As small as can be, for tests that load many.

@@ -3,8 +3,10 @@
 import io
 import socket
 import tarfile
+from contextlib import contextmanager
 from typing import Any, Self
 
+import jaxtyping
 import pytest
 import torch
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
@@ -117,15 +119,26 @@ def assert_unit_length(x):
     close(x.square().sum(-1), torch.ones(x.shape[:-1]))
 
 
+@contextmanager
+def unchecked(here=True):
+    """Annotations are not checked within, as for a user."""
+    jaxtyping.config.update("jaxtyping_disable", here)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
 def overfit(model: nn.Module, batch, steps, learning_rate=1e-3):
-    """The loss of one batch after so many steps of AdamW on nothing else."""
+    """The loss of one batch after so many steps of AdamW on nothing else; annotations are checked in the first."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        sum(model.loss(batch).values()).backward()
-        optimizer.step()
-        if hasattr(model, "after_step"):
-            model.after_step()
+    for step in range(steps):
+        with unchecked(step > 0):
+            optimizer.zero_grad()
+            sum(model.loss(batch).values()).backward()
+            optimizer.step()
+            if hasattr(model, "after_step"):
+                model.after_step()
     return sum(model.loss(batch).values()).item()
 
 

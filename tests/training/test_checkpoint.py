@@ -59,11 +59,6 @@ def test_the_scale_of_gradients_in_fp16_comes_back(tmp_path):
     assert other.get_scale() == 2.0**7
     load_checkpoint(tmp_path, *new())  # which does without
 
-    manifest = tmp_path / "step-00000001" / "manifest.json"
-    manifest.write_text(json.dumps({k: v for k, v in json.loads(manifest.read_text()).items() if k != "scaler"}))
-    load_checkpoint(tmp_path, *new(), scaler=other)  # from before scales were kept
-    assert other.get_scale() == 2.0**7
-
 
 def test_training_keeps_the_scale_and_goes_on_with_it(tmp_path, monkeypatch):
     """On a CPU there is no fp16, but a scaler works there."""
@@ -141,13 +136,12 @@ def test_one_flipped_bit_anywhere(saved, name):
     """The newest is passed over, with a sentence that names it; the one before is used."""
     path = saved / "step-00000003" / name
     whole = path.read_bytes()
-    for place in (0, 8, len(whole) // 3, len(whole) - 1):
+    places = range(0, len(whole), 7) if name == "manifest.json" else (0, 8, len(whole) // 3, len(whole) - 1)
+    for place in places:
         damaged = bytearray(whole)
-        damaged[place] ^= 0x40
+        damaged[place] ^= 0x41 if damaged[place] in b" \n" else 0x40  # white space may stand for white space
         path.write_bytes(damaged)
         step, passed = load(saved)
-        if name == "manifest.json" and step == 3:
-            continue  # in a setting of an optimiser, which has no digest
         assert step == 2
         (message,) = passed
         assert str(saved / "step-00000003") in message
@@ -201,6 +195,8 @@ def test_swapped_folders(saved):
         '{"step": 3}',
         '{"step": "3", "world": 1, "files": {}, "optimizers": []}',
         '{"step": 3, "world": 1, "files": {}, "optimizers": []}',
+        '{"step": 3, "world": 1000000000, "files": {}, "optimizers": []}',
+        '{"step": 3, "world": true, "files": {"model.safetensors": "0"}, "optimizers": []}',
         '{"step": 3, "world": "1", "files": {}, "optimizers": []}',
         '{"step": 3, "world": 1, "files": [], "optimizers": []}',
         '{"step": 3, "world": 1, "files": {"model.safetensors": 5}, "optimizers": []}',
@@ -375,5 +371,7 @@ def test_a_hostile_tensor_file_with_its_right_digest(saved):
     save_file({"0.0.step": torch.zeros(1)}, folder / "model.safetensors")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["model.safetensors"] = checkpoint._digest(folder / "model.safetensors")
+    del manifest["checksum"]
+    manifest["checksum"] = checkpoint._checksum(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     refused("belongs to another model", load, saved)

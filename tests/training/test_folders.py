@@ -164,3 +164,63 @@ def test_missing_and_extra_tensors_are_named(folder):
     extra = {f"adapter{i}": torch.ones(1) for i in range(5)}
     save_file({k: v for k, v in (values | extra).items() if k != "logit_scale"}, path / WEIGHTS)
     refused(path, "adapter0, adapter1, adapter2 and 2 more are only in the file; logit_scale is only in the model.")
+
+
+def _set(values, path, value):
+    *way, last = path
+    for name in way:
+        values = values[name]
+    values[last] = value
+
+
+HUGE = {
+    "clip": [("image", "depth"), ("text", "depth"), ("image", "width"), ("text", "width"), ("embedding_width",)],
+    "bert": [("depth",), ("mlp_width",), ("vocab_size",)],
+    "wav2vec2": [("speech", "depth")],
+    "limoe": [("experts",)],
+    "vq-vae": [("halvings",), ("width",)],
+    "bart": [("pad_token",)],
+}
+
+
+@pytest.mark.parametrize("size", [1_000, 10**9])
+@pytest.mark.parametrize(("name", "path"), [(name, path) for name, paths in HUGE.items() for path in paths])
+def test_a_huge_model_from_a_stranger_is_refused_before_it_is_built(folder, monkeypatch, name, path, size):
+    """No memory is taken, and no more blocks are built than the file could fill."""
+    stranger, made = folder(name), []
+    settings(stranger, lambda values: _set(values["config"], path, size))
+    register = torch.nn.Module.register_parameter
+
+    def counted(self, *given):
+        made.append(None if given[1] is None else given[1].device.type)
+        register(self, *given)
+
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", counted)
+    refused(stranger, "")
+    assert set(made) <= {"meta", None}
+    assert len(made) < 3_000
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(folder, kind):
+    stranger = folder()
+    weights = load_file(stranger / WEIGHTS)
+    name = "text_projection.weight"
+    save_file(weights | {name: weights[name].to(kind)}, stranger / WEIGHTS)
+    refused(stranger, f"{name} ({kind} instead of torch.float32) is of another kind")
+
+
+def test_half_precision_is_of_the_same_kind(folder):
+    stranger = folder()
+    save_file(
+        {name: x.half() if x.is_floating_point() else x for name, x in load_file(stranger / WEIGHTS).items()},
+        stranger / WEIGHTS,
+    )
+    load_run(stranger)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_deep_json_is_refused(folder, file):
+    stranger = folder()
+    (stranger / file).write_text('{"system":' + "[" * 10**5)
+    refused(stranger, file)

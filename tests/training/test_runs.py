@@ -34,7 +34,10 @@ def test_a_new_run_fits_its_data(made, sets, name):
         assert {key: size(run.system.config, key, value) for key, value in field.sizes().items()} == field.sizes()
         assert field.data_options(run.system.config).get("size") in (None, 24, 32)  # as in these data sets
         if isinstance(field, Tokens):
-            tokens, mask = field.tokenizer([sample.caption for sample in fetch(data, range(len(data)))])
+            asks = {one.ask for task in run.tasks for one in task if given in (*run.recipe.reads, *one.reads)}
+            samples = fetch(data, range(len(data)))
+            captions = [(ask(sample) if ask else sample).caption for ask in asks for sample in samples]
+            tokens, mask = field.tokenizer(captions)
             assert field.tokenizer.max_length == tokens.shape[1] == int(mask.sum(1).max())
         if isinstance(field, Image) and given.mean is None:  # otherwise the system says how it reads pictures
             image = field(fetch(data, range(len(data))))["image"]

@@ -237,11 +237,12 @@ def _bodies(batch: Batch) -> list[Int[Tensor, "n"]]:
 
 def _seq2seq(batch: Batch, texts: list[Tensor], targets: list[Tensor]) -> Batch:
     """The batch with these texts to read and these targets to write, padded."""
-    (tokens, mask), (target, target_mask) = _padded(texts), _padded(targets)
+    (tokens, mask), (target, target_mask) = padded(texts), padded(targets)
     rest = {name: value for name, value in batch.items() if name not in ("word", "maskable")}
     return rest | {"tokens": tokens, "mask": mask, "target": target, "target_mask": target_mask}
 
 
-def _padded(texts: list[Tensor]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+def padded(texts: list[Tensor]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """Texts as rows of a batch, padded at their right, and what of them is real."""
     mask = pad_sequence([torch.ones_like(text, dtype=torch.bool) for text in texts], batch_first=True)
     return pad_sequence(texts, batch_first=True, padding_value=Tokenizer.pad_token), mask

@@ -55,6 +55,12 @@ class Image(Field):
         side = int(data[0].image.shape[-1])
         if side < (patch := size(config, "patch_size", size(config, "stride", 1))):
             raise ValueError(f"Pictures of {side} pixels are smaller than a patch of {patch}.")
+        if side % (patch := size(config, "patch_size", 1)):
+            less = side // patch * patch
+            raise ValueError(
+                f"Pictures of {side} pixels do not divide into patches of {patch}, and the rest would be left out: "
+                f"take an image_size of {less} or {less + patch}."
+            )
         if self.mean is not None:
             return replace(self, image_size=side)
         mean, std = (tuple(part.tolist()) for part in image_statistics(data))

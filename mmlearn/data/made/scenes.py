@@ -206,6 +206,8 @@ class SceneSample:
     ``image`` is float32 (3, size, size) in [0, 1].
     """
 
+    known: ClassVar[tuple[str, ...]] = SHAPES
+
     image: Float[Tensor, "3 size size"]
     layout: Layout
     row: int  # of the layout
@@ -243,6 +245,11 @@ class SceneSample:
         return subject, RELATIONS[self.layout.relation[self.row]], other
 
     @property
+    def stated(self) -> str:
+        """The relation that the caption states first."""
+        return self.relation[1]
+
+    @property
     def relations(self) -> tuple[tuple[int, str, int], ...]:
         """All that the caption says."""
         return (self.relation,)
@@ -262,6 +269,11 @@ class SceneSample:
     def boxes(self) -> Float[Tensor, "objects 4"]:
         """Left, top, right and bottom edge of each object, in pixels."""
         return torch.tensor([item.box for item in self.objects])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is in each of the ``boxes``: its shape, one of ``known``."""
+        return tuple(item.shape for item in self.objects)
 
     @cached_property
     def masks(self) -> Bool[Tensor, "objects size size"]:

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
+from mmlearn.data.read.files import inside
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.names import choices
 
@@ -38,7 +40,7 @@ class CocoCaptions(Dataset):
             with redirect_stdout(sys.stderr):  # pycocotools tells its progress
                 published = Published(str(images), str(annotations))
             self.samples = [
-                (number, published.coco.imgs[picture]["file_name"], caption["caption"].strip())
+                (number, str(published.coco.imgs[picture]["file_name"]), caption["caption"].strip())
                 for number, picture in enumerate(published.ids)
                 for caption in published.coco.loadAnns(published.coco.getAnnIds(picture))
             ]
@@ -48,6 +50,8 @@ class CocoCaptions(Dataset):
             raise ValueError(f"{annotations} is no COCO captions file ({type(error).__name__}: {error}).") from error
         if not self.samples:
             raise ValueError(f"{annotations} holds no caption.")
+        for name in {name for _, name, _ in self.samples}:
+            inside(self.images, name, str(annotations))
         self.numbers = [number for number, _, _ in self.samples]
         self.ids: list[int] = published.ids  # of the pictures, by their numbers
         self.instances: Instances | None = read_instances(Path(instances)) if instances else None
@@ -61,6 +65,11 @@ class CocoCaptions(Dataset):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def fingerprint(self) -> str:
+        """Of the captions, their order, the boxes, and what the pictures hold."""
+        files = dict.fromkeys(name for _, name, _ in self.samples)
+        return fingerprint([*self.samples, self.instances], [(self.images / name, 0, -1) for name in files])
 
     def caption(self, index: int) -> str:
         """A caption without its picture."""

@@ -21,6 +21,17 @@ KINDS = {
 }
 
 
+def inside(folder: Path, name: str, where: str) -> Path:
+    """The file of this name in a folder. ``ValueError`` where it leads out of it, also by a link, or is no name."""
+    try:
+        file = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # the last of links in a circle
+        raise ValueError(f"{where}: {name!r:.60} cannot be a path ({type(error).__name__}).") from error
+    if not file.is_relative_to(folder.resolve()):
+        raise ValueError(f"{where}: {name!r:.60} is outside the folder.")
+    return file
+
+
 class Files(Dataset):
     """Files, of which ``skipped`` lists why some are left out, and ``notes`` what to know of those that were read."""
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.captions import SPLITS, caption_lines, column, split_of
-from mmlearn.data.read.files import Files
+from mmlearn.data.read.files import Files, inside
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.data.read.sound import SoundSample, probe_sound
 from mmlearn.names import choices
@@ -72,20 +73,11 @@ class Folder(Files):
             if sounds and any(name in line for name in PICTURE_COLUMNS):
                 image = column(line, PICTURE_COLUMNS, where)
             caption = column(line, CAPTION_COLUMNS, where)
-            files = [self._inside(name, where) for name in (sound, image) if name]
+            files = [inside(self.folder, name, where) for name in (sound, image) if name]
             split = str(line.get("split") or split_of(first.setdefault(files[0], caption))).strip()
             if split not in SPLITS[:3]:
                 raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
             yield Entry(caption, image, sound, str(line.get("speaker") or "").strip()), split
-
-    def _inside(self, name: str, where: str) -> Path:
-        try:
-            file = (self.folder / name).resolve()
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: {name[:60]!r} cannot be a path ({error}).") from error
-        if not file.is_relative_to(self.folder.resolve()):
-            raise ValueError(f"{where}: {name!r} is outside the folder.")
-        return file
 
     def _look_at(self, image: str | None, sound: str | None) -> None:
         for name, kind in ((sound, "sound"), (image, "picture")):
@@ -102,6 +94,11 @@ class Folder(Files):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def fingerprint(self) -> str:
+        """Of the lines, their order, and what the files hold."""
+        files = dict.fromkeys(name for entry in self.entries for name in (entry.image, entry.sound) if name)
+        return fingerprint(self.entries, [(self.folder / name, 0, -1) for name in files])
 
     def caption(self, index: int) -> str:
         """A caption without its picture or sound."""

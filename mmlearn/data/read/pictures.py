@@ -1,6 +1,7 @@
 """Reading the user's own pictures, whatever they are, or saying which one cannot be read and why."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow would start other programs for some of the rest
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 GREY = (204, 204, 204)  # under transparent pictures
 
@@ -26,15 +28,18 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
     """The middle square of a picture, at ``size`` pixels, upright and in colour.
 
     Transparency is laid over light grey; of an animation the first frame is taken. Raises ``FileNotFoundError`` for a
-    missing file, and ``ValueError`` naming a file that is no picture, is cut off, or is too large to be meant.
+    missing file, and ``ValueError`` naming a file that is no picture of ``FORMATS``, whatever its name says, is cut
+    off, or is too large to be meant.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = name or str(source)
     if isinstance(source, Path) and not source.is_file():
         raise FileNotFoundError(f"There is no picture {name}.")
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+        # What Pillow warns of, such as odd remarks in a file, is nothing that a reader can mend.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
             picture = ImageOps.exif_transpose(picture)
             if picture.mode == "F" or picture.mode.startswith("I"):  # 16 bits a pixel and more
                 picture = Image.fromarray(_eight_bits(np.asarray(picture, np.float32)))
@@ -43,7 +48,7 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*GREY, 255)), picture)
             picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is no picture that can be read.") from error
+        raise ValueError(f"{name} is no picture that can be read ({', '.join(FORMATS)}).") from error
     except Exception as error:  # each format's reader raises its own
         raise ValueError(f"{name} cannot be read as a picture: {str(error).rstrip('.')}.") from error
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, 3)

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.captions import SPLITS, split_of
+from mmlearn.data.read.files import inside
 from mmlearn.data.read.pictures import SUFFIXES, ImageText, read_picture
 from mmlearn.names import choices
 
@@ -51,6 +53,11 @@ class Shards(Dataset):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def fingerprint(self) -> str:
+        """Of the samples' names, their order, and what their files hold."""
+        parts = [part for _, parts in self.samples for part in (parts["image"], parts["text"])]
+        return fingerprint((key for (_, key), _ in self.samples), [(one.shard, one.offset, one.size) for one in parts])
 
     def caption(self, index: int) -> str:
         """A caption without its picture."""
@@ -124,8 +131,11 @@ def shard_folder(folder: str | Path) -> bool:
 
 
 def tars(folder: str | Path) -> list[Path]:
-    """The tar files of a folder, and of the folders in it."""
-    return sorted([*Path(folder).glob("*.tar"), *Path(folder).glob("*/*.tar")])  # and no deeper: it may hold anything
+    """The tar files of a folder, and of the folders in it. ``ValueError`` for a link that leads out of it."""
+    found = sorted([*Path(folder).glob("*.tar"), *Path(folder).glob("*/*.tar")])  # and no deeper: it may hold anything
+    for path in found:
+        inside(Path(folder), path.relative_to(folder).as_posix(), str(folder))
+    return found
 
 
 def members(shard: Path) -> list[tuple[str, int, int]]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mmlearn.data.hashing import fingerprint
 from mmlearn.data.read.files import Files
 from mmlearn.data.read.sound import SoundSample
 from mmlearn.names import choices
@@ -60,6 +61,10 @@ class SpeechCommands(Files):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Of the recordings, their order, and what they hold."""
+        return fingerprint(self.names, [(self.folder / name, 0, -1) for name in self.names])
 
     def caption(self, index: int) -> str:
         """The word that is spoken, without its sound."""

@@ -28,7 +28,7 @@ from urllib.parse import urlparse
 from torch.utils.data import Dataset, get_worker_info
 
 from mmlearn.data.batches import Batches, CollateFunction, shuffled
-from mmlearn.data.hashing import stream
+from mmlearn.data.hashing import fingerprint, stream
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.data.read.shards import caption_in, expanded, kind_of, members, tars
 from mmlearn.names import choices
@@ -90,6 +90,11 @@ class ShardStream(Dataset):
     def __len__(self) -> int:
         """Samples in an epoch."""
         return self.length
+
+    def fingerprint(self) -> str:
+        """Of the shards' names, their order, how many samples they hold, and the ends of those that are files here."""
+        told = [(url.rpartition("/")[2], size) for url, size in zip(self.urls, self.sizes)]
+        return fingerprint(told, [(path, 0, -1) for path in map(_local, self.urls) if path])
 
     def batches(self, collate: CollateFunction, batch_size: int, **options: Any) -> "StreamBatches":
         """What :func:`~mmlearn.training.fit` learns from: arguments are those of :class:`~mmlearn.data.Batches`."""

@@ -162,7 +162,7 @@ def in_turn(
     (s, t), n = tokens.shape[1:], prefixes.shape[2]
     words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))
     place = places_in_turn(mask, n, places)
-    taken = place.amax(1) + 1
+    taken = (place >= 0).sum(1)
     check_places(model, int(taken.max()), f"{s} pictures with their texts")
     x = torch.cat([prefixes, words], 2).flatten(1, 2) + model.embedding.positions[place] * (place >= 0)[..., None]
     return Before(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), taken)

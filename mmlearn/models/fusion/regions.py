@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmlearn.layers.language import TINY_BERT
+from mmlearn.objectives.boxes import check_boxes as check_each
 from mmlearn.values import may_look
 
 # What encoders of words and regions read of a batch.
@@ -67,14 +68,7 @@ def check_boxes(boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] 
     if empty.any():
         picture = int(empty.nonzero()[0])
         raise ValueError(f"Picture {picture} of the batch has no region; give at least one, such as all: 0 0 1 1.")
-    left, top, right, bottom = boxes.unbind(-1)
-    inside = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)
-    wrong = region_mask & ~inside
-    if wrong.any():
-        picture, region = wrong.nonzero()[0].tolist()
-        numbers = ", ".join(f"{x:g}" for x in boxes[picture, region].tolist())
-        rule = "left < right and top < bottom, all from 0 to 1 as shares of the picture"
-        raise ValueError(f"Box {region} of picture {picture} is ({numbers}); expected {rule}.")
+    check_each(boxes, region_mask)
 
 
 def box_sizes(boxes: Float[Tensor, "b p 4"]) -> Float[Tensor, "b p 3"]:

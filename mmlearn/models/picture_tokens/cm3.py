@@ -8,22 +8,21 @@ may be none, as in the official code; in the paper they are one to sixteen. An e
 code. The codec is our VQ-VAE, in the paper a VQGAN that makes 256 codes of a picture. ``tiny`` and ``base`` are ours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Batch, Label, Tokens
-from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
-from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words
+from mmlearn.models.picture_tokens.coder import Pixels, check_codes
+from mmlearn.models.picture_tokens.sequence import OnCodec, check_words, codec_stage, guessed
 from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, spans_of
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
@@ -90,23 +89,18 @@ class MovedSpans(Label):
         return batch | {"shares": draw_shares(len(batch["tokens"]), self.most, self.mean, generator=generator)}
 
 
-class CM3(nn.Module):
+class CM3(OnCodec):
     r"""A caption and the codes of its picture as one document, some spans of which stand behind it.
 
     .. math:: \prod_i p(s_i \mid s_{<i}), \quad s = \mathrm{move}([y_1, \dots, y_t, k_1, \dots, k_P])
 
     It :meth:`draw`\ s a picture for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
-    what is next. ``codec`` makes codes of pictures and paints them; it is trained first, and stays as it is. Texts
-    begin with the start token; padding may stand anywhere. Raises ``ValueError`` for words, codes, pictures and spans
-    that do not fit. Source: sections 2 and 3.
+    what is next. Texts begin with the start token; padding may stand anywhere. Raises ``ValueError`` for words, codes,
+    pictures and spans that do not fit. Source: sections 2 and 3.
     """
 
     def __init__(self, config: CM3Config, codec: nn.Module | None = None):
-        super().__init__()
-        self.config = config
-        self.codec = VQVAE(config.codec) if codec is None else codec
-        check_codec(self.codec, config.codec.num_codes, config.codec.side)
-        self.writer = Writer(config, config.all_tokens)
+        super().__init__(config, VQVAE(config.codec) if codec is None else codec)
         self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
 
     def document(
@@ -163,7 +157,7 @@ class CM3(nn.Module):
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
     ) -> Int[Tensor, "b p"]:
         """The codes of a picture for each caption, as what goes on behind it."""
-        return self._write(self._texts(tokens, mask), self._codes, self.config.codec.side**2, decode)
+        return self._codes(self._texts(tokens, mask), self.config.codec.side**2, decode)
 
     @torch.no_grad()
     def infill(
@@ -185,27 +179,33 @@ class CM3(nn.Module):
         before, after = (self.config.vocab_size + part for part in (codes[:, : hidden.start], codes[:, hidden.stop :]))
         texts = self._texts(tokens, mask)
         starts = [torch.cat([text, one, gap, two, gap]) for text, one, two in zip(texts, before, after)]
-        written = self._write(starts, self._codes, len(hidden), decode)
+        written = self._codes(starts, len(hidden), decode)
         return torch.cat([codes[:, : hidden.start], written, codes[:, hidden.stop :]], 1)
 
     @torch.no_grad()
     def caption(
         self, codes: Int[Tensor, "b p"], decode: Callable[..., Tensor] = greedy, *, max_length: int = 20
     ) -> Int[Tensor, "b t"]:
-        """The words of pictures, from the start token to the end token: the gap before the codes, filled."""
+        """The words of pictures, from the start token to the end token: the gap before the codes, filled.
+
+        They are at most ``max_length``, and no more than a text may have here.
+        """
         check_codes(codes, self.codec.config)
         gap, first = (codes.new_tensor([token]) for token in (self.config.sentinels.start, self.config.start_token))
         starts = [torch.cat([first, gap, self.config.vocab_size + row, gap]) for row in codes]
-        written = self._write(starts, range(self.config.vocab_size), max_length - 1, decode, self.config.end_token)
+        count = min(max_length, self.config.max_length) - 1
+        written = self._write(starts, range(self.config.vocab_size), count, decode, self.config.end_token)
         return torch.cat([first.expand(len(codes), 1), written], 1)
-
-    @property
-    def _codes(self) -> range:
-        return range(self.config.vocab_size, self.config.sentinels.start)
 
     def _texts(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> list[Int[Tensor, "_"]]:
         check_words(tokens, self.config.vocab_size, self.config.max_length)
         return list(tokens) if mask is None else [text[real] for text, real in zip(tokens, mask)]
+
+    def _codes(
+        self, starts: list[Int[Tensor, "_"]], count: int, decode: Callable[..., Tensor]
+    ) -> Int[Tensor, "b count"]:
+        first = self.config.vocab_size
+        return self._write(starts, range(first, self.config.sentinels.start), count, decode) - first
 
     def _write(
         self,
@@ -216,28 +216,13 @@ class CM3(nn.Module):
         end_token: int | None = None,
     ) -> Int[Tensor, "b written"]:
         tokens, mask = (part.to(self.places.device) for part in pad_left(starts))
-        written = self.writer.go_on(tokens, mask, self.places, allowed, count, decode, end_token)
-        return written - (0 if end_token is not None else allowed.start)
-
-    def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The first stage: pictures alone."""
-        return self.codec.loss(batch)
-
-    def after_step(self) -> None:
-        """What the codec does after a step."""
-        self.codec.after_step()
+        return self.writer.go_on(tokens, mask, self.places, allowed, count, decode, end_token)
 
 
-def tokens_guessed(run: Any, samples: Sequence[Any]) -> Rows:
-    """How often the likeliest token is right in documents without gaps. Chance: always the commonest."""
-    right, true = [], []
-    for batch in run.batches(samples):
-        output = run.system(batch["image"], batch["tokens"], batch["mask"])
-        asked = output.moved_mask[:, 1:]
-        label = output.moved[:, 1:][asked]
-        right.append((output.token_logits[:, :-1][asked].argmax(-1) == label).float())
-        true.append(label.cpu())
-    return {"next token": row(torch.cat(right).mean(), most_common(torch.cat(true)))}
+def tokens_asked(config: CM3Config, output: CM3Output) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
+    """Scores of every real token but the first, and which it is."""
+    asked = output.moved_mask[:, 1:]
+    return output.token_logits[:, :-1][asked], output.moved[:, 1:][asked]
 
 
 RECIPE = Recipe(
@@ -245,13 +230,11 @@ RECIPE = Recipe(
     CM3Config,
     reads=(Pixels(), Tokens()),
     stages=(
+        codec_stage("pixels", "commitment"),
         Stage(
-            Objective("codes", {"pixels": None, "commitment": None}, measures=(rebuilt,)),
-            turns=(Turn("codec_loss", moves=("codec",)),),
-            name="codec",
-        ),
-        Stage(
-            Objective("cm", {"cm": ln("all_tokens")}, labels=(MovedSpans(),), measures=(tokens_guessed,)),
+            Objective(
+                "cm", {"cm": ln("all_tokens")}, labels=(MovedSpans(),), measures=(guessed("next token", tokens_asked),)
+            ),
             turns=(Turn(moves=("writer", "places")),),
             name="documents",
         ),

@@ -8,21 +8,21 @@ and codes start and learn alike, without the paper's scaling of gradients for 16
 model. Any codec fits that has ``codes``, ``picture`` and a grid of as many codes. ``tiny`` and ``base`` are ours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
-from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.picture_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.coder import Pixels, check_codes, rebuilt
-from mmlearn.models.picture_tokens.sequence import Writer, check_codec, check_words, whole_text
+from mmlearn.models.picture_tokens.coder import Pixels, check_codes
+from mmlearn.models.picture_tokens.sequence import OnCodec, check_words, codec_stage, guessed
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
@@ -61,22 +61,17 @@ class DALLEOutput(NamedTuple):
     sequence: Int[Tensor, "b n"]  # a whole text, then a whole picture
 
 
-class DALLE(nn.Module):
+class DALLE(OnCodec):
     r"""The words of a caption, padded by a token of each place's own, and the codes of a picture, row by row.
 
     .. math:: p(x, y) = \prod_i p(s_i \mid s_{<i}), \quad s = [y_1, \dots, y_T, k_1, \dots, k_P]
 
-    Words have a place in the text; codes have a row and a column. ``codec`` makes codes of pictures and paints them; it
-    is trained first, and stays as it is. Raises ``ValueError`` for words, codes and pictures that do not fit.
-    Source: section 2.2, appendix B.
+    Words have a place in the text; codes have a row and a column. Raises ``ValueError`` for words, codes and pictures
+    that do not fit. Source: section 2.2, appendix B.
     """
 
     def __init__(self, config: DALLEConfig, codec: nn.Module | None = None):
-        super().__init__()
-        self.config = config
-        self.codec = DiscreteVAE(config.codec) if codec is None else codec
-        check_codec(self.codec, config.codec.num_codes, config.codec.side)
-        self.writer = Writer(config, config.all_tokens)
+        super().__init__(config, DiscreteVAE(config.codec) if codec is None else codec)
         self.text_places = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
         self.rows = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
         self.columns = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
@@ -89,9 +84,10 @@ class DALLE(nn.Module):
     def text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b all"]:
         """Texts of one length; where nothing is real stands the padding of the place. Source: section 2.2."""
         check_words(tokens, self.config.vocab_size, self.config.max_length)
-        tokens, mask = whole_text(tokens, mask, self.config.max_length)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         padding = self.config.vocab_size + torch.arange(self.config.max_length, device=tokens.device)
-        return torch.where(mask, tokens, padding)
+        behind = (0, self.config.max_length - tokens.shape[1])
+        return torch.where(F.pad(mask, behind), F.pad(tokens, behind), padding)
 
     def forward(
         self,
@@ -121,7 +117,7 @@ class DALLE(nn.Module):
         """The codes of a picture for each caption, which ``codec.picture`` paints. ``begun`` are its first codes."""
         start, places = self.text(tokens, mask), self.config.codec.side**2
         if begun is not None:
-            check_codes(torch.nn.functional.pad(begun, (0, max(places - begun.shape[1], 0))), self.codec.config)
+            check_codes(F.pad(begun, (0, max(places - begun.shape[1], 0))), self.codec.config)
             start = torch.cat([start, self.config.first_code + begun], 1)
         codes = range(self.config.first_code, self.config.all_tokens)
         count = places + self.config.max_length - start.shape[1]
@@ -143,29 +139,11 @@ class DALLE(nn.Module):
             "codes": self.config.code_weight * masked_cross_entropy(logits[:, t - 1 :], asked[:, t:]),
         }
 
-    def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The first stage: pictures alone."""
-        return self.codec.loss(batch)
 
-    def after_step(self) -> None:
-        """What the codec does after a step."""
-        self.codec.after_step()
-
-
-def codes_guessed(run: Any, samples: Sequence[Any]) -> Rows:
-    """How often the likeliest code is right, given the caption and all codes before. Chance: always the commonest."""
-    right, codes = [], []
-    for batch in run.batches(samples):
-        output = run.system(batch["image"], batch["tokens"], batch["mask"])
-        true = output.sequence[:, run.system.config.max_length :]
-        right.append((output.token_logits[:, -true.shape[1] :].argmax(-1) == true).float().flatten())
-        codes.append(true.flatten().cpu())
-    return {"next code": row(torch.cat(right).mean(), most_common(torch.cat(codes)))}
-
-
-def weighted(weight: str) -> Any:
-    """The chance of a loss that this setting weighs."""
-    return lambda config, batch: getattr(config, weight) * ln("all_tokens")(config, batch)
+def codes_asked(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
+    """Scores of every code, given the caption and all codes before, and which it is."""
+    true = output.sequence[:, config.max_length :]
+    return output.token_logits[:, -true.shape[1] :].flatten(0, 1), true.flatten()
 
 
 RECIPE = Recipe(
@@ -173,16 +151,12 @@ RECIPE = Recipe(
     DALLEConfig,
     reads=(Pixels(), Tokens()),
     stages=(
-        Stage(
-            Objective("codes", {"rebuilding": None, "kl": None}, measures=(rebuilt,)),
-            turns=(Turn("codec_loss", moves=("codec",)),),
-            name="codec",
-        ),
+        codec_stage("rebuilding", "kl"),
         Stage(
             Objective(
                 "drawing",
-                {"words": weighted("word_weight"), "codes": weighted("code_weight")},
-                measures=(codes_guessed,),
+                {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
+                measures=(guessed("next code", codes_asked),),
             ),
             turns=(Turn(moves=("writer", "text_places", "rows", "columns")),),
             name="drawing",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -102,10 +101,11 @@ class DiscreteVAE(CountsSteps):
     ) -> DiscreteVAEOutput:
         logits = self.encoder(image)
         if gumbel is None:
-            choice = F.one_hot(logits.argmax(-1), self.config.num_codes).to(logits)
+            vectors = self.entries[logits.argmax(-1)]
         else:
             choice = relaxed_choice(exact(logits), gumbel.to(logits.device), self.temperature)
-        middle, log_scale = self._paint(choice.to(self.entries) @ self.entries)
+            vectors = choice.to(self.entries) @ self.entries
+        middle, log_scale = self._paint(vectors)
         return DiscreteVAEOutput(2 * from_open_interval(middle.sigmoid()) - 1, logits, middle, log_scale)
 
     def _paint(self, vectors: Float[Tensor, "b p d"]) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,22 @@
-"""What reads and writes a sequence of words and codes: a causal transformer over one vocabulary of both."""
+"""What reads and writes a sequence of words and codes: a causal transformer over one vocabulary of both.
 
-from collections.abc import Callable
+A system of this kind learns in two stages: first its codec, on pictures alone, and then what follows what.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.generation.cache import Reading, cached
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
+from mmlearn.models.picture_tokens.coder import rebuilt
+from mmlearn.recipes import Objective, Stage, Turn
+from mmlearn.recipes.recipe import Measure
 from mmlearn.values import may_look
 
 
@@ -51,14 +58,13 @@ class Writer(nn.Module):
         decode: Callable[..., Tensor],
         end_token: int | None = None,
     ) -> Int[Tensor, "b written"]:
-        """Up to ``count`` tokens behind the start, each ``allowed`` or the end. Starts are padded at their left.
+        """Up to ``count`` tokens behind the start, each ``allowed``. Starts are padded at their left.
 
-        ``places`` are the vectors of all places. Without an ``end_token`` exactly ``count`` are written.
+        ``places`` are the vectors of all places. Without an ``end_token``, one of those allowed, exactly ``count`` are
+        written.
         """
         never = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
         never[allowed.start : allowed.stop] = False
-        if end_token is not None:
-            never[end_token] = False
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
             x = self.states(now.tokens, places[now.position], now.mask)[:, -1]
@@ -78,20 +84,51 @@ def check_words(tokens: Int[Tensor, "b t"], vocab_size: int, max_length: int) ->
         raise ValueError(f"There is no word {int(tokens[wrong][0])}: the vocabulary of texts has {vocab_size}, from 0.")
 
 
-def check_codec(codec: nn.Module, num_codes: int, side: int) -> None:
-    """``ValueError`` where pictures' codes are not those that the configuration speaks of."""
-    got = codec.config.num_codes, codec.config.side
-    if got != (num_codes, side):
-        raise ValueError(
-            f"The codec has {got[0]} codes, {got[1]} in a row; the configuration {num_codes}, {side} in a row: "
-            "take the codec's configuration."
-        )
+class OnCodec(nn.Module):
+    """A ``codec`` that makes codes of pictures and paints them, and a ``writer`` of words and codes.
+
+    Any codec fits that has ``codes``, ``picture`` and a grid of as many codes as the configuration's. Raises
+    ``ValueError`` for another. It is trained in the first stage (:func:`codec_stage`), and stays as it is.
+    """
+
+    def __init__(self, config: TransformerConfig, codec: nn.Module):
+        super().__init__()
+        got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))
+        if got != wanted:
+            raise ValueError(
+                f"The codec has {got[0]} codes, {got[1]} in a row; the configuration {wanted[0]}, {wanted[1]} in a "
+                "row: take the codec's configuration."
+            )
+        self.config, self.codec = config, codec
+        self.writer = Writer(config, config.all_tokens)
+
+    def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The first stage: pictures alone."""
+        return self.codec.loss(batch)
+
+    def after_step(self) -> None:
+        """What the codec does after a step."""
+        self.codec.after_step()
 
 
-def whole_text(
-    tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, length: int
-) -> tuple[Int[Tensor, "b length"], Bool[Tensor, "b length"]]:
-    """Texts of one length, padded at their right, and what of them is real."""
-    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-    behind = (0, length - tokens.shape[1])
-    return F.pad(tokens, behind), F.pad(mask, behind)
+def codec_stage(*losses: str) -> Stage:
+    """The stage in which a codec learns, by its ``losses``."""
+    learns = Objective("codes", dict.fromkeys(losses), measures=(rebuilt,))
+    return Stage(learns, turns=(Turn("codec_loss", moves=("codec",)),), name="codec")
+
+
+def guessed(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]) -> Measure:
+    """The measure of how often the likeliest token is right. Chance: always the commonest.
+
+    ``asked(config, output)`` gives scores (n, v) of the tokens that are asked for, and which they are, (n,).
+    """
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        def pairs(output: Any, rows: dict[str, Tensor]) -> Int[Tensor, "n 2"]:
+            logits, true = asked(run.system.config, output)
+            return torch.stack([logits.argmax(-1), true], 1)
+
+        guess, true = run.read(run.plain(samples), pairs).unbind(1)
+        return {what: row((guess == true).float().mean(), most_common(true))}
+
+    return measure

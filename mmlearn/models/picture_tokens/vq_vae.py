@@ -85,17 +85,27 @@ class VQVAE(CountsSteps):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The squared error of ``pixels``, the ``commitment`` and, where entries have a gradient, the ``codebook``.
 
-        In training the codebook sees which vectors chose what. Source: section 3.2.
+        Source: section 3.2.
         """
-        output = self(batch["image"])
+        return self.rebuild(batch["image"])[1]
+
+    def rebuild(
+        self, image: Float[Tensor, "b 3 height width"]
+    ) -> tuple[Float[Tensor, "b 3 height width"], dict[str, Float[Tensor, ""]]]:
+        """The pictures as they are painted, and what :meth:`loss` says of them.
+
+        In training the codebook sees which vectors chose what.
+        """
+        output = self(image)
         if self.training:
             self.codebook.observe(output.z, output.codes)
-        return {"pixels": F.mse_loss(output.image, batch["image"]), **self.code_losses(output)}
-
-    def code_losses(self, output: VQVAEOutput) -> dict[str, Float[Tensor, ""]]:
-        """What keeps the encoder and the entries near each other."""
-        losses = {"commitment": self.config.beta * commitment(output.z, output.entries)}
-        return losses if self.config.decay else losses | {"codebook": codebook_loss(output.z, output.entries)}
+        losses = {
+            "pixels": F.mse_loss(output.image, image),
+            "commitment": self.config.beta * commitment(output.z, output.entries),
+        }
+        if not self.config.decay:
+            losses["codebook"] = codebook_loss(output.z, output.entries)
+        return output.image, losses
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -10,14 +10,15 @@ of batch norms, so that pictures of a batch do not depend on each other, biases 
 weights, there normal with 0.02. It learns first in each step, there last. ``tiny`` and ``base`` are ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.coder import TINY_CODER, Pixels, rebuilt
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
@@ -83,24 +84,20 @@ class VQGAN(VQVAE):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """As of a VQ-VAE, and to pass for real: ``adversarial``, weighted so that it pulls as hard as ``pixels``."""
-        output = self(batch["image"])
-        if self.training:
-            self.codebook.observe(output.z, output.codes)
-        pixels = F.mse_loss(output.image, batch["image"])
-        passing = hinge_generation(self.discriminator(output.image))
-        weight = adaptive_weight(pixels, passing, self.decoder.last_layer)
-        adversarial = self._counts * self.config.adversarial_weight * weight * passing
-        return {"pixels": pixels, "adversarial": adversarial, **self.code_losses(output)}
+        painted, losses = self.rebuild(batch["image"])
+        passing = hinge_generation(self.discriminator(painted))
+        weight = adaptive_weight(losses["pixels"], passing, self.decoder.last_layer)
+        return losses | {"adversarial": self._counts * self.config.adversarial_weight * weight * passing}
 
 
-def passes(run: Any, samples: Any) -> dict[str, dict[str, float | None]]:
+def passes(run: Any, samples: Sequence[Any]) -> Rows:
     """How often a patch is taken for real, of pictures that are and that are painted."""
     real, painted = [], []
     for batch in run.batches(samples):
-        real.append((run.system.discriminator(batch["image"]) > 0).float().mean())
-        painted.append((run.system.discriminator(run.system(batch["image"]).image) > 0).float().mean())
+        for scores, image in ((real, batch["image"]), (painted, run.system(batch["image"]).image)):
+            scores.append(run.system.discriminator(image))
     found = {"real patches taken for real": real, "painted patches taken for real": painted}
-    return {name: {"obtained": torch.stack(shares).mean().item(), "chance": None} for name, shares in found.items()}
+    return {name: row((torch.cat(scores) > 0).float().mean()) for name, scores in found.items()}
 
 
 RECIPE = Recipe(

@@ -154,17 +154,26 @@ class T5Stack(nn.Module):
         self.norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
+    def distances(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
+        """The bias of each distance in each head; the last query stands at the last key."""
+        buckets = distance_buckets(queries, keys, *self.buckets).to(self.distance_bias.weight.device)
+        return rearrange(self.distance_bias(buckets), "q n h -> 1 h q n")
+
     def forward(
         self,
         x: Float[Tensor, "b q d"],
         mask: Bool[Tensor, "b n"] | None = None,
         context: Float[Tensor, "b p_or_0 d"] | None = None,
         context_mask: Bool[Tensor, "b p"] | None = None,
+        bias: Float[Tensor, "#b h q n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
+        """``mask`` counts earlier tokens as well, where their keys are kept in a cache.
+
+        ``bias`` is that of distances, unless it is given, as where not all tokens are words.
+        """
         x = self.dropout(x)
-        buckets = distance_buckets(x.shape[1], x.shape[1] if mask is None else mask.shape[1], *self.buckets)
-        bias = rearrange(self.distance_bias(buckets.to(x.device)), "q n h -> 1 h q n")
+        if bias is None:
+            bias = self.distances(x.shape[1], x.shape[1] if mask is None else mask.shape[1])
         for block in self.blocks:
             x = block(x, mask, self.decoder, context, context_mask, bias)
         return self.dropout(self.norm(x))

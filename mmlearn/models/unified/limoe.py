@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.measures import retrieval, row
-from mmlearn.layers import MLP, ImageEmbedding, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
+from mmlearn.layers import ImageEmbedding, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import initialise_as_bert
+from mmlearn.models.unified.sparse import Routing, SparseBlock
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
 from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z, top_experts
 from mmlearn.recipes import Objective, Recipe, ln_batch
@@ -57,65 +57,10 @@ class LIMoEConfig(TransformerConfig):
     }
 
 
-class Routing(NamedTuple):
-    """Where the tokens of one modality go in one sparse block."""
-
-    logits: Float[Tensor, "n e"]
-    probability: Float[Tensor, "n e"]
-    real: Bool[Tensor, "n"]  # padding goes to no expert
-
-
 class LIMoEOutput(NamedTuple):
     image_embedding: Float[Tensor, "b e"]  # unit length
     text_embedding: Float[Tensor, "b e"]  # unit length
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
-
-
-class SparseMLP(nn.Module):
-    r"""A router and its experts, each an MLP.
-
-    .. math:: \mathrm{MoE}(x) = \sum_{e \in \mathrm{top}_k(p)} p_e\, \mathrm{MLP}_e(x), \quad
-       p = \mathrm{softmax}(W x)
-
-    Each expert computes the tokens that chose it, and no others. Source: official code, ``vmoe/nn/routing.py``.
-    """
-
-    def __init__(self, config: LIMoEConfig):
-        super().__init__()
-        self.chosen = config.chosen
-        self.router = nn.Linear(config.width, config.experts, bias=False)
-        self.experts = nn.ModuleList(
-            MLP(config.width, config.mlp_width, config.activation) for _ in range(config.experts)
-        )
-
-    def forward(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
-    ) -> tuple[Float[Tensor, "b n d"], Routing]:
-        tokens = rearrange(x, "b n d -> (b n) d")
-        real = torch.ones(len(tokens), dtype=torch.bool, device=x.device) if mask is None else mask.flatten()
-        logits = self.router(tokens)
-        probability = logits.softmax(-1)
-        weight, choice = top_experts(probability, self.chosen)
-        y = torch.zeros_like(tokens)
-        for number, expert in enumerate(self.experts):
-            token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
-            y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
-        return y.view_as(x), Routing(logits, probability, real)
-
-
-class SparseBlock(TransformerBlock):
-    """A pre-norm block whose MLP is a :class:`SparseMLP`. Returns the tokens, and where they went."""
-
-    def __init__(self, config: LIMoEConfig):
-        super().__init__(config)
-        self.mlp = SparseMLP(config)
-
-    def forward(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
-    ) -> tuple[Float[Tensor, "b n d"], Routing]:
-        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask))
-        y, routing = self.mlp(self.mlp_norm(x), mask)
-        return x + self.dropout(y), routing
 
 
 class LIMoE(nn.Module):

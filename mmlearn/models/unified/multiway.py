@@ -14,7 +14,7 @@ blocks; VLMo's code adds a second one behind the MLPs of pairs. BEiT-3's masked 
 be taken in place of the third; it hides as many words of pairs as of texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -90,6 +90,19 @@ class Way(nn.Module):
         return x + self.dropout(self.mlp(self.norm(x)))
 
 
+def by_modality(
+    x: Float[Tensor, "b n d"], words: int, text: Callable, image: Callable, pair: Callable | None = None
+) -> Float[Tensor, "b n d"]:
+    """The first ``words`` tokens go their way and the patches behind them theirs; or both together that of a pair.
+
+    A ``pair`` has its way only where there are words and patches. Source: Bao et al. 2022 (VLMo), official code,
+    ``multiway_transformer.py``.
+    """
+    if pair is not None and 0 < words < x.shape[1]:
+        return pair(x)
+    return torch.cat([text(x[:, :words]), image(x[:, words:])], 1)
+
+
 class Multiway(nn.Module):
     """A text, a picture, or both in one row: words first, then the class token and the patches.
 
@@ -141,18 +154,11 @@ class Multiway(nn.Module):
         return x[:, :words], x[:, words:]
 
     def blocks(self, x: Float[Tensor, "b n d"], mask: Tensor | None, words: int) -> Float[Tensor, "b n d"]:
-        """Each block's attention of all tokens, and then words and patches each their way, or as a pair one way.
-
-        Source: Bao et al. 2022 (VLMo), official code, ``multiway_transformer.py``.
-        """
-        first = self.config.depth - self.config.pair_blocks
-        both = 0 < words < x.shape[1]
+        """Each block's attention of all tokens, and then the ways of modalities; of pairs in the last blocks alone."""
+        first, ways = self.config.depth - self.config.pair_blocks, self.ways
         for i, attention in enumerate(self.attention):
-            x = attention(x, mask)
-            if both and i >= first:
-                x = self.ways["pair"][i - first](x)
-            else:
-                x = torch.cat([self.ways["text"][i](x[:, :words]), self.ways["image"][i](x[:, words:])], 1)
+            pair = ways["pair"][i - first] if i >= first else None
+            x = by_modality(attention(x, mask), words, ways["text"][i], ways["image"][i], pair)
         return x
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:

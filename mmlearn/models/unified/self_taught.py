@@ -93,14 +93,15 @@ class SelfTaught(CountsSteps):
     def after_step(self) -> None:
         """The teacher follows the student, and the step is counted."""
         if self.teacher is not None:
+            decay = self.decay  # once, because it waits for the device
             for (name, slow), fast in zip(self.teacher.named_parameters(), self.encoder.parameters()):
-                slow.copy_(momentum_update(slow, fast, self.decay if ".blocks." in name else 0.0))
+                slow.copy_(momentum_update(slow, fast, decay if ".blocks." in name else 0.0))
         super().after_step()
 
 
 @contextmanager
 def mlp_outputs(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """Within this block a list fills with what the MLP of each block adds, before the residual path.
+    """Within this block a list fills with what the MLP of each block says, before any scale and the residual path.
 
     Source: Baevski et al. 2022 (data2vec), official code for speech and texts.
     """

@@ -120,7 +120,7 @@ class ViTBERT(CountsSteps):
         if not (0 <= config.text_share <= 1 and 0 <= config.distillation <= 1):
             got = f"{config.text_share} and {config.distillation}"
             raise ValueError(f"text_share and distillation are from 0 to 1, got {got}.")
-        self.config = config
+        self.config, self.student_learns = config, True
         self.embedding = BERTEmbedding(config)
         self.patches = MaskedImageEmbedding(config.image_size, config.patch_size, config.width)
         self.encoder = Shared(config)
@@ -177,6 +177,7 @@ class ViTBERT(CountsSteps):
     def teacher_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """What each teacher learns alone, before the student begins. ``ValueError`` as for :meth:`loss`."""
         self.check(batch)
+        self.student_learns = False
         words = self.text_teacher(batch["tokens"], batch.get("mask"))
         codes = self.image_teacher(batch["image"], batch["masked_patches"])
         return {
@@ -199,6 +200,7 @@ class ViTBERT(CountsSteps):
         ``ValueError`` without texts, pictures or teachers, and for a code outside the codebook.
         """
         self.check(batch)
+        self.student_learns = True
         tokens, mask, image = batch["tokens"], batch.get("mask"), batch["image"]
         label, hidden = batch["token_label"], batch["masked_patches"]
         output = self(tokens, mask, image, hidden)
@@ -215,7 +217,12 @@ class ViTBERT(CountsSteps):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count the step, and at the end of a round hand the smallest weights of texts to pictures."""
+        """Count the step, and at the end of a round hand the smallest weights of texts to pictures.
+
+        Steps of the teachers do not count: until the student learns, its weights say nothing.
+        """
+        if not self.student_learns:
+            return
         super().after_step()
         step, every = int(self.steps), max(self.config.mask_every, 1)
         if step % every == 0 and step // every < self.config.mask_rounds:

@@ -168,7 +168,7 @@ def nothing_said(config: MAEConfig, batch: dict[str, Tensor]) -> float:
 
 
 def painted(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How much less wrong hidden pixels are than the mean of all hidden ones, as a share: 1 is perfect, 0 is chance."""
+    """How much less wrong hidden pixels are than the mean of their own patch, as a share: 1 is perfect, 0 is chance."""
     batch = run.label(run.plain(samples), VisiblePatches())
 
     def error(output: MAEOutput, rows: dict[str, Tensor]) -> Tensor:

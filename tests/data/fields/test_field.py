@@ -19,6 +19,7 @@ from mmlearn.data.fields import (
     MaskedRegions,
     MaskedTokens,
     MatchLabel,
+    Objects,
     PatchCodes,
     Patches,
     Regions,
@@ -241,6 +242,7 @@ FIELDS = (
     Dialogues(),
     Patches(),
     PatchCodes(),
+    Objects(),
 )
 
 

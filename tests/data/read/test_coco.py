@@ -99,6 +99,16 @@ def test_a_file_in_another_encoding(coco):
     refused(r"captions\.json is no COCO captions file", CocoCaptions, images, path)
 
 
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "x/../../secret.png", "link.png", "a\0b.png"])
+def test_a_picture_outside_its_folder_is_refused(coco, tmp_path, name):
+    """A link that leads out counts as well."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "secret.png")
+    (coco.images / "link.png").symlink_to(tmp_path / "secret.png")
+    images = [dict(one) for one in coco.content["images"]]
+    images[1]["file_name"] = name
+    refused("is outside the folder|cannot be a path", CocoCaptions, *coco.write(images=images))
+
+
 def test_what_is_missing_is_named(coco):
     images, path = coco.write()
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*none"):

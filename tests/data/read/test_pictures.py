@@ -229,6 +229,22 @@ def test_files_that_are_no_pictures(tmp_path, content):
     refused(tmp_path, content)
 
 
+@pytest.mark.parametrize("form", ["EPS", "PPM", "TGA", "PCX", "ICO", "ICNS", "JPEG2000", "DDS", "SGI", "PDF"])
+def test_only_promised_formats_are_opened(tmp_path, monkeypatch, form):
+    """Whatever the name says. Of PostScript Pillow starts Ghostscript."""
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started another program"))
+    assert "no picture that can be read (BMP, GIF, JPEG," in refused(tmp_path, encode(Image.new("RGB", (16, 16)), form))
+
+
+def test_odd_remarks_in_a_file_are_not_told(recwarn):
+    """Pillow warns of them; nobody can mend them, and the picture is whole."""
+    content = encode(Image.new("RGB", (8, 8), GREEN), "TIFF", tiffinfo={305: "x"}).replace(b"x\0", b"\xff\0")
+    odd = encode(Image.new("RGB", (8, 8), GREEN), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    for file in (content, odd):
+        assert_quarters(read_picture(file, 8, name="odd"), [GREEN] * 4)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(("form", "kept"), [("JPEG", 0.5), ("JPEG", 0.9), ("PNG", 0.5), ("GIF", 0.6), ("WEBP", 0.5)])
 def test_pictures_that_are_cut_off(tmp_path, form, kept):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))

@@ -138,6 +138,13 @@ def test_without_webdataset_it_says_what_to_install(tmp_path, without):
     refused(r"pip install 'mmlearn\[scale\]'", Shards, write_tar(tmp_path / "x.tar", samples(1)))
 
 
+def test_a_shard_that_is_a_link_out_of_its_folder_is_refused(tmp_path):
+    write_tar(tmp_path / "elsewhere.tar", samples(4))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-0000.tar").symlink_to(tmp_path / "elsewhere.tar")
+    refused("'train-0000.tar' is outside the folder", ShardFolder, tmp_path / "data")
+
+
 @pytest.mark.parametrize("pattern", ["{}-{:04}.tar", "{}/{:04}.tar"])
 def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
     for split, count in (("train", 5), ("test", 2)):

@@ -216,6 +216,14 @@ def test_writing_behind_shots_is_reading_them(name, places):
     assert not torch.equal(without[:, 2:], got[:, 2:])
 
 
+@pytest.mark.parametrize("name", PREFIXES)
+def test_no_shots_are_as_none(name):
+    system, given = shaken(tiny(name, prefix_places=True), 0.2).eval(), batch(3, 6)
+    none = given["image"][:, None][:, :0], given["tokens"][:, None][:, :0], given["mask"][:, None][:, :0]
+    got = system.generate(given["image"], prompt=given["tokens"][:, :2], shots=none, max_length=6)
+    assert torch.equal(got, system.generate(given["image"], prompt=given["tokens"][:, :2], max_length=6))
+
+
 def test_flamingo_learns_from_pairs_in_turn():
     system, given = shaken(tiny("flamingo", turns=4)).eval(), batch(8, 6)
     rows = [given[key].unflatten(0, (2, 4)) for key in ("image", "tokens", "mask")]

@@ -45,6 +45,19 @@ def test_two_batches_of_a_step_are_one():
     assert one.seen is None
 
 
+def test_processes_see_the_vectors_of_all(monkeypatch):
+    whole, z = book(revive=0.5), 5 + torch.randn(4, 9, 3, generator=seeded())
+    here, there = copy.deepcopy(whole), copy.deepcopy(whole)
+    for codebook, part in ((whole, z), (here, z[:2]), (there, z[2:])):
+        codebook.observe(part, codebook.choose(part))
+    others = iter([there.seen.count[None], there.seen.total[None], there.seen.vectors])
+    whole.after_step(torch.tensor(1))
+    monkeypatch.setattr("mmlearn.models.picture_tokens.codebook.gather", lambda x: torch.cat([x, next(others)]))
+    here.after_step(torch.tensor(1))
+    for name in ("count", "total", "entries"):
+        close(getattr(here, name), getattr(whole, name))
+
+
 def test_a_dead_entry_becomes_a_vector_of_the_batch():
     for decay in (0.9, 0.0):
         codebook, z = book(decay=decay, revive=0.5), 5 + torch.randn(4, 9, 3, generator=seeded())

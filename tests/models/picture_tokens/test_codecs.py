@@ -7,7 +7,7 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.layers.gumbel import gumbel_noise
-from mmlearn.models.picture_tokens.coder import Pixels
+from mmlearn.models.picture_tokens.coder import Pixels, rebuilt
 from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.vqgan import RECIPE, VQGAN, VQGANConfig, passes
@@ -50,6 +50,23 @@ def test_what_does_not_fit_is_told(system):
     refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
 
 
+@torch.no_grad()
+def test_codes_stand_row_by_row():
+    """What changes in the upper right corner is code 3 of 4 × 4, and not code 12, and the other way round."""
+    model, image = made(VQVAE).eval(), pictures(1)
+    other = image.clone()
+    other[..., 0, -1] += 1
+    moved = (model.encoder(other) != model.encoder(image)).any(-1)[0]
+    assert moved[3]
+    assert not moved[12]
+    codes = model.codes(image)
+    changed = codes.clone()
+    changed[0, 3] = (codes[0, 3] + 1) % 12
+    painted = (model.picture(changed) != model.picture(codes)).any(1)[0]
+    assert painted[0, -1]
+    assert not painted[-1, 0]
+
+
 def test_the_encoder_gets_the_gradient_of_what_it_chose():
     """As if nothing had been chosen; and entries of a codebook with gradients learn by their own loss alone."""
     model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=0.0))
@@ -64,6 +81,18 @@ def test_the_encoder_gets_the_gradient_of_what_it_chose():
     assert losses.keys() == {"pixels", "commitment", "codebook"}
     assert torch.autograd.grad(losses["pixels"], model.codebook.entries, allow_unused=True)[0] is None
     assert torch.autograd.grad(losses["codebook"], model.codebook.entries)[0].any()
+
+
+def test_losses_are_those_of_their_equations():
+    """Of each number, how far it is off; commitment by its weight; scores above 1 for real, below -1 for painted."""
+    model, image = VQGAN(dataclasses.replace(BUILD[VQGAN], beta=0.6)), pictures()
+    losses, output = model.loss({"image": image}), model(image)
+    close(losses["pixels"], (output.image - image).square().mean())
+    close(losses["commitment"], 0.6 * (output.z - model.codebook.entries[output.codes]).square().mean())
+    close(losses["adversarial"].sign(), -model.discriminator(output.image).mean().sign())
+    real, painted = model.discriminator(image), model.discriminator(output.image)
+    expected = ((1 - real).clamp(min=0).mean() + (1 + painted).clamp(min=0).mean()) / 2
+    close(model.discriminator_loss({"image": image})["discriminator"], expected)
 
 
 def test_the_codebook_moves_after_a_step_and_only_in_training():
@@ -137,6 +166,19 @@ def test_the_divergence_counts_more_and_more():
     assert found[1] == pytest.approx(found[2] / 2, rel=1e-4)
 
 
+def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
+    """A number of a pixel, with PyTorch's Laplace distribution; with noise in training, and without it otherwise."""
+    model, image = made(DiscreteVAE), pictures()
+    model.steps += 10
+    pixels = 0.8 * (image + 1) / 2 + 0.1
+    for training, noise in ((True, model.draw(4)), (False, None)):
+        losses, output = model.train(training).loss({"image": image}), model(image, noise)
+        spread = torch.distributions.Laplace(output.middle, output.log_scale.exp())
+        close(losses["rebuilding"], -(spread.log_prob(pixels.logit()) - (pixels * (1 - pixels)).log()).mean())
+        p = output.logits.softmax(-1)
+        close(losses["kl"], 6.6 * (p * (12 * p).log()).sum((1, 2)).mean() / (3 * 16 * 16))
+
+
 def test_the_discriminator_and_the_painter_learn_in_turn():
     model, image = made(VQGAN), pictures()
     losses = model.discriminator_loss({"image": image})
@@ -174,11 +216,31 @@ def test_with_a_discriminator_pictures_are_learned_too():
     assert rows[-1]["pixels"] < 0.8 * rows[0]["pixels"]
     assert {"discriminator", "adversarial"} <= rows[0].keys()
 
-    class Run:
-        system = model
 
-        def batches(self, samples):
-            yield {"image": samples}
+class Run:
+    """What measures ask of a run. Its last batch is smaller than the others."""
 
-    shares = passes(Run(), pictures(8, seed=77))
-    assert all(0 <= row["obtained"] <= 1 for row in shares.values())
+    def __init__(self, system):
+        self.system = system
+
+    def batches(self, samples):
+        for start in range(0, len(samples), 3):
+            yield {"image": torch.stack(samples[start : start + 3])}
+
+
+@torch.no_grad()
+def test_measures_are_those_of_all_pictures_at_once():
+    model, image = made(VQGAN).eval(), pictures(7, seed=77) + torch.linspace(-0.3, 0.3, 7)[:, None, None, None]
+    codes = model.codes(image)
+    patches = torch.cat([model.discriminator(part) for part in (image, model.picture(codes))])
+    middle = patches.flatten().sort().values.tensor_split(4)[1]
+    widest = middle.diff().argmax()
+    model.discriminator[-1].bias -= middle[widest : widest + 2].mean()  # some pass, and none nearly
+    error, used = rebuilt(Run(model), list(image)).values()
+    close(torch.tensor(error["obtained"]), (model.picture(codes) - image).square().mean())
+    close(torch.tensor(error["chance"]), image.transpose(0, 1).flatten(1).var(1, correction=0).mean())
+    assert used == {"obtained": pytest.approx(len(set(codes.flatten().tolist())) / 12), "chance": 1 / 12}
+    shares = passes(Run(model), list(image)).values()
+    for row, part in zip(shares, (image, model.picture(codes))):
+        assert 0 < row["obtained"] < 1
+        close(torch.tensor(row["obtained"]), (model.discriminator(part) > 0).float().mean())

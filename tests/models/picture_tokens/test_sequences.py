@@ -9,9 +9,10 @@ from testing_tools import close, refused, seeded, shaken
 
 from mmlearn.generation.cache import uncached
 from mmlearn.generation.decoding import greedy, sample
-from mmlearn.models.picture_tokens.cm3 import CM3, CM3Config
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
+from mmlearn.models.picture_tokens.cm3 import CM3, CM3Config, tokens_asked
+from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig, codes_asked
 from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAEConfig
+from mmlearn.models.picture_tokens.sequence import guessed
 from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import put_back
 
@@ -170,6 +171,7 @@ def test_cm3_draws_infills_and_captions_what_it_learned():
     spoilt = found.clone()
     spoilt[:, 4:9] = 0
     assert torch.equal(model.infill(spoilt, hidden, TOKENS, MASK), found)
+    assert model.caption(found, max_length=100).shape[1] <= 7  # a text has no more
     said = model.caption(found)
     for row in range(3):
         assert said[row][: MASK[row].sum()].tolist() == TOKENS[row][MASK[row]].tolist()
@@ -211,6 +213,36 @@ def test_padding_may_stand_at_the_left():
     assert torch.equal(one.moved_mask, two.moved_mask)
     turned = [TOKENS[i, : MASK[i].sum()].flip(0).tolist() for i in range(3)]
     assert [row[: len(words)].tolist() for row, words in zip(two.moved, turned)] == turned
+
+
+class Run:
+    """What the measure asks of a run."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def plain(self, samples):
+        return {"image": torch.stack(samples), "tokens": TOKENS, "mask": MASK}
+
+    def read(self, batch, what):
+        return what(self.system(**batch), batch)
+
+
+@torch.no_grad()
+def test_the_likeliest_token_is_counted_where_it_is_asked():
+    """By a loop over rows: of DALL·E each code, of CM3 each real token but the first."""
+    image = torch.rand(3, 3, 16, 16, generator=seeded())
+    for model, asked, skipped in ((dall_e(), codes_asked, 7), (cm3(), tokens_asked, 1)):
+        found, pairs = model.codec.codes(image), []
+        for row in range(3):
+            words = TOKENS[row : row + 1, : MASK[row].sum()]
+            output = model.read(found[row : row + 1], words)
+            true = (output.moved if skipped == 1 else output.sequence)[0, skipped:]
+            pairs += zip(output.token_logits[0, skipped - 1 :].argmax(-1).tolist(), true.tolist())
+        true = [one for _, one in pairs]
+        got = guessed("next", asked)(Run(model), list(image))["next"]
+        assert got["obtained"] == pytest.approx(sum(one == two for one, two in pairs) / len(pairs))
+        assert got["chance"] == pytest.approx(max(map(true.count, true)) / len(true))
 
 
 def test_another_codec_of_the_same_size_fits():

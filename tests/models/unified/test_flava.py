@@ -7,6 +7,7 @@ import torch
 from testing_tools import close
 
 from mmlearn.models.unified.flava import FLAVA, FLAVAConfig
+from mmlearn.objectives import matched_info_nce
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
 
@@ -58,6 +59,14 @@ def test_the_contrast_sees_no_gaps():
     other = pairs | {"tokens": whole, "masked_patches": torch.zeros_like(pairs["masked_patches"])}
     close(model.loss(pairs)["itc"], model.loss(other)["itc"])
     assert not torch.allclose(model.loss(pairs)["itm"], model.loss(other)["itm"], atol=1e-4)
+
+
+def test_equal_captions_are_all_right():
+    model, (_, _, pairs) = system(), batches()
+    label, caption_id = pairs["token_label"], torch.arange(8) // 2
+    text = model.encode_text(torch.where(label == IGNORED, pairs["tokens"], label), pairs["mask"])
+    both = model.encode_image(pairs["image"]), text, model.logit_scale.exp(), pairs["match_label"] == 1
+    close(model.loss(pairs | {"caption_id": caption_id})["itc"], matched_info_nce(*both, caption_id))
 
 
 def test_hidden_patches_are_not_seen():

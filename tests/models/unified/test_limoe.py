@@ -1,13 +1,17 @@
 """LIMoE: each token is computed by the experts that it chose, and by no others."""
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from testing_tools import close
 
 from mmlearn.layers import TransformerBlock
-from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig, SparseBlock, SparseMLP
+from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig, experts_used
+from mmlearn.models.unified.sparse import Routing, SparseBlock, SparseMLP
+from mmlearn.objectives import info_nce
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = LIMoEConfig.tiny()
@@ -72,6 +76,56 @@ def test_losses_of_routing_have_their_weight_and_teach_the_router():
     for name in ("itc", "balance", "z", "local"):
         (gradient,) = torch.autograd.grad(losses[name], router, retain_graph=True)
         assert gradient.abs().max() > 0, name
+
+
+def routed(choice, logits=0.0):
+    """Each token goes to its expert for sure, and the router's logits are all the same."""
+    sure = torch.nn.functional.one_hot(torch.tensor(choice), 4).float()
+    return Routing(torch.full_like(sure, logits), sure, torch.ones(len(sure), dtype=torch.bool))
+
+
+def test_which_modality_each_loss_of_routing_is_of():
+    """Patches use all four experts, as they should; words use one, and should use two."""
+    patches, words = routed([0, 1, 2, 3] * 2), routed([0] * 8, 1.0)
+    found = system().routing_losses([patches], [words])
+    close(found["balance"], torch.tensor(4 * (10**2 + 3 * 2**2) / 16**2))
+    close(found["z"], torch.tensor((math.log(4) ** 2 + (1 + math.log(4)) ** 2) / 2))
+    close(found["global"], torch.tensor(math.log(2)))
+    close(system().routing_losses([words], [patches])["global"], torch.tensor(math.log(4)))
+    unsure = patches._replace(probability=torch.full((8, 4), 0.25))
+    close(system().routing_losses([unsure], [words])["local"], torch.tensor(0.0))
+    close(system().routing_losses([words], [unsure])["local"], torch.tensor(math.log(4)))
+    both = system().routing_losses([patches, unsure], [words, words])  # the mean over blocks
+    close(both["global"], found["global"])
+
+
+def test_equal_captions_are_all_right_and_padding_is_not_read():
+    model, given = system(), batch()
+    caption_id = torch.arange(8) // 2
+    image, text = model.encode_image(given["image"]), model.encode_text(given["tokens"], given["mask"])
+    expected = info_nce(image, text, model.logit_scale.exp(), caption_id[:, None] == caption_id)
+    close(model.loss(given | {"caption_id": caption_id})["itc"], expected)
+    shortest = int(given["mask"].sum(1).argmin())
+    length = int(given["mask"][shortest].sum())
+    assert length < given["mask"].shape[1]
+    close(model.encode_text(given["tokens"][shortest, None, :length]), text[shortest, None])
+
+
+def test_the_temperature_stays_in_bounds():
+    model = system()
+    model.logit_scale.data.fill_(9.0)
+    model.after_step()
+    assert model.logit_scale.item() == pytest.approx(4.6052)
+
+
+def test_how_many_experts_each_modality_uses():
+    """Pictures use 0 and 1 alike, texts 1 to 3: expert 1 gets 60 % of what it gets from pictures, and is nobody's."""
+    patches, words = routed([0, 1] * 6), routed([1, 2, 3] * 4)
+    read = dict(read_image=lambda image: (None, [words, patches]), read_text=lambda *text: (None, [words]))
+    run = SimpleNamespace(system=SimpleNamespace(config=CONFIG, **read))
+    run.batches = lambda samples: [dict(image=None, tokens=None, mask=None)] * 2
+    values = [row["obtained"] for row in experts_used(run, []).values()]
+    assert values == pytest.approx([2.0, 0.5, 3.0, 2 / 3])
 
 
 def test_what_is_missing_or_wrong_is_told_in_one_line():

@@ -7,6 +7,8 @@ import torch
 from testing_tools import close
 
 from mmlearn.models.unified.multiway import Multiway, MultiwayConfig
+from mmlearn.objectives import matched_info_nce
+from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = MultiwayConfig.tiny()
@@ -81,6 +83,48 @@ def test_labels_say_what_is_learned():
         "pairs": ["itc", "itm", "mlm"],
         "masked-data": ["mmm_text", "mmm_image"],
     }
+
+
+def test_wrong_pairs_teach_no_words_and_ask_nothing():
+    model, pairs = system(), batches()["pairs"] | {"caption_id": torch.arange(8)}
+    wrong, label = pairs["match_label"] == 0, pairs["token_label"]
+    assert wrong.any()
+    nothing = pairs | {"token_label": label.masked_fill(wrong[:, None], IGNORED)}
+    close(model.loss(pairs)["mlm"], model.loss(nothing)["mlm"])
+    images, texts = (
+        model.encode_image(pairs["image"]),
+        model.encode_text(torch.where(label == IGNORED, pairs["tokens"], label), pairs["mask"]),
+    )
+    close(model.loss(pairs)["itc"], matched_info_nce(images, texts, model.logit_scale.exp(), ~wrong))
+    equal = torch.arange(8) // 2
+    expected = matched_info_nce(images, texts, model.logit_scale.exp(), ~wrong, equal)
+    close(model.loss(pairs | {"caption_id": equal})["itc"], expected)
+
+
+def test_contrast_and_matching_see_no_gaps():
+    model, pairs = system(), batches()["pairs"]
+    label = pairs["token_label"]
+    whole = pairs | {"tokens": torch.where(label == IGNORED, pairs["tokens"], label)}
+    before, after = model.loss(pairs), model.loss(whole)
+    close(before["itc"], after["itc"])
+    close(before["itm"], after["itm"])
+    assert not torch.allclose(before["mlm"], after["mlm"], atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["pictures", "masked-data"])
+def test_hidden_patches_are_not_seen(stage):
+    model, given = system(), batches()[stage]
+    cells = given["masked_patches"].view(-1, 4, 4).repeat_interleave(16, 1).repeat_interleave(16, 2)[:, None]
+    other = torch.where(cells, torch.randn_like(given["image"]), given["image"])
+    before, after = model.loss(given), model.loss(given | {"image": other})
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_temperature_stays_in_bounds():
+    model = system()
+    model.logit_scale.data.fill_(9.0)
+    model.after_step()
+    assert model.logit_scale.item() == pytest.approx(4.6052)
 
 
 def test_what_is_missing_or_wrong_is_told_in_one_line():

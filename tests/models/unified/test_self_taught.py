@@ -2,11 +2,14 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from testing_tools import close
 
+from mmlearn.models.unified.self_taught import hidden_features_explained
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
 
@@ -55,6 +58,56 @@ def test_the_teacher_sees_the_whole_and_the_student_does_not(name):
         close(said[masked], said_then[masked])
     else:
         close(said, said_then)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_target_is_of_as_many_last_mlps_as_the_configuration_says(name):
+    system, batch = made(name, top_layers=2)
+    system.eval()
+    heard = []
+    for block in system.blocks_of(system.teacher):
+        block.mlp.register_forward_pre_hook(lambda part, inputs: heard.append(inputs[0]))
+    target = system.compare(batch)[1]
+    layers = [block.mlp(x) for block, x in zip(system.blocks_of(system.teacher), list(heard))]
+    if name == "data2vec-audio":
+        real = system.encoder.frame_mask(batch["waveform"], batch["waveform_mask"])
+        for i, row in enumerate(real):  # as if each clip were alone and as long as it is
+            found = [F.instance_norm(layer[i, row].T[None])[0].T for layer in layers[1:]]
+            close(target[i, row], (found[0] + found[1]) / 2)
+    else:
+        found = sum(F.layer_norm(layer, layer.shape[-1:]) for layer in layers[1:]) / 2
+        close(target, found[:, 1:] if name == "data2vec-vision" else found)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_is_of_what_is_hidden_and_real(name, beta):
+    system, batch = made(name, beta=beta)
+    system.eval()
+    if name == "data2vec-audio":
+        batch = batch | {"masked": torch.ones_like(system.compare(batch)[2])}
+        where = system.encoder.frame_mask(batch["waveform"], batch["waveform_mask"])
+        assert not where.all()
+    else:
+        where = batch["masked_patches"] if name == "data2vec-vision" else batch["token_label"] != IGNORED
+    said, target, _ = system.compare(batch)
+    expected = F.smooth_l1_loss(said[where], target[where], beta=beta)  # of 0 it makes the straight distance
+    close(system.loss(batch)["regression"], expected if beta else F.mse_loss(said[where], target[where]))
+
+
+def test_how_much_of_the_teacher_is_explained():
+    target, hidden = torch.randn(4, 9, 6), torch.rand(4, 9) < 0.5
+
+    def explained(said):
+        system = torch.nn.Module()
+        system.compare = lambda batch: (torch.where(hidden[..., None], said, 99.0), target, hidden)
+        run = SimpleNamespace(system=system, collate=lambda: lambda samples: {}, on_device=lambda batch: batch)
+        return [row["obtained"] for row in hidden_features_explained(run, []).values()]
+
+    assert explained(target)[0] == pytest.approx(1.0)
+    share, spread = explained(target[hidden].mean(0).expand_as(target))
+    assert abs(share) < 0.1
+    assert spread == pytest.approx(target[hidden].var(0).mean().item())
 
 
 @pytest.mark.parametrize("name", NAMES)

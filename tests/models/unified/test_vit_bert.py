@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from testing_tools import close
 
 from mmlearn.models.unified.vit_bert import ViTBERT, ViTBERTConfig
+from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.unpaired import complementary
 from mmlearn.recipes.discovery import find_recipe
 
@@ -72,6 +74,31 @@ def test_texts_and_pictures_never_meet():
         close(text[name], other[name])
 
 
+def test_labels_and_teachers_speak_of_hidden_places_alone():
+    model, given = system(distillation=0.3, distillation_temperature=2.0).eval(), batch()
+    hidden, asked = given["masked_patches"], given["token_label"] != IGNORED
+    said = model(given["tokens"], given["mask"], given["image"], hidden)
+    taught = {
+        "text": (said.token_logits[asked], given["token_label"][asked], asked, model.text_teacher),
+        "image": (said.code_logits[hidden], given["code"][hidden], hidden, model.image_teacher),
+    }
+    inputs = {"text": (given["tokens"], given["mask"]), "image": (given["image"], hidden)}
+    losses = model.loss(given)
+    for (modality, (logits, right, where, teacher)), label in zip(taught.items(), ("mlm", "mim")):
+        wanted = teacher(*inputs[modality])[where]
+        close(losses[label], 0.7 * F.cross_entropy(logits, right))
+        divergence = F.kl_div((logits / 2).log_softmax(-1), (wanted / 2).softmax(-1), reduction="batchmean")
+        close(losses[f"{modality}_kd"], 0.3 * 4 * divergence)
+
+
+def test_nobody_sees_hidden_patches():
+    model, given = system().eval(), batch()
+    cells = given["masked_patches"].view(-1, 8, 8).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    other = given | {"image": torch.where(cells, torch.randn_like(given["image"]), given["image"])}
+    for loss in (model.loss, model.teacher_loss):
+        assert loss(given) == loss(other)
+
+
 def test_teachers_learn_first_and_teach_then():
     recipe = find_recipe("vit-bert")
     model, given = system(), batch()
@@ -82,6 +109,19 @@ def test_teachers_learn_first_and_teach_then():
     assert all(x.grad is None for part in (model.text_teacher, model.image_teacher) for x in part.parameters())
     untaught = system(distillation=0.0).loss(given)
     assert untaught["text_kd"] == untaught["image_kd"] == 0
+
+
+def test_rounds_of_the_mask_begin_with_the_student():
+    model, given = system(mask_every=1), batch()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model.teacher_loss(given)
+    for _ in range(3):
+        model.after_step()
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    model.loss(given)
+    model.after_step()
+    assert model.steps == 1
+    assert all(x.sum() < before[name].sum() for name, x in model.named_buffers() if name.startswith("text_owns"))
 
 
 def test_what_is_missing_or_wrong_is_told_in_one_line():

@@ -1,13 +1,14 @@
 """MAE: the encoder sees the visible patches only, and what it is asked about the others."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from testing_tools import close
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.vision.mae import MAE, MAEConfig
+from mmlearn.models.vision.mae import MAE, MAEConfig, painted
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = MAEConfig.tiny()
@@ -42,6 +43,21 @@ def test_the_order_in_which_patches_are_named_changes_nothing():
 
 def test_without_visible_patches_all_are_read():
     assert system()(batch()["image"]).tokens.shape == (8, 65, 64)
+
+
+def test_how_much_of_what_is_hidden_is_painted():
+    """The true pixels are all of it, and the mean of each patch is nothing."""
+    model, given = system(normalise_pixels=False), batch()
+    output, target = model(given["image"], given["visible"]), model.target(given["image"])
+
+    def explained(said):
+        said = torch.where(output.hidden[..., None], said, 99.0)
+        run = SimpleNamespace(system=model, plain=lambda samples: given, label=lambda batch, label: batch)
+        run.read = lambda batch, measured: measured(output._replace(prediction=said), batch)
+        return painted(run, [])["hidden pixels explained"]["obtained"]
+
+    assert explained(target) == pytest.approx(1.0)
+    assert explained(target.mean(-1, keepdim=True).expand_as(target)) == pytest.approx(1 / 192, abs=1e-3)
 
 
 @pytest.mark.parametrize(

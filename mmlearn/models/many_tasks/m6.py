@@ -1,0 +1,240 @@
+"""M6: one stack of blocks that is encoder and decoder in turn, as masks have it, with sparse experts.
+
+Papers: Lin et al. 2021, "M6: A Chinese Multimodal Pretrainer"; Yang et al. 2021, "M6-T: Exploring Sparse Expert Models
+and Beyond". Official code: none was published.
+
+Deviations: what could be read of the papers is their ideas, and no sizes, so that every number here is ours. Patches
+are projected, where the paper takes features of a convolutional network. A token goes to its likeliest expert, however
+many choose the same: experts have no capacity, nothing is dropped, and no noise is added. Words may be of any language;
+the paper's are Chinese. Places and picture codes are of the same vocabulary, so that scenes' tasks can be asked. Texts
+alone are learned as BART's are: from a caption with gaps.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Label
+from mmlearn.data.fields.labels import Sizes, padded
+from mmlearn.data.fields.orders import Told
+from mmlearn.data.tokenizer import Tokenizer
+from mmlearn.evaluation.orders import told
+from mmlearn.layers import ImageEmbedding, Transformer, TransformerBlock, TransformerConfig
+from mmlearn.layers.embeddings import look_up
+from mmlearn.models.many_tasks.one_vocabulary import (
+    CAPTION,
+    GROUNDING,
+    INFILLING,
+    NAMING,
+    READS,
+    TOKENS,
+    VQA,
+    Pictured,
+    Vocabulary,
+    check_tokens,
+)
+from mmlearn.models.unified.sparse import Routing, SparseBlock
+from mmlearn.objectives import prefix_mask, shifted_right, text_denoising
+from mmlearn.objectives.denoising import infill
+from mmlearn.objectives.experts import balance
+from mmlearn.recipes import Objective, OneOf, Recipe
+
+
+@dataclass(frozen=True)
+class M6Config(Vocabulary, TransformerConfig):
+    image_size: int | tuple[int, int] = 224  # pixels
+    patch_size: int = 16  # pixels
+    vocab_size: int = 30_000  # words
+    bins: int = 1000  # places
+    codes: int = 8192
+    max_length: int = 256  # tokens of a text, and of a target
+    text_start: int = 1
+    start_token: int = 1  # of a target
+    end_token: int = 2
+    pad_token: int = 0
+    experts: int = 16  # of each sparse block
+    chosen: int = 1  # experts that a token goes to
+    sparse_every: int = 2  # every so many blocks one is sparse, the last one first
+    balance_weight: float = 0.01
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    dropout: float = 0.1
+
+    PRESETS = {
+        "tiny": dict(image_size=64, patch_size=8, vocab_size=512, bins=64, codes=64, max_length=64, experts=4)
+        | dict(width=64, depth=3, num_heads=4, dropout=0.0),
+        "base": dict(),
+    }
+
+
+class M6Output(NamedTuple):
+    token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
+    context: Float[Tensor, "b n d"]  # what is read, as it goes into the first block
+
+
+@dataclass(frozen=True)
+class Seen(Label):
+    """``seen`` (b, 2): whether picture and text may be seen, which of three ways of encoding makes one stack do."""
+
+    image: bool = True
+    text: bool = True
+
+    holds = {"seen": "Bool b 2"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        return batch | {"seen": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
+
+
+@dataclass(frozen=True)
+class Gaps(Told):
+    """As :class:`~mmlearn.data.fields.orders.Told`, of a caption: it is read with gaps, and written whole."""
+
+    share: float = 0.3
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        found = super().__call__(batch, generator, sizes)
+        start, end = (batch["tokens"].new_tensor([token]) for token in (Tokenizer.start_token, Tokenizer.end_token))
+        texts = []
+        for row, real in zip(found["target"], found["target_mask"]):
+            spoilt = infill(row[real][:-1], Tokenizer.mask_token, generator=generator, share=self.share).tokens
+            texts.append(torch.cat([start, spoilt, end]))
+        return found | dict(zip(("tokens", "mask"), padded(texts)))
+
+
+class M6(Pictured):
+    r"""Picture, text and target are one sequence; what is read is seen both ways, and the target from left to right.
+
+    .. math:: p(y \mid x) = \prod_i p(y_i \mid x_v, x_l, y_{<i}), \quad \text{without } x_v \text{ or } x_l
+       \text{ where a mask hides it}
+
+    With ``seen`` (b, 2) a row's picture, or its text, is hidden: text to text, picture to text, or both to text by the
+    same weights. Every ``sparse_every``-th block sends a token to one of its experts. ``mask`` is True where a token is
+    real. Raises ``ValueError`` for settings, tokens and pictures that do not fit. Source: Lin et al. 2021; Fedus et al.
+    2022 (Switch Transformers), section 2.1, for routing to one expert.
+    """
+
+    def __init__(self, config: M6Config):
+        super().__init__()
+        if not config.norm_first or not 1 <= config.chosen <= config.experts or config.sparse_every < 1:
+            raise ValueError(
+                f"Blocks are pre-norm, sparse_every at least 1, and a token goes to 1 to {config.experts} experts; got "
+                f"norm_first={config.norm_first}, sparse_every={config.sparse_every}, chosen={config.chosen}."
+            )
+        self.config = config
+        width, last = config.width, config.depth - 1
+        self.image_embedding = ImageEmbedding(config.image_size, config.patch_size, width, class_token=False)
+        self.tokens = nn.Embedding(config.all_tokens, width)
+        self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.blocks = nn.ModuleList(
+            SparseBlock(config) if (last - i) % config.sparse_every == 0 else TransformerBlock(config)
+            for i in range(config.depth)
+        )
+        self.image_norm, self.text_norm, self.norm = (nn.LayerNorm(width, config.norm_epsilon) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
+        Transformer.reset_parameters(self, width, config.depth)  # as in every transformer here
+        nn.init.normal_(self.tokens.weight, std=width**-0.5)
+
+    def encode(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        seen: Bool[Tensor, "b 2"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        """What is read, as it goes into the first block, and which of it may be seen."""
+        check_tokens(tokens, self.config, self.config.max_length)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        mask = mask if seen is None else mask & seen[:, 1:]
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]])
+        if image is not None:
+            size = self.config.image_size
+            if image.shape[2:] != ((size, size) if isinstance(size, int) else tuple(size)):
+                raise ValueError(f"Pictures are of {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
+            patches = self.image_norm(self.image_embedding(image))
+            shown = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
+            mask = torch.cat([shown if seen is None else shown & seen[:, :1], mask], 1)
+            x = torch.cat([patches, x], 1)
+        return self.dropout(x), mask
+
+    def run(
+        self,
+        target: Int[Tensor, "b q"],
+        context: Float[Tensor, "b n_or_0 d"],
+        mask: Bool[Tensor, "b n"],
+        position: Int[Tensor, "b q"] | None = None,
+        target_mask: Bool[Tensor, "b o"] | None = None,
+    ) -> tuple[Float[Tensor, "b q v"], list[Routing]]:
+        """As :meth:`decode`, with where tokens went in sparse blocks. ``context`` is empty once it is in a cache."""
+        real = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
+        x = torch.cat([context, self.dropout(self.text_norm(self.placed(target, position, real)))], 1)
+        prefix, real = F.pad(torch.ones_like(mask), (0, real.shape[1]), value=False), torch.cat([mask, real], 1)
+        allowed, own = prefix_mask(prefix, real)[:, -x.shape[1] :], real[:, -x.shape[1] :]
+        routings = []
+        for block in self.blocks:
+            if isinstance(block, SparseBlock):
+                x, routing = block(x, allowed, own)
+                routings.append(routing)
+            else:
+                x = block(x, allowed)
+        return F.linear(self.norm(x[:, -target.shape[1] :]), self.tokens.weight), routings
+
+    def decode(
+        self,
+        target: Int[Tensor, "b q"],
+        context: Float[Tensor, "b n_or_0 d"],
+        mask: Bool[Tensor, "b n"],
+        position: Int[Tensor, "b q"] | None = None,
+        target_mask: Bool[Tensor, "b o"] | None = None,
+    ) -> Float[Tensor, "b q v"]:
+        """Logits of what follows each token of a target, which begins with the start token."""
+        return self.run(target, context, mask, position, target_mask)[0]
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"],
+        target: Int[Tensor, "b o"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        seen: Bool[Tensor, "b 2"] | None = None,
+    ) -> M6Output:
+        return M6Output(*self.written(target, image=image, tokens=tokens, mask=mask, seen=seen))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``tokens``, and ``balance`` with its weight, the mean over sparse blocks. ``ValueError`` without a text."""
+        if not len(batch["tokens"]):
+            raise ValueError("A batch holds at least one text.")
+        context, mask = self.encode(*(batch.get(name) for name in ("image", "tokens", "mask", "seen")))
+        target, real = batch["target"], batch.get("target_mask")
+        logits, routings = self.run(shifted_right(target, self.config.start_token), context, mask, None, real)
+        even = [balance(one.probability, one.real, self.config.chosen) for one in routings]
+        return {
+            "tokens": text_denoising(logits, target, real),
+            "balance": self.config.balance_weight * sum(even) / len(even),
+        }
+
+
+LOSSES = TOKENS | {"balance": None}
+DENOISING = Objective("denoising", LOSSES, labels=(Gaps(), Seen(image=False)), measures=(told("denoising"),))
+RECIPE = Recipe(
+    M6,
+    M6Config,
+    reads=READS,
+    learns=OneOf(
+        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Seen(text=False))),
+        DENOISING,
+        *(replace(one, chance=LOSSES, labels=(*one.labels, Seen())) for one in (VQA, GROUNDING, NAMING, INFILLING)),
+    ),
+    writes=True,
+    architecture="""
+    image -> one stack [both ways over what is read, causal over the target] -> router -> experts [one] -> !next token
+    words -> one stack
+    target [one place later] -> one stack
+    router -> !balance
+    """,
+)

@@ -1,0 +1,26 @@
+"""T5's blocks for systems that read more than a text: from :mod:`mmlearn.models.text.t5`."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.models.text.t5 import T5Config, T5Stack
+
+__all__ = ["T5Config", "T5Stack", "distances_of_words", "start_as_t5"]
+
+
+def distances_of_words(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
+    """The bias of distances between words, and 0 for so many others behind them."""
+    return F.pad(stack.distances(words, words), (0, others, 0, others))
+
+
+def start_as_t5(system: nn.Module, head_width: int) -> None:
+    """A normal of 1 over the root of what a layer reads; of queries also over √k; of a table over its width."""
+    for name, module in system.named_modules():
+        if isinstance(module, nn.Linear):
+            scale = head_width if name.endswith(".query") else 1
+            nn.init.normal_(module.weight, std=(module.in_features * scale) ** -0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

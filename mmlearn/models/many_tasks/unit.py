@@ -1,0 +1,231 @@
+"""UniT: an encoder of pictures, one of texts, and one decoder whose queries are of the task; a head for each task.
+
+Paper: Hu & Singh 2021, "UniT: Multimodal Multitask Learning with a Unified Transformer". Official code:
+https://github.com/facebookresearch/mmf, ``projects/unit``.
+
+Deviations: tasks are those of scenes: objects, answers, whether a text fits its picture, and a task of texts alone, the
+relation that is stated. The paper has seven on eight data sets. Answers are told apart by cross-entropy, where the code
+has a yes or no for each. All tokens of a text are looked at; the code shows the first one alone for some tasks. The
+backbone's last stage is not dilated, attributes of objects are not told, and all weights start at random. Each batch
+serves one task, all with equal odds. ``tiny`` is ours; ``shared`` has the paper's sizes and the heads of these tasks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Image, Labels, Objects, Tokens
+from mmlearn.evaluation.detection import detected
+from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, TransformerConfig
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert
+from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
+from mmlearn.objectives.boxes import check_boxes
+from mmlearn.objectives.classes import class_cross_entropy
+from mmlearn.objectives.matching import image_text_matching
+from mmlearn.objectives.set_matching import set_losses
+from mmlearn.recipes import ITM, VQA, Objective, OneOf, Recipe, ln
+
+TASKS = {"detection": ("image",), "vqa": ("image", "text"), "match": ("image", "text"), "relation": ("text",)}
+DETR_LIKE = dict(activation="relu", norm_first=False, dropout=0.1)
+SMALL = dict(width=64, depth=1, num_heads=4, mlp_width=128, activation="relu", norm_first=False)
+
+
+@dataclass(frozen=True)
+class UniTConfig(Config):
+    backbone: ResNetConfig = ResNetConfig()
+    picture: TransformerConfig = TransformerConfig(256, 6, 8, 2048, **DETR_LIKE)
+    text: BERTEncoderConfig = BERTEncoderConfig()
+    decoder: TransformerConfig = TransformerConfig(768, 6, 8, 2048, **DETR_LIKE)
+    image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
+    num_queries: int = 100  # objects that can be found, at most
+    task_queries: int = 25  # of each other task, of which the first is read
+    num_classes: int = 91  # of objects
+    answers: int = 3129
+    relations: int = 4
+
+    PRESETS = {
+        "tiny": dict(backbone=RESNETS["tiny"], picture=TransformerConfig(**SMALL), image_size=64, num_queries=36)
+        | dict(text=BERTEncoderConfig(**TINY_BERT | dict(depth=2)), decoder=TransformerConfig(**SMALL | dict(depth=2)))
+        | dict(task_queries=4, num_classes=12, answers=41),
+        "shared": dict(),
+    }
+
+
+class UniTOutput(NamedTuple):
+    """What can be said of what is there: of pictures, of texts, or of both."""
+
+    class_logits: Float[Tensor, "b q c"] | None  # the last class is: nothing
+    boxes: Float[Tensor, "b q 4"] | None  # middle, width and height, as shares of the picture
+    answer_logits: Float[Tensor, "b answers"] | None
+    match_logits: Float[Tensor, "b 2"] | None  # 0: do not belong together, 1: do
+    relation_logits: Float[Tensor, "b relations"] | None
+
+
+class TaskHead(nn.Sequential):
+    """A layer, GELU, a norm, and a layer to the classes; it starts so small that none is preferred."""
+
+    def __init__(self, width: int, classes: int):
+        super().__init__(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, 1e-12), nn.Linear(width, classes))
+        self.apply(initialise_as_bert)
+
+
+class UniT(nn.Module):
+    r"""What each encoder says of its modality, side by side, is looked at by the queries of a task.
+
+    .. math:: h = \mathrm{Dec}(Q_t, [W_v (x_v + \mathrm{Enc}_v(x_v; e_t));\, W_l\, \mathrm{Enc}_l(x_l; e_t)])
+
+    Each encoder also reads a vector of the task, :math:`e_t`, which goes no further. ``mask`` is True where a token is
+    real. Either modality may be missing, for tasks that do without. Raises ``ValueError`` for a task that there is not,
+    and for one whose modality is missing. Source: sections 3.1 to 3.4 and official code.
+    """
+
+    def __init__(self, config: UniTConfig):
+        super().__init__()
+        self.config = config
+        picture, text, width = config.picture, config.text, config.decoder.width
+        self.image_encoder = PlacedEncoder(picture, config.backbone)
+        self.image_projection, self.image_places = (nn.Linear(picture.width, width) for _ in range(2))
+        self.embedding, self.text_encoder = BERTEmbedding(text), Transformer(text)
+        self.text_projection, self.text_places = (nn.Linear(text.width, width) for _ in range(2))
+        for part in (self.embedding, self.text_encoder):
+            part.apply(lambda module: initialise_as_bert(module, text.initial_std))
+        inputs = {"image": picture.width, "text": text.width}
+        self.task_vectors = nn.ParameterDict(
+            {f"{task}_{kind}": torch.randn(inputs[kind]) for task, kinds in TASKS.items() for kind in kinds}
+        )
+        self.queries = nn.ParameterDict({task: torch.randn(self._count(task), width) for task in TASKS})
+        self.decoder = PlacedDecoder(config.decoder)
+        self.class_head, self.box_head = nn.Linear(width, config.num_classes + 1), BoxHead(width)
+        self.answer_head = TaskHead(width, config.answers)
+        self.match_head, self.relation_head = TaskHead(width, 2), TaskHead(width, config.relations)
+
+    def _count(self, task: str) -> int:
+        return self.config.num_queries if task == "detection" else self.config.task_queries
+
+    def read_image(self, seen: tuple[Tensor, Tensor, Tensor], task: str) -> tuple[Tensor, Tensor, Tensor]:
+        """A picture for the decoder, after the encoder read it for a task: what is there, where, and what is real."""
+        x, places, mask = seen
+        first = self.task_vectors[f"{task}_image"].expand(len(x), 1, -1)
+        behind = F.pad(places, (0, 0, 1, 0)), F.pad(mask, (1, 0), value=True)
+        read = x + self.image_encoder(torch.cat([first.to(x), x], 1), *behind)[:, 1:]
+        return self.image_projection(read), self.image_places(places), mask
+
+    def read_text(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, task: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of a text."""
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        first = self.task_vectors[f"{task}_text"].expand(len(tokens), 1, -1)
+        x = torch.cat([first, self.embedding(tokens)], 1)
+        read = self.text_encoder(x, F.pad(mask, (1, 0), value=True))[:, 1:]
+        places = self.text_places(self.embedding.positions[: tokens.shape[1]]).expand(len(tokens), -1, -1)
+        return self.text_projection(read), places, mask
+
+    def solve(
+        self,
+        task: str,
+        image: Float[Tensor, "b 3 height width"] | None = None,
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        seen: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> list[Float[Tensor, "b q d"]]:
+        """The queries of a task after each block of the decoder. ``seen`` is the picture, where it is known already."""
+        if task not in TASKS:
+            raise ValueError(f"There is no task {task!r}; known are {', '.join(TASKS)}.")
+        parts = []
+        if "image" in TASKS[task]:
+            if image is None and seen is None:
+                raise ValueError(f"{task} is asked of a picture, and there is none: give an image.")
+            parts.append(self.read_image(self.image_encoder.see(image) if seen is None else seen, task))
+        if "text" in TASKS[task]:
+            if tokens is None:
+                raise ValueError(f"{task} is asked of a text, and there is none: give tokens.")
+            parts.append(self.read_text(tokens, mask, task))
+        return self.decoder(self.queries[task], *(torch.cat(each, 1) for each in zip(*parts)))
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None = None,
+        tokens: Int[Tensor, "b t"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> UniTOutput:
+        """All tasks about pictures for which there is what they read; of a text alone the task of texts."""
+        there = {name for name, x in (("image", image), ("text", tokens)) if x is not None}
+        seen = None if image is None else self.image_encoder.see(image)
+        found = {
+            task: self.solve(task, None, tokens, mask, seen)[-1]
+            for task, kinds in TASKS.items()
+            if there.issuperset(kinds) and ("image" in kinds or there == {"text"})
+        }
+        objects, heads = found.get("detection"), (self.answer_head, self.match_head, self.relation_head)
+        logits = (head(found[task][:, 0]) if task in found else None for task, head in zip([*TASKS][1:], heads))
+        boxes = (None, None) if objects is None else (self.class_head(objects), self.box_head(objects))
+        return UniTOutput(*boxes, *logits)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Of the task whose labels a batch has: ``object_classes``, ``answer``, ``match_label`` or ``label``.
+
+        Raises ``ValueError`` for an empty batch, one without labels of a task, and boxes that cannot be.
+        """
+        image, tokens, mask = (batch.get(name) for name in ("image", "tokens", "mask"))
+        if not len(next(iter(batch.values()))):
+            raise ValueError("A batch holds at least one picture or text.")
+        if "object_classes" in batch:
+            check_boxes(batch["boxes"], batch["object_mask"])
+            objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
+            found = [set_losses(self.class_head(x), self.box_head(x), *objects) for x in self.solve("detection", image)]
+            return {name: sum(one[name] for one in found) for name in found[0]}
+        if "answer" in batch:
+            logits = self.answer_head(self.solve("vqa", image, tokens, mask)[-1][:, 0])
+            return {"vqa": class_cross_entropy(logits, batch["answer"])}
+        if "match_label" in batch:
+            logits = self.match_head(self.solve("match", image, tokens, mask)[-1][:, 0])
+            return {"itm": image_text_matching(logits, batch["match_label"])}
+        if "label" in batch:
+            logits = self.relation_head(self.solve("relation", None, tokens, mask)[-1][:, 0])
+            return {"relation": class_cross_entropy(logits, batch["label"])}
+        raise ValueError(f"No task of {', '.join(TASKS)} has its labels in a batch with {', '.join(batch)}.")
+
+
+def relations_told(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many relations are read off captions. Chance: always the commonest."""
+    batch = run.plain(samples, "relation")
+    alone = {name: batch[name] for name in ("tokens", "mask")}
+    guess = run.read(alone, lambda output, rows: output.relation_logits.argmax(-1))
+    return {"relations told": row((guess == batch["label"]).float().mean(), most_common(batch["label"]))}
+
+
+def every_class(config: UniTConfig, batch: Batch) -> float:
+    """The classes' loss where all are equally likely, of all blocks of the decoder."""
+    return config.decoder.depth * math.log(config.num_classes + 1)
+
+
+DETECTION = Objective(
+    "detection", {"classes": every_class, "distance": None, "overlap": None}, reads=(Objects(),), measures=(detected,)
+)
+RELATION = Objective(
+    "relation",
+    {"relation": ln("relations")},
+    reads=(Labels(into="relations", source="stated"),),
+    measures=(relations_told,),
+)
+RECIPE = Recipe(
+    UniT,
+    UniTConfig,
+    reads=(Image(), Tokens()),
+    learns=OneOf(DETECTION, replace(VQA, by_request=False), ITM, RELATION),
+    architecture="""
+    image -> residual network -> picture encoder [reads the task] -> decoder -> !classes and boxes, matched
+    words -> text encoder [reads the task] -> decoder -> !answer
+    queries [of the task] -> decoder -> !match
+    decoder -> !relation
+    """,
+)

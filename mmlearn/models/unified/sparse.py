@@ -1,0 +1,89 @@
+"""Sparse blocks, LIMoE's and M6's: each token goes to a few of many MLPs, as the system's configuration says.
+
+Source: Mustafa et al. 2022 (LIMoE) and the official code of sparse layers, https://github.com/google-research/vmoe.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import MLP, TransformerBlock
+from mmlearn.objectives.experts import top_experts
+
+
+class Routing(NamedTuple):
+    """Where tokens go in one sparse block."""
+
+    logits: Float[Tensor, "n e"]
+    probability: Float[Tensor, "n e"]
+    real: Bool[Tensor, "n"]  # padding goes to no expert
+
+
+def send_to_experts(
+    tokens: Float[Tensor, "n d"],
+    weight: Float[Tensor, "n k"],
+    choice: Int[Tensor, "n k"],
+    experts: Sequence[Callable[[Tensor], Tensor]],
+    real: Bool[Tensor, "n"],
+) -> Float[Tensor, "n d"]:
+    r"""What the k experts of each token make of it, by their weights: :math:`\sum_j w_{ij}\, E_{c_{ij}}(x_i)`.
+
+    Each expert computes the tokens that chose it, and no others. Padding goes to none, and is 0.
+    Source: official code, ``vmoe/nn/routing.py``.
+    """
+    y = torch.zeros_like(tokens)
+    for number, expert in enumerate(experts):
+        token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
+        y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
+    return y
+
+
+class SparseMLP(nn.Module):
+    r"""A router and its experts, each an MLP.
+
+    .. math:: \mathrm{MoE}(x) = \sum_{e \in \mathrm{top}_k(p)} p_e\, \mathrm{MLP}_e(x), \quad
+       p = \mathrm{softmax}(W x)
+
+    Source: official code, ``vmoe/nn/routing.py``.
+    """
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.chosen = config.chosen
+        self.router = nn.Linear(config.width, config.experts, bias=False)
+        self.experts = nn.ModuleList(
+            MLP(config.width, config.mlp_width, config.activation) for _ in range(config.experts)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Routing]:
+        tokens = rearrange(x, "b n d -> (b n) d")
+        real = torch.ones(len(tokens), dtype=torch.bool, device=x.device) if mask is None else mask.flatten()
+        logits = self.router(tokens)
+        probability = logits.softmax(-1)
+        y = send_to_experts(tokens, *top_experts(probability, self.chosen), list(self.experts), real)
+        return y.view_as(x), Routing(logits, probability, real)
+
+
+class SparseBlock(TransformerBlock):
+    """A pre-norm block whose MLP is a :class:`SparseMLP`. Returns the tokens, and where they went."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.mlp = SparseMLP(config)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "..."] | None = None,
+        real: Bool[Tensor, "b n"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Routing]:
+        """``mask`` is that of attention, and says as well which tokens are ``real`` where that is not given."""
+        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask))
+        y, routing = self.mlp(self.mlp_norm(x), mask if real is None else real)
+        return x + self.dropout(y), routing

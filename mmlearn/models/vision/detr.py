@@ -1,0 +1,145 @@
+"""DETR: a transformer reads a feature map and says, in one go, a set of boxes with their classes.
+
+Paper: Carion et al. 2020, "End-to-End Object Detection with Transformers". Official code:
+https://github.com/facebookresearch/detr.
+
+Deviations: weights start at random, where the paper's backbone comes from ImageNet; published weights load here. All
+layers of the backbone learn; in the paper the stem and the first stage stay. One optimiser trains everything; the paper
+has a lower rate for the backbone. What the first self-attention of the decoder does with queries that are 0 does not
+learn, but for its biases. Padding in pictures is left out by ``pixel_mask``. Masks of objects (panoptic
+segmentation) and a dilated last stage (DC5) are not built. ``tiny`` is ours.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Image, Objects
+from mmlearn.evaluation.detection import detected
+from mmlearn.layers import TransformerConfig
+from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
+from mmlearn.objectives.boxes import check_boxes, corners
+from mmlearn.objectives.set_matching import Weights, set_losses
+from mmlearn.recipes import Objective, Recipe
+
+
+@dataclass(frozen=True)
+class DETRConfig(TransformerConfig):
+    backbone: ResNetConfig = ResNetConfig()
+    image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
+    num_classes: int = 91
+    num_queries: int = 100  # objects that can be found, at most
+    auxiliary: bool = True  # each block of the decoder learns to say boxes, not the last one alone
+    class_weight: float = 1.0
+    distance_weight: float = 5.0
+    overlap_weight: float = 2.0
+    nothing_weight: float = 0.1
+    width: int = 256
+    depth: int = 6
+    decoder_depth: int = 6
+    num_heads: int = 8
+    mlp_width: int = 2048
+    activation: str = "relu"
+    norm_first: bool = False
+    dropout: float = 0.1
+
+    PRESETS = {
+        "tiny": dict(backbone=RESNETS["tiny"], image_size=64, num_classes=12, num_queries=36)
+        | dict(width=64, depth=1, decoder_depth=2, num_heads=4, mlp_width=128, dropout=0.0),
+        "resnet-50": dict(),
+        "resnet-101": dict(backbone=RESNETS["resnet-101"]),
+    }
+
+    @property
+    def weights(self) -> Weights:
+        """What counts how much, in matching and in the loss."""
+        return Weights(self.class_weight, self.distance_weight, self.overlap_weight, self.nothing_weight)
+
+
+class DETROutput(NamedTuple):
+    class_logits: Float[Tensor, "b q c"]  # the last class is: nothing
+    boxes: Float[Tensor, "b q 4"]  # middle, width and height, as shares of the picture
+    queries: Float[Tensor, "b q d"]
+    pixels: Float[Tensor, "b p d"]
+
+
+class DETR(nn.Module):
+    r"""A backbone and a 1 × 1 convolution, an encoder of places, and a decoder whose queries become objects.
+
+    .. math:: \hat y_i = (\mathrm{softmax}(W h_i),\; \sigma(\mathrm{MLP}(h_i))), \quad i = 1, \dots, N
+
+    Queries begin at 0 and are told apart by learned places. ``pixel_mask`` is True where a pixel is real: without it,
+    everywhere. Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or smaller than a place.
+    Source: sections 3.2 and A.3.
+    """
+
+    def __init__(self, config: DETRConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.encoder = PlacedEncoder(config, config.backbone)
+        self.decoder = PlacedDecoder(replace(config, depth=config.decoder_depth))
+        self.query_places = nn.Parameter(torch.randn(config.num_queries, width))
+        self.class_head = nn.Linear(width, config.num_classes + 1)
+        self.box_head = BoxHead(width)
+
+    def read(
+        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+    ) -> tuple[Float[Tensor, "b p d"], list[Float[Tensor, "b q d"]]]:
+        """A picture's places after the encoder, and the queries after each block of the decoder."""
+        x, places, mask = self.encoder.see(image, pixel_mask)
+        pixels = self.encoder(x, places, mask)
+        return pixels, self.decoder(self.query_places, pixels, places, mask)
+
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
+    ) -> DETROutput:
+        pixels, found = self.read(image, pixel_mask)
+        return DETROutput(self.class_head(found[-1]), self.box_head(found[-1]), found[-1], pixels)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``classes``, ``distance`` and ``overlap`` of the set, as sums over blocks of the decoder that learn boxes.
+
+        Raises ``ValueError`` without a picture, for boxes that are inverted, empty or outside the picture, and for more
+        objects than queries. Source: equation 2 and section 3.2, auxiliary decoding losses.
+        """
+        if not len(batch["image"]):
+            raise ValueError("A batch holds at least one picture.")
+        check_boxes(batch["boxes"], batch["object_mask"])
+        _, found = self.read(batch["image"], batch.get("pixel_mask"))
+        objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
+        each = [
+            set_losses(self.class_head(queries), self.box_head(queries), *objects, self.config.weights)
+            for queries in (found if self.config.auxiliary else found[-1:])
+        ]
+        return {name: sum(one[name] for one in each) for name in each[0]}
+
+    @torch.no_grad()
+    def detect(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each query its likeliest class (b, q), how likely that is, and its box: left, top, right, bottom."""
+        output = self(image)
+        probability, label = output.class_logits.softmax(-1)[..., :-1].max(-1)
+        return label, probability, corners(output.boxes)
+
+
+def every_class(config: DETRConfig, batch: Batch) -> float:
+    """The classes' loss where all are equally likely, of all blocks that learn boxes."""
+    blocks = config.decoder_depth if config.auxiliary else 1
+    return blocks * config.class_weight * math.log(config.num_classes + 1)
+
+
+RECIPE = Recipe(
+    DETR,
+    DETRConfig,
+    reads=(Image(), Objects()),
+    learns=Objective("detection", {"classes": every_class, "distance": None, "overlap": None}, measures=(detected,)),
+    architecture="""
+    image -> residual network -> places [row and column] -> encoder -> decoder -> !classes and boxes, matched
+    queries [learned places] -> decoder
+    """,
+)

@@ -1,0 +1,114 @@
+r"""A set of guesses against a set of objects: each object gets the guess that fits it best, and no two the same.
+
+``logits`` (b, q, c + 1) say what each of q guesses is, the last class being *nothing*; ``guesses`` (b, q, 4) are boxes
+as middle, width and height. ``classes`` (b, p) and ``boxes`` (b, p, 4), left, top, right and bottom, are what is
+there; ``real`` says which of these are no padding. Source: Carion et al. 2020 (DETR), section 3.1 and official code.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch._subclasses import FakeTensor
+
+from mmlearn.objectives.boxes import corners, generalised_iou, middles
+
+
+class Weights(NamedTuple):
+    """What a class, the distance of boxes and their overlap count, in matching and in the loss."""
+
+    classes: float = 1.0
+    distance: float = 5.0
+    overlap: float = 2.0
+    nothing: float = 0.1  # of guesses that should be nothing, in the loss
+
+
+USUAL = Weights()
+
+
+@torch.no_grad()
+def matching_cost(
+    logits: Float[Tensor, "b q c"],
+    guesses: Float[Tensor, "b q 4"],
+    classes: Int[Tensor, "b p"],
+    boxes: Float[Tensor, "b p 4"],
+    weights: Weights = USUAL,
+) -> Float[Tensor, "b q p"]:
+    r"""How badly each guess fits each object.
+
+    .. math:: C_{ij} = -\lambda_c\, p_i(c_j) + \lambda_1 \lVert b_i - \hat b_j \rVert_1
+       - \lambda_g\, \mathrm{GIoU}(b_i, \hat b_j)
+
+    Source: Carion et al. 2020 (DETR), section 3.1, the matching cost, and section A.2.
+    """
+    probability = logits.softmax(-1)
+    of_class = probability.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
+    distance = (guesses[:, :, None] - middles(boxes)[:, None]).abs().sum(-1)
+    pairs = torch.broadcast_tensors(corners(guesses)[:, :, None], boxes[:, None])
+    return weights.distance * distance - weights.classes * of_class - weights.overlap * generalised_iou(*pairs)
+
+
+@torch.no_grad()
+def hungarian(cost: Float[Tensor, "b q p"], real: Bool[Tensor, "b p"]) -> Int[Tensor, "b p"]:
+    """For each real object its guess, so that the sum of costs is the smallest that there is; −1 for padding.
+
+    Raises ``ValueError`` for more objects than guesses. A cost that is no number counts as a very high one.
+    Source: Kuhn 1955, by SciPy's ``linear_sum_assignment``.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if isinstance(cost, FakeTensor):  # by which costs are counted, and which has no values
+        return torch.arange(real.shape[1], device=cost.device).expand(real.shape)
+    chosen = torch.full(real.shape, -1, dtype=torch.long)
+    numbers = torch.nan_to_num(cost.float(), nan=1e9, posinf=1e9, neginf=1e9).cpu()
+    for row, there in enumerate(real.cpu()):
+        objects = there.nonzero()[:, 0]
+        if len(objects) > cost.shape[1]:
+            raise ValueError(
+                f"Picture {row} of the batch has {len(objects)} objects, more than the {cost.shape[1]} queries: "
+                "set num_queries."
+            )
+        guess, which = linear_sum_assignment(numbers[row][:, objects].numpy())
+        chosen[row, objects[torch.from_numpy(which)]] = torch.from_numpy(guess)
+    return chosen.to(cost.device)
+
+
+def set_losses(
+    logits: Float[Tensor, "b q c"],
+    guesses: Float[Tensor, "b q 4"],
+    classes: Int[Tensor, "b p"],
+    boxes: Float[Tensor, "b p 4"],
+    real: Bool[Tensor, "b p"],
+    weights: Weights = USUAL,
+) -> dict[str, Float[Tensor, ""]]:
+    r"""``classes``, ``distance`` and ``overlap`` of the guesses, each with its weight, after :func:`hungarian`.
+
+    .. math:: \ell = -\frac{\sum_i w_i \log p_i(c_{\sigma(i)})}{\sum_i w_i}, \quad
+       \frac{\lambda_1}{n} \sum_j \lVert b_{\sigma(j)} - \hat b_j \rVert_1, \quad
+       \frac{\lambda_g}{n} \sum_j \big(1 - \mathrm{GIoU}(b_{\sigma(j)}, \hat b_j)\big)
+
+    A guess without an object should say *nothing*, which counts with the weight w = ``weights.nothing``; n is the
+    number of objects in the batch, at least 1. Raises ``ValueError`` as :func:`hungarian` does.
+    Source: Carion et al. 2020 (DETR), equation 2 and section A.2, and official code.
+    """
+    whole = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=boxes.dtype, device=boxes.device)
+    boxes = torch.where(real[..., None], boxes, whole)  # whatever padding holds
+    classes = torch.where(real, classes, 0)
+    match = hungarian(matching_cost(logits, guesses, classes, boxes, weights), real)
+    nothing = logits.shape[-1] - 1
+    asked = torch.full((len(logits), logits.shape[1] + 1), nothing, device=logits.device)
+    place = torch.where(real, match, logits.shape[1])  # padding writes behind the last guess
+    asked = asked.scatter(1, place, torch.where(real, classes, nothing))[:, :-1]
+    weight = torch.ones(nothing + 1, dtype=logits.dtype, device=logits.device)
+    weight[-1] = weights.nothing
+    count = real.sum().clamp(min=1)
+    found = guesses.gather(1, match.clamp(min=0)[..., None].expand(-1, -1, 4))
+    distance = (found - middles(boxes)).abs().sum(-1)
+    overlap = 1 - generalised_iou(corners(found), boxes)
+    return {
+        "classes": weights.classes * F.cross_entropy(logits.mT, asked, weight),
+        "distance": weights.distance * (distance * real).sum() / count,
+        "overlap": weights.overlap * (overlap * real).sum() / count,
+    }

@@ -1,0 +1,182 @@
+"""``mmlearn train``: a system, data and settings become a folder with a trained model."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmlearn.console import say
+
+
+def count(text: str | int) -> int:
+    """``500``, ``1e4`` or ``10_000`` as a whole number of at least 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not a whole number, such as 500 or 1e4.") from None
+    if not 1 <= number <= 1e12 or number != int(number):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not a whole number from 1.")
+    return int(number)
+
+
+def rate(text: str | float) -> float:
+    """A learning rate."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is no number, such as 1e-3.") from None
+    if not 0 < number < float("inf"):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is not above 0 and finite: nothing would be learned.")
+    return number
+
+
+def train(
+    system: Annotated[str, typer.Argument(help="Such as clip; a wrong name is answered with all. Or a file of yours.")],
+    data: Annotated[str, typer.Option(help="A packaged data set; a folder: captions.csv, COCO, shards; or a stream.")],
+    output: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
+    preset: Annotated[str, typer.Option(help="tiny, or a published name.")] = "tiny",
+    steps: Annotated[int, typer.Option(parser=count, metavar="N", help="How many updates, such as 500 or 1e4.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in a batch, over all processes.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where the random numbers start.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", parser=rate, help="The highest.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
+    stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
+    start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, max=4096, help="Pixels of a side; 64 for most.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions, for emoji, stamps and texts.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(max=10**6, help="Tokens at most; 1024 if not given.")] = None,
+    mark_repeats: Annotated[bool, typer.Option(help="Repeated captions in a batch all match.")] = True,
+    augment: Annotated[bool, typer.Option("--augment", help="Vary pictures and spectrograms at random.")] = False,
+    objectives: Annotated[str | None, typer.Option(help="Such as mlm,itm; all of the paper if not given.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="Each batch serves all objectives.")] = False,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Of the preset, such as queue_size=4096.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 200,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps after which numbers are fetched from a GPU.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=128, help="Processes that prepare batches.")] = 0,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the system.")] = False,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Keep less for the backward pass; slower.")] = False,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Rows that towers read at a time; slower.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Also average the weights over steps, such as by 0.9999.")] = None,
+    shard: Annotated[bool, typer.Option("--shard", help="Cut weights among processes; needs adamw.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    stream: Annotated[str | None, typer.Option(help="exact or resampled: --data is shards, read in order.")] = None,
+    epoch_samples: Annotated[int | None, typer.Option(min=1, help="Of a resampled stream; all if not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+) -> None:
+    """Train a system on a data set or on a folder of yours.
+
+    Such as: mmlearn train clip --data scenes --steps 500 --output runs/clip. Ctrl-C saves and ends it; --resume goes
+    on. With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
+    """
+    from mmlearn.training import fit
+    from mmlearn.training.checkpoint import checkpoints
+    from mmlearn.training.distributed import first_process
+    from mmlearn.training.output import check_output, command_after
+    from mmlearn.training.parts import read_start
+    from mmlearn.training.runs import load_training_data, new_run, read_settings, save_run
+
+    first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
+    settings, own = read_settings(setting or []), system if system.endswith(".py") else None
+    given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
+    reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
+    learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
+    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
+    running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, log_every=log_every)
+    running |= dict(recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
+    with _own_folder(output, resume, first, steps):
+        begun, parts = read_start(start or [], system, preset)
+        learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
+        learned["options"] = {name: value for name, value in given.items() if value is not None}
+        samples = load_training_data(system, data, **learned, **reading)
+        if first:
+            tell(samples)
+        made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts)
+        training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
+        training |= _recorded(samples, stream, epoch_samples, workers, start)
+        if first:
+            tell_notes(samples)  # of those that were heard on the way
+            check_output(output, made, training, resume)
+        going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, it starts once more
+        if first and not going_on:
+            save_run(made, output, training=training)
+            size = sum(map(len, sets_of(samples)))
+            say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
+        running |= dict(turns=made.stage.turns, output=output, resume=going_on)
+        history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
+    if first:
+        tell_notes(samples)
+        print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
+        say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
+
+
+def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int, start: list[str] | None) -> dict:
+    """What a run that goes on must have again, besides what it was told."""
+    order = f"{stream}, epoch {epoch}, workers {workers}, processes {os.environ.get('WORLD_SIZE', 1)}"
+    return {
+        "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
+        "stream": order if stream else None,
+        "start": " ".join(start or []),
+        "fingerprint": [part.fingerprint() if hasattr(part, "fingerprint") else None for part in sets_of(samples)],
+    }
+
+
+@contextmanager
+def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator[None]:
+    """The folder is looked at before anything is loaded, and is this run's alone; what ends the run is told.
+
+    Only the ``first`` process writes there, and tells.
+    """
+    from mmlearn.training.checkpoint import checkpoints
+    from mmlearn.training.output import check_folder, locked, nothing_half_written
+    from mmlearn.training.stopping import Stopped
+
+    def saved() -> str:
+        found = checkpoints(output / "checkpoints")
+        return f"step {int(found[0].name[5:])} of {steps} is saved; add --resume to go on" if found else ""
+
+    if not first:
+        yield
+        return
+    check_folder(output, resume)
+    try:
+        with nothing_half_written(output), locked(output):
+            yield
+    except KeyboardInterrupt as stop:
+        say(f"mmlearn: stopped; {saved() or 'nothing was saved yet'}.")
+        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))  # as shells have it
+    except OSError as error:
+        if error.errno is None or not saved():
+            raise
+        where = shlex.quote(str(error.filename or output))
+        raise OSError(f"{where}: {(error.strerror or str(error)).lower()}. Mend that, for {saved()}.") from error
+
+
+def sets_of(samples: Any) -> list[Any]:
+    """The data sets that a system learns from: most often one."""
+    return list(samples.values()) if isinstance(samples, Mapping) else [samples]
+
+
+def tell(samples: Any) -> None:
+    """How many files were left out, with an example; and :func:`tell_notes`."""
+    for part in sets_of(samples):
+        if skipped := getattr(part, "skipped", []):
+            say(f"left out {len(skipped)} {getattr(part, 'holds', 'pictures')}, such as: {skipped[0]}")
+    tell_notes(samples)
+
+
+def tell_notes(samples: Any) -> None:
+    """How many files are not read as they are, or are silent; only what has not been told yet."""
+    from mmlearn.data.read.files import in_short
+
+    for part in sets_of(samples):
+        if notes := getattr(part, "new_notes", list)():
+            say(f"to know of {in_short(notes, getattr(part, 'holds', 'sounds'))}")
