@@ -34,6 +34,11 @@ class Reading(NamedTuple):
     mask: Bool[Tensor, "n all"]  # which tokens are real, those of earlier steps included
     b: int  # texts
 
+    @property
+    def key_mask(self) -> Bool[Tensor, "n all"] | None:
+        """The mask for attention: None where every token is real, so that nothing is left out."""
+        return None if self.mask.all() else self.mask
+
     def rows(self, x: Tensor) -> Tensor:
         """Something of each text, (b, ...), for each row, (n, ...)."""
         return x.repeat_interleave(len(self.tokens) // max(self.b, 1), dim=0)

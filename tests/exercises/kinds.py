@@ -63,18 +63,24 @@ LEARNED = {
     "balance": "probability",
     "global_entropy": "probability",
     "matched_info_nce": "image_embedding text_embedding logit_scale",
+    "generalised_iou": "one other",
+    "set_cross_entropy": "logits",
+    "solve_by_task": "context queries",
+    "route_to_one": "probability",
+    "balance_of_prototypes": "logits",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
-    "places_in_turn draw_pairs without_style",
+    "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
-    "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets",
+    "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
+    "hungarian",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
-    "question_of recall_by_chance edit_rate length_scores ctc_scores",
+    "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -88,6 +94,7 @@ SWAPPED = {
     "sampling_probabilities": "-",  # of which all but one are handed over by name
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
+    "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
 }  # fmt: skip
 
 LARGE = (
@@ -95,7 +102,8 @@ LARGE = (
     "masked_region_classification masked_region_kl soft_cross_entropy masked_cluster masked_multimodal_cluster mil_nce "
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
-    "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce"
+    "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce "
+    "set_cross_entropy"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
@@ -103,13 +111,13 @@ SMALL = (
 )
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
-    "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss"
+    "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
     "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
-    "gather_backward low_rank question_of"
+    "gather_backward low_rank question_of quantise dequantise generalised_iou"
 )
 
 

@@ -102,6 +102,7 @@ def test_there_is_enough_to_do():
         "13c_finding_by_ear",
         "14_seeing_sound",
         "16_three_modalities",
+        "19_many_tasks",
         "20_one_encoder",
         "21_pictures_as_tokens",
         "22_bridges",
@@ -562,6 +563,37 @@ def test_worked_examples_of_exercise_16():
         assert apart.item() == pytest.approx(wanted)
     for other, wanted in ((rows([5, 9]), 4), (rows([5, 5]), 0)):
         assert objectives.difference_loss(rows([3, 1]).T, other.T).item() == pytest.approx(wanted)
+
+
+def test_worked_examples_of_exercise_19():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "19_many_tasks"}
+    assert of["quantise"](torch.tensor([0, 0.44, 1]), 11).tolist() == [0, 4, 10]
+    assert of["dequantise"](torch.tensor([0, 4, 10]), 11).tolist() == pytest.approx([0, 0.4, 1])
+    assert of["one_vocabulary"](torch.tensor([3, 3, 3]), torch.arange(3), 10, 4).tolist() == [3, 13, 17]
+    may = of["next_of_box"](torch.tensor([[4, 3]]), range(3, 6), 1, 7)
+    assert may.nonzero()[:, 1].tolist() == [4, 5]
+    steps = rows([0, 0, 1, 4, 2, 9], [0, 0, 3, 1, 2, 9], [0, 0, 5, 1, 4, 9], [0, 0, 1, 7, 2, 9])
+    box = of["write_box"](lambda tokens: steps[[tokens.shape[1] - 1]], torch.tensor([[0]]), range(2, 5))
+    assert box.tolist() == [[0.5, 0, 1, 0.5]]
+    near, far = rows([0, 0, 0.4, 0.4], [0, 0, 0.2, 0.2]), rows([0.2, 0, 0.6, 0.4], [0.8, 0.8, 1, 1])
+    assert of["generalised_iou"](near, far).tolist() == pytest.approx([1 / 3, -0.92])
+    assert of["hungarian"](rows([1, 2], [2, 9])[None], torch.ones(1, 2).bool()).tolist() == [[1, 0]]
+    logits, first = rows([0, 0], [0, 1.0986])[None], torch.tensor([[0]])
+    assert of["set_cross_entropy"](logits, first, first).item() == pytest.approx(0.656, abs=5e-4)
+    asks = [rows([1], [5]), rows([2])], torch.tensor([1, 0]), torch.add, [lambda x: x, torch.neg]
+    assert [part.tolist() for part in of["solve_by_task"](rows([[10]], [[20]]), *asks)] == [[[21]], [[-12]]]
+    one, two = torch.ones(1, 1).bool(), torch.ones(1, 2).bool()
+    sees = of["three_encodings"](two, 1, one, two)
+    assert sees.int().tolist() == [[[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]]
+    likely = rows([0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.9, 0.1])
+    expert, weight = of["route_to_one"](likely, torch.ones(4).bool(), 2)
+    assert (expert.tolist(), weight.tolist()) == ([0, 0, 1, -1], pytest.approx([0.6, 0.7, 0.8, 0]))
+    groups = rows([[1.0986, 0], [1.0986, 0]], [[1.0986, 0], [0, 1.0986]])
+    assert of["balance_of_prototypes"](groups, two[0]).item() == pytest.approx(1.25, abs=5e-4)
+    assert of["mixing_rates"](torch.tensor([100, 10000]), 2.0, 2500).tolist() == pytest.approx([1 / 6, 5 / 6])
+    text, hidden = torch.arange(11, 17), torch.tensor([False, False, True, True, False, True])
+    source, target = of["infilling_task"](torch.tensor([90, 91]), text, hidden, 3, 2)
+    assert (source.tolist(), target.tolist()) == ([90, 91, 11, 12, 3, 15, 3, 2], [11, 12, 13, 14, 15, 16, 2])
 
 
 def test_worked_examples_of_exercise_20():

@@ -201,7 +201,7 @@ class BLIP(nn.Module):
         patches, decode = self.online.image_encoder(image), self.online.text.decode
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = decode(now.tokens, now.mask, now.context(patches), self.decoder_attention, now.position)
+            x = decode(now.tokens, now.key_mask, now.context(patches), self.decoder_attention, now.position)
             return self._token_logits(x[:, -1])
 
         return read

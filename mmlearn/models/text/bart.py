@@ -146,7 +146,7 @@ class BART(nn.Module):
         source = source_texts(prompt, prompt_mask, [begin], [end], pad)
 
         def last_logits(now: Reading, context: Tensor, mask: Tensor) -> Tensor:
-            return self.decode(now.tokens, context, mask, now.position, now.mask)[:, -1]
+            return self.decode(now.tokens, context, mask, now.position, now.key_mask)[:, -1]
 
         return write_for(self, source, last_logits, decode, self.config.decoder_start_token, max_length)
 

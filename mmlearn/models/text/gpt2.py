@@ -106,7 +106,7 @@ class GPT2(nn.Module):
         prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
         def read(now: Reading) -> Float[Tensor, "n v"]:
-            return self.logits(self.states(now.tokens, now.mask, now.position)[:, -1])
+            return self.logits(self.states(now.tokens, now.key_mask, now.position)[:, -1])
 
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
         return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
