@@ -104,6 +104,9 @@ def test_its_numbers_are_the_recorded_ones():
         ("16", "sound and text, trained with pictures (never met): R@1"),
         ("16", "MIL-NCE: film and text, R@10"),
         ("16", "NCE, each text: film and text, R@10"),
+        ("19", "grounding: joint"),
+        ("19", "grounding: separate"),
+        ("19", "grounding: joint, reworded"),
         ("21b", "colour and shape: DALL·E"),
         ("21b", "colour and shape: DALL·E, pairs never seen"),
     ]
