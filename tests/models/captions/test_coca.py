@@ -43,6 +43,7 @@ def test_the_class_token_sees_every_real_word_and_no_word_sees_it():
     real = batch["mask"][:, None].expand_as(own)
     assert (own[real] > 0).all()
     assert (own[~real] == 0).all()
+    assert (weights[:, :, -1, -1] > 0).all()
     assert (weights[:, :, :-1, -1] == 0).all()
     before = system(**batch).token_logits
     system.class_token += 1
