@@ -295,11 +295,13 @@ def written_captions(run: Any, samples: Sequence[Any]) -> Rows:
 
     Of scenes also the share of stated facts that are true. Nothing for a system that writes nothing about pictures.
     """
-    if not run.recipe.writes or "image" not in inspect.signature(run.system.generate).parameters:
+    takes = inspect.signature(run.system.generate).parameters if run.recipe.writes else ()
+    if not any(name in takes for name in PICTURE):
         return {}
     said, longest = [], run.tokenizer.max_length
     for batch in run.batches(samples):
-        said += [run.tokenizer.decode(row) for row in run.system.generate(batch["image"], max_length=longest)]
+        given = {name: batch[name] for name in PICTURE if name in batch and name in takes}
+        said += [run.tokenizer.decode(row) for row in run.system.generate(**given, max_length=longest)]
     other = [*said[1:], said[0]]
     references = [[" ".join(sample.caption.lower().split())] for sample in samples]
     rows = {

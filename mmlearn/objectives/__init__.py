@@ -45,8 +45,10 @@ from mmlearn.objectives.distillation import (
 from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z, top_experts
 from mmlearn.objectives.gather import gather, own_rows
 from mmlearn.objectives.generative import (
+    backwards,
     caption_language_modelling,
     causal_language_modelling,
+    draw_prefix,
     prefix_language_modelling,
     prefix_mask,
     response_language_modelling,
@@ -92,12 +94,12 @@ from mmlearn.objectives.transport import cosine_cost, ipot, word_region_alignmen
 from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gradient
 
 __all__ = [
-    "asking_rows", "balance", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways",
+    "asking_rows", "backwards", "balance", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways",
     "caption_language_modelling", "causal_language_modelling", "central_moment_discrepancy", "class_cross_entropy",
     "cluster", "code_diversity", "code_perplexity", "contextual_targets", "cosine_cost", "ctc_log_likelihood",
     "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
-    "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy", "hard_negatives",
-    "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce", "inherit_knowledge",
+    "draw_prefix", "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy",
+    "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce", "inherit_knowledge",
     "inheritance_rate", "ipot", "keep_largest", "late_interaction", "late_interaction_info_nce", "local_entropy",
     "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of", "masked_cluster",
     "masked_codes", "masked_cross_entropy", "masked_divergence", "masked_l1", "masked_multimodal_cluster",

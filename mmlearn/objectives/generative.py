@@ -10,12 +10,14 @@ causal                the tokens before it                        all but the fi
 prefix                the tokens before it, and all of a prefix   what follows the prefix
 caption               the tokens before it, and a picture         all but the first
 response              the tokens before it, and a picture         what was answered
+backward              the tokens behind it, and a picture         all but the last
 span denoising        the spans before it, and a text with gaps   what fills the gaps
 text denoising        the text before it, and the spoilt text     the whole text
 ====================  ==========================================  ==========================
 
-In the first four the logits at place i are of token i + 1: the model reads what it is to write. The last two have an
-encoder, and the decoder reads the target :func:`shifted_right`, so the logits at place i are of token i.
+In the first four the logits at place i are of token i + 1: the model reads what it is to write. So they are in the
+backward one, which is the causal loss of a text that :func:`backwards` has turned round. The last two have an encoder,
+and the decoder reads the target :func:`shifted_right`, so the logits at place i are of token i.
 Logits that know nothing give ln v. Padding, where ``mask`` is False, is not asked; a batch without anything to ask
 costs 0. All raise ``ValueError`` for a token that is none of v.
 """
@@ -66,6 +68,28 @@ def prefix_mask(prefix: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = 
     past = torch.ones(t, t, dtype=torch.bool, device=prefix.device).tril()
     seen = past | prefix[:, None]
     return seen if mask is None else seen & mask[:, None]
+
+
+def draw_prefix(mask: Bool[Tensor, "b t"], generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    """How much of each text is given: the first token at least, and never the last one. All lengths are as likely.
+
+    A text of one token is all prefix. Source: Wang et al. 2022 (SimVLM), section 3.1.
+    """
+    length = mask.sum(1)
+    drawn = torch.rand(len(mask), generator=generator, device=generator.device).to(mask.device)
+    count = 1 + (drawn * (length - 1)).long()
+    return (mask.cumsum(1) <= count[:, None]) & mask
+
+
+def backwards(tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Int[Tensor, "b t"]:
+    """Each text from its last real token to its first. Padding, which stands behind it, stays where it is.
+
+    Source: Desai & Johnson 2021 (VirTex), section 3, bicaptioning.
+    """
+    if mask is None:
+        return tokens.flip(1)
+    place, length = torch.arange(tokens.shape[1], device=tokens.device), mask.sum(1, keepdim=True)
+    return tokens.gather(1, torch.where(place < length, length - 1 - place, place))
 
 
 def caption_language_modelling(

@@ -38,8 +38,9 @@ def write(
 ) -> list[dict[str, str | None]]:
     """``num`` texts of each picture, or where there is none, behind the prompt: one row for each text.
 
-    Raises ``ValueError`` for a run that writes no text, for pictures or a prompt that it does not take, or lacks, for a
-    prompt that is empty or too long, for a strategy that there is not, and for several texts where all are the same.
+    Raises ``ValueError`` for a run that writes no text, or about what no file holds, for pictures or a prompt that it
+    does not take, or lacks, for a prompt that is empty or too long, for a strategy that there is not, and for several
+    texts where all are the same.
     Raises ``FileNotFoundError`` for a picture that is not there.
     """
     if not run.recipe.writes:
@@ -67,6 +68,8 @@ def _inputs(run: Run, pictures: Sequence[Path], prompt: str | None) -> Batch:
         name: parameter.default is inspect.Parameter.empty
         for name, parameter in inspect.signature(run.system.generate).parameters.items()
     }
+    if found := [name for name, needed in takes.items() if needed and name not in ("image", "prompt")]:
+        raise ValueError(f"{run.name} writes about {' and '.join(found)}, which no file holds: ask its generate(…).")
     _check("--picture FILE", run, bool(pictures), takes.get("image"))
     _check("--prompt TEXT", run, prompt is not None, takes.get("prompt"))
     given: Batch = {}

@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from testing_tools import Listed, refused
 
 from mmlearn.data import load
-from mmlearn.training.runs import load_run
+from mmlearn.training.runs import load_run, new_run
 from mmlearn.training.writing import STRATEGIES, write
 
 SMALL = ["--batch-size", 16, "--image-size", 32, "--vocab-size", 300]
@@ -19,7 +20,7 @@ def blip(tmp_path_factory, pictures):
     """A captioner that has learned a folder of pictures, one word of which is the colour."""
     from mmlearn.training import fit
     from mmlearn.training.data import load_training_data
-    from mmlearn.training.runs import new_run, save_run
+    from mmlearn.training.runs import save_run
 
     learned = dict(preset="tiny", objectives=["lm"], options=dict(image_size=32, vocab_size=300))
     data = load_training_data("blip", str(pictures), **learned)
@@ -151,3 +152,10 @@ def test_a_bridge_to_a_language_model_that_was_trained_before(works, fails, pict
     works("train", "frozen", *given, "--resume", "--output", tmp_path / "frozen")
     wrong = [*given[:-1], f"decoder={tmp_path / 'gpt2'}", "--output", tmp_path / "other"]
     fails("train", "frozen", *wrong, says="There is no part 'decoder' to start from")
+
+
+def test_what_no_file_holds_is_asked_for_in_python():
+    """VLP writes about regions, which a detector finds."""
+    scenes = load("scenes", "train")
+    run = new_run("vlp", {None: Listed([scenes[i] for i in range(4)])})
+    refused("vlp writes about regions and boxes and region_classes, which no file holds", write, run)

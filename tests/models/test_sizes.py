@@ -178,6 +178,26 @@ def electra_generator(embedding, depth):
     return tables + linear(embedding, 256) + blocks(256, depth) + linear(256, embedding) + 2 * embedding + 30_522
 
 
+def virtex(width, depth=1):
+    """A ResNet-50 and two decoders that share the table of words, their places, a bias and the projection."""
+    decoder = blocks(width, depth) + depth * (4 * linear(width, width) + 2 * width)
+    return 23_508_032 + linear(2048, width) + (10_000 + 30 + 2) * width + 10_000 + 2 * decoder
+
+
+def coca(width, depth):
+    """Patches of 18 pixels and two poolers; two halves of 12 blocks, tables for 64,000 words to read and to write."""
+    pooler = 4 * linear(width, width) + 2 * width
+    image = linear(3 * 18**2, width) + 256 * width + blocks(width, depth) + 2 * width + 257 * width + 2 * pooler
+    text = 2 * 64_000 * width + 65 * width + 2 * blocks(width, 12) + 12 * (4 * linear(width, width) + 2 * width)
+    return image + text + 4 * width + 2 * width**2 + 1
+
+
+def git(image_width, depth, patch, places):
+    """CLIP's picture encoder without the projection, six blocks of 768 features, and an output layer of its own."""
+    image = clip_image(image_width, depth, patch, places) + linear(image_width, 768) + 2 * 768
+    return image + bert(768, 6, 30_522, types=0, places=1024) + linear(768, 30_522)
+
+
 OURS = {  # presets that have not all parts of a published model; what differs is among the deviations of their files
     ("lit", "base"): "the released LiT-B16B has BERT-base and a layer on the side of pictures",
     ("lip2wav", "base"): "Tacotron 2's recurrent layers are blocks of a transformer here",
@@ -192,6 +212,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ),
     ("unit", "shared"): "its heads are of other tasks; the paper's eight data sets make 201M",
     ("m6", "base"): "the papers' sizes could not be read",
+    **dict.fromkeys(
+        [("simvlm", name) for name in ("base", "large", "huge")],
+        "the paper gives the sizes of ViT for encoder and decoder, and no count; its stem's norms learn",
+    ),
     **dict.fromkeys(
         [("unified-io", name) for name in ("small", "base", "large", "xl")],
         "the paper's 71M, 241M, 776M and 2,925M have scores of places as well; tests/models/many_tasks says how near",
@@ -310,6 +334,10 @@ SIZES = [
         "official lavis/models/blip2_models/blip2_qformer.py; paper, section 3.1: 188M, and a ViT-g/14",
     ),
     ("flava", "full", {}, flava(), "facebook/flava-full without its codebook and the poolers that nothing reads"),
+    ("coca", "base", {}, coca(768, 12), "paper, table 1: 86M for pictures and 297M for texts, without poolers"),
+    ("coca", "large", {}, coca(1024, 24), "paper, table 1: 303M for pictures and 484M for texts, without poolers"),
+    ("git", "base", {}, git(768, 12, 16, 197), "microsoft/git-base, config.json"),
+    ("git", "large", {}, git(1024, 24, 14, 257), "microsoft/git-large, config.json"),
     ("gpt2", "small", {}, 124_439_808, "openai-community/gpt2"),
     ("gpt2", "medium", {}, 354_823_168, "openai-community/gpt2-medium"),
     ("gpt2", "large", {}, 774_030_080, "openai-community/gpt2-large"),
@@ -404,6 +432,21 @@ SIZES = [
         "official cfgs/pretrain/base_prec_4x16G_fp32.yaml; no count in the paper",
     ),
     ("vl-bert", "large", {}, vl_bert(1024, 24), "official cfgs/pretrain/large_prec_4x16G_fp16.yaml"),
+    ("virtex", "R50-L1-H512", {}, virtex(512), "official virtex/modules/textual_heads.py; the paper has no count"),
+    ("virtex", "R50-L1-H1024", {}, virtex(1024), "as H512"),
+    ("virtex", "R50-L1-H2048", {}, virtex(2048), "as H512"),
+    ("virtex", "R50-L4-H1024", {}, virtex(1024, 4), "as H512"),
+    (
+        "vlp",
+        "base",
+        {},
+        bert(768, 12, 28_996, types=4)
+        + 768
+        + linear(2048, 768, False)
+        + linear(1606, 768)
+        + language_head(768, 28_996),
+        "BERT-base, cased, and equation 1; the paper has no count",
+    ),
     ("wav2vec2", "base", {}, 95_044_608, "facebook/wav2vec2-base; paper, section 4.2: 95M"),
     ("wav2vec2", "large", {}, 317_390_592, "facebook/wav2vec2-large; paper, section 4.2: 317M"),
 ]

@@ -9,8 +9,10 @@ from testing_tools import close, refused, seeded
 from mmlearn import objectives
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.objectives.generative import (
+    backwards,
     caption_language_modelling,
     causal_language_modelling,
+    draw_prefix,
     prefix_language_modelling,
     prefix_mask,
     shifted_right,
@@ -152,3 +154,24 @@ def test_all_are_objectives_of_the_library():
     for one in (causal_language_modelling, prefix_language_modelling, span_denoising, text_denoising, prefix_mask):
         assert getattr(objectives, one.__name__) is one
         assert one.__name__ in objectives.__all__
+
+
+def test_texts_are_turned_round_and_padding_stays():
+    tokens = torch.tensor([[1, 5, 6, 2, 0], [1, 2, 0, 0, 0], [0, 0, 0, 0, 0], [1, 7, 8, 9, 2]])
+    mask = tokens > 0
+    expected = [[2, 6, 5, 1, 0], [2, 1, 0, 0, 0], [0, 0, 0, 0, 0], [2, 9, 8, 7, 1]]
+    assert backwards(tokens, mask).tolist() == expected
+    assert torch.equal(backwards(backwards(tokens, mask), mask), tokens)
+    assert torch.equal(backwards(tokens[3:]), tokens[3:].flip(1))
+
+
+def test_all_lengths_of_a_prefix_are_as_likely_and_something_is_asked():
+    mask = (torch.arange(7) < 6).repeat(6000, 1)
+    prefix = draw_prefix(mask, torch.Generator().manual_seed(0))
+    lengths = prefix.sum(1)
+    assert torch.equal(prefix, torch.arange(7) < lengths[:, None])
+    counts = lengths.bincount(minlength=7)
+    assert counts[0] == counts[6] == 0
+    assert (counts[1:6] > 1100).all()
+    short = torch.tensor([[True, False], [False, False]])
+    assert torch.equal(draw_prefix(short, torch.Generator()), short)

@@ -30,6 +30,10 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "vl-t5": "its released weights are pickled; T5's blocks, of which it is made, are compared",
     "m6": "no code was published",
     "unified-io": "the published code is for another library, and its scores know more of places",
+    "virtex": "its decoder is PyTorch's, with which it is compared, and its network torchvision's",
+    "vlp": "the published code has layers and a number of each box that the paper has not",
+    "simvlm": "no code was published",
+    "coca": "no code was published",
     "vatt": "words, heads and positions of texts are others",
 }
 

@@ -25,6 +25,7 @@ SAME = {
     "distilbert": ("DistilBertConfig", "bert", "distilbert-base"),
     "electra": ("ElectraConfig", "electra", "small"),
     "flava": ("FlavaConfig", "flava", "full"),
+    "git": ("GitConfig", "git", "base"),
     "gpt2": ("GPT2Config", "gpt2", "small"),
     "hubert": ("HubertConfig", "hubert", "base"),
     "lxmert": ("LxmertConfig", "lxmert", "base"),
@@ -50,6 +51,7 @@ DIFFERS = {  # the format's default is not the published model's
     "data2vec_vision": {"pretrain", "image.mask_token", "image.relative_positions"},
     "detr": {"attention_dropout", "auxiliary"},  # as in the official main.py
     "electra": {"generator", "generator_width", "generator_heads"},  # a file is one half
+    "git": {"label_smoothing"},  # of which the format knows nothing
     "roberta": {"max_length", "token_types", "norm_epsilon"},
     "vilt": {"dropout", "attention_dropout", "pad_token"},
     "visual_bert": {"pad_token", "region_width"},

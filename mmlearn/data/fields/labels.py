@@ -46,11 +46,12 @@ def _check_share(name: str, share: float) -> None:
 class MaskedTokens(Label):
     """Some ``tokens`` are hidden. ``token_label`` (b, t) holds the true token there and -100 elsewhere.
 
-    Where the batch numbers each token's word, all tokens of a word are hidden together. Source: Devlin et al. 2019
-    (BERT), section 3.1.
+    Where the batch numbers each token's word, all tokens of a word are hidden together. ``special`` are those that are
+    never hidden. Source: Devlin et al. 2019 (BERT), section 3.1.
     """
 
     probability: float = 0.15
+    special: tuple[int, ...] = SPECIAL
 
     holds = {"token_label": "Int b t < vocab_size or -100"}
 
@@ -63,7 +64,7 @@ class MaskedTokens(Label):
             batch.get("maskable", batch["mask"]),
             vocab_size=sizes("vocab_size"),
             mask_token=Tokenizer.mask_token,
-            special=SPECIAL,
+            special=self.special,
             generator=generator,
             probability=self.probability,
             words=batch.get("word"),

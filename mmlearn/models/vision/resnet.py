@@ -1,4 +1,4 @@
-"""A residual network that detectors stand on: its last feature map, and batch norms that do not move.
+"""A residual network: its last feature map. Its batch norms do not move where detectors stand on it, unless asked to.
 
 Layers have torchvision's names, so ``load_state_dict(resnet50(weights=...).state_dict(), strict=False)`` fills it.
 Source: He et al. 2016 (ResNet), section 3.3 and table 1; the 3 × 3 convolution of a bottleneck has the stride, as in
@@ -6,6 +6,7 @@ torchvision. Carion et al. 2020 (DETR), section A.4, for norms that do not move.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -43,9 +44,7 @@ RESNETS = {
 class ResidualBlock(nn.Module):
     """Two convolutions, or three with a narrow one between, on a residual path; ReLU after each and after the sum."""
 
-    def __init__(self, before: int, width: int, stride: int, bottleneck: bool):
-        from torchvision.ops import FrozenBatchNorm2d
-
+    def __init__(self, before: int, width: int, stride: int, bottleneck: bool, norm: Callable[[int], nn.Module]):
         super().__init__()
         middle = width // 4 if bottleneck else width
         kernels = (1, 3, 1) if bottleneck else (3, 3)
@@ -55,12 +54,12 @@ class ResidualBlock(nn.Module):
             step = stride if i == (1 if bottleneck else 0) else 1
             convolution = nn.Conv2d(widths[i], widths[i + 1], kernel, step, kernel // 2, bias=False)
             self.add_module(f"conv{i + 1}", convolution)
-            self.add_module(f"bn{i + 1}", FrozenBatchNorm2d(widths[i + 1]))
+            self.add_module(f"bn{i + 1}", norm(widths[i + 1]))
         self.relu = nn.ReLU()
         self.downsample = None
         if stride != 1 or before != width:
             shortcut = nn.Conv2d(before, width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, FrozenBatchNorm2d(width))
+            self.downsample = nn.Sequential(shortcut, norm(width))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d rows columns"]:
         y = x
@@ -70,18 +69,20 @@ class ResidualBlock(nn.Module):
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def resnet(config: ResNetConfig) -> nn.Sequential:
+def resnet(config: ResNetConfig, norm: Callable[[int], nn.Module] | None = None) -> nn.Sequential:
     """(b, 3, height, width) → (b, last of ``widths``, height / ``stride``, width / ``stride``), rounded up.
 
-    Convolutions start as in He et al. 2015, by what leaves them. ``ValueError`` where stages are not said twice.
+    A network that learns from scratch takes ``nn.BatchNorm2d`` as its ``norm``. Convolutions start as in He et al.
+    2015, by what leaves them. ``ValueError`` where stages are not said twice.
     """
-    from torchvision.ops import FrozenBatchNorm2d
+    if norm is None:
+        from torchvision.ops import FrozenBatchNorm2d as norm
 
     if len(config.widths) != len(config.blocks) or not config.widths or min(config.blocks) < 1:
         raise ValueError(f"Each stage has a width and its blocks; got widths {config.widths}, blocks {config.blocks}.")
     layers = OrderedDict(
         conv1=nn.Conv2d(3, config.stem_width, 7, 2, 3, bias=False),
-        bn1=FrozenBatchNorm2d(config.stem_width),
+        bn1=norm(config.stem_width),
         relu=nn.ReLU(),
         maxpool=nn.MaxPool2d(3, 2, 1),
     )
@@ -90,7 +91,7 @@ def resnet(config: ResNetConfig) -> nn.Sequential:
         blocks = []
         for i in range(count):
             stride = 2 if i == 0 and stage > 1 else 1
-            blocks.append(ResidualBlock(before, width, stride, config.bottleneck))
+            blocks.append(ResidualBlock(before, width, stride, config.bottleneck, norm))
             before = width
         layers[f"layer{stage}"] = nn.Sequential(*blocks)
     network = nn.Sequential(layers)

@@ -1,0 +1,1 @@
+"""Systems that learn what pictures show by writing captions."""

@@ -1,0 +1,205 @@
+"""SimVLM: a picture and the beginning of its text are read both ways, and the rest is written. There is no other loss.
+
+Paper: Wang et al. 2022, "SimVLM: Simple Visual Language Model Pretraining with Weak Supervision".
+Official code: none was published.
+
+Deviations: texts without pictures, of which the paper adds some to each batch, are not read. The paper does not say
+where the norms stand, nor whether the token table also scores words; here blocks are pre-norm, and it does. The decoder
+begins with the last token of what is given. Patches have learned places beside their relative ones. ``tiny`` is ours,
+with two small stages of convolutions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Batch, Image, Label, Tokens
+from mmlearn.data.fields.labels import Sizes
+from mmlearn.generation.cache import Read, Reading, begin
+from mmlearn.generation.decoding import greedy
+from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
+from mmlearn.layers.embeddings import check_image
+from mmlearn.models.captions.captioner import Captioner, check_pairs, no_words
+from mmlearn.models.vision.relative_encoder import RelativeBias
+from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
+from mmlearn.objectives import draw_prefix, prefix_language_modelling
+from mmlearn.recipes import Objective, Recipe, ln
+from mmlearn.recipes.objectives import LM
+
+
+@dataclass(frozen=True)
+class SimVLMConfig(TransformerConfig):
+    """The encoder's transformer and the decoder's are alike."""
+
+    stem: ResNetConfig = RESNETS["resnet-101"].without_last()
+    image_size: int = 224  # pixels
+    vocab_size: int = 32_000
+    max_length: int = 256  # tokens
+    start_token: int = 1
+    end_token: int = 2
+    pad_token: int = 0
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    dropout: float = 0.1
+
+    PRESETS = {
+        "tiny": dict(stem=RESNETS["tiny"], image_size=64, vocab_size=512, max_length=32)
+        | dict(width=64, depth=2, num_heads=2, dropout=0.0),
+        "base": dict(),
+        "large": dict(width=1024, depth=24, num_heads=16),
+        "huge": dict(stem=RESNETS["resnet-152"].without_last(), width=1280, depth=32, num_heads=16),
+    }
+
+
+class SimVLMOutput(NamedTuple):
+    context: Float[Tensor, "b n d"]  # patches and words, read both ways; words that are not given mean nothing
+    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i, from where the given text ends
+
+
+@dataclass(frozen=True)
+class Given(Label):
+    """``prefix`` (b, t): which tokens of a text are given, a random number of its first ones. The others are asked."""
+
+    holds = {"prefix": "Bool b t"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        return batch | {"prefix": draw_prefix(batch["mask"], generator)}
+
+
+class SimVLM(Captioner):
+    r"""An encoder of patches and of the given words, and a decoder that writes the words that follow.
+
+    .. math:: \ell = -\log p(x_{\ge T_p} \mid x_{< T_p}) = -\sum_{i \ge T_p} \log p(x_i \mid x_{[T_p, i]}, x_{< T_p})
+
+    Patches are what a few stages of a residual network make of a picture. In the encoder patches and given words see
+    each other; patches know how they lie to each other by a bias of attention. ``prefix`` is True where a word is
+    given, without it the first alone; ``mask`` is True where one is real. Raises ``ValueError`` for pictures that are
+    not float (b, 3, height, width) or of another size than ``image_size``, and for texts longer than ``max_length``.
+    Source: sections 3.1 and 3.2, equation 3, and figure 1.
+    """
+
+    def __init__(self, config: SimVLMConfig):
+        super().__init__()
+        self.config, side = config, config.image_size // config.stem.stride
+        self.stem = resnet(config.stem, nn.BatchNorm2d)
+        self.image_projection = nn.Linear(config.stem.widths[-1], config.width)
+        self.image_places = nn.Parameter(torch.randn(side**2, config.width) * config.width**-0.5)
+        self.relative = RelativeBias((side, side), config.num_heads)
+        self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
+        self.encoder, self.decoder = Transformer(config), Transformer(config, context_width=config.width)
+        self.encoder_norm, self.norm = (nn.LayerNorm(config.width, eps=config.norm_epsilon) for _ in range(2))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def look(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """The patches of each picture as the encoder reads them."""
+        side, stride = self.config.image_size, self.config.stem.stride
+        check_image(image, stride)
+        if image.shape[2:] != (side, side):
+            raise ValueError(f"Pictures are of {side} pixels here, got {tuple(image.shape[2:])}: resize them.")
+        places = rearrange(self.stem(image), "b f row column -> b (row column) f")
+        return self.image_projection(places) + self.image_places
+
+    def encode(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        given: Bool[Tensor, "b t"],
+        position: Int[Tensor, "b t"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        """Patches and words read both ways, and which of them may be looked at: patches, and words that are given."""
+        patches, t = self.look(image), tokens.shape[1]
+        x = torch.cat([patches, self.embedding(tokens, position)], 1)
+        real, side = F.pad(given, (patches.shape[1], 0), value=True), self.relative.grid
+        bias = F.pad(self.relative(side)[..., 1:, 1:], (0, t, 0, t))  # without a class token
+        return self.encoder_norm(self.encoder(self.dropout(x), real, bias=bias)), real
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        """The mean of the patches that the encoder has read without a word. Source: section 4.2.2, for the probe."""
+        nothing = no_words(image)
+        return self.encode(image, nothing, nothing.bool())[0].mean(1)
+
+    def decode(
+        self,
+        context: Float[Tensor, "b n_or_0 d"],
+        real: Bool[Tensor, "b n"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b all"],
+        position: Int[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t v"]:
+        """What comes after each token. ``mask`` is True where a token may be seen by those behind it."""
+        x = self.dropout(self.embedding(tokens, position))
+        return F.linear(self.norm(self.decoder(x, mask, True, context, real)), self.embedding.tokens.weight)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        prefix: Bool[Tensor, "b t"] | None = None,
+    ) -> SimVLMOutput:
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        prefix = (torch.arange(tokens.shape[1], device=tokens.device) < 1).expand_as(mask) if prefix is None else prefix
+        context, real = self.encode(image, tokens, mask & prefix)
+        before = F.pad(prefix[:, 1:], (0, 1))  # given words but the last, which the decoder does not read
+        return SimVLMOutput(context, self.decode(context, real, tokens, mask & ~before))
+
+    def reader(
+        self, image: Float[Tensor, "b 3 height width"], start: Int[Tensor, "b start"], mask: Bool[Tensor, "b start"]
+    ) -> Read:
+        """What reads captions of these pictures that begin so, and scores the word after them."""
+        context, real = self.encode(image, start, mask, (mask.cumsum(1) - 1).clamp(min=0))
+        before = start.shape[1] - 1
+
+        def read(now: Reading) -> Float[Tensor, "n v"]:
+            written = torch.arange(now.mask.shape[1], device=now.mask.device) >= before
+            seen = now.context(context), now.rows(real)
+            return self.decode(*seen, now.tokens, now.mask & written, now.position)[:, -1]
+
+        return read
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        decode: Callable[..., Tensor] = greedy,
+        *,
+        prompt: Int[Tensor, "b prompt"] | None = None,
+        prompt_mask: Bool[Tensor, "b prompt"] | None = None,
+        max_length: int = 20,
+    ) -> Int[Tensor, "b t"]:
+        """As of :class:`Captioner`; the encoder reads the ``prompt`` both ways, such as "a picture of".
+
+        Source: section 4.2.1.
+        """
+        prompt = no_words(image) if prompt is None else prompt
+        read = self.reader(image, *begin(self.config.start_token, prompt, prompt_mask))
+        return self.go_on(read, prompt, prompt_mask, decode, max_length)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Each token that is not given, from the picture, what is given and the tokens between. ``ValueError`` without
+        a text."""
+        check_pairs(batch)
+        tokens, mask, prefix = batch["tokens"], batch.get("mask"), batch["prefix"]
+        logits = self(batch["image"], tokens, mask, prefix).token_logits
+        return {"lm": prefix_language_modelling(logits, tokens, prefix, mask)}
+
+
+RECIPE = Recipe(
+    SimVLM,
+    SimVLMConfig,
+    reads=(Image(), Tokens()),
+    learns=Objective("prefix-lm", {"lm": ln("vocab_size")}, labels=(Given(),), measures=LM.measures),
+    writes=True,
+    architecture="""
+    image -> convolutions [three stages] -> encoder [both ways] -> decoder [causal] -> !PrefixLM
+    given words -> encoder
+    other words -> decoder
+    """,
+)
