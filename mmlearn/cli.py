@@ -8,12 +8,14 @@ import warnings
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
+from sysconfig import get_path
 from typing import Annotated, Any
 
 import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
 from mmlearn.console import Json, as_cell, say, show
+from mmlearn.foreign import plain
 from mmlearn.train_command import tell, tell_notes
 
 app = typer.Typer(
@@ -28,8 +30,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(exercise_commands.app, name="exercises")
 app.command()(train_command.train)
 app.command()(plan_command.plan)
-
-USUAL_WARNING = warnings.formatwarning
 
 
 def _tell_version(asked: bool) -> bool:
@@ -185,7 +185,7 @@ def generate(
 
     made = load_run(folder, system, ema)
     rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
-    show(rows, True) if as_json else print("\n".join(lines(rows)))
+    show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 
 @app.command()
@@ -278,11 +278,12 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _format_warning(message: Any, category: type, filename: str, *where: Any) -> str:
-    """One line for a warning of ours, without the line of code that gave it."""
+def _format_warning(message: Any, category: type, filename: str, line: int, *_: Any) -> str:
+    """One line, without the line of code; of other packages, which users cannot mend, only with ``--debug``."""
     if Path(filename).is_relative_to(Path(__file__).parent):
-        return f"mmlearn: {message}\n"
-    return USUAL_WARNING(message, category, filename, *where)
+        return f"mmlearn: {plain(message)}\n"
+    others = any(Path(filename).is_relative_to(get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+    return "" if others and "--debug" not in sys.argv else f"{plain(f'{filename}, line {line}: {message}')}\n"
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """``mmlearn plan``: what a training will cost."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from mmlearn.console import Json, say, show
+from mmlearn.foreign import in_json
 
 
 def plan(
@@ -37,7 +37,7 @@ def plan(
     running = dict(batch=batch_size, device=device, devices=devices, precision=precision)
     made = make(counted, samples=pairs * epochs, **running, utilisation=utilisation, chunk=chunk)
     if as_json:
-        print(json.dumps(asdict(made), indent=1))
+        print(in_json(asdict(made)))
         return
     kind = "float32" if precision == "no" else precision
     say(f"{system} {preset} on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")
