@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
-from mmlearn.console import Json, as_cell, say, show
+from mmlearn.console import Json, as_cell, one_line, say, show
 from mmlearn.foreign import plain
 from mmlearn.train_command import tell, tell_notes
 
@@ -282,18 +282,21 @@ def _format_warning(message: Any, category: type, filename: str, line: int, *_: 
     """One line, without the line of code; of other packages, which users cannot mend, only with ``--debug``."""
     if Path(filename).is_relative_to(Path(__file__).parent):
         return f"mmlearn: {plain(message)}\n"
-    others = any(Path(filename).is_relative_to(get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+    folders = (get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    others = filename.startswith("<") or any(map(Path(filename).is_relative_to, folders))
     return "" if others and "--debug" not in sys.argv else f"{plain(f'{filename}, line {line}: {message}')}\n"
 
 
 def main() -> None:
     """Run the command, and tell what goes wrong in one line; with ``--debug`` among its words, show where as well."""
-    warnings.formatwarning = _format_warning
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it, as with >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
+    if not debug:
+        warnings.formatwarning = _format_warning
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     try:
@@ -322,9 +325,9 @@ def main() -> None:
 def _told(error: BaseException, words: list[str]) -> str:
     """What went wrong, in one line."""
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        return _one_line(error)
+        return one_line(error)
     if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
-        text = _one_line(error.format_message()) + _meant(words)
+        text = one_line(error.format_message()) + _meant(words)
         asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
         return f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} See {asked} --help."
     kind = type(error).__name__
@@ -332,7 +335,7 @@ def _told(error: BaseException, words: list[str]) -> str:
         return "The device's memory is full: end what else holds some (nvidia-smi), or take a smaller model."
     if kind == "MemoryError" or "DefaultCPUAllocator" in str(error):
         return "There is not enough memory for this: ask for less, such as a smaller preset, picture, queue or batch."
-    return f"{_one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
+    return f"{one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
 
 
 def _meant(words: list[str]) -> str:
@@ -344,10 +347,3 @@ def _meant(words: list[str]) -> str:
     near = get_close_matches(words[1], [*data_sets(), "show"], n=1)
     shown = f"data show {near[0]}" if near and near[0] != "show" else "data show"
     return f" Did you mean: mmlearn {shown}?" if near else ""
-
-
-def _one_line(error: object) -> str:
-    text = str(error)
-    if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())

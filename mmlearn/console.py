@@ -10,6 +10,14 @@ from mmlearn.foreign import in_json, plain
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
+def one_line(error: object) -> str:
+    """What went wrong, in one line."""
+    text = str(error)
+    if "Original Traceback" in text:  # from a process that prepares batches; its last line is the error itself
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
 def say(text: str) -> None:
     """A line of progress."""
     print(plain(text), file=sys.stderr, flush=True)

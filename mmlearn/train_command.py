@@ -4,14 +4,14 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmlearn.console import say
+from mmlearn.console import one_line, say
 
 
 def count(text: str | int) -> int:
@@ -78,11 +78,11 @@ def train(
     on. With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
     """
     from mmlearn.training import fit
-    from mmlearn.training.checkpoint import checkpoints
+    from mmlearn.training.data import check_data, described, kept_before, load_training_data, sets_of, write_marks
     from mmlearn.training.distributed import first_process
-    from mmlearn.training.output import check_output, command_after
+    from mmlearn.training.output import begun_run, check_output, command_after
     from mmlearn.training.parts import read_start
-    from mmlearn.training.runs import load_training_data, new_run, read_settings, save_run
+    from mmlearn.training.runs import new_run, read_settings, save_run
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
@@ -93,39 +93,48 @@ def train(
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, log_every=log_every)
     running |= dict(recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
     with _own_folder(output, resume, first, steps):
+        before = begun_run(output, resume)
         begun, parts = read_start(start or [], system, preset)
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = {name: value for name, value in given.items() if value is not None}
-        samples = load_training_data(system, data, **learned, **reading)
+        samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before))
         if first:
             tell(samples)
-        made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts)
+        kept = (output, before) if before and before.get("system") == Path(system).name else None
+        made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
         training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
-        training |= _recorded(samples, stream, epoch_samples, workers, start)
+        training |= dict(image_size=image_size, vocab_size=vocab_size, start=" ".join(start or []))
+        training |= _recorded(samples, stream, epoch_samples, workers)
         if first:
             tell_notes(samples)  # of those that were heard on the way
             check_output(output, made, training, resume)
-        going_on = resume and bool(checkpoints(output / "checkpoints"))  # stopped before its first, it starts once more
-        if first and not going_on:
-            save_run(made, output, training=training)
-            size = sum(map(len, sets_of(samples)))
-            say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
-        running |= dict(turns=made.stage.turns, output=output, resume=going_on)
-        history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
+            if before:
+                check_data(samples, output, before)
+            else:  # also where it was stopped before its first checkpoint
+                save_run(made, output, training=training, data=described(samples))
+                write_marks(samples, output)
+                size = sum(map(len, sets_of(samples)))
+                say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
+        running |= dict(turns=made.stage.turns, output=output, resume=bool(before))
+        try:
+            history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
+        finally:
+            if first:
+                tell_bad(samples)
     if first:
         tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
         say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
 
 
-def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int, start: list[str] | None) -> dict:
+def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int) -> dict:
     """What a run that goes on must have again, besides what it was told."""
+    from mmlearn.training.data import sets_of
+
     order = f"{stream}, epoch {epoch}, workers {workers}, processes {os.environ.get('WORLD_SIZE', 1)}"
     return {
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
-        "start": " ".join(start or []),
-        "fingerprint": [part.fingerprint() if hasattr(part, "fingerprint") else None for part in sets_of(samples)],
     }
 
 
@@ -135,6 +144,7 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
 
     Only the ``first`` process writes there, and tells.
     """
+    from mmlearn.data.read.files import ADVICE
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.output import check_folder, locked, nothing_half_written
     from mmlearn.training.stopping import Stopped
@@ -148,25 +158,33 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
         return
     check_folder(output, resume)
     try:
-        with nothing_half_written(output), locked(output):
+        with locked(output), nothing_half_written(output):
             yield
     except KeyboardInterrupt as stop:
         say(f"mmlearn: stopped; {saved() or 'nothing was saved yet'}.")
         sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))  # as shells have it
-    except OSError as error:
-        if error.errno is None or not saved():
+    except (OSError, ValueError) as error:
+        if ADVICE in str(error) and saved():
+            raise ValueError(f"{one_line(error).rstrip('.')}; {saved()}.") from error
+        if getattr(error, "errno", None) is None or not saved():
             raise
         where = shlex.quote(str(error.filename or output))
         raise OSError(f"{where}: {(error.strerror or str(error)).lower()}. Mend that, for {saved()}.") from error
 
 
-def sets_of(samples: Any) -> list[Any]:
-    """The data sets that a system learns from: most often one."""
-    return list(samples.values()) if isinstance(samples, Mapping) else [samples]
+def tell_bad(samples: Any) -> None:
+    """How many files turned out to be broken while they were trained on, with an example."""
+    from mmlearn.training.data import sets_of
+
+    for part in sets_of(samples):
+        if bad := getattr(part, "bad", []) if getattr(part, "skip_bad", False) else []:
+            say(f"left out {len(bad)} in training that could not be read, such as: {bad[0]}")
 
 
 def tell(samples: Any) -> None:
     """How many files were left out, with an example; and :func:`tell_notes`."""
+    from mmlearn.training.data import sets_of
+
     for part in sets_of(samples):
         if skipped := getattr(part, "skipped", []):
             say(f"left out {len(skipped)} {getattr(part, 'holds', 'pictures')}, such as: {skipped[0]}")
@@ -176,6 +194,7 @@ def tell(samples: Any) -> None:
 def tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
     from mmlearn.data.read.files import in_short
+    from mmlearn.training.data import sets_of
 
     for part in sets_of(samples):
         if notes := getattr(part, "new_notes", list)():

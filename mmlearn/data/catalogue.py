@@ -31,24 +31,26 @@ def data_sets(apart: bool = True) -> dict[str, type[Dataset]]:
     return {each.name: each for each in inside + [each for each in found if apart and each not in inside]}
 
 
-def load(name: str | Path, split: str = "train", **options: Any) -> Dataset:
+def load(name: str | Path, split: str = "train", *, as_before: dict[str, Any] | None = None, **options: Any) -> Dataset:
     """A data set by its name, or a folder by its path: with captions, or as COCO, WebDataset or Speech Commands come.
 
-    ``options`` go to the data set, such as ``size`` or ``language``. Raises ``ValueError`` for a name that is neither,
-    and whatever the data set says of its own options.
+    ``options`` go to the data set, such as ``size`` or ``language``. A folder has the very same samples again if it
+    gets ``as_before`` what its ``kept()`` said. Raises ``ValueError`` for a name that is neither, and whatever the data
+    set says of its own options.
     """
     loader, first = _find(name)
     has = options_of(name)
     if unknown := [option for option in options if option not in has]:
         raise ValueError(f"{name} has no option {unknown[0]!r}; {choices(unknown[0], has)}.")
-    return loader(*first, split, **options)
+    return loader(*first, split, **options, **({"as_before": as_before} if as_before else {}))
 
 
 def options_of(name: str | Path) -> list[str]:
     """What may be set of a data set, such as ``size``. Raises ``ValueError`` for a name that is none."""
     loader, _ = _find(name)
     signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
-    return sorted({item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY})
+    found = {item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY}
+    return sorted(found - {"as_before"})  # which load itself takes
 
 
 def held_out(name: str | Path) -> str:

@@ -55,23 +55,26 @@ def digest(*content: Tensor | str | int) -> str:
 ENDS = 4096  # bytes at either end of a file: of two pictures of one size they differ
 
 
-def fingerprint(told: Iterable[object], parts: Iterable[tuple[Path, int, int]]) -> str:
-    """SHA-256 of what is told, in its order, and of the length and both ends of each part of a file.
-
-    A part is a file, where it begins in it, and how long it is; -1 stands for the rest. What cannot be read counts as
-    missing, so that files may be left out.
-    """
+def fingerprint(told: Iterable[object]) -> str:
+    """SHA-256 of what is told, in its order."""
     seen = hashlib.sha256()
     for item in told:
         seen.update(f"\0{item!r}".encode(errors="surrogatepass"))
-    for path, start, length in parts:
-        try:
-            with path.open("rb") as file:
-                length = file.seek(0, 2) - start if length < 0 else length
-                file.seek(start)
-                first = file.read(min(ENDS, length))
-                file.seek(start + max(length - ENDS, 0))
-                seen.update(f"\0{length}\0".encode() + first + file.read(min(ENDS, length)))
-        except OSError:
-            seen.update(b"\0missing\0")
     return seen.hexdigest()
+
+
+def mark(path: Path, start: int = 0, length: int = -1, name: str = "") -> bytes:
+    """Eight bytes that tell a part of a file from others, by its length, both ends, and a name; -1 stands for the rest.
+
+    A file that cannot be read is marked by zeros.
+    """
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2) - start if length < 0 else length
+            file.seek(start)
+            first = file.read(min(ENDS, length))
+            file.seek(start + max(length - ENDS, 0))
+            content = f"{length} {name}\0".encode(errors="surrogateescape") + first + file.read(min(ENDS, length))
+    except OSError:
+        return bytes(8)
+    return hashlib.blake2b(content, digest_size=8).digest()

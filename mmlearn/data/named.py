@@ -39,7 +39,7 @@ class NamedRegions(Dataset):
 
     def named(self, row: int) -> set[int]:
         """The categories that a caption names and that have boxes in its picture, which is not read."""
-        sample = self.data.told(row, torch.empty(3, self.data.size, self.data.size))
+        sample = self.data.with_picture(row, torch.empty(3, self.data.size, self.data.size))
         links = named_links(sample, self.objects) if isinstance(sample, BoxedImageText) else []
         return {link.object for link in links}
 

@@ -31,7 +31,7 @@ from mmlearn.evaluation.reranking import rerank_both_ways
 from mmlearn.evaluation.retrieval import belongs, embed_each, median_rank, recall_at, similarity_both_ways
 
 Rows = dict[str, dict[str, float | None]]  # what a measure returns: name → obtained, and what chance gives
-Measure = Callable[[Any, Sequence[Any]], Rows]
+Measure = Callable[[Any, Sequence[Any]], Rows]  # of a run and of samples that it has not seen
 PICTURE = ("image", "pixel_mask", "regions", "boxes", "region_classes", "region_mask")
 CANDIDATES = 16  # of each query, that a fusion encoder looks at again
 

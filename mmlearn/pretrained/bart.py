@@ -12,10 +12,6 @@ def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
     whole = Settings(published, "config.json")
     whole.refuse("scale_embedding", True)
     whole.refuse("tie_word_embeddings", False)
-    for what, default in (("attention_heads", 16), ("ffn_dim", 4096)):
-        one, other = (whole.get(f"{stack}coder_{what}", default) for stack in ("en", "de"))
-        if one != other:
-            raise ValueError(f"encoder_{what} {one} and decoder_{what} {other} in config.json should be equal here.")
     return BARTConfig(
         vocab_size=whole.get("vocab_size", 50_265),
         max_length=whole.get("max_position_embeddings", 1024),
@@ -26,14 +22,27 @@ def config(published: dict[str, Any], names: set[str]) -> BARTConfig:
         width=whole.get("d_model", 1024),
         depth=whole.get("encoder_layers", 12),
         decoder_depth=whole.get("decoder_layers", 12),
-        num_heads=whole.get("encoder_attention_heads", 16),
-        mlp_width=whole.get("encoder_ffn_dim", 4096),
+        num_heads=whole.of_both("attention_heads", 16),
+        mlp_width=whole.of_both("ffn_dim", 4096),
         activation=whole.activation("gelu", name="activation_function"),
         dropout=whole.get("dropout", 0.1),
         attention_dropout=whole.get("attention_dropout", 0.0),
     )
 
 
+BLOCK = (  # what a block of an encoder and a decoder calls its parts
+    (r"\.self_attn\.", ".attention."),
+    (r"\.self_attn_layer_norm\.", ".attention_norm."),
+    (r"\.encoder_attn\.", ".cross_attention."),
+    (r"\.encoder_attn_layer_norm\.", ".cross_attention_norm."),
+    (r"attention\.q_proj\.", "attention.query."),
+    (r"attention\.k_proj\.", "attention.key."),
+    (r"attention\.v_proj\.", "attention.value."),
+    (r"attention\.out_proj\.", "attention.output."),
+    (r"\.fc1\.", ".mlp.expand."),
+    (r"\.fc2\.", ".mlp.contract."),
+    (r"\.final_layer_norm\.", ".mlp_norm."),
+)
 FAMILY = Family(
     build=BART,
     config=config,
@@ -44,17 +53,7 @@ FAMILY = Family(
         (r"\.embed_positions\.weight", ".positions"),
         (r"\.layernorm_embedding\.", ".embedding_norm."),
         (r"\.layers\.", ".transformer.blocks."),
-        (r"\.self_attn\.", ".attention."),
-        (r"\.self_attn_layer_norm\.", ".attention_norm."),
-        (r"\.encoder_attn\.", ".cross_attention."),
-        (r"\.encoder_attn_layer_norm\.", ".cross_attention_norm."),
-        (r"attention\.q_proj\.", "attention.query."),
-        (r"attention\.k_proj\.", "attention.key."),
-        (r"attention\.v_proj\.", "attention.value."),
-        (r"attention\.out_proj\.", "attention.output."),
-        (r"\.fc1\.", ".mlp.expand."),
-        (r"\.fc2\.", ".mlp.contract."),
-        (r"\.final_layer_norm\.", ".mlp_norm."),
+        *BLOCK,
     ),
     packed={},
     ignored=(r"^lm_head\.weight$", r"coder\.embed_tokens\.weight$"),  # the token table again

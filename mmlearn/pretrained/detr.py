@@ -4,6 +4,7 @@ from typing import Any
 
 from mmlearn.models.vision.detr import DETR, DETRConfig
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
+from mmlearn.pretrained.bart import BLOCK
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import Settings
 
@@ -33,10 +34,6 @@ def config(published: dict[str, Any], names: set[str]) -> DETRConfig:
     whole.refuse("dilation", True)
     whole.require("num_channels", 3)
     whole.require("activation_dropout", 0.0)
-    for what, default in (("attention_heads", 8), ("ffn_dim", 2048)):
-        one, other = (whole.get(f"{stack}coder_{what}", default) for stack in ("en", "de"))
-        if one != other:
-            raise ValueError(f"encoder_{what} {one} and decoder_{what} {other} in config.json should be equal here.")
     for what, default in (("bbox", 5.0), ("giou", 2.0)):
         cost, weight = whole.get(f"{what}_cost", default), whole.get(f"{what}_loss_coefficient", default)
         if cost != weight:
@@ -53,8 +50,8 @@ def config(published: dict[str, Any], names: set[str]) -> DETRConfig:
         width=whole.get("d_model", 256),
         depth=whole.get("encoder_layers", 6),
         decoder_depth=whole.get("decoder_layers", 6),
-        num_heads=whole.get("encoder_attention_heads", 8),
-        mlp_width=whole.get("encoder_ffn_dim", 2048),
+        num_heads=whole.of_both("attention_heads", 8),
+        mlp_width=whole.of_both("ffn_dim", 2048),
         activation=whole.activation("relu", name="activation_function"),
         dropout=whole.get("dropout", 0.1),
         attention_dropout=whole.get("attention_dropout", 0.0),
@@ -93,17 +90,9 @@ FAMILY = Family(
         (r"^bbox_predictor", "box_head"),
         (r"^decoder\.layernorm", "decoder.norm"),
         (r"^(en|de)coder\.layers\.", r"\1coder.blocks."),
-        (r"\.self_attn\.", ".attention."),
-        (r"\.self_attn_layer_norm\.", ".attention_norm."),
-        (r"\.encoder_attn\.", ".cross_attention."),
-        (r"\.encoder_attn_layer_norm\.", ".cross_attention_norm."),
-        (r"attention\.q_proj\.", "attention.query."),
-        (r"attention\.k_proj\.", "attention.key."),
-        (r"attention\.v_proj\.", "attention.value."),
-        (r"attention\.(o|out)_proj\.", "attention.output."),
-        (r"\.(mlp\.)?fc1\.", ".mlp.expand."),
-        (r"\.(mlp\.)?fc2\.", ".mlp.contract."),
-        (r"\.final_layer_norm\.", ".mlp_norm."),
+        (r"\.o_proj\.", ".out_proj."),
+        (r"\.mlp\.fc", ".fc"),
+        *BLOCK,
     ),
     packed={},
     ignored=(r"num_batches_tracked$",),

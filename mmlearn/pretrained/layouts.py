@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmlearn.pretrained.bart import BLOCK as BART_BLOCK
 from mmlearn.pretrained.bert import FAMILY as BERT
 from mmlearn.pretrained.blip import CROSS_BLOCK
 
@@ -361,14 +362,7 @@ LAYOUTS = (
             (r"^encoder\.pos_conv\.0\.weight_v", "context.positions.direction"),
             (r"^encoder\.layer_norm", "context.norm"),
             (r"^encoder\.layers", "context.transformer.blocks"),
-            (r"\.self_attn\.q_proj", ".attention.query"),
-            (r"\.self_attn\.k_proj", ".attention.key"),
-            (r"\.self_attn\.v_proj", ".attention.value"),
-            (r"\.self_attn\.out_proj", ".attention.output"),
-            (r"\.self_attn_layer_norm", ".attention_norm"),
-            (r"\.final_layer_norm", ".mlp_norm"),
-            (r"\.fc1\.", ".mlp.expand."),
-            (r"\.fc2\.", ".mlp.contract."),
+            *BART_BLOCK,
         ),
         settings=_decoar2,
         tied={},

@@ -109,6 +109,13 @@ class Settings:
         """Of what branches add, if the format has it, and of attention weights."""
         return dict(dropout=self.get(*dropout) if dropout else 0.0, attention_dropout=self.get(*attention_dropout))
 
+    def of_both(self, name: str, default: Any) -> Any:
+        """What an encoder and a decoder have alike: ``encoder_…`` and ``decoder_…``."""
+        one, other = (self.get(f"{stack}_{name}", default) for stack in ("encoder", "decoder"))
+        if one != other:
+            raise ValueError(f"encoder_{name} {one} and decoder_{name} {other} in {self.where} should be equal here.")
+        return one
+
     def refuse(self, name: str, value: Any) -> None:
         if self.values.get(name) == value:
             raise ValueError(f"{name} = {value!r} in {self.where} is not built here.")

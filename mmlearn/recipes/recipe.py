@@ -13,12 +13,10 @@ import torch
 from torch import nn
 
 from mmlearn.data.fields import Batch, Field, Label, check_batch, resize, size
-from mmlearn.evaluation.measures import Rows
+from mmlearn.evaluation.measures import Measure
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.chance import Chance
-
-Measure = Callable[[Any, Sequence[Any]], Rows]  # of a run and of samples that it has not seen
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def load_checkpoint(
             ema.load(averages)
         try:
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
         if scaler is not None and manifest["scaler"]:
             scaler.load_state_dict(manifest["scaler"])
@@ -187,7 +187,7 @@ def _drop_old(folder: Path, step: int) -> None:
 def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(_file(path / "manifest.json").read_text())
         if manifest.pop("checksum") != _checksum(manifest):
             return "its manifest is damaged"
         if path.name != f"step-{manifest['step']:08d}":
@@ -311,8 +311,15 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+def _file(path: Path) -> Path:
+    """This file. ``FileNotFoundError`` where it is a folder, or a pipe that may never say anything."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.name}")
+    return path
+
+
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with _file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -92,8 +92,7 @@ def check_alike(system: nn.Module, given: Mapping[str, Any]) -> None:
     own |= {"shapes of weights with the checksum": hashlib.sha256(shapes.encode()).hexdigest()[:8], "progress": None}
     data = given["data"]
     own["samples"] = [len(part) for part in (data.values() if isinstance(data, Mapping) else [data])]
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, own)
+    everyone = gathered(own)
     for rank, others in enumerate(everyone):
         for name, value in everyone[0].items():
             if repr(others.get(name)) != repr(value):
@@ -125,6 +124,13 @@ def largest(number: int, device: torch.device) -> int:
     found = torch.tensor(number, device=device)
     dist.all_reduce(found, dist.ReduceOp.MAX)
     return int(found)
+
+
+def gathered(value: Any) -> list[Any]:
+    """What all processes have, in order of rank; each of them calls this."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +31,8 @@ from mmlearn.training.optimizers import build_optimizers, schedule
 from mmlearn.training.out_of_memory import tells_what_fits
 from mmlearn.training.speed import save_memory, speed_up
 from mmlearn.training.stopping import Stopped, asked_to_stop, leave_stopping_to_others, told_of_lost_workers
+
+NAMED = 10  # files that cannot be read are named while they are met; more are only counted
 
 
 class Loss(nn.Module):
@@ -153,6 +156,8 @@ def fit(
                 history.fetch(done)
             if saves:
                 save_checkpoint(Path(output) / "checkpoints", done, **state)
+            if stopped or done == steps:
+                _gather_bad(data)
             if stopped:
                 raise Stopped(stopped, done)
     _finish(system, state, Path(output) if output else None)
@@ -200,9 +205,10 @@ class _Noted(Dataset):
     def __init__(self, batches: Batches):
         self.batches = batches
 
-    def __getitem__(self, step: int) -> tuple[dict[str, Tensor], list[str]]:
+    def __getitem__(self, step: int) -> tuple[dict[str, Tensor], list[str], list[str]]:
         batch, data = self.batches[step], self.batches.source(step)
-        return batch, data.new_notes() if get_worker_info() and hasattr(data, "new_notes") else []
+        told = [getattr(data, name, list)() if get_worker_info() else [] for name in ("new_notes", "new_bad")]
+        return batch, *told
 
 
 def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterator[dict[str, Tensor]]:
@@ -212,10 +218,30 @@ def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterato
     ahead |= dict(worker_init_fn=leave_stopping_to_others)
     loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
     with told_of_lost_workers(workers):
-        for step, (batch, notes) in zip(order, loader):
+        for step, (batch, notes, bad) in zip(order, loader):
+            data = batches.source(step)
             if notes:
-                batches.source(step).note(notes)
+                data.note(notes)
+            if bad:
+                data.note_bad(bad)
+            if batches.rank == 0:
+                _tell_bad(data)
             yield batch
+
+
+def _tell_bad(data: Dataset) -> None:
+    """Name what was left out since this was called last; of very much only the first, for there is a total."""
+    new = data.new_bad() if hasattr(data, "new_bad") else []
+    told = len(data.bad) - len(new) if new else 0
+    for line in new[: max(0, NAMED - told)]:
+        warnings.warn(f"left out: {line}", stacklevel=2)
+
+
+def _gather_bad(data: Dataset | Mapping[str | None, Dataset]) -> None:
+    """Every process knows what any of them has left out."""
+    for part in data.values() if isinstance(data, Mapping) else [data]:
+        if distributed.several() and hasattr(part, "bad"):
+            part.note_bad(line for lines in distributed.gathered(part.bad) for line in lines)
 
 
 def _open(output, resume: bool, tensorboard: bool, accelerator, state: dict[str, Any]) -> tuple[int, "_Log"]:

@@ -1,21 +1,21 @@
 """The folder that a training writes to: that it holds no other run, and what is left where training fails."""
 
 import json
-import math
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mmlearn.files import remove
 from mmlearn.recipes import ln_batch
 from mmlearn.training.checkpoint import checkpoints
-from mmlearn.training.runs import Run, named
+from mmlearn.training.data import kept_before
+from mmlearn.training.runs import Run
 
-NOT_COMPARED = ("mmlearn", "fields", "config", "training", "fingerprint")  # compared by themselves, or not at all
+NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
 
 
 def check_folder(output: Path, resume: bool) -> None:
@@ -36,8 +36,28 @@ def check_folder(output: Path, resume: bool) -> None:
         raise ValueError(f"{output} holds a model already; give another folder.")
 
 
+def begun_run(output: Path, resume: bool) -> dict[str, Any]:
+    """The ``config.json`` of a run that goes on from a checkpoint; nothing where it starts, or starts once more."""
+    if not (resume and checkpoints(output / "checkpoints")):
+        return {}
+    return _read(output / "config.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text())
+        if not all(isinstance(before[name], dict) for name in ("training", "fields", "config")):
+            raise ValueError("its entries are of another kind")
+        kept_before(before)
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
+    return before
+
+
 def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool) -> None:
-    """Refuse batches too small for a loss, and to go on with other settings or data than a run was started with.
+    """Refuse batches too small for a loss, and to go on with other settings than a run was started with.
 
     ``training`` are settings that ``run`` itself does not hold. Raises ``ValueError``, and ``FileNotFoundError`` where
     a file of the run is missing.
@@ -58,65 +78,40 @@ def _changes(path: Path, run: Run, training: dict[str, Any]) -> list[str]:
     """What differs between a run that was started and one that would go on with it."""
     with TemporaryDirectory() as folder:
         now = json.loads(json.dumps(run.to_dict(Path(folder)) | {"training": training}))  # tuples are lists there
-    try:
-        before = json.loads(path.read_text())
-        started = {**before, **before["training"]}
-        wanted = {**now, **now["training"]}
-        changed = [
-            f"{name} was {started.get(name)!r}, now {value!r}"
-            for name, value in wanted.items()
-            if name not in NOT_COMPARED and started.get(name) != value
-        ]
-        if before["config"] != now["config"]:
-            changed.append("the model is another one")
-        going_on = checkpoints(path.parent / "checkpoints")  # else it starts once more, and writes its fields again
-        if not changed and going_on:
-            same = _same_data(run, before["fields"], path.parent)
-            if not same or started.get("fingerprint") != wanted.get("fingerprint"):
-                changed.append("the data is other data, or its rows stand in another order")
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
-    return changed
-
-
-def _same_data(run: Run, before: dict[str, Any], folder: Path) -> bool:
-    """Whether fields learned the same from their data, but for rounding."""
-    for name, item in named(run.fields.values()).items():
-        kept = item.load(folder, before[name])
-        if hasattr(item, "tokenizer") and kept.tokenizer.engine.get_vocab() != item.tokenizer.engine.get_vocab():
-            return False
-        if not all(_alike(getattr(kept, name), getattr(item, name)) for name in item.known):
-            return False
-    return True
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-2, abs_tol=1e-2)
-    return one == other
+    before = _read(path)
+    started = {**before, **before["training"]}
+    changed = [
+        f"{name} was {started.get(name)!r}, now {value!r}"
+        for name, value in {**now, **now["training"]}.items()
+        if name not in NOT_COMPARED and started.get(name) != value
+    ]
+    return changed + ["the model is another one"] * (before["config"] != now["config"])
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """No other process trains into this folder meanwhile. The system opens the lock when its process ends, however.
 
-    Raises ``ValueError`` with the number of the process that has it, and ``OSError`` where it cannot be written.
+    The folder is made, and removed again where nothing is in it at the end. Raises ``ValueError`` with the number of
+    the process that has it, and ``OSError`` where it cannot be written.
     """
     import fcntl  # Windows has none
 
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / ".lock"
-    with path.open("a+") as file:
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    path, file = output / ".lock", None
+    while file is None or not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+        if file:  # another run ended between these two lines, and took its file along
+            file.close()
+        output.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            with file:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
             raise ValueError(f"{output} is being written by process {owner}; wait for its end, or stop it.") from error
+    with file:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -124,21 +119,24 @@ def locked(output: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a folder that holds something
+                for folder in made:
+                    folder.rmdir()
 
 
 @contextmanager
 def nothing_half_written(output: Path) -> Iterator[None]:
-    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from."""
-    made = [path for path in (output, *output.parents) if not path.exists()]
+    """If a run fails before its first checkpoint, what it wrote is removed: there would be nothing to go on from.
+
+    Whoever has not :func:`locked` the folder would remove what another run writes.
+    """
     before = set(output.glob("*"))
     try:
         yield
     except BaseException:
         if not checkpoints(output / "checkpoints"):
             for path in set(output.glob("*")) - before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path in made:
-                path.rmdir()
+                remove(path)
         raise
 
 

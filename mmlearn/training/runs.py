@@ -16,10 +16,8 @@ from torch.utils.data import ConcatDataset, Dataset
 
 import mmlearn
 from mmlearn.data.batches import CollateFunction, fetch
-from mmlearn.data.catalogue import asked, load
 from mmlearn.data.collate import Alternate, Collate
 from mmlearn.data.fields import Batch, Field, Label, resize, size
-from mmlearn.data.read.stream import ShardStream
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.files import written_whole
@@ -167,6 +165,7 @@ def new_run(
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     parts: Mapping[str, Part] | None = None,
+    going_on: tuple[Path, Mapping[str, Any]] | None = None,
 ) -> Run:
     """Build a system for this data: its preset, or a configuration, with the vocabulary, picture size and so on of it.
 
@@ -174,6 +173,7 @@ def new_run(
     for fields, such as ``vocab_size``; ``settings`` for the configuration, such as ``queue_size``. ``start`` is a run
     of the same system, as of an earlier stage: its configuration, its fields and its weights are taken over. So are
     those of ``parts`` (:func:`~mmlearn.training.parts.read_parts`), as of a language model that others have trained.
+    ``going_on`` is the folder and the ``config.json`` of a run, from which fields take what they learned.
 
     Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is not, for any of these
     that ``start`` decides, and for data without what the system reads.
@@ -194,9 +194,13 @@ def new_run(
     for item in items:
         item.check_sample(fetch(seen[item], [0])[0], name)
     fields: dict[Field, Field] = {}
-    for item, wanted in items.items():
+    folder, kept = (going_on[0], going_on[1]["fields"]) if going_on else (Path(), {})
+    for entry, item in named(items).items():
         known = start.fields.get(item) if start else None
-        fields[item] = known or read_as_parts_do(wanted, parts.values()).fitted(seen[item], config, seed)
+        if entry in kept:
+            fields[item] = items[item].load(folder, kept[entry])
+        else:
+            fields[item] = known or read_as_parts_do(items[item], parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
     for key, value in settings.items():
         if json.dumps(size(config, key)) != json.dumps(value):  # where tuples are lists
@@ -264,47 +268,6 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             settings[name] = value
     return settings
-
-
-def load_training_data(
-    name: str,
-    data: str,
-    *,
-    preset: str = "tiny",
-    stage: str | None = None,
-    objectives: Sequence[str] | None = None,
-    together: bool = False,
-    start: Run | None = None,
-    options: Mapping[str, Any] | None = None,
-    language: str | None = None,
-    skip_bad: bool = False,
-    stream: str | None = None,
-    epoch_samples: int | None = None,
-) -> Data:
-    """The training split of a data set, as the system's fields want it: pictures of their size, sounds that fit.
-
-    Objectives with a data set of their own add that. ``stream`` is the mode, and ``epoch_samples`` the length, of a
-    :class:`~mmlearn.data.read.stream.ShardStream`. Other arguments and errors as in :func:`new_run`.
-    """
-    recipe = find_recipe(name)
-    tasks = recipe.stage(stage).tasks(objectives, together)
-    config = start.system.config if start else recipe.config.preset(preset)
-    wanted: dict[str, Any] = {}
-    for item, with_them in with_options(recipe.fields(tasks), options or {}, Path(name).name).items():
-        known = start.fields.get(item) if start else None
-        wanted |= (known or with_them).data_options(config)
-    if stream:
-        if language or any(task[0].data for task in tasks):
-            raise ValueError("A stream has one language and serves no objective with a data set of its own.")
-        size = {key: value for key, value in wanted.items() if key == "size"}
-        return ShardStream(data, mode=stream, length=epoch_samples, skip_bad=skip_bad, **size)
-    if epoch_samples:
-        raise ValueError("Only of a stream can the samples of an epoch be set: add --stream resampled.")
-    found = {}
-    for source in dict.fromkeys(task[0].data for task in tasks):
-        asked_for = asked(source or data, language=language, skip_bad=skip_bad, **wanted)
-        found[source] = load(source or data, "train", **asked_for)
-    return found[None] if list(found) == [None] else found
 
 
 def _samples_of(item: Field, recipe: Recipe, tasks: Collection[Task], data: Data) -> Dataset:

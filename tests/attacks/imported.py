@@ -5,23 +5,23 @@ import threading
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import accelerate  # noqa: F401, E402
-import matplotlib.pyplot  # noqa: F401, E402
-import pycocotools.coco  # noqa: F401, E402
-import soundfile  # noqa: F401, E402
-import torch  # noqa: E402
-import torchvision.datasets  # noqa: F401, E402
-import webdataset  # noqa: F401, E402
-from PIL import Image  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import accelerate  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
+import pycocotools.coco  # noqa: F401
+import soundfile  # noqa: F401
+import torch
+import torchvision.datasets  # noqa: F401
+import webdataset  # noqa: F401
+from PIL import Image
+from tqdm import tqdm
 
-import mmlearn.training.evaluate  # noqa: F401, E402
-import mmlearn.training.output  # noqa: F401, E402
-import mmlearn.training.writing  # noqa: F401, E402
-import mmlearn.visualization.sheet  # noqa: F401, E402
-from mmlearn import cli  # noqa: F401, E402
-from mmlearn.data import data_sets  # noqa: E402
-from mmlearn.recipes.discovery import find_recipe, system_files  # noqa: E402
+import mmlearn.training.evaluate
+import mmlearn.training.output
+import mmlearn.training.writing
+import mmlearn.visualization.sheet  # noqa: F401
+from mmlearn import cli  # noqa: F401
+from mmlearn.data import data_sets
+from mmlearn.recipes.discovery import find_recipe, system_files
 
 torch.set_num_threads(1)
 Image.init()

@@ -181,8 +181,17 @@ def configurations(base: Path) -> Iterator[Attack]:
     yield attack("no number of blocks", lambda v: v["config"]["image"].pop("depth") and None)
     for name in ("clpi", "../clip", "/etc/passwd", "os", "", f"clip{ESCAPE}", "x" * 5_000, 5, None, ["clip"], "a.py"):
         yield attack(f"a system {name!r:.20}", lambda v, name=name: v.update(system=name))
-    for key, value in (("stage", "x"), ("objectives", ["x"]), ("objectives", []), ("objectives", "itc"), ("fields", {}),
-                       ("fields", 3), ("stage", 7), ("parts", {"a": "/etc"}), ("parts", [1])):  # fmt: skip
+    for key, value in (
+        ("stage", "x"),
+        ("objectives", ["x"]),
+        ("objectives", []),
+        ("objectives", "itc"),
+        ("fields", {}),
+        ("fields", 3),
+        ("stage", 7),
+        ("parts", {"a": "/etc"}),
+        ("parts", [1]),
+    ):
         yield attack(f"{key}: {value!r}", lambda v, key=key, value=value: v.update({key: value}))
     for field in (name for name, value in known["fields"].items() if value):
         for value in ({}, None, HUGE, [DEEP[:20]], {"image_size": HUGE}, {"max_length": HUGE}):
@@ -190,9 +199,16 @@ def configurations(base: Path) -> Iterator[Attack]:
                 f"field {field}: {value!r:.30}", lambda v, f=field, value=value: v["fields"].update({f: value})
             )
     for name, text in {
-        "deep": DEEP, "deep objects": '{"a":' * 100_000, "empty": "", "null": "null", "a list": "[1]", "NaN": "NaN",
-        "not UTF-8": None, "a number of 100,000 digits": '{"a": ' + "9" * 100_000 + "}", "half": '{"system": "cl',
-    }.items():  # fmt: skip
+        "deep": DEEP,
+        "deep objects": '{"a":' * 100_000,
+        "empty": "",
+        "null": "null",
+        "a list": "[1]",
+        "NaN": "NaN",
+        "not UTF-8": None,
+        "a number of 100,000 digits": '{"a": ' + "9" * 100_000 + "}",
+        "half": '{"system": "cl',
+    }.items():
         content = b"\xff\xfe{}" if text is None else text.encode()
         prepare = given(base, lambda run, content=content: (run / "config.json").write_bytes(content))
         yield Attack(f"JSON: {name}", prepare, EVALUATE, says)
@@ -206,7 +222,7 @@ def configurations(base: Path) -> Iterator[Attack]:
 
 
 def tokenizers(base: Path) -> Iterator[Attack]:
-    """``tokenizer.json`` with more than mmlearn writes, or less; also as the tokenizer of others, by its special tokens."""
+    """``tokenizer.json`` with more than mmlearn writes, or less; also as that of others, by its special tokens."""
     catastrophe = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}
     growing = {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 10**5}
     parts = {
@@ -214,14 +230,16 @@ def tokenizers(base: Path) -> Iterator[Attack]:
         "a text of 10 MB before each": ("normalizer", {"type": "Prepend", "prepend": "x" * 10**7}),
         "a letter that becomes 100,000": ("normalizer", growing),
         "20 times a letter that becomes 64": ("normalizer", {"type": "Sequence", "normalizers": [growing] * 20}),
-        "a split by a pattern": ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(x+x+)+y"},
-                                                   "behavior": "Isolated", "invert": False}),
+        "a split by a pattern": (
+            "pre_tokenizer",
+            {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False},
+        ),
         "a decoder with a pattern": ("decoder", catastrophe),
         "no splitting": ("pre_tokenizer", None),
         "no end": ("post_processor", None),
         "an unknown part": ("normalizer", {"type": f"Evil{ESCAPE}"}),
         "a deep part": ("normalizer", json.loads("[" * 500 + "]" * 500)),
-    }  # fmt: skip
+    }
     changes: dict[str, Callable[[dict], Any]] = {
         name: lambda v, key=key, part=part: v.update({key: part}) for name, (key, part) in parts.items()
     }
@@ -249,9 +267,13 @@ def tokenizers(base: Path) -> Iterator[Attack]:
         yield Attack(f"JSON: {name}", prepare, EVALUATE, r"tokenizer\.json")
     own = {"max_length": 16, "start_token": 1, "end_token": 2, "pad_token": 0}
     for name, values in {
-        "tokens beyond the vocabulary": own | {"start_token": HUGE}, "a length of 10⁹": own | {"max_length": HUGE},
-        "a length of 0": own | {"max_length": 0}, "a text": own | {"pad_token": "x"}, "one more": own | {"a": 1}, "a list": [],
-    }.items():  # fmt: skip
+        "tokens beyond the vocabulary": own | {"start_token": HUGE},
+        "a length of 10⁹": own | {"max_length": HUGE},
+        "a length of 0": own | {"max_length": 0},
+        "a text": own | {"pad_token": "x"},
+        "one more": own | {"a": 1},
+        "a list": [],
+    }.items():
         prepare = given(base, lambda run, v=values: (run / "special_tokens.json").write_text(json.dumps(v)))
         yield Attack(f"special tokens: {name}", prepare, EVALUATE, r"special_tokens\.json|tokenizer|config\.json")
     for name, (key, part) in parts.items():

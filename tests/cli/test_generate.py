@@ -18,7 +18,8 @@ SMALL = ["--batch-size", 16, "--image-size", 32, "--vocab-size", 300]
 def blip(tmp_path_factory, pictures):
     """A captioner that has learned a folder of pictures, one word of which is the colour."""
     from mmlearn.training import fit
-    from mmlearn.training.runs import load_training_data, new_run, save_run
+    from mmlearn.training.data import load_training_data
+    from mmlearn.training.runs import new_run, save_run
 
     learned = dict(preset="tiny", objectives=["lm"], options=dict(image_size=32, vocab_size=300))
     data = load_training_data("blip", str(pictures), **learned)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from elsewhere import BREAKS, NO_BACKWARD, STOPPED, STOPS, UNMEASURED, fake_gpu, other_device
+from elsewhere import BREAKS, DIFFERENTIATED, NO_BACKWARD, STOPPED, STOPS, UNMEASURED, fake_gpu, other_device
 from safetensors.torch import load_file
 from testing_tools import unchecked
 from torch import Tensor, nn
@@ -33,8 +33,9 @@ from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Task
 from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
+from mmlearn.training.data import load_training_data
 from mmlearn.training.evaluate import measure
-from mmlearn.training.runs import Run, load_run, load_training_data, new_run, save_run
+from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 Batch = dict[str, Tensor]
 SEEDS = 4  # of weights and batches, over which a loss at the start is averaged
@@ -680,8 +681,9 @@ def forward_is_one_graph(name: str, folder: Path) -> None:
     """``torch.compile`` finds nothing in a forward pass that it has to leave to Python, such as a look at a value.
 
     The graph is run as it was found, and computes the same. Cases whose inputs have the same shapes have one graph.
+    Of systems in the table DIFFERENTIATED PyTorch traces the backward pass as well, and gradients are the same too.
     """
-    seen = set()
+    seen, backend = set(), "aot_eager" if name in DIFFERENTIATED else "eager"
     for case in cases(name):
         system = case.settled()
         wanted = inspect.signature(system.forward).parameters
@@ -694,15 +696,24 @@ def forward_is_one_graph(name: str, folder: Path) -> None:
         torch._dynamo.reset()
         with unchecked():
             try:
-                compiled = torch.compile(system, backend="eager", fullgraph=True)(**given)
+                compiled = torch.compile(system, backend=backend, fullgraph=True)(**given)
             except torch._dynamo.exc.Unsupported:
                 assert name in BREAKS
                 return
         assert name not in BREAKS, "the table BREAKS says otherwise"
-        outputs = (output if isinstance(output, tuple) else (output,) for output in (plain, compiled))
+        outputs = [output if isinstance(output, tuple) else (output,) for output in (plain, compiled)]
         for one, two in zip(*outputs, strict=True):
             if isinstance(one, Tensor):
                 close(two, one)
+        if name in DIFFERENTIATED:
+            for one, two in zip(*(gradients(weighed(output), system) for output in outputs)):
+                close(two, one)
+
+
+def weighed(output: tuple[Any, ...]) -> Tensor:
+    """A sum of all numbers of an output, of which no two weigh the same."""
+    parts = [x for x in output if isinstance(x, Tensor) and x.requires_grad]
+    return sum((x * torch.linspace(-1, 1, x.numel()).view_as(x)).sum() for x in parts)
 
 
 PROMISES = [

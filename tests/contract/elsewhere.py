@@ -64,6 +64,8 @@ BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, 
     "misa": "PyTorch's LSTM",
     "sound-of-pixels": "in evaluation, clips of equal length are read together",
 }
+# The systems of which torch.compile's backward pass is looked at as well, which takes as long again as all else here.
+DIFFERENTIATED = {"albef", "bert", "blip", "clip", "gpt2", "siglip", "vilt", "vit", "wav2vec2"}
 UNMEASURED = {"sound-of-pixels": "torch.autocast knows no such device"}  # the systems not measured there, and why
 THERE = torch.device("meta")
 aten = torch.ops.aten

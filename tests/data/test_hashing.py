@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from mmlearn.data.hashing import ENDS, fingerprint, random_bits, stream, uniform
+from mmlearn.data.hashing import ENDS, fingerprint, mark, random_bits, stream, uniform
 
 BITS = 2**64
 # The first outputs of Vigna's splitmix64.c for the seed 1234567, as Rosetta Code lists them.
@@ -109,48 +109,41 @@ def test_every_part_counts():
     assert len({int(stream(*part)) for part in parts}) == len(parts)
 
 
-# A fingerprint of data changes with what is said, with its order and with what files hold, and with nothing else.
+# What data are changes with what is said, with its order and with what files hold, and with nothing else.
 
 
-def files(folder, **contents):
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    return [(folder / name, 0, -1) for name in contents]
+def test_a_fingerprint():
+    given = [["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", "\ud800"], ["a", ("b",)], []]
+    assert len(set(map(fingerprint, given))) == len(given)
+    assert fingerprint(iter(given[0])) == fingerprint(given[0])
 
 
-def test_what_changes_it(tmp_path):
+def test_marks_of_files(tmp_path):
     big = os.urandom(3 * ENDS)
-    told, parts = ["a", "b"], files(tmp_path, x=b"one", y=big)
-    seen = {fingerprint(told, parts)}
+    seen = {mark(tmp_path / "x"), bytes(8)}
+    assert len(seen) == 1  # of what is missing
 
-    def new(*given):
-        found = fingerprint(*given)
+    def new(content):
+        (tmp_path / "x").write_bytes(content)
+        found = mark(tmp_path / "x")
         assert found not in seen
         seen.add(found)
+        return found
 
-    new(told[::-1], parts)
-    new(["ab"], parts)
-    new(told, parts[::-1])
-    new(told, parts[:1])
+    before = new(big)
     for content in (b"two", b"one ", b""):
-        new(told, files(tmp_path, x=content, y=big))
+        new(content)
     for place in (0, ENDS - 1, 2 * ENDS, 3 * ENDS - 1):
         changed = bytearray(big)
         changed[place] ^= 1
-        new(told, files(tmp_path, x=b"one", y=bytes(changed)))
-    new(told, [*parts, (tmp_path / "missing", 0, -1)])
+        new(changed)
+    (tmp_path / "moved").write_bytes(big)
+    os.utime(tmp_path / "moved", (0, 0))
+    assert mark(tmp_path / "moved") == before
 
 
-def test_what_does_not(tmp_path):
-    told, parts = ["a", "\ud800"], files(tmp_path, x=b"one", y=b"two")
-    before = fingerprint(told, parts)
-    os.utime(tmp_path / "x", (0, 0))
-    (tmp_path / "moved").mkdir()
-    assert fingerprint(iter(told), files(tmp_path / "moved", x=b"one", y=b"two")) == before
-
-
-def test_parts_of_a_file(tmp_path):
+def test_marks_of_parts_of_a_file(tmp_path):
     """As of a tar: each is as if it were alone."""
     (tmp_path / "tar").write_bytes(b"..one..two")
-    within = [(tmp_path / "tar", 2, 3), (tmp_path / "tar", 7, 3)]
-    assert fingerprint([], within) == fingerprint([], files(tmp_path, x=b"one", y=b"two"))
+    (tmp_path / "one").write_bytes(b"one")
+    assert mark(tmp_path / "tar", 2, 3) == mark(tmp_path / "one") != mark(tmp_path / "tar", 7, 3)

@@ -1,5 +1,6 @@
 """A run's folder is its own: looked at before anything is loaded, and written by one process at a time."""
 
+import fcntl
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmlearn import train_command
+from mmlearn.training import output
 from mmlearn.training.distributed import first_process, new_accelerator
 from mmlearn.training.output import check_folder, locked
 
@@ -65,11 +68,48 @@ def test_one_process_writes_at_a_time(tmp_path):
     assert not list(folder.iterdir())
 
 
+def test_a_lock_that_was_opened_before_its_owner_ended_counts_for_nothing(tmp_path, monkeypatch):
+    """Its file is no longer in the folder, where a third run would make another."""
+    real = fcntl.flock
+
+    def late(file, how):
+        monkeypatch.undo()
+        (tmp_path / ".lock").unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path):
+        with pytest.raises(ValueError, match=f"is being written by process {os.getpid()};"), locked(tmp_path):
+            pass
+        assert (tmp_path / ".lock").exists()
+
+
 def test_a_failed_run_opens_its_lock(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path):
         raise ZeroDivisionError
     with locked(tmp_path):
         pass
+
+
+def test_a_run_that_is_refused_removes_nothing_of_the_other(tmp_path, monkeypatch):
+    """Which began between the look at the folder and the lock."""
+    folder = tmp_path / "run"
+
+    def taken(path):
+        filled(path, "config.json")
+        raise ValueError("is being written")
+
+    monkeypatch.setattr(output, "locked", taken)
+    with pytest.raises(ValueError, match="is being written"), train_command._own_folder(folder, False, True, 1):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_of_a_run_that_fails_nothing_stays_but_what_was_there(tmp_path):
+    folder = tmp_path / "runs" / "clip"
+    with pytest.raises(FileExistsError), train_command._own_folder(folder, False, True, 1):
+        filled(filled(folder / "checkpoints", "x"))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

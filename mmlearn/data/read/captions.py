@@ -1,14 +1,21 @@
-"""``captions.csv`` and ``captions.jsonl``: what is said of the files of a folder, line by line."""
+"""``captions.csv`` and ``captions.jsonl``: what is said of the files of a folder, line by line.
+
+Whatever file a caption comes from, :func:`checked` looks at it, and :func:`parsed` reads what is JSON.
+"""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmlearn.data.hashing import stream
 
 SPLITS = ("train", "val", "test", "all")
+_HALF = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # all but ends of lines and tabs
 
 
 def has_captions(folder: str | Path) -> bool:
@@ -16,11 +23,15 @@ def has_captions(folder: str | Path) -> bool:
     return any((Path(folder) / name).is_file() for name in READERS)
 
 
-def caption_lines(folder: Path) -> Iterator[tuple[str, dict]]:
-    """Each line of a folder's captions file, by the names of its columns, and before it where it stands."""
+def caption_lines(folder: Path, skip_bad: bool = False) -> Iterator[tuple[str, dict | ValueError]]:
+    """Each line of a folder's captions file, by the names of its columns, and before it where it stands.
+
+    In the place of a line that cannot be read there is what is wrong with it. Raises ``FileNotFoundError`` without a
+    file, and ``ValueError`` for one that is not UTF-8, unless bad lines are to be skipped, or whose header is wrong.
+    """
     for name, read in READERS.items():
         if (folder / name).is_file():
-            yield from read(folder / name)
+            yield from read(folder / name, _text(folder / name, skip_bad))
             return
     raise FileNotFoundError(
         f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption); "
@@ -28,53 +39,94 @@ def caption_lines(folder: Path) -> Iterator[tuple[str, dict]]:
     )
 
 
-def _csv(path: Path) -> Iterator[tuple[str, dict]]:
-    table = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True)
+def _csv(path: Path, content: str) -> Iterator[tuple[str, dict | ValueError]]:
+    table = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     try:
-        for line in table:
-            where = f"{path}, line {table.line_num}"
-            if None in line:
-                raise ValueError(f"{where}: more columns than the header; quote captions with commas.")
-            yield where, {name.strip().lower(): value for name, value in line.items()}
+        header = [name.strip().lower() for name in table.fieldnames or []]
     except csv.Error as error:
-        raise ValueError(f"{path}, line {table.line_num + 1}: {error}; is there a quote too many?") from error
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, dict]]:
-    for number, text in enumerate(_text(path).split("\n"), 1):
-        if not text.strip():
-            continue
+        raise ValueError(f"{path}, line 1: {error}; is there a quote too many?") from error
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise ValueError(f"{path}: two columns are called {twice!r:.60}; rename one.")
+    while True:
+        where = f"{path}, line {table.reader.line_num + 1}"
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
-        if not isinstance(line, dict):
-            raise ValueError(f"{path}, line {number}: expected an object with image or sound, and caption.")
-        yield f"{path}, line {number}", line
+            line = next(table, None)
+        except csv.Error as error:
+            yield where, ValueError(f"{where}: {error}; is there a quote too many?")
+            continue
+        if line is None:
+            return
+        where = f"{path}, line {table.line_num}"
+        if None in line:
+            yield where, ValueError(f"{where}: more columns than the header; quote captions with commas.")
+        elif any(_HALF.search(value or "") for value in line.values()):
+            yield where, ValueError(f"{where} is not UTF-8.")
+        else:
+            yield where, {name.strip().lower(): value for name, value in line.items()}
+
+
+def _jsonl(path: Path, content: str) -> Iterator[tuple[str, dict | ValueError]]:
+    for number, text in enumerate(content.split("\n"), 1):
+        where = f"{path}, line {number}"
+        if text.strip():
+            try:
+                yield where, parsed(text, where)
+            except ValueError as error:
+                yield where, error
 
 
 READERS = {"captions.csv": _csv, "captions.jsonl": _jsonl}
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # spreadsheets like to put a byte-order mark first
+def _text(path: Path, skip_bad: bool) -> str:
+    try:  # spreadsheets like to put a byte-order mark first
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape" if skip_bad else "strict")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
 
 
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """An object of JSON. ``ValueError`` where it is none, and where a name stands in it twice."""
+    if _HALF.search(text):
+        raise ValueError(f"{where} is not UTF-8.")
+    try:
+        value = json.loads(text, object_pairs_hook=_once)
+    except LookupError as error:
+        raise ValueError(f"{where}: {error.args[0]!r:.60} stands twice in one object.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {str(error) or type(error).__name__}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f'{where}: expected an object of JSON, such as {{"caption": …}}, got {value!r:.60}.')
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise LookupError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
 def column(line: dict, names: tuple[str, ...], where: str) -> str:
-    """What a line says under one of these ``names``. ``ValueError`` where that is missing, empty or no text."""
+    """What a line says under one of these ``names``. ``ValueError`` where it says nothing, or what is no caption."""
     name = next((name for name in names if name in line), None)
     if name is None:
         raise ValueError(f"{where}: no {names[0]!r}; it has {', '.join(map(str, line)) or 'nothing'}.")
-    value = "" if line[name] is None else line[name]
+    return checked(line[name], where, name)
+
+
+def checked(value: Any, where: str, name: str = "caption") -> str:
+    """A text without space around it. ``ValueError`` for what is none, is empty, or cannot be shown or written."""
+    value = "" if value is None else value
     if not isinstance(value, str):
         raise ValueError(f"{where}: {name} is a text, not {value!r:.60}.")
     if not value.strip():
         raise ValueError(f"{where}: {name} is empty.")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if _HALF.search(value):
         raise ValueError(f"{where}: {name} holds half a character (a lone surrogate, as in \\ud800).")
+    if control := _CONTROL.search(value):
+        raise ValueError(f"{where}: {name} holds the control character {control[0]!a}.")
     return value.strip()
 
 

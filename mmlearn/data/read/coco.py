@@ -1,60 +1,93 @@
-"""COCO-style captions (COCO, Flickr8k and Flickr30k in Karpathy's JSON once converted), read by torchvision."""
+"""COCO-style captions: COCO, and Flickr8k and Flickr30k in Karpathy's JSON once converted."""
 
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from mmlearn.data.hashing import fingerprint
+from mmlearn.data.read.captions import column, parsed
 from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
-from mmlearn.data.read.files import inside
+from mmlearn.data.read.files import Files, Part, inside
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.names import choices
 
 DIGITS = "0123456789"  # of the year in a name
 
 
-class CocoCaptions(Dataset):
+class CocoCaptions(Files):
     """One sample a caption: ``images`` is the folder of pictures, ``annotations`` the ``captions_*.json`` beside it.
 
     ``numbers[i]`` is the number of the picture of sample i, because a picture has about five captions. ``instances`` is
-    the ``instances_*.json`` of the same pictures: with it, samples know what stands where. Needs ``pycocotools`` (in
-    ``mmlearn[scale]``). Raises ``FileNotFoundError`` or ``ValueError`` for what is missing.
+    the ``instances_*.json`` of the same pictures: with it, samples know what stands where. With ``skip_bad`` all
+    pictures are read at once, and what cannot be read is left out; ``as_before`` is what :meth:`kept` said. Raises
+    ``FileNotFoundError`` or ``ValueError`` for what is missing or wrong.
     """
 
+    holds = "pictures"
+
     def __init__(
-        self, images: str | Path, annotations: str | Path, *, instances: str | Path | None = None, size: int = 64
+        self,
+        images: str | Path,
+        annotations: str | Path,
+        *,
+        instances: str | Path | None = None,
+        size: int = 64,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
     ):
+        super().__init__(skip_bad, as_before)
         self.images, self.size = Path(images), size
         files = [(self.images, "folder"), *((Path(path), "file") for path in (annotations, instances) if path)]
         for path, kind in files:
             if not path.exists():
                 raise FileNotFoundError(f"There is no {kind} {path}.")
-        try:
-            from torchvision.datasets import CocoCaptions as Published
-
-            with redirect_stdout(sys.stderr):  # pycocotools tells its progress
-                published = Published(str(images), str(annotations))
-            self.samples = [
-                (number, str(published.coco.imgs[picture]["file_name"]), caption["caption"].strip())
-                for number, picture in enumerate(published.ids)
-                for caption in published.coco.loadAnns(published.coco.getAnnIds(picture))
-            ]
-        except ModuleNotFoundError as error:
-            raise ValueError("COCO captions need pycocotools: pip install 'mmlearn[scale]'.") from error
-        except (ValueError, KeyError, AssertionError, TypeError, AttributeError) as error:
-            raise ValueError(f"{annotations} is no COCO captions file ({type(error).__name__}: {error}).") from error
+        names, captions = self._read(Path(annotations))
+        bad = self.unread(((name,) for number, name in names.items() if number in captions), self._picture)
+        self.ids = sorted(names, key=lambda one: (isinstance(one, str), one))  # of the pictures, by their numbers
+        self.samples = [
+            (number, names[picture], caption)
+            for number, picture in enumerate(self.ids)
+            for caption in captions.get(picture, [])
+            if (names[picture],) not in bad
+        ]
         if not self.samples:
-            raise ValueError(f"{annotations} holds no caption.")
-        for name in {name for _, name, _ in self.samples}:
-            inside(self.images, name, str(annotations))
+            raise ValueError(f"{annotations} holds no caption{' of a picture that can be read' if bad else ''}.")
         self.numbers = [number for number, _, _ in self.samples]
-        self.ids: list[int] = published.ids  # of the pictures, by their numbers
         self.instances: Instances | None = read_instances(Path(instances)) if instances else None
+
+    def _read(self, path: Path) -> tuple[dict[int | str, str], dict[int | str, list[str]]]:
+        """The names of pictures, and their captions, by the pictures' ids."""
+        try:
+            content = parsed(path.read_bytes().decode("utf-8-sig"), str(path))
+            rows = {key: list(content[key]) for key in ("images", "annotations")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no COCO captions file ({type(error).__name__}: {error}).") from error
+        names = dict(self._rows(path, rows["images"], "image", "id", "file_name"))
+        captions: dict[int | str, list[str]] = {}
+        for picture, caption in self._rows(path, rows["annotations"], "annotation", "image_id", "caption"):
+            captions.setdefault(picture, []).append(caption)
+        return names, captions
+
+    def _rows(self, path: Path, rows: list, kind: str, number: str, text: str) -> Iterator[tuple[int | str, str]]:
+        """Of each row its ``number`` and its ``text``; rows that are wrong are left out, where that is asked for."""
+        for place, row in enumerate(rows, 1):
+            where = f"{path}, {kind} {place}"
+            try:
+                if not isinstance(row, dict) or type(row.get(number)) not in (int, str):
+                    raise ValueError(f"{where}: expected an object with a number as {number}, got {row!r:.60}.")
+                value = column(row, (text,), where)
+                if kind == "image":
+                    inside(self.images, value, where)
+            except ValueError as error:
+                self.left_out_row(error)
+            else:
+                yield row[number], value
+
+    def _picture(self, name: str) -> Float[Tensor, "3 size size"]:
+        return read_picture(self.images / name, self.size)
 
     def keep_pictures(self, wanted: Callable[[int], bool]) -> None:
         """Leave out the captions of all pictures but those whose id is ``wanted``. ``ValueError`` if none is."""
@@ -66,19 +99,24 @@ class CocoCaptions(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def fingerprint(self) -> str:
-        """Of the captions, their order, the boxes, and what the pictures hold."""
-        files = dict.fromkeys(name for _, name, _ in self.samples)
-        return fingerprint([*self.samples, self.instances], [(self.images / name, 0, -1) for name in files])
+    def told(self) -> list[Any]:
+        """The captions in their order, and the boxes."""
+        return [*self.samples, self.instances]
+
+    def parts(self) -> list[Part]:
+        """The pictures, each once."""
+        names = dict.fromkeys(name for _, name, _ in self.samples)
+        return [Part(self.images / name, partial(self._picture, name)) for name in names]
 
     def caption(self, index: int) -> str:
         """A caption without its picture."""
         return self.samples[index][2]
 
-    def __getitem__(self, index: int) -> ImageText:
-        return self.told(index, read_picture(self.images / self.samples[index][1], self.size))
+    def sample(self, index: int) -> ImageText:
+        """A picture with its caption."""
+        return self.with_picture(index, self._picture(self.samples[index][1]))
 
-    def told(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
+    def with_picture(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
         """A caption with this picture, and with its boxes where they are known."""
         number, name, caption = self.samples[index]
         picture = self.ids[number]
@@ -98,7 +136,16 @@ class CocoFolder(CocoCaptions):
 
     evaluated_on = "val"
 
-    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64, boxes: bool = False):
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        *,
+        size: int = 64,
+        boxes: bool = False,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
+    ):
         files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
         here = {path: name for path, name in files.items() if name.rstrip(DIGITS) == split}
         if not here:
@@ -114,7 +161,9 @@ class CocoFolder(CocoCaptions):
             raise FileNotFoundError(f"There is no folder {Path(folder) / [*here.values()][-1]} of pictures.")
         annotations, images = places[-1]
         instances = annotations.with_name(f"instances_{here[annotations]}.json")
-        super().__init__(images, annotations, instances=instances if boxes and instances.is_file() else None, size=size)
+        boxed = instances if boxes and instances.is_file() else None
+        given = dict(size=size, skip_bad=skip_bad, as_before=as_before)
+        super().__init__(images, annotations, instances=boxed, **given)
 
 
 def coco_folder(folder: str | Path) -> bool:

@@ -1,13 +1,18 @@
 """Data sets of the user's own files, which remember what could not be read, and what is to be known of the sounds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.hashing import stream
 from mmlearn.data.read.sound import read_sound
+
+ADVICE = "Add --skip-bad to leave out what cannot be read."
+TRIES = 100  # samples that are asked in the place of one that cannot be read
 
 # What a note says, by words that it has.
 KINDS = {
@@ -32,17 +37,109 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return file
 
 
-class Files(Dataset):
-    """Files, of which ``skipped`` lists why some are left out, and ``notes`` what to know of those that were read."""
+def with_advice(error: Exception) -> Exception:
+    """The same error, where what could not be read may also be left out."""
+    kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+    text = str(error)
+    return kind(text if ADVICE in text else f"{text.rstrip('.')}. {ADVICE}")
+
+
+class Part(NamedTuple):
+    """A file of a data set, or a part of one, what fails where it is broken, and what it is called within a file.
+
+    A length of -1 stands for the rest of the file.
+    """
+
+    path: Path
+    read: Callable[[], Any]
+    start: int = 0
+    length: int = -1
+    name: str = ""
+
+
+class Skipping(Dataset):
+    """Data of which some cannot be read, which ends a run, or with ``skip_bad`` is noted.
+
+    ``bad`` lists what could not be read since the data were opened. So that a run can go on with the very same samples,
+    ``kept()`` says what it must know for that, which is given as ``as_before``; ``told()`` is what the data say, in
+    their order, and ``parts()`` are the files they lie in.
+    """
+
+    def __init__(self, skip_bad: bool, as_before: dict[str, Any] | None = None):
+        self.skip_bad, self.as_before = skip_bad, as_before
+        self._bad: dict[str, None] = {}
+        self._new_bad: list[str] = []
+
+    @property
+    def bad(self) -> list[str]:
+        """A line for each thing that could not be read, as far as this process knows."""
+        return list(self._bad)
+
+    def note_bad(self, lines: Iterable[str]) -> None:
+        """Add to what could not be read."""
+        for line in lines:
+            if line not in self._bad:
+                self._bad[line] = None
+                self._new_bad.append(line)
+
+    def new_bad(self) -> list[str]:
+        """What could not be read and was not asked for yet."""
+        new, self._new_bad = self._new_bad, []
+        return new
+
+    def leave_out(self, error: Exception) -> None:
+        """Note what was wrong. Raises it where nothing is skipped."""
+        if not self.skip_bad:
+            raise with_advice(error) from error
+        self.note_bad([str(error)])
+
+
+class Files(Skipping):
+    """Files, of which ``skipped`` lists why some are left out, and ``notes`` what to know of those that were read.
+
+    With ``skip_bad`` what cannot be read is left out at the start. In the place of what turns out to be broken later
+    another sample is taken, the same one whenever and by whichever process it is asked for.
+    """
 
     holds = "sounds"
 
-    def __init__(self):
+    def __init__(self, skip_bad: bool = False, as_before: dict[str, Any] | None = None):
+        super().__init__(skip_bad, as_before)
         self.skipped: list[str] = []
+        self._left_out: set[tuple] = set()
         self._notes: dict[str, str] = {}  # by the name of the file
         self._new: list[str] = []
 
-    def can_read(self, read: Callable, *files: str | None) -> bool:
+    def sample(self, index: int) -> Any:
+        """A sample. ``FileNotFoundError`` and ``ValueError`` where it cannot be read."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Any:
+        return self.first_good(index, self.sample)
+
+    def first_good(self, index: int, read: Callable[[int], Any]) -> Any:
+        """``read(index)``, or if that cannot be read, and bad ones are skipped, of a sample that a hash draws."""
+        for attempt in range(TRIES):
+            try:
+                return read(index if not attempt else int(stream("instead", index, attempt) % len(self)))
+            except (OSError, ValueError) as error:
+                self.leave_out(error)
+        raise ValueError(f"None of {TRIES} {self.holds} can be read, such as: {self.bad[0]}")
+
+    def kept(self) -> dict[str, Any]:
+        """What was left out at the start."""
+        return {"left_out": sorted(self._left_out, key=repr)}
+
+    def unread(self, keys: Iterable[tuple], read: Callable) -> set[tuple]:
+        """Those of these of which ``read(*key)`` fails, and ``skipped`` says why; or those that failed before."""
+        if self.as_before is not None:
+            self._left_out = {tuple(key) for key in self.as_before["left_out"]}
+            self.skipped += [f"{' and '.join(filter(None, key))}, as before" for key in sorted(self._left_out)]
+        elif self.skip_bad:
+            self._left_out = {key for key in dict.fromkeys(keys) if not self.can_read(read, *key)}
+        return self._left_out
+
+    def can_read(self, read: Callable, *files: Any) -> bool:
         """Whether ``read(*files)`` succeeds; where not, ``skipped`` says why."""
         try:
             read(*files)
@@ -50,6 +147,12 @@ class Files(Dataset):
             self.skipped.append(str(error))
             return False
         return True
+
+    def left_out_row(self, error: OSError | ValueError) -> None:
+        """Note why a line of captions, or a shard, cannot be read. Raises that where nothing is skipped."""
+        if not self.skip_bad and self.as_before is None:
+            raise with_advice(error) from error
+        self.skipped.append(str(error))
 
     def read_sound(self, path: Path, seconds: float) -> tuple[Float[Tensor, "samples"], tuple[str, ...]]:
         """A sound, and what is to be known of it, which is noted besides."""

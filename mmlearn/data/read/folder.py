@@ -1,12 +1,12 @@
 """A folder of the user's own: pictures or sounds, and ``captions.csv`` or ``captions.jsonl`` that say what they are."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mmlearn.data.hashing import fingerprint
-from mmlearn.data.read.captions import SPLITS, caption_lines, column, split_of
-from mmlearn.data.read.files import Files, inside
+from mmlearn.data.read.captions import SPLITS, caption_lines, checked, column, split_of
+from mmlearn.data.read.files import Files, Part, inside, with_advice
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.data.read.sound import SoundSample, probe_sound
 from mmlearn.names import choices
@@ -37,14 +37,22 @@ class Folder(Files):
 
     ``notes`` has a line for each sound that is converted, because of its rate or its channels; once it is read, also
     where it is cut, silent or clipped. With ``skip_bad`` all files are read at once, what cannot be read is left out,
-    and ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name the line of the captions that is
-    wrong, the file that is missing, or the sound of which the header is wrong; of others reading them does.
+    lines of the captions as well, and ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name
+    the line of the captions that is wrong, the file that is missing, or the sound of which the header is wrong; of
+    others reading them does. ``as_before`` is what :meth:`kept` said: nothing is read then.
     """
 
     def __init__(
-        self, folder: str | Path, split: str = "train", *, seconds: float = 10, size: int = 64, skip_bad: bool = False
+        self,
+        folder: str | Path,
+        split: str = "train",
+        *,
+        seconds: float = 10,
+        size: int = 64,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(skip_bad, as_before)
         self.folder, self.seconds, self.size = Path(folder), seconds, size
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
@@ -52,39 +60,51 @@ class Folder(Files):
             raise FileNotFoundError(f"There is no folder {self.folder}.")
         self.holds = "sounds" if names_sounds(self.folder) else "pictures"
         entries = [entry for entry, where in self._entries() if split in (where, "all")]
-        files = dict.fromkeys((entry.image, entry.sound) for entry in entries)
-        if skip_bad:
-            good = {of for of in files if self.can_read(self._read, *of)}
-            entries = [entry for entry in entries if (entry.image, entry.sound) in good]
-        else:
-            for of in files:
+        bad = self.unread(((entry.image, entry.sound) for entry in entries), self._read)
+        self.entries = [entry for entry in entries if (entry.image, entry.sound) not in bad]
+        if not (skip_bad or as_before):
+            for of in dict.fromkeys((entry.image, entry.sound) for entry in entries):
                 self._look_at(*of)
-        if not entries:
+        if not self.entries:
             raise ValueError(f"{folder} has no {split} {self.holds}{' that can be read' if self.skipped else ''}.")
-        self.entries = entries
 
     def _entries(self) -> Iterator[tuple[Entry, str]]:
         """Every line with its split."""
         first: dict[Path, str] = {}  # the first caption of each file
+        lenient = self.skip_bad or self.as_before is not None
+        for where, line in caption_lines(self.folder, lenient):
+            try:
+                if isinstance(line, ValueError):
+                    raise line
+                found = self._entry(where, line, first)
+            except ValueError as error:
+                self.left_out_row(error)
+            else:
+                yield found
+
+    def _entry(self, where: str, line: dict, first: dict[Path, str]) -> tuple[Entry, str]:
         sounds = self.holds == "sounds"
-        for where, line in caption_lines(self.folder):
-            sound = column(line, SOUND_COLUMNS, where) if sounds else None
-            image = None if sounds else column(line, IMAGE_COLUMNS, where)
-            if sounds and any(name in line for name in PICTURE_COLUMNS):
-                image = column(line, PICTURE_COLUMNS, where)
-            caption = column(line, CAPTION_COLUMNS, where)
-            files = [inside(self.folder, name, where) for name in (sound, image) if name]
-            split = str(line.get("split") or split_of(first.setdefault(files[0], caption))).strip()
-            if split not in SPLITS[:3]:
-                raise ValueError(f"{where}: split is train, val or test, not {split!r}.")
-            yield Entry(caption, image, sound, str(line.get("speaker") or "").strip()), split
+        sound = column(line, SOUND_COLUMNS, where) if sounds else None
+        image = None if sounds else column(line, IMAGE_COLUMNS, where)
+        if sounds and any(name in line for name in PICTURE_COLUMNS):
+            image = column(line, PICTURE_COLUMNS, where)
+        caption = column(line, CAPTION_COLUMNS, where)
+        files = [inside(self.folder, name, where) for name in (sound, image) if name]
+        split = str(line.get("split") or split_of(first.setdefault(files[0], caption))).strip()
+        if split not in SPLITS[:3]:
+            raise ValueError(f"{where}: split is train, val or test, not {split!r:.60}.")
+        speaker = line.get("speaker")
+        return Entry(caption, image, sound, checked(str(speaker), where, "speaker") if speaker else ""), split
 
     def _look_at(self, image: str | None, sound: str | None) -> None:
-        for name, kind in ((sound, "sound"), (image, "picture")):
-            if name and not (self.folder / name).is_file():
-                raise FileNotFoundError(f"There is no {kind} {self.folder / name}, though the captions name it.")
-        if sound and (note := probe_sound(self.folder / sound)):
-            self.note([note])
+        try:
+            for name, kind in ((sound, "sound"), (image, "picture")):
+                if name and not (self.folder / name).is_file():
+                    raise FileNotFoundError(f"There is no {kind} {self.folder / name}, though the captions name it.")
+            if sound and (note := probe_sound(self.folder / sound)):
+                self.note([note])
+        except (OSError, ValueError) as error:
+            raise with_advice(error) from error
 
     def _read(self, image: str | None, sound: str | None) -> None:
         if image:
@@ -95,16 +115,26 @@ class Folder(Files):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def fingerprint(self) -> str:
-        """Of the lines, their order, and what the files hold."""
-        files = dict.fromkeys(name for entry in self.entries for name in (entry.image, entry.sound) if name)
-        return fingerprint(self.entries, [(self.folder / name, 0, -1) for name in files])
+    def told(self) -> list[Entry]:
+        """The lines in their order."""
+        return self.entries
+
+    def parts(self) -> list[Part]:
+        """The files, each once."""
+        found = {}
+        for entry in self.entries:
+            found |= {
+                entry.image: partial(self._read, entry.image, None),
+                entry.sound: partial(self._read, None, entry.sound),
+            }
+        return [Part(self.folder / name, read) for name, read in found.items() if name]
 
     def caption(self, index: int) -> str:
         """A caption without its picture or sound."""
         return self.entries[index].caption
 
-    def __getitem__(self, index: int) -> ImageText | SoundSample:
+    def sample(self, index: int) -> ImageText | SoundSample:
+        """A picture or a sound with its caption."""
         caption, image, sound, speaker = self.entries[index]
         picture = read_picture(self.folder / image, self.size) if image else None
         if not sound:
@@ -116,7 +146,7 @@ class Folder(Files):
 def names_sounds(folder: str | Path) -> bool:
     """Whether the captions file of a folder has a column of sounds."""
     try:
-        _, first = next(caption_lines(Path(folder)))
+        first = next(line for _, line in caption_lines(Path(folder), skip_bad=True) if isinstance(line, dict))
     except (ValueError, OSError, StopIteration):  # whoever reads it as pictures says what is wrong
         return False
     return any(name in first for name in SOUND_COLUMNS)

@@ -4,74 +4,138 @@ The shards are indexed once and read at random, so that an epoch has an order of
 once with the very next batch. For more than an index can hold there is :mod:`mmlearn.data.read.stream`.
 """
 
-import json
 import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch.utils.data import Dataset
-
-from mmlearn.data.hashing import fingerprint
-from mmlearn.data.read.captions import SPLITS, split_of
-from mmlearn.data.read.files import inside
+from mmlearn.data.read.captions import SPLITS, checked, parsed, split_of
+from mmlearn.data.read.files import Files, Part, inside
 from mmlearn.data.read.pictures import SUFFIXES, ImageText, read_picture
 from mmlearn.names import choices
 
 TEXTS = ("txt", "text", "caption", "json")
 
 
-class _Part(NamedTuple):
+class _Member(NamedTuple):
     shard: Path
     offset: int
     size: int
     suffix: str
 
 
-class Shards(Dataset):
+_Sample = tuple[tuple[Path, str], dict[str, _Member]]  # its shard and its name, and its files by their kind
+
+
+class Shards(Files):
     """Pictures with captions from WebDataset shards.
 
     ``pattern`` is a path with braces, such as ``shards/{00000..00009}.tar``, or a list of such. A caption is a ``.txt``
-    file, or ``caption`` or ``text`` in a ``.json``. Needs the ``scale`` extra. Raises ``FileNotFoundError`` for a
-    missing shard and ``ValueError`` for a damaged one, or for none that holds a picture with a caption.
+    file, or ``caption`` or ``text`` in a ``.json``. With ``skip_bad`` all samples are read at once, and what cannot be
+    read is left out, whole shards as well; ``as_before`` is what :meth:`kept` said. Needs the ``scale`` extra. Raises
+    ``FileNotFoundError`` for a missing shard and ``ValueError`` for a damaged one, or for none that holds a picture
+    with a caption.
     """
 
-    def __init__(self, pattern: str | Path | list[str], *, size: int = 64):
-        urls = expanded(pattern)
-        from webdataset.tariterators import base_plus_ext
+    holds = "samples"
+    split = "all"  # or one, of samples that are split by their names
+    others = False  # whether there are samples of other splits
 
+    def __init__(
+        self,
+        pattern: str | Path | list[str],
+        *,
+        size: int = 64,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
+    ):
+        super().__init__(skip_bad, as_before)
         self.size = size
-        found: dict[tuple[Path, str], dict[str, _Part]] = {}
-        for shard in map(Path, urls):
-            for name, offset, length in members(shard):
-                key, suffix = base_plus_ext(name)
-                if key is not None:
-                    part = _Part(shard, offset, length, suffix.lower())
-                    found.setdefault((shard, key), {})[kind_of(part.suffix)] = part
-        self.samples = [(key, parts) for key, parts in found.items() if "image" in parts and "text" in parts]
+        shards = {str(shard): shard for shard in map(Path, expanded(pattern))}
+        known = {key: sample for name, shard in shards.items() for key, sample in self._indexed(name, shard)}
+        bad = self.unread(known, lambda *key: self._decoded(*known[key]))
+        self.samples = [sample for key, sample in known.items() if key not in bad]
+        if as_before:
+            self.samples = self._with_lost(as_before["counts"], shards)
+        if not self.samples and self.others:
+            raise ValueError(f"There are too few samples to have some for {self.split}, in {pattern}.")
         if not self.samples:
             raise ValueError(f"No picture with a caption in {pattern}; a sample is NAME.jpg and NAME.txt or NAME.json.")
+        self.counts = dict.fromkeys(as_before["counts"] if as_before else shards, 0)
+        self.counts |= Counter(str(shard) for (shard, _), _ in self.samples)
+
+    def _indexed(self, name: str, shard: Path) -> Iterator[tuple[tuple[str, str], _Sample]]:
+        """Those samples of a shard that are wanted, and what each is known by."""
+        from webdataset.tariterators import base_plus_ext
+
+        found: dict[str, dict[str, _Member]] = {}
+        try:
+            for file, offset, length in members(shard):
+                key, suffix = base_plus_ext(file)
+                if key is not None:
+                    member = _Member(shard, offset, length, suffix.lower())
+                    found.setdefault(key, {})[kind_of(member.suffix)] = member
+        except (OSError, ValueError) as error:
+            self.left_out_row(error)
+        for key, parts in found.items():
+            if "image" in parts and "text" in parts:
+                if self.split == "all" or split_of(key) == self.split:
+                    yield (key, name), ((shard, key), parts)
+                else:
+                    self.others = True
+
+    def _with_lost(self, counts: dict[str, int], shards: dict[str, Path]) -> list[_Sample]:
+        """The samples, and in their places those that shards held when a run began and do not hold any more."""
+        found: dict[str, list[_Sample]] = {name: [] for name in [*counts, *shards]}
+        for sample in self.samples:
+            found[str(sample[0][0])].append(sample)
+        for name, count in counts.items():
+            lost = range(len(found[name]) + 1, int(count) + 1)
+            found[name] += [((Path(name), f"sample {number}"), {}) for number in lost]
+        return [sample for samples in found.values() for sample in samples]
+
+    def kept(self) -> dict[str, Any]:
+        """What was left out at the start, and how many samples each shard has."""
+        return super().kept() | {"counts": self.counts}
+
+    def told(self) -> list[tuple[str, int]]:
+        """How many samples each shard has."""
+        return [(Path(name).name, count) for name, count in self.counts.items()]
+
+    def parts(self) -> list[Part]:
+        """The pictures and captions."""
+        return [
+            Part(shard, partial(self.sample, index), member.offset, member.size, key)
+            for index, ((shard, key), parts) in enumerate(self.samples)
+            for member in (parts.get(kind, _Member(shard, 0, 0, "")) for kind in ("image", "text"))
+        ]
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def fingerprint(self) -> str:
-        """Of the samples' names, their order, and what their files hold."""
-        parts = [part for _, parts in self.samples for part in (parts["image"], parts["text"])]
-        return fingerprint((key for (_, key), _ in self.samples), [(one.shard, one.offset, one.size) for one in parts])
-
     def caption(self, index: int) -> str:
         """A caption without its picture."""
-        _, parts = self.samples[index]
-        return caption_in(_read(parts["text"]), parts["text"].suffix, self._name(index))
+        return self.first_good(index, lambda index: self._caption(*self.samples[index]))
 
-    def _name(self, index: int) -> str:
-        (shard, key), _ = self.samples[index]
-        return f"{key} in {shard}"
+    def sample(self, index: int) -> ImageText:
+        """A picture with its caption."""
+        return self._decoded(*self.samples[index])
 
-    def __getitem__(self, index: int) -> ImageText:
-        _, parts = self.samples[index]
-        caption, name = self.caption(index), self._name(index)
-        return ImageText(read_picture(_read(parts["image"]), self.size, name=name), caption, name)
+    def _caption(self, place: tuple[Path, str], parts: dict[str, _Member]) -> str:
+        name = _name(*place)
+        if not parts:
+            raise ValueError(f"{name} is lost: its shard is cut off or gone.")
+        return caption_in(_content(parts["text"]), parts["text"].suffix, name)
+
+    def _decoded(self, place: tuple[Path, str], parts: dict[str, _Member]) -> ImageText:
+        caption, name = self._caption(place, parts), _name(*place)
+        return ImageText(read_picture(_content(parts["image"]), self.size, name=name), caption, name)
+
+
+def _name(shard: Path, key: str) -> str:
+    return f"{key} in {shard}"
 
 
 class ShardFolder(Shards):
@@ -81,7 +145,15 @@ class ShardFolder(Shards):
     Otherwise 80, 10 and 10 % of the samples go to each, by the name of a sample. Errors are those of :class:`Shards`.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", *, size: int = 64):
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        *,
+        size: int = 64,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
+    ):
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
         shards = {path: path.relative_to(folder).as_posix() for path in tars(folder)}
@@ -90,11 +162,8 @@ class ShardFolder(Shards):
             shards = {path: name for path, name in shards.items() if name.startswith(split)}
             if not shards:
                 raise ValueError(f"{folder} has no shards of {split}, such as {split}-0001.tar.")
-        super().__init__([str(path) for path in shards], size=size)
-        if not named and split != "all":
-            self.samples = [sample for sample in self.samples if split_of(sample[0][1]) == split]
-            if not self.samples:
-                raise ValueError(f"{folder} has too few samples to have some for {split}.")
+        self.split = "all" if named else split
+        super().__init__([str(path) for path in shards], size=size, skip_bad=skip_bad, as_before=as_before)
 
 
 def expanded(pattern: str | Path | list[str]) -> list[str]:
@@ -112,17 +181,15 @@ def kind_of(suffix: str) -> str:
 
 
 def caption_in(content: bytes, suffix: str, name: str) -> str:
-    """The caption that a file holds. ``ValueError`` where it is empty, or no JSON object as its name says."""
-    text = content.decode("utf-8", errors="replace")
+    """The caption that a file holds. ``ValueError`` where that is none, or no JSON object as its name says."""
+    try:
+        text: Any = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: caption is not UTF-8 (byte {error.start}).") from error
     if suffix == "json":
-        try:
-            values = json.loads(text)
-            text = str(values.get("caption") or values.get("text") or "")
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{name} has no caption: its .json is no JSON object ({error}).") from error
-    if not text.strip():
-        raise ValueError(f"{name} has an empty caption.")
-    return text.strip()
+        values = parsed(text, name)
+        text = values.get("caption") or values.get("text")
+    return checked(text, name)
 
 
 def shard_folder(folder: str | Path) -> bool:
@@ -138,25 +205,28 @@ def tars(folder: str | Path) -> list[Path]:
     return found
 
 
-def members(shard: Path) -> list[tuple[str, int, int]]:
-    """Name, offset and size of each file in a tar. ``FileNotFoundError`` and ``ValueError`` as :class:`Shards` has."""
+def members(shard: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file in a tar. Raises as :class:`Shards` does, after those that are whole."""
     if not shard.is_file():
         raise FileNotFoundError(f"There is no shard {shard}.")
+    name = ""
     try:
         with tarfile.open(shard, "r:") as archive:
-            members = [(item.name, item.offset_data, item.size) for item in archive if item.isfile()]
+            for item in archive:
+                name = item.name
+                if item.isfile():
+                    yield name, item.offset_data, item.size
             end = archive.offset  # of the last member, where tarfile also stops at a header that it cannot read
     except (tarfile.TarError, ValueError) as error:
         raise ValueError(f"{shard} is no whole, uncompressed tar file ({error}).") from error
     with shard.open("rb") as file:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            last = f" after {members[-1][0]}" if members else ""
+            last = f" after {name}" if name else ""
             raise ValueError(f"{shard} is damaged or cut off{last}: its end is not marked.")
-    return members
 
 
-def _read(part: _Part) -> bytes:
-    with part.shard.open("rb") as file:
-        file.seek(part.offset)
-        return file.read(part.size)
+def _content(member: _Member) -> bytes:
+    with member.shard.open("rb") as file:
+        file.seek(member.offset)
+        return file.read(member.size)

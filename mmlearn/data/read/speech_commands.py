@@ -1,9 +1,10 @@
 """Speech Commands: single spoken words, as they lie on disk for torchaudio's ``SPEECHCOMMANDS``."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mmlearn.data.hashing import fingerprint
-from mmlearn.data.read.files import Files
+from mmlearn.data.read.files import Files, Part, inside, with_advice
 from mmlearn.data.read.sound import SoundSample
 from mmlearn.names import choices
 
@@ -31,8 +32,16 @@ class SpeechCommands(Files):
     split.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", *, seconds: float = 10, skip_bad: bool = False):
-        super().__init__()
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        *,
+        seconds: float = 10,
+        skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
+    ):
+        super().__init__(skip_bad, as_before)
         if split not in SPLITS:
             raise ValueError(f"Speech Commands has no split {split!r}; {choices(split, SPLITS)}.")
         found = speech_commands_folder(folder)
@@ -45,16 +54,21 @@ class SpeechCommands(Files):
         parts = {part: (found / name).read_text(encoding="utf-8").splitlines() for part, name in LISTS.items()}
         held_out = {name for names in parts.values() for name in names}
         parts |= {"train": [name for name in recordings if name not in held_out], "all": recordings}
-        missing = {*parts[split]} - {*recordings}
-        self.skipped += [f"There is no sound {found / name}, though a list names it." for name in sorted(missing)]
-        if missing and not skip_bad:
-            raise FileNotFoundError(self.skipped[0])
-        names = [name for name in parts[split] if name not in missing]
-        self.names = [name for name in names if not skip_bad or self.can_read(self._recording, name)]
+        bad = self.unread(((name,) for name in parts[split]), self._listed)
+        if not (skip_bad or as_before):
+            for name in sorted({*parts[split]} - {*recordings}):
+                raise with_advice(FileNotFoundError(f"There is no sound {found / name}, though a list names it."))
+        self.names = [name for name in parts[split] if (name,) not in bad]
         if not self.names:
             raise ValueError(f"{found} has no {split} recordings{' that can be read' if self.skipped else ''}.")
 
+    def _listed(self, name: str) -> None:
+        if not (self.folder / name).is_file():
+            raise FileNotFoundError(f"There is no sound {self.folder / name}, though a list names it.")
+        self._recording(name)
+
     def _recording(self, name: str) -> SoundSample:
+        inside(self.folder, name, str(self.folder))
         waveform, notes = self.read_sound(self.folder / name, self.seconds)
         path = Path(name)
         return SoundSample(waveform, path.parent.name, name, path.name.partition(SPEAKER)[0], notes=notes)
@@ -62,13 +76,18 @@ class SpeechCommands(Files):
     def __len__(self) -> int:
         return len(self.names)
 
-    def fingerprint(self) -> str:
-        """Of the recordings, their order, and what they hold."""
-        return fingerprint(self.names, [(self.folder / name, 0, -1) for name in self.names])
+    def told(self) -> list[str]:
+        """The recordings in their order."""
+        return self.names
+
+    def parts(self) -> list[Part]:
+        """Each recording."""
+        return [Part(self.folder / name, partial(self._recording, name)) for name in self.names]
 
     def caption(self, index: int) -> str:
         """The word that is spoken, without its sound."""
         return Path(self.names[index]).parent.name
 
-    def __getitem__(self, index: int) -> SoundSample:
+    def sample(self, index: int) -> SoundSample:
+        """A recording with its word."""
         return self._recording(self.names[index])

@@ -14,12 +14,11 @@ processes and workers. A run that is resumed within an epoch first reads once mo
 epoch, without decoding it: some thousand samples a second for each lane.
 """
 
-import json
 import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import cycle, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,9 @@ from urllib.parse import urlparse
 from torch.utils.data import Dataset, get_worker_info
 
 from mmlearn.data.batches import Batches, CollateFunction, shuffled
-from mmlearn.data.hashing import fingerprint, stream
+from mmlearn.data.hashing import stream
+from mmlearn.data.read.captions import parsed
+from mmlearn.data.read.files import Part, Skipping
 from mmlearn.data.read.pictures import ImageText, read_picture
 from mmlearn.data.read.shards import caption_in, expanded, kind_of, members, tars
 from mmlearn.names import choices
@@ -43,7 +44,7 @@ Raw = dict[str, Any]  # a sample as webdataset reads it: contents by the ending 
 Portion = tuple[str, int, int | None]  # a shard, and from which of its samples to which
 
 
-class ShardStream(Dataset):
+class ShardStream(Skipping):
     """Pictures with captions from shards that are read in order; what a sample is, :class:`Shards` says.
 
     ``pattern`` is a path or a URL with braces, such as ``https://host/{00000..00999}.tar`` or ``pipe:aws s3 cp … -``,
@@ -53,12 +54,13 @@ class ShardStream(Dataset):
     How many samples a shard holds is read from ``sizes.json`` beside it (``{"00000.tar": 9873, …}``), or counted where
     the shard is a file, which takes some 50 µs a file within it, in each process. Resampled, ``length`` samples can be
     called an epoch instead. With ``skip_bad`` what cannot be read is noted, and another sample takes its place.
+    ``as_before`` is what :meth:`kept` said: nothing is counted then.
 
     Raises ``FileNotFoundError`` for a missing shard; ``ValueError`` for one that is damaged or shorter than it should
     be, and where the number of samples is not known.
     """
 
-    holds = "samples that were left out"  # what notes are about
+    holds = "samples"
 
     def __init__(
         self,
@@ -69,7 +71,9 @@ class ShardStream(Dataset):
         length: int | None = None,
         buffer: int = 1000,
         skip_bad: bool = False,
+        as_before: dict[str, Any] | None = None,
     ):
+        super().__init__(skip_bad, as_before)
         if mode not in MODES:
             raise ValueError(f"A stream is not {mode!r}; {choices(mode, MODES)}.")
         if min(size, buffer, length or 1) < 1:
@@ -78,23 +82,48 @@ class ShardStream(Dataset):
             raise ValueError("An exact epoch has all samples: its length cannot be given.")
         folder = not isinstance(pattern, list) and os.path.isdir(pattern)
         self.urls = expanded(_train_shards(pattern) if folder else pattern)
-        for path in (path for path in map(_local, self.urls) if path and not path.is_file()):
-            raise FileNotFoundError(f"There is no shard {path}.")
-        self.size, self.resampled, self.buffer, self.skip_bad = size, mode == "resampled", buffer, skip_bad
-        self.sizes = [None] * len(self.urls) if length else [_size(url) for url in self.urls]
+        self.size, self.resampled, self.buffer = size, mode == "resampled", buffer
+        self.sizes = as_before["sizes"] if as_before else [self._size(url, length) for url in self.urls]
         self.length = length or sum(self.sizes)
-        self._new, self._known = [], set()
         if not self.length:
             raise ValueError(f"No picture with a caption in {pattern}; a sample is NAME.jpg and NAME.txt or NAME.json.")
+
+    def _size(self, url: str, length: int | None) -> int | None:
+        """How many samples a shard holds, if that must be known; as far as it can be read, where bad ones are left."""
+        path = _local(url)
+        if path and not path.is_file():
+            self.leave_out(FileNotFoundError(f"There is no shard {path}."))
+            return 0
+        if length:
+            return None
+        size, error = _size(url)
+        if error:
+            self.leave_out(error)
+        return size
 
     def __len__(self) -> int:
         """Samples in an epoch."""
         return self.length
 
-    def fingerprint(self) -> str:
-        """Of the shards' names, their order, how many samples they hold, and the ends of those that are files here."""
-        told = [(url.rpartition("/")[2], size) for url, size in zip(self.urls, self.sizes)]
-        return fingerprint(told, [(path, 0, -1) for path in map(_local, self.urls) if path])
+    def kept(self) -> dict[str, Any]:
+        """How many samples each shard has."""
+        return {"sizes": self.sizes}
+
+    def told(self) -> list[Any]:
+        """The shards' names, in their order, and how many samples they hold."""
+        return [(url.rpartition("/")[2], size) for url, size in zip(self.urls, self.sizes)]
+
+    def parts(self) -> list[Part]:
+        """Those shards that are files here."""
+        return [
+            Part(path, partial(self._read_whole, url, size))
+            for url, size in zip(self.urls, self.sizes)
+            if (path := _local(url))
+        ]
+
+    def _read_whole(self, url: str, size: int | None) -> None:
+        for raw in self._shard(url, 0, size):
+            self.decoded(raw)
 
     def batches(self, collate: CollateFunction, batch_size: int, **options: Any) -> "StreamBatches":
         """What :func:`~mmlearn.training.fit` learns from: arguments are those of :class:`~mmlearn.data.Batches`."""
@@ -150,9 +179,7 @@ class ShardStream(Dataset):
                     in_vain = 0
                     yield raw
             except ValueError as error:
-                if not self.skip_bad:
-                    raise
-                self.note([str(error)])
+                self.leave_out(error)
             if in_vain > len(self.urls):
                 raise ValueError(f"No shard holds a picture with a caption; the last was {portion[0]}.")
 
@@ -184,20 +211,8 @@ class ShardStream(Dataset):
             try:
                 found.append(self.decoded(raw))
             except ValueError as error:
-                if not self.skip_bad:
-                    raise
-                self.note([str(error)])
+                self.leave_out(error)
         return found
-
-    def note(self, lines: list[str]) -> None:
-        """Add to what could not be read."""
-        self._new += [line for line in lines if line not in self._known]
-        self._known.update(lines)
-
-    def new_notes(self) -> list[str]:
-        """What could not be read since this was asked last."""
-        new, self._new = self._new, []
-        return new
 
 
 class Samples(Dataset):
@@ -261,10 +276,9 @@ class StreamBatches(Batches):
         self.next = (lane, *divmod(step // workers + 1, each))
         if self.next[2] == 0:
             self.next = None  # the next epoch is opened anew
-        found = self.data.good(raws)
-        if not found:
-            raise ValueError(f"No sample of a batch can be read, such as {_parts(raws[0])[0]}.")
-        return list(islice(cycle(found), b))  # in the place of a bad one another of the batch is taken
+        # In the place of a bad one another of the batch is taken, or if all are bad, the first of the data.
+        found = self.data.good(raws) or [self.data.head[0]]
+        return list(islice(cycle(found), b))
 
 
 def caption_of(raw: Raw) -> str:
@@ -307,12 +321,12 @@ def _local(url: str) -> Path | None:
     return Path(parts.path if parts.scheme == "file" else url) if parts.scheme in ("", "file") else None
 
 
-def _size(url: str) -> int:
-    """How many samples a shard holds."""
+def _size(url: str) -> tuple[int, ValueError | None]:
+    """How many samples a shard holds, as far as it is whole, and what is wrong with it."""
     name = SHARD_NAME.search(url)
     known = _sizes_in(SHARD_NAME.sub("sizes.json", url, count=1)) if name else {}
     if name and name[0] in known:
-        return known[name[0]]
+        return known[name[0]], None
     if path := _local(url):
         return _counted(path)
     raise ValueError(
@@ -332,15 +346,25 @@ def _sizes_in(url: str) -> dict[str, int]:
     except OSError:
         return {}
     try:
-        return {str(name): int(size) for name, size in json.loads(content).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        sizes = parsed(content.decode(), url)
+        if not all(type(size) is int and size >= 0 for size in sizes.values()):
+            raise ValueError("sizes are whole numbers from 0")
+    except ValueError as error:
         raise ValueError(f'{url} is not as {{"00000.tar": 9873}}: {error}.') from error
+    return sizes
 
 
-def _counted(path: Path) -> int:
+def _counted(path: Path) -> tuple[int, ValueError | None]:
     """As webdataset groups the files of a shard: those that follow each other and have one name."""
     from webdataset.tariterators import base_plus_ext
 
-    parts = (base_plus_ext(name) for name, _, _ in members(path) if _is_part(name) and not META.match(name))
+    parts, problem = [], None
+    try:
+        for name, _, _ in members(path):
+            if _is_part(name) and not META.match(name):
+                parts.append(base_plus_ext(name))
+    except ValueError as error:
+        problem = error
     groups = groupby(parts, key=lambda part: part[0])
-    return sum({"image", "text"} <= {kind_of(suffix.lower()) for _, suffix in group} for _, group in groups)
+    size = sum({"image", "text"} <= {kind_of(suffix.lower()) for _, suffix in group} for _, group in groups)
+    return size, problem

@@ -113,7 +113,7 @@ class VLT5(OneVocabulary):
         self.picture = nn.Parameter(torch.zeros(width))
         self.region_norm = nn.RMSNorm(width, config.norm_epsilon)
         self.encoder = T5Stack(config, config.depth, decoder=False)
-        self.decoder = T5Stack(config, config.depth, decoder=True)
+        self.decoder = T5Stack(config, config.decoder_depth or config.depth, decoder=True)
         start_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 

@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.evaluation.measures import Measure, Rows, most_common, row
 from mmlearn.generation.cache import Reading, cached
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.picture_tokens.coder import rebuilt
 from mmlearn.recipes import Objective, Stage, Turn
-from mmlearn.recipes.recipe import Measure
 from mmlearn.values import may_look
 
 
