@@ -12,7 +12,8 @@ from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
-MOST_HALVINGS = 30  # of a side; no picture has as many pixels
+# Of a side, which no picture is long enough for; and of what is built one by one.
+MOST = {"halvings": 30, "depth": 1000, "layers": 1000, "blocks": 1000}
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
@@ -82,9 +83,13 @@ class Config:
             elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
                 least = "above 0" if ABOVE_0.search(name) else "at least 0"
                 raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
-            elif name.endswith("halvings") and value > MOST_HALVINGS:
-                raise ValueError(f"{cls.__name__}: {name} is at most {MOST_HALVINGS}, not {value!r:.60}.")
+            elif isinstance(value, int) and value > (most := _most(name)):
+                raise ValueError(f"{cls.__name__}: {name} is at most {most}, not {value!r:.60}.")
         return cls(**values)
+
+
+def _most(name: str) -> float:
+    return next((most for ending, most in MOST.items() if name.endswith(ending)), math.inf)
 
 
 def _fits(value: Any, hint: Any) -> bool:

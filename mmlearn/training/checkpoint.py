@@ -159,7 +159,10 @@ def load_checkpoint(
             found = f"{path} was written by {manifest['world']} processes, and this run has {world}"
             warnings.warn(f"{found}: what is drawn at random, such as dropout, is drawn otherwise.", stacklevel=2)
         if rank < manifest["world"]:
-            _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+            try:
+                _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+            except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                raise ValueError(f"{path} holds no state of random numbers ({error}).") from error
         else:
             torch.manual_seed(int(stream("process", manifest["step"], rank)) >> 1)
         return manifest["step"]
@@ -272,7 +275,18 @@ def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: 
             owner, index, name = key.split(".", 2)
             if int(owner) == number:
                 state.setdefault(int(index), {})[name] = local(part_like(value, parameters[int(index)]))
+        _check_state(state, [parameter for group in optimizer.param_groups for parameter in group["params"]])
         optimizer.load_state_dict({"state": state, "param_groups": settings[number]})
+
+
+def _check_state(state: Mapping[int, Mapping[str, Tensor]], parameters: list[Tensor]) -> None:
+    """``ValueError`` where an optimiser's state is not of these parameters: it may be from a stranger."""
+    for index, values in state.items():
+        if values.keys() != next(iter(state.values())).keys():
+            raise ValueError(f"of parameter {index} it knows {', '.join(values)}, and of others something else.")
+        for name, value in values.items():
+            if _kind(value) != "float" or (value.ndim and value.shape != parameters[index].shape):
+                raise ValueError(f"{name} of parameter {index} is {value.dtype} of shape {list(value.shape)}.")
 
 
 def _random_state() -> dict[str, Tensor]:
