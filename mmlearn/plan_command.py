@@ -25,7 +25,10 @@ def plan(
     chunk: Annotated[int, typer.Option(help="Samples that towers read at a time.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained."""
+    """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained.
+
+    Example: mmlearn plan clip --preset ViT-B/16 --pairs 400e6 --batch-size 32768 --devices 8 --device h100
+    """
     from mmlearn.recipes.discovery import find_recipe
     from mmlearn.training.counting import count
     from mmlearn.training.plan import GIB, card_for

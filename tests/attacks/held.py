@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def run_here(words: tuple[str, ...], here: str, out: str) -> None:
             os.dup2(file.fileno(), descriptor)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore in the background
     sys.argv = ["mmlearn", *words]
     try:
         cli.main()

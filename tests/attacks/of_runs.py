@@ -21,15 +21,21 @@ DEEP = "[" * 100_000 + "]" * 100_000
 HUGE = 10**9
 
 
-def given(base: Path, spoil: Callable[[Path], object], run: str = "clip") -> Callable[[Path], None]:
-    """A folder with data and a run that is spoiled."""
+def given(base: Path, spoil: Callable[[Path], object], checkpoints: bool = True) -> Callable[[Path], None]:
+    """A folder with data and a run that is spoiled; without checkpoints it is made sooner."""
+    without = shutil.ignore_patterns(*([] if checkpoints else ["checkpoints"]))
 
     def prepare(here: Path) -> None:
         shutil.copytree(base / "pictures", here / "pictures")
-        shutil.copytree(base / run, here / "run")
+        shutil.copytree(base / "clip", here / "run", ignore=without)
         spoil(here / "run")
 
     return prepare
+
+
+def whole(base: Path, spoil: Callable[[Path], object]) -> Callable[[Path], None]:
+    """As :func:`given`, of a run that is only evaluated."""
+    return given(base, spoil, checkpoints=False)
 
 
 def text_of(path: Path, change: Callable[[str], str]) -> None:
@@ -138,7 +144,7 @@ def other_tensors() -> dict[str, Callable[[Path], object]]:
 def weights(base: Path) -> Iterator[Attack]:
     """``model.safetensors`` of a run that is evaluated."""
     for name, spoil in (spoiled_files() | other_tensors()).items():
-        prepare = given(base, lambda run, spoil=spoil: spoil(run / "model.safetensors"))
+        prepare = whole(base, lambda run, spoil=spoil: spoil(run / "model.safetensors"))
         yield Attack(name, prepare, EVALUATE, says=r"model\.safetensors")
 
 
@@ -168,7 +174,7 @@ def configurations(base: Path) -> Iterator[Attack]:
     says = r"config\.json|is a run of|There is no part"
 
     def attack(name: str, change: Callable[[dict], Any]) -> Attack:
-        return Attack(name, given(base, lambda run: json_of(run / "config.json", change)), EVALUATE, says)
+        return Attack(name, whole(base, lambda run: json_of(run / "config.json", change)), EVALUATE, says)
 
     for path in numbers_in(known["config"], ("config",)):
         yield attack(f"{'.'.join(path)} of 10⁹", lambda v, path=path: replaced(v, path, HUGE))
@@ -210,11 +216,11 @@ def configurations(base: Path) -> Iterator[Attack]:
         "half": '{"system": "cl',
     }.items():
         content = b"\xff\xfe{}" if text is None else text.encode()
-        prepare = given(base, lambda run, content=content: (run / "config.json").write_bytes(content))
+        prepare = whole(base, lambda run, content=content: (run / "config.json").write_bytes(content))
         yield Attack(f"JSON: {name}", prepare, EVALUATE, says)
     for name in ("a folder", "a pipe that nobody writes", "gone"):
         spoil = spoiled_files()[name]
-        prepare = given(base, lambda run, spoil=spoil: spoil(run / "config.json"))
+        prepare = whole(base, lambda run, spoil=spoil: spoil(run / "config.json"))
         yield Attack(name, prepare, EVALUATE, r"config\.json")
 
 
@@ -260,10 +266,10 @@ def tokenizers(base: Path) -> Iterator[Attack]:
         "dropout": lambda v: v["model"].update(dropout=0.5),
     }
     for name, change in changes.items():
-        prepare = given(base, lambda run, change=change: json_of(run / "tokenizer.json", change))
+        prepare = whole(base, lambda run, change=change: json_of(run / "tokenizer.json", change))
         yield Attack(name, prepare, EVALUATE, r"tokenizer\.json|config\.json")
     for name, text in {"deep": DEEP, "empty": "", "a list": "[]", "null": "null", "half": '{"model": {"vo'}.items():
-        prepare = given(base, lambda run, text=text: (run / "tokenizer.json").write_text(text))
+        prepare = whole(base, lambda run, text=text: (run / "tokenizer.json").write_text(text))
         yield Attack(f"JSON: {name}", prepare, EVALUATE, r"tokenizer\.json")
     own = {"max_length": 16, "start_token": 1, "end_token": 2, "pad_token": 0}
     for name, values in {
@@ -274,7 +280,7 @@ def tokenizers(base: Path) -> Iterator[Attack]:
         "one more": own | {"a": 1},
         "a list": [],
     }.items():
-        prepare = given(base, lambda run, v=values: (run / "special_tokens.json").write_text(json.dumps(v)))
+        prepare = whole(base, lambda run, v=values: (run / "special_tokens.json").write_text(json.dumps(v)))
         yield Attack(f"special tokens: {name}", prepare, EVALUATE, r"special_tokens\.json|tokenizer|config\.json")
     for name, (key, part) in parts.items():
 
@@ -283,7 +289,7 @@ def tokenizers(base: Path) -> Iterator[Attack]:
             json_of(run / "tokenizer.json", lambda v: v.update({key: part}))
 
         if name not in ("no splitting", "no end"):
-            yield Attack(f"a published one with {name}", given(base, both), EVALUATE, r"tokenizer\.json|config\.json")
+            yield Attack(f"a published one with {name}", whole(base, both), EVALUATE, r"tokenizer\.json|config\.json")
 
 
 # Checkpoints.

@@ -12,7 +12,7 @@ from held import command
 from PIL import Image
 from small_coco import write_coco
 
-TRAIN = ("--steps", "3", "--batch-size", "4", "--checkpoint-every", "2", "--seed", "3")
+TRAIN = ("--steps", "6", "--batch-size", "4", "--checkpoint-every", "2", "--seed", "3")
 SIZES = ("--image-size", "32", "--vocab-size", "280")
 # Each run by its name: what is trained, on what, and how.
 RUNS = {

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shlex
 from contextlib import nullcontext
 from importlib.metadata import metadata, version
@@ -54,6 +55,7 @@ def test_help(mmlearn, words):
     assert said.code == 0
     assert said.err == ""
     assert said.out.startswith("Usage: ")
+    assert re.search(rf"Example: mmlearn {' '.join(words)}\b", " ".join(said.out.split())), "there is no example"
     command = COMMANDS[words]
     assert command.help.strip().splitlines()[0] in " ".join(said.out.split())
     for parameter in command.params:
