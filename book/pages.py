@@ -123,7 +123,7 @@ def contents(known: Sequence[Notebook]) -> str:
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
         "Reference": [
-            *("how_it_fits", "lineage", "many_gpus"),
+            *("how_it_fits", "lineage", "many_gpus", "promises"),
             *(f"generated/{page}" for page in REFERENCE),
             *("glossary", "references"),
         ],

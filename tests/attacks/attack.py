@@ -256,11 +256,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one attack, to see it again")
     asked = parser.parse_args()
-    tries, failures, told, end = Counter(), Counter(), time.monotonic(), time.monotonic() + 60 * asked.minutes
+    tries, failures = Counter(), Counter()
     with tempfile.TemporaryDirectory() as place, processes() as start:
         write_runs(start, Path(place) / "base")
         attacks = Attacks(start, Path(place) / "base")
-        number = asked.only or 0
+        number, told, end = asked.only or 0, time.monotonic(), time.monotonic() + 60 * asked.minutes
         while time.monotonic() < end:
             folder = Path(place) / str(number)
             name, found = one_attack(attacks, asked.seed, number, folder)
