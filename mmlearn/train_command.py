@@ -48,7 +48,7 @@ def train(
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", parser=rate, help="The highest.")] = 1e-3,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
-    accumulate: Annotated[int, typer.Option(min=1, help="Batches in an update.")] = 1,
+    accumulate: Annotated[int, typer.Option(min=1, max=65536, help="Batches in an update.")] = 1,
     stage: Annotated[str | None, typer.Option(help="Of a system that is trained in several; the first.")] = None,
     start: Annotated[list[str] | None, typer.Option(help="A run of an earlier stage; or PART=FOLDER, again.")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, max=4096, help="Pixels of a side; 64 for most.")] = None,
@@ -97,7 +97,7 @@ def train(
         begun, parts = read_start(start or [], system, preset)
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = {name: value for name, value in given.items() if value is not None}
-        samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before))
+        samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
         if first:
             tell(samples)
         kept = (output, before) if before and before.get("system") == Path(system).name else None

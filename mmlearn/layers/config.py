@@ -12,8 +12,12 @@ from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
-# Of a side, which no picture is long enough for; and of what is built one by one.
-MOST = {"halvings": 30, "depth": 1000, "layers": 1000, "blocks": 1000}
+MOST = {
+    "halvings": 30,
+    "depth": 1000,
+    "layers": 1000,
+    "blocks": 1000,
+}  # no picture has more pixels, no system more blocks
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 
@@ -83,13 +87,9 @@ class Config:
             elif not EITHER_SIGN.search(name) and not _sign_fits(name, value):
                 least = "above 0" if ABOVE_0.search(name) else "at least 0"
                 raise ValueError(f"{cls.__name__}: {name} is {least}, not {value!r:.60}.")
-            elif isinstance(value, int) and value > (most := _most(name)):
-                raise ValueError(f"{cls.__name__}: {name} is at most {most}, not {value!r:.60}.")
+            elif (most := MOST.get(name.rpartition("_")[2])) and any(one > most for one in _numbers(value)):
+                raise ValueError(f"{cls.__name__}: {name} is at most {most:,}, not {value!r:.60}.")
         return cls(**values)
-
-
-def _most(name: str) -> float:
-    return next((most for ending, most in MOST.items() if name.endswith(ending)), math.inf)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -110,8 +110,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _sign_fits(name: str, value: Any) -> bool:
-    numbers = [one for one in (value if isinstance(value, tuple) else [value]) if isinstance(one, int | float)]
-    return all(one > 0 if ABOVE_0.search(name) else one >= 0 for one in numbers)
+    return all(one > 0 if ABOVE_0.search(name) else one >= 0 for one in _numbers(value))
+
+
+def _numbers(value: Any) -> list[int | float]:
+    return [one for one in (value if isinstance(value, tuple) else [value]) if isinstance(one, int | float)]
 
 
 def _in_words(hint: Any) -> str:

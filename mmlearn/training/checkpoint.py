@@ -30,6 +30,7 @@ from mmlearn.training.distributed import local, part_like, wholes
 from mmlearn.training.ema import MovingAverage
 
 KEPT = 2
+TABLES = 2**27  # numbers in all buffers that no file holds
 
 
 def save_model(system: nn.Module, path: Path, instead: Mapping[str, Tensor] | None = None) -> None:
@@ -244,7 +245,8 @@ def misfit(tensors: Mapping[str, Tensor], build: Callable[[], nn.Module], elsewh
     """How what ``build`` makes differs from these weights, before it takes memory; nothing where both agree.
 
     Parts whose weights lie ``elsewhere`` may be missing. A configuration from a stranger may ask for a billion blocks:
-    a model that registers more parameters than these could fill is given up while it is built.
+    a model that registers more parameters than these could fill is given up while it is built. So is one with vast
+    tables that no file holds. What fits is then built again, with memory, because such tables are made by building.
     """
     left = 2 * len(tensors) + (10_000 if elsewhere else 100)  # tied ones are registered twice
 
@@ -257,11 +259,15 @@ def misfit(tensors: Mapping[str, Tensor], build: Callable[[], nn.Module], elsewh
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of copies that cannot be made there
-            wanted = build().state_dict()
+            model = build()
     except OverflowError:
         return f"the model has far more than the {len(tensors)} tensors of the file"
     finally:
         hook.remove()
+    wanted = model.state_dict()
+    tables = sum(value.numel() for name, value in model.named_buffers() if name not in wanted)
+    if tables > TABLES:
+        return f"the model keeps {tables:,} numbers besides its weights"
     own = {name: value for name, value in wanted.items() if name in tensors or name.split(".")[0] not in elsewhere}
     return difference(tensors, own)
 

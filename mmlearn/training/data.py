@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmlearn.data.catalogue import asked, load
 from mmlearn.data.hashing import fingerprint, mark
+from mmlearn.data.read.files import Skipping
 from mmlearn.data.read.stream import ShardStream
 from mmlearn.files import written_whole
 from mmlearn.recipes.discovery import find_recipe
@@ -78,14 +79,14 @@ def sets_of(samples: Data) -> list[Any]:
 def described(samples: Any) -> list[dict[str, Any] | None]:
     """Of each data set of files what ``config.json`` says of it."""
     return [
-        {"fingerprint": fingerprint(part.told()), "kept": part.kept()} if hasattr(part, "kept") else None
+        {"fingerprint": fingerprint(part.told()), "kept": part.kept()} if isinstance(part, Skipping) else None
         for part in sets_of(samples)
     ]
 
 
 def write_marks(samples: Any, folder: Path) -> None:
     """Write what tells each file from others; nothing where there are none."""
-    marks = {str(number): _marks(part) for number, part in enumerate(sets_of(samples)) if hasattr(part, "parts")}
+    marks = {str(number): _marks(part) for number, part in enumerate(sets_of(samples)) if isinstance(part, Skipping)}
     if marks:
         with written_whole(folder / FILE) as unfinished:
             unfinished.write_bytes(save(marks))
@@ -93,22 +94,25 @@ def write_marks(samples: Any, folder: Path) -> None:
 
 def _marks(part: Any) -> Tensor:
     found = [mark(one.path, one.start, one.length, one.name) for one in part.parts()]
-    return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.uint8).view(-1, 8)
+    return torch.tensor([list(one) for one in found], dtype=torch.uint8).view(-1, 8)
 
 
-def kept_before(config: Mapping[str, Any]) -> list[dict[str, Any] | None]:
-    """Of each data set what it must know to be the same again. Raises ``ValueError`` for what nobody wrote so."""
-    found = []
-    for one in config.get("data") or []:
-        kept = one and one["kept"]
-        if kept and not (
+def kept_before(config: Mapping[str, Any], data: str | None, stream: str | None) -> list[dict[str, Any] | None]:
+    """Of each data set what it must know to be the same again; nothing where it is not that which a run began with.
+
+    Raises ``ValueError`` for what nobody wrote so.
+    """
+    found = [one and one["kept"] for one in config.get("data") or []]
+    for kept in filter(None, found):
+        if not (
             all(isinstance(key, list) and len(key) < 3 for key in kept.get("left_out", []))
             and all(size is None or type(size) is int for size in kept.get("sizes", []))
             and all(type(count) is int and count < 1e9 for count in kept.get("counts", {}).values())
         ):
             raise ValueError("what it says of its data cannot be")
-        found.append(kept)
-    return found
+    started = config.get("training", {})
+    same = started.get("data") == data and bool(started.get("stream")) == bool(stream)
+    return found if same else []
 
 
 def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
@@ -128,7 +132,7 @@ def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
     except SafetensorError as error:
         raise ValueError(f"{folder / FILE} is damaged ({error}).") from error
     for number, part in enumerate(sets_of(samples)):
-        if not hasattr(part, "parts"):
+        if not isinstance(part, Skipping):
             continue
         old, new = marks.get(str(number)), _marks(part)
         if old is None or old.shape != new.shape:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 from mmlearn.files import remove
 from mmlearn.recipes import ln_batch
@@ -52,7 +52,7 @@ def _read(path: Path) -> dict[str, Any]:
         before = json.loads(path.read_text())
         if not all(isinstance(before[name], dict) for name in ("training", "fields", "config")):
             raise ValueError("its entries are of another kind")
-        kept_before(before)
+        kept_before(before, None, None)
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -99,14 +99,30 @@ def locked(output: Path) -> Iterator[None]:
     The folder is made, and removed again where nothing is in it at the end. Raises ``ValueError`` with the number of
     the process that has it, and ``OSError`` where it cannot be written.
     """
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    path = output / ".lock"
+    try:
+        with _own(path) as file:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+    finally:
+        with suppress(OSError):  # of a folder that holds something
+            for folder in made:
+                folder.rmdir()
+
+
+@contextmanager
+def _own(path: Path) -> Iterator[IO[str]]:
+    """The file of a lock that this process holds; at the end it is removed."""
     import fcntl  # Windows has none
 
-    made = [path for path in (output, *output.parents) if not path.exists()]
-    path, file = output / ".lock", None
+    file = None
     while file is None or not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
         if file:  # another run ended between these two lines, and took its file along
             file.close()
-        output.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,18 +130,15 @@ def locked(output: Path) -> Iterator[None]:
             with file:
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
-            raise ValueError(f"{output} is being written by process {owner}; wait for its end, or stop it.") from error
-    with file:
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            with suppress(OSError):  # of a folder that holds something
-                for folder in made:
-                    folder.rmdir()
+            raise ValueError(
+                f"{path.parent} is being written by process {owner}; wait for its end, or stop it."
+            ) from error
+    try:
+        yield file
+    finally:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # where not even its number could be written
+            file.close()
 
 
 @contextmanager

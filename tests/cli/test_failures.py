@@ -304,9 +304,38 @@ def test_a_broken_picture_read_by_another_process(mmlearn, short, pictures, tmp_
     words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", 1]
     said = mmlearn(*words)
     assert (said.code, said.out) == (1, "")
-    assert re.fullmatch(r"mmlearn: \S+/own/\d+\.png is no picture that can be read \(.*\)\.", said.err.splitlines()[-1])
+    says = (
+        r"mmlearn: \S+/own/\d+\.png is no picture that can be read \(.*\)\. Add --skip-bad to leave out what cannot be"
+    )
+    assert re.match(says, said.err.splitlines()[-1])
     assert "Traceback" not in said.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_breaks_in_training(mmlearn, works, short, pictures, tmp_path, monkeypatch, workers):
+    """Without --skip-bad it ends the run, which goes on with it; it is named once, and counted at the end."""
+    folder = shutil.copytree(pictures, tmp_path / "own")
+    real = loop.save_checkpoint
+
+    def spoil(*arguments, **options):  # after the first step
+        real(*arguments, **options)
+        for path in folder.glob("1*.png"):
+            path.write_text("text")
+
+    monkeypatch.setattr(loop, "save_checkpoint", spoil)
+    words = ["train", "clip", *short, "--data", folder, "--output", tmp_path / "run", "--workers", workers]
+    words += ["--checkpoint-every", 1, "--steps", 12]
+    said = mmlearn(*words)
+    assert (said.code, said.out) == (1, "")
+    last = said.err.splitlines()[-1]
+    says = r"mmlearn: \S+/own/1\d?\.png is no picture .* Add --skip-bad to leave out .*; step (\d+) of 12 is"
+    assert 1 <= int(re.match(says, last)[1]) < 12
+    assert last.endswith(" saved; add --resume to go on.")
+    said = works(*words, "--resume", "--skip-bad")
+    count = int(re.search(r"^left out (\d+) in training that could not be read, such as: \S+/own/1", said.err, re.M)[1])
+    assert 1 <= count <= len(list(folder.glob("1*.png")))
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 12
 
 
 # The output folder.
@@ -359,7 +388,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--steps", 4], "started with other settings: steps was 3, now 4"),
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--data", "emoji"], "now 'emoji'"),
-        (["--image-size", 48], "the model is another one"),
+        (["--image-size", 48], "image_size was 32, now 48"),
         (["--ema", 0.9], "ema was None, now 0.9"),
     ],
 )
@@ -414,7 +443,7 @@ def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_
     lines = lines[::-1] if change == "the order" else lines
     text = "\n".join([header, *lines]) + "\n"
     path.write_text(text.replace("field", "fjeld") if change == "a caption" else text)
-    fails(*words, "--resume", says="started with other settings: the data is other data, or its rows stand in another")
+    fails(*words, "--resume", says="was started with other data, or its rows stood in another order")
 
 
 @pytest.mark.parametrize(

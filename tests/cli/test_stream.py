@@ -43,7 +43,7 @@ def test_what_is_left_out_is_told(works, fails, shards):
     asked = ["train", "clip", "--data", shards, *SHORT, "--stream", "exact", "--output", "run"]
     fails(*asked, says="is no picture that can be read")
     said = works(*asked, "--skip-bad")
-    assert "to know of 1 samples that were left out, such as: 000 in" in said.err
+    assert "left out 1 in training that could not be read, such as: 000 in" in said.err
 
 
 def test_what_a_stream_is_not_is_told_in_one_line(fails, shards):

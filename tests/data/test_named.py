@@ -11,8 +11,6 @@ from mmlearn.data.made.scenes import Scenes
 from mmlearn.data.named import NamedRegions, asked_word, named_links, region_cells, right_regions
 from mmlearn.evaluation import on_grid
 
-pytest.importorskip("pycocotools")
-
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):

@@ -30,7 +30,6 @@ def shards(root):
 
 
 def coco(root):
-    pytest.importorskip("pycocotools")
     return write_coco(root, copies=6)
 
 

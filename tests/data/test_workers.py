@@ -30,7 +30,6 @@ def folder(path):
 
 
 def coco(path):
-    pytest.importorskip("pycocotools")
     from mmlearn.data.read.coco import CocoCaptions
 
     for i in range(4):

@@ -15,13 +15,19 @@ LARGEST = 64  # times the smallest frame is more than the largest
 
 def tells_length(stream: io.RawIOBase | io.BytesIO) -> bool:
     """Whether the first frame, behind tags of ID3v2, holds a count. ``stream`` stays where it is."""
+    frame = behind_tags(stream)
+    return b"Xing" in frame or b"Info" in frame
+
+
+def behind_tags(stream: io.RawIOBase | io.BytesIO) -> bytes:
+    """How a file begins behind tags of ID3v2. ``stream`` stays where it is."""
     here, place = stream.tell(), stream.seek(0)
     while (head := stream.read(10)).startswith(b"ID3"):
         place += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
         stream.seek(place)
     frame = head + stream.read(ROOM)
     stream.seek(here)
-    return b"Xing" in frame or b"Info" in frame
+    return frame
 
 
 def goes_on(stream: io.RawIOBase | io.BytesIO, end: int) -> bool:

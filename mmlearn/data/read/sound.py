@@ -5,6 +5,7 @@ Every sound is read in blocks, so a file of many hours needs no more memory than
 
 import io
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,19 @@ FULL_SCALE, CLIPPED = 0.99, 1e-3  # a sound is clipped where this share of its s
 LOUDEST = 8.0  # samples beyond are no matter of loudness but of another unit
 FILTER = 32  # zero crossings of the sinc that resamples, on either side; torchaudio's 6 let much above 8 kHz through
 _BLOCK = 2**16  # samples read at once
+_HUSHING = Lock()  # stderr is that of all threads
 _UNKNOWN = 0x7FFFF000  # bytes; programs that write to a pipe give such sizes
+# The formats that are read, by how they begin behind tags of ID3v2. libsndfile would open more, for which few care.
+FORMATS = {
+    "WAV": rb"RIF[FX]....WAVE",
+    "RF64": rb"RF64....WAVE",
+    "W64": rb"riff\x2e\x91\xcf\x11",
+    "AIFF": rb"FORM....AIF[FC]",
+    "AU": rb"\.snd|dns\.",
+    "FLAC": rb"fLaC",
+    "OGG": rb"OggS",
+    "MP3": rb"\xff[\xe2-\xff]",
+}
 # What is often taken for a sound, by how it begins.
 _INSTEAD = {
     rb"\x89PNG": "a PNG picture",
@@ -188,13 +202,37 @@ def _mixed(file: Any, stream: Any, report: _Report) -> Iterator[Tensor]:
     """The sound as the file has it, in one channel. Of an Ogg file the pages are checked as far as it is read."""
     pages = ogg.check_pages(stream, report.name, report.converted) if file.format == "OGG" else iter(())
     lossy, read, checked = file.format in ("MP3", "OGG"), 0, 0
-    while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+    while len(block := _block(file)):
         while checked < stream.tell():
             checked = next(pages, math.inf)
         yield torch.from_numpy(report.check(block, read / file.samplerate, lossy))
         read += len(block)
     for _ in pages:
         pass
+
+
+def _block(file: Any) -> np.ndarray:
+    with _hushed():
+        return file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Within this block nothing reaches stderr: decoders of MP3 write there what they think of a damaged frame."""
+    with _HUSHING:
+        try:
+            kept = os.dup(2)
+        except OSError:  # the shell closed it, as with 2>&-
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_count(file: Any, stream: Any, counted: bool, report: _Report) -> None:
@@ -257,6 +295,9 @@ def _opened(source: str | Path | bytes, report: _Report) -> Iterator[tuple[Any, 
         start = stream.read(4096)
         if not start:
             raise ValueError(f"{report.name} is empty (0 bytes).")
+        behind = mp3.behind_tags(stream) or start
+        if not any(re.match(beginning, behind, re.DOTALL) for beginning in (*FORMATS.values(), rb"ID3")):
+            raise ValueError(f"{report.name} cannot be read as a sound: {_reason('', start)}.")
         try:
             file, counted = _decoder(stream)
             with file:
@@ -266,7 +307,9 @@ def _opened(source: str | Path | bytes, report: _Report) -> Iterator[tuple[Any, 
             if start.startswith(b"OggS"):  # damage is often taken for another format
                 for _ in ogg.check_pages(stream, report.name, []):
                     pass
-            raise ValueError(f"{report.name} cannot be read as a sound: {_reason(error, start)}.") from error
+            raise ValueError(
+                f"{report.name} cannot be read as a sound: {_reason(error.error_string, start)}."
+            ) from error
 
 
 def _decoder(stream: Any) -> tuple[Any, bool]:
@@ -279,7 +322,8 @@ def _decoder(stream: Any) -> tuple[Any, bool]:
         return file, True
     file.close()
     file = _libsndfile(stream, mp3.Endless(stream))
-    file.read(mp3.DELAY)
+    with _hushed():
+        file.read(mp3.DELAY)
     return file, False
 
 
@@ -287,25 +331,28 @@ def _libsndfile(stream: Any, handle: Any) -> Any:
     import soundfile
 
     stream.seek(0)
-    file = soundfile.SoundFile(handle, closefd=False)
+    with _hushed():
+        file = soundfile.SoundFile(handle, closefd=False)
     # Else each block ends with a seek to where it ended, after which MP3 lacks bits of the frame before: its decoder
     # says so on stderr, and the next block begins with a crackle.
     file.seekable = lambda: False
     return file
 
 
-def _reason(error: Any, start: bytes) -> str:
-    """Why a file that begins so is no sound."""
+def _reason(said: str, start: bytes) -> str:
+    """Why a file that begins so is no sound, of which libsndfile ``said`` this, or was not asked."""
     for beginning, what in _INSTEAD.items():
         if re.match(beginning, start, re.DOTALL):
             return f"it is {what}"
     codec = int.from_bytes(start.partition(b"fmt ")[2][4:6], "little")
     if start[8:12] == b"WAVE" and codec not in _CODECS:
         return f"its codec, number 0x{codec:X}, is not supported; turn it into PCM, FLAC, Ogg or MP3"
-    text = error.error_string.strip(" .")
+    text = said.strip(" .")
     if text == "Unspecified internal error":  # of MP3 where no frame follows another
         return "it is damaged"
-    if text.startswith(("Format not recognised", "File does not exist")):  # the latter of MP3 without a single frame
+    if not text or text.startswith(
+        ("Format not recognised", "File does not exist")
+    ):  # the latter of MP3 without a single frame
         return "it is none of WAV, FLAC, Ogg, MP3 and the like"
     return text.removeprefix("Error : ")
 

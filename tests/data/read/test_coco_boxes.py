@@ -16,8 +16,6 @@ from mmlearn.evaluation import find_mentions, pointing_accuracy, pointing_chance
 from mmlearn.training.evaluate import evaluate
 from mmlearn.training.runs import new_run
 
-pytest.importorskip("pycocotools")
-
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):

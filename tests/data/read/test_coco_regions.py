@@ -13,8 +13,6 @@ from mmlearn.data.fields import MaskedRegions, Regions, Tokens
 from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
 
-pytest.importorskip("pycocotools")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -206,8 +206,8 @@ def test_pictures_beside_sounds(folder):
     lines = [("0.wav", "a hum", "0.png", "Ann"), ("1.flac", "a hum", "sub/blue.png", " Bob ")]
     root = folder(lines, header=("sound", "caption", "picture", "speaker"))
     (root / "sub").mkdir()
-    expected = "There is no picture FOLDER/sub/blue.png, though the captions name it."
-    assert said(root, error=FileNotFoundError) == expected
+    expected = "There is no picture FOLDER/sub/blue.png, though the captions name it. Add --skip-bad to leave out"
+    assert said(root, error=FileNotFoundError).startswith(expected)
     Image.new("RGB", (30, 20), "blue").save(root / "sub" / "blue.png")
     data = Folder(root, "all", size=16)
     assert [data[i].image[:, 3, 3].tolist() for i in range(2)] == [[1, 0, 0], [0, 0, 1]]
@@ -331,7 +331,7 @@ def test_what_is_known_of_sounds_is_noted_without_skip_bad_too(folder):
         ("image,caption\n../secret.png,a dog\n", "line 2: '../secret.png' is outside the folder."),
         ("image,caption\n/etc/passwd,a dog\n", "line 2: '/etc/passwd' is outside the folder."),
         ("image,caption\nx/../../secret.png,a dog\n", "is outside the folder."),
-        ("image,caption\na\x00b.png,a dog\n", "line 2: 'a\\x00b.png' cannot be a path"),
+        ("image,caption\na\x00b.png,a dog\n", "line 2: image holds the control character '\\x00'."),
         ("sound,label\n0.wav,a\n", "line 2: no 'caption'; it has sound, label."),
         ("sound,caption\n,a\n", "line 2: sound is empty."),
         ("sound,caption\n../x.wav,a\n", "line 2: '../x.wav' is outside the folder."),
@@ -359,7 +359,10 @@ def test_a_table_that_is_wrong(folder, text, expected):
             '{"image": "0.png", "caption": "a"}\n\n{"image": "0.png", "cap\n',
             "FOLDER/captions.jsonl, line 3 is not JSON:",
         ),
-        ('["0.png", "a dog"]\n', "line 1: expected an object with image or sound, and caption."),
+        (
+            '["0.png", "a dog"]\n',
+            "line 1: expected an object of JSON, such as {\"caption\": …}, got ['0.png', 'a dog'].",
+        ),
         ("[" * 100_000, "line 1 is not JSON"),
         ("{}\n", "line 1: no 'image'; it has nothing."),
         ('{"image": "0.png", "caption": "a \\ud83d dog"}', "line 1: caption holds half a character"),
@@ -400,8 +403,8 @@ def test_an_unknown_split_and_an_empty_one(folder):
 
 def test_a_missing_picture_is_told_at_once(folder):
     root = folder([("0.png", "a dog"), ("missing.png", "a cat")])
-    expected = "There is no picture FOLDER/missing.png, though the captions name it."
-    assert said(root, error=FileNotFoundError) == expected
+    expected = "There is no picture FOLDER/missing.png, though the captions name it. "
+    assert said(root, error=FileNotFoundError) == f"{expected}Add --skip-bad to leave out what cannot be read."
 
 
 def test_a_bad_picture_is_told_when_it_is_read(folder):
@@ -452,3 +455,40 @@ def test_load_takes_a_folder_and_its_options(folder):
     for text in ("", "sound", "\n", "captions\x00"):
         folder(text)
         refused(r"captions|pictures", load, root, "all")
+
+
+# Lines that are wrong may be left out.
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "bad"),
+    [
+        ("image,caption\n0.png,a\n1.png,b,c\n2.png,\n3.png,d\n", "csv", 2),
+        ("image,caption\n0.png,a\n1.png,b\x1b[2J\n../0.png,c\n3.png,d\n", "csv", 2),
+        ("image,caption,split\n0.png,a,\n1.png,b,dev\n3.png,d,\n", "csv", 1),
+        ("image,caption\n0.png,a\n1.png,b" + "x" * 200_000 + "\n3.png,d\n", "csv", 1),
+        ('{"image": "0.png", "caption": "a"}\n{"image":\n[1]\n{"image": "3.png", "caption": "d"}', "jsonl", 2),
+        ('{"image": "0.png", "caption": "a"}\n{"caption": "b", "image": "1.png", "caption": "c"}\n'
+         '{"image": "3.png", "caption": "d"}', "jsonl", 1),
+    ],
+)  # fmt: skip
+def test_lines_that_are_wrong_are_left_out(folder, text, kind, bad):
+    root = folder(text, kind)
+    assert said(root).endswith("Add --skip-bad to leave out what cannot be read.")
+    data = Folder(root, "all", size=4, skip_bad=True)
+    assert [entry.caption for entry in data.entries] == ["a", "d"]
+    assert len(data.skipped) == bad
+    assert all(str(root) in line and "line" in line for line in data.skipped)
+
+
+def test_lines_in_another_encoding_are_left_out(folder):
+    root = folder("image,caption\n0.png,a\n1.png,großes Schiff\n2.png,größer\n3.png,d\n", encoding="latin-1")
+    data = Folder(root, "all", size=4, skip_bad=True)
+    assert [entry.caption for entry in data.entries] == ["a", "d"]
+    assert data.skipped == [f"{root}/captions.csv, line {line} is not UTF-8." for line in (3, 4)]
+
+
+@pytest.mark.parametrize("names", ["caption,caption", "caption,Caption ", "image,caption"])
+def test_two_columns_of_one_name(folder, names):
+    root = folder(f"image,{names},,\n0.png,a,b,,\n")
+    assert "captions.csv: two columns are called" in said(root, skip_bad=True)

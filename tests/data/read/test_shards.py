@@ -71,16 +71,16 @@ def test_what_has_no_caption_or_no_picture_is_no_sample(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("1.txt", b" \n", "has an empty caption"),
-        ("1.json", b'{"caption": ""}', "has an empty caption"),
-        ("1.json", b"{}", "has an empty caption"),
-        ("1.json", b"[1]", "no JSON object"),
-        ("1.json", b"{", "no JSON object"),
+        ("1.txt", b" \n", "caption is empty"),
+        ("1.json", b'{"caption": ""}', "caption is empty"),
+        ("1.json", b"{}", "caption is empty"),
+        ("1.json", b"[1]", "expected an object of JSON"),
+        ("1.json", b"{", "is not JSON"),
     ],
 )
 def test_a_sample_that_is_wrong_is_named(tmp_path, name, text, expected):
     data = Shards(write_tar(tmp_path / "x.tar", [("1.png", picture(1)), (name, text), *samples(1)]))
-    with pytest.raises(ValueError, match=rf"1 in .*x\.tar .*{expected}"):
+    with pytest.raises(ValueError, match=rf"1 in .*x\.tar.*{expected}"):
         data[0]
     assert data[1].caption == "caption 0"
 

@@ -1,6 +1,7 @@
 """Sounds of any format come out as the same waveform; what is wrong with one is told in one line."""
 
 import math
+import os
 import struct
 import tracemalloc
 import warnings
@@ -89,6 +90,36 @@ def test_the_name_of_a_file_is_not_believed(tmp_path):
         assert torch.equal(quiet(path), quiet(sound))
         path.write_bytes(bytes(range(256)) * 100)
         assert "it is none of WAV, FLAC, Ogg, MP3 and the like" in said(path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["CAF", "VOC", "NIST", "PAF", "MAT5", "SVX", "AVR", "IRCAM", "PVF", "XI", "SD2", "HTK"]
+)
+def test_other_formats_are_not_opened_whatever_they_are_called(tmp_path, kind, monkeypatch):
+    """Also behind a tag of ID3v2, which libsndfile skips in any format."""
+    subtype = {"SVX": "PCM_16", "XI": "DPCM_16"}.get(kind, "PCM_16")
+    content = encoded(tone(), kind=kind, subtype=subtype) if kind != "SD2" else b"\0" * 5000
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    for number, before in enumerate((b"", b"ID3\x04\0\0\0\0\0\x05hello")):
+        (tmp_path / f"{number}.wav").write_bytes(before + content)
+        assert "it is none of WAV, FLAC, Ogg, MP3 and the like" in said(tmp_path / f"{number}.wav")
+
+
+def test_what_decoders_think_is_not_told(capfd):
+    whole = encoded(tone(seconds=2.0), kind="MP3")
+    generator, refused = np.random.default_rng(0), 0
+    for _ in range(30):
+        content = bytearray(whole)
+        for place in generator.integers(len(content), size=5):
+            content[place] = generator.integers(256)
+        try:
+            read_sound(bytes(content), notes=[])
+        except ValueError:
+            refused += 1
+    assert 0 < refused < 30
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 # Rates and channels.

@@ -97,7 +97,7 @@ def test_bad_recordings(root):
             with pytest.raises(FileNotFoundError) as caught:
                 SpeechCommands(root, split)
             expected = f"There is no sound {data.folder / data.names[0]}, though a list names it."
-            assert str(caught.value) == expected
+            assert str(caught.value) == f"{expected} Add --skip-bad to leave out what cannot be read."
         good = SpeechCommands(root, split, skip_bad=True)
         assert len(good) == {"val": 3, "all": 27}[split]
         assert len(good.skipped) == {"val": 3, "all": 2}[split]

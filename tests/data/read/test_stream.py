@@ -273,7 +273,7 @@ def test_with_skip_bad_the_places_of_bad_samples_are_taken(shards, tmp_path, mon
     data = stream(shards, skip_bad=True)
     rows = train(data, tmp_path / "whole", steps=8, workers=workers)
     assert len(rows) == 8
-    notes = data.new_notes()
+    notes = data.bad
     assert sum("013 in" in note and "is no picture" in note for note in notes) == 1
     assert any("train-2.tar is damaged" in note for note in notes)
     found = {i for line in (tmp_path / "whole" / "seen-0.jsonl").open() for i in json.loads(line)}
@@ -293,7 +293,7 @@ def test_nothing_but_bad_shards_ends(tmp_path):
     refused(r"No picture with a caption can be read in .*train-0\.tar and others", lambda: data.head)
     write_tar(tmp_path / "train-0.tar", [("1.png", b"no"), ("1.txt", b"one"), ("2.png", b"no"), ("2.txt", b"two")])
     bad = stream(tmp_path, skip_bad=True).batches(collate, 2)
-    refused("No sample of a batch can be read, such as", bad.samples, 0)
+    refused("No picture with a caption can be read in", bad.samples, 0)
 
 
 def test_a_command_that_fails_is_told(shards):
@@ -354,11 +354,11 @@ def test_fields_learn_from_samples_of_many_shards(shards, monkeypatch):
     (shards / "train-4.tar").write_bytes(b"x" * 5000)
     data = stream(shards, skip_bad=True)
     assert numbers(data.head) == [0, 2, 10, 11, 12, 13]
-    assert [note.partition(" is ")[0] for note in data.new_notes()] == [
+    assert [note.partition(" is ")[0] for note in data.new_bad()] == [
         f"001 in {shards}/train-0.tar", f"{shards}/train-4.tar"
     ]  # fmt: skip
     assert numbers(data.head)[:2] == [0, 2]
-    assert data.new_notes() == []  # each is told once
+    assert data.new_bad() == []  # each is told once
 
 
 @pytest.mark.usefixtures("unchecked")
