@@ -388,7 +388,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--steps", 4], "started with other settings: steps was 3, now 4"),
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--data", "emoji"], "now 'emoji'"),
-        (["--image-size", 48], "image_size was 32, now 48"),
+        (["--image-size", 48], "--image-size was 32, now 48"),
         (["--ema", 0.9], "ema was None, now 0.9"),
     ],
 )
