@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mmlearn.console import one_line, say
+
+PATIENCE = 10  # seconds that a process waits to be ended after one that failed as well
 
 
 def count(text: str | int) -> int:
@@ -78,11 +81,11 @@ def train(
     on. With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
     """
     from mmlearn.training import fit
-    from mmlearn.training.data import check_data, described, kept_before, load_training_data, sets_of, write_marks
+    from mmlearn.training.data import kept_before, load_training_data
     from mmlearn.training.distributed import first_process
-    from mmlearn.training.output import begun_run, check_output, command_after
+    from mmlearn.training.output import begun_run, command_after
     from mmlearn.training.parts import read_start
-    from mmlearn.training.runs import new_run, read_settings, save_run
+    from mmlearn.training.runs import new_run, read_settings
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
@@ -102,19 +105,10 @@ def train(
             tell(samples)
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
-        training = {"data": data, **learning, "augment": augment, "mark_repeats": mark_repeats}
-        training |= dict(image_size=image_size, vocab_size=vocab_size, start=" ".join(start or []))
-        training |= _recorded(samples, stream, epoch_samples, workers)
+        training = dict(data=data, **learning, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
+        training |= dict(vocab_size=vocab_size, **_recorded(samples, stream, epoch_samples, workers, start))
         if first:
-            tell_notes(samples)  # of those that were heard on the way
-            check_output(output, made, training, resume)
-            if before:
-                check_data(samples, output, before)
-            else:  # also where it was stopped before its first checkpoint
-                save_run(made, output, training=training, data=described(samples))
-                write_marks(samples, output)
-                size = sum(map(len, sets_of(samples)))
-                say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
+            _begin(output, made, samples, training, before, resume)
         running |= dict(turns=made.stage.turns, output=output, resume=bool(before))
         try:
             history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
@@ -127,7 +121,24 @@ def train(
         say(f"Next: {command_after(output, data, language, stream=stream is not None, skip_bad=skip_bad, own=own)}")
 
 
-def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int) -> dict:
+def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, resume: bool) -> None:
+    """Write what a run is, or where one goes on, refuse what it is not."""
+    from mmlearn.training.data import check_data, described, sets_of, write_marks
+    from mmlearn.training.output import check_output
+    from mmlearn.training.runs import save_run
+
+    tell_notes(samples)  # of those that were heard on the way
+    check_output(output, made, training, resume)
+    if before:
+        check_data(samples, output, before)
+        return
+    save_run(made, output, training=training, data=described(samples))  # also where none was saved before it stopped
+    write_marks(samples, output)
+    size = sum(map(len, sets_of(samples)))
+    say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
+
+
+def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int, start: list[str] | None) -> dict:
     """What a run that goes on must have again, besides what it was told."""
     from mmlearn.training.data import sets_of
 
@@ -135,6 +146,7 @@ def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int)
     return {
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
+        "start": " ".join(start or []),
     }
 
 
@@ -154,7 +166,8 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
         return f"step {int(found[0].name[5:])} of {steps} is saved; add --resume to go on" if found else ""
 
     if not first:
-        yield
+        with _told_by_the_first():
+            yield
         return
     check_folder(output, resume)
     try:
@@ -170,6 +183,20 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
             raise
         where = shlex.quote(str(error.filename or output))
         raise OSError(f"{where}: {(error.strerror or str(error)).lower()}. Mend that, for {saved()}.") from error
+
+
+@contextmanager
+def _told_by_the_first() -> Iterator[None]:
+    """What ends all processes of a run is told by the first, whose end also ends the others, if they wait for it."""
+    from mmlearn.training.stopping import Stopped
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
+    except Exception:
+        time.sleep(PATIENCE)  # then it is this process's own
+        raise
 
 
 def tell_bad(samples: Any) -> None:

@@ -198,7 +198,7 @@ def new_run(
     for entry, item in named(items).items():
         known = start.fields.get(item) if start else None
         if entry in kept:
-            fields[item] = items[item].load(folder, kept[entry])
+            fields[item] = _known(items[item], folder, kept[entry])
         else:
             fields[item] = known or read_as_parts_do(items[item], parts.values()).fitted(seen[item], config, seed)
         config = resize(config, fields[item].sizes())
@@ -218,6 +218,15 @@ def new_run(
     names = tuple(dict.fromkeys(one.name for task in tasks for one in task))
     still = {key: lay[key] for key in unmoved(lay, moved)}
     return Run(name, recipe, system, fields, chosen, names, together, still)
+
+
+def _known(item: Field, folder: Path, values: Any) -> Field:
+    """A field with what it learned when the run of this folder began."""
+    try:
+        return item.load(folder, values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        path = folder / "config.json"
+        raise ValueError(f"{path} was not written by mmlearn train, or is damaged: {error}") from error
 
 
 def with_options(fields: Iterable[Field], options: Mapping[str, Any], name: str) -> dict[Field, Field]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.training.checkpoint import save_model
+from mmlearn.training.checkpoint import misfit, save_model
 from mmlearn.training.runs import load_run, save_run
 
 WEIGHTS = "model.safetensors"
@@ -224,3 +224,16 @@ def test_deep_json_is_refused(folder, file):
     stranger = folder()
     (stranger / file).write_text('{"system":' + "[" * 10**5)
     refused(stranger, file)
+
+
+def test_vast_tables_that_no_file_holds_are_refused():
+    """They are made by building, and so would take their memory before anything is compared."""
+
+    def build(rows):
+        module = torch.nn.Linear(2, 2)
+        module.register_buffer("table", torch.empty(rows, 1000), persistent=False)
+        return module
+
+    tensors = torch.nn.Linear(2, 2).state_dict()
+    assert misfit(tensors, lambda: build(10)) == ""
+    assert misfit(tensors, lambda: build(10**9)) == "the model keeps 1,000,000,000,000 numbers besides its weights"

@@ -3,8 +3,10 @@
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from mmlearn import train_command
 from mmlearn.training import output
 from mmlearn.training.distributed import first_process, new_accelerator
 from mmlearn.training.output import check_folder, locked
+from mmlearn.training.stopping import Stopped
 
 
 def filled(folder, *names):
@@ -135,3 +138,18 @@ def test_what_an_earlier_launch_left_changes_nothing(monkeypatch):
     assert (made.num_processes, made.process_index, made.distributed_type.value) == (1, 0, "NO")
     assert made.state.dynamo_plugin.backend.value == "NO"
     assert left.items() <= os.environ.items()
+
+
+def test_of_several_processes_the_first_tells(tmp_path, monkeypatch, capsys):
+    """The others wait until they are ended with it, and if they are not, they tell what is their own."""
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(ZeroDivisionError), train_command._own_folder(tmp_path / "run", False, False, 1):
+        raise ZeroDivisionError
+    assert waited == [train_command.PATIENCE]
+    for stop, code in ((Stopped(signal.SIGTERM, 3), 143), (KeyboardInterrupt(), 130)):
+        with pytest.raises(SystemExit) as ended, train_command._own_folder(tmp_path / "run", False, False, 1):
+            raise stop
+        assert ended.value.code == code
+    assert capsys.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
