@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from contextlib import nullcontext
 from importlib.metadata import metadata, version
 from importlib.util import find_spec
@@ -86,6 +89,15 @@ def test_the_commands_are_those_of_the_design():
 def test_without_words_it_helps(mmlearn):
     assert mmlearn() == mmlearn("--help") == mmlearn("-h") == mmlearn("help")
     assert mmlearn("help", "train") == mmlearn("train", "-h")
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("mmlearn ev", "evaluate"), ("mmlearn train --lea", "--learning-rate")])
+def test_shells_complete_what_is_typed(typed, offered, tmp_path):
+    """In a process of its own, as bash asks for it once --install-completion has told bash of it."""
+    place = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_MMLEARN_COMPLETE": "complete_bash"}
+    command = [sys.executable, "-m", "mmlearn"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | place)
+    assert done.stdout.split() == [offered]
 
 
 def test_version(works):
