@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,13 @@ def changed(values: Any, draw: random.Random) -> Any:
             walk(part[key])
 
     walk(values)
+    if not places:
+        return draw.choice(VALUES)
     part, key = draw.choice(places)
     if draw.random() < 0.2:
         del part[key]
     else:
-        part[key] = draw.choice(VALUES)
+        part[key] = deepcopy(draw.choice(VALUES))
     return values
 
 
@@ -229,7 +232,9 @@ class Attacks:
                 values = changed(values, draw)
             file.write_text(json.dumps(values) if draw.random() < 0.95 else DEEP)
             if file.name == "manifest.json" and draw.random() < 0.9:
-                with suppress(KeyError, TypeError, ValueError, AttributeError, OSError):  # else it is unsigned
+                with suppress(
+                    KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError
+                ):  # else it is unsigned
                     sign(file.parent)
 
         words = ("evaluate", "run", "--data", data) if draw.random() < 0.5 else training(name, "run", "--resume")
