@@ -51,8 +51,11 @@ def run_here(words: tuple[str, ...], here: str, out: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore in the background
     sys.argv = ["mmlearn", *words]
+    Path(f"{out}.begun").touch()
     try:
         cli.main()
+    except KeyboardInterrupt:  # before the command looks for one
+        os._exit(128 + signal.SIGINT)
     except SystemExit as done:
         sys.stdout.flush()
         sys.stderr.flush()
