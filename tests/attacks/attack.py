@@ -143,6 +143,9 @@ class Attacks:
             resume = ("--resume",) if (here / "run" / "config.json").exists() else ()
             number = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
             process = self.start(run_here, training(name, "run", *resume), str(here), str(folder / "said"))
+            while process.is_alive() and not (folder / "said.begun").exists():
+                time.sleep(0.001)
+            (folder / "said.begun").unlink(missing_ok=True)
             process.join(draw.random() * self.seconds[name])
             if process.is_alive():
                 told.append(number.name)
