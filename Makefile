@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help lesson test lab book bench gpu bench-gpu style units chapters browser
+.PHONY: help lesson test lab book bench attack gpu bench-gpu style units chapters browser
 
 help:
 	@echo 'make lesson   train a small CLIP in front of you, measure it, and draw where words look (chapter 00)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lab      JupyterLab at the first chapter'
 	@echo 'make book     build the book into book/_build/html'
 	@echo 'make bench    step time and memory beside other implementations'
+	@echo 'make attack   ten minutes of attacks at random (make attack OPTIONS="--minutes 2 --seed 3")'
 	@echo 'make gpu      every chapter at gpu scale, with three seeds, recorded (make gpu OPTIONS=--resume goes on)'
 	@echo 'make bench-gpu  speed, utilisation and memory of GPUs beside other implementations, recorded'
 	@echo
@@ -29,6 +30,9 @@ lab: .venv/notebooks.done
 
 bench: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/bench.py
+
+attack: .venv/dev.done
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/attacks/attack.py $(OPTIONS)
 
 gpu: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/gpu_chapters.py $(OPTIONS)

@@ -123,7 +123,7 @@ def contents(known: Sequence[Notebook]) -> str:
         "Chapters": ["generated/chapters", *(f"chapters/{chapter.name}" for chapter in known)],
         "Practice and proof": ["generated/exercises", "generated/results", "generated/data"],
         "Reference": [
-            *("how_it_fits", "lineage", "many_gpus"),
+            *("how_it_fits", "lineage", "many_gpus", "promises"),
             *(f"generated/{page}" for page in REFERENCE),
             *("glossary", "references"),
         ],
@@ -204,13 +204,14 @@ def results_page(known: Sequence[Notebook], folder: Path) -> str:
     ]
     for name, title in sorted(titles.items()):
         number = name.partition("_")[0]
-        parts.append(f"## {number} · {text(title or name)}\n")
+        parts.append(f"## {text(number)} · {text(title or name)}\n")
         for scale in RECORDED:
             path = folder / number / f"{scale}.json"
             if scale == "long" and path not in records:  # few chapters need it
                 continue
             parts.append(
-                f"### {number}, {scale} scale\n\n" + (record_text(records[path]) if path in records else "not run\n")
+                f"### {text(number)}, {scale} scale\n\n"
+                + (record_text(records[path]) if path in records else "not run\n")
             )
     return "\n".join(parts)
 
@@ -227,7 +228,7 @@ def record_text(record: dict) -> str:
     versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs})
     seconds, memory = ([run[field] for run in runs] for field in ("seconds", "peak_memory_mb"))
     return table(("result", "expected", "obtained", "chance", "holds"), rows) + (
-        f"\n{len(runs)} {'seed' if len(runs) == 1 else 'seeds'} ({', '.join(str(run['seed']) for run in runs)}); "
+        f"\n{len(runs)} {'seed' if len(runs) == 1 else 'seeds'} ({', '.join(text(run['seed']) for run in runs)}); "
         f"{_range(seconds)} s and at most {max(memory):,.0f} MB each; {text('; '.join(machines))}; "
         f"{text('; '.join(versions))}\n"
     )
@@ -381,7 +382,7 @@ def commands_page() -> str:
 
 
 def _commands(name: str, command: Any) -> list[str]:
-    help_text = "\n\n".join(part.replace("\n", " ") for part in (command.help or "").split("\n\n"))
+    help_text = "\n\n".join(text(part.replace("\n", " ")) for part in (command.help or "").split("\n\n"))
     parameters = [
         (
             ", ".join(f"`{option}`" for option in parameter.opts)
@@ -394,7 +395,7 @@ def _commands(name: str, command: Any) -> list[str]:
         if parameter.name != "help"
     ]
     rows = table(("argument", "", "default"), parameters) if parameters else ""
-    shown = [f"## {name}\n\n{text(help_text)}\n\n{rows}"] if name != "mmlearn" else []
+    shown = [f"## {name}\n\n{help_text}\n\n{rows}"] if name != "mmlearn" else []
     for sub, inner in getattr(command, "commands", {}).items():
         shown += _commands(f"{name} {sub}", inner)
     return shown

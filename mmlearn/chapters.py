@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.files import written_whole
+from mmlearn.foreign import in_markdown, plain
 from mmlearn.names import choices
 
 if TYPE_CHECKING:
@@ -253,13 +254,14 @@ class Table:
         ]
 
     def __str__(self) -> str:
-        rows = [("result", "expected", "obtained", "chance"), *self.rows()]
+        rows = [("result", "expected", "obtained", "chance"), *(tuple(map(plain, row)) for row in self.rows())]
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
     def _repr_markdown_(self) -> str:
         head = f"| result ({self.scale}) | expected | obtained | chance |\n|---|---|---|---|\n"
-        return head + "\n".join(f"| {' | '.join(row)} |" for row in self.rows())
+        cells = ([in_markdown(cell).replace("|", "\\|") for cell in row] for row in self.rows())
+        return head + "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
     def __repr__(self) -> str:
         return str(self)

@@ -1,35 +1,36 @@
 """The ``mmlearn`` command. Results go to stdout, progress and errors to stderr; the exit code is 0, 1 or 2."""
 
 import os
+import re
 import shlex
 import sys
-import sysconfig
 import traceback
 import warnings
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
+from sysconfig import get_path
 from typing import Annotated, Any
 
 import typer
 
 from mmlearn import exercise_commands, plan_command, train_command
-from mmlearn.console import Json, as_cell, one_line, plain, say, show
+from mmlearn.console import Json, as_cell, one_line, say, show
+from mmlearn.foreign import plain
 from mmlearn.train_command import tell, tell_notes
 
 app = typer.Typer(
-    help="Multimodal representation learning, built from scratch and measured.",
+    help="Multimodal representation learning, built from scratch and measured.\n\nExample: mmlearn run 00",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(invoke_without_command=True, help="The data sets: licence, size, counts, an example.")
+data_app = typer.Typer(invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(exercise_commands.app, name="exercises")
 app.command()(train_command.train)
 app.command()(plan_command.plan)
-USUAL_WARNING = warnings.formatwarning
 
 
 def _tell_version(asked: bool) -> bool:
@@ -54,7 +55,10 @@ def systems(
     name: Annotated[str | None, typer.Argument(help="Such as clip: its presets with their parameters.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the systems: what each reads and learns, and its presets. With a name, how large its presets are."""
+    """List the systems: what each reads and learns, and its presets. With a name, how large its presets are.
+
+    Example: mmlearn systems clip
+    """
     from mmlearn.recipes.discovery import system_files
     from mmlearn.systems_command import presets_of, row_of
 
@@ -63,7 +67,10 @@ def systems(
 
 @app.command()
 def chapters(as_json: Json = False) -> None:
-    """List the chapters."""
+    """List the chapters.
+
+    Example: mmlearn chapters
+    """
     from mmlearn.notebooks import chapters as known
 
     rows = [{"chapter": c.number, "title": c.title, "minutes": c.minutes, "notebook": c.path.name} for c in known()]
@@ -80,7 +87,10 @@ def run(
     keep: Annotated[bool, typer.Option("--record", help="Keep results in book/results, and the outputs.")] = False,
     output: Annotated[Path | None, typer.Option(help="Where to write; runs/NAME if not given.")] = None,
 ) -> None:
-    """Run a chapter: execute its notebook, keep its figures and numbers, print its results."""
+    """Run a chapter: execute its notebook, keep its figures and numbers, print its results.
+
+    Example: mmlearn run 07a --seed 1
+    """
     from mmlearn.chapters import Result, Table
     from mmlearn.notebooks import find, keep_outputs, record
     from mmlearn.notebooks import run as execute
@@ -112,7 +122,10 @@ def run(
 
 @app.command()
 def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -> None:
-    """Copy notebooks and exercises to a folder of yours. Files that exist there are left as they are."""
+    """Copy notebooks and exercises to a folder of yours. Files that exist there are left as they are.
+
+    Example: mmlearn start lessons
+    """
     from mmlearn.notebooks import start as copy
 
     copied, kept = copy(folder)
@@ -125,7 +138,10 @@ def start(folder: Annotated[Path, typer.Argument(help="Where to copy them.")]) -
 
 @app.command()
 def lab(folder: Annotated[Path | None, typer.Argument(help="A folder that mmlearn start filled.")] = None) -> None:
-    """Open JupyterLab at the first chapter."""
+    """Open JupyterLab at the first chapter.
+
+    Example: mmlearn lab lessons
+    """
     import subprocess
     from importlib.util import find_spec
 
@@ -158,7 +174,10 @@ def evaluate(
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering."""
+    """Print how well a trained system does what it learned: finding, pointing, matching, filling gaps, answering.
+
+    Example: mmlearn evaluate runs/clip --data scenes
+    """
     from mmlearn.training.evaluate import evaluate as measure
     from mmlearn.training.runs import load_run
 
@@ -179,13 +198,16 @@ def generate(
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of train --ema.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what a trained system says: of pictures, or as a text goes on."""
+    """Print what a trained system says: of pictures, or as a text goes on.
+
+    Example: mmlearn generate runs/blip --picture dog.jpg
+    """
     from mmlearn.training.runs import load_run
     from mmlearn.training.writing import lines, write
 
     made = load_run(folder, system, ema)
     rows = write(made, pictures=picture or [], prompt=prompt, num=num, strategy=strategy, seed=seed)
-    show(rows, True) if as_json else print("\n".join(lines(rows)))
+    show(rows, True) if as_json else print("\n".join(map(plain, lines(rows))))
 
 
 @app.command()
@@ -193,7 +215,10 @@ def convert(
     file: Annotated[Path, typer.Argument(help="A released pickle, such as uniter-base.pt.")],
     folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.")],
 ) -> None:
-    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them."""
+    """Turn released weights of UNITER, ALBEF, ViLBERT, VL-BERT or DeCoAR 2.0 into safetensors; runs nothing in them.
+
+    Example: mmlearn convert uniter-base.pt models/uniter
+    """
     from mmlearn.pretrained.convert import convert as turn
 
     say(turn(file, folder))
@@ -202,7 +227,10 @@ def convert(
 
 @data_app.callback()
 def data(context: typer.Context, as_json: Json = False) -> None:
-    """List the data sets: licence, size, counts, an example."""
+    """List the data sets: licence, size, counts, an example.
+
+    Example: mmlearn data --json
+    """
     if context.invoked_subcommand:
         return
     from mmlearn.data import data_sets
@@ -240,6 +268,8 @@ def data_show(
     """Write a contact sheet of a data set as a PNG, or as a page (.html) where sounds can be played.
 
     In a PNG a sound is shown as its spectrogram.
+
+    Example: mmlearn data show emoji --count 48 --output emoji.png
     """
     import torch
 
@@ -269,7 +299,10 @@ def data_show(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look at this installation and say what is missing or slow."""
+    """Look at this installation and say what is missing or slow.
+
+    Example: mmlearn doctor
+    """
     from mmlearn.doctor import examine
 
     rows = examine()
@@ -278,14 +311,13 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _format_warning(message: Any, category: type, filename: str, *where: Any) -> str:
-    """One line for a warning of ours, without the line of code that gave it; nothing of what libraries warn of."""
+def _format_warning(message: Any, category: type, filename: str, line: int, *_: Any) -> str:
+    """One line, without the line of code; of other packages, which users cannot mend, only with ``--debug``."""
     if Path(filename).is_relative_to(Path(__file__).parent):
-        return f"mmlearn: {plain(str(message))}\n"
-    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    if filename.startswith("<") or any(Path(filename).is_relative_to(folder) for folder in libraries):
-        return ""
-    return USUAL_WARNING(message, category, filename, *where)  # of a file of the user's own
+        return f"mmlearn: {plain(message)}\n"
+    folders = (get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    others = filename.startswith("<") or any(map(Path(filename).is_relative_to, folders))
+    return "" if others and "--debug" not in sys.argv else f"{plain(f'{filename}, line {line}: {message}')}\n"
 
 
 def main() -> None:
@@ -326,7 +358,7 @@ def main() -> None:
 def _told(error: BaseException, words: list[str]) -> str:
     """What went wrong, in one line."""
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        return one_line(error)
+        return _as_typed(one_line(error), words)
     if hasattr(error, "format_message"):  # what typer raises for words that it does not understand
         text = one_line(error.format_message()) + _meant(words)
         asked = getattr(getattr(error, "ctx", None), "command_path", "mmlearn")
@@ -337,6 +369,17 @@ def _told(error: BaseException, words: list[str]) -> str:
     if kind == "MemoryError" or "DefaultCPUAllocator" in str(error):
         return "There is not enough memory for this: ask for less, such as a smaller preset, picture, queue or batch."
     return f"{one_line(error)[:300] or kind} ({kind}, which was not foreseen; add --debug to see where)."
+
+
+def _as_typed(text: str, words: list[str]) -> str:
+    """The same with the options of the command as they are typed, which the library calls by their names in Python."""
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    for option in (one for one in command.params if one.name and one.opts[0].startswith("--")):
+        bare = rf"|(?<![\w/.'\"]){option.name}(?![\w/.'\"])" if "_" in option.name else ""
+        text = re.sub(rf"(?<=option )'{option.name}'{bare}", option.opts[0], text)
+    return text
 
 
 def _meant(words: list[str]) -> str:

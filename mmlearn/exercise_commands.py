@@ -9,13 +9,16 @@ from mmlearn.console import Json, say, show
 if TYPE_CHECKING:
     from mmlearn.exercises import Experiment, Task
 
-app = typer.Typer(invoke_without_command=True, help="The exercises: difficulty, minutes, progress, hints.")
+app = typer.Typer(invoke_without_command=True)
 Name = Annotated[str, typer.Argument(metavar="TASK", help="A task, such as info_nce or 07_contrastive/info_nce.")]
 
 
 @app.callback()
 def exercises(context: typer.Context, as_json: Json = False) -> None:
-    """List the exercises: difficulty, minutes, and which you have solved."""
+    """List the exercises: difficulty, minutes, and which you have solved.
+
+    Example: mmlearn exercises --json
+    """
     if context.invoked_subcommand:
         return
     from mmlearn.exercises import exercise_folders, exercises_folder, experiments, solved, tasks
@@ -38,7 +41,10 @@ def exercises(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def hint(name: Name) -> None:
-    """Give the next step of a task in words: one step with each call."""
+    """Give the next step of a task in words: one step with each call.
+
+    Example: mmlearn exercises hint info_nce
+    """
     from mmlearn.exercises import count_hints, hints_given, steps
 
     task, key = _named(name)
@@ -52,7 +58,10 @@ def hint(name: Name) -> None:
 
 @app.command()
 def solution(name: Name) -> None:
-    """Print a plain answer to a task, written out with the reason for each step."""
+    """Print a plain answer to a task, written out with the reason for each step.
+
+    Example: mmlearn exercises solution info_nce
+    """
     from mmlearn.exercises import solution
 
     task, _ = _named(name)
@@ -61,7 +70,10 @@ def solution(name: Name) -> None:
 
 @app.command()
 def reset(name: Name) -> None:
-    """Forget that a task was solved, and which hints were given."""
+    """Forget that a task was solved, and which hints were given.
+
+    Example: mmlearn exercises reset info_nce
+    """
     from mmlearn.exercises import count_hints, forget
 
     _, key = _named(name)

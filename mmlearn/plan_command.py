@@ -1,12 +1,12 @@
 """``mmlearn plan``: what a training will cost."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from mmlearn.console import Json, say, show
+from mmlearn.foreign import in_json
 
 
 def plan(
@@ -25,7 +25,10 @@ def plan(
     chunk: Annotated[int, typer.Option(help="Samples that towers read at a time.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained."""
+    """Print what a training will cost, before anything is paid for: FLOPs, memory, hours, bytes. Nothing is trained.
+
+    Example: mmlearn plan clip --preset ViT-B/16 --pairs 400e6 --batch-size 32768 --devices 8 --device h100
+    """
     from mmlearn.recipes.discovery import find_recipe
     from mmlearn.training.counting import count
     from mmlearn.training.plan import GIB, card_for
@@ -37,7 +40,7 @@ def plan(
     running = dict(batch=batch_size, device=device, devices=devices, precision=precision)
     made = make(counted, samples=pairs * epochs, **running, utilisation=utilisation, chunk=chunk)
     if as_json:
-        print(json.dumps(asdict(made), indent=1))
+        print(in_json(asdict(made)))
         return
     kind = "float32" if precision == "no" else precision
     say(f"{system} {preset} on {devices} × {device} ({card.gib:g} GiB each) in {kind}, {optimizer}")

@@ -77,7 +77,7 @@ def train(
 ) -> None:
     """Train a system on a data set or on a folder of yours.
 
-    Such as: mmlearn train clip --data scenes --steps 500 --output runs/clip. Ctrl-C saves and ends it; --resume goes
+    Example: mmlearn train clip --data scenes --steps 500 --output runs/clip. Ctrl-C saves and ends it; --resume goes
     on. With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
     """
     from mmlearn.training import fit

@@ -67,13 +67,16 @@ def test_what_developers_install_is_enough_for_the_lesson(make):
     assert make("lesson")[1] == ["-m mmlearn run 00"]
 
 
-@pytest.mark.parametrize(("target", "script"), [("gpu", "gpu_chapters.py"), ("bench-gpu", "gpu.py")])
-def test_gpu_targets_pass_options_on(make, target, script):
-    assert make(target)[1] == [DEV, f"tests/benchmarks/{script}"]
+@pytest.mark.parametrize(
+    ("target", "script"),
+    [("gpu", "benchmarks/gpu_chapters.py"), ("bench-gpu", "benchmarks/gpu.py"), ("attack", "attacks/attack.py")],
+)
+def test_long_targets_pass_options_on(make, target, script):
+    assert make(target)[1] == [DEV, f"tests/{script}"]
     done = subprocess.run(
         ["make", target, "OPTIONS=--resume x"], cwd=make.folder, capture_output=True, text=True, timeout=60
     )
-    assert f"RUN tests/benchmarks/{script} --resume x" in done.stdout.splitlines()
+    assert f"RUN tests/{script} --resume x" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("changed", ["constraints.txt", "pyproject.toml"])

@@ -94,6 +94,7 @@ MAY = {
     "values": set(),
     "user_folder": set(),
     "files": set(),
+    "foreign": set(),
     "progress": set(),
     "layers": {"names", "values"},
     "objectives": {"values"},
@@ -103,17 +104,17 @@ MAY = {
     "pretrained": {"models", "layers", "names", "recipes", "files"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
-    "visualization": {"evaluation", "data", "files"},
+    "visualization": {"evaluation", "data", "files", "foreign"},
     "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"}
     | {"pretrained"},  # parts that others have trained
-    "chapters": {"files", "names", "layers", "training", "visualization"},
+    "chapters": {"files", "foreign", "names", "layers", "training", "visualization"},
     "notebooks": {"chapters", "files", "names", "progress"},
     "processes": set(),
     "exercises": {"chapters", "user_folder", "files", "names"},
     "doctor": {"data"},
-    "console": set(),
+    "console": {"foreign"},
     "exercise_commands": {"exercises", "console"},
-    "plan_command": {"recipes", "training", "console"},
+    "plan_command": {"recipes", "training", "console", "foreign"},
     "systems_command": {"recipes"},
     "train_command": {"data", "training", "console"},
 }  # cli, __main__ and __init__ sit on top

@@ -130,6 +130,7 @@ class Tokenizer:
         values = _read(path)
         try:
             model = values["model"]
+            _check_numbers(model["vocab"], len(model["vocab"]))
             engine = cls._around(models.BPE(model["vocab"], [tuple(pair) for pair in model["merges"]]))
             engine.add_special_tokens(list(SPECIAL))
             read = cls(engine, values["truncation"]["max_length"])
@@ -158,6 +159,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no whole tokenizer file (it holds no JSON object).")
     return values
+
+
+def _check_numbers(vocabulary: dict[str, int], most: int) -> None:
+    """``ValueError`` where tokens have numbers from ``most``, for all of which the library would take memory."""
+    if wrong := [number for number in vocabulary.values() if type(number) is not int or not 0 <= number < most]:
+        raise ValueError(f"{len(vocabulary)} tokens are numbered from 0, and one has {wrong[0]!r:.60}")
 
 
 def _special_tokens(path: Path) -> dict[str, int]:
@@ -229,6 +236,7 @@ class PublishedTokenizer(Tokenizer):
         for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
             _check_parts(values.get(name), path)
         try:
+            _check_numbers(values["model"]["vocab"], 2 * len(values["model"]["vocab"]) + len(SPECIAL))
             return cls(Engine.from_str(json.dumps(values)), **settings)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path} is no whole tokenizer file ({error}).") from error

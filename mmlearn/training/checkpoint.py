@@ -152,7 +152,7 @@ def load_checkpoint(
             ema.load(averages)
         try:
             _load_optimizers(optimizers, manifest["optimizers"], load_file(path / "optimizer.safetensors"))
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             raise ValueError(f"{path} was written with other optimisers: {error}") from error
         if scaler is not None and manifest["scaler"]:
             scaler.load_state_dict(manifest["scaler"])
@@ -161,7 +161,10 @@ def load_checkpoint(
             found = f"{path} was written by {by}, and this run has {world}"
             warnings.warn(f"{found}: what is drawn at random, such as dropout, is drawn otherwise.", stacklevel=2)
         if rank < manifest["world"]:
-            _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+            try:
+                _restore_random_state(load_file(path / f"random-{rank}.safetensors"))
+            except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                raise ValueError(f"{path} holds no state of random numbers ({error}).") from error
         else:
             torch.manual_seed(int(stream("process", manifest["step"], rank)) >> 1)
         return manifest["step"]
@@ -189,7 +192,7 @@ def _drop_old(folder: Path, step: int) -> None:
 def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(_file(path / "manifest.json").read_text())
         if manifest.pop("checksum") != _checksum(manifest):
             return "its manifest is damaged"
         if path.name != f"step-{manifest['step']:08d}":
@@ -279,7 +282,18 @@ def _load_optimizers(optimizers: list[Optimizer], settings: list[Any], tensors: 
             owner, index, name = key.split(".", 2)
             if int(owner) == number:
                 state.setdefault(int(index), {})[name] = local(part_like(value, parameters[int(index)]))
+        _check_state(state, [parameter for group in optimizer.param_groups for parameter in group["params"]])
         optimizer.load_state_dict({"state": state, "param_groups": settings[number]})
+
+
+def _check_state(state: Mapping[int, Mapping[str, Tensor]], parameters: list[Tensor]) -> None:
+    """``ValueError`` where an optimiser's state is not of these parameters: it may be from a stranger."""
+    for index, values in state.items():
+        if values.keys() != next(iter(state.values())).keys():
+            raise ValueError(f"of parameter {index} it knows {', '.join(values)}, and of others something else.")
+        for name, value in values.items():
+            if _kind(value) != "float" or (value.ndim and value.shape != parameters[index].shape):
+                raise ValueError(f"{name} of parameter {index} is {value.dtype} of shape {list(value.shape)}.")
 
 
 def _random_state() -> dict[str, Tensor]:
@@ -318,8 +332,15 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+def _file(path: Path) -> Path:
+    """This file. ``FileNotFoundError`` where it is a folder, or a pipe that may never say anything."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.name}")
+    return path
+
+
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with _file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

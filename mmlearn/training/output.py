@@ -23,7 +23,11 @@ def check_folder(output: Path, resume: bool) -> None:
 
     Raises ``ValueError``, and ``FileNotFoundError`` where there is nothing to ``resume``.
     """
-    if output == Path() or output.resolve() == Path(output.resolve().anchor):
+    try:
+        above = Path.cwd().is_relative_to(output.resolve())  # here, or a folder that this one lies in
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{output} cannot be a folder: its links lead in a circle.") from error
+    if above:
         raise ValueError(f"A run needs a folder of its own, such as runs/clip, not {str(output)!r}.")
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; give a folder.")

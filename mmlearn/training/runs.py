@@ -274,7 +274,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"A setting is name=value, such as queue_size=4096; got {text!r}.")
         try:
             settings[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             settings[name] = value
     return settings
 

@@ -7,9 +7,10 @@ copy that follows slowly, as a momentum encoder does; ``a == b`` says that both 
 
 import re
 from dataclasses import dataclass, field
-from html import escape
 from itertools import pairwise
 from statistics import mean
+
+from mmlearn.foreign import in_html
 
 LETTER, LINE, PADDING = 7.7, 17, 10  # pixels: of a letter, of a line of text, around it
 COLUMN_GAP, ROW_GAP = 46, 16  # pixels between boxes
@@ -61,7 +62,7 @@ def draw_architecture(text: str, title: str = "") -> str:
     drawn = [_arrow(kind, path) for kind, path in paths]
     drawn += [_shared(one, other) for kind, one, other in arrows if kind == "=="]
     drawn += [_box(box) for box in boxes.values() if box.name]
-    label = escape(title or "diagram", quote=True)
+    label = in_html(title or "diagram")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" aria-label="{label}"><style>{STYLE}</style>{HEAD}'
@@ -176,11 +177,11 @@ def _shared(one: Box, other: Box) -> str:
 
 def _box(box: Box) -> str:
     middle, top = box.x + box.width / 2, box.y - box.height / 2
-    lines = f'<text x="{middle:.0f}" y="{top + LINE + 3:.0f}" text-anchor="middle">{escape(box.name)}</text>'
+    lines = f'<text x="{middle:.0f}" y="{top + LINE + 3:.0f}" text-anchor="middle">{in_html(box.name)}</text>'
     if box.note:
         lines += (
             f'<text class="note" x="{middle:.0f}" y="{top + 2 * LINE + 1:.0f}" text-anchor="middle">'
-            f"{escape(box.note)}</text>"
+            f"{in_html(box.note)}</text>"
         )
     return (
         f'<g class="{box.kind}"><rect x="{box.x:.0f}" y="{top:.0f}" width="{box.width:.0f}" '

@@ -4,7 +4,6 @@ A map is a picture of p pixels over the shown one: black, and the more opaque th
 """
 
 import base64
-import html
 import io
 import uuid
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from mmlearn.evaluation.alignment import COVERED
 from mmlearn.files import written_whole
+from mmlearn.foreign import in_html
 from mmlearn.visualization.figures import shade
 
 STYLE = """
@@ -123,7 +123,7 @@ def alignment_explorer(
         _figure(f"{name}-{i}", image, row, weights.reshape(-1, len(row), patches), grid, known)
         for i, (image, row, weights, known) in enumerate(zip(images, words, maps, regions))
     ]
-    note = f'<div class="total">{html.escape(total)}</div>' if total else ""
+    note = f'<div class="total">{in_html(total)}</div>' if total else ""
     return Explorer(
         f'<div id="{name}" class="alignment-explorer"><style>{style}</style>{table}{"".join(figures)}{note}</div>'
     )
@@ -138,7 +138,7 @@ def _head_table(name: str, layers: Sequence[str], heads: int, scores: Tensor | N
             score = "" if scores is None else f" {scores[i, head]:.2f}"
             radio = f'<input type="radio" class="c{i * heads + head}" name="{name}-head"{checked}>'
             cells += f"<td><label>{radio}{score}</label></td>"
-        rows += f"<tr><th>{html.escape(layer)}</th>{cells}</tr>"
+        rows += f"<tr><th>{in_html(layer)}</th>{cells}</tr>"
     told = "which map is shown" + ("" if scores is None else ", and how often each points at the named object")
     return f'<div class="heads">{told}<table>{rows}</table></div>'
 
@@ -151,14 +151,14 @@ def _figure(name: str, image: Tensor, words, maps: Float[Tensor, "views words p"
             chosen = f" v{view}" if len(maps) > 1 else ""
             source = data_uri(shade(weights.reshape(grid)).permute(2, 0, 1))
             covers.append(f'<img class="map m{k}{chosen}" alt="" src="{source}">')
-            notes.append(f'<div class="note n{k}{chosen}">{html.escape(_note(word, weights, inside))}</div>')
+            notes.append(f'<div class="note n{k}{chosen}">{in_html(_note(word, weights, inside))}</div>')
         if inside:
             cells = "".join("<i class=region></i>" if covered else "<i></i>" for covered in inside)
             size = f"grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)"
             covers.append(f'<div class="place m{k}" style="{size}">{cells}</div>')
         named = " named" if inside else ""
         labels.append(
-            f'<label class="l{k}{named}"><input type="radio" class="w{k}" name="{name}">{html.escape(word)}</label>'
+            f'<label class="l{k}{named}"><input type="radio" class="w{k}" name="{name}">{in_html(word)}</label>'
         )
     return (
         f'<figure><div class="picture"><img alt="" src="{data_uri(image)}">{"".join(covers)}</div>'

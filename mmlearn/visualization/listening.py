@@ -1,7 +1,6 @@
 """Pictures and their sounds on one page, to look at and to play, with nothing loaded from outside."""
 
 import base64
-import html
 import io
 import wave
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmlearn.foreign import in_html
 from mmlearn.visualization.explorer import data_uri
 
 RATE = 16_000  # samples a second
@@ -41,7 +41,7 @@ def listening_page(
             f"{len(sounds)} times sounds."
         )
     figures = "".join(_figure(*parts) for parts in zip(images, captions, sounds))
-    title = html.escape(title)
+    title = in_html(title)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f"<h1>{title}</h1><main>{figures}</main></html>\n"
@@ -50,12 +50,10 @@ def listening_page(
 
 def _figure(image: Tensor, caption: str, sounds: Mapping[str, Tensor]) -> str:
     players = "".join(
-        f'<label>{html.escape(label)}<audio controls preload="none" src="{_wav_uri(waveform)}"></audio></label>'
+        f'<label>{in_html(label)}<audio controls preload="none" src="{_wav_uri(waveform)}"></audio></label>'
         for label, waveform in sounds.items()
     )
-    return (
-        f'<figure><img src="{data_uri(image)}" alt=""><figcaption>{html.escape(caption)}</figcaption>{players}</figure>'
-    )
+    return f'<figure><img src="{data_uri(image)}" alt=""><figcaption>{in_html(caption)}</figcaption>{players}</figure>'
 
 
 def _wav_uri(waveform: Float[Tensor, "samples"]) -> str:

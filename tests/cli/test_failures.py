@@ -89,7 +89,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
     ("words", "says"),
     [
         (["train", "clp"], "There is no system 'clp'; did you mean 'clip'? choose from albef"),
-        (["train", "bert"], "bert has no option 'image_size': leave it out."),
+        (["train", "bert"], "bert has no option --image-size: leave it out."),
         (["train", "vatt"], "vatt reads videos, and these samples have none: use --data talking-lips or"),
         (["train", "ast", "--preset", "tinny"], "ASTConfig has no preset 'tinny'; did you mean 'tiny'?"),
         (["train", "unitre"], "did you mean 'uniter'? choose from albef, albert, ast, av-hubert, bart, beit, bert"),
@@ -116,11 +116,11 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "clip", "--preset", "tinny"], "CLIPConfig has no preset 'tinny'; did you mean 'tiny'?"),
         (["train", "clip", "--precision", "bf61"], "precision is 'no', 'bf16' or 'fp16', got 'bf61'"),
         (["train", "clip", "--optimizer", "moun"], "no optimiser 'moun'; did you mean 'muon'?"),
-        (["train", "clip", "--vocab-size", "7"], "vocab_size must hold 256 bytes"),
-        (["train", "clip", "--language", "de"], "has no option 'language'"),
+        (["train", "clip", "--vocab-size", "7"], "--vocab-size must hold 256 bytes"),
+        (["train", "clip", "--language", "de"], "has no option --language"),
         (["train", "clip", "--batch-size", "17"], "A batch of 17 cannot be drawn from 16 samples"),
         (["train", "clip", "--image-size", "8"], "Pictures of 8 pixels are smaller than a patch of 16"),
-        (["train", "clip", "--data", "scenes", "--skip-bad"], "scenes has no option 'skip_bad'"),
+        (["train", "clip", "--data", "scenes", "--skip-bad"], "scenes has no option --skip-bad"),
         (["train", "clip", "--data", "emoji", "--language", "dee"], "no names in 'dee'; did you mean 'de'?"),
     ],
 )
@@ -388,7 +388,7 @@ def test_nothing_to_resume(fails, short, tmp_path):
         (["--steps", 4], "started with other settings: steps was 3, now 4"),
         (["--seed", 1, "--precision", "bf16"], "seed was 0, now 1; precision was 'no', now 'bf16'"),
         (["--data", "emoji"], "now 'emoji'"),
-        (["--image-size", 48], "image_size was 32, now 48"),
+        (["--image-size", 48], "--image-size was 32, now 48"),
         (["--ema", 0.9], "ema was None, now 0.9"),
     ],
 )
@@ -404,7 +404,7 @@ def test_resuming_with_other_captions(fails, works, tmp_path):
     words = [*CAPTIONS, "--vocab-size", 270, "--output", tmp_path / "run"]
     works(*words)
     works(*words, "--language", "en", "--resume")
-    says = "started with other settings: mark_repeats was True, now False; language was 'en', now 'fr'"
+    says = "started with other settings: --mark-repeats was True, now False; language was 'en', now 'fr'"
     fails(*words, "--language", "fr", "--no-mark-repeats", "--resume", says=says)
 
 
@@ -450,7 +450,7 @@ def test_resuming_where_the_data_was_changed(fails, works, short, pictures, tmp_
     ("more", "says"),
     [
         (("--image-size", 60), "Pictures of 60 pixels do not divide into patches of 16"),
-        (("--batch-size", 1), "clip tells the samples of a batch apart: batch_size is at least 2, got 1."),
+        (("--batch-size", 1), "clip tells the samples of a batch apart: --batch-size is at least 2, got 1."),
         (("--set", "depth=1000000000"), "depth is at most 1,000, not 1000000000."),
     ],
 )
@@ -709,7 +709,7 @@ def test_a_pickle_in_place_of_weights_is_never_opened(fails, mmlearn, short, run
     [
         (["--data", "scens"], "did you mean 'scenes'?"),
         (["--data", "emoji", "--split", "unseen"], "emoji has no split 'unseen'"),
-        (["--data", "scenes", "--language", "de"], "scenes has no option 'language'"),
+        (["--data", "scenes", "--language", "de"], "scenes has no option --language"),
     ],
 )
 def test_evaluating_on_what_does_not_exist(fails, run_folder, words, says):

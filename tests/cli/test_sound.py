@@ -203,7 +203,7 @@ def test_pictures_beside_sounds_can_be_trained_on(works, sounds, tmp_path):
 
 
 def test_only_folders_have_bad_files(fails):
-    fails("data", "show", "scenes", "--skip-bad", says="scenes has no option 'skip_bad'")
+    fails("data", "show", "scenes", "--skip-bad", says="scenes has no option --skip-bad")
 
 
 # Systems that hear.

@@ -42,7 +42,7 @@ class CocoCaptions(Files):
         self.images, self.size = Path(images), size
         files = [(self.images, "folder"), *((Path(path), "file") for path in (annotations, instances) if path)]
         for path, kind in files:
-            if not path.exists():
+            if not (path.is_dir() if kind == "folder" else path.is_file()):  # a pipe may never say anything
                 raise FileNotFoundError(f"There is no {kind} {path}.")
         names, captions = self._read(Path(annotations))
         bad = self.unread(((name,) for number, name in names.items() if number in captions), self._picture)

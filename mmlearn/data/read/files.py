@@ -30,6 +30,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     """The file of this name in a folder. ``ValueError`` where it leads out of it, also by a link, or is no name."""
     try:
         file = (folder / name).resolve()
+        file.is_file()  # which fails for a name that is too long
     except (OSError, ValueError, RuntimeError) as error:  # the last of links in a circle
         raise ValueError(f"{where}: {name!r:.60} cannot be a path ({type(error).__name__}).") from error
     if not file.is_relative_to(folder.resolve()):
