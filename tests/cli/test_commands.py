@@ -254,13 +254,8 @@ def test_letters_that_the_font_lacks_are_told_once(mmlearn):
 
 
 def trained(folder):
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints",
-        "config.json",
-        "metrics.jsonl",
-        "model.safetensors",
-        "tokenizer.json",
-    ]
+    names = {"checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "tokenizer.json"}
+    assert {path.name for path in folder.iterdir()} - {"data.safetensors"} == names  # of data that lie in files
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -318,7 +313,7 @@ def test_train_and_evaluate_systems_of_regions(works, tmp_path, system):
     assert [row["step"] for row in trained(folder)] == [1, 2]
     measures = evaluated(works, folder, "scenes")
     assert "masked-word accuracy" in measures
-    assert ("matching accuracy" in measures) == (system != "vl-bert")
+    assert ("matching accuracy" in measures) == (system not in {"vl-bert", "vlp"})
 
 
 def test_objectives_and_together(works, tmp_path):
