@@ -16,6 +16,7 @@ from mmlearn.training.data import kept_before
 from mmlearn.training.runs import Run
 
 NOT_COMPARED = ("mmlearn", "fields", "config", "training")  # compared by themselves, or not at all
+SHOWN = 6  # differences that a message names
 
 
 def check_folder(output: Path, resume: bool) -> None:
@@ -68,6 +69,7 @@ def check_output(output: Path, run: Run, training: dict[str, Any], resume: bool)
     """
     _check_contrast(run, training["batch_size"])
     if resume and (changed := _changes(output / "config.json", run, training)):
+        changed = changed[:SHOWN] + [f"{len(changed) - SHOWN} more differ"] * (len(changed) > SHOWN)
         raise ValueError(f"{output} was started with other settings: {'; '.join(changed)}.")
 
 
