@@ -102,10 +102,13 @@ def kept_before(config: Mapping[str, Any], data: str | None, stream: str | None)
 
     Raises ``ValueError`` for what nobody wrote so.
     """
-    found = [one and one["kept"] for one in config.get("data") or []]
-    for kept in filter(None, found):
+    data_before = config.get("data") or []
+    found = [one and one["kept"] for one in data_before]
+    for one in filter(None, data_before):
+        kept = one["kept"]
         if not (
-            all(isinstance(key, list) and len(key) < 3 for key in kept.get("left_out", []))
+            isinstance(one["fingerprint"], str)
+            and all(isinstance(key, list) and len(key) < 3 for key in kept.get("left_out", []))
             and all(size is None or type(size) is int for size in kept.get("sizes", []))
             and all(type(count) is int and count < 1e9 for count in kept.get("counts", {}).values())
         ):

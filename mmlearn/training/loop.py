@@ -119,14 +119,14 @@ def fit(
     One step takes ``accumulate`` batches of ``batch_size`` (over all processes), and all ``turns`` on the same batches;
     the gradient is cut to ``max_norm``. With ``lengths``, one number a sample, batches hold samples of similar length.
 
-    Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` every so many steps, and at the end ``model.safetensors``;
-    with ``resume`` a run goes on from the newest checkpoint and ends with the same weights, bit for bit, as one that
-    was never stopped; Ctrl-C ends it after a checkpoint (:mod:`mmlearn.training.stopping`). ``on_step(step, metrics)``
-    is called for every step; its numbers are fetched from a GPU every ``log_every``. A system may have
-    ``after_step()``, called after each update, and parts of it ``check_data(length)``, called before. In less memory
-    and more time ``recompute`` or ``chunk`` train equally well (:func:`~mmlearn.training.speed.save_memory`), and
-    processes that ``shard`` (:mod:`mmlearn.training.distributed`). ``ema`` adds ``model-ema.safetensors``. Raises
-    ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
+    Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at the end ``model.safetensors``; with ``resume`` a run
+    goes on from the newest checkpoint and ends bit for bit as one never stopped; Ctrl-C ends it after a checkpoint
+    (:mod:`mmlearn.training.stopping`). ``on_step(step, metrics)`` is called for every step, on a GPU in groups of
+    ``log_every``. A system may have ``after_step()``, called after each update, and its parts ``check_data(length)``,
+    called before. In less memory and more time ``recompute`` or ``chunk`` train equally well
+    (:mod:`mmlearn.training.speed`), and processes that ``shard`` (:mod:`mmlearn.training.distributed`). ``ema`` adds
+    ``model-ema.safetensors``. Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that
+    is not finite.
     """
     given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
     _check_counts(warmup, steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
@@ -155,9 +155,8 @@ def fit(
             if saves or tells:
                 history.fetch(done)
             if saves:
-                save_checkpoint(Path(output) / "checkpoints", done, **state)
-            if stopped or done == steps:
                 _gather_bad(data)
+                save_checkpoint(Path(output) / "checkpoints", done, **state)
             if stopped:
                 raise Stopped(stopped, done)
     _finish(system, state, Path(output) if output else None)
