@@ -120,13 +120,12 @@ def fit(
     the gradient is cut to ``max_norm``. With ``lengths``, one number a sample, batches hold samples of similar length.
 
     Under ``output`` go ``metrics.jsonl``, ``checkpoints/`` and at the end ``model.safetensors``; with ``resume`` a run
-    goes on and ends bit for bit as one never stopped; Ctrl-C ends it after a checkpoint
+    goes on from the newest checkpoint and ends bit for bit as one never stopped; Ctrl-C ends it after a checkpoint
     (:mod:`mmlearn.training.stopping`). ``on_step(step, metrics)`` is called for every step, on a GPU in groups of
     ``log_every``. A system may have ``after_step()``, called after each update, and its parts ``check_data(length)``,
     called before. In less memory and more time ``recompute`` or ``chunk`` train equally well
-    (:mod:`mmlearn.training.speed`), and processes that ``shard`` (:mod:`mmlearn.training.distributed`). ``ema`` adds
-    ``model-ema.safetensors``. Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that
-    is not finite.
+    (:mod:`mmlearn.training.speed`), and processes that ``shard``. ``ema`` adds ``model-ema.safetensors``. Raises
+    ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
     _check_counts(warmup, steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
