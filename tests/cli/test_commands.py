@@ -358,7 +358,7 @@ def test_a_batch_of_one(works, fails, short, tmp_path, system):
     """Only SigLIP learns from a pair without others."""
     words = ["train", system, *short, "--batch-size", 1, "--output", tmp_path / "run"]
     if system != "siglip":
-        fails(*words, says="batch_size is at least 2, got 1")
+        fails(*words, says="--batch-size is at least 2, got 1")
         return
     works(*words)
     assert all(row["loss"] > 0 for row in trained(tmp_path / "run"))
