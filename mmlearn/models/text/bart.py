@@ -145,7 +145,7 @@ class BART(nn.Module):
         begin, end, pad = self.config.start_token, self.config.end_token, self.config.pad_token
         source = source_texts(prompt, prompt_mask, [begin], [end], pad)
 
-        def last_logits(now: Reading, context: Tensor, mask: Tensor) -> Tensor:
+        def last_logits(now: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
             return self.decode(now.tokens, context, mask, now.position, now.key_mask)[:, -1]
 
         return write_for(self, source, last_logits, decode, self.config.decoder_start_token, max_length)

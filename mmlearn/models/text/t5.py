@@ -239,7 +239,7 @@ class T5(nn.Module):
         end, pad = self.config.end_token, self.config.pad_token
         source = source_texts(prompt, prompt_mask, [], [end], pad)
 
-        def last_logits(now: Reading, context: Tensor, mask: Tensor) -> Tensor:
+        def last_logits(now: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
             return self.decode(now.tokens, context, mask, now.mask)[:, -1]
 
         return write_for(self, source, last_logits, decode, pad, max_length)

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmlearn.generation.cache import Reading, cached
 
-Decoder = Callable[[Reading, Float[Tensor, "n p d"], Bool[Tensor, "n t"]], Float[Tensor, "n v"]]
+Decoder = Callable[[Reading, Float[Tensor, "n p d"], Bool[Tensor, "n t"] | None], Float[Tensor, "n v"]]
 
 
 def source_texts(
@@ -36,14 +36,15 @@ def write_for(
     """The texts that a system writes for these, of up to ``max_length`` tokens with the end token.
 
     ``last_logits(reading, context, mask)`` scores what follows the last token of each row, which looks at the encoded
-    source ``context``, where ``mask`` says what is real.
+    source ``context``, where ``mask`` says what is real, or is None where all is.
     """
     tokens, mask = source
     context = system.encode(tokens, mask)
+    padded = not mask.all()
     start = tokens.new_full((len(tokens), 1), start_token)
 
     def read(now: Reading) -> Float[Tensor, "n v"]:
-        return last_logits(now, now.context(context), now.rows(mask))
+        return last_logits(now, now.context(context), now.rows(mask) if padded else None)
 
     ids = dict(end_token=system.config.end_token, pad_token=system.config.pad_token)
     with cached(system, read, torch.ones_like(start, dtype=torch.bool)) as next_logits:
