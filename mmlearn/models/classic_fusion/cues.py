@@ -50,8 +50,6 @@ class CueConfig(Config):
     width: int = 32
     modality_dropout: float = 0.0  # the probability that training hides a modality; the last one of a row stays
 
-    PRESETS = {"tiny": dict()}
-
 
 @dataclass(frozen=True)
 class FusionConfig(CueConfig):

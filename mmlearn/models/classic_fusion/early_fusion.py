@@ -6,11 +6,18 @@ section 6.1, and of every system of this family.
 Deviations: ``tiny`` is ours. The network has one hidden layer. A missing modality is zeros.
 """
 
+from dataclasses import dataclass
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, CueOutput, FusionConfig, hidden_layer
 from mmlearn.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class EarlyFusionConfig(FusionConfig):
+    PRESETS = {"tiny": dict()}
 
 
 class EarlyFusion(CueClassifier):
@@ -21,7 +28,7 @@ class EarlyFusion(CueClassifier):
     Inputs and errors are those of :class:`~mmlearn.models.classic_fusion.cues.CueReader`.
     """
 
-    def __init__(self, config: FusionConfig):
+    def __init__(self, config: EarlyFusionConfig):
         super().__init__(config)
         self.classifier = hidden_layer(config.modalities * config.features, config.width, config.num_classes)
 
@@ -31,7 +38,7 @@ class EarlyFusion(CueClassifier):
 
 RECIPE = Recipe(
     EarlyFusion,
-    FusionConfig,
+    EarlyFusionConfig,
     reads=READS,
     learns=LEARNS,
     architecture="""

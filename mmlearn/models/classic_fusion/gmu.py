@@ -7,6 +7,7 @@ Deviations: ``tiny`` is ours. The classifier has a hidden layer with ReLU, the p
 norm. Layers have no bias, as the paper's equations. A missing modality is zeros, and adds nothing.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor, nn
 
 from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, FusionConfig, hidden_layer
 from mmlearn.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class GMUConfig(FusionConfig):
+    PRESETS = {"tiny": dict()}
 
 
 class GMUOutput(NamedTuple):
@@ -31,7 +37,7 @@ class GMU(CueClassifier):
     :class:`~mmlearn.models.classic_fusion.cues.CueReader`. Source: section 3 and figure 2.
     """
 
-    def __init__(self, config: FusionConfig):
+    def __init__(self, config: GMUConfig):
         super().__init__(config)
         m, width = config.modalities, config.width
         self.projections = nn.ModuleList(nn.Linear(config.features, width, bias=False) for _ in range(m))
@@ -48,7 +54,7 @@ class GMU(CueClassifier):
 
 RECIPE = Recipe(
     GMU,
-    FusionConfig,
+    GMUConfig,
     reads=READS,
     learns=LEARNS,
     architecture="""

@@ -7,6 +7,7 @@ Deviations: ``tiny`` is ours. Votes are averaged as logits, and all networks lea
 each by itself.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor, nn
 
 from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, FusionConfig, hidden_layer
 from mmlearn.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class LateFusionConfig(FusionConfig):
+    PRESETS = {"tiny": dict()}
 
 
 class LateOutput(NamedTuple):
@@ -31,7 +37,7 @@ class LateFusion(CueClassifier):
     :class:`~mmlearn.models.classic_fusion.cues.CueReader`; without any modality all logits are 0.
     """
 
-    def __init__(self, config: FusionConfig):
+    def __init__(self, config: LateFusionConfig):
         super().__init__(config)
         self.classifiers = nn.ModuleList(
             hidden_layer(config.features, config.width, config.num_classes) for _ in range(config.modalities)
@@ -45,7 +51,7 @@ class LateFusion(CueClassifier):
 
 RECIPE = Recipe(
     LateFusion,
-    FusionConfig,
+    LateFusionConfig,
     reads=READS,
     learns=LEARNS,
     architecture="""

@@ -12,11 +12,11 @@ from torch import nn
 from mmlearn.data import fetch
 from mmlearn.data.made.cues import Cues
 from mmlearn.models.classic_fusion.bimodal_autoencoder import BimodalAutoencoder, BimodalAutoencoderConfig
-from mmlearn.models.classic_fusion.cues import FusionConfig, restored
+from mmlearn.models.classic_fusion.cues import restored
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
-from mmlearn.models.classic_fusion.early_fusion import EarlyFusion
-from mmlearn.models.classic_fusion.gmu import GMU
-from mmlearn.models.classic_fusion.late_fusion import LateFusion
+from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
+from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
+from mmlearn.models.classic_fusion.late_fusion import LateFusion, LateFusionConfig
 from mmlearn.models.classic_fusion.lmf import LMF, LMFConfig, low_rank_product
 from mmlearn.models.classic_fusion.safe import SAFE, SAFEConfig, TextCNN
 from mmlearn.models.classic_fusion.tfn import TFN, TFNConfig, outer_product
@@ -25,9 +25,9 @@ from mmlearn.training.runs import new_run
 
 THREE = dict(modalities=3, features=5, width=4, num_classes=3)
 CLASSIFIERS = {
-    EarlyFusion: FusionConfig(**THREE),
-    LateFusion: FusionConfig(**THREE),
-    GMU: FusionConfig(**THREE),
+    EarlyFusion: EarlyFusionConfig(**THREE),
+    LateFusion: LateFusionConfig(**THREE),
+    GMU: GMUConfig(**THREE),
     TFN: TFNConfig(**THREE),
     LMF: LMFConfig(**THREE),
 }
