@@ -1,7 +1,7 @@
 r"""Early fusion: the features of all modalities stand side by side, and one network reads them.
 
-There is no one paper; the baseline of Baltrušaitis et al. 2019, "Multimodal Machine Learning: A Survey and Taxonomy",
-section 6.1, and of every system of this family.
+Paper: Baltrušaitis et al. 2019, "Multimodal Machine Learning: A Survey and Taxonomy", names it; the idea is older than
+its name, and the baseline of every system of this family.
 
 Deviations: ``tiny`` is ours. The network has one hidden layer. A missing modality is zeros.
 """

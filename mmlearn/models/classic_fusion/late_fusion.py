@@ -1,7 +1,7 @@
 r"""Late fusion: each modality votes for itself, and the votes are averaged.
 
-There is no one paper; the baseline of Baltrušaitis et al. 2019, "Multimodal Machine Learning: A Survey and Taxonomy",
-section 6.1; Kittler et al. 1998, "On Combining Classifiers", for the product of the votes' probabilities.
+Paper: Kittler et al. 1998, "On Combining Classifiers", for the product of the votes' probabilities; Baltrušaitis et al.
+2019, "Multimodal Machine Learning: A Survey and Taxonomy", for its name.
 
 Deviations: ``tiny`` is ours. Votes are averaged as logits, and all networks learn together; the classical way trains
 each by itself.
