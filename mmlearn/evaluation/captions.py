@@ -82,7 +82,7 @@ class Rarity(NamedTuple):
 
 
 def rarity(references: Sequence[Sequence[str]], n: int = 4) -> Rarity:
-    """How rare the n-grams of these pictures' references are, up to n words. Source: Vedantam et al. 2015, section 3."""
+    """How rare the n-grams of these pictures' references are, up to n words. Source: Vedantam et al. 2015."""
     pictures: Counter[NGram] = Counter()
     for texts in references:
         pictures.update({ngram for text in texts for ngram in _all_ngrams(text.split(), n)})

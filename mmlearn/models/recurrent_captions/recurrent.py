@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +53,7 @@ class RecurrentCaptioner(Captioner):
     def __init__(self, config: RecurrentConfig):
         super().__init__()
         self.config = config
-        self.image_encoder = resnet(config.image, partial(nn.GroupNorm, 8))
+        self.image_encoder = resnet(config.image, nn.BatchNorm2d)
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_width)
         self.language_head = nn.Linear(config.width, config.vocab_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)

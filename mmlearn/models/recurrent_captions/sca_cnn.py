@@ -4,9 +4,9 @@ Paper: Chen et al. 2017, "SCA-CNN: Spatial and Channel-wise Attention in Convolu
 Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
 
 Deviations: weights of places and of channels are multiplied by their number, so that even ones leave a map as it is.
-The network is a residual one with group norms, which starts at random and is trained with all else, where the paper's
-knew ImageNet. The last map enters the LSTM as its mean over places, so that places are pooled by their weights.
-Nothing is dropped out. ``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
+The network is a residual one that starts at random and is trained with all else, where the paper's knew ImageNet. The
+last map enters the LSTM as its mean over places, so that places are pooled by their weights. Nothing is dropped out.
+``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
 """
 
 from dataclasses import dataclass

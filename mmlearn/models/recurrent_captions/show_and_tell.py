@@ -3,8 +3,8 @@
 Paper: Vinyals et al. 2015, "Show and Tell: A Neural Image Caption Generator". Official code:
 https://github.com/tensorflow/models/tree/archive/research/im2txt.
 
-Deviations: the network is a residual one with group norms, in place of batch norms, so that pictures of a batch do not
-depend on each other, and starts at random; the paper's is an Inception network that knew ImageNet. Nothing is dropped
+Deviations: the network is a residual one that starts at random and is trained with all else; the paper's is an
+Inception network that knew ImageNet. Nothing is dropped
 out, captions are not written by an ensemble, and a loss is the mean over words, not the sum over a caption. Optimiser
 and rates are our loop's. ``tiny`` and ``base`` are ours; the LSTM of ``base`` has the paper's 512 features.
 """
