@@ -45,6 +45,8 @@ class RecurrentOutput(NamedTuple):
 class RecurrentCaptioner(Captioner):
     """A captioner that reads a word at a time. A system says how it looks (:meth:`look`) and what a :meth:`step` is.
 
+    :meth:`features` are apart, because a network that stays as it is need not be asked twice about a picture.
+
     Padding, where ``mask`` is False, is passed over, at either side. Raises ``ValueError`` for pictures that are not
     float (b, 3, height, width) or are smaller than a place of the feature map, and for texts longer than
     ``max_length``.
@@ -58,8 +60,8 @@ class RecurrentCaptioner(Captioner):
         self.language_head = nn.Linear(config.width, config.vocab_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Seen, State]:
-        """What is seen of each picture, and the state before the first word."""
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        """What is seen of pictures with these features, and the state before the first word."""
         raise NotImplementedError
 
     def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"] | None]:
@@ -67,13 +69,14 @@ class RecurrentCaptioner(Captioner):
         raise NotImplementedError
 
     def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c rows columns"]:
-        """The last feature map of each picture."""
+        """The feature map of each picture, from which all else is written."""
         check_image(image, self.config.image.stride)
         return self.image_encoder(image)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c"]:
-        """The mean of the last feature map, for a probe."""
-        return self.features(image).mean((2, 3))
+        """The mean of the network's last feature map, for a probe."""
+        check_image(image, self.config.image.stride)
+        return self.image_encoder(image).mean((2, 3))
 
     def nothing(self, like: Float[Tensor, "b ..."]) -> State:
         """The state of a network that has read nothing."""
@@ -107,7 +110,7 @@ class RecurrentCaptioner(Captioner):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> RecurrentOutput:
         self.check_length(tokens.shape[1])
-        return self.score(tokens, mask, *self.look(image))
+        return self.score(tokens, mask, *self.look(self.features(image)))
 
     def score(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, seen: Seen, state: State
@@ -118,7 +121,7 @@ class RecurrentCaptioner(Captioner):
         return RecurrentOutput(self.language_head(hidden), None if maps[0] is None else torch.stack(maps, 1))
 
     def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        return self.reader_of(*self.look(image))
+        return self.reader_of(*self.look(self.features(image)))
 
     def reader_of(self, seen: Seen, start: State) -> Read:
         """What reads captions for who has seen this. It remembers the state after the words that have been read."""
@@ -158,6 +161,16 @@ class AdditiveAttention(nn.Module):
 def in_rows(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b p c"]:
     """The places of a feature map, row by row."""
     return rearrange(features, "b c rows columns -> b (rows columns) c")
+
+
+def placed(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c+2 rows columns"]:
+    """A feature map with two more channels, which say where a place is: its row and its column, from -1 to 1.
+
+    A small network has no other way to know it. Source: Liu et al. 2018 (CoordConv), section 3.
+    """
+    rows, columns = (torch.linspace(-1, 1, n, device=features.device, dtype=features.dtype) for n in features.shape[2:])
+    where = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return torch.cat([features, where.expand(len(features), -1, -1, -1)], 1)
 
 
 def looks_before_words(maps: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:

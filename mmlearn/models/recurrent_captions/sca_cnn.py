@@ -5,7 +5,8 @@ Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
 
 Deviations: weights of places and of channels are multiplied by their number, so that even ones leave a map as it is.
 The network is a residual one that starts at random and is trained with all else, where the paper's knew ImageNet. The
-last map enters the LSTM as its mean over places, so that places are pooled by their weights. Nothing is dropped out.
+last map enters the LSTM as its mean over places, so that places are pooled by their weights; its two last channels say
+where a place is, which small networks do not know. Nothing is dropped out.
 ``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
 """
 
@@ -25,6 +26,7 @@ from mmlearn.models.recurrent_captions.recurrent import (
     State,
     in_rows,
     looks,
+    placed,
 )
 from mmlearn.recipes import LM, Objective, Recipe
 
@@ -118,21 +120,24 @@ class SCACNN(RecurrentCaptioner):
         channels = config.image.widths[-config.layers :]
         if not 1 <= config.layers <= len(config.image.widths):
             raise ValueError(f"layers is from 1 to the {len(config.image.widths)} stages; got {config.layers}.")
+        channels = (*channels[:-1], channels[-1] + 2)
         sizes = config.width, config.attention_width
         self.attentions = nn.ModuleList(ChannelSpatialAttention(config.order, c, *sizes) for c in channels)
         self.lstm = nn.LSTMCell(config.embedding_width + channels[-1], config.width)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Seen, State]:
+    def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c rows columns"]:
+        """The first feature map that is attended."""
         check_image(image, self.config.image.stride)
-        features = self.image_encoder[: len(self.image_encoder) - self.config.layers + 1](image)
+        return self.image_encoder[: 1 - self.config.layers or None](image)
+
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
         return (features,), self.nothing(features)
 
     def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"] | None]:
-        x, where = self.attentions[0](seen[0], state[0])
-        for stage, attention in zip(
-            self.image_encoder[len(self.image_encoder) - self.config.layers + 1 :], self.attentions[1:]
-        ):
-            x, where = attention(stage(x), state[0])
+        (x,) = seen
+        for i, attention in enumerate(self.attentions, 1 - len(self.attentions)):
+            x, where = attention(x if i else placed(x), state[0])
+            x = self.image_encoder[i](x) if i else x  # the stage behind this one
         return self.lstm(cat([word, x.mean((2, 3))], 1), state), where
 
 

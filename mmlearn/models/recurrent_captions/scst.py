@@ -6,7 +6,8 @@ https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
 Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as
 it was. Rarity of n-grams is by default that of the batch's own references, in the paper that of
 all captions of training, which :class:`CIDErReward` takes. The end token counts as a word, as in Luo's code, so that
-captions do not break off. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and
+captions do not break off. The two coordinates of a place stand beside its features, because small networks do not know
+where a place is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and
 ``base`` are ours; the features of ``base`` are the paper's 512.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
@@ -32,6 +33,7 @@ from mmlearn.models.recurrent_captions.recurrent import (
     State,
     in_rows,
     looks,
+    placed,
 )
 from mmlearn.objectives import self_critical, shifted_right, token_log_probs, until_end
 from mmlearn.objectives.draws import generator_of_step
@@ -97,13 +99,13 @@ class SCST(RecurrentCaptioner, CountsSteps):
 
     def __init__(self, config: SCSTConfig, reward: Reward | None = None):
         super().__init__(config)
-        channels = config.image.widths[-1]
+        channels = config.image.widths[-1] + 2
         self.reward = reward or CIDErReward()
         self.attention = AdditiveAttention(channels, config.width, config.attention_width)
         self.lstm = Att2in(config.embedding_width, config.width, channels)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Seen, State]:
-        places = in_rows(self.features(image))
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        places = in_rows(placed(features))
         return (places, self.attention.key(places)), self.nothing(places)
 
     def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"]]:
@@ -117,19 +119,27 @@ class SCST(RecurrentCaptioner, CountsSteps):
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         self.check_length(tokens.shape[1])
-        seen, start = self.look(batch["image"])
+        real = tokens != self.config.pad_token if mask is None else mask
+        return self.criticise(self.features(batch["image"]), tokens, real)
+
+    def criticise(
+        self, features: Float[Tensor, "b c rows columns"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The same for pictures with these features."""
+        seen, start = self.look(features)
         draw = partial(sample, generator=generator_of_step(self.config.seed, self.steps))
         drawn, best = (self._write(seen, start, decode) for decode in (draw, greedy))
-        real = tokens != self.config.pad_token if mask is None else mask
-        true = [row[keep].tolist()[1:] for row, keep in zip(tokens, real)]
-        written = until_end(drawn, self.config.end_token)
-        said = (
-            [row[: int(n)].tolist() for row, n in zip(texts, until_end(texts, self.config.end_token).sum(1))]
-            for texts in (drawn, best)
+        true = [row[real].tolist()[1:] for row, real in zip(tokens, mask)]
+        reward, baseline = (
+            tokens.new_tensor(self.reward(self._texts(one), true), dtype=torch.float32) for one in (drawn, best)
         )
-        reward, baseline = (tokens.new_tensor(self.reward(texts, true), dtype=torch.float32) for texts in said)
         logits = self.score(shifted_right(drawn, self.config.start_token), None, seen, start).token_logits
+        written = until_end(drawn, self.config.end_token)
         return {"self_critical": self_critical(token_log_probs(logits, drawn), written, reward, baseline)}
+
+    def _texts(self, tokens: Int[Tensor, "b t"]) -> list[list[int]]:
+        """Written texts without what stands behind their ends."""
+        return [row[: int(n)].tolist() for row, n in zip(tokens, until_end(tokens, self.config.end_token).sum(1))]
 
     @torch.no_grad()
     def _write(self, seen: Seen, start: State, decode: Callable[..., Tensor]) -> Int[Tensor, "b t"]:

@@ -38,8 +38,8 @@ class ShowAndTell(RecurrentCaptioner):
         self.image_projection = nn.Linear(config.image.widths[-1], config.embedding_width)
         self.lstm = nn.LSTMCell(config.embedding_width, config.width)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Seen, State]:
-        summary = self.image_projection(self.encode_image(image))
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        summary = self.image_projection(features.mean((2, 3)))
         return (), self.lstm(summary, self.nothing(summary))
 
     def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, None]:

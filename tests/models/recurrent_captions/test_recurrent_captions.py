@@ -14,7 +14,7 @@ from mmlearn.evaluation.captions import cider_d
 from mmlearn.generation.cache import begin, cached, pad_left, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.models import SCACNN, SCST, SCACNNConfig, SCSTConfig, ShowAndTell, ShowAndTellConfig
-from mmlearn.models.recurrent_captions.recurrent import looks_before_words
+from mmlearn.models.recurrent_captions.recurrent import looks_before_words, placed
 from mmlearn.models.recurrent_captions.sca_cnn import ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.scst import CIDErReward
 
@@ -160,11 +160,11 @@ def test_layers_are_run_anew_from_what_attention_left():
     hidden = torch.randn(6, 64, generator=seeded(4))
     word = torch.randn(6, 64, generator=seeded(5))
     with torch.no_grad():
-        (features,), (zero, cell) = system.look(image)
+        (features,), (zero, cell) = system.look(system.features(image))
         close(features, system.image_encoder[:-1](image))
         assert not zero.any()
         x, _ = system.attentions[0](features, hidden)
-        x, where = system.attentions[1](system.image_encoder[-1](x), hidden)
+        x, where = system.attentions[1](placed(system.image_encoder[-1](x)), hidden)
         expected = system.lstm(torch.cat([word, x.mean((2, 3))], 1), (hidden, cell))
         state, found = system.step(word, (features,), (hidden, cell))
     close(state[0], expected[0])
@@ -174,7 +174,7 @@ def test_layers_are_run_anew_from_what_attention_left():
 def test_att2in_by_hand():
     system = build("scst")
     word, h, c = (torch.randn(1, 64, generator=seeded(k)) for k in range(3))
-    z = torch.randn(1, 64, generator=seeded(4))
+    z = torch.randn(1, 66, generator=seeded(4))
     lstm = system.lstm
     with torch.no_grad():
         wx, uh, zz = lstm.word.weight @ word[0] + lstm.word.bias, lstm.hidden.weight @ h[0], lstm.context.weight @ z[0]
@@ -189,12 +189,22 @@ def test_att2in_by_hand():
 def test_what_is_looked_at_is_the_mean_of_places_by_their_weights():
     system, image = build("scst"), given()["image"]
     with torch.no_grad():
-        seen, state = system.look(image)
+        seen, state = system.look(system.features(image))
         word = torch.randn(6, 64, generator=seeded(4))
         (_, _), where = system.step(word, seen, state)
         close(where.sum(1), torch.ones(6))
-        z = torch.stack([(w[:, None] * x.flatten(1).T).sum(0) for w, x in zip(where, system.image_encoder(image))])
+        z = torch.stack(
+            [(w[:, None] * x.flatten(1).T).sum(0) for w, x in zip(where, placed(system.image_encoder(image)))]
+        )
         close(system.step(word, seen, state)[0][0], system.lstm(word, z, state)[0])
+
+
+def test_places_know_where_they_are():
+    features = torch.randn(2, 3, 2, 3, generator=seeded())
+    found = placed(features)
+    assert torch.equal(found[:, :3], features)
+    assert found[1, 3].tolist() == [[-1, -1, -1], [1, 1, 1]]
+    assert found[1, 4].tolist() == [[-1, 0, 1], [-1, 0, 1]]
 
 
 def test_a_map_is_of_the_word_that_is_written_after_it():
