@@ -1,9 +1,10 @@
 """Questions that need one, two or three looks at a picture: each look finds the thing from which the next one starts.
 
-Nine things, one of each shape, fill a 3 × 3 grid. Eight of them share their colour with one other thing. "What colour is
-the heart?" needs one look. "What colour is left of the heart?" needs two: one finds the heart, the other what stands
-beside it. "What shape has the colour of what is left of the heart?" needs a third, for the thing of the same colour. The
-words of a question say nothing about its answer, and the picture nothing without the question.
+Nine things, one of each shape, fill a 3 × 3 grid, and eight of them share their colour with one other, their twin.
+"What colour is the heart?" needs one look. "What colour is left of the heart?" needs two, one for the heart and one for
+what stands beside it; so does "what shape has the colour of the heart?", which asks for the twin. "What shape has the
+colour of what is left of the heart?" needs three. The question alone says nothing about its answer, and neither does
+the picture alone.
 
 In ``skewed`` and ``skewed-test`` nine of ten questions about a colour are answered by the colour that their shape
 favours, as bananas are yellow; in ``changed-prior`` by the next colour. Other splits have no such prior.
@@ -29,18 +30,12 @@ PALETTE, FIGURES = COLOURS[::2], SHAPES[: GRID**2]
 PAIRED = np.array(
     [0, 0, 1, 1, 2, 2, 3, 3, 4]
 )  # which of a scene's five colours each thing has; 2j and 2j + 1 are twins
-SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
-BESIDE = [  # a cell, a side of it, and the cell there
-    (GRID * row + column, side, GRID * (row + down) + column + right)
-    for row in range(GRID)
-    for column in range(GRID)
-    for side, (down, right) in SIDES.items()
-    if 0 <= row + down < GRID and 0 <= column + right < GRID
-]
+BESIDE = [(cell, cell - 1) for cell in range(GRID**2) if cell % GRID]  # a cell, and the one to its left
 FORMS = {
-    "1 hop": "what colour is the {0}?",
-    "2 hops": "what colour is {1} the {0}?",
-    "3 hops": "what shape has the colour of what is {1} the {0}?",
+    "1 hop": "what colour is the {}?",
+    "2 hops, side": "what colour is left of the {}?",
+    "2 hops, colour": "what shape has the colour of the {}?",
+    "3 hops": "what shape has the colour of what is left of the {}?",
 }
 PICTURES = {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}  # split → that of its pictures
 
@@ -110,20 +105,19 @@ class HopQuestions(Task):
         self, cell: np.ndarray, shape: np.ndarray, colour: np.ndarray, numbers: np.ndarray
     ) -> tuple[str, str, str, tuple[int, ...]]:
         """Text, kind, answer and chain of a question about one scene; ``colour`` is changed where the split says so."""
-        kind, thing = int(numbers[0] * len(FORMS)), cell.argsort().tolist()  # thing[c] is what stands in cell c
-        if kind == 0:
-            chains = [("", (at,)) for at in range(GRID**2)]
-        else:
-            chains = [(side, (at, beside)) for at, side, beside in BESIDE]
-        if kind == 2:
-            twins = [(side, at, beside, thing[beside] ^ 1) for side, (at, beside) in chains if thing[beside] < 8]
-            chains = [(side, (at, beside, int(cell[k]))) for side, at, beside, k in twins if k != thing[at]]
-        side, chain = chains[int(numbers[1] * len(chains))]
+        thing = cell.argsort().tolist()  # thing[c] is what stands in cell c
+        name = self.kinds[int(numbers[0] * len(FORMS))]
+        chains = [(at,) for at in range(GRID**2)] if name in ("1 hop", "2 hops, colour") else list(BESIDE)
+        if name in ("2 hops, colour", "3 hops"):  # the twin of what was found last, unless it is where all began
+            chains = [(*chain, int(cell[thing[chain[-1]] ^ 1])) for chain in chains if thing[chain[-1]] < len(cell) - 1]
+            chains = [chain for chain in chains if chain[-1] != chain[0]]
+        chain = chains[int(numbers[1] * len(chains))]
         first, last = thing[chain[0]], thing[chain[-1]]
-        if kind < 2 and self.split in PICTURES:
+        about_colour = name in ("1 hop", "2 hops, side")
+        if about_colour and self.split in PICTURES:
             self._skew(colour, int(shape[first]), last, numbers[2:4])
-        text, name = FORMS[self.kinds[kind]].format(FIGURES[shape[first]], side), self.kinds[kind]
-        return text, name, FIGURES[shape[last]] if kind == 2 else PALETTE[colour[last]], chain
+        answer = PALETTE[colour[last]] if about_colour else FIGURES[shape[last]]
+        return FORMS[name].format(FIGURES[shape[first]]), name, answer, chain
 
     def _skew(self, colour: np.ndarray, shape: int, last: int, numbers: np.ndarray) -> None:
         """Exchange two colours of the scene, so that nine of ten answers are what the asked shape favours."""

@@ -9,6 +9,7 @@ takes the last hidden layer of a frozen VGG-16. The question is what both LSTMs'
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ class LSTMCNN(Answerer):
         self.picture = nn.Linear(rows * columns * config.width, config.fused_width)
         self.question = nn.Linear(config.layers * config.width, config.fused_width)
         widths, layers = (config.fused_width, config.hidden_width, config.hidden_width), []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.Dropout(config.dropout), nn.Tanh()]
         self.classifier = nn.Sequential(*layers, answer_head(config.hidden_width, config.answers))
 

@@ -106,14 +106,14 @@ class MemoryNetwork(Answerer):
         """The sum of the words' vectors, weighted by their places."""
         d = self.config.width
         weight = position_encoding(mask, d) if self.config.position_encoding else mask[..., None]
-        return (look_up(table, tokens) * weight).sum(-2)
+        vectors = look_up(table, tokens.flatten(0, -2)).view(*tokens.shape, d)
+        return (vectors * weight).sum(-2)
 
     def remember(self, image: Tensor | None, facts: Tensor | None) -> tuple[list[Tensor], Bool[Tensor, "b n"]]:
         """The memory by each embedding, (b, n, d), and which of its places are real."""
-        if (image if self.cells is not None else facts) is None:
-            raise ValueError(
-                f"This memory holds {self.config.memory}: give it {'facts' if image is None else 'image'}."
-            )
+        wanted = "facts" if self.cells is None else "image"
+        if (facts if self.cells is None else image) is None:
+            raise ValueError(f"This memory holds {self.config.memory}: give it {wanted}.")
         if self.cells is not None:
             x = self.cells(image)
             real, place = torch.ones_like(x[..., 0], dtype=torch.bool), torch.arange(x.shape[1], device=x.device)[None]
