@@ -1,13 +1,13 @@
 """Questions that need one, two or three looks at a picture: each look finds the thing from which the next one starts.
 
 Nine things, one of each shape, fill a 3 × 3 grid, and eight of them share their colour with one other, their twin.
-"What colour is the heart?" needs one look. "What colour is left of the heart?" needs two, one for the heart and one for
+"What colour is the heart?" needs one look. "What shape is left of the heart?" needs two, one for the heart and one for
 what stands beside it; so does "what shape has the colour of the heart?", which asks for the twin. "What shape has the
 colour of what is left of the heart?" needs three. The question alone says nothing about its answer, and neither does
 the picture alone.
 
-In ``skewed`` and ``skewed-test`` nine of ten questions about a colour are answered by the colour that their shape
-favours, as bananas are yellow; in ``changed-prior`` by the next colour. Other splits have no such prior.
+In ``skewed`` and ``skewed-test`` nine of ten questions of one look are answered by the colour that their shape favours,
+as bananas are yellow; in ``changed-prior`` by the next colour. Other questions and other splits have no such prior.
 
 Source: Yang et al. 2016, "Stacked Attention Networks for Image Question Answering", figure 1, for questions that need
 several looks; Johnson et al. 2017 (CLEVR), section 3, for chains of relations; Agrawal et al. 2018 (VQA-CP) for the
@@ -33,7 +33,7 @@ PAIRED = np.array(
 BESIDE = [(cell, cell - 1) for cell in range(GRID**2) if cell % GRID]  # a cell, and the one to its left
 FORMS = {
     "1 hop": "what colour is the {}?",
-    "2 hops, side": "what colour is left of the {}?",
+    "2 hops, side": "what shape is left of the {}?",
     "2 hops, colour": "what shape has the colour of the {}?",
     "3 hops": "what shape has the colour of what is left of the {}?",
 }
@@ -113,10 +113,9 @@ class HopQuestions(Task):
             chains = [chain for chain in chains if chain[-1] != chain[0]]
         chain = chains[int(numbers[1] * len(chains))]
         first, last = thing[chain[0]], thing[chain[-1]]
-        about_colour = name in ("1 hop", "2 hops, side")
-        if about_colour and self.split in PICTURES:
+        if name == "1 hop" and self.split in PICTURES:
             self._skew(colour, int(shape[first]), last, numbers[2:4])
-        answer = PALETTE[colour[last]] if about_colour else FIGURES[shape[last]]
+        answer = PALETTE[colour[last]] if name == "1 hop" else FIGURES[shape[last]]
         return FORMS[name].format(FIGURES[shape[first]]), name, answer, chain
 
     def _skew(self, colour: np.ndarray, shape: int, last: int, numbers: np.ndarray) -> None:
