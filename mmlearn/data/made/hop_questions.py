@@ -1,6 +1,7 @@
 """Questions that need one, two or three looks at a picture: each look finds the thing from which the next one starts.
 
-Nine things, one of each shape, fill a 3 × 3 grid, and eight of them share their colour with one other, their twin.
+Nine things, one of each shape, fill a 3 × 3 grid. There are five colours: eight things share theirs with one other,
+their twin.
 "What colour is the heart?" needs one look. "What shape is left of the heart?" needs two, one for the heart and one for
 what stands beside it; so does "what shape has the colour of the heart?", which asks for the twin. "What shape has the
 colour of what is left of the heart?" needs three. The question alone says nothing about its answer, and neither does
@@ -26,10 +27,8 @@ from mmlearn.data.made.scene_tasks import Task, TaskSample
 from mmlearn.data.made.scenes import COLOURS, JITTER, SHAPES, SIZES, SPLITS, Layout, SceneSample, draw, relate
 
 GRID = 3  # rows and columns
-PALETTE, FIGURES = COLOURS[::2], SHAPES[: GRID**2]
-PAIRED = np.array(
-    [0, 0, 1, 1, 2, 2, 3, 3, 4]
-)  # which of a scene's five colours each thing has; 2j and 2j + 1 are twins
+PALETTE, FIGURES = COLOURS[:10:2], SHAPES[: GRID**2]
+PAIRED = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4])  # which colour each thing has; 2j and 2j + 1 are twins
 BESIDE = [(cell, cell - 1) for cell in range(GRID**2) if cell % GRID]  # a cell, and the one to its left
 FORMS = {
     "1 hop": "what colour is the {}?",

@@ -56,6 +56,8 @@ def test_cells_see_their_neighbours_only_with_convolutions(convolutions):
     changed = (cells(image) != cells(other)).any(-1)[0].nonzero()[:, 0].tolist()
     assert (changed == [5]) != convolutions
     assert 5 in changed
+    middle = cells(torch.zeros_like(image))
+    assert (cells(image) + cells(-image) - 2 * middle).abs().max() > 0.01  # more than a linear layer
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
