@@ -1,0 +1,114 @@
+"""What the systems of this family share: how they read a question and a picture, and how they learn an answer."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.layers import Config, ImageEmbedding, select_tokens
+from mmlearn.layers.embeddings import look_up
+from mmlearn.objectives.masked import masked_cross_entropy
+from mmlearn.recipes import VQA
+from mmlearn.values import may_look
+
+ANSWERING = replace(VQA, by_request=False)  # all that these systems learn
+TINY = dict(vocab_size=512, width=64, word_width=64, image_size=64, patch_size=16, dropout=0.0, answers=7)
+
+
+@dataclass(frozen=True)
+class AnsweringConfig(Config):
+    """What all have. ``answers`` is the length of the list of answers."""
+
+    width: int = 512
+    word_width: int = 500
+    vocab_size: int = 20_000
+    start_token: int = 1
+    end_token: int = 2
+    image_size: int = 448
+    patch_size: int = 32
+    convolutions: bool = False  # a cell of the picture also sees its neighbours
+    dropout: float = 0.5
+    answers: int = 1000
+
+
+class PictureCells(ImageEmbedding):
+    """A picture as a grid of cells, each read by two layers that see no other cell, with a learned place: (b, p, d).
+
+    With ``convolutions`` they are read by :func:`~mmlearn.layers.embeddings.convolutional_stem` instead, which also
+    sees neighbours. Raises ``ValueError`` as :class:`~mmlearn.layers.ImageEmbedding` does.
+    """
+
+    def __init__(self, config: AnsweringConfig):
+        patch, width, wide = config.patch_size, config.width, config.convolutions
+        super().__init__(config.image_size, patch, width, class_token=False, convolutions=wide)
+        if not wide:
+            self.patches = nn.Sequential(nn.Linear(3 * patch**2, width), nn.ReLU(), nn.Linear(width, width))
+
+
+class QuestionReader(nn.Module):
+    """LSTMs, one on the other, that read the words of a question from the first to the last.
+
+    Returns the states of the last one, (b, t, d), which of them are real, and the state of each with which it ends,
+    (b, layers, d). Tokens that are not real are passed over. Raises ``ValueError``, on a CPU, for a question without a
+    word between start and end, and for a token outside the vocabulary.
+    """
+
+    def __init__(self, config: AnsweringConfig, layers: int = 1):
+        super().__init__()
+        self.special = config.start_token, config.end_token
+        self.words = nn.Embedding(config.vocab_size, config.word_width)
+        widths = [config.word_width, *[config.width] * (layers - 1)]
+        self.layers = nn.ModuleList(nn.LSTM(width, config.width, batch_first=True) for width in widths)
+
+    def forward(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b layers d"]]:
+        mask = check_questions(tokens, mask, *self.special)
+        order = (~mask).int().argsort(dim=1, stable=True)  # the real ones come first
+        x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)
+        x = x.masked_fill(~mask[..., None], 0)
+        ends = []
+        for layer in self.layers:
+            x = layer(x)[0]
+            ends.append(select_tokens(x, mask.sum(1).clamp(min=1) - 1))
+        return x, mask, torch.stack(ends, dim=1)
+
+
+def check_questions(
+    tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, start: int, end: int
+) -> Bool[Tensor, "b t"]:
+    """Which tokens are real. ``ValueError``, on a CPU, for a question without a word between ``start`` and ``end``."""
+    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    if may_look(tokens):
+        said = (mask & (tokens != start) & (tokens != end)).any(1)
+        if not said.all():
+            raise ValueError(f"Question {int(said.int().argmin())} of the batch is empty: it needs at least one word.")
+    return mask
+
+
+def answer_head(width: int, answers: int) -> nn.Linear:
+    """The layer that scores each answer, which starts so small that it prefers none."""
+    head = nn.Linear(width, answers)
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class Answerer(nn.Module):
+    """A system whose ``forward`` returns ``answer_logits`` (b, answers) of a question and a picture."""
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        r"""``vqa``: the cross-entropy of the right ``answer`` (b,), -100 where nothing is asked.
+
+        .. math:: \ell = -\log \mathrm{softmax}(z)_a
+
+        Raises ``ValueError`` without questions, pictures or answers, and for an answer that is not on the list.
+        Source: Antol et al. 2015 (VQA), section 4.
+        """
+        if missing := [name for name in ("tokens", "image", "answer") if name not in batch]:
+            raise ValueError(f"Nothing to learn: {type(self).__name__} needs {' and '.join(missing)} in the batch.")
+        if not len(batch["tokens"]):
+            raise ValueError("A batch holds at least one question and its picture.")
+        logits = self(batch["tokens"], batch["image"], batch.get("mask")).answer_logits
+        return {"vqa": masked_cross_entropy(logits, batch["answer"])}

@@ -1,0 +1,97 @@
+r"""LSTM + CNN: a picture is one vector, a question another, and their product answers.
+
+Paper: Antol et al. 2015, "VQA: Visual Question Answering" ("deeper LSTM Q + norm I").
+Official code: https://github.com/GT-Vision-Lab/VQA_LSTM_CNN.
+
+Deviations: ``tiny`` is ours. The picture is read by a small convolutional network that learns along, where the paper
+takes the last hidden layer of a frozen VGG-16. The question is what both LSTMs' outputs end with, without their cells.
+``tiny`` does not bring the picture's features to unit length (the paper's "I" without "norm").
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.models.question_answering.inputs import (
+    ANSWERING,
+    TINY,
+    Answerer,
+    AnsweringConfig,
+    PictureCells,
+    QuestionReader,
+    answer_head,
+)
+from mmlearn.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class LSTMCNNConfig(AnsweringConfig):
+    convolutions: bool = True
+    layers: int = 2  # LSTMs
+    fused_width: int = 1024  # of the product
+    hidden_width: int = 1000  # of the classifier
+    normalise: bool = True  # features of the picture
+
+    PRESETS = {"tiny": TINY | dict(fused_width=64, hidden_width=64, normalise=False)}
+
+
+class LSTMCNNOutput(NamedTuple):
+    answer_logits: Float[Tensor, "b answers"]
+    picture: Float[Tensor, "b d"]
+    question: Float[Tensor, "b d"]
+
+
+class LSTMCNN(Answerer):
+    r"""Both vectors are brought to one width and multiplied number by number.
+
+    .. math:: z = \mathrm{MLP}\big(\tanh(W_I\, \mathrm{CNN}(I)) \odot \tanh(W_Q\, \mathrm{LSTM}(Q))\big)
+
+    Raises ``ValueError`` for empty questions and for pictures of another size than ``image_size``, because all their
+    cells are read as one list. Source: section 4.2 and figure 8.
+    """
+
+    def __init__(self, config: LSTMCNNConfig):
+        super().__init__()
+        self.config = config
+        self.cells = PictureCells(config)
+        self.reader = QuestionReader(config, config.layers)
+        rows, columns = self.cells.grid
+        self.picture = nn.Linear(rows * columns * config.width, config.fused_width)
+        self.question = nn.Linear(config.layers * config.width, config.fused_width)
+        widths, layers = (config.fused_width, config.hidden_width, config.hidden_width), []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.Dropout(config.dropout), nn.Tanh()]
+        self.classifier = nn.Sequential(*layers, answer_head(config.hidden_width, config.answers))
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        image: Float[Tensor, "b 3 height width"],
+        mask: Bool[Tensor, "b t"] | None = None,
+    ) -> LSTMCNNOutput:
+        features = self.cells(image).flatten(1)
+        if features.shape[1] != self.picture.in_features:
+            raise ValueError(f"This LSTM + CNN reads pictures of {self.config.image_size} pixels; got {image.shape}.")
+        if self.config.normalise:
+            features = F.normalize(features, dim=-1)
+        _, _, ends = self.reader(tokens, mask)
+        picture, question = torch.tanh(self.picture(features)), torch.tanh(self.question(ends.flatten(1)))
+        return LSTMCNNOutput(self.classifier(picture * question), picture, question)
+
+
+RECIPE = Recipe(
+    LSTMCNN,
+    LSTMCNNConfig,
+    reads=(Image(), Tokens()),
+    learns=ANSWERING,
+    architecture="""
+    image -> CNN -> picture vector -> product [number by number] -> classifier -> !answer
+    question -> LSTMs -> question vector -> product
+    """,
+)

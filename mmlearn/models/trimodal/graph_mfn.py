@@ -1,0 +1,171 @@
+r"""Graph-MFN: a graph of all combinations of words, sound and video, whose edges the input itself makes strong or weak.
+
+Paper: Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic Fusion
+Graph". Official code: https://github.com/A2Zadeh/CMU-MultimodalSDK (mmmodelsdk).
+
+Deviations: ``tiny`` is ours. The paper aligns sound and video with words, whose times it knows; here each sequence is
+cut into ``steps`` parts of equal length, and each part is the mean of its elements. Words are looked up in a table that
+learns. The network of a vertex is one layer with tanh, those of the gates too. Scores are learned by their absolute
+distance, classes by cross-entropy.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Labels, LogMel, Tokens, Video
+from mmlearn.evaluation.measures import classes
+from mmlearn.layers import Config, select_tokens
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
+from mmlearn.recipes import Objective, Recipe, ln
+
+SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
+EDGES = tuple((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole))
+EDGES += tuple((part, "fusion") for part in SUBSETS)  # 12 between vertices, and 7 into the last one
+
+
+@dataclass(frozen=True)
+class GraphMFNConfig(Config):
+    vocab_size: int = 20_000
+    text_width: int = 300  # features of a word, of an audio frame and of a video frame
+    audio_width: int = 74
+    video_width: int = 35
+    lstm_width: int = 128
+    width: int = 64  # of a vertex
+    memory_width: int = 128
+    steps: int = 20
+    dropout: float = 0.2
+    outputs: int = 1  # classes, or 1: a score
+
+    PRESETS = {"tiny": TINY | dict(text_width=32, lstm_width=32, width=32, memory_width=32, steps=8)}
+
+
+class GraphMFNOutput(NamedTuple):
+    logits: Float[Tensor, "b outputs"]
+    efficacies: Float[Tensor, "b steps 19"]  # how strong each of EDGES is, from 0 to 1
+
+
+def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int) -> Float[Tensor, "b steps d"]:
+    r"""The real elements of each row in ``steps`` parts, and the mean of each.
+
+    .. math:: y_s = \mathrm{mean}(x_i : \lfloor s n / S \rfloor \le i < \lceil (s + 1) n / S \rceil)
+
+    Parts share elements where n is no multiple of S. A row without real elements gives zeros.
+    """
+    x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True)) * mask.sum(1).bool()[:, None, None]
+    n, step = mask.sum(1).clamp(min=1)[:, None], torch.arange(steps, device=x.device)
+    first, end = step * n // steps, ((step + 1) * n + steps - 1) // steps  # (b, steps)
+    place = torch.arange(x.shape[1], device=x.device)
+    inside = ((place >= first[..., None]) & (place < end[..., None])).to(x)
+    return inside @ x / inside.sum(-1, keepdim=True)
+
+
+class DynamicFusionGraph(nn.Module):
+    r"""A vertex for each modality, for two, for all three, and one that fuses them; efficacies α weigh what flows.
+
+    .. math:: \alpha = \sigma(D_\alpha([v_l; v_a; v_v])), \quad
+       v_S = D_S\big([\alpha_{P \to S}\, v_P]_{P \subsetneq S}\big), \quad
+       T = D_T\big([\alpha_{P \to T}\, v_P]_{P}\big)
+
+    Takes the three single vertices, (b, f) each, and returns T (b, d) and α (b, 19), in the order of ``EDGES``.
+    Source: section 4.1 and figure 3.
+    """
+
+    def __init__(self, features: int, width: int):
+        super().__init__()
+        sizes = {subset: features if len(subset) == 1 else width for subset in SUBSETS}
+        self.efficacy = nn.Sequential(nn.Linear(3 * features, width), nn.ReLU(), nn.Linear(width, len(EDGES)))
+        self.vertices = nn.ModuleDict()
+        for whole in (*(subset for subset in SUBSETS if len(subset) > 1), "fusion"):
+            read = sum(sizes[part] for part, into in EDGES if into == whole)
+            self.vertices["+".join(whole) if whole != "fusion" else whole] = nn.Linear(read, width)
+
+    def forward(self, singles: dict[str, Float[Tensor, "b f"]]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 19"]]:
+        known = {(name,): singles[name] for name in MODALITIES}
+        efficacy = torch.sigmoid(self.efficacy(torch.cat(list(known.values()), dim=-1)))
+        strength = dict(zip(EDGES, efficacy.unbind(-1)))
+        for name, network in self.vertices.items():
+            whole = name if name == "fusion" else tuple(name.split("+"))
+            read = [strength[edge][:, None] * known[edge[0]] for edge in EDGES if edge[1] == whole]
+            known[whole] = torch.tanh(network(torch.cat(read, dim=-1)))
+        return known["fusion"], efficacy
+
+
+class GraphMFN(nn.Module):
+    r"""An LSTM for each modality; at every step the graph fuses their cells, and a gated memory keeps what it says.
+
+    .. math:: T^t = \mathrm{DFG}(c^{[t-1, t]}), \quad u^t = \gamma_1^t \odot u^{t-1} + \gamma_2^t \odot \hat u^t, \quad
+       \hat u^t = \tanh(D_u T^t), \; \gamma_{1,2}^t = \sigma(D_{1,2} T^t), \quad \hat y = D([h^S; u^S])
+
+    Inputs and errors are those of :class:`~mmlearn.models.trimodal.sequences.Sequences`. Source: section 4.2.
+    """
+
+    def __init__(self, config: GraphMFNConfig):
+        super().__init__()
+        self.config = config
+        widths = {name: getattr(config, f"{name}_width") for name in MODALITIES}
+        self.sequences = Sequences(config.vocab_size, widths)
+        self.cells = nn.ModuleDict({name: nn.LSTMCell(size, config.lstm_width) for name, size in widths.items()})
+        self.graph = DynamicFusionGraph(2 * config.lstm_width, config.width)
+        self.update, self.keep, self.write = (nn.Linear(config.width, config.memory_width) for _ in range(3))
+        read = 3 * config.lstm_width + config.memory_width
+        self.hidden, self.dropout = nn.Linear(read, config.width), nn.Dropout(config.dropout)
+        self.prediction = nn.Linear(config.width, config.outputs)
+        nn.init.normal_(self.prediction.weight, std=0.02)  # so small that no class is preferred
+        nn.init.zeros_(self.prediction.bias)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mel: Float[Tensor, "b mels s"],
+        video: Float[Tensor, "b f *frame"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        video_mask: Bool[Tensor, "b f"] | None = None,
+    ) -> GraphMFNOutput:
+        found = self.sequences(tokens, mel, video, mask, mel_mask, video_mask)
+        parts = {name: equal_parts(*found[name], self.config.steps) for name in MODALITIES}
+        zero = parts["text"].new_zeros(len(tokens), self.config.lstm_width)
+        state = dict.fromkeys(MODALITIES, (zero, zero))
+        memory, efficacies = zero.new_zeros(len(tokens), self.config.memory_width), []
+        for step in range(self.config.steps):
+            after = {name: self.cells[name](parts[name][:, step], state[name]) for name in MODALITIES}
+            both = {name: torch.cat([state[name][1], after[name][1]], dim=-1) for name in MODALITIES}
+            fused, efficacy = self.graph(both)
+            update, keep, write = torch.tanh(self.update(fused)), self.keep(fused), self.write(fused)
+            memory = torch.sigmoid(keep) * memory + torch.sigmoid(write) * update
+            efficacies.append(efficacy)
+            state = after
+        read = torch.cat([*(state[name][0] for name in MODALITIES), memory], dim=-1)
+        logits = self.prediction(self.dropout(torch.relu(self.hidden(read))))
+        return GraphMFNOutput(logits, torch.stack(efficacies, dim=1))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """``task``: ``label`` (b,) is a class, or a score where there is one output.
+
+        Raises ``ValueError`` without a label, for a class that does not exist, and for an empty batch.
+        """
+        return {"task": task_loss(self(**read_batch(batch, "GraphMFN")).logits, batch["label"], F.l1_loss)}
+
+
+RECIPE = Recipe(
+    GraphMFN,
+    GraphMFNConfig,
+    reads=(
+        Tokens(),
+        LogMel(bands="audio_width"),
+        Video(fps=10, shown=16, features="video_width"),
+        Labels(source="order", into="outputs"),
+    ),
+    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    architecture="""
+    words -> LSTM of words -> dynamic fusion graph [7 vertices, 19 edges] -> gated memory -> !task
+    sound -> LSTM of sound -> dynamic fusion graph
+    video -> LSTM of video -> dynamic fusion graph
+    """,
+)

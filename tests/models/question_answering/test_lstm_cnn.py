@@ -1,0 +1,37 @@
+"""LSTM + CNN: two vectors and their product, against plain tensors."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from testing_tools import close, pairs, refused, shaken
+
+from mmlearn.models import LSTMCNN
+from mmlearn.models.question_answering.lstm_cnn import LSTMCNNConfig
+
+TINY = LSTMCNNConfig.tiny()
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_against_its_equation(normalise):
+    system, batch = shaken(LSTMCNN(dataclasses.replace(TINY, normalise=normalise))).eval(), pairs()
+    output = system(batch["tokens"], batch["image"], batch["mask"])
+    features = system.cells(batch["image"]).reshape(8, -1)
+    if normalise:
+        features = features / features.norm(dim=1, keepdim=True)
+    picture = torch.tanh(features @ system.picture.weight.T + system.picture.bias)
+    ends = system.reader(batch["tokens"], batch["mask"])[2]
+    question = torch.tanh(torch.cat([ends[:, 0], ends[:, 1]], 1) @ system.question.weight.T + system.question.bias)
+    x = picture * question
+    first, _, _, second, _, _, last = system.classifier
+    for layer in (first, second):
+        x = torch.tanh(F.linear(x, layer.weight, layer.bias))
+    close(output.answer_logits, F.linear(x, last.weight, last.bias))
+    close(output.picture, picture)
+    close(output.question, question)
+
+
+def test_a_picture_of_another_size_is_refused(unchecked):
+    system, batch = LSTMCNN(TINY), pairs()
+    refused("pictures of 64 pixels", system, batch["tokens"], batch["image"][..., :48, :48], batch["mask"])
