@@ -50,6 +50,8 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "m6": SENT,
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
+    "attn-gan": "cuDNN's LSTM",
+    "gan-int-cls": "cuDNN's LSTM",
     "pixel-bert": DRAWS,
     "uniter": HIDDEN,
     "vatt": DRAWS,
@@ -62,6 +64,8 @@ STOPS = {  # the systems that do so, and why; it should become shorter
 }
 BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, and why
     "misa": "PyTorch's LSTM",
+    "attn-gan": "PyTorch's LSTM",
+    "gan-int-cls": "PyTorch's LSTM",
     "sound-of-pixels": "in evaluation, clips of equal length are read together",
 }
 # The systems of which torch.compile's backward pass is looked at as well, which takes as long again as all else here.
