@@ -188,7 +188,7 @@ class Discriminator(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.text = nn.Sequential(nn.Linear(config.text_width, channels[-1]), nn.LeakyReLU(0.2))
-        self.join = nn.Sequential(nn.Conv2d(2 * channels[-1], channels[-1], 3, padding=1), nn.LeakyReLU(0.2))
+        self.join = nn.Sequential(nn.Conv2d(2 * channels[-1], channels[-1], 1), nn.LeakyReLU(0.2))
         self.score = nn.Conv2d(channels[-1], 1, config.start)
         self.alone = nn.Conv2d(channels[-1], 1, config.start) if alone else None
         for module in self.modules():
