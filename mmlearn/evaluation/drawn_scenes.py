@@ -97,6 +97,35 @@ def picture_scores(colour: Int[Tensor, "b cells"], shape: Int[Tensor, "b cells"]
     return torch.tensor(rows)
 
 
+class ObjectScores(NamedTuple):
+    """Shares from 0 to 1 of captions that name one object and its cell."""
+
+    colour: float  # some cell has this colour
+    shape: float  # some cell has this shape
+    both: float  # in one cell
+    place: float  # something is in the cell that the caption says
+    right: float  # the object is there, and nothing anywhere else: the graph is the caption's
+
+
+def object_scores(
+    colour: Int[Tensor, "b cells"], shape: Int[Tensor, "b cells"], samples: Sequence[Any]
+) -> ObjectScores:
+    """How well cells that were read show the one object that each of these samples has.
+
+    ``ValueError`` for a sample with another number of objects.
+    """
+    if counts := {len(sample.objects) for sample in samples} - {1}:
+        raise ValueError(f"These scores are of scenes with one object, got one with {max(counts)}.")
+    cell = torch.tensor([sample.objects[0].cell for sample in samples])[:, None]
+    true_colour, true_shape = (part.gather(1, cell) for part in cells_of(samples))
+    filled = (colour != NOTHING) | (shape != NOTHING)
+    same_colour, same_shape = colour == true_colour, shape == true_shape
+    both = same_colour & same_shape
+    alone = both.gather(1, cell)[:, 0] & (filled.sum(1) == 1)
+    shares = (same_colour.any(1), same_shape.any(1), both.any(1), filled.gather(1, cell)[:, 0], alone)
+    return ObjectScores(*(share.float().mean().item() for share in shares))
+
+
 def _score(colour: list[int], shape: list[int], sample: Any) -> tuple[float, ...]:
     """The six shares of one picture."""
     subject, relation, other = sample.relation

@@ -56,10 +56,12 @@ class Turn:
     """One update of a step: the method of the system that gives the ``loss``, and which parts it ``moves``.
 
     Parts are named by the beginning of their parameters' names; without any, all that the system has not frozen move.
+    ``betas`` are those of AdamW: how much of the last mean of gradients, and of their squares, is kept.
     """
 
     loss: str = "loss"
     moves: tuple[str, ...] = ()
+    betas: tuple[float, float] = (0.9, 0.98)
 
     def moved(self, system: nn.Module) -> list[str]:
         """The names of the parameters that this turn trains. ``ValueError`` for a part that there is not."""

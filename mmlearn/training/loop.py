@@ -64,7 +64,7 @@ class _Update:
         self.others = [value for name, value in learning if name not in moved]
         with self:
             loss = Loss(system, turn.loss)
-            self.plain_optimizers = build_optimizers(system, **optimizer)
+            self.plain_optimizers = build_optimizers(system, betas=turn.betas, **optimizer)
             if compile:
                 loss = torch.compile(loss, backend="inductor" if compile is True else compile)
             self.loss = distributed.of_parts(loss, self.plain_optimizers) if shard else accelerator.prepare(loss)

@@ -15,7 +15,9 @@ from mmlearn.names import choices
 OPTIMIZERS = ("adamw", "muon")
 
 
-def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weight_decay: float) -> list[Optimizer]:
+def build_optimizers(
+    system: nn.Module, name: str, *, learning_rate: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.98)
+) -> list[Optimizer]:
     """AdamW for everything, or Muon for the matrices of attention layers and of MLPs, and AdamW for the rest.
 
     Only matrices are decayed: norms, biases and temperatures have one number a feature, and nothing to shrink.
@@ -42,7 +44,7 @@ def build_optimizers(system: nn.Module, name: str, *, learning_rate: float, weig
     groups = [group for group in groups if group["params"]]
     optimizers: list[Optimizer] = []
     if groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True))
+        optimizers.append(torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True))
     if hidden:
         matrices = [trained[key] for key in trained if key in hidden]
         optimizers.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))

@@ -49,7 +49,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "limoe": SENT,
     "m6": SENT,
     "lxmert": HIDDEN,
-    **dict.fromkeys(("aoa", "lstm-cnn", "misa", "san"), "cuDNN's LSTM"),
+    **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "cuDNN's LSTM"),
     "pixel-bert": DRAWS,
     "scst": DRAWS,
     "uniter": HIDDEN,
@@ -62,7 +62,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "wav2vec2": DRAWS,
 }
 BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, and why
-    **dict.fromkeys(("aoa", "lstm-cnn", "misa", "san"), "PyTorch's LSTM"),
+    **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "PyTorch's LSTM"),
     "sound-of-pixels": "in evaluation, clips of equal length are read together",
 }
 # The systems of which torch.compile's backward pass is looked at as well, which takes as long again as all else here.

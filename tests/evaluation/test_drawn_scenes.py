@@ -1,11 +1,13 @@
 """What is read in cells is scored against the caption, and a reader learns to read them."""
 
+import numpy as np
 import torch
 from testing_tools import close, refused, seeded
 
+from mmlearn.data.made.one_object import lay_out_one, one_object_samples
 from mmlearn.data.made.scenes import COLOURS, SHAPES
 from mmlearn.data.made.two_objects import TwoObjects
-from mmlearn.evaluation.drawn_scenes import NOTHING, CellReader, cells_of, picture_scores, scene_scores
+from mmlearn.evaluation.drawn_scenes import NOTHING, CellReader, cells_of, object_scores, picture_scores, scene_scores
 
 SAMPLES = TwoObjects("test").__getitems__(list(range(40)))
 
@@ -80,3 +82,27 @@ def test_a_reader_sees_one_cell_at_a_time_and_learns():
         optimizer.step()
     assert scene_scores(*reader.read(image), SAMPLES).relation > 0.9
     refused("no 2 × 2 even cells", reader, torch.zeros(1, 3, 25, 25))
+
+
+ONE = one_object_samples(lay_out_one("test", np.arange(40), 0), 16)
+
+
+def test_one_object_is_scored_by_colour_shape_and_place():
+    colour, shape = cells_of(ONE)
+    assert set(object_scores(colour, shape, ONE)) == {1.0}
+    nothing = torch.full((40, 4), NOTHING)
+    assert set(object_scores(nothing, nothing, ONE)) == {0.0}
+    moved = object_scores(colour.roll(1, 1), shape.roll(1, 1), ONE)
+    assert (moved.colour, moved.shape, moved.both, moved.place, moved.right) == (1, 1, 1, 0, 0)
+    wrong = torch.where(shape == NOTHING, shape, (shape + 1) % len(SHAPES))
+    assert tuple(object_scores(colour, wrong, ONE)) == (1, 0, 0, 1, 0)
+    apart = object_scores(colour, shape.roll(1, 1), ONE)  # colour in one cell, shape in another
+    assert (apart.colour, apart.shape, apart.both, apart.right) == (1, 1, 0, 0)
+    more = colour.clone()
+    more[torch.arange(40), (colour == NOTHING).int().argmax(1)] = 0
+    crowded = object_scores(more, shape, ONE)
+    assert (crowded.both, crowded.place, crowded.right) == (1, 1, 0)
+    half = colour.clone()
+    half[:10] = NOTHING
+    assert object_scores(half, shape, ONE).colour == 0.75
+    refused("one object, got one with 2", object_scores, *cells_of(SAMPLES), SAMPLES)

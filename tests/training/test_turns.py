@@ -51,6 +51,20 @@ def test_turns_are_taken_one_after_the_other():
         torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-9, rtol=1e-9)
 
 
+def test_a_turn_has_betas_of_its_own(monkeypatch):
+    taken, build = [], loop.build_optimizers
+
+    def watched(*parts, **options):
+        taken.append(build(*parts, **options))
+        return taken[-1]
+
+    monkeypatch.setattr(loop, "build_optimizers", watched)
+    turns = [Turn("other_loss", moves=("other",), betas=(0.5, 0.999)), Turn(moves=("encoder", "head"))]
+    fit(Two(), Numbers(), collate, steps=1, turns=turns, **QUIET)
+    betas = [{group["betas"] for item in each for group in item.param_groups} for each in taken]
+    assert betas == [{(0.5, 0.999)}, {(0.9, 0.98)}]
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_what_a_turn_does_not_move_stays(optimizer):
     """Bit for bit, though its loss depends on it; and afterwards everything can learn that could before."""

@@ -1,0 +1,249 @@
+"""What drawing networks share: readers of captions and pictures, learned first, and what paints, judges and measures.
+
+Source: Reed et al. 2016 (GAN-INT-CLS), section 4.1: transposed convolutions of 4 × 4 that paint, and strided ones that
+judge, to which the text is joined where 4 × 4 places are left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mmlearn.data.fields import Batch, Label
+from mmlearn.evaluation.measures import Rows, row
+from mmlearn.layers.config import Config
+from mmlearn.layers.embeddings import look_up
+from mmlearn.models.picture_tokens.coder import Pixels
+
+FROM_WORDS = (0.5, 0.999)  # AdamW's betas of generator and discriminator: old gradients are of another opponent
+
+
+@dataclass(frozen=True)
+class DrawingConfig(Config):
+    """Pictures of ``image_size`` pixels a side, halved ``halvings`` times down to the grid that noise becomes."""
+
+    image_size: int = 64
+    halvings: int = 4
+    width: int = 64  # channels at full size; twice as many at each halving
+    vocab_size: int = 16_384
+    max_length: int = 32
+    text_width: int = 256
+    region_halvings: int = 2  # of a picture down to the regions that its reader looks at
+    noise_width: int = 100
+
+    @property
+    def start(self) -> int:
+        """The side of the first grid. ``ValueError`` where it would not be whole."""
+        step = 2**self.halvings
+        if self.image_size % step or self.image_size < step or self.region_halvings > self.halvings:
+            raise ValueError(
+                f"Pictures of {self.image_size} pixels are not halved {self.halvings} times evenly, and regions not "
+                f"{self.region_halvings} times: change one."
+            )
+        return self.image_size // step
+
+    @property
+    def noise_numbers(self) -> int:
+        """How many numbers a drawing takes by chance."""
+        return self.noise_width
+
+
+TINY_DRAWING = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
+
+
+@dataclass(frozen=True)
+class Noise(Label):
+    """``noise`` (b, numbers), standard normal: what a caption does not say of a picture."""
+
+    holds = {"noise": "Float b {noise_numbers}"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
+        shape = len(batch["tokens"]), sizes("noise_numbers")
+        return batch | {"noise": torch.randn(shape, generator=generator)}
+
+
+@dataclass(frozen=True)
+class DrawnPixels(Pixels):
+    """As :class:`~mmlearn.models.picture_tokens.coder.Pixels`, and how many numbers a drawing takes by chance."""
+
+    noise_numbers: int = 0
+
+    known = (*Pixels.known, "noise_numbers")
+
+    def fitted(self, data: Any, config: Config, seed: int) -> "DrawnPixels":
+        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
+        found = super().fitted(data, config, seed)
+        return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
+        return super().sizes() | {"noise_numbers": self.noise_numbers}
+
+
+class CaptionReader(nn.Module):
+    """An LSTM both ways: (b, t) → words (b, t, d), 0 where nothing is real, and the sentence (b, d), its last states.
+
+    Padding may stand anywhere. Source: Xu et al. 2018 (AttnGAN), section 3.2.
+    """
+
+    def __init__(self, vocab_size: int, width: int):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.recurrent = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
+
+    def forward(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
+        order = mask.int().argsort(dim=1, descending=True, stable=True)  # real tokens first
+        x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))
+        lengths = mask.sum(1).clamp(min=1).cpu()
+        packed, (last, _) = self.recurrent(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        words = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])[0]
+        words = words.gather(1, order.argsort(dim=1)[..., None].expand_as(words))
+        return words.masked_fill(~mask[..., None], 0), last.transpose(0, 1).flatten(1)
+
+
+class PictureReader(nn.Module):
+    """Convolutions: (b, 3, height, width) → regions (b, p, d) and the whole picture (b, d), a projection of their mean.
+
+    ``ValueError`` for pictures of another size than the configuration's.
+    """
+
+    def __init__(self, config: DrawingConfig):
+        super().__init__()
+        self.image_size = config.start * 2**config.halvings
+        channels = [3, *(config.width * 2 ** (i + 1) for i in range(config.region_halvings))]
+        layers: list[nn.Module] = []
+        for i in range(config.region_halvings):
+            layers += [nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], channels[-1], 3, padding=1), nn.LeakyReLU(0.2))
+        self.to_region = nn.Conv2d(channels[-1], config.text_width, 1)
+        self.to_picture = nn.Linear(config.text_width, config.text_width)
+
+    def forward(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b d"]]:
+        check_size(image, self.image_size)
+        regions = rearrange(self.to_region(self.layers(image)), "b d y x -> b (y x) d")
+        return regions, self.to_picture(reduce(regions, "b p d -> b d", "mean"))
+
+
+def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
+    """``ValueError`` for pictures of another size."""
+    if tuple(image.shape[1:]) != (3, side, side):
+        raise ValueError(
+            f"Pictures are (b, 3, {side}, {side}) here, got {tuple(image.shape)}: resize them, or set image_size."
+        )
+
+
+class Reader(nn.Module):
+    """Both readers. What they learn, in the first stage, is the ``loss`` of a subclass."""
+
+    def __init__(self, config: DrawingConfig):
+        super().__init__()
+        self.text = CaptionReader(config.vocab_size, config.text_width)
+        self.picture = PictureReader(config)
+
+
+class Up(nn.Sequential):
+    """Twice as large: a transposed convolution of 4 × 4, a batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class First(nn.Module):
+    """A grid of channels from numbers: a linear layer, a batch norm, ReLU, and so many times :class:`Up`."""
+
+    def __init__(self, config: DrawingConfig, inputs: int, ups: int):
+        super().__init__()
+        channels = [config.width * 2 ** (config.halvings - i) for i in range(ups + 1)]
+        self.shape = (channels[0], config.start, config.start)
+        self.linear = nn.Linear(inputs, channels[0] * config.start**2, bias=False)
+        self.norm = nn.Sequential(nn.BatchNorm2d(channels[0]), nn.ReLU())
+        self.ups = nn.Sequential(*(Up(*pair) for pair in pairwise(channels)))
+
+    def forward(self, numbers: Float[Tensor, "b inputs"]) -> Float[Tensor, "b d height width"]:
+        return self.ups(self.norm(self.linear(numbers).unflatten(1, self.shape)))
+
+
+class Discriminator(nn.Module):
+    """Scores of pictures beside a text, and of pictures alone: is it real, and does it show this?
+
+    The picture is halved down to the first grid of the generator, where the text is put beside each place.
+    Source: Reed et al. 2016, section 4.1; ``alone`` as in Zhang et al. 2018 (StackGAN++) and Xu et al. 2018.
+    """
+
+    def __init__(self, config: DrawingConfig, halvings: int, alone: bool = False):
+        super().__init__()
+        self.image_size = config.start * 2**halvings
+        channels = [3, *(config.width * 2 ** (i + 1) for i in range(halvings))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(channels):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers)
+        self.text = nn.Sequential(nn.Linear(config.text_width, channels[-1]), nn.LeakyReLU(0.2))
+        self.join = nn.Sequential(nn.Conv2d(2 * channels[-1], channels[-1], 1), nn.LeakyReLU(0.2))
+        self.score = nn.Conv2d(channels[-1], 1, config.start)
+        self.alone = nn.Conv2d(channels[-1], 1, config.start) if alone else None
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, 0.2)
+
+    def see(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d rows columns"]:
+        """What all scores of these pictures begin with."""
+        check_size(image, self.image_size)
+        return self.layers(image)
+
+    def fits(self, seen: Float[Tensor, "b d rows columns"], sentence: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Real, and as the sentence says: above 0."""
+        text = repeat(self.text(sentence), "b d -> b d y x", y=seen.shape[2], x=seen.shape[3])
+        return self.score(self.join(torch.cat([seen, text], 1))).flatten()
+
+    def real(self, seen: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b"]:
+        """Real, whatever the text: above 0."""
+        return self.alone(seen).flatten()
+
+
+def noise_for(
+    sentence: Float[Tensor, "b d"], noise: Float[Tensor, "b numbers"] | None, config: DrawingConfig
+) -> Float[Tensor, "b numbers"]:
+    """The noise, or 0 where none is given. ``ValueError`` unless it has a row a text, of ``noise_numbers`` numbers."""
+    if noise is None:
+        return sentence.new_zeros(len(sentence), config.noise_numbers)
+    if tuple(noise.shape) != (wanted := (len(sentence), config.noise_numbers)):
+        raise ValueError(f"Noise is {wanted} for these texts, got {tuple(noise.shape)}.")
+    return noise
+
+
+def drawn(run: Any, samples: Sequence[Any]) -> Rows:
+    """Of drawings: how different two of one caption are, and how often the discriminator takes one for real.
+
+    The difference is the root mean square of pixels, beside that of real pictures of different captions.
+    """
+    one, other = (run.label(run.plain(samples), label) for label in (Noise(), Again()))
+    pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
+    real = one["image"]
+    apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
+    rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
+    taken = run.read(one, lambda output, rows: run.system.judged(output.image, output.sentence) > 0)
+    return rows | {"drawings taken for real": row(taken.float().mean())}
+
+
+class Again(Noise):
+    """Other noise than :class:`Noise` draws."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
+        torch.randn(len(batch["tokens"]), sizes("noise_numbers"), generator=generator)
+        return super().__call__(batch, generator, sizes)
+
+
+def caption_numbers(batch: Batch) -> Int[Tensor, "b"]:
+    """``caption_id`` of a batch, or a number for each row where a batch does not have it."""
+    tokens = batch["tokens"]
+    return batch.get("caption_id", torch.arange(len(tokens), device=tokens.device))

@@ -1,0 +1,178 @@
+"""GAN-INT-CLS and AttnGAN: what each turn moves, what each option changes, and what does not fit."""
+
+import dataclasses
+
+import pytest
+import torch
+from testing_tools import Listed, close, refused, seeded
+
+from mmlearn.models.drawing.attn_gan import RECIPE as ATTENTIVE
+from mmlearn.models.drawing.attn_gan import AttnGAN, AttnGANConfig
+from mmlearn.models.drawing.gan_int_cls import GANINTCLS, GANINTCLSConfig
+from mmlearn.models.drawing.gan_int_cls import RECIPE as PLAIN
+from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
+from mmlearn.training import fit
+
+SMALL = dict(image_size=16, halvings=2, width=4, vocab_size=30, text_width=8, noise_width=3, condition_width=4)
+BUILD = {
+    GANINTCLS: GANINTCLSConfig(**SMALL),
+    AttnGAN: AttnGANConfig(**SMALL, stages=2, region_halvings=1, residual_blocks=1),
+}
+RECIPES = {GANINTCLS: PLAIN, AttnGAN: ATTENTIVE}
+
+
+def made(system, **changes):
+    torch.manual_seed(0)
+    return system(dataclasses.replace(BUILD[system], **changes))
+
+
+def batch(system, b=6, seed=0):
+    config, generator = BUILD[system], seeded(seed)
+    mask = torch.arange(5) < torch.tensor([5, 3, 4, 5, 2, 3])[:b, None]
+    return {
+        "image": 2 * torch.rand(b, 3, 16, 16, generator=generator) - 1,
+        "tokens": torch.randint(4, 30, (b, 5), generator=generator).masked_fill(~mask, 0),
+        "mask": mask,
+        "caption_id": torch.tensor([0, 1, 1, 2, 0, 3])[:b],
+        "noise": torch.randn(b, config.noise_numbers, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_pictures_are_in_range_and_noise_is_what_captions_do_not_say(system):
+    model, given = made(system).eval(), batch(system)
+    one = model(given["tokens"], given["mask"], given["noise"]).image
+    other = model(given["tokens"], given["mask"], -given["noise"]).image
+    assert one.shape == given["image"].shape
+    assert one.abs().max() <= 1
+    assert (one - other).abs().max() > 1e-3
+    none = model(given["tokens"], given["mask"]).image
+    assert torch.equal(none, model(given["tokens"], given["mask"], torch.zeros_like(given["noise"])).image)
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_what_does_not_fit_is_told(system):
+    model, given = made(system), batch(system)
+    numbers = BUILD[system].noise_numbers
+    refused(rf"Noise is \(6, {numbers}\)", model, given["tokens"], given["mask"], given["noise"][:, 1:])
+    refused(r"Pictures are \(b, 3, 16, 16\)", model.discriminator_loss, given | {"image": torch.zeros(6, 3, 32, 32)})
+    refused(r"Pictures are \(b, 3, 16, 16\)", model.reader_loss, given | {"image": torch.zeros(6, 3, 8, 8)})
+    refused("not halved 2 times evenly", made, system, image_size=18)
+    refused("regions not 3 times", made, system, region_halvings=3)
+    refused("the vocabulary of this model has 30", model, given["tokens"] + 30, given["mask"])
+
+
+def test_more_stages_than_sizes():
+    refused("4 stages are not from 1 to 3", made, AttnGAN, stages=4)
+    assert len(made(AttnGAN, stages=3)(batch(AttnGAN)["tokens"], batch(AttnGAN)["mask"]).smaller) == 2
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_padding_may_stand_before_a_text(system):
+    model, given = made(system).eval(), batch(system)
+    counts = given["mask"].sum(1).tolist()
+    left = {k: torch.stack([row.roll(5 - n, 0) for row, n in zip(given[k], counts)]) for k in ("tokens", "mask")}
+    words, sentence = model.reader.text(given["tokens"], given["mask"])
+    other, same = model.reader.text(left["tokens"], left["mask"])
+    close(same, sentence)
+    close(other[left["mask"]], words[given["mask"]])
+    assert not other[~left["mask"]].any()
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_each_turn_moves_its_own_and_the_reader_stays(system):
+    model, given = made(system), batch(system)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    stage = RECIPES[system].stage("drawing")
+    for turn, mover in zip(stage.turns, ("discriminator", "generator")):
+        assert {name.partition(".")[0].rstrip("s") for name in turn.moved(model)} == {mover}
+        assert turn.betas == (0.5, 0.999)
+    rows = [given]
+    fit(model, Listed(rows * 4), lambda one: one[0], steps=2, batch_size=1, turns=stage.turns, progress=False, warmup=0)
+    same = {name for name, value in model.named_parameters() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.startswith("reader")}
+
+
+def test_the_discriminator_sees_what_it_should():
+    """The three terms, from scores that are computed here, with the next other caption as the wrong one."""
+    model, given = made(GANINTCLS), batch(GANINTCLS)
+    sentence = model.encode_text(given["tokens"], given["mask"])
+    image = model(given["tokens"], given["mask"], given["noise"]).image
+    wrong = sentence[[1, 3, 3, 4, 5, 0]]
+    scores = [model.judged(*pair) for pair in ((given["image"], sentence), (given["image"], wrong), (image, sentence))]
+    real, other, drawn = (torch.nn.functional.softplus(sign * x).mean() for sign, x in zip((-1, 1, 1), scores))
+    close(model.discriminator_loss(given)["discriminator"], real + (other + drawn) / 2)
+    plain = made(GANINTCLS, matching_aware=False)
+    close(plain.discriminator_loss(given)["discriminator"], logistic_discrimination(scores[0], scores[2]))
+    between = (sentence + wrong) / 2
+    passing = logistic_generation(scores[2]) + logistic_generation(
+        model.judged(model.draw(between, given["noise"]), between)
+    )
+    close(model.loss(given)["generator"], passing)
+    close(made(GANINTCLS, interpolate=False).loss(given)["generator"], logistic_generation(scores[2]))
+
+
+def test_one_row_has_no_wrong_text():
+    for system in BUILD:
+        losses = made(system).discriminator_loss(batch(system, b=1))
+        assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_attn_gan_judges_each_size_alone_and_beside_the_text():
+    model, given = made(AttnGAN), batch(AttnGAN)
+    sentence = model.reader.text(given["tokens"], given["mask"])[1]
+    drawing = model(given["tokens"], given["mask"], given["noise"])
+    small = torch.nn.functional.avg_pool2d(given["image"], 2)
+    soft, total, passing = torch.nn.functional.softplus, 0, 0
+    for judge, real, made_one in zip(model.discriminators, (small, given["image"]), (*drawing.smaller, drawing.image)):
+        seen, drawn = judge.see(real), judge.see(made_one)
+        wrong = soft(judge.fits(seen, sentence[[1, 3, 3, 4, 5, 0]])).mean()
+        drawn_pair = soft(judge.fits(drawn, sentence)).mean()
+        beside = soft(-judge.fits(seen, sentence)).mean() + (wrong + drawn_pair) / 2
+        alone = soft(-judge.real(seen)).mean() + soft(judge.real(drawn)).mean()
+        total += (alone + beside) / 2
+        passing += (soft(-judge.fits(drawn, sentence)).mean() + soft(-judge.real(drawn)).mean()) / 2
+    close(model.discriminator_loss(given)["discriminator"], total)
+    losses = model.loss(given)
+    close(losses["generator"], passing)
+    mean, log_variance = drawing.mean, drawing.log_variance
+    close(losses["kl"], (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2)
+    alone = model.reader.loss(given | {"image": drawing.image})
+    close({k: losses[f"drawn_{k}"] for k in alone}, {k: 5 * value for k, value in alone.items()})
+    without = made(AttnGAN, damsm_weight=0.0).loss(given)
+    assert without["drawn_words"] == without["drawn_sentence"] == 0
+    other = made(AttnGAN, matching_aware=False).discriminator_loss(given)["discriminator"]
+    assert abs(other - total) > 1e-3
+
+
+def test_conditions_differ_by_chance_and_words_are_looked_at():
+    """The last numbers of the noise move the condition, and a word that changes moves the later stage's map."""
+    model, given = made(AttnGAN).eval(), batch(AttnGAN)
+    drawing = model(given["tokens"], given["mask"], given["noise"])
+    (maps,) = drawing.maps
+    assert maps.shape == (6, 64, 5)
+    close(maps.sum(-1), torch.ones(6, 64))
+    assert not maps.masked_select(~given["mask"][:, None].expand_as(maps)).any()
+    moved = given["noise"].clone()
+    moved[:, 3:] += 1
+    assert (model(given["tokens"], given["mask"], moved).image - drawing.image).abs().max() > 1e-3
+    words, sentence = model.reader.text(given["tokens"], given["mask"])
+    other = model.generator(words.flip(2), sentence, given["mask"], given["noise"])
+    assert torch.equal(other.smaller[0], drawing.smaller[0])
+    assert not torch.allclose(other.image, drawing.image, atol=1e-4)
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_a_discriminator_that_wins_outright_is_told_in_the_log(system, tmp_path):
+    """Losses stay finite, the log says 0 beside the generator's, and the generator still gets a gradient."""
+    model, given = made(system), batch(system)
+    parts = [model.discriminator] if system is GANINTCLS else list(model.discriminators)
+    with torch.no_grad():
+        for part in parts:
+            for score in filter(None, (part.score, part.alone)):
+                score.weight.mul_(1e4)
+    turns = RECIPES[system].stage("drawing").turns
+    how = dict(steps=2, batch_size=1, turns=turns[1:], progress=False, warmup=0, output=tmp_path)
+    rows = fit(model, Listed([given] * 4), lambda one: one[0], **how)
+    assert all(row["loss"] < float("inf") and row["generator"] > 100 and row["gradient_norm"] > 0 for row in rows)
+    assert (tmp_path / "metrics.jsonl").read_text().count('"generator"') == 2
