@@ -79,6 +79,24 @@ def test_padding_may_stand_before_a_text(system):
     assert not other[~left["mask"]].any()
 
 
+def test_captions_are_read_as_pytorch_reads_each_alone():
+    reader, given = made(GANINTCLS).reader.text, batch(GANINTCLS)
+    words, sentence = reader(given["tokens"], given["mask"])
+    for row, n in enumerate(given["mask"].sum(1).tolist()):
+        alone, (last, _) = reader.recurrent(reader.tokens(given["tokens"][row : row + 1, :n]))
+        close(words[row, :n], alone[0])
+        close(sentence[row], torch.cat([alone[0, -1, :4], alone[0, 0, 4:]]))  # there to its end, and back to its start
+        close(sentence[row], last.flatten())
+
+
+@pytest.mark.parametrize("system", BUILD)
+def test_what_was_drawn_has_no_gradient_in_the_turn_of_the_discriminator(system):
+    model = made(system)
+    model.discriminator_loss(batch(system))["discriminator"].backward()
+    assert all(parameter.grad is None for parameter in model.generator.parameters())
+    assert all(parameter.grad is None for parameter in model.reader.parameters())
+
+
 @pytest.mark.parametrize("system", BUILD)
 def test_each_turn_moves_its_own_and_the_reader_stays(system):
     model, given = made(system), batch(system)
