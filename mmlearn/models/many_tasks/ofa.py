@@ -4,8 +4,9 @@ Paper: Wang et al. 2022, "OFA: Unifying Architectures, Tasks, and Modalities Thr
 Learning Framework". Official code: https://github.com/OFA-Sys/OFA.
 
 Deviations: blocks are pre-norm as theirs, without the further norms and scales of heads (NormFormer) and without
-relative places; places of words and of pictures are learned and added, where theirs go into scores of their own. The
-backbone has norms that do not move. Codes are of any function of pictures, by default of colours of patches, where
+relative places; places of words and of pictures are learned and added, where theirs go into scores of their own. Those
+of pictures are added behind the norm and begin as sines, so that they are as large as what is seen and those of a
+row or of a column have half in common. Codes are of any function of pictures, by default of colours of patches, where
 theirs are of a VQGAN. Tasks are five of the paper's eight, with the first wordings of its code and one more of ours.
 ``tiny`` is ours; ``base`` and ``large`` have the paper's widths and depths, and lack what is said here.
 """
@@ -58,24 +59,43 @@ class OFAConfig(Vocabulary, TransformerConfig):
         return -(-self.image_size // self.backbone.stride)
 
 
+def waves(side: int, width: int) -> Float[Tensor, "places width"]:
+    r"""Places of a square grid, row by row: one half of the features says the row, the other half the column.
+
+    .. math:: [\sin \omega_k y,\; \cos \omega_k y,\; \sin \omega_k x,\; \cos \omega_k x], \quad
+       \omega_k = \frac{\pi k}{2}, \; k = 1, \dots, d/4
+
+    x and y are shares of the picture, of a place's middle. Waves as long as a text would leave most features
+    nearly equal on a small grid. Raises ``ValueError`` where ``width`` is no multiple of
+    four. Source: ours.
+    """
+    if width % 4:
+        raise ValueError(f"Sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
+    angle = torch.pi / 2 * (torch.arange(side)[:, None] + 0.5) / side * torch.arange(1, width // 4 + 1)
+    axis = torch.cat([angle.sin(), angle.cos()], 1)
+    return torch.cat([axis.repeat_interleave(side, 0), axis.repeat(side, 1)], 1)
+
+
 class OFA(Pictured):
     r"""Places of a feature map and words, side by side, through an encoder; a decoder that writes any token.
 
     .. math:: p(y \mid I, x) = \prod_i p(y_i \mid y_{<i},\, \mathrm{Enc}([\mathrm{ResNet}(I); x]))
 
     The token table is the last layer as well. ``mask`` is True where a token is real. Without an ``image`` a text is
-    read alone. Raises ``ValueError`` for tokens, boxes and pictures that do not fit. Source: sections 3.1 and 3.2.
+    read alone. ``backbone`` stands in for the residual network of the configuration: it makes the last of its widths at
+    each place of a map of the same size. Raises ``ValueError`` for tokens, boxes and pictures that do not fit.
+    Source: sections 3.1 and 3.2.
     """
 
-    def __init__(self, config: OFAConfig):
+    def __init__(self, config: OFAConfig, backbone: nn.Module | None = None):
         super().__init__()
         self.config = config
         width = config.width
-        self.backbone = resnet(config.backbone)
+        self.backbone = backbone or resnet(config.backbone, nn.BatchNorm2d)
         self.image_projection = nn.Linear(config.backbone.widths[-1], width)
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.kinds = nn.Parameter(torch.randn(2, width) * width**-0.5)  # of a picture, of a text
-        self.image_places = nn.Parameter(torch.randn(config.side**2, width) * width**-0.5)
+        self.image_places = nn.Parameter(waves(config.side, width))
         self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.dropout = nn.Dropout(config.dropout)
@@ -92,7 +112,8 @@ class OFA(Pictured):
         if features.shape[2:] != (self.config.side,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        return self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.image_places
+        seen = self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.kinds[0]
+        return self.image_norm(seen) + self.image_places
 
     def encode(
         self,
@@ -105,7 +126,7 @@ class OFA(Pictured):
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]] + self.kinds[1])
         if image is not None:
-            seen = self.image_norm(self.see(image) + self.kinds[0])
+            seen = self.see(image)
             x, mask = torch.cat([seen, x], 1), F.pad(mask, (seen.shape[1], 0), value=True)
         return self.encoder_norm(self.encoder(self.dropout(x), mask)), mask
 
