@@ -71,7 +71,7 @@ class AttnGANConfig(DrawingConfig):
         return self.noise_width + self.condition_width
 
 
-class StagedDrawing(NamedTuple):
+class AttnGANOutput(NamedTuple):
     image: Float[Tensor, "b 3 height width"]  # the last and largest, from −1 to 1
     sentence: Float[Tensor, "b d"]
     mean: Float[Tensor, "b c"]  # of the condition
@@ -153,7 +153,7 @@ class Generator(nn.Module):
         sentence: Float[Tensor, "b d"],
         mask: Bool[Tensor, "b t"],
         noise: Float[Tensor, "b numbers"] | None,
-    ) -> StagedDrawing:
+    ) -> AttnGANOutput:
         z, by_chance = noise_for(sentence, noise, self.config).split(
             [self.config.noise_width, self.config.condition_width], 1
         )
@@ -164,7 +164,7 @@ class Generator(nn.Module):
             h, looked = stage(h, words, mask)
             pictures.append(colours(h))
             maps.append(looked)
-        return StagedDrawing(pictures[-1], sentence, mean, log_variance, tuple(pictures[:-1]), tuple(maps))
+        return AttnGANOutput(pictures[-1], sentence, mean, log_variance, tuple(pictures[:-1]), tuple(maps))
 
 
 class AttnGAN(nn.Module):
@@ -201,7 +201,7 @@ class AttnGAN(nn.Module):
 
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], noise: Float[Tensor, "b numbers"] | None = None
-    ) -> StagedDrawing:
+    ) -> AttnGANOutput:
         return self.generator(*self.reader.text(tokens, mask), mask, noise)
 
     def judged(self, image: Float[Tensor, "b 3 height width"], sentence: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:

@@ -54,7 +54,7 @@ class GANINTCLSConfig(DrawingConfig):
     PRESETS = {"tiny": TINY_DRAWING | dict(condition_width=16)}
 
 
-class Drawing(NamedTuple):
+class GANINTCLSOutput(NamedTuple):
     image: Float[Tensor, "b 3 height width"]  # from −1 to 1
     sentence: Float[Tensor, "b d"]
 
@@ -101,9 +101,9 @@ class GANINTCLS(nn.Module):
 
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], noise: Float[Tensor, "b numbers"] | None = None
-    ) -> Drawing:
+    ) -> GANINTCLSOutput:
         sentence = self.encode_text(tokens, mask)
-        return Drawing(self.draw(sentence, noise), sentence)
+        return GANINTCLSOutput(self.draw(sentence, noise), sentence)
 
     def draw(
         self, sentence: Float[Tensor, "b d"], noise: Float[Tensor, "b numbers"] | None
