@@ -28,6 +28,15 @@ def config(published: dict[str, Any], names: set[str]) -> BERTConfig:
     )
 
 
+BLOCK = (  # what a block calls its parts
+    (r"\.attention\.self", ".attention"),
+    (r"\.attention\.output\.dense", ".attention.output"),
+    (r"\.attention\.output\.LayerNorm", ".attention_norm"),
+    (r"\.intermediate\.dense", ".mlp.expand"),
+    (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
+    (r"(blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+)
+
 FAMILY = Family(
     build=BERT,
     config=config,
@@ -40,12 +49,7 @@ FAMILY = Family(
         (r"^embeddings\.token_type_embeddings", "embedding.token_types"),
         (r"^embeddings\.LayerNorm", "embedding.norm"),
         (r"^encoder\.layer", "transformer.blocks"),
-        (r"\.attention\.self", ".attention"),
-        (r"\.attention\.output\.dense", ".attention.output"),
-        (r"\.attention\.output\.LayerNorm", ".attention_norm"),
-        (r"\.intermediate\.dense", ".mlp.expand"),
-        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
-        (r"(blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+        *BLOCK,
         (r"^pooler\.dense", "pooler.0"),
         (r"^cls\.predictions\.transform\.dense", "language_head.dense"),
         (r"^cls\.predictions\.transform\.LayerNorm", "language_head.norm"),

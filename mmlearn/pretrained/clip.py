@@ -27,12 +27,12 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
     )
 
 
-def image_encoder(image: Settings) -> ImageEncoderConfig:
+def image_encoder(image: Settings, patch_size: int = 32) -> ImageEncoderConfig:
     """Our configuration of the tower that reads pictures, which other published models have as a part."""
     image.require("num_channels", 3)
     return ImageEncoderConfig(
         image_size=image.size("image_size", 224),
-        patch_size=image.get("patch_size", 32),
+        patch_size=image.get("patch_size", patch_size),
         **image.transformer(**CLIP_DEFAULTS),
         embedding_norm=True,
     )
@@ -44,29 +44,36 @@ def _tower(whole: Settings, name: str) -> Settings:
     return whole.part(name if whole.values.get(older) is None else older)
 
 
+PICTURE = (  # what the tower that reads pictures calls its parts
+    (r"^vision_model\.embeddings\.class_embedding", "image_encoder.embedding.class_token"),
+    (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
+    (r"^vision_model\.embeddings\.position_embedding\.weight", "image_encoder.embedding.positions"),
+    (r"^vision_model\.pre_layrnorm", "image_encoder.embedding_norm"),
+    (r"^vision_model\.post_layernorm", "image_encoder.norm"),
+    (r"^vision_model\.encoder\.layers", "image_encoder.transformer.blocks"),
+)
+BLOCK = (  # what a block of either tower calls its parts
+    (r"\.self_attn\.q_proj", ".attention.query"),
+    (r"\.self_attn\.k_proj", ".attention.key"),
+    (r"\.self_attn\.v_proj", ".attention.value"),
+    (r"\.self_attn\.out_proj", ".attention.output"),
+    (r"\.layer_norm1", ".attention_norm"),
+    (r"\.layer_norm2", ".mlp_norm"),
+    (r"\.mlp\.fc1", ".mlp.expand"),
+    (r"\.mlp\.fc2", ".mlp.contract"),
+)
+
 FAMILY = Family(
     build=CLIP,
     config=config,
     renames=(
-        (r"^vision_model\.embeddings\.class_embedding", "image_encoder.embedding.class_token"),
-        (r"^vision_model\.embeddings\.patch_embedding", "image_encoder.embedding.patches"),
-        (r"^vision_model\.embeddings\.position_embedding\.weight", "image_encoder.embedding.positions"),
-        (r"^vision_model\.pre_layrnorm", "image_encoder.embedding_norm"),
-        (r"^vision_model\.post_layernorm", "image_encoder.norm"),
-        (r"^vision_model\.encoder\.layers", "image_encoder.transformer.blocks"),
+        *PICTURE,
         (r"^visual_projection", "image_projection"),
         (r"^text_model\.embeddings\.token_embedding", "text_encoder.embedding.tokens"),
         (r"^text_model\.embeddings\.position_embedding\.weight", "text_encoder.embedding.positions"),
         (r"^text_model\.final_layer_norm", "text_encoder.norm"),
         (r"^text_model\.encoder\.layers", "text_encoder.transformer.blocks"),
-        (r"\.self_attn\.q_proj", ".attention.query"),
-        (r"\.self_attn\.k_proj", ".attention.key"),
-        (r"\.self_attn\.v_proj", ".attention.value"),
-        (r"\.self_attn\.out_proj", ".attention.output"),
-        (r"\.layer_norm1", ".attention_norm"),
-        (r"\.layer_norm2", ".mlp_norm"),
-        (r"\.mlp\.fc1", ".mlp.expand"),
-        (r"\.mlp\.fc2", ".mlp.contract"),
+        *BLOCK,
     ),
     packed={},
     ignored=(r"\.position_ids$",),

@@ -6,6 +6,7 @@ Each is one half of the model. The numbers are defaults of that format.
 from typing import Any
 
 from mmlearn.models.text.electra import ELECTRA, ELECTRAConfig
+from mmlearn.pretrained.bert import BLOCK as BERT_BLOCK
 from mmlearn.pretrained.loading import Family, Renames
 from mmlearn.pretrained.settings import BERT_DROPOUTS, Settings
 
@@ -50,12 +51,7 @@ def renames(names: set[str]) -> Renames:
         (r"^electra\.embeddings\.position_embeddings\.weight", "embedding.positions"),
         (r"^electra\.embeddings\.token_type_embeddings", "embedding.token_types"),
         (r"^electra\.embeddings\.LayerNorm", "embedding.norm"),
-        (r"\.attention\.self", ".attention"),
-        (r"\.attention\.output\.dense", ".attention.output"),
-        (r"\.attention\.output\.LayerNorm", ".attention_norm"),
-        (r"\.intermediate\.dense", ".mlp.expand"),
-        (r"(blocks\.\d+)\.output\.dense", r"\1.mlp.contract"),
-        (r"(blocks\.\d+)\.output\.LayerNorm", r"\1.mlp_norm"),
+        *BERT_BLOCK,
         (r"^generator_predictions\.dense", "language_head.dense"),
         (r"^generator_predictions\.LayerNorm", "language_head.norm"),
         (r"^generator_lm_head\.bias", "language_head.bias"),

@@ -4,6 +4,7 @@ from typing import Any
 
 from mmlearn.layers import ImageEncoderConfig, TextEncoderConfig
 from mmlearn.models.contrastive.siglip import SigLIP, SigLIPConfig
+from mmlearn.pretrained.clip import BLOCK
 from mmlearn.pretrained.loading import Family
 from mmlearn.pretrained.settings import CLIP_DROPOUTS, Settings
 
@@ -53,14 +54,7 @@ FAMILY = Family(
         (r"^text_model\.final_layer_norm", "text_encoder.norm"),
         (r"^text_model\.encoder\.layers", "text_encoder.transformer.blocks"),
         (r"^text_model\.head", "text_head"),
-        (r"\.self_attn\.q_proj", ".attention.query"),
-        (r"\.self_attn\.k_proj", ".attention.key"),
-        (r"\.self_attn\.v_proj", ".attention.value"),
-        (r"\.self_attn\.out_proj", ".attention.output"),
-        (r"\.layer_norm1", ".attention_norm"),
-        (r"\.layer_norm2", ".mlp_norm"),
-        (r"\.fc1", ".expand"),
-        (r"\.fc2", ".contract"),
+        *BLOCK,
     ),
     packed={
         r"image_head\.pooling\.attention\.in_proj": tuple(

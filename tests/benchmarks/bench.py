@@ -1,9 +1,9 @@
 """Speed beside others, on this machine: ``make bench`` prints the tables and keeps them in ``results/``.
 
-CLIP is here, fusion systems in ``fusion.py``, systems that hear in ``audio.py``, how fast sounds are read in
-``sound.py``, and how fast texts are written in ``writing.py``. Medians and ratios are what to read. ``make bench``
-measures all; ``bench.py clip`` or ``bench.py fusion`` one table. ``bench.py easy-vqa`` trains for half an hour and is
-measured by that name alone.
+CLIP is here; fusion systems, encoders of any modality and bridges to a language model are in ``fusion.py``, systems
+that hear in ``audio.py``, how fast sounds are read in ``sound.py``, and how fast texts are written in ``writing.py``.
+Medians and ratios are what to read. ``make bench`` measures all; ``bench.py unified bridges`` these two tables, and
+``bench.py --help`` tells all names. ``bench.py easy-vqa`` trains for half an hour and is measured by that name alone.
 """
 
 import json
@@ -12,6 +12,7 @@ import platform
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import audio
@@ -155,6 +156,8 @@ def measure_clip():
 TABLES = {
     "clip": measure_clip,
     "fusion": fusion.measure,
+    "unified": partial(fusion.measure, fusion.UNIFIED),
+    "bridges": partial(fusion.measure, fusion.BRIDGES),
     "audio": audio.measure,
     "sound": sound.measure,
     "writing": writing.measure,
@@ -164,10 +167,16 @@ APART = {"easy-vqa": easy_vqa.measure}  # only by its name
 
 def main(*names):
     """Measure the tables of these names, or all; print them, keep them."""
+    known = TABLES | APART
+    if "--help" in names:
+        print(f"{__doc__}\nTables: {', '.join(known)}.")
+        return 0
+    if unknown := [name for name in names if name not in known]:
+        return f"There is no table {unknown[0]!r}; there are {', '.join(known)}."
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     RESULTS.mkdir(exist_ok=True)
     for name in names or TABLES:
-        record = {"machine": machine, "torch": torch.__version__} | (TABLES | APART)[name]()
+        record = {"machine": machine, "torch": torch.__version__} | known[name]()
         (RESULTS / f"{name.replace('-', '_')}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

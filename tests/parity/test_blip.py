@@ -6,43 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import sizes
+from published import CAPTIONED, captioned_inputs, sharpened
 from testing_tools import close, refused
 from transformers import BertConfig, BertModel, BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
 
 from mmlearn import load_pretrained
 from mmlearn.generation.decoding import beam_search
 
-CASES = {
-    "odd": dict(text=sizes(24, 2, 3, 50), image=sizes(16, 1, 2, 36), size=(20, 5), batch=3, length=11),
-    "relu": dict(
-        text=sizes(40, 1, 5, 33, hidden_act="relu"), image=sizes(24, 3, 3, 20, layer_norm_eps=1e-6), size=(16, 8),
-        batch=4, length=8,
-    ),
-    "batch of one": dict(
-        text=sizes(16, 2, 1, 24, layer_norm_eps=1e-5), image=sizes(16, 2, 1, 24, hidden_act="relu"), size=(12, 4),
-        batch=1, length=5,
-    ),
-}  # fmt: skip
 WORDS = 90  # then [Decode] = 90 and [Encode] = 91
 DECODE, ENCODE, END = WORDS, WORDS + 1, 3
 
 
-def inputs(name, label_smoothing=0.1):
-    case = CASES[name]
-    size, patch = case["size"]
-    special = dict(vocab_size=WORDS + 2, bos_token_id=DECODE, sep_token_id=END, max_position_embeddings=case["length"])
-    config = BlipConfig(
-        text_config=case["text"] | special | dict(label_smoothing=label_smoothing),
-        vision_config=case["image"] | dict(image_size=size, patch_size=patch),
-        image_text_hidden_size=12,
-    )
-    batch, length = case["batch"], case["length"]
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(4, WORDS, (batch, length), generator=generator)
-    image = torch.randn(batch, 3, size, size, generator=generator)
-    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
-    return config, image, tokens, mask
+def inputs(case, label_smoothing=0.1):
+    text, picture, *given = captioned_inputs(case, WORDS)
+    special = dict(vocab_size=WORDS + 2, bos_token_id=DECODE, sep_token_id=END, label_smoothing=label_smoothing)
+    return BlipConfig(text_config=text | special, vision_config=picture, image_text_hidden_size=12), *given
 
 
 def beginning(tokens, role):
@@ -51,7 +29,7 @@ def beginning(tokens, role):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CAPTIONED)
 def test_matching(case, padded, twins, assert_same_gradients):
     config, image, tokens, mask = inputs(case)
     mask = mask if padded else torch.ones_like(mask)
@@ -68,7 +46,7 @@ def test_matching(case, padded, twins, assert_same_gradients):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CAPTIONED)
 def test_similarity(case, padded, twins, assert_same_gradients):
     config, image, tokens, mask = inputs(case)
     mask = mask if padded else torch.ones_like(mask)
@@ -85,7 +63,7 @@ def test_similarity(case, padded, twins, assert_same_gradients):
 
 
 @pytest.mark.parametrize(("padded", "label_smoothing"), [(False, 0.1), (True, 0.1), (True, 0.0)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CAPTIONED)
 def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients):
     config, image, tokens, mask = inputs(case, label_smoothing)
     mask = mask if padded else torch.ones_like(mask)
@@ -132,16 +110,11 @@ def test_three_losses(count, monkeypatch):
         assert parameter.grad.abs().max() > 1e-6 or name.endswith("key.bias"), name
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CAPTIONED)
 def test_greedy_captions(case, twins):
-    """Sharpened, so that the picture counts; without that all captions are one."""
     config, image, tokens, _ = inputs(case)
-    published = BlipForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in published.parameters():
-            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
-    published, ours = twins(published)
-    length = CASES[case]["length"]
+    published, ours = twins(sharpened(BlipForConditionalGeneration(config)))
+    length = tokens.shape[1]
     expected = published.generate(pixel_values=image, max_length=length)
     assert torch.equal(ours.generate(image, max_length=length - 1), expected[:, 1:])
     prompt = tokens[:, :2]
@@ -159,10 +132,8 @@ def test_greedy_captions(case, twins):
 def test_captions_of_beams_as_published(beams, length_penalty, twins):
     """With Transformers' exact stop; its usual one may miss the best text."""
     config, _, _, _ = inputs("relu")
-    published = BlipForConditionalGeneration(config)
+    published = sharpened(BlipForConditionalGeneration(config))
     with torch.no_grad():
-        for parameter in published.parameters():
-            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
         published.text_decoder.cls.predictions.bias[END] -= 1
     published, ours = twins(published)
     image = torch.randn(24, 3, 16, 16)
@@ -178,10 +149,8 @@ def test_captions_of_beams_as_published(beams, length_penalty, twins):
 def test_captions_end_as_published(twins):
     """The end token is the likeliest after a few words, at another place in each caption."""
     config, image, _, _ = inputs("relu")
-    published = BlipForConditionalGeneration(config)
+    published = sharpened(BlipForConditionalGeneration(config))
     with torch.no_grad():
-        for parameter in published.parameters():
-            parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
         published.text_decoder.cls.predictions.bias[END] += 2
     published, ours = twins(published)
     image = torch.randn(24, 3, 16, 16)
@@ -197,7 +166,7 @@ def test_the_text_encoder_is_bert(twins):
     """Without a picture it is BERT with a single token type, which can be added to the positions."""
     config, _, tokens, mask = inputs("odd")
     published, ours = twins(BlipForImageTextRetrieval(config))
-    shape = CASES["odd"]["text"]
+    shape = CAPTIONED["odd"]["text"]
     bert = BertModel(BertConfig(vocab_size=WORDS + 2, max_position_embeddings=11, **shape), add_pooling_layer=False)
     state = {name: value for name, value in published.text_encoder.state_dict().items() if "cross" not in name}
     state["embeddings.token_type_embeddings.weight"] = torch.zeros(2, 24)

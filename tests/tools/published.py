@@ -122,6 +122,39 @@ def same_texts(published, ours, given, assert_same_gradients):
     assert_same_gradients(published, ours, loss / frames, expected.loss / b / frames)
 
 
+CAPTIONED = {
+    "odd": dict(text=sizes(24, 2, 3, 50), image=sizes(16, 1, 2, 36), size=(20, 5), batch=3, length=11),
+    "relu": dict(
+        text=sizes(40, 1, 5, 33, hidden_act="relu"), image=sizes(24, 3, 3, 20, layer_norm_eps=1e-6), size=(16, 8),
+        batch=4, length=8,
+    ),
+    "batch of one": dict(
+        text=sizes(16, 2, 1, 24, layer_norm_eps=1e-5), image=sizes(16, 2, 1, 24, hidden_act="relu"), size=(12, 4),
+        batch=1, length=5,
+    ),
+}  # fmt: skip
+
+
+def captioned_inputs(case, words):
+    """The sizes of a text's and of a picture's part, pictures, tokens below ``words``, and which are real."""
+    case = CAPTIONED[case]
+    (size, patch), batch, length = case["size"], case["batch"], case["length"]
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(4, words, (batch, length), generator=generator)
+    image = torch.randn(batch, 3, size, size, generator=generator)
+    mask = torch.arange(length) <= torch.arange(batch)[:, None] + 2
+    text, shape = case["text"] | dict(max_position_embeddings=length), dict(image_size=size, patch_size=patch)
+    return text, case["image"] | shape, image, tokens, mask
+
+
+@torch.no_grad()
+def sharpened(published):
+    """So that the picture counts; without that all captions are one."""
+    for parameter in published.parameters():
+        parameter.mul_(3).add_(0.1 * torch.randn(parameter.shape))
+    return published
+
+
 # As small as can be, for tests that load many.
 SMALL = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
 TEXT = dict(vocab_size=30, max_position_embeddings=6, **SMALL)

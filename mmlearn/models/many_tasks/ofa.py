@@ -4,10 +4,11 @@ Paper: Wang et al. 2022, "OFA: Unifying Architectures, Tasks, and Modalities Thr
 Learning Framework". Official code: https://github.com/OFA-Sys/OFA.
 
 Deviations: blocks are pre-norm as theirs, without the further norms and scales of heads (NormFormer) and without
-relative places; places of words and of pictures are learned and added, where theirs go into scores of their own. Those
-of pictures are added behind the norm and begin as sines, so that they are as large as what is seen and those of a
-row or of a column have half in common. Codes are of any function of pictures, by default of colours of patches, where
-theirs are of a VQGAN. Tasks are five of the paper's eight, with the first wordings of its code and one more of ours.
+relative places; places of words and of pictures are learned and added, where theirs go into scores of their own. What
+is seen is normed once more before that, and places of pictures begin as sines, so that they are as large as what is
+seen and those of a row or of a column have half in common. Codes are of any function of pictures, by default of colours
+of patches, where theirs are of a VQGAN. Tasks are five of the paper's eight, with the first wordings of its code and
+one more of ours.
 ``tiny`` is ours; ``base`` and ``large`` have the paper's widths and depths, and lack what is said here.
 """
 
@@ -92,7 +93,8 @@ class OFA(Pictured):
         self.config = config
         width = config.width
         self.backbone = backbone or resnet(config.backbone, nn.BatchNorm2d)
-        self.image_projection = nn.Linear(config.backbone.widths[-1], width)
+        normed = nn.LayerNorm(width, config.norm_epsilon)
+        self.image_projection = nn.Sequential(nn.Linear(config.backbone.widths[-1], width), normed)
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.kinds = nn.Parameter(torch.randn(2, width) * width**-0.5)  # of a picture, of a text
         self.image_places = nn.Parameter(waves(config.side, width))
@@ -112,8 +114,7 @@ class OFA(Pictured):
         if features.shape[2:] != (self.config.side,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        seen = self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.kinds[0]
-        return self.image_norm(seen) + self.image_places
+        return self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.image_places
 
     def encode(
         self,
@@ -126,7 +127,7 @@ class OFA(Pictured):
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]] + self.kinds[1])
         if image is not None:
-            seen = self.see(image)
+            seen = self.image_norm(self.see(image) + self.kinds[0])
             x, mask = torch.cat([seen, x], 1), F.pad(mask, (seen.shape[1], 0), value=True)
         return self.encoder_norm(self.encoder(self.dropout(x), mask)), mask
 

@@ -35,8 +35,10 @@ def test_what_is_seen_is_normed_before_its_place_is_added():
     own = nn.Conv2d(3, config.backbone.widths[-1], 8, 8)
     system, image = OFA(config, own), torch.randn(2, 3, 64, 64)
     with evaluating(system):
-        seen = system.image_projection(own(image).flatten(2).mT) + system.kinds[0]
-        close(system.see(image), system.image_norm(seen) + waves(8, config.width))
+        linear = system.image_projection[0]
+        content = linear(own(image).flatten(2).mT)
+        seen = (content - content.mean(-1, keepdim=True)) / (content.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        close(system.see(image), seen + waves(8, config.width))
     refused("Pictures are 64 × 64", OFA(config, nn.Conv2d(3, 64, 4, 4)).see, image)
 
 
