@@ -17,6 +17,13 @@ from mmlearn.objectives.contrastive import (
     same_caption,
 )
 from mmlearn.objectives.ctc import ctc_log_likelihood, ctc_loss
+from mmlearn.objectives.cues import (
+    cue_reconstruction,
+    destroy_numbers,
+    keep_modalities,
+    pair_similarity,
+    similarity_of_pairs,
+)
 from mmlearn.objectives.denoising import (
     delete_tokens,
     draw_spans,
@@ -97,20 +104,23 @@ __all__ = [
     "asking_rows", "backwards", "balance", "binary_mask_loss", "binary_masks", "binding_loss", "both_ways",
     "caption_language_modelling", "causal_language_modelling", "central_moment_discrepancy", "class_cross_entropy",
     "cluster", "code_diversity", "code_perplexity", "contextual_targets", "cosine_cost", "ctc_log_likelihood",
-    "ctc_loss", "delete_tokens", "difference_loss", "distilled_targets", "distractor_contrast", "distractor_logits",
+    "ctc_loss", "cue_reconstruction", "delete_tokens", "destroy_numbers", "difference_loss", "distilled_targets",
+    "distractor_contrast", "distractor_logits",
     "draw_prefix", "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy",
     "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce", "inherit_knowledge",
-    "inheritance_rate", "ipot", "keep_largest", "late_interaction", "late_interaction_info_nce", "local_entropy",
+    "inheritance_rate", "ipot", "keep_largest", "keep_modalities", "late_interaction", "late_interaction_info_nce",
+    "local_entropy",
     "lost", "mask_blocks", "mask_regions", "mask_spans", "mask_tokens", "mask_tokens_of", "masked_cluster",
     "masked_codes", "masked_cross_entropy", "masked_divergence", "masked_l1", "masked_multimodal_cluster",
     "masked_pixels", "masked_region_classification", "masked_region_kl", "masked_region_regression",
     "masked_regression", "matched_info_nce", "mil_nce", "modality_dropout", "nearest", "next_sentence",
-    "normalised_patches", "own_gradient", "own_rows", "pair_cross_entropy", "pairwise_sigmoid", "permute_sentences",
+    "normalised_patches", "own_gradient", "own_rows", "pair_cross_entropy", "pair_similarity", "pairwise_sigmoid",
+    "permute_sentences",
     "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss",
     "ratio_masks", "replaced_token_detection", "response_language_modelling", "restore", "restore_order",
     "rising_decay", "rotate_text", "router_z", "same_caption", "sample_distractors", "sample_replacements",
-    "segment_order", "sentence_order",
-    "shifted_right", "shuffle_tokens", "smooth_region_regression", "soft_cross_entropy", "span_denoising",
+    "segment_order", "sentence_order", "shifted_right", "shuffle_tokens", "similarity_of_pairs",
+    "smooth_region_regression", "soft_cross_entropy", "span_denoising",
     "substitute_tokens", "swap_segments", "text_denoising", "top_experts", "update_momentum_encoder",
     "word_region_alignment",
 ]  # fmt: skip

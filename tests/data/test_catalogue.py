@@ -12,7 +12,7 @@ from mmlearn.data.made import __path__ as made
 from mmlearn.data.packaged import easy_vqa
 from mmlearn.names import choices
 
-NAMES = ("crowded-scenes", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
+NAMES = ("crowded-scenes", "cues", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
 NAMES += ("emoji", "emoji-openmoji", "stamps", "easy-vqa")
 
 
@@ -32,7 +32,7 @@ def test_every_split_loads_and_no_other(name):
     for split in data_sets()[name].splits:
         data = load(name, split, **asked(name, size=32))
         assert type(data) is data_sets()[name]
-        assert name == "texts" or data[0].image.shape == (3, 32, 32)
+        assert name in ("cues", "texts") or data[0].image.shape == (3, 32, 32)
         assert isinstance(data[0].caption, str)
     refused(", ".join(data_sets()[name].splits), load, name, "no such split")
 
@@ -86,7 +86,7 @@ def test_openmoji_has_nothing_to_train_on():
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from crowded-scenes, scenes, ", load, name)
+    refused(rf"no folder '{name}'; did you mean '{nearest}'\? choose from crowded-scenes, cues, scenes, ", load, name)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "../nowhere/at/all"])

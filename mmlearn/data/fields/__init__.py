@@ -1,6 +1,7 @@
 """What a batch holds: fields turn samples into tensors, labels add what is to be predicted."""
 
 from mmlearn.data.fields.boxes import Objects
+from mmlearn.data.fields.cues import Cues
 from mmlearn.data.fields.field import Batch, Field, check_batch, padded_entries, resize, size
 from mmlearn.data.fields.labels import (
     HiddenSpans,
@@ -19,7 +20,7 @@ from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
 from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Tokens
 
 __all__ = [
-    "Answers", "Batch", "Clusters", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
+    "Answers", "Batch", "Clusters", "Cues", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
     "LogMel", "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Objects", "PatchCodes",
     "Patches", "Regions", "Segments", "SwappedSegments", "Tokens", "Video", "VisiblePatches", "Waveform",
     "check_batch", "padded_entries", "resize", "size",

@@ -11,6 +11,7 @@ from mmlearn.data import fields, load
 from mmlearn.data.fields import (
     Answers,
     Clusters,
+    Cues,
     Dialogues,
     Field,
     Image,
@@ -54,6 +55,8 @@ class Tower(Config):
     clusters: int = 9
     mels: int = 20
     audio_width: int = 12
+    modalities: int = 2
+    features: int = 6
 
     @property
     def area(self):
@@ -236,6 +239,7 @@ FIELDS = (
     LogMel(bands="audio_width"),
     Clusters(),
     Clusters(every=2),
+    Cues(),
     Labels(),
     Labels(into="outputs"),
     Answers(),
@@ -287,6 +291,7 @@ LEARNED = {
     "spectrograms": (LogMel(), "scenes-sound", {"size": 24, "length": 4}),
     "spectrograms of few bands": (LogMel(bands="audio_width"), "scenes-sound", {"size": 24, "length": 4}),
     "clusters": (Clusters(), "scenes-sound", {"size": 24, "length": 3}),
+    "cues": (Cues(), "cues", {"missing": 0.5}),
     "orders": (Labels(source="order", into="outputs"), "scenes-video", {"size": 24, "length": 20}),
     "answers": (Answers(), "scenes", {"size": 24, "length": 4}),
 }
@@ -319,6 +324,7 @@ def test_samples_without_what_is_read_are_told():
         (LogMel(), "use --data scenes-sound"),
         (Clusters(), "use --data scenes-sound"),
         (Video(), "use --data talking-lips or --data scenes-video"),
+        (Cues(), r"reads one vector for each modality \(cues\), and these samples have none: use --data cues"),
         (Labels(source="order"), "ast reads order, and these samples have none"),
     ):
         refused(says, field.check_sample, silent, "ast")

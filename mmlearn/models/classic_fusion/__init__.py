@@ -1,0 +1,1 @@
+"""Fusion before transformers: by vectors, gates and products, and by autoencoders."""
