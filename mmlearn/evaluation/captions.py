@@ -69,6 +69,26 @@ def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], beta
     return total / len(candidates)
 
 
+class Rarity(NamedTuple):
+    """How rare n-grams are: of how many pictures, out of ``count``, some reference has each."""
+
+    pictures: Counter[NGram]
+    count: int
+
+    def weigh(self, counts: Counter[NGram]) -> dict[NGram, float]:
+        """How often each occurs, times the logarithm of how rare it is (TF-IDF)."""
+        every = math.log(self.count)
+        return {ngram: count * (every - math.log(max(1, self.pictures[ngram]))) for ngram, count in counts.items()}
+
+
+def rarity(references: Sequence[Sequence[str]], n: int = 4) -> Rarity:
+    """How rare the n-grams of these pictures' references are, up to n words. Source: Vedantam et al. 2015."""
+    pictures: Counter[NGram] = Counter()
+    for texts in references:
+        pictures.update({ngram for text in texts for ngram in _all_ngrams(text.split(), n)})
+    return Rarity(pictures, len(references))
+
+
 def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0) -> float:
     r"""CIDEr-D: how similar a candidate is to the references, where n-grams count the more the rarer they are.
 
@@ -80,27 +100,33 @@ def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]], n: i
     alone gives 0. From 0 to 10. Raises ``ValueError`` as :func:`check_corpus` does.
     Source: Vedantam et al. 2015, section 5, equations 1, 2 and 6.
     """
+    each = cider_d_of_each(candidates, references, None, n, sigma)
+    return sum(each) / len(each)
+
+
+def cider_d_of_each(
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    rare: Rarity | None = None,
+    n: int = 4,
+    sigma: float = 6.0,
+) -> list[float]:
+    """The :func:`cider_d` of every candidate, whose mean that of the corpus is.
+
+    ``rare`` says how rare n-grams are elsewhere, as in all captions of training; without it these references say so.
+    Raises ``ValueError`` as :func:`check_corpus` does.
+    """
     check_corpus(candidates, references)
-    counted = [[_all_ngrams(text.split(), n) for text in texts] for texts in references]
-    pictures: Counter[NGram] = Counter()
-    for texts in counted:
-        pictures.update({ngram for counts in texts for ngram in counts})
-
-    def weigh(counts: Counter[NGram]) -> dict[NGram, float]:
-        return {
-            ngram: count * (math.log(len(candidates)) - math.log(max(1, pictures[ngram])))
-            for ngram, count in counts.items()
-        }
-
-    total = 0.0
-    for candidate, texts in zip(candidates, counted):
-        counts = _all_ngrams(candidate.split(), n)
-        weighed, pairs = weigh(counts), _pairs(counts)
-        for other in texts:
+    rare, found = rare or rarity(references, n), []
+    for candidate, texts in zip(candidates, references):
+        counts, total = _all_ngrams(candidate.split(), n), 0.0
+        weighed, pairs = rare.weigh(counts), _pairs(counts)
+        for other in (_all_ngrams(text.split(), n) for text in texts):
             apart = pairs - _pairs(other)
-            alike = _cosines(weighed, weigh(other), n) * math.exp(-(apart**2) / (2 * sigma**2))
+            alike = _cosines(weighed, rare.weigh(other), n) * math.exp(-(apart**2) / (2 * sigma**2))
             total += 10 * alike / (n * len(texts))
-    return total / len(candidates)
+        found.append(total)
+    return found
 
 
 def check_corpus(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:

@@ -2,7 +2,8 @@
 
 A causal layer says of a token what it said when the token was the last one, because no token sees a later one. So its
 keys and values can be kept, and each step reads one token, not the whole text. A context, such as the patches of a
-picture, is read in the first step alone.
+picture, is read in the first step alone. A recurrent network has no keys: what it keeps is its state after the last
+token (:meth:`Reading.state`).
 
 A system gives ``read``, which scores what follows a :class:`Reading`. :func:`cached` and :func:`uncached` turn it into
 the ``next_logits`` that decoding asks. Both give the same numbers to rounding, and neither keeps what a gradient needs.
@@ -33,6 +34,22 @@ class Reading(NamedTuple):
     position: Int[Tensor, "n t"]  # in the text, where padding does not count
     mask: Bool[Tensor, "n all"]  # which tokens are real, those of earlier steps included
     b: int  # texts
+    cache: "Cache | None" = None  # of the tokens that have been read before
+
+    @property
+    def new(self) -> Bool[Tensor, "n t"]:
+        """Which of the tokens that are to be read now are real."""
+        return self.mask[:, self.mask.shape[1] - self.tokens.shape[1] :]
+
+    def state(self, start: Sequence[Float[Tensor, "b ..."]]) -> tuple[Float[Tensor, "n ..."], ...]:
+        """The state of a recurrent network after the tokens of earlier steps: what was kept, and ``start`` at first."""
+        kept = None if self.cache is None else self.cache.state
+        return tuple(self.rows(x) for x in start) if kept is None else kept
+
+    def keep(self, state: Sequence[Float[Tensor, "n ..."]]) -> None:
+        """Remember the state after these tokens, where there is a cache."""
+        if self.cache is not None:
+            self.cache.state = tuple(state)
 
     @property
     def key_mask(self) -> Bool[Tensor, "n all"] | None:
@@ -71,7 +88,7 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
 
     @torch.inference_mode()
     def next_logits(tokens: Tensor) -> Tensor:
-        return read(_reading(tokens, mask, cache.look_up(tokens, len(mask))))
+        return read(_reading(tokens, mask, cache.look_up(tokens, len(mask)), cache))
 
     try:
         yield next_logits
@@ -98,12 +115,13 @@ def go_on(
 
 
 class Cache:
-    """The keys and values of the tokens that have been read."""
+    """The keys and values of the tokens that have been read, and the state of a recurrent network after them."""
 
     def __init__(self) -> None:
         self.tokens: Int[Tensor, "n t"] | None = None  # that have been read
         self.rows: Tensor | None = None  # (n,): which of them each row goes on from; None: its own
         self.kept: dict[Attention, list[Tensor]] = {}  # layer → their keys and values, (n, h, t, k) each
+        self.state: tuple[Tensor, ...] | None = None  # (n, ...) each
 
     def look_up(self, tokens: Int[Tensor, "n t"], b: int) -> int:
         """How many tokens of each row have been read. Where one row is new from its beginning, all are read again."""
@@ -119,8 +137,11 @@ class Cache:
             if same.any(-1).all():
                 first = torch.arange(b, device=tokens.device)[:, None] * same.shape[-1]  # row of each text
                 self.rows = (first + same.int().argmax(-1)).flatten()
+                if self.state is not None:
+                    self.state = tuple(x.index_select(0, self.rows) for x in self.state)
                 return t
         self.kept.clear()
+        self.state = None
         return 0
 
     def extend(self, layer: Attention, x: Float[Tensor, "n t d"]) -> list[Float[Tensor, "n h all k"]]:
@@ -163,10 +184,12 @@ def begin(
     return tokens, mask
 
 
-def _reading(tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "b start"], read: int) -> Reading:
+def _reading(
+    tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "b start"], read: int, cache: Cache | None = None
+) -> Reading:
     """All but the first ``read`` tokens. What was written is real; of the start the mask says what is."""
     n, b = len(tokens), len(mask)
     mask = mask.repeat_interleave(n // max(b, 1), dim=0)
     mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    return Reading(tokens[:, read:], position[:, read:], mask, b)
+    return Reading(tokens[:, read:], position[:, read:], mask, b, cache)

@@ -84,6 +84,7 @@ from mmlearn.objectives.masked_image import (
 from mmlearn.objectives.matched import asking_rows, matched_info_nce
 from mmlearn.objectives.matching import hard_negatives, image_text_matching, random_negatives
 from mmlearn.objectives.reconstruction import masked_l1
+from mmlearn.objectives.rewards import self_critical, token_log_probs, until_end
 from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
 from mmlearn.objectives.sentences import next_sentence, segment_order, sentence_order, swap_segments
 from mmlearn.objectives.separation import binary_mask_loss, binary_masks, ratio_mask_loss, ratio_masks
@@ -119,8 +120,7 @@ __all__ = [
     "prefix_language_modelling", "prefix_mask", "random_negatives", "ranking_hinge", "ratio_mask_loss",
     "ratio_masks", "replaced_token_detection", "response_language_modelling", "restore", "restore_order",
     "rising_decay", "rotate_text", "router_z", "same_caption", "sample_distractors", "sample_replacements",
-    "segment_order", "sentence_order", "shifted_right", "shuffle_tokens", "similarity_of_pairs",
-    "smooth_region_regression", "soft_cross_entropy", "span_denoising",
-    "substitute_tokens", "swap_segments", "text_denoising", "top_experts", "update_momentum_encoder",
-    "word_region_alignment",
+    "segment_order", "self_critical", "sentence_order", "shifted_right", "shuffle_tokens", "similarity_of_pairs",
+    "smooth_region_regression", "soft_cross_entropy", "span_denoising", "substitute_tokens", "swap_segments",
+    "text_denoising", "token_log_probs", "top_experts", "until_end", "update_momentum_encoder", "word_region_alignment",
 ]  # fmt: skip

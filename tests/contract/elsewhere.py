@@ -51,6 +51,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "lxmert": HIDDEN,
     "misa": "cuDNN's LSTM",
     "pixel-bert": DRAWS,
+    "scst": DRAWS,
     "uniter": HIDDEN,
     "vatt": DRAWS,
     "vilbert": HIDDEN,

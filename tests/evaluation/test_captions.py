@@ -9,7 +9,16 @@ from pycocoevalcap.rouge.rouge import Rouge
 from testing_tools import refused
 
 from mmlearn.data.made.scenes import RELATIONS, SHAPES, Scenes
-from mmlearn.evaluation.captions import bleu, check_facts, cider_d, rouge_l, stated_facts, well_formed
+from mmlearn.evaluation.captions import (
+    bleu,
+    check_facts,
+    cider_d,
+    cider_d_of_each,
+    rarity,
+    rouge_l,
+    stated_facts,
+    well_formed,
+)
 
 WORDS = ["a", "the", "red", "blue", "large", "small", "star", "ring", "left", "right", "above", "of", "is"]
 
@@ -90,6 +99,21 @@ def test_what_cannot_be():
         refused("got one text and 1", measure, "a", [["a"]])
         refused("references of picture 1 are a list", measure, ["a", "b"], [["a"], []])
         refused("references of picture 0 are a list", measure, ["a", "b"], ["a", "b"])
+
+
+def test_each_caption_as_pycocoevalcap():
+    """Its scorer also gives one number a picture; and with the rarity of a corpus a few of them are judged alike."""
+    candidates, references = corpus(5, pictures=20)
+    texts, said = dict(enumerate(references)), {i: [text] for i, text in enumerate(candidates)}
+    expected = Cider().compute_score(texts, said)[1]
+    each = cider_d_of_each(candidates, references)
+    assert each == pytest.approx(list(expected), rel=1e-9, abs=1e-12)
+    rare = rarity(references)
+    assert rare.count == 20
+    assert rare.pictures["red",] == sum(any("red" in text.split() for text in texts) for texts in references)
+    assert cider_d_of_each(candidates[3:6], references[3:6], rare) == each[3:6]
+    assert cider_d_of_each(candidates[3:6], references[3:6]) != each[3:6]
+    refused("got 2 candidates and 1", cider_d_of_each, ["a", "b"], [["a"]], rare)
 
 
 # Facts.

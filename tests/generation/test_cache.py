@@ -237,3 +237,36 @@ def test_texts_begin_with_a_token_of_the_model():
     tokens, mask = begin(99, torch.zeros(2, 0, dtype=torch.long))
     assert tokens.tolist() == [[99], [99]]
     assert mask.all()
+
+
+class Adder(nn.Module):
+    """A recurrent network whose state is a sum over what was read: not to be had from the new tokens alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.read = nn.Embedding(V, V), []
+
+    def reader(self, begin_with):
+        def read(now):
+            self.read.append(now.tokens.shape[1])
+            (total,) = now.state([begin_with])
+            total = total + (self.table(now.tokens) * now.new[..., None]).sum(1)
+            now.keep([total])
+            return total.sin() * 3
+
+        return read
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_state_is_kept_and_goes_with_its_row(name):
+    torch.manual_seed(0)
+    model, start_state = Adder(), torch.randn(4, V)
+    _, _, start, mask = given()
+    read = model.reader(start_state)
+    anew = DECODERS[name]()(uncached(read, mask), start, **SETTINGS)
+    model.read.clear()
+    with cached(model, read, mask) as next_logits:
+        assert torch.equal(DECODERS[name]()(next_logits, start, **SETTINGS), anew)
+    assert model.read[0] == start.shape[1]
+    assert set(model.read[1:]) == {1}

@@ -207,6 +207,10 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
     ("cm3", "base"): "its codec and its texts are others",
     **dict.fromkeys(
+        [(system, "base") for system in ("show-and-tell", "sca-cnn", "scst")],
+        "a ResNet-50, where the papers have an Inception network, a VGG or deeper ResNets",
+    ),
+    **dict.fromkeys(
         [("ofa", "base"), ("ofa", "large")],
         "the released ones, of about 180M and 470M, have further norms, scales of heads and tables of relative places",
     ),

@@ -1,0 +1,156 @@
+"""SCA-CNN: before each word the decoder says which channels of the network's layers count, and where.
+
+Paper: Chen et al. 2017, "SCA-CNN: Spatial and Channel-wise Attention in Convolutional Networks for Image Captioning".
+Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
+
+Deviations: weights of places and of channels are multiplied by their number, so that even ones leave a map as it is.
+The network is a residual one that starts at random and is trained with all else, where the paper's knew ImageNet. The
+last map enters the LSTM as its mean over places, so that places are pooled by their weights; its two last channels say
+where a place is, which small networks do not know. Nothing is dropped out.
+``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, cat, nn
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.layers.embeddings import check_image
+from mmlearn.models.recurrent_captions.recurrent import (
+    TINY,
+    AdditiveAttention,
+    RecurrentCaptioner,
+    RecurrentConfig,
+    Seen,
+    State,
+    in_rows,
+    looks,
+    placed,
+)
+from mmlearn.recipes import LM, Objective, Recipe
+
+ORDERS = ("channel-spatial", "spatial-channel", "spatial", "channel")
+
+
+@dataclass(frozen=True)
+class SCACNNConfig(RecurrentConfig):
+    order: str = "channel-spatial"  # one of ORDERS
+    layers: int = 2  # how many of the network's last stages are attended
+    attention_width: int = 512
+
+    PRESETS = {"tiny": TINY | dict(attention_width=32, layers=1), "base": dict()}
+
+
+class ChannelAttention(nn.Module):
+    r"""Which channels count: :math:`\beta = \mathrm{softmax}_c\, w^\top \tanh(w_c \otimes v_c + b_c + W h)`.
+
+    v (n, c) is the mean of each channel over all places; every channel is scored by the same weights.
+    Source: section 3.3.
+    """
+
+    def __init__(self, width: int, attention_width: int):
+        super().__init__()
+        self.attention = AdditiveAttention(1, width, attention_width)
+
+    def forward(
+        self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n c"]:
+        return self.attention(self.attention.key(features.mean((2, 3))[..., None]), hidden)
+
+
+class SpatialAttention(nn.Module):
+    r"""Where to look: :math:`\alpha = \mathrm{softmax}_i\, w^\top \tanh(W_s v_i + b_s + W h)`, of each place.
+
+    Source: section 3.2.
+    """
+
+    def __init__(self, channels: int, width: int, attention_width: int):
+        super().__init__()
+        self.attention = AdditiveAttention(channels, width, attention_width)
+
+    def forward(
+        self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n p"]:
+        return self.attention(self.attention.key(in_rows(features)), hidden)
+
+
+class ChannelSpatialAttention(nn.Module):
+    r"""A feature map as it counts for the next word, and where was looked: channels first, places first, or one alone.
+
+    .. math:: V' = c\,\beta \odot V, \quad X = m\,\alpha \odot V'
+
+    for c channels and m places. In the order channel–spatial α is of V′, in the other one β is of what α left.
+    Raises ``ValueError`` for an order that there is not. Source: section 3.3, the two types of combination.
+    """
+
+    def __init__(self, order: str, channels: int, width: int, attention_width: int):
+        super().__init__()
+        if order not in ORDERS:
+            raise ValueError(f"order is one of {', '.join(ORDERS)}; got {order!r}.")
+        self.order = order.split("-")
+        self.channel = ChannelAttention(width, attention_width) if "channel" in self.order else None
+        self.spatial = SpatialAttention(channels, width, attention_width) if "spatial" in self.order else None
+
+    def forward(
+        self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n c rows columns"], Float[Tensor, "n p"] | None]:
+        where = None
+        for kind in self.order:
+            if kind == "channel":
+                features = features * self.channel(features, hidden)[:, :, None, None] * features.shape[1]
+            else:
+                where = self.spatial(features, hidden)
+                features = features * (where * where.shape[1]).view(-1, 1, *features.shape[2:])
+        return features, where
+
+
+class SCACNN(RecurrentCaptioner):
+    r"""The last layers of the network are run anew for each word, each from what attention left of the one before.
+
+    .. math:: V^l = \mathrm{CNN}(X^{l-1}), \quad \gamma^l = \Phi(h_{t-1}, V^l), \quad X^l = f(V^l, \gamma^l), \quad
+       h_t = \mathrm{LSTM}(h_{t-1}, X^L, y_{t-1})
+
+    Errors as of :class:`RecurrentCaptioner`, and for more ``layers`` than the network has stages, or none.
+    Source: section 3.1.
+    """
+
+    def __init__(self, config: SCACNNConfig):
+        super().__init__(config)
+        channels = config.image.widths[-config.layers :]
+        if not 1 <= config.layers <= len(config.image.widths):
+            raise ValueError(f"layers is from 1 to the {len(config.image.widths)} stages; got {config.layers}.")
+        channels = (*channels[:-1], channels[-1] + 2)
+        sizes = config.width, config.attention_width
+        self.attentions = nn.ModuleList(ChannelSpatialAttention(config.order, c, *sizes) for c in channels)
+        self.lstm = nn.LSTMCell(config.embedding_width + channels[-1], config.width)
+
+    def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c rows columns"]:
+        """The first feature map that is attended."""
+        check_image(image, self.config.image.stride)
+        return self.image_encoder[: 1 - self.config.layers or None](image)
+
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        return (features,), self.nothing(features)
+
+    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"] | None]:
+        (x,) = seen
+        for i, attention in enumerate(self.attentions, 1 - len(self.attentions)):
+            x, where = attention(x if i else placed(x), state[0])
+            x = self.image_encoder[i](x) if i else x  # the stage behind this one
+        return self.lstm(cat([word, x.mean((2, 3))], 1), state), where
+
+
+RECIPE = Recipe(
+    SCACNN,
+    SCACNNConfig,
+    reads=(Image(), Tokens()),
+    learns=Objective("lm", LM.chance, measures=(*LM.measures, looks)),
+    writes=True,
+    architecture="""
+    image -> ResNet -> feature map -> channel attention -> spatial attention -> LSTM [a step a word] -> !LM
+    LSTM ~> channel attention [state before the word]
+    LSTM ~> spatial attention
+    words -> LSTM
+    """,
+)

@@ -1,0 +1,172 @@
+"""SCST: a captioner with attention that learns from captions, and then from the measure by which it will be judged.
+
+Paper: Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning". No official code; that of Luo,
+https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
+
+Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as
+it was. Rarity of n-grams is by default that of the batch's own references, in the paper that of
+all captions of training, which :class:`CIDErReward` takes. The end token counts as a word, as in Luo's code, so that
+captions do not break off. The two coordinates of a place stand beside its features, because small networks do not know
+where a place is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and
+``base`` are ours; the features of ``base`` are the paper's 512.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.evaluation.captions import Rarity, cider_d_of_each, rarity
+from mmlearn.generation.decoding import greedy, sample
+from mmlearn.layers.steps import CountsSteps
+from mmlearn.models.captions.captioner import check_pairs, no_words
+from mmlearn.models.recurrent_captions.recurrent import (
+    TINY,
+    AdditiveAttention,
+    RecurrentCaptioner,
+    RecurrentConfig,
+    Seen,
+    State,
+    in_rows,
+    looks,
+    placed,
+)
+from mmlearn.objectives import self_critical, shifted_right, token_log_probs, until_end
+from mmlearn.objectives.draws import generator_of_step
+from mmlearn.recipes import LM, Objective, Recipe, Stage, Turn
+
+Texts = Sequence[Sequence[int]]  # tokens without start token and padding, the end token last
+Reward = Callable[[Texts, Texts], Sequence[float]]  # of captions, each beside a true one
+
+
+@dataclass(frozen=True)
+class SCSTConfig(RecurrentConfig):
+    attention_width: int = 512
+    seed: int = 0  # of the texts that are drawn
+
+    PRESETS = {"tiny": TINY | dict(attention_width=32), "base": dict()}
+
+
+class CIDErReward:
+    """CIDEr-D of captions, with the rarity of the n-grams of ``corpus``, or of the true captions beside them."""
+
+    def __init__(self, corpus: Texts | None = None):
+        self.rare: Rarity | None = None if corpus is None else rarity([[_words(text)] for text in corpus])
+
+    def __call__(self, captions: Texts, true: Texts) -> list[float]:
+        return cider_d_of_each([_words(text) for text in captions], [[_words(text)] for text in true], self.rare)
+
+
+def _words(text: Sequence[int]) -> str:
+    return " ".join(map(str, text))
+
+
+class Att2in(nn.Module):
+    r"""An LSTM's step in which what was looked at, z, enters the cell's input alone, and no gate.
+
+    .. math:: i, f, o = \sigma(W x + U h), \quad
+       c' = i \odot \max(W_1 x + U_1 h + Z_1 z,\; W_2 x + U_2 h + Z_2 z) + f \odot c, \quad h' = o \odot \tanh c'
+
+    with biases; the maximum of two is a maxout unit. Source: section 2.2.
+    """
+
+    def __init__(self, embedding_width: int, width: int, context_width: int):
+        super().__init__()
+        self.word, self.hidden = nn.Linear(embedding_width, 5 * width), nn.Linear(width, 5 * width, bias=False)
+        self.context = nn.Linear(context_width, 2 * width, bias=False)
+
+    def forward(self, word: Float[Tensor, "n e"], z: Float[Tensor, "n c"], state: State) -> State:
+        hidden, cell = state
+        width = hidden.shape[1]
+        gates, given = (self.word(word) + self.hidden(hidden)).split([3 * width, 2 * width], 1)
+        write, forget, show = gates.sigmoid().chunk(3, 1)
+        cell = write * torch.maximum(*(given + self.context(z)).chunk(2, 1)) + forget * cell
+        return show * cell.tanh(), cell
+
+
+class SCST(RecurrentCaptioner, CountsSteps):
+    r"""Two stages: cross-entropy (:meth:`loss`), and then :meth:`self_critical_loss` by a ``reward``.
+
+    .. math:: \alpha_t = \mathrm{softmax}_i\, w^\top \tanh(W_a v_i + U_a h_{t-1}), \quad z_t = \sum_i \alpha_{t,i} v_i
+
+    ``reward`` is a function of captions and of true captions beside them, by default :class:`CIDErReward`. A checkpoint
+    does not hold it. Errors as of :class:`RecurrentCaptioner`. Source: sections 2.2 and 4.
+    """
+
+    def __init__(self, config: SCSTConfig, reward: Reward | None = None):
+        super().__init__(config)
+        channels = config.image.widths[-1] + 2
+        self.reward = reward or CIDErReward()
+        self.attention = AdditiveAttention(channels, config.width, config.attention_width)
+        self.lstm = Att2in(config.embedding_width, config.width, channels)
+
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        places = in_rows(placed(features))
+        return (places, self.attention.key(places)), self.nothing(places)
+
+    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"]]:
+        places, keys = seen
+        where = self.attention(keys, state[0])
+        return self.lstm(word, (where[:, None] @ places)[:, 0], state), where
+
+    def self_critical_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """A drawn caption against the greedy one, both rewarded beside the batch's. ``ValueError`` without a text, for
+        one that is too long, and for a reward that is no finite number. Source: section 4."""
+        check_pairs(batch)
+        tokens, mask = batch["tokens"], batch.get("mask")
+        self.check_length(tokens.shape[1])
+        real = tokens != self.config.pad_token if mask is None else mask
+        return self.criticise(self.features(batch["image"]), tokens, real)
+
+    def criticise(
+        self, features: Float[Tensor, "b c rows columns"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The same for pictures with these features."""
+        seen, start = self.look(features)
+        draw = partial(sample, generator=generator_of_step(self.config.seed, self.steps))
+        drawn, best = (self._write(seen, start, decode) for decode in (draw, greedy))
+        true = [row[real].tolist()[1:] for row, real in zip(tokens, mask)]
+        reward, baseline = (
+            tokens.new_tensor(self.reward(self._texts(one), true), dtype=torch.float32) for one in (drawn, best)
+        )
+        logits = self.score(shifted_right(drawn, self.config.start_token), None, seen, start).token_logits
+        written = until_end(drawn, self.config.end_token)
+        return {"self_critical": self_critical(token_log_probs(logits, drawn), written, reward, baseline)}
+
+    def _texts(self, tokens: Int[Tensor, "b t"]) -> list[list[int]]:
+        """Written texts without what stands behind their ends."""
+        return [row[: int(n)].tolist() for row, n in zip(tokens, until_end(tokens, self.config.end_token).sum(1))]
+
+    @torch.no_grad()
+    def _write(self, seen: Seen, start: State, decode: Callable[..., Tensor]) -> Int[Tensor, "b t"]:
+        """Captions for who has seen this, up to the end token."""
+        seen, start = (tuple(x.detach() for x in parts) for parts in (seen, start))
+        return self.go_on(self.reader_of(seen, start), no_words(start[0]), None, decode, self.config.max_length)
+
+
+MEASURES = (*LM.measures, looks)
+RECIPE = Recipe(
+    SCST,
+    SCSTConfig,
+    reads=(Image(), Tokens()),
+    stages=(
+        Stage(Objective("lm", LM.chance, measures=MEASURES), name="write"),
+        Stage(
+            Objective("reward", {"self_critical": None}, measures=MEASURES),
+            turns=(Turn("self_critical_loss"),),
+            name="reward",
+        ),
+    ),
+    writes=True,
+    architecture="""
+    image -> ResNet -> places -> attention [a step a word] -> LSTM [Att2in] -> !LM
+    LSTM ~> attention [state before the word]
+    words -> LSTM
+    LSTM -> drawn caption -> reward [CIDEr-D] -> !drawn minus greedy
+    LSTM -> greedy caption -> reward
+    """,
+)

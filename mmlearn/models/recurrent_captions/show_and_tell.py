@@ -1,0 +1,59 @@
+"""Show and Tell: a convolutional network's summary of a picture is the first word that an LSTM reads.
+
+Paper: Vinyals et al. 2015, "Show and Tell: A Neural Image Caption Generator". Official code:
+https://github.com/tensorflow/models/tree/archive/research/im2txt.
+
+Deviations: the network is a residual one that starts at random and is trained with all else; the paper's is an
+Inception network that knew ImageNet. Nothing is dropped
+out, captions are not written by an ensemble, and a loss is the mean over words, not the sum over a caption. Optimiser
+and rates are our loop's. ``tiny`` and ``base`` are ours; the LSTM of ``base`` has the paper's 512 features.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.models.recurrent_captions.recurrent import TINY, RecurrentCaptioner, RecurrentConfig, Seen, State
+from mmlearn.recipes import LM, Recipe
+
+
+@dataclass(frozen=True)
+class ShowAndTellConfig(RecurrentConfig):
+    PRESETS = {"tiny": TINY, "base": dict()}
+
+
+class ShowAndTell(RecurrentCaptioner):
+    r"""The LSTM sees the picture once, before the first word.
+
+    .. math:: x_{-1} = \mathrm{CNN}(I), \quad x_t = W_e S_t, \quad p_{t+1} = \mathrm{LSTM}(x_t), \quad
+       \ell = -\sum_{t=1}^N \log p_t(S_t)
+
+    Errors as of :class:`RecurrentCaptioner`. Source: section 3.1, equations 10 to 13, and figure 3.
+    """
+
+    def __init__(self, config: ShowAndTellConfig):
+        super().__init__(config)
+        self.image_projection = nn.Linear(config.image.widths[-1], config.embedding_width)
+        self.lstm = nn.LSTMCell(config.embedding_width, config.width)
+
+    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
+        summary = self.image_projection(features.mean((2, 3)))
+        return (), self.lstm(summary, self.nothing(summary))
+
+    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, None]:
+        return self.lstm(word, state), None
+
+
+RECIPE = Recipe(
+    ShowAndTell,
+    ShowAndTellConfig,
+    reads=(Image(), Tokens()),
+    learns=LM,
+    writes=True,
+    architecture="""
+    image -> ResNet -> summary [mean, projected] -> LSTM [summary first, then words] -> !LM
+    words -> LSTM
+    """,
+)
