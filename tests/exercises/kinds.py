@@ -10,6 +10,12 @@ from mmlearn.exercises.guard import swapped
 
 # What is learned from has a gradient for each of these inputs, in the order of its arguments.
 LEARNED = {
+    "pair_similarity": "text picture",
+    "similarity_of_pairs": "similarity",
+    "outer_product": "x",
+    "low_rank_product": "x factors",
+    "gated_unit": "first second first_weight second_weight gate_weight",
+    "cue_reconstruction": "reconstruction",
     "select_tokens": "x",
     "attention_weights": "query key",
     "attention": "query key value",
@@ -74,13 +80,15 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
-    "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task",
+    "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
+    "destroy_numbers keep_modalities",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
-    "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box",
+    "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
+    "most_right_by_votes",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -95,6 +103,7 @@ SWAPPED = {
     "pairwise_sigmoid": "2 3", "binding_loss": "2 3", "ranking_hinge": "1 2", "inherit_knowledge": "1 2",
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
     "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
+    "pair_similarity": "-", "cue_reconstruction": "1 2",
 }  # fmt: skip
 
 LARGE = (
@@ -107,7 +116,8 @@ LARGE = (
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
-    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss normalised_patches without_style"
+    "ratio_masks si_sdr box_of_map central_moment_discrepancy difference_loss normalised_patches without_style "
+    "pair_similarity"
 )
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "

@@ -37,6 +37,9 @@ from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.bridges.bridge import places_in_turn
 from mmlearn.models.bridges.flamingo import gated
+from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
+from mmlearn.models.classic_fusion.lmf import low_rank_product
+from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.speech.encoder import frame_count, frame_mask
@@ -91,6 +94,7 @@ def home(tmp_path, monkeypatch):
 
 def test_there_is_enough_to_do():
     names = [
+        "01_fusion",
         "05_attention",
         "06_text",
         "07_contrastive",
@@ -306,6 +310,37 @@ def test_an_unknown_exercise_is_answered_with_what_there_is():
 
 def rows(*values):
     return torch.tensor(values, dtype=torch.float32)
+
+
+def test_worked_examples_of_exercise_01():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "01_fusion"}
+    alike = objectives.pair_similarity(rows([3, 4], [3, 4], [1, 0]), rows([2, 0], [-3, -4], [0, 5]))
+    assert alike.tolist() == pytest.approx([0.8, 0, 0.5])
+    pairs = objectives.similarity_of_pairs(rows([0.5, 0.25])[0], torch.tensor([1, 0]))
+    assert pairs.item() == pytest.approx(0.490, abs=5e-4)
+    two = rows([2], [5])[None]
+    assert outer_product(two).tolist() == [[10, 2, 5, 1]]
+    factors = rows([[1, 0], [0, 1]], [[1, 0], [0, 3]])[..., None]
+    assert low_rank_product(two, factors).tolist() == [[13]]
+    three, one = torch.tensor(3.0).log(), torch.ones(1, 1)
+    unit = of["gated_unit"](one, one, torch.tensor([[0.5]]).atanh(), 0 * one, three * rows([1, 0]))
+    assert unit.item() == pytest.approx(0.375)
+    x, chance = rows([5, 6, 7, 8]), rows([0.9, 0.1, 0.4, 0.3])
+    assert objectives.destroy_numbers(x, chance, 0.5).tolist() == [[5, 0, 7, 0]]
+    said, cues, first = rows([1, 1], [7, 7])[None], rows([0, 3], [0, 0])[None], torch.tensor([[True, False]])
+    assert objectives.cue_reconstruction(said, cues, first).item() == 2.5
+    there = torch.tensor([[True, True], [True, True], [True, False]])
+    kept = objectives.keep_modalities(there, rows([0.1, 0.7], [0.2, 0.3], [0.1, 0.4]), 0.5)
+    assert kept.int().tolist() == [[0, 1], [0, 1], [1, 0]]
+    xor = of["most_right_by_votes"](torch.eye(2) == 0, rows([0.4, 0.1], [0.3, 0.2]))
+    assert xor == pytest.approx(0.9)
+
+
+def test_the_gated_unit_of_exercise_01_is_that_of_the_library():
+    (unit,) = (task.reference for task in TASKS if task.name == "gated_unit")
+    gmu, cues = GMU(GMUConfig(features=3, width=5)), torch.randn(4, 2, 3)
+    fused = unit(*cues.unbind(1), *(one.weight for one in gmu.projections), gmu.gate.weight)
+    torch.testing.assert_close(gmu.classifier(fused), gmu(cues).logits)
 
 
 def test_worked_examples_of_exercise_05():
