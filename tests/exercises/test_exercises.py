@@ -101,6 +101,7 @@ def test_there_is_enough_to_do():
         "08_one_stream",
         "09_two_streams",
         "11_align_before_fuse",
+        "12_learning_from_captions",
         "13a_hearing",
         "13b_speech_without_labels",
         "13c_finding_by_ear",
@@ -491,6 +492,31 @@ def test_worked_examples_of_exercise_11():
     torch.testing.assert_close(maps["layer"], rows([0.4, 0, 0]).view(1, 1, 1, 3))
     heat = rows([0.1, 0.6, 0, 0.7, 0, 1, 0, 0])
     assert evaluation.box_of_map(heat, (2, 4)).tolist() == [[0.25, 0, 0.5, 1]]
+
+
+def test_worked_examples_of_exercise_12():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "12_learning_from_captions"}
+    row, real = torch.tensor([[1, 7, 8, 2, 0]]), torch.arange(5)[None] < 4
+    assert objectives.backwards(row, real).tolist() == [[2, 8, 7, 1, 0]]
+    three, two = torch.tensor(3.0).log(), torch.ones(1, 2, dtype=torch.bool)
+    there, back = torch.tensor([[[0.0, three], [9, 0]]]), rows([0, 0], [5, 5])[None]
+    both = of["bicaptioning"](there, back, torch.tensor([[0, 1]]), two)
+    assert both.item() == pytest.approx(0.981, abs=5e-4)
+    logits = torch.tensor([[[three, 0.0], [0, 0]]])
+    cost = objectives.caption_language_modelling(logits, torch.tensor([[1, 0]]), label_smoothing=0.2)
+    assert cost.item() == pytest.approx(0.398, abs=5e-4)
+    seen = of["seq2seq_mask"](torch.tensor([True]), two[:, :1], two)
+    assert seen.int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
+    tokens, mask = rows([4, 0], [0, 2], [9, 9])[None], torch.tensor([[True, True, False]])
+    assert of["pool_by_attention"](torch.zeros(1, 2), tokens, mask).tolist() == [[[2, 1]]]
+    alike, texts = torch.ones(2, 1), torch.tensor([[0, 1], [0, 2]])
+    cost = of["contrast_and_caption"](alike, alike, torch.zeros(2, 2, 3), texts, two.expand(2, 2), 5.0)
+    assert cost.item() == pytest.approx(2.890, abs=5e-4)
+    kept = of["forget_gate"](rows([2])[None], rows([4])[None], torch.tensor([[three / 2, 0]]), torch.zeros(1))
+    assert kept.item() == pytest.approx(3)
+    assert of["what_learns"](torch.arange(4), 2).tolist() == [False, False, True, True]
+    sources, targets = of["leave_one_out"](torch.tensor([[5], [6], [7]]))
+    assert (sources[..., 0].tolist(), targets.flatten().tolist()) == ([[6, 7], [5, 7], [5, 6]], [5, 6, 7])
 
 
 def test_worked_examples_of_exercise_13a():
