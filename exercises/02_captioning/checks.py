@@ -59,6 +59,10 @@ def check_until_end(function: Callable) -> None:
     expect(not torch.equal(got, last | ~ends.any(1, keepdim=True)), "The first end counts; here the last does.", first)
     expect(got[3].all(), "Without an end token all is written.", first)
     expect(torch.equal(got, until_end(tokens, end)), "It must be all up to the first end token.", first)
+    with case("With ids above 2²⁴"):
+        many = torch.tensor([[2**24, 2**24 + 1, 2**24]])
+        right = torch.equal(function(many, 2**24 + 1), until_end(many, 2**24 + 1))
+        expect(right, "All up to the first end token is written.", "int64 as they are: float32 rounds them.")
 
 
 def caption_loss(

@@ -59,7 +59,7 @@ def in_order(features, order, channel, spatial):
 
 
 def tf_idf(count, in_references):
-    # A picture has an n-gram if one of its references does. How many pictures have each?
+    # A picture has an n-gram if one of its references does. Count the pictures that have each.
     pictures = (in_references > 0).any(1).sum(0)
     # The logarithm of the number of pictures over those. An n-gram of no picture counts as one of a single picture.
     rare = math.log(len(in_references)) - pictures.clamp(min=1).log()

@@ -233,6 +233,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
         "recomputed_bytes",
         "kept_by_block",
         "edit_rate",
+        "cider_d",
     ):  # which take numbers or texts alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
