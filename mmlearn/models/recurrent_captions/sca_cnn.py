@@ -148,9 +148,7 @@ RECIPE = Recipe(
     learns=Objective("lm", LM.chance, measures=(*LM.measures, looks)),
     writes=True,
     architecture="""
-    image -> ResNet -> feature map -> channel attention -> spatial attention -> LSTM [a step a word] -> !LM
-    LSTM ~> channel attention [state before the word]
-    LSTM ~> spatial attention
+    image -> ResNet -> feature map -> channel attention [asked by the LSTM] -> spatial attention -> LSTM -> !LM
     words -> LSTM
     """,
 )

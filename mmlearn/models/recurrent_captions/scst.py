@@ -163,8 +163,7 @@ RECIPE = Recipe(
     ),
     writes=True,
     architecture="""
-    image -> ResNet -> places -> attention [a step a word] -> LSTM [Att2in] -> !LM
-    LSTM ~> attention [state before the word]
+    image -> ResNet -> places -> attention [asked by the LSTM before each word] -> LSTM [Att2in] -> !LM
     words -> LSTM
     LSTM -> drawn caption -> reward [CIDEr-D] -> !drawn minus greedy
     LSTM -> greedy caption -> reward
