@@ -1,11 +1,9 @@
 """Fusion before transformers: what each part must do, told one property at a time."""
 
 from collections.abc import Callable
-from itertools import combinations
-from numbers import Real
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mmlearn.exercises import (
@@ -16,11 +14,9 @@ from mmlearn.exercises import (
     expect_boolean,
     expect_close,
     expect_not,
-    expect_number,
     expect_tensor,
     expect_trains,
     expect_zero,
-    near,
     over,
     task,
 )
@@ -357,54 +353,3 @@ def check_keep_modalities(function: Callable) -> None:
     )
     with case("With p = 1"):
         expect((function(mask, chance, 1.0).sum(1) == mask.any(1)).all(), "One must stay.", last)
-
-
-# What no sum of votes can say.
-
-
-def most_right_by_votes(label: Bool[Tensor, "r k"], share: Float[Tensor, "r k"]) -> float:
-    """Of all tables those that votes can say, whose rows lie within each other, and the best of these."""
-    r, k = label.shape
-    tables = ((torch.arange(2 ** (r * k))[:, None] >> torch.arange(r * k)) & 1).bool().view(-1, r, k)
-    can = torch.ones(len(tables), dtype=torch.bool)
-    for i, j in combinations(range(r), 2):
-        one, other = tables[:, i], tables[:, j]
-        can &= ~((one & ~other).any(1) & (other & ~one).any(1))
-    return float(((tables[can] == label) * share).sum((1, 2)).max())
-
-
-@task(
-    most_right_by_votes,
-    difficulty=4,
-    minutes=25,
-    example=by_hand(
-        torch.tensor([[False, True], [True, False]]), torch.tensor([[0.4, 0.1], [0.3, 0.2]]), gives=0.9,
-    ),
-)  # fmt: skip
-def check_most_right_by_votes(function: Callable) -> None:
-    """XOR loses a pair, whatever the votes are; a staircase loses none."""
-    xor = torch.eye(2) == 0
-    share = numbers(2, 2).softmax(1) * torch.tensor([[0.45], [0.55]])
-    got = function(xor, share)
-    one_number = isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0)
-    expect_number(got, float(got) if one_number else 0.0, "It must be the share of right answers.", "add up share.")
-    got = torch.as_tensor(float(got))
-    every = "try all votes: f from 0 to r for each row, and g from -0.5 to -0.5 - r for each column."
-    said = "No sum of votes says XOR of all four pairs; here all are right."
-    expect(not near(got, 1.0), said, every)
-    expect(not near(got, 0.75), "Each pair must count as often as it occurs; here all count alike.", "add up share.")
-    rows, columns = ((xor * share).sum(i) for i in (1, 0))
-    one = [torch.maximum(yes, share.sum(i) - yes).sum() for yes, i in ((rows, 1), (columns, 0))]
-    expect(not near(got, max(one)), "Both must vote; here one modality decides alone.", every)
-    expect(not near(got, share.max()), "Three pairs of four can be right; here it is one alone.", every)
-    expect_number(got, float(1 - share.min()), "Of XOR all but the rarest pair must be right.", every)
-    for r in (2, 3):
-        stairs = torch.ones(r, 3).tril().bool()
-        even = torch.full((r, 3), 1 / (3 * r))
-        with case("For a staircase of labels"):
-            expect_number(function(stairs, even), 1.0, "Votes of all sizes must be tried: all can be right.", every)
-        with case(f"For a table of {r} and 3 values"):
-            for _ in range(3):
-                table, often = evenly(r, 3) < 0.5, numbers(3 * r).softmax(0).view(r, 3)
-                wanted = most_right_by_votes(table, often)
-                expect_number(function(table, often), wanted, "It must be the best of all votes.", every)

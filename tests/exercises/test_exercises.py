@@ -42,6 +42,8 @@ from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
+from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
+from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.mult import read_others
@@ -95,6 +97,7 @@ def home(tmp_path, monkeypatch):
 def test_there_is_enough_to_do():
     names = [
         "01_fusion",
+        "02_captioning",
         "05_attention",
         "06_text",
         "07_contrastive",
@@ -231,6 +234,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
         "recomputed_bytes",
         "kept_by_block",
         "edit_rate",
+        "cider_d",
     ):  # which take numbers or texts alone
         assert "must leave its arguments as they are" in told(task, changes)
     assert "It must return " in told(task, spoil(lambda it: "a text"))
@@ -342,6 +346,56 @@ def test_the_gated_unit_of_exercise_01_is_that_of_the_library():
     gmu, cues = GMU(GMUConfig(features=3, width=5)), torch.randn(4, 2, 3)
     fused = unit(*cues.unbind(1), *(one.weight for one in gmu.projections), gmu.gate.weight)
     torch.testing.assert_close(gmu.classifier(fused), gmu(cues).logits)
+
+
+def test_worked_examples_of_exercise_02():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "02_captioning"}
+    assert of["until_end"](torch.tensor([[5, 2, 7, 2]]), 2).tolist() == [[True, True, False, False]]
+    three, zero, one = torch.tensor(3.0).log(), torch.zeros(1, 1), torch.ones(1, 1)
+    logits = torch.stack([rows(9, 0), three * rows(1, 0), rows(0, 9)])[None]
+    cost = of["caption_loss"](logits, torch.tensor([[1, 0]]), torch.ones(1, 2).bool())
+    assert cost.item() == pytest.approx(0.288, abs=5e-4)
+    picture, score = torch.stack([three * rows(0, 1), rows(0, 0)])[None, :, None], 2 * three[None]
+    assert of["channel_attention"](picture, zero, one[0], zero[0], one, score).tolist() == [pytest.approx([0.75, 0.25])]
+    places = torch.stack([0.5 * three * rows(1, 0), rows(5, 5)])[None, :, None]
+    look = of["spatial_attention"](places, zero, rows([1, 0]), zero[0], one, score)
+    assert look.tolist() == [pytest.approx([0.75, 0.25])]
+    ways = lambda x: x.sum((2, 3)) / x.sum(), lambda x: x.sum((1, 2)) / x.sum()
+    left, where = of["in_order"](rows([1, 1], [2, 0])[None, :, None], "channel-spatial", *ways)
+    assert (left.flatten().tolist(), where.tolist()) == ([1.5, 0.5, 3, 0], [[0.75, 0.25]])
+    there = torch.tensor([[[1, 0, 0], [1, 1, 0]], [[0, 3, 0], [0, 0, 0]]])
+    rare = of["tf_idf"](torch.tensor([[2, 1, 1]]), there)
+    assert rare.tolist() == [pytest.approx([1.386, 0, 0.693], abs=5e-4)]
+    assert of["cider_d"](["a", "b"], [["a"], ["b"]]) == pytest.approx(2.5)
+    logs, written = rows([-1, -2, -9], [-0.5, -0.5, -9]), torch.tensor([[True, True, False]] * 2)
+    assert of["self_critical"](logs, written, *rows([3, 1], [1, 2])).item() == 2.5
+    given = zero, zero, 5 * one, 9 * one, 0.5 * three * one, rows([0, 1, 0, 0]), 2 * three * rows([1], [0])
+    goal, state, said = of["worker_step"](*given, torch.tensor([True]))
+    assert (goal.item(), state.item()) == (pytest.approx(0.549, abs=5e-4), pytest.approx(0.5))
+    assert said.tolist() == [pytest.approx([-0.288, -1.386], abs=5e-4)]
+
+
+def test_attention_and_loss_of_exercise_02_are_those_of_the_library():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "02_captioning"}
+    features, hidden = torch.randn(2, 5, 2, 3), torch.randn(2, 4)
+    for order in ORDERS[:2]:
+        both = ChannelSpatialAttention(order, 5, 4, 6)
+        looks = []
+        for name, one in (("channel", both.channel.attention), ("spatial", both.spatial.attention)):
+            key = one.key.weight[:, 0] if name == "channel" else one.key.weight
+            weights = key, one.key.bias, one.query.weight, one.score.weight[0]
+            looks.append(lambda x, name=name, weights=weights: of[f"{name}_attention"](x, hidden, *weights))
+        for got, wanted in zip(of["in_order"](features, order, *looks), both(features, hidden)):
+            torch.testing.assert_close(got, wanted)
+    system, image, tokens = (
+        ShowAndTell(ShowAndTellConfig.tiny()).eval(),
+        torch.rand(2, 3, 64, 64),
+        torch.tensor([[1, 5, 2, 0]] * 2),
+    )
+    batch = {"image": image, "tokens": tokens, "mask": tokens > 0}
+    after = system(image, tokens, tokens > 0).token_logits
+    cost = of["caption_loss"](torch.cat([after[:, :1], after], 1), tokens, tokens > 0)
+    torch.testing.assert_close(cost, system.loss(batch)["lm"])
 
 
 def test_worked_examples_of_exercise_05():
