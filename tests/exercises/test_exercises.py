@@ -95,6 +95,7 @@ def home(tmp_path, monkeypatch):
 def test_there_is_enough_to_do():
     names = [
         "01_fusion",
+        "04_drawing_from_words",
         "05_attention",
         "06_text",
         "07_contrastive",
