@@ -16,6 +16,13 @@ LEARNED = {
     "in_order": "features",
     "self_critical": "log_probs",
     "worker_step": "seen word hidden goal proposed weight head",
+    "interpolate_texts": "text other",
+    "conditioning_augmentation": "mean log_variance",
+    "standard_normal_divergence": "mean log_variance",
+    "matching_aware_generation": "made between",
+    "matching_aware_discrimination": "real wrong made",
+    "word_attention": "queries words",
+    "word_region_scores": "regions words",
     "pair_similarity": "text picture",
     "similarity_of_pairs": "similarity",
     "outer_product": "x",
@@ -87,7 +94,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
-    "destroy_numbers keep_modalities until_end",
+    "destroy_numbers keep_modalities until_end other_captions",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
@@ -110,7 +117,7 @@ SWAPPED = {
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
     "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
     "pair_similarity": "-", "cue_reconstruction": "1 2", "in_order": "2 3",
-    "self_critical": "2 3",
+    "self_critical": "2 3", "matching_aware_generation": "-",
 }  # fmt: skip
 
 LARGE = (
@@ -119,7 +126,7 @@ LARGE = (
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
     "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce "
-    "set_cross_entropy caption_loss"
+    "set_cross_entropy caption_loss matching_aware_generation matching_aware_discrimination"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
@@ -129,7 +136,7 @@ SMALL = (
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
     "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
-    "until_end"
+    "until_end other_captions"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")

@@ -98,6 +98,7 @@ def test_there_is_enough_to_do():
     names = [
         "01_fusion",
         "02_captioning",
+        "04_drawing_from_words",
         "05_attention",
         "06_text",
         "07_contrastive",
