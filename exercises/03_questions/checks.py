@@ -181,9 +181,8 @@ def check_several_looks(function: Callable) -> None:
         with case(f"For {hops} looks"):
             b, p, d = between(3, 4), between(6, 7), between(8, 9)
             u, v = numbers(b, d), numbers(b, p, d)
-            looks = [
-                lambda u, v, way=numbers(d): ((v * (u * way)[:, None]).sum(-1) / 3).softmax(-1) for _ in range(hops)
-            ]
+            ways = numbers(hops, d) / 3
+            looks = [lambda u, v, way=way: (v * (u * way)[:, None]).sum(-1).softmax(-1) for way in ways]
             _check_looks(function, u, v, looks)
 
 
