@@ -29,6 +29,13 @@ LEARNED = {
     "low_rank_product": "x factors",
     "gated_unit": "first second first_weight second_weight gate_weight",
     "cue_reconstruction": "reconstruction",
+    "pointwise_fusion": "picture question picture_weight question_weight",
+    "region_weights": "u v cell_weight question_weight bias score",
+    "several_looks": "u v",
+    "memory_hop": "u m c",
+    "attention_gate": "query found information gate",
+    "weighed_vertex": "parts logits weight",
+    "graph_efficacies": "logits",
     "select_tokens": "x",
     "attention_weights": "query key",
     "attention": "query key value",
@@ -94,14 +101,14 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
-    "destroy_numbers keep_modalities until_end other_captions",
+    "destroy_numbers keep_modalities until_end other_captions position_encoding",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
     "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
-    "most_right_by_votes tf_idf cider_d",
+    "most_right_by_votes tf_idf cider_d prior_guesses",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -117,7 +124,7 @@ SWAPPED = {
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
     "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
     "pair_similarity": "-", "cue_reconstruction": "1 2", "in_order": "2 3",
-    "self_critical": "2 3", "matching_aware_generation": "-",
+    "self_critical": "2 3", "memory_hop": "1 2", "matching_aware_generation": "-",
 }  # fmt: skip
 
 LARGE = (

@@ -1,5 +1,6 @@
 """Solutions pass, stubs say so, every mistake is told what is wrong with it, and notebooks run solved and unsolved."""
 
+import dataclasses
 import inspect
 import json
 import logging
@@ -44,9 +45,14 @@ from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
+from mmlearn.models.question_answering.aoa import AttentionOnAttention
+from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
+from mmlearn.models.question_answering.san import Look
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.trimodal.drop_token import drop_tokens
+from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
 from mmlearn.models.trimodal.mult import read_others
+from mmlearn.models.trimodal.sequences import MODALITIES
 from mmlearn.models.unified.multiway import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
@@ -98,6 +104,7 @@ def test_there_is_enough_to_do():
     names = [
         "01_fusion",
         "02_captioning",
+        "03_questions",
         "04_drawing_from_words",
         "05_attention",
         "06_text",
@@ -397,6 +404,89 @@ def test_attention_and_loss_of_exercise_02_are_those_of_the_library():
     after = system(image, tokens, tokens > 0).token_logits
     cost = of["caption_loss"](torch.cat([after[:, :1], after], 1), tokens, tokens > 0)
     torch.testing.assert_close(cost, system.loss(batch)["lm"])
+
+
+def test_worked_examples_of_exercise_03():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "03_questions"}
+    one, three = torch.ones(1, 1), torch.tensor(3.0).log()
+    fused = of["pointwise_fusion"](one, one, rows([0.5]).atanh(), rows([0.8]).atanh())
+    assert fused.item() == pytest.approx(0.4)
+    asked = ["colour", "shape", "size"], ["colour"] * 3 + ["shape"] * 2, torch.tensor([0, 2, 2, 4, 3])
+    assert evaluation.prior_guesses(*asked).tolist() == [2, 3, 2]
+    weight = rows([0.5]).atanh()
+    where = of["region_weights"](one, rows([0], [-1])[None], weight, weight, torch.zeros(1), 2 * three[None])
+    assert where.tolist() == [pytest.approx([0.75, 0.25])]
+    looks = [lambda u, v: ((u[:, None] * v)[..., 0] * three / 4).softmax(-1)] * 2
+    u, maps = of["several_looks"](0 * one, rows([1], [3])[None], looks)
+    assert (u.item(), maps.tolist()) == (pytest.approx(4.5), [[[0.5, 0.5], pytest.approx([0.25, 0.75])]])
+    order = position_encoding(torch.tensor([[True, True, False]]), 2)
+    assert order.tolist() == [[[0.5, 0.5], [0.5, 1], [0, 0]]]
+    memory = torch.stack([three, 0 * three, 5 + 0 * three])[None, :, None], rows([4], [0], [9])[None]
+    u, p = of["memory_hop"](one, *memory, torch.tensor([[True, True, False]]))
+    assert (u.item(), p.tolist()) == (pytest.approx(4), [pytest.approx([0.75, 0.25, 0])])
+    gated_twice = of["attention_gate"](one[None], one[None], rows([2, 1]), three * rows([1, 0]))
+    assert gated_twice.item() == pytest.approx(2.25)
+    vertex = of["weighed_vertex"](rows([2], [1])[None], three * rows([0, 1]), rows([1, -1]))
+    assert vertex.item() == pytest.approx(0.245, abs=5e-4)
+    members = torch.tensor([[True, False], [False, True], [True, True]])
+    table = of["graph_efficacies"](three * rows([0, 1]), members)
+    assert table.flatten().tolist() == pytest.approx([0, 0, 0.5, 0, 0, 0.75, 0, 0, 0])
+
+
+def test_parts_of_exercise_03_are_those_of_the_library():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "03_questions"}
+    u, v, same = torch.randn(2, 4), torch.randn(2, 5, 4), torch.testing.assert_close
+    parts = [Look(4, 3), Look(4, 3)]
+
+    def look(u, v, part):
+        weights = part.cells.weight, part.question.weight, part.question.bias, part.score.weight[0]
+        return of["region_weights"](u, v, *weights)
+
+    same(look(u, v, parts[0]), parts[0](u, v)[1])
+    looks = [lambda u, v, part=part: look(u, v, part) for part in parts]
+    wanted, first = parts[0](u, v)
+    wanted, second = parts[1](wanted, v)
+    for got, right in zip(of["several_looks"](u, v, looks), (wanted, torch.stack([first, second], 1))):
+        same(got, right)
+    gate = AttentionOnAttention(4, 2).eval()
+    for layer in (gate.information, gate.gate):
+        torch.nn.init.zeros_(layer.bias)
+    query = torch.randn(2, 3, 4)
+    found = gate.attention(query, v, None)
+    same(of["attention_gate"](query, found, gate.information.weight, gate.gate.weight), gate(query, v))
+
+
+def test_the_memory_of_exercise_03_is_that_of_the_library():
+    (hop,) = (task.reference for task in TASKS if task.name == "memory_hop")
+    system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.tiny_facts(), hops=1)).eval()
+    tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
+    (m, c), real = system.remember(None, facts)
+    u, p = hop(system.sentence(tokens, tokens > 0, system.words), m, c, real)
+    wanted = system(tokens, facts=facts)
+    torch.testing.assert_close(system.answer_head(u), wanted.answer_logits)
+    torch.testing.assert_close(p, wanted.maps[:, 0])
+
+
+def test_the_graph_of_exercise_03_is_that_of_the_library():
+    of = {task.name: task.reference for task in TASKS if task.exercise == "03_questions"}
+    graph, singles = DynamicFusionGraph(4, 4), {name: torch.randn(2, 4) for name in MODALITIES}
+    logits = graph.efficacy(torch.cat([singles[name] for name in MODALITIES], -1))
+    members = torch.tensor([[name in subset for name in MODALITIES] for subset in SUBSETS])
+    table = of["graph_efficacies"](logits[:, :12], members)
+    for (part, whole), strength in zip(EDGES[:12], graph(singles)[1].unbind(-1)):
+        assert torch.equal(table[:, SUBSETS.index(part), SUBSETS.index(whole)], strength)
+    assert (table != 0).sum() == 2 * 12
+    values = torch.stack(list(singles.values()), 1)
+    for subset in SUBSETS[3:]:  # each vertex in turn, as the last one reads all of them
+        into = [i for i, edge in enumerate(EDGES) if edge[1] == subset]
+        read = values[:, [SUBSETS.index(EDGES[i][0]) for i in into]]
+        layer = graph.vertices["+".join(subset)]
+        torch.nn.init.zeros_(layer.bias)
+        new = of["weighed_vertex"](read, logits[:, into], layer.weight)
+        values = torch.cat([values, new[:, None]], 1)
+    torch.nn.init.zeros_(graph.vertices["fusion"].bias)
+    fused = of["weighed_vertex"](values, logits[:, 12:], graph.vertices["fusion"].weight)
+    torch.testing.assert_close(fused, graph(singles)[0])
 
 
 def test_worked_examples_of_exercise_05():
