@@ -179,7 +179,7 @@ MISTAKES = {
         "here the last one is": {"turned": partial(_looks, shown=lambda maps: maps[::-1])},
         "here the last one's is missing": {"one less": partial(_looks, left=1)},
         "must have shape": {"hops first": partial(_looks, axis=0)},
-        "as a tuple": {"u alone": lambda u, v, looks: _looks(u, v, looks)[0]},
+        "this is a Tensor": {"u alone": lambda u, v, looks: _looks(u, v, looks)[0]},
         "none comes to u": {"the question is a constant": deaf(_looks, 0)},
     },
     "position_encoding": {
@@ -200,7 +200,7 @@ MISTAKES = {
         "here it is m": {"m for both": lambda u, m, c, mask: _hop(u, m, m, mask)},
         "here it takes its place": {"no sum": partial(_hop, add=lambda u, o: o)},
         "none comes to c": {"c is a constant": deaf(_hop, 2)},
-        "as a tuple": {"u alone": lambda u, m, c, mask: _hop(u, m, c, mask)[0]},
+        "this is a Tensor": {"u alone": lambda u, m, c, mask: _hop(u, m, c, mask)[0]},
     },
     "attention_gate": {
         "here all is": {"no gate": partial(_gated, opened=torch.ones_like)},

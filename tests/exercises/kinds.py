@@ -149,7 +149,7 @@ IDS = (
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")
 AXES = (
     "masked_cross_entropy soft_scores momentum_update momentum_weights straight_through si_sdr frame_count "
-    "gather_backward low_rank question_of quantise dequantise generalised_iou"
+    "gather_backward low_rank question_of quantise dequantise generalised_iou position_encoding"
 )
 
 

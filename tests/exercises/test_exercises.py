@@ -43,11 +43,11 @@ from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
-from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
-from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.question_answering.aoa import AttentionOnAttention
 from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
 from mmlearn.models.question_answering.san import Look
+from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
+from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
@@ -458,7 +458,7 @@ def test_parts_of_exercise_03_are_those_of_the_library():
 
 def test_the_memory_of_exercise_03_is_that_of_the_library():
     (hop,) = (task.reference for task in TASKS if task.name == "memory_hop")
-    system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.tiny_facts(), hops=1)).eval()
+    system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.preset("tiny-facts"), hops=1)).eval()
     tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
     (m, c), real = system.remember(None, facts)
     u, p = hop(system.sentence(tokens, tokens > 0, system.words), m, c, real)
