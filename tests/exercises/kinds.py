@@ -10,6 +10,11 @@ from mmlearn.exercises.guard import swapped
 
 # What is learned from has a gradient for each of these inputs, in the order of its arguments.
 LEARNED = {
+    "bicaptioning": "forward_logits backward_logits",
+    "caption_language_modelling": "logits",
+    "pool_by_attention": "queries x",
+    "contrast_and_caption": "image_embedding text_embedding logits",
+    "forget_gate": "text seen weight bias",
     "caption_loss": "logits",
     "channel_attention": "features hidden key bias query score",
     "spatial_attention": "features hidden key bias query score",
@@ -101,7 +106,8 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
-    "destroy_numbers keep_modalities until_end other_captions position_encoding",
+    "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
+    "position_encoding",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
@@ -115,6 +121,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
 
 # Two arguments that a student may write in the other order; "-" where either order is right.
 SWAPPED = {
+    "contrast_and_caption": "-",
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
     "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
     "accumulated_info_nce": "-", "chunked_info_nce": "-", "relaxed_choice": "-", "moving_entries": "2 3",
