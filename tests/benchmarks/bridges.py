@@ -4,6 +4,8 @@ The picture encoder is frozen on both sides; LLaVA trains its language model, an
 stage. Their language model is a GPT-2 on both sides.
 """
 
+from dataclasses import replace
+
 import pairs
 import torch
 
@@ -82,7 +84,8 @@ def blip_2(size):
 
     _, language_model = sizes(size)
     former = QFormerConfig(**pairs.ours(size, depth=size["depth"]), token_types=0, num_queries=QUERIES)
-    model = BLIP2(BLIP2Config(pairs.vision(size), former, GPT2Config(**language_model), objectives=("lm",)))
+    image = replace(pairs.vision(size), norm_epsilon=1e-6)
+    model = BLIP2(BLIP2Config(image, former, GPT2Config(**language_model), objectives=("lm",)))
     return model, loss_of(model, size)
 
 
