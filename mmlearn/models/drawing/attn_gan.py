@@ -8,8 +8,8 @@ trained on photographs. Painting is by transposed convolutions, as in GAN-INT-CL
 convolutions. Discriminators have no batch norms, and start by He's rule. The halves of a loss, alone and with the text,
 are weighed equally, as in the paper; wrong texts are shown to the discriminators, as in the official code. DAMSM is the
 mean of both directions, there their sum. The sentence that the discriminators read is the text reader's, as in the
-official code. AdamW keeps nothing of old gradients, there half. ``tiny`` is ours; what a configuration is without it
-has the paper's sizes of pictures, words and condition.
+official code. ``tiny`` is ours; what a configuration is without it has the paper's sizes of pictures, words and
+condition.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.models.drawing.parts import (
-    BETAS,
     TINY_DRAWING,
     Discriminator,
     DrawingConfig,
@@ -50,6 +49,8 @@ from mmlearn.objectives.drawing import (
     word_attention,
 )
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
+
+BETAS = (0.5, 0.999)  # AdamW's: old gradients were aimed at another opponent
 
 
 @dataclass(frozen=True)

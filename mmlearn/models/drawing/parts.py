@@ -21,8 +21,6 @@ from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.picture_tokens.coder import Pixels
 
-BETAS = (0.0, 0.99)  # AdamW's, of generator and discriminator: old gradients were aimed at another opponent
-
 
 @dataclass(frozen=True)
 class DrawingConfig(Config):
