@@ -5,10 +5,11 @@ Networks". Official code: https://github.com/taoxugit/AttnGAN.
 
 Deviations: regions come from a small network that learns with the text reader, there from an Inception network that was
 trained on photographs. Painting is by transposed convolutions, as in GAN-INT-CLS, there by upsampling and gated
-convolutions. Discriminators have no batch norms. The halves of a loss, alone and with the text, are weighed equally, as
-in the paper; wrong texts are shown to the discriminators, as in the official code. DAMSM is the mean of both
-directions, there their sum. The sentence that the discriminators read is the text reader's, as in the official code.
-``tiny`` is ours; what a configuration is without it has the paper's sizes of pictures, words and condition.
+convolutions. Discriminators have no batch norms, and start by He's rule. The halves of a loss, alone and with the text,
+are weighed equally, as in the paper; wrong texts are shown to the discriminators, as in the official code. DAMSM is the
+mean of both directions, there their sum. The sentence that the discriminators read is the text reader's, as in the
+official code. ``tiny`` is ours; what a configuration is without it has the paper's sizes of pictures, words and
+condition.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Tokens
 from mmlearn.evaluation.measures import retrieval
 from mmlearn.models.drawing.parts import (
-    FROM_WORDS,
     TINY_DRAWING,
     Discriminator,
     DrawingConfig,
@@ -49,6 +49,8 @@ from mmlearn.objectives.drawing import (
     word_attention,
 )
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
+
+BETAS = (0.5, 0.999)  # AdamW's: old gradients were aimed at another opponent
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,8 @@ RECIPE = Recipe(
                 measures=(drawn,),
             ),
             turns=(
-                Turn("discriminator_loss", moves=("discriminators",), betas=FROM_WORDS),
-                Turn(moves=("generator",), betas=FROM_WORDS),
+                Turn("discriminator_loss", moves=("discriminators",), betas=BETAS),
+                Turn(moves=("generator",), betas=BETAS),
             ),
             name="drawing",
         ),

@@ -21,8 +21,6 @@ from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.picture_tokens.coder import Pixels
 
-FROM_WORDS = (0.5, 0.999)  # AdamW's betas of generator and discriminator: old gradients are of another opponent
-
 
 @dataclass(frozen=True)
 class DrawingConfig(Config):
