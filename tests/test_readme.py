@@ -131,6 +131,9 @@ def test_its_numbers_are_the_recorded_ones():
         ("21b", "colour and shape: DALL·E, pairs never seen"),
         ("22a", "projector: all"),
         ("22a", "everything: all"),
+        ("22b", "right labels, 4 shots"),
+        ("22b", "right labels, 0 shots"),
+        ("22b", "shuffled labels, 4 shots"),
     ]
     printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
     assert len(printed) == len(wanted)
