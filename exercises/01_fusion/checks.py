@@ -328,7 +328,7 @@ def check_cue_reconstruction(function: Callable) -> None:
 )  # fmt: skip
 def check_keep_modalities(function: Callable) -> None:
     """p = 0 is the identity, and the last modality of a row is never dropped."""
-    b, m, p = 64, 3, uniform(0.5, 0.7)
+    b, m, p = 256, 3, uniform(0.5, 0.7)
     mask = some_of(b, m, real=[0, 1, 2, 3] * (b // 4))
     chance = evenly(b, m)
     got = expect_boolean(function(mask, chance, p), (b, m))

@@ -123,14 +123,30 @@ def _variant(
     return 10 * total / len(sizes) / len(candidates)
 
 
+CHANGED = (  # what may be wrong, what it is told, and a hint
+    ({"rare": False}, "Rare n-grams must count more; here all count alike.", "weigh them by tf-idf."),
+    ({"each_text": True}, "Pictures must be counted for rarity; here texts are.", "a set for each picture."),
+    ({"clip": False}, "To say one again must gain nothing; here it does.", "min(c, r) above."),
+    ({"sigma": 1e9}, "Other lengths must cost; here they do not.", "exp(-(difference)² / 72)."),
+    ({"longest": 1}, "All n-grams up to 4 words count; here single words do.", "k from 1 to 4."),
+    ({"shortest": 4}, "All n-grams up to 4 words count; here only those of 4 words do.", "k from 1 to 4."),
+    ({"best": True}, "It is a mean over references; here the best one tells.", "divide by their number."),
+)
+
+
 def _corpus() -> tuple[list[str], list[list[str]]]:
-    """Captions with some words of their references, one of which says one too often and one of which is short."""
+    """Captions with some words of their references, one of which says one too often and one of which is short.
+
+    They are drawn until each of the changes changes their score.
+    """
     rows = torch.randint(0, 9, (5, 2, 12), generator=seeded())
     letters = [["abcdefghi"[i] for i in row] for row in rows.flatten(0, 1).tolist()]
     references = [[" ".join(letters[2 * i]), " ".join(letters[2 * i + 1][:9])] for i in range(5)]
     starts = [texts[0].split() for texts in references]
     candidates = [" ".join([*one[:7], one[0], one[0], one[0], one[1]][: 11 - 2 * i]) for i, one in enumerate(starts)]
-    return candidates, references
+    right = _variant(candidates, references)
+    told_apart = all(abs(_variant(candidates, references, **changed) - right) > 1e-3 for changed, *_ in CHANGED)
+    return (candidates, references) if told_apart else _corpus()
 
 
 @task(cider_d, difficulty=5, minutes=30, example=by_hand(["a", "b"], [["a"], ["b"]], gives=2.5))
@@ -142,15 +158,7 @@ def check_cider_d(function: Callable) -> None:
     expect_number(got, float(got) if one_number else 0.0, "It must be one number of the corpus.", "a mean at the end.")
     got = torch.tensor(float(got), dtype=torch.float64)
     right = _variant(candidates, references)
-    for changed, property, hint in (
-        ({"rare": False}, "Rare n-grams must count more; here all count alike.", "weigh them by tf-idf."),
-        ({"each_text": True}, "Pictures must be counted for rarity; here texts are.", "a set for each picture."),
-        ({"clip": False}, "To say one again must gain nothing; here it does.", "min(c, r) above."),
-        ({"sigma": 1e9}, "Other lengths must cost; here they do not.", "exp(-(difference)² / 72)."),
-        ({"longest": 1}, "All n-grams up to 4 words count; here single words do.", "k from 1 to 4."),
-        ({"shortest": 4}, "All n-grams up to 4 words count; here only those of 4 words do.", "k from 1 to 4."),
-        ({"best": True}, "It is a mean over references; here the best one tells.", "divide by their number."),
-    ):
+    for changed, property, hint in CHANGED:
         expect_not(got, _variant(candidates, references, **changed), property, hint)
     expect_not(got, right / 10, "It is from 0 to 10; here from 0 to 1.", "times 10.")
     expect_not(got, right * 4, "It is the mean over k; here cosines are added.", "divide by 4.")
