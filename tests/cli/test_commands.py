@@ -38,8 +38,9 @@ def reading(*kinds):
 
 
 PAIRED = [name for name, learns in reading(Pixels, Tokens).items() if learns == {"itc"}]
-# UniT also learns from boxes, which a folder of pictures has not.
-PIXELS = {name: learns for name, learns in reading(Pixels, Tokens).items() if name not in [*PAIRED, "unit"]}
+ASKED = [name for name, learns in reading(Pixels, Tokens).items() if learns == {"vqa"}]
+# UniT also learns from boxes, which a folder of pictures has not; nor has it questions.
+PIXELS = {name: learns for name, learns in reading(Pixels, Tokens).items() if name not in [*PAIRED, *ASKED, "unit"]}
 
 
 def commands(group, path=()):
@@ -108,7 +109,9 @@ def test_systems(works, fails):
     """All of them in a table, and of one its presets; how large these should be is tested beside the recipes."""
     rows = json.loads(works("systems", "--json").out)
     assert [row["system"] for row in rows] == list(system_files())
-    assert {"system": "clip", "reads": "Image, Tokens", "learns": "itc"}.items() <= rows[10].items()
+    assert {"system": "clip", "reads": "Image, Tokens", "learns": "itc"}.items() <= {
+        row["system"]: row for row in rows
+    }["clip"].items()
     assert works("systems", "clip").out.splitlines()[3].split() == ["ViT-B/32", "151277313"]
     fails("systems", "clp", says="There is no system 'clp'; did you mean 'clip'?")
 
@@ -290,7 +293,16 @@ def test_train_and_evaluate_on_a_folder(works, short, pictures, tmp_path, system
     assert "3/3" in said.err
     measures = evaluated(works, folder, pictures)
     assert ("image to text R@1 of 8" in measures) == (system in PAIRED or "itc" in PIXELS[system])
-    assert ("matching accuracy" in measures) == ("itm" in PIXELS.get(system, ()))
+    assert ("matching accuracy" in measures) == bool({"itm", "pairs"} & set(PIXELS.get(system, ())))
+
+
+@pytest.mark.parametrize("system", ASKED)
+def test_train_and_evaluate_on_questions(works, tmp_path, system):
+    folder = tmp_path / "run"
+    words = ["--data", "scenes", "--steps", 2, "--batch-size", 8, "--image-size", 32, "--vocab-size", 400]
+    works("train", system, *words, "--output", folder)
+    assert len(trained(folder)) == 2
+    assert "answer accuracy" in evaluated(works, folder, "scenes")
 
 
 def test_train_and_evaluate_on_scenes(mmlearn, works, tmp_path):
