@@ -197,11 +197,14 @@ def test_what_cannot_be_counted():
 
 
 # Those whose towers read in chunks. The others have none in their loss, a norm over the batch, or draws.
-TOWERS = {"clip", "filip", "image-bind", "lit", "siglip"}
+TOWERS = {"bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "image-bind", "lit", "siglip"}
+UNCOUNTED = {"attn-gan", "gan-int-cls"}  # they pack captions by their lengths, which is told in one line
 
 
 @pytest.mark.parametrize("name", system_files())
 def test_every_system_is_counted(name):
+    if name in UNCOUNTED:
+        return refused("cannot be counted: its loss needs the numbers of a real batch", counted, name, text_length=16)
     found, recipe = counted(name, text_length=16), find_recipe(name)
     assert found.parameters == sum(x.numel() for x in recipe.make(recipe.for_examples(recipe.tiny())).parameters())
     assert 0 <= found.outside <= found.parameters - found.block
