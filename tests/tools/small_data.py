@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmlearn.data.fields import Labels
+from mmlearn.data.made.cues import Cues
 from mmlearn.data.made.scene_sound import SoundScenes
 from mmlearn.data.made.scene_video import VideoScenes
 from mmlearn.data.made.scenes import Scenes
@@ -44,6 +45,7 @@ SETS = {
     "scenes-sound": lambda: SoundScenes("train", size=32, seconds=0.7, length=30),
     "scenes-video": lambda: VideoScenes("train", size=24, length=30),
     "talking-lips": lambda: TalkingLips("train", size=32, length=30),
+    "cues": lambda: Cues("train", length=30),
 }
 
 
@@ -53,6 +55,8 @@ def set_of(name: str) -> str:
     needs = {field.needs for field in reads}
     if any(isinstance(field, Labels) and field.source == "caption" for field in reads):
         return "words"
+    if "cues" in needs:
+        return "cues"
     if "video" in needs:
         return "scenes-video" if next(field.fps for field in reads if field.needs == "video") == 10 else "talking-lips"
     return "scenes-sound" if "waveform" in needs else "scenes"
