@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config, select_tokens
+from mmlearn.layers import Config, real_first, select_tokens
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -57,7 +57,7 @@ def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int
 
     Parts share elements where n is no multiple of S. A row without real elements gives zeros.
     """
-    x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True)) * mask.sum(1).bool()[:, None, None]
+    x = select_tokens(x, real_first(mask)) * mask.sum(1).bool()[:, None, None]
     n, step = mask.sum(1).clamp(min=1)[:, None], torch.arange(steps, device=x.device)
     first, end = step * n // steps, ((step + 1) * n + steps - 1) // steps  # (b, steps)
     place = torch.arange(x.shape[1], device=x.device)

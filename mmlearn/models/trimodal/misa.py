@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Transformer, TransformerConfig, select_tokens
+from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 from mmlearn.recipes import Objective, Recipe, ln
@@ -109,7 +109,7 @@ class UtteranceEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
 
     def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True))  # the real elements come first
+        x = select_tokens(x, real_first(mask))
         length = mask.sum(1).clamp(min=1)
         states, first = self.first(x, length)
         _, second = self.second(self.norm(states), length)
