@@ -4,6 +4,7 @@ from mmlearn.layers.attention import Attention, attention, attention_weights
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import ImageEmbedding, TextEmbedding, patchify
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
+from mmlearn.layers.heads import small_linear
 from mmlearn.layers.language import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.pooling import AttentionPooling, real_first, select_tokens
 from mmlearn.layers.positions import rotary_angles, rotate, sinusoidal_grid, sinusoidal_positions
@@ -15,5 +16,5 @@ __all__ = [
     "ImageEncoder", "ImageEncoderConfig", "MaskedLanguageHead", "TextEmbedding", "TextEncoder", "TextEncoderConfig",
     "Transformer", "TransformerBlock", "TransformerConfig", "attention", "attention_weights", "patchify",
     "real_first", "record_attention", "rotary_angles", "rotate", "select_tokens", "sinusoidal_grid",
-    "sinusoidal_positions",
+    "sinusoidal_positions", "small_linear",
 ]  # fmt: skip

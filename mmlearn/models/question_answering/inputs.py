@@ -87,14 +87,6 @@ def check_questions(
     return mask
 
 
-def answer_head(width: int, answers: int) -> nn.Linear:
-    """The layer that scores each answer, which starts so small that it prefers none."""
-    head = nn.Linear(width, answers)
-    nn.init.normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head
-
-
 class Answerer(nn.Module):
     """A system whose ``forward`` returns ``answer_logits`` (b, answers) of a question and a picture."""
 

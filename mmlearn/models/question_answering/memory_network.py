@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
+from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.question_answering.inputs import (
     ANSWERING,
@@ -24,7 +25,6 @@ from mmlearn.models.question_answering.inputs import (
     Answerer,
     AnsweringConfig,
     PictureCells,
-    answer_head,
     check_questions,
 )
 from mmlearn.names import choices
@@ -95,7 +95,7 @@ class MemoryNetwork(Answerer):
         self.words = nn.Embedding(config.vocab_size, config.width) if patches else self.embeddings[0]  # B
         self.between = nn.Linear(config.width, config.width, bias=False) if config.tying == "layer-wise" else None  # H
         self.dropout = nn.Dropout(config.dropout)
-        self.answer_head = answer_head(config.width, config.answers)
+        self.answer_head = small_linear(config.width, config.answers)
         for table in {self.words, *self.embeddings}:
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=0.1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config, real_first, select_tokens
+from mmlearn.layers import Config, real_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -115,9 +115,7 @@ class GraphMFN(nn.Module):
         self.update, self.keep, self.write = (nn.Linear(config.width, config.memory_width) for _ in range(3))
         read = 3 * config.lstm_width + config.memory_width
         self.hidden, self.dropout = nn.Linear(read, config.width), nn.Dropout(config.dropout)
-        self.prediction = nn.Linear(config.width, config.outputs)
-        nn.init.normal_(self.prediction.weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.prediction.bias)
+        self.prediction = small_linear(config.width, config.outputs)
 
     def forward(
         self,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens
+from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
 from mmlearn.recipes import Objective, Recipe, ln
@@ -146,10 +146,8 @@ class MISA(nn.Module):
             nn.Linear(6 * width, 3 * width),
             nn.Dropout(config.prediction_dropout),
             nn.ReLU(),
-            nn.Linear(3 * width, config.outputs),
+            small_linear(3 * width, config.outputs),
         )
-        nn.init.normal_(self.prediction[-1].weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.prediction[-1].bias)
 
     def forward(
         self,

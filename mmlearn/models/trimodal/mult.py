@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions
+from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.recipes import Objective, Recipe, ln
 
@@ -149,9 +149,7 @@ class MulT(nn.Module):
         self.hidden = nn.Linear(6 * width, 6 * width)
         self.hidden_output = nn.Linear(6 * width, 6 * width)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(6 * width, config.outputs)
-        nn.init.normal_(self.output.weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.output.bias)
+        self.output = small_linear(6 * width, config.outputs)
 
     def forward(
         self,
