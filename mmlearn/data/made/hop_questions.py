@@ -51,11 +51,6 @@ class HopSample(TaskSample):
 
     chain: tuple[int, ...] = ()
 
-    @property
-    def facts(self) -> tuple[str, ...]:
-        """What the picture shows, in words, cell by cell."""
-        return tuple(f"{item.colour} {item.shape}" for item in self.pictures[0].objects)
-
 
 class HopQuestions(Task):
     """Questions whose ``kinds`` say how many looks they need. Raises ``ValueError`` as other tasks do."""
