@@ -18,11 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel, Tokens, Video
-from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Config, real_first, select_tokens, small_linear
-from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
-from mmlearn.recipes import Objective, Recipe, ln
+from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
+from mmlearn.recipes import Recipe
 
 SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
 EDGES = tuple((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole))
@@ -154,13 +152,8 @@ class GraphMFN(nn.Module):
 RECIPE = Recipe(
     GraphMFN,
     GraphMFNConfig,
-    reads=(
-        Tokens(),
-        LogMel(bands="audio_width"),
-        Video(fps=10, shown=16, features="video_width"),
-        Labels(source="order", into="outputs"),
-    ),
-    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    reads=READS,
+    learns=TASK,
     architecture="""
     words -> LSTM of words -> dynamic fusion graph [7 vertices, 19 edges] -> gated memory -> !task
     sound -> LSTM of sound -> dynamic fusion graph
