@@ -1,4 +1,4 @@
-"""From many tokens to few: attention pooling, and picking one token per row."""
+"""From many tokens to few: attention pooling, and picking some tokens of each row."""
 
 import torch
 from einops import repeat
@@ -36,3 +36,8 @@ def select_tokens(x: Float[Tensor, "b n d"], position: int | Int[Tensor, "b *r"]
         return x[:, position]
     row = torch.arange(len(x), device=x.device).view(-1, *[1] * (position.ndim - 1))
     return x[row, position]
+
+
+def real_first(mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """Positions of each row in an order in which the real ones come first. Among themselves they stay as they were."""
+    return (~mask).int().argsort(dim=1, stable=True)

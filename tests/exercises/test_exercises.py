@@ -458,7 +458,7 @@ def test_parts_of_exercise_03_are_those_of_the_library():
 
 def test_the_memory_of_exercise_03_is_that_of_the_library():
     (hop,) = (task.reference for task in TASKS if task.name == "memory_hop")
-    system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.preset("tiny-facts"), hops=1)).eval()
+    system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.tiny(), memory="facts", hops=1)).eval()
     tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
     (m, c), real = system.remember(None, facts)
     u, p = hop(system.sentence(tokens, tokens > 0, system.words), m, c, real)

@@ -5,7 +5,7 @@ import torch
 from testing_tools import close
 from torch import nn
 
-from mmlearn.layers import AttentionPooling, select_tokens
+from mmlearn.layers import AttentionPooling, real_first, select_tokens
 
 B, N, D = 3, 6, 12
 
@@ -45,3 +45,8 @@ def test_select_tokens_takes_the_position_of_each_row():
         assert torch.equal(picked[b], x[b, p])
     picked.sum().backward()
     assert x.grad.sum(-1).nonzero().tolist() == [[0, 0], [1, 5], [2, 2], [3, 2]]
+
+
+def test_real_first_keeps_the_order_of_what_is_real():
+    mask = torch.tensor([[False, True, True, False, True], [True, True, False, False, False], [False] * 5])
+    assert real_first(mask).tolist() == [[1, 2, 4, 0, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]

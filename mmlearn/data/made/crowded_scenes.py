@@ -75,7 +75,6 @@ def lay_out_crowd(split: str, index: np.ndarray, seed: int, objects: int | None 
     # Whichever of the mentioned objects comes first: object 0 is the one that is new in composition.
     mentioned = (np.arange(MENTIONS) + (first * mentions).astype(int)[:, None]) % mentions[:, None]
     cell = place.argsort(1)[:, :MOST]
-    grounds = len(drawing.grounds(drawing.CANVAS)) // len(SPLITS)
     return CrowdedLayout(
         colour=colour,
         shape=shape,
@@ -87,7 +86,7 @@ def lay_out_crowd(split: str, index: np.ndarray, seed: int, objects: int | None 
         mentioned=mentioned,
         relation=_relate(np.take_along_axis(cell, mentioned, 1), SUBJECTS[plan], axis),
         template=(template * len(TEMPLATES)).astype(int),
-        ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
+        ground=drawing.grounds_of(split, SPLITS, ground),
         question_bits=(question * 2**24).astype(int),
         plan=plan,
     )

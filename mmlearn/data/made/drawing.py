@@ -12,6 +12,7 @@ CANVAS = 64  # the picture's side in the units of SIZES and JITTER
 GRID = 4  # rows and columns
 JITTER = 1  # how far an object may be from the middle of its cell, each way
 SUPERSAMPLING = 8  # per side, for smooth edges
+GROUNDS = 64  # how many there are of each size
 
 COLOURS = {
     "red": (0.88, 0.08, 0.10),
@@ -102,8 +103,14 @@ def _jitter(side: int) -> list[float]:
 
 
 @lru_cache(maxsize=4)
-def grounds(size: int, count: int = 64) -> np.ndarray:
-    """Dark, slightly noisy grounds: (count, 3, size, size)."""
-    noise = uniform(stream("grounds", size), np.arange(count), 3 * size * size).reshape(count, 3, size, size)
-    level = np.linspace(0.04, 0.22, count, dtype=np.float32)[:, None, None, None]
+def grounds(size: int) -> np.ndarray:
+    """Dark, slightly noisy grounds: (64, 3, size, size)."""
+    noise = uniform(stream("grounds", size), np.arange(GROUNDS), 3 * size * size).reshape(GROUNDS, 3, size, size)
+    level = np.linspace(0.04, 0.22, GROUNDS, dtype=np.float32)[:, None, None, None]
     return level + 0.06 * (noise - 0.5)
+
+
+def grounds_of(split: str, splits: tuple[str, ...], number: np.ndarray) -> np.ndarray:
+    """Which of all :func:`grounds` a split shows, for numbers in [0, 1): each split has its own."""
+    own = GROUNDS // len(splits)
+    return (number * own).astype(int) * len(splits) + splits.index(split)

@@ -23,7 +23,7 @@ import torch
 
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
-from mmlearn.data.made.scene_tasks import Task, TaskSample
+from mmlearn.data.made.scene_tasks import WITH_PRIOR, Task, TaskSample
 from mmlearn.data.made.scenes import COLOURS, JITTER, SHAPES, SIZES, SPLITS, Layout, SceneSample, draw, relate
 
 GRID = 3  # rows and columns
@@ -36,7 +36,6 @@ FORMS = {
     "2 hops, colour": "what shape has the colour of the {}?",
     "3 hops": "what shape has the colour of what is left of the {}?",
 }
-PICTURES = {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}  # split → that of its pictures
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,13 @@ class HopSample(TaskSample):
 
     chain: tuple[int, ...] = ()
 
-    @property
-    def facts(self) -> tuple[str, ...]:
-        """What the picture shows, in words, cell by cell."""
-        return tuple(f"{item.colour} {item.shape}" for item in self.pictures[0].objects)
-
 
 class HopQuestions(Task):
     """Questions whose ``kinds`` say how many looks they need. Raises ``ValueError`` as other tasks do."""
 
     name = "HopQuestions"
     kinds, labels, target = tuple(FORMS), (*PALETTE, *FIGURES), "answer"
-    splits = ("train", "val", "test", *PICTURES)
-
-    def _pictures(self) -> str:
-        return PICTURES.get(self.split, self.split)
+    splits = ("train", "val", "test", *WITH_PRIOR)
 
     def _render(self, index: np.ndarray) -> list[HopSample]:
         n, things = len(index), GRID**2
@@ -86,7 +77,7 @@ class HopQuestions(Task):
             mentioned=np.tile([0, 1], (n, 1)),
             relation=relate(cell[:, 0], cell[:, 1], GRID, rest[:, 4]),
             template=np.zeros(n, int),
-            ground=self._grounds(rest[:, 4]),
+            ground=drawing.grounds_of(self._pictures(), SPLITS, rest[:, 4]),
             question_bits=np.zeros(n, int),
         )
         images = torch.from_numpy(draw(layout, self.size))
@@ -94,11 +85,6 @@ class HopQuestions(Task):
             HopSample((SceneSample(image, layout, i),), text, kind, self.labels.index(answer), HopQuestions, chain)
             for i, (image, (text, kind, answer, chain)) in enumerate(zip(images, asked))
         ]
-
-    def _grounds(self, number: np.ndarray) -> np.ndarray:
-        """Grounds that no other split of pictures has."""
-        count = len(drawing.grounds(self.size)) // len(SPLITS)
-        return (number * count).astype(int) * len(SPLITS) + SPLITS.index(self._pictures())
 
     def _ask(
         self, cell: np.ndarray, shape: np.ndarray, colour: np.ndarray, numbers: np.ndarray
@@ -112,7 +98,7 @@ class HopQuestions(Task):
             chains = [chain for chain in chains if chain[-1] != chain[0]]
         chain = chains[int(numbers[1] * len(chains))]
         first, last = thing[chain[0]], thing[chain[-1]]
-        if name == "1 hop" and self.split in PICTURES:
+        if name == "1 hop" and self.split in WITH_PRIOR:
             self._skew(colour, int(shape[first]), last, numbers[2:4])
         answer = PALETTE[colour[last]] if name == "1 hop" else FIGURES[shape[last]]
         return FORMS[name].format(FIGURES[shape[first]]), name, answer, chain

@@ -31,6 +31,9 @@ from mmlearn.data.made.scenes import (
 )
 from mmlearn.data.tokenizer import Tokenizer
 
+# Splits whose answers have a prior → the split of their pictures.
+WITH_PRIOR = {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}
+
 
 @dataclass(frozen=True)
 class TaskSample:
@@ -120,7 +123,7 @@ class Task(Rendered):
 
     def _pictures(self) -> str:
         """The split of the scenes that this split shows."""
-        return self.split
+        return WITH_PRIOR.get(self.split, self.split)
 
     def _numbers(self, index: np.ndarray, count: int) -> np.ndarray:
         """``count`` numbers in [0, 1) for each index."""
@@ -140,7 +143,7 @@ class VQA(Task):
 
     name = "VQA"
     kinds, labels, target = tuple(KINDS), ANSWERS, "answer"
-    splits = (*SPLITS, "skewed", "skewed-test", "changed-prior")
+    splits = (*SPLITS, *WITH_PRIOR)
     FAVOURED: ClassVar[dict[str, tuple[str, ...]]] = {
         "exist": ("yes",),
         "count": ("1", "2", "3"),
@@ -151,9 +154,6 @@ class VQA(Task):
         "relation": ("no",),
     }
     TRIES = 24  # questions drawn to find one with a favoured answer, or one without
-
-    def _pictures(self) -> str:
-        return {"skewed": "train", "skewed-test": "test", "changed-prior": "test"}.get(self.split, self.split)
 
     def _render(self, index: np.ndarray) -> list[TaskSample]:
         scenes = self.scenes.__getitems__(index.tolist())

@@ -120,7 +120,6 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
     colour, shape = choose(colour, shape, composition=split == "composition")
     cell = place.argsort(1)[:, :OBJECTS]
     mentioned = np.where(swap[:, None] < 0.5, [0, 1], [1, 0])
-    grounds = len(drawing.grounds(CANVAS)) // len(SPLITS)
     return Layout(
         colour=colour,
         shape=shape,
@@ -132,7 +131,7 @@ def lay_out(split: str, index: np.ndarray, seed: int, objects: int | None = None
         mentioned=mentioned,
         relation=relate(*np.take_along_axis(cell, mentioned, 1).T, GRID, axis),
         template=(template * len(TEMPLATES)).astype(int),
-        ground=(ground * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
+        ground=drawing.grounds_of(split, SPLITS, ground),
         question_bits=(question * 2**24).astype(int),
     )
 

@@ -141,14 +141,13 @@ def speak(split: str, index: np.ndarray, seed: int, frames: int) -> Speech:
     number = (ends[:, None] <= np.arange(frames)[:, None]).sum(2)  # which of the units and rests each frame has
     unit = np.concatenate([unit.reshape(n, -1), np.zeros((n, 1), int)], 1)
     first, last = (SEEN, len(SPEAKERS)) if split == "unseen-speaker" else (0, SEEN)
-    grounds = len(drawing.grounds(32)) // len(SPLITS)
     return Speech(
         unit=np.take_along_axis(unit, number, 1),
         starts=np.diff(number, axis=1, prepend=-1) > 0,
         speaker=first + (rest[:, 0] * (last - first)).astype(int),
         loudness=0.5 + 0.5 * rest[:, 1],
         place=(of_places * 3).astype(int).reshape(n, frames, 2),
-        ground=(rest[:, 2] * grounds).astype(int) * len(SPLITS) + SPLITS.index(split),
+        ground=drawing.grounds_of(split, SPLITS, rest[:, 2]),
     )
 
 

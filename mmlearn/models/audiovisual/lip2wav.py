@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import LogMel, Video
 from mmlearn.evaluation.measures import row
-from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions
+from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions, small_linear
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.objectives.reconstruction import masked_l1
 from mmlearn.recipes import Objective, Recipe, silence
@@ -161,9 +161,7 @@ class Lip2Wav(nn.Module):
             # What has the same position on the clock then attracts from the start (Ping et al. 2018, section 3.5).
             block.cross_attention.key.load_state_dict(block.cross_attention.query.state_dict())
         self.decoder_norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, config.frames_per_step * config.mels)
-        nn.init.normal_(self.output.weight, std=0.02)
-        nn.init.zeros_(self.output.bias)
+        self.output = small_linear(width, config.frames_per_step * config.mels)
         self.postnet = PostNet(config.mels, config.postnet_width, config.postnet_depth, config.prenet_dropout)
         nn.init.zeros_(self.postnet.layers[-1].norm.weight)  # at first it adds nothing
 

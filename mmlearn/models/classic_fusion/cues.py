@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Cues, Labels
 from mmlearn.evaluation.measures import Rows, classes, row
 from mmlearn.layers.config import Config
+from mmlearn.layers.heads import small_linear
 from mmlearn.objectives import class_cross_entropy
 from mmlearn.objectives.cues import cue_reconstruction, keep_modalities
 from mmlearn.recipes import Objective, ln
@@ -133,10 +134,7 @@ class Encoders(nn.ModuleList):
 
 def hidden_layer(features: int, width: int, outputs: int) -> nn.Sequential:
     """One hidden layer, and outputs that start small, so that no class is preferred."""
-    layers = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, outputs))
-    nn.init.normal_(layers[-1].weight, std=0.02)
-    nn.init.zeros_(layers[-1].bias)
-    return layers
+    return nn.Sequential(nn.Linear(features, width), nn.ReLU(), small_linear(width, outputs))
 
 
 def with_one(x: Float[Tensor, "b m d"]) -> Float[Tensor, "b m d_and_1"]:

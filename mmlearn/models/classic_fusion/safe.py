@@ -22,6 +22,7 @@ from mmlearn.data.fields import Image, MatchLabel, Tokens
 from mmlearn.evaluation.measures import matching
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import check_image, convolutional_stem, look_up
+from mmlearn.layers.heads import small_linear
 from mmlearn.objectives import class_cross_entropy
 from mmlearn.objectives.cues import pair_similarity, similarity_of_pairs
 from mmlearn.recipes import Objective, Recipe, ln
@@ -84,9 +85,7 @@ class SAFE(nn.Module):
         self.text_encoder = TextCNN(config.word_width, config.filters_width, config.windows, config.width)
         self.image_encoder = convolutional_stem(config.patch_size, config.filters_width)
         self.image_output = nn.Linear(config.filters_width, config.width)
-        self.match_head = nn.Linear(2 * config.width, 2)
-        nn.init.normal_(self.match_head.weight, std=0.02)
-        nn.init.zeros_(self.match_head.bias)
+        self.match_head = small_linear(2 * config.width, 2)
 
     def read(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         """t: what a text says."""

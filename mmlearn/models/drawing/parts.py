@@ -19,6 +19,7 @@ from mmlearn.data.fields import Batch, Label
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
+from mmlearn.layers.pooling import real_first
 from mmlearn.models.picture_tokens.coder import Pixels
 
 
@@ -98,7 +99,7 @@ class CaptionReader(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
-        order = mask.int().argsort(dim=1, descending=True, stable=True)  # real tokens first
+        order = real_first(mask)
         x = look_up(self.tokens, tokens.masked_fill(~mask, 0).gather(1, order))
         lengths = mask.sum(1).clamp(min=1).cpu()
         packed, (last, _) = self.recurrent(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Batch, Label, Tokens
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import TransformerConfig
+from mmlearn.layers import TransformerConfig, real_first
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.coder import Pixels, check_codes
 from mmlearn.models.picture_tokens.sequence import OnCodec, check_words, codec_stage, guessed
@@ -113,8 +113,7 @@ class CM3(OnCodec):
         real = torch.ones_like(both, dtype=torch.bool)
         if mask is not None:
             real[:, : tokens.shape[1]] = mask
-        order = (~real).int().argsort(dim=1, stable=True)  # what is real first, in its order
-        return both.gather(1, order), real.sum(1)
+        return both.gather(1, real_first(real)), real.sum(1)
 
     def forward(
         self,

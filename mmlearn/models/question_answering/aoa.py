@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
-from mmlearn.layers import MLP, Attention
+from mmlearn.layers import MLP, Attention, small_linear
 from mmlearn.models.question_answering.inputs import (
     ANSWERING,
     TINY,
@@ -28,7 +28,6 @@ from mmlearn.models.question_answering.inputs import (
     AnsweringConfig,
     PictureCells,
     QuestionReader,
-    answer_head,
 )
 from mmlearn.recipes import Recipe
 
@@ -140,7 +139,7 @@ class AoA(Answerer):
         self.shares = nn.Linear(2 * width, 2)
         self.picture_projection, self.question_projection = nn.Linear(width, fused), nn.Linear(width, fused)
         self.norm = nn.LayerNorm(fused)
-        self.answer_head = answer_head(fused, config.answers)
+        self.answer_head = small_linear(fused, config.answers)
 
     def forward(
         self,

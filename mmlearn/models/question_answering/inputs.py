@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.layers import Config, ImageEmbedding, select_tokens
+from mmlearn.layers import Config, ImageEmbedding, real_first, select_tokens
 from mmlearn.layers.embeddings import look_up
 from mmlearn.objectives.masked import masked_cross_entropy
 from mmlearn.recipes import VQA
@@ -65,7 +65,7 @@ class QuestionReader(nn.Module):
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b layers d"]]:
         mask = check_questions(tokens, mask, *self.special)
-        order = (~mask).int().argsort(dim=1, stable=True)  # the real ones come first
+        order = real_first(mask)
         x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)
         x = x.masked_fill(~mask[..., None], 0)
         ends = []
@@ -85,14 +85,6 @@ def check_questions(
         if not said.all():
             raise ValueError(f"Question {int(said.int().argmin())} of the batch is empty: it needs at least one word.")
     return mask
-
-
-def answer_head(width: int, answers: int) -> nn.Linear:
-    """The layer that scores each answer, which starts so small that it prefers none."""
-    head = nn.Linear(width, answers)
-    nn.init.normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head
 
 
 class Answerer(nn.Module):

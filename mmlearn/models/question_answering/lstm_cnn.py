@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
+from mmlearn.layers import small_linear
 from mmlearn.models.question_answering.inputs import (
     ANSWERING,
     TINY,
@@ -25,7 +26,6 @@ from mmlearn.models.question_answering.inputs import (
     AnsweringConfig,
     PictureCells,
     QuestionReader,
-    answer_head,
 )
 from mmlearn.recipes import Recipe
 
@@ -67,7 +67,7 @@ class LSTMCNN(Answerer):
         widths, layers = (config.fused_width, config.hidden_width, config.hidden_width), []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.Dropout(config.dropout), nn.Tanh()]
-        self.classifier = nn.Sequential(*layers, answer_head(config.hidden_width, config.answers))
+        self.classifier = nn.Sequential(*layers, small_linear(config.hidden_width, config.answers))
 
     def forward(
         self,
@@ -76,8 +76,9 @@ class LSTMCNN(Answerer):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> LSTMCNNOutput:
         features = self.cells(image).flatten(1)
-        if features.shape[1] != self.picture.in_features:
-            raise ValueError(f"This LSTM + CNN reads pictures of {self.config.image_size} pixels; got {image.shape}.")
+        side = self.config.image_size
+        if image.shape[2:] != (side, side):
+            raise ValueError(f"This LSTM + CNN reads pictures of {side} pixels a side; got {tuple(image.shape)}.")
         if self.config.normalise:
             features = F.normalize(features, dim=-1)
         _, _, ends = self.reader(tokens, mask)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
+from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.question_answering.inputs import (
     ANSWERING,
@@ -24,7 +25,6 @@ from mmlearn.models.question_answering.inputs import (
     Answerer,
     AnsweringConfig,
     PictureCells,
-    answer_head,
     check_questions,
 )
 from mmlearn.names import choices
@@ -41,7 +41,7 @@ class MemoryNetworkConfig(AnsweringConfig):
     position_encoding: bool = True  # of words in a sentence; else a sentence is the sum of its words
     slots: int = 50  # facts that fit into the memory
 
-    PRESETS = {"tiny": TINY, "tiny-facts": TINY | dict(memory="facts")}
+    PRESETS = {"tiny": TINY}
 
 
 class MemoryNetworkOutput(NamedTuple):
@@ -68,7 +68,8 @@ class MemoryNetwork(Answerer):
        \quad m_i = \sum_j l_j \cdot A x_{ij} + T_A(i), \quad c_i = \sum_j l_j \cdot C x_{ij} + T_C(i)
 
     In a memory of patches x_i is a cell's features, and T tells its place; in one of facts T counts from the last fact
-    (temporal encoding). Facts are tokens (b, n, t), 0 where there is no word; a fact without words is not there.
+    (temporal encoding). Facts are tokens (b, n, t), 0 where there is no word; a fact without words is not there. No
+    data set here has facts, so ``loss`` is about patches.
     Raises ``ValueError`` for a setting that there is not, for empty questions, without the memory's input, and for more
     facts than ``slots``. Source: sections 2.1, 2.2 and 4.1.
     """
@@ -95,7 +96,7 @@ class MemoryNetwork(Answerer):
         self.words = nn.Embedding(config.vocab_size, config.width) if patches else self.embeddings[0]  # B
         self.between = nn.Linear(config.width, config.width, bias=False) if config.tying == "layer-wise" else None  # H
         self.dropout = nn.Dropout(config.dropout)
-        self.answer_head = answer_head(config.width, config.answers)
+        self.answer_head = small_linear(config.width, config.answers)
         for table in {self.words, *self.embeddings}:
             if isinstance(table, nn.Embedding):
                 nn.init.normal_(table.weight, std=0.1)

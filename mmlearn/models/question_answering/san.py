@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
+from mmlearn.layers import small_linear
 from mmlearn.models.question_answering.inputs import (
     ANSWERING,
     TINY,
@@ -24,7 +25,6 @@ from mmlearn.models.question_answering.inputs import (
     AnsweringConfig,
     PictureCells,
     QuestionReader,
-    answer_head,
 )
 from mmlearn.recipes import Recipe
 
@@ -86,7 +86,7 @@ class SAN(Answerer):
         self.looks = nn.ModuleList(
             Look(config.width, config.attention_width, config.dropout) for _ in range(config.hops)
         )
-        self.answer_head = answer_head(config.width, config.answers)
+        self.answer_head = small_linear(config.width, config.answers)
 
     def forward(
         self,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.layers import small_linear
 from mmlearn.models.audio.inputs import real_samples
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
 
@@ -202,9 +203,7 @@ class CTCHead(nn.Module):
         self.blank = blank
         self.dropout = nn.Dropout(dropout)
         self.reduction = reduction
-        self.output = nn.Linear(width, vocab_size)
-        nn.init.normal_(self.output.weight, std=0.02)
-        nn.init.zeros_(self.output.bias)
+        self.output = small_linear(width, vocab_size)
 
     def forward(self, x: Float[Tensor, "b s d"]) -> Float[Tensor, "b s v"]:
         return self.output(self.dropout(x))

@@ -18,11 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel, Tokens, Video
-from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Config, select_tokens
-from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
-from mmlearn.recipes import Objective, Recipe, ln
+from mmlearn.layers import Config, real_first, select_tokens, small_linear
+from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
+from mmlearn.recipes import Recipe
 
 SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
 EDGES = tuple((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole))
@@ -57,7 +55,7 @@ def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int
 
     Parts share elements where n is no multiple of S. A row without real elements gives zeros.
     """
-    x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True)) * mask.sum(1).bool()[:, None, None]
+    x = select_tokens(x, real_first(mask)) * mask.sum(1).bool()[:, None, None]
     n, step = mask.sum(1).clamp(min=1)[:, None], torch.arange(steps, device=x.device)
     first, end = step * n // steps, ((step + 1) * n + steps - 1) // steps  # (b, steps)
     place = torch.arange(x.shape[1], device=x.device)
@@ -115,9 +113,7 @@ class GraphMFN(nn.Module):
         self.update, self.keep, self.write = (nn.Linear(config.width, config.memory_width) for _ in range(3))
         read = 3 * config.lstm_width + config.memory_width
         self.hidden, self.dropout = nn.Linear(read, config.width), nn.Dropout(config.dropout)
-        self.prediction = nn.Linear(config.width, config.outputs)
-        nn.init.normal_(self.prediction.weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.prediction.bias)
+        self.prediction = small_linear(config.width, config.outputs)
 
     def forward(
         self,
@@ -156,13 +152,8 @@ class GraphMFN(nn.Module):
 RECIPE = Recipe(
     GraphMFN,
     GraphMFNConfig,
-    reads=(
-        Tokens(),
-        LogMel(bands="audio_width"),
-        Video(fps=10, shown=16, features="video_width"),
-        Labels(source="order", into="outputs"),
-    ),
-    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    reads=READS,
+    learns=TASK,
     architecture="""
     words -> LSTM of words -> dynamic fusion graph [7 vertices, 19 edges] -> gated memory -> !task
     sound -> LSTM of sound -> dynamic fusion graph

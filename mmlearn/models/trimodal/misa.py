@@ -11,7 +11,7 @@ the code orthogonal. A classifier that tells shared from private parts, which th
 left out. Scores are learned by their squared distance, classes by cross-entropy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel, Tokens, Video
-from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Transformer, TransformerConfig, select_tokens
-from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
+from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens, small_linear
+from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
-from mmlearn.recipes import Objective, Recipe, ln
+from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class UtteranceEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
 
     def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        x = select_tokens(x, (~mask).int().argsort(dim=1, stable=True))  # the real elements come first
+        x = select_tokens(x, real_first(mask))
         length = mask.sum(1).clamp(min=1)
         states, first = self.first(x, length)
         _, second = self.second(self.norm(states), length)
@@ -146,10 +144,8 @@ class MISA(nn.Module):
             nn.Linear(6 * width, 3 * width),
             nn.Dropout(config.prediction_dropout),
             nn.ReLU(),
-            nn.Linear(3 * width, config.outputs),
+            small_linear(3 * width, config.outputs),
         )
-        nn.init.normal_(self.prediction[-1].weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.prediction[-1].bias)
 
     def forward(
         self,
@@ -196,17 +192,8 @@ class MISA(nn.Module):
 RECIPE = Recipe(
     MISA,
     MISAConfig,
-    reads=(
-        Tokens(),
-        LogMel(bands="audio_width"),
-        Video(fps=10, shown=16, features="video_width"),
-        Labels(source="order", into="outputs"),
-    ),
-    learns=Objective(
-        "task",
-        {"task": ln("outputs"), "similarity": None, "difference": None, "reconstruction": None},
-        measures=(classes("orders told"),),
-    ),
+    reads=READS,
+    learns=replace(TASK, chance=TASK.chance | {"similarity": None, "difference": None, "reconstruction": None}),
     architecture="""
     words -> LSTM of words -> shared space -> fusion [transformer] -> !task
     sound -> LSTM of sound -> private spaces -> fusion

@@ -25,11 +25,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel, Tokens, Video
-from mmlearn.evaluation.measures import classes
-from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions
-from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
-from mmlearn.recipes import Objective, Recipe, ln
+from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions, small_linear
+from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
+from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,7 @@ class MulT(nn.Module):
         self.hidden = nn.Linear(6 * width, 6 * width)
         self.hidden_output = nn.Linear(6 * width, 6 * width)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(6 * width, config.outputs)
-        nn.init.normal_(self.output.weight, std=0.02)  # so small that no class is preferred
-        nn.init.zeros_(self.output.bias)
+        self.output = small_linear(6 * width, config.outputs)
 
     def forward(
         self,
@@ -190,13 +186,8 @@ class MulT(nn.Module):
 RECIPE = Recipe(
     MulT,
     MulTConfig,
-    reads=(
-        Tokens(),
-        LogMel(bands="audio_width"),
-        Video(fps=10, shown=16, features="video_width"),
-        Labels(source="order", into="outputs"),
-    ),
-    learns=Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),)),
+    reads=READS,
+    learns=TASK,
     architecture="""
     words -> convolution of words -> words ask sound and video -> memory of words -> joined -> !task
     sound -> convolution of sound -> sound asks words and video -> memory of sound -> joined

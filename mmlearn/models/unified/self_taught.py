@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.layers import Config
+from mmlearn.layers import Config, small_linear
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.self_distillation import contextual_targets, masked_regression, rising_decay
@@ -52,9 +52,7 @@ class SelfTaught(CountsSteps):
             raise ValueError(f"top_layers is from 1 to the {depth} blocks of the encoder, not {config.top_layers}.")
         rising_decay(0, config.decay_start, config.decay_end, config.decay_steps)  # says what is wrong with it
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False).eval()
-        linear = nn.Linear(width, width)
-        nn.init.normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
+        linear = small_linear(width, width)
         self.head = nn.Sequential(nn.LayerNorm(width), linear) if norm_first else linear
 
     def blocks_of(self, encoder: nn.Module) -> Iterable[nn.Module]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import MaskedPatches, PatchCodes, Patches
 from mmlearn.evaluation.measures import hidden_codes_named
-from mmlearn.layers import Config
+from mmlearn.layers import Config, small_linear
 from mmlearn.models.vision.relative_encoder import LARGE_RELATIVE, RelativeEncoder, RelativeEncoderConfig
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.masked_image import masked_codes
@@ -62,9 +62,7 @@ class BEiT(nn.Module):
         self.image_encoder = RelativeEncoder(config.image)
         self.code_norm = self.code_head = self.pool_norm = self.classifier = None
         if config.codes:
-            self.code_norm, self.code_head = nn.LayerNorm(width, eps=epsilon), nn.Linear(width, config.codes)
-            nn.init.normal_(self.code_head.weight, std=0.02)
-            nn.init.zeros_(self.code_head.bias)
+            self.code_norm, self.code_head = nn.LayerNorm(width, eps=epsilon), small_linear(width, config.codes)
         if config.num_classes:
             self.pool_norm, self.classifier = nn.LayerNorm(width, eps=epsilon), nn.Linear(width, config.num_classes)
             nn.init.zeros_(self.classifier.weight)

@@ -30,6 +30,7 @@ from mmlearn.layers import (
     patchify,
     select_tokens,
     sinusoidal_grid,
+    small_linear,
 )
 from mmlearn.layers.embeddings import check_image
 from mmlearn.objectives.masked_image import (
@@ -83,9 +84,7 @@ class MAEDecoder(nn.Module):
         blocks = dict(width=width, depth=config.decoder_depth, num_heads=config.decoder_heads)
         self.transformer = Transformer(replace(image, mlp_width=config.decoder_mlp_width, **blocks))
         self.norm = nn.LayerNorm(width, eps=image.norm_epsilon)
-        self.pixels = nn.Linear(width, 3 * image.patch_size**2)
-        nn.init.normal_(self.pixels.weight, std=0.02)
-        nn.init.zeros_(self.pixels.bias)
+        self.pixels = small_linear(width, 3 * image.patch_size**2)
 
     def forward(self, tokens: Float[Tensor, "b n d"], visible: Int[Tensor, "b kept"]) -> Float[Tensor, "b p pixels"]:
         x = self.project(tokens)

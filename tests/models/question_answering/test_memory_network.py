@@ -11,7 +11,7 @@ from mmlearn.models import MemoryNetwork
 from mmlearn.models.question_answering.memory_network import MemoryNetworkConfig, position_encoding
 
 TINY = MemoryNetworkConfig.tiny()
-FACTS = MemoryNetworkConfig.preset("tiny-facts")
+FACTS = dataclasses.replace(TINY, memory="facts")
 
 
 def build(config, **changes):
@@ -57,7 +57,7 @@ def test_facts_against_plain_loops(tying, positions):
             first = hop if tying == "adjacent" else 0
             m, c = ([encoded(system.embeddings[e], fact, 64, positions) + system.places[e][len(told) - 1 - i]
                      for i, fact in enumerate(told)] for e in (first, first + 1))  # fmt: skip
-            scores = [math.exp(float(u @ one)) for one in m]
+            scores = [math.exp((u @ one).item()) for one in m]
             shares = [score / sum(scores) for score in scores]
             close(output.maps[row, hop, : len(told)], torch.tensor(shares), 1e-4)
             assert (output.maps[row, hop, len(told) :] == 0).all()
