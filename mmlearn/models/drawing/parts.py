@@ -5,21 +5,23 @@ judge, to which the text is joined where 4 × 4 places are left.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.data.fields import Batch, Label
-from mmlearn.evaluation.measures import Rows, row
+from mmlearn.evaluation.measures import Rows, retrieval, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.picture_tokens.coder import Pixels
+from mmlearn.recipes import Objective, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,24 @@ class Reader(nn.Module):
         self.picture = PictureReader(config)
 
 
+class Drawer(nn.Module):
+    """A system that draws. Its ``reader`` learns first, and stays as it is then."""
+
+    reader: Reader
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+        """Sentences of unit length."""
+        return F.normalize(self.reader.text(tokens, mask)[1], dim=-1, eps=1e-6)
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        """Pictures of unit length."""
+        return F.normalize(self.reader.picture(image)[1], dim=-1, eps=1e-6)
+
+    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The first stage: pictures and captions find each other."""
+        return self.reader.loss(batch)
+
+
 class Up(nn.Sequential):
     """Twice as large: a transposed convolution of 4 × 4, a batch norm, ReLU."""
 
@@ -217,6 +237,22 @@ def noise_for(
     if tuple(noise.shape) != (wanted := (len(sentence), config.noise_numbers)):
         raise ValueError(f"Noise is {wanted} for these texts, got {tuple(noise.shape)}.")
     return noise
+
+
+def drawing_stages(
+    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
+) -> tuple[Stage, Stage]:
+    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
+    turns = Turn("discriminator_loss", moves=(discriminators,), betas=betas), Turn(moves=("generator",), betas=betas)
+    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
+    return (
+        Stage(
+            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
+            turns=(Turn("reader_loss", moves=("reader",)),),
+            name="reader",
+        ),
+        Stage(drawing, turns=turns, name="drawing"),
+    )
 
 
 def drawn(run: Any, samples: Sequence[Any]) -> Rows:
