@@ -32,10 +32,10 @@ from mmlearn.models.drawing.parts import (
     Reader,
     Up,
     caption_numbers,
-    check_size,
     drawing_stages,
     noise_for,
 )
+from mmlearn.models.picture_tokens.coder import check_size
 from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
 from mmlearn.objectives.contrastive import same_caption
 from mmlearn.objectives.drawing import (

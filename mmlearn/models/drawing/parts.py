@@ -20,7 +20,7 @@ from mmlearn.data.fields import Batch, Label
 from mmlearn.evaluation.measures import Rows, retrieval, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.picture_tokens.coder import Pixels
+from mmlearn.models.picture_tokens.coder import Pixels, check_size
 from mmlearn.recipes import Objective, Stage, Turn
 
 
@@ -130,14 +130,6 @@ class PictureReader(nn.Module):
         check_size(image, self.image_size)
         regions = rearrange(self.to_region(self.layers(image)), "b d y x -> b (y x) d")
         return regions, self.to_picture(reduce(regions, "b p d -> b d", "mean"))
-
-
-def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
-    """``ValueError`` for pictures of another size."""
-    if tuple(image.shape[1:]) != (3, side, side):
-        raise ValueError(
-            f"Pictures are (b, 3, {side}, {side}) here, got {tuple(image.shape)}: resize them, or set image_size."
-        )
 
 
 class Reader(nn.Module):
