@@ -10,6 +10,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.adversarial import logistic_generation
 from mmlearn.objectives.contrastive import pair_cross_entropy
 
 
@@ -61,8 +62,8 @@ def matching_aware_generation(
     Scores that know nothing give ln 2 for each term. Source: Reed et al. 2016, algorithm 1 and equation 5, in the form
     of Goodfellow et al. 2014 that does not fade.
     """
-    passing = F.softplus(-made).mean()
-    return passing if between is None else passing + F.softplus(-between).mean()
+    passing = logistic_generation(made)
+    return passing if between is None else passing + logistic_generation(between)
 
 
 def conditioning_augmentation(

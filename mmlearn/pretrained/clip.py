@@ -28,7 +28,7 @@ def config(published: dict[str, Any], names: set[str]) -> CLIPConfig:
 
 
 def image_encoder(image: Settings, patch_size: int = 32) -> ImageEncoderConfig:
-    """Our configuration of the tower that reads pictures, which other published models have as a part."""
+    """Our configuration of the tower that reads pictures, a part of other models, whose patches differ by default."""
     image.require("num_channels", 3)
     return ImageEncoderConfig(
         image_size=image.size("image_size", 224),

@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 from mmlearn.layers import Attention
 from mmlearn.layers.transformer import MLP
 from mmlearn.names import choices
+from mmlearn.recipes.recipe import Turn
 
 OPTIMIZERS = ("adamw", "muon")
 
 
 def build_optimizers(
-    system: nn.Module, name: str, *, learning_rate: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.98)
+    system: nn.Module, name: str, *, learning_rate: float, weight_decay: float, betas: tuple[float, float] = Turn.betas
 ) -> list[Optimizer]:
     """AdamW for everything, or Muon for the matrices of attention layers and of MLPs, and AdamW for the rest.
 

@@ -22,35 +22,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
-from mmlearn.evaluation.measures import retrieval
 from mmlearn.models.drawing.parts import (
     TINY_DRAWING,
     Discriminator,
+    Drawer,
     DrawingConfig,
     DrawnPixels,
     First,
-    Noise,
     Reader,
     Up,
     caption_numbers,
-    check_size,
-    drawn,
+    drawing_stages,
     noise_for,
 )
-from mmlearn.objectives.adversarial import logistic_discrimination
+from mmlearn.models.picture_tokens.coder import check_size
+from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
 from mmlearn.objectives.contrastive import same_caption
 from mmlearn.objectives.drawing import (
     conditioning_augmentation,
     damsm,
     matching_aware_discrimination,
-    matching_aware_generation,
     other_captions,
     standard_normal_divergence,
     word_attention,
 )
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
-
-BETAS = (0.5, 0.999)  # AdamW's: old gradients were aimed at another opponent
+from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ class Generator(nn.Module):
         return AttnGANOutput(pictures[-1], sentence, mean, log_variance, tuple(pictures[:-1]), tuple(maps))
 
 
-class AttnGAN(nn.Module):
+class AttnGAN(Drawer):
     r"""A text reader that knows pictures (DAMSM), a generator in stages, and a discriminator for each of these.
 
     .. math:: \min_G \max_D \sum_i \mathcal{L}_{G_i} + \lambda\, \mathcal{L}_\mathrm{DAMSM} + \mathcal{L}_\mathrm{KL}
@@ -193,14 +189,6 @@ class AttnGAN(nn.Module):
             Discriminator(config, halvings, alone=True) for halvings in range(first, config.halvings + 1)
         )
 
-    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-        """Sentences of unit length."""
-        return F.normalize(self.reader.text(tokens, mask)[1], dim=-1, eps=1e-6)
-
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        """Pictures of unit length."""
-        return F.normalize(self.reader.picture(image)[1], dim=-1, eps=1e-6)
-
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], noise: Float[Tensor, "b numbers"] | None = None
     ) -> AttnGANOutput:
@@ -210,17 +198,13 @@ class AttnGAN(nn.Module):
         """The last discriminator's scores beside the text."""
         return self.discriminators[-1].fits(self.discriminators[-1].see(image), sentence)
 
-    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The first stage: DAMSM on real pictures."""
-        return self.reader.loss(batch)
-
     def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Each picture against a real one of its size, alone and beside the text; a mean of both. Equation 5."""
         check_size(batch["image"], self.config.image_size)
         with torch.no_grad():
             drawing = self(batch["tokens"], batch["mask"], batch["noise"])
         other, differs = other_captions(caption_numbers(batch))
-        total, sentence = torch.zeros_like(drawing.mean.sum()), drawing.sentence
+        losses, sentence = [], drawing.sentence
         for judge, made in zip(self.discriminators, (*drawing.smaller, drawing.image)):
             real, made = judge.see(F.interpolate(batch["image"], made.shape[2:], mode="area")), judge.see(made)
             pair = judge.fits(real, sentence), judge.fits(made, sentence)
@@ -229,19 +213,18 @@ class AttnGAN(nn.Module):
                 beside = matching_aware_discrimination(pair[0], wrong, pair[1], differs)
             else:
                 beside = logistic_discrimination(*pair)
-            total = total + (logistic_discrimination(judge.real(real), judge.real(made)) + beside) / 2
-        return {"discriminator": total}
+            losses.append((logistic_discrimination(judge.real(real), judge.real(made)) + beside) / 2)
+        return {"discriminator": sum(losses)}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """To pass for real at each size, and for what the text says, by discriminators and by DAMSM. Equation 3."""
         words, sentence = self.reader.text(batch["tokens"], batch["mask"])
         drawing = self.generator(words, sentence, batch["mask"], batch["noise"])
-        passing = torch.zeros_like(drawing.mean.sum())
+        passing = []
         for judge, made in zip(self.discriminators, (*drawing.smaller, drawing.image)):
             seen = judge.see(made)
-            scores = judge.real(seen), judge.fits(seen, sentence)
-            passing = passing + sum(map(matching_aware_generation, scores)) / 2
-        losses = {"generator": passing, "kl": standard_normal_divergence(drawing.mean, drawing.log_variance)}
+            passing.append(sum(map(logistic_generation, (judge.real(seen), judge.fits(seen, sentence)))) / 2)
+        losses = {"generator": sum(passing), "kl": standard_normal_divergence(drawing.mean, drawing.log_variance)}
         found = self.reader.between(drawing.image, words, sentence, batch)
         return losses | {f"drawn_{name}": self.config.damsm_weight * value for name, value in found.items()}
 
@@ -250,27 +233,11 @@ RECIPE = Recipe(
     AttnGAN,
     AttnGANConfig,
     reads=(DrawnPixels(), Tokens()),
-    stages=(
-        Stage(
-            Objective(
-                "damsm", {"words": ln_batch, "sentence": ln_batch}, measures=(retrieval("image", "text"),), samples=1000
-            ),
-            turns=(Turn("reader_loss", moves=("reader",)),),
-            name="reader",
-        ),
-        Stage(
-            Objective(
-                "drawing",
-                dict.fromkeys(("discriminator", "generator", "kl", "drawn_words", "drawn_sentence")),
-                labels=(Noise(),),
-                measures=(drawn,),
-            ),
-            turns=(
-                Turn("discriminator_loss", moves=("discriminators",), betas=BETAS),
-                Turn(moves=("generator",), betas=BETAS),
-            ),
-            name="drawing",
-        ),
+    stages=drawing_stages(
+        Objective("damsm", {"words": ln_batch, "sentence": ln_batch}),
+        "discriminators",
+        ("discriminator", "generator", "kl", "drawn_words", "drawn_sentence"),
+        betas=(0.5, 0.999),  # old gradients were aimed at another opponent
     ),
     architecture="""
     words -> *text reader [LSTM both ways] -> sentence -> condition [drawn around a mean] -> first stage

@@ -20,17 +20,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.fields import Tokens
-from mmlearn.evaluation.measures import retrieval
 from mmlearn.models.drawing.parts import (
     TINY_DRAWING,
     Discriminator,
+    Drawer,
     DrawingConfig,
     DrawnPixels,
     First,
-    Noise,
     Reader,
     caption_numbers,
-    drawn,
+    drawing_stages,
     noise_for,
 )
 from mmlearn.objectives.adversarial import logistic_discrimination
@@ -41,9 +40,7 @@ from mmlearn.objectives.drawing import (
     matching_aware_generation,
     other_captions,
 )
-from mmlearn.recipes import Objective, Recipe, Stage, Turn
-
-BETAS = (0.0, 0.99)  # AdamW's: old gradients were aimed at another opponent
+from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class HingeReader(Reader):
         return {"hinge": ranking_hinge(*pair, positives=same_caption(caption_numbers(batch)))}
 
 
-class GANINTCLS(nn.Module):
+class GANINTCLS(Drawer):
     r"""A generator of pictures from noise and a sentence, and a discriminator of pictures beside a sentence.
 
     .. math:: \hat x = G(z, \varphi(t)), \qquad D(x, \varphi(t)) > 0 \text{ where } x \text{ is real and shows } t
@@ -92,14 +89,6 @@ class GANINTCLS(nn.Module):
         )
         self.discriminator = Discriminator(config, config.halvings)
 
-    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-        """Sentences of unit length."""
-        return F.normalize(self.reader.text(tokens, mask)[1], dim=-1, eps=1e-6)
-
-    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        """Pictures of unit length."""
-        return F.normalize(self.reader.picture(image)[1], dim=-1, eps=1e-6)
-
     def forward(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], noise: Float[Tensor, "b numbers"] | None = None
     ) -> GANINTCLSOutput:
@@ -116,10 +105,6 @@ class GANINTCLS(nn.Module):
     def judged(self, image: Float[Tensor, "b 3 height width"], sentence: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
         """The discriminator's scores."""
         return self.discriminator.fits(self.discriminator.see(image), sentence)
-
-    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The first stage: pictures and captions find each other."""
-        return self.reader.loss(batch)
 
     def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Real pictures with their text from those with a wrong text, and from what was drawn. Source: algorithm 1."""
@@ -147,20 +132,11 @@ RECIPE = Recipe(
     GANINTCLS,
     GANINTCLSConfig,
     reads=(DrawnPixels(), Tokens()),
-    stages=(
-        Stage(
-            Objective("finding", {"hinge": None}, measures=(retrieval("image", "text"),), samples=1000),
-            turns=(Turn("reader_loss", moves=("reader",)),),
-            name="reader",
-        ),
-        Stage(
-            Objective("drawing", dict.fromkeys(("discriminator", "generator")), labels=(Noise(),), measures=(drawn,)),
-            turns=(
-                Turn("discriminator_loss", moves=("discriminator",), betas=BETAS),
-                Turn(moves=("generator",), betas=BETAS),
-            ),
-            name="drawing",
-        ),
+    stages=drawing_stages(
+        Objective("finding", {"hinge": None}),
+        "discriminator",
+        ("discriminator", "generator"),
+        betas=(0.0, 0.99),  # old gradients were aimed at another opponent
     ),
     architecture="""
     words -> *text reader [LSTM both ways] -> sentence -> generator [transposed convolutions] -> drawing

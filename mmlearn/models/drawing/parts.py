@@ -5,22 +5,24 @@ judge, to which the text is joined where 4 × 4 places are left.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.data.fields import Batch, Label
-from mmlearn.evaluation.measures import Rows, row
+from mmlearn.evaluation.measures import Rows, retrieval, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.pooling import real_first
-from mmlearn.models.picture_tokens.coder import Pixels
+from mmlearn.models.picture_tokens.coder import Pixels, check_size
+from mmlearn.recipes import Objective, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,6 @@ class PictureReader(nn.Module):
         return regions, self.to_picture(reduce(regions, "b p d -> b d", "mean"))
 
 
-def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
-    """``ValueError`` for pictures of another size."""
-    if tuple(image.shape[1:]) != (3, side, side):
-        raise ValueError(
-            f"Pictures are (b, 3, {side}, {side}) here, got {tuple(image.shape)}: resize them, or set image_size."
-        )
-
-
 class Reader(nn.Module):
     """Both readers. What they learn, in the first stage, is the ``loss`` of a subclass."""
 
@@ -146,6 +140,24 @@ class Reader(nn.Module):
         super().__init__()
         self.text = CaptionReader(config.vocab_size, config.text_width)
         self.picture = PictureReader(config)
+
+
+class Drawer(nn.Module):
+    """A system that draws. Its ``reader`` learns first, and stays as it is then."""
+
+    reader: Reader
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+        """Sentences of unit length."""
+        return F.normalize(self.reader.text(tokens, mask)[1], dim=-1, eps=1e-6)
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
+        """Pictures of unit length."""
+        return F.normalize(self.reader.picture(image)[1], dim=-1, eps=1e-6)
+
+    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """The first stage: pictures and captions find each other."""
+        return self.reader.loss(batch)
 
 
 class Up(nn.Sequential):
@@ -218,6 +230,22 @@ def noise_for(
     if tuple(noise.shape) != (wanted := (len(sentence), config.noise_numbers)):
         raise ValueError(f"Noise is {wanted} for these texts, got {tuple(noise.shape)}.")
     return noise
+
+
+def drawing_stages(
+    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
+) -> tuple[Stage, Stage]:
+    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
+    turns = Turn("discriminator_loss", moves=(discriminators,), betas=betas), Turn(moves=("generator",), betas=betas)
+    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
+    return (
+        Stage(
+            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
+            turns=(Turn("reader_loss", moves=("reader",)),),
+            name="reader",
+        ),
+        Stage(drawing, turns=turns, name="drawing"),
+    )
 
 
 def drawn(run: Any, samples: Sequence[Any]) -> Rows:

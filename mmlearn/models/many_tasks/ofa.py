@@ -66,9 +66,9 @@ def waves(side: int, width: int) -> Float[Tensor, "places width"]:
     .. math:: [\sin \omega_k y,\; \cos \omega_k y,\; \sin \omega_k x,\; \cos \omega_k x], \quad
        \omega_k = \frac{\pi k}{2}, \; k = 1, \dots, d/4
 
-    x and y are shares of the picture, of a place's middle. Waves as long as a text would leave most features
-    nearly equal on a small grid. Raises ``ValueError`` where ``width`` is no multiple of
-    four. Source: ours.
+    x and y are shares of the picture, of a place's middle. The rates of
+    :func:`~mmlearn.layers.positions.sinusoidal_grid`, made for long grids, would leave most features nearly equal on a
+    small one. Raises ``ValueError`` where ``width`` is no multiple of four. Source: ours.
     """
     if width % 4:
         raise ValueError(f"Sines and cosines of two axes need a width that is a multiple of 4, got {width}.")

@@ -75,12 +75,16 @@ class PictureEncoder(nn.Module):
         self.layers = nn.Sequential(*layers, middle, *blocks, nn.ReLU(), nn.Conv2d(config.width, outputs, 1))
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p outputs"]:
-        if tuple(image.shape[1:]) != (3, self.image_size, self.image_size):
-            raise ValueError(
-                f"Pictures are (b, 3, {self.image_size}, {self.image_size}) here, got {tuple(image.shape)}: "
-                "resize them, or set image_size."
-            )
+        check_size(image, self.image_size)
         return rearrange(self.layers(image), "b d row column -> b (row column) d")
+
+
+def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
+    """``ValueError`` for pictures of another size."""
+    if tuple(image.shape[1:]) != (3, side, side):
+        raise ValueError(
+            f"Pictures are (b, 3, {side}, {side}) here, got {tuple(image.shape)}: resize them, or set image_size."
+        )
 
 
 class PictureDecoder(nn.Module):

@@ -73,7 +73,7 @@ def test_texts_are_those_that_are_read_anew_for_each_word(name, decoder):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_padding_is_passed_over_at_either_side(name):
     system, batch = build(name), given()
-    rows = [batch["tokens"][i, real].roll(0) for i, real in enumerate(batch["mask"])]
+    rows = [batch["tokens"][i, real] for i, real in enumerate(batch["mask"])]
     t = batch["tokens"].shape[1]
     left = torch.stack([F.pad(row, (t - len(row), 0), value=3) for row in rows])
     mask = torch.stack([torch.arange(t) >= t - len(row) for row in rows])
