@@ -20,7 +20,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of, uniform
+from mmlearn.exercises.inputs import between, evenly, numbers, some_of, uniform
 from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.objectives.cues import (
@@ -30,17 +30,6 @@ from mmlearn.objectives.cues import (
     pair_similarity,
     similarity_of_pairs,
 )
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
-
-def evenly(*shape: int) -> Tensor:
-    """Random numbers from 0 to 1."""
-    return torch.rand(*shape, generator=seeded())
-
 
 # A pair that belongs together, or does not.
 

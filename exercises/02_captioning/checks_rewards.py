@@ -23,14 +23,8 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded
+from mmlearn.exercises.inputs import between, evenly, first_of, numbers, seeded
 from mmlearn.objectives.rewards import self_critical
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # A measure of captions.
 
@@ -54,7 +48,7 @@ def check_tf_idf(function: Callable) -> None:
     """How often, times how rare: pictures are counted, not texts and not words."""
     t, p, s, v = between(2, 3), between(5, 7), 3, 12
     count = torch.randint(0, 4, (t, v), generator=seeded())
-    there = torch.randint(0, 3, (p, s, v), generator=seeded()) * (torch.rand(p, 1, v, generator=seeded()) < 0.6)
+    there = torch.randint(0, 3, (p, s, v), generator=seeded()) * (evenly(p, 1, v) < 0.6)
     count[:, :2], there[:, :, 0], there[:, :, 1] = 1, 0, 2
     there[0, :, 2], there[1:, :, 2], count[:, 2] = torch.tensor([2, 1, 0]), 0, 2
     got = expect_tensor(function(count, there), (t, v))

@@ -20,14 +20,8 @@ from mmlearn.exercises import (
     expect_whole,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of
+from mmlearn.exercises.inputs import between, numbers, seeded, some_of
 from mmlearn.models.question_answering.memory_network import position_encoding
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # One vector each, and what needs no picture.
 

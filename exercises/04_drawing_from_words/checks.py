@@ -22,7 +22,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, uniform
+from mmlearn.exercises.inputs import between, numbers, uniform
 from mmlearn.objectives.drawing import (
     conditioning_augmentation,
     interpolate_texts,
@@ -31,12 +31,6 @@ from mmlearn.objectives.drawing import (
     other_captions,
     standard_normal_divergence,
 )
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # Conditions: between two texts, and around one.
 

@@ -23,14 +23,9 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded, uniform, unit
+from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform, unit
 from mmlearn.objectives.contrastive import info_nce
 from mmlearn.objectives.generative import backwards, caption_language_modelling, causal_language_modelling
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
 
 
 def texts(b: int, t: int, v: int) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from mmlearn.exercises import (
     near,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of, unit
+from mmlearn.exercises.inputs import between, numbers, seeded, some_of, unit
 
 # What is asked.
 
@@ -92,7 +92,7 @@ def check_without_style(function: Callable) -> None:
     d, style = between(5, 6), torch.tensor([0, 0, 0, 4, 4, 9, 9, 9, 9, 9])
     style = style[torch.randperm(len(style), generator=seeded())]
     n = len(style)
-    features = torch.randn(n, d, generator=seeded()) + 3 * torch.randn(10, d, generator=seeded())[style]
+    features = numbers(n, d) + 3 * numbers(10, d)[style]
     got = expect_tensor(function(features, style), (n, d))
     mean = torch.stack([features[style == number].mean(0) for number in style])
     own = "for each style the mean of features[style == number], taken from its own pictures."
