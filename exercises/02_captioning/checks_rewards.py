@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +16,7 @@ from mmlearn.exercises import (
     expect_close,
     expect_not,
     expect_number,
+    expect_one_number,
     expect_parts,
     expect_tensor,
     expect_trains,
@@ -147,10 +147,7 @@ def _corpus() -> tuple[list[str], list[list[str]]]:
 def check_cider_d(function: Callable) -> None:
     """Cosines of rare n-grams: nothing for what all pictures share, and nothing for saying it again."""
     candidates, references = _corpus()
-    got = function(candidates, references)
-    one_number = isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0)
-    expect_number(got, float(got) if one_number else 0.0, "It must be one number of the corpus.", "a mean at the end.")
-    got = torch.tensor(float(got), dtype=torch.float64)
+    got = torch.tensor(expect_one_number(function(candidates, references)), dtype=torch.float64)
     right = _variant(candidates, references)
     for changed, property, hint in CHANGED:
         expect_not(got, _variant(candidates, references, **changed), property, hint)
