@@ -262,6 +262,9 @@ def check_destroy_numbers(function: Callable) -> None:
     expect_not(got, x.masked_fill(chance.argsort(1) < k, 0), once, least)
     same = agreement(function, destroy_numbers)
     same((x, chance, share), "What is lost must be 0, and all else as it was.", least)
+    up = "νn must be rounded; here it is rounded up."
+    expect_not(function(x, chance, (k + 0.3) / n), x.masked_fill(place < k + 1, 0), up, "round(share * n).")
+    same((x, chance, (k + 0.3) / n), "νn must be rounded.", "round(share * n).")
 
 
 @task(

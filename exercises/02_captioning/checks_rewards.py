@@ -213,6 +213,10 @@ def check_self_critical(function: Callable) -> None:
     leaf = logs.clone().requires_grad_()
     (slope,) = torch.autograd.grad(function(leaf, written, reward, reward.clone()), leaf)
     expect(not slope.any(), "Where the drawn text is the greedy one nothing must be learned.", whole)
+    judged = [reward.clone().requires_grad_(), baseline.clone().requires_grad_()]
+    slopes = torch.autograd.grad(function(leaf, written, *judged), judged, allow_unused=True)
+    constant = "Nothing is learned by reward and baseline; here a gradient comes to them."
+    expect(all(slope is None or not slope.any() for slope in slopes), constant, "(reward - baseline).detach().")
 
 
 def worker_step(

@@ -143,7 +143,8 @@ MISTAKES = {
             "the lowest": partial(_priors, pick=min),
         },
         "here it is the highest": {
-            "the highest": partial(_priors, pick=lambda counts: max(counts, key=lambda one: (counts[one], one)))
+            "the first of several": partial(_priors, pick=lambda counts: counts.most_common(1)[0][0]),
+            "the highest": partial(_priors, pick=lambda counts: max(counts, key=lambda one: (counts[one], one))),
         },
         "A kind that training lacks": {"0 where it lacks": partial(_priors, lacking=0)},
         "must have shape": {
@@ -167,12 +168,7 @@ MISTAKES = {
     },
     "several_looks": {
         "here each begins with the question": {"always the question": partial(_looks, start=lambda u, first: first)},
-        "here it takes its place": {
-            "the question only once": lambda u, v, looks: (
-                _looks(u, v, looks, add=lambda u, o: o)[0],
-                _looks(u, v, looks)[1],
-            )
-        },
+        "here it takes its place": {"the question only once": partial(_looks, add=lambda u, o: o)},
         "here the first one's are repeated": {
             "the first map": partial(_looks, shown=lambda maps: [maps[0]] * len(maps))
         },

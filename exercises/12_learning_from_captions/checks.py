@@ -73,6 +73,8 @@ def check_backwards(function: Callable) -> None:
     expect((got >= 0).all(), "All must be tokens of the text; here are negative numbers.", "where padding is, too.")
     expect(torch.equal(got[~mask], tokens[~mask]), "Padding must stay as it is, whatever its number.", places)
     expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its place from behind.", places)
+    with case("Without a mask"):
+        expect(torch.equal(function(tokens), flipped), "The whole row must be turned.", "None: everything is real.")
 
 
 def bicaptioning(
