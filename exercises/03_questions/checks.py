@@ -241,6 +241,11 @@ def check_position_encoding(function: Callable) -> None:
             every = torch.arange(1, places + 1)[:, None] / count
             expect_not(got, made(every) * real, "j counts words that are real; here it counts all places.", one)
             expect_close(got, right * real, "It must be (1 - j/J) - (k/d)(1 - 2j/J).", one)
+    with case("For a sentence without words"):
+        none = torch.zeros(2, t, dtype=torch.bool)
+        expect_close(
+            function(none, d), torch.zeros(2, t, d), "All weights must be 0.", "J is at least 1 in a quotient."
+        )
 
 
 def memory_hop(

@@ -185,6 +185,11 @@ MISTAKES = {
         "J counts words that are real": {"padding as well": partial(_encoding, all_count=True)},
         "j counts words that are real": {"all places": partial(_encoding, all_places=True)},
         "must have shape": {"the other way round": then(position_encoding, lambda it: F.pad(it.mT, (0, 1)))},
+        "For a sentence without words": {
+            "divided by 0": lambda mask, width: (
+                position_encoding(mask, width) * (mask.sum(-1) / mask.sum(-1))[..., None, None]
+            )
+        },
         "It must be (1 - j/J)": {"halved": then(position_encoding, lambda it: it / 2)},
     },
     "memory_hop": {
