@@ -20,7 +20,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of, uniform
+from mmlearn.exercises.inputs import between, evenly, numbers, some_of, uniform
 from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.objectives.cues import (
@@ -30,17 +30,6 @@ from mmlearn.objectives.cues import (
     pair_similarity,
     similarity_of_pairs,
 )
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
-
-def evenly(*shape: int) -> Tensor:
-    """Random numbers from 0 to 1."""
-    return torch.rand(*shape, generator=seeded())
-
 
 # A pair that belongs together, or does not.
 
@@ -164,7 +153,8 @@ def check_outer_product(function: Callable) -> None:
 def check_low_rank_product(function: Callable) -> None:
     """What a linear layer of low rank reads from the outer product."""
     b, m, d, rank, out = between(3, 4), 3, between(4, 5), between(2, 3), between(6, 7)
-    x, factors = numbers(b, m, d), numbers(m, rank, d + 1, out)
+    # What each factor reads is about 1 in size, so that rounding stays small in a product of nine.
+    x, factors = numbers(b, m, d), numbers(m, rank, d + 1, out) / (d + 1) ** 0.5
     got = expect_tensor(function(x, factors), (b, out))
     with_one = torch.cat([x, torch.ones(b, m, 1)], 2)
     parts = torch.einsum("bmd,mrdo->bmro", with_one, factors)
@@ -273,6 +263,9 @@ def check_destroy_numbers(function: Callable) -> None:
     expect_not(got, x.masked_fill(chance.argsort(1) < k, 0), once, least)
     same = agreement(function, destroy_numbers)
     same((x, chance, share), "What is lost must be 0, and all else as it was.", least)
+    up = "νn must be rounded; here it is rounded up."
+    expect_not(function(x, chance, (k + 0.3) / n), x.masked_fill(place < k + 1, 0), up, "round(share * n).")
+    same((x, chance, (k + 0.3) / n), "νn must be rounded.", "round(share * n).")
 
 
 @task(

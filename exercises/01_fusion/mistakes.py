@@ -1,5 +1,6 @@
 """Wrong answers that people really give, and what each is told: ``MISTAKES[task][what it says][name]``."""
 
+import math
 from functools import partial
 from itertools import permutations, product
 
@@ -189,6 +190,7 @@ MISTAKES = {
     "destroy_numbers": {
         "here all with a chance below": {"a bound": lambda x, chance, share: x * (chance >= share)},
         "is cut off": {"cut off": partial(_destroyed, count=int)},
+        "here it is rounded up": {"rounded up": partial(_destroyed, count=math.ceil)},
         "here those with the highest are": {
             "the highest": partial(_destroyed, largest=True),
             "the others": lambda x, chance, share: x - destroy_numbers(x, chance, share) if share else x,

@@ -23,15 +23,10 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded
+from mmlearn.exercises.inputs import between, first_of, numbers, seeded
 from mmlearn.objectives.rewards import until_end
 
 Look = Callable[[Tensor], Tensor]  # weights of a feature map
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
 
 
 # Words.

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,20 +16,15 @@ from mmlearn.exercises import (
     expect_close,
     expect_not,
     expect_number,
+    expect_one_number,
     expect_parts,
     expect_tensor,
     expect_trains,
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded
+from mmlearn.exercises.inputs import between, evenly, first_of, numbers, seeded
 from mmlearn.objectives.rewards import self_critical
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # A measure of captions.
 
@@ -54,7 +48,7 @@ def check_tf_idf(function: Callable) -> None:
     """How often, times how rare: pictures are counted, not texts and not words."""
     t, p, s, v = between(2, 3), between(5, 7), 3, 12
     count = torch.randint(0, 4, (t, v), generator=seeded())
-    there = torch.randint(0, 3, (p, s, v), generator=seeded()) * (torch.rand(p, 1, v, generator=seeded()) < 0.6)
+    there = torch.randint(0, 3, (p, s, v), generator=seeded()) * (evenly(p, 1, v) < 0.6)
     count[:, :2], there[:, :, 0], there[:, :, 1] = 1, 0, 2
     there[0, :, 2], there[1:, :, 2], count[:, 2] = torch.tensor([2, 1, 0]), 0, 2
     got = expect_tensor(function(count, there), (t, v))
@@ -153,10 +147,7 @@ def _corpus() -> tuple[list[str], list[list[str]]]:
 def check_cider_d(function: Callable) -> None:
     """Cosines of rare n-grams: nothing for what all pictures share, and nothing for saying it again."""
     candidates, references = _corpus()
-    got = function(candidates, references)
-    one_number = isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0)
-    expect_number(got, float(got) if one_number else 0.0, "It must be one number of the corpus.", "a mean at the end.")
-    got = torch.tensor(float(got), dtype=torch.float64)
+    got = torch.tensor(expect_one_number(function(candidates, references)), dtype=torch.float64)
     right = _variant(candidates, references)
     for changed, property, hint in CHANGED:
         expect_not(got, _variant(candidates, references, **changed), property, hint)
@@ -222,6 +213,10 @@ def check_self_critical(function: Callable) -> None:
     leaf = logs.clone().requires_grad_()
     (slope,) = torch.autograd.grad(function(leaf, written, reward, reward.clone()), leaf)
     expect(not slope.any(), "Where the drawn text is the greedy one nothing must be learned.", whole)
+    judged = [reward.clone().requires_grad_(), baseline.clone().requires_grad_()]
+    slopes = torch.autograd.grad(function(leaf, written, *judged), judged, allow_unused=True)
+    constant = "Nothing is learned by reward and baseline; here a gradient comes to them."
+    expect(all(slope is None or not slope.any() for slope in slopes), constant, "(reward - baseline).detach().")
 
 
 def worker_step(

@@ -128,6 +128,10 @@ def _rewarded(logs, written, reward, baseline, *, beyond=lambda r, g: r - g, tex
     return last(beyond(reward, baseline).neg() * of_text)
 
 
+def _constant(logs, written, reward, baseline):
+    return _rewarded(logs, written, reward.detach(), baseline.detach())
+
+
 def _worker(
     seen, word, hidden, goal, proposed, weight, head, done,
     *, now=None, aim=lambda old, new: new, keep=1.0, act=torch.tanh, early=False,
@@ -148,7 +152,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "in_order": _ordered,
     "tf_idf": _rare,
     "cider_d": _cider,
-    "self_critical": _rewarded,
+    "self_critical": _constant,
     "worker_step": _worker,
 }
 
@@ -231,6 +235,7 @@ MISTAKES = {
         "here it is its probability": {
             "probabilities": partial(_rewarded, text=lambda logs, real: (logs * real).sum(1).exp())
         },
+        "here a gradient comes to them": {"the reward learns": _rewarded},
         "A gradient must flow from the result": {"no gradient": detached(self_critical)},
     },
     "worker_step": {

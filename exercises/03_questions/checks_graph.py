@@ -18,13 +18,7 @@ from mmlearn.exercises import (
     expect_trains,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
+from mmlearn.exercises.inputs import between, numbers
 
 # What belongs to the question, and how strongly.
 

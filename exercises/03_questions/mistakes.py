@@ -143,7 +143,8 @@ MISTAKES = {
             "the lowest": partial(_priors, pick=min),
         },
         "here it is the highest": {
-            "the highest": partial(_priors, pick=lambda counts: max(counts, key=lambda one: (counts[one], one)))
+            "the first of several": partial(_priors, pick=lambda counts: counts.most_common(1)[0][0]),
+            "the highest": partial(_priors, pick=lambda counts: max(counts, key=lambda one: (counts[one], one))),
         },
         "A kind that training lacks": {"0 where it lacks": partial(_priors, lacking=0)},
         "must have shape": {
@@ -167,12 +168,7 @@ MISTAKES = {
     },
     "several_looks": {
         "here each begins with the question": {"always the question": partial(_looks, start=lambda u, first: first)},
-        "here it takes its place": {
-            "the question only once": lambda u, v, looks: (
-                _looks(u, v, looks, add=lambda u, o: o)[0],
-                _looks(u, v, looks)[1],
-            )
-        },
+        "here it takes its place": {"the question only once": partial(_looks, add=lambda u, o: o)},
         "here the first one's are repeated": {
             "the first map": partial(_looks, shown=lambda maps: [maps[0]] * len(maps))
         },
@@ -189,6 +185,11 @@ MISTAKES = {
         "J counts words that are real": {"padding as well": partial(_encoding, all_count=True)},
         "j counts words that are real": {"all places": partial(_encoding, all_places=True)},
         "must have shape": {"the other way round": then(position_encoding, lambda it: F.pad(it.mT, (0, 1)))},
+        "For a sentence without words": {
+            "divided by 0": lambda mask, width: (
+                position_encoding(mask, width) * (mask.sum(-1) / mask.sum(-1))[..., None, None]
+            )
+        },
         "It must be (1 - j/J)": {"halved": then(position_encoding, lambda it: it / 2)},
     },
     "memory_hop": {

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from mmlearn.exercises import (
     by_hand,
@@ -17,13 +16,8 @@ from mmlearn.exercises import (
     expect_trains,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, uniform
+from mmlearn.exercises.inputs import between, numbers, uniform
 from mmlearn.objectives.drawing import word_attention, word_region_scores
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
 
 
 @task(

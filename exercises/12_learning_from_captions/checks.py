@@ -23,14 +23,9 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded, uniform, unit
+from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform, unit
 from mmlearn.objectives.contrastive import info_nce
 from mmlearn.objectives.generative import backwards, caption_language_modelling, causal_language_modelling
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
 
 
 def texts(b: int, t: int, v: int) -> tuple[Tensor, Tensor]:
@@ -78,6 +73,8 @@ def check_backwards(function: Callable) -> None:
     expect((got >= 0).all(), "All must be tokens of the text; here are negative numbers.", "where padding is, too.")
     expect(torch.equal(got[~mask], tokens[~mask]), "Padding must stay as it is, whatever its number.", places)
     expect(torch.equal(got, backwards(tokens, mask)), "Each real token must take its place from behind.", places)
+    with case("Without a mask"):
+        expect(torch.equal(function(tokens), flipped), "The whole row must be turned.", "None: everything is real.")
 
 
 def bicaptioning(

@@ -23,12 +23,7 @@ from mmlearn.exercises import (
     expect_whole,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
+from mmlearn.exercises.inputs import between, numbers, seeded
 
 
 def forget_gate(

@@ -143,6 +143,9 @@ MISTAKES = {
         },
         "Padding must stay as it is": {"zeros": _lengths_ignored},
         "must take its place from behind": {"one off": partial(_turned, place=lambda i, n: (n - i) % n)},
+        "Without a mask": {
+            "as it was": lambda tokens, mask=None: tokens.clone() if mask is None else backwards(tokens, mask)
+        },
         "must hold whole numbers": {"floats": then(backwards, torch.Tensor.float)},
     },
     "bicaptioning": {

@@ -19,6 +19,7 @@ from mmlearn.exercises import (
     expect_close,
     expect_not,
     expect_number,
+    expect_one_number,
     expect_parts,
     expect_seeded,
     expect_share,
@@ -27,7 +28,7 @@ from mmlearn.exercises import (
     near,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of, unit
+from mmlearn.exercises.inputs import between, numbers, seeded, some_of, unit
 
 # What is asked.
 
@@ -92,7 +93,7 @@ def check_without_style(function: Callable) -> None:
     d, style = between(5, 6), torch.tensor([0, 0, 0, 4, 4, 9, 9, 9, 9, 9])
     style = style[torch.randperm(len(style), generator=seeded())]
     n = len(style)
-    features = torch.randn(n, d, generator=seeded()) + 3 * torch.randn(10, d, generator=seeded())[style]
+    features = numbers(n, d) + 3 * numbers(10, d)[style]
     got = expect_tensor(function(features, style), (n, d))
     mean = torch.stack([features[style == number].mean(0) for number in style])
     own = "for each style the mean of features[style == number], taken from its own pictures."
@@ -147,7 +148,7 @@ def check_recall_by_chance(function: Callable) -> None:
     queries, n, k = between(5, 6), between(12, 15), between(4, 5)
     counts = torch.arange(1, queries + 1)  # fewer than k in the mean
     right = some_of(queries, n, real=counts)
-    got = function(right, k)
+    got = expect_one_number(function(right, k))
     wanted = recall_by_chance(right, k)
     each = [(n, int(r)) for r in counts]
 
@@ -165,10 +166,10 @@ def check_recall_by_chance(function: Callable) -> None:
         (1 - wanted, "It must be the chance to find one; here it is the chance to miss all.", "1 minus it."),
         (mean(lambda n, r: (k / n) ** r), "One right item is enough; here all must be found.", "1 less all misses."),
     ):
-        expect(not math.isclose(_number(got), value, abs_tol=1e-6), property, hint)
+        expect(not math.isclose(got, value, abs_tol=1e-6), property, hint)
     average = 1 - _missed(n, sum(r for _, r in each) / queries, k)
     early = "Each query must have its own chance; here the number of right items is averaged first."
-    expect(not math.isclose(_number(got), average, abs_tol=1e-6), early, "the mean over queries comes last.")
+    expect(not math.isclose(got, average, abs_tol=1e-6), early, "the mean over queries comes last.")
     expect_number(got, wanted, "It must be 1 less the chance that the first k are all wrong.", place)
     with case("Where fewer than k items are wrong"):
         some = torch.arange(n) < n - k + 1
@@ -182,12 +183,6 @@ def check_recall_by_chance(function: Callable) -> None:
         many = some_of(2, 3000, real=[1, 40])
         hint = "multiply k factors, or use math.comb: a factorial of 3,000 is no float."
         expect_number(function(many, 10), recall_by_chance(many, 10), "It must be as exact.", hint)
-
-
-def _number(got: object) -> float:
-    """What can be compared; what is no number is told by ``expect_number``."""
-    single = isinstance(got, int | float) or (isinstance(got, Tensor) and got.ndim == 0)
-    return float(got) if single else math.nan
 
 
 def _missed(n: int, r: float, k: int) -> float:

@@ -27,7 +27,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, uniform, unit
+from mmlearn.exercises.inputs import between, evenly, numbers, seeded, uniform, unit
 
 # How many letters are wrong?
 
@@ -80,10 +80,10 @@ def check_edit_rate(function: Callable) -> None:
 def check_length_scores(function: Callable) -> None:
     """A line through logarithms, with both its numbers, and nearness in logarithms."""
     n, clips, texts = between(30, 40), between(4, 5), between(6, 7)
-    frames = 100 * (1 + 2 * torch.rand(n, generator=seeded()))
-    noise = 0.08 * torch.randn(n, generator=seeded())
+    frames = 100 * (1 + 2 * evenly(n))
+    noise = 0.08 * numbers(n)
     known = torch.stack([frames, 3 * frames.pow(uniform(0.5, 0.6)) * noise.exp()], dim=1)  # no line through 0
-    heard = torch.linspace(100, 300, clips) + 20 * torch.rand(clips, generator=seeded())
+    heard = torch.linspace(100, 300, clips) + 20 * evenly(clips)
     lengths = torch.arange(20.0, 20 + 6 * texts, 6)
     got = expect_tensor(function(known, heard, lengths), (clips, texts))
 
@@ -236,7 +236,7 @@ EVEN = torch.full((3, 2), 0.5).log()
 def check_ctc_scores(function: Callable) -> None:
     """All paths of CTC, for each letter, of clips and texts of any length; what no path reads stands last."""
     v = between(5, 6)
-    said = [(2 * torch.randn(s, v, generator=seeded())).log_softmax(-1) for s in (11, 14, 9)]
+    said = [(2 * numbers(s, v)).log_softmax(-1) for s in (11, 14, 9)]
     texts = [torch.randint(1, v, (t,), generator=seeded()) for t in (2, 5, 3, 4)]
     texts[1][1] = texts[1][0]  # a letter that comes twice
     got = expect_tensor(function(list(said), list(texts)), (3, 4))

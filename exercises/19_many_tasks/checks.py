@@ -18,7 +18,7 @@ from mmlearn.exercises import (
     near,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded
+from mmlearn.exercises.inputs import between, evenly, numbers, seeded
 from mmlearn.objectives.boxes import dequantise, quantise
 
 # Places.
@@ -27,7 +27,7 @@ from mmlearn.objectives.boxes import dequantise, quantise
 def inside_bins(n: int, bins: int) -> Tensor:
     """Coordinates of which none is as near to one bin as to the next: 0, 1, and n others."""
     number = torch.arange(n) % (bins - 2) + 1
-    shares = (number + 0.9 * torch.rand(n, generator=seeded()) - 0.45) / (bins - 1)
+    shares = (number + 0.9 * evenly(n) - 0.45) / (bins - 1)
     return torch.cat([torch.tensor([0.0, 1.0]), shares])
 
 
@@ -88,7 +88,7 @@ def check_dequantise(function: Callable) -> None:
     with case("Without the last bin"):
         same((places % 7, bins), "It must be the share at which a bin stands.", "bins - 1, and not the largest.")
     with case("From a share to a bin and back"):
-        x = torch.rand(2, 30, 4, generator=seeded())
+        x = evenly(2, 30, 4)
         back = expect_tensor(function(quantise(x, bins), bins), x.shape)
         worst = float((back - x).abs().max())
         bound = 0.5 / (bins - 1)
@@ -218,7 +218,7 @@ def check_write_box(function: Callable) -> None:
     words, bins = between(6, 8), between(9, 12)
     places, v = range(words, words + bins), words + bins + 5
     b = v
-    table = torch.randn(8, 8, v, v, generator=seeded())  # of a length, a place in it, a token, and the next token
+    table = numbers(8, 8, v, v)  # of a length, a place in it, a token, and the next token
     start = torch.randperm(v, generator=seeded())[:, None]
 
     def score(tokens: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, random_boxes, seeded, some_of
+from mmlearn.exercises.inputs import between, evenly, numbers, random_boxes, seeded, some_of
 from mmlearn.objectives.boxes import corners, generalised_iou
 from mmlearn.objectives.set_matching import hungarian
 
@@ -45,7 +45,7 @@ def check_generalised_iou(function: Callable) -> None:
     """The overlap's share of the union, less the share of the box around both that neither covers."""
     n = between(30, 36)
     one, other = random_boxes(n), random_boxes(n)
-    other[: n // 2] = 0.3 * other[: n // 2] + 0.7 * torch.rand(n // 2, 1, generator=seeded())  # many far away
+    other[: n // 2] = 0.3 * other[: n // 2] + 0.7 * evenly(n // 2, 1)  # many far away
     got = expect_tensor(function(one, other), (n,))
 
     def parts(one: Tensor, other: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,7 +91,7 @@ def check_generalised_iou(function: Callable) -> None:
 
 def hard_costs(guesses: int, objects: int) -> Tensor:
     """Costs (q, p), of which objects 0 and 1 want the same guess, and 0 wants it more but needs it less."""
-    cost = 0.1 * torch.rand(guesses, objects, generator=seeded())
+    cost = 0.1 * evenly(guesses, objects)
     first, second, *others = torch.randperm(guesses, generator=seeded()).tolist()
     far = torch.full_like(cost, 2.0)
     far[first, :2], far[second, 0] = torch.tensor([0.0, 0.3]), 0.6
@@ -194,10 +194,10 @@ def set_cross_entropy(
 def check_set_cross_entropy(function: Callable) -> None:
     """A class for each guess that has an object, nothing for all others, and nothing counts little."""
     b, q, p, c = 3, between(6, 7), 3, between(5, 6)
-    match = torch.rand(b, q - 1, generator=seeded()).argsort(1)[:, :p]  # never the last guess
+    match = evenly(b, q - 1).argsort(1)[:, :p]  # never the last guess
     match[1, 2] = match[2, 1] = -1
     classes = torch.randint(1, c - 1, (b, p), generator=seeded())
-    draws = [(torch.randn(b, q, c, generator=seeded()), match, classes) for _ in range(3)]
+    draws = [(numbers(b, q, c), match, classes) for _ in range(3)]
     got = over(draws, function)
 
     def asked(guess: Tensor, padding: bool = False, empty: int = c - 1) -> Tensor:
@@ -281,9 +281,9 @@ def solve_by_task(
 def check_solve_by_task(function: Callable) -> None:
     """Each row is asked by the queries of its task, and answered by the head of its task."""
     b, n, d, answers = 9, between(3, 4), between(5, 6), (2, 5, 3)
-    context = torch.randn(b, n, d, generator=seeded())
-    queries = [torch.randn(count, d, generator=seeded()) for count in (2, 4, 3)]
-    weights = [torch.randn(d, count, generator=seeded()) for count in answers]
+    context = numbers(b, n, d)
+    queries = [numbers(count, d) for count in (2, 4, 3)]
+    weights = [numbers(d, count) for count in answers]
     heads = [lambda x, weight=weight: (x @ weight).tanh() for weight in weights]
     kinds = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 1])[torch.randperm(b, generator=seeded())]
 

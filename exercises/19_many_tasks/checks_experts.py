@@ -23,7 +23,7 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded, some_of
+from mmlearn.exercises.inputs import between, evenly, first_of, numbers, some_of
 
 # Three ways to encode.
 
@@ -127,7 +127,7 @@ def check_route_to_one(function: Callable) -> None:
     wants = torch.arange(n) % e
     wants[:4], wants[-2 * capacity - 2 :] = 2, 2  # expert 2 is wanted by more than it can take
     sure = 0.8 - 0.4 * torch.linspace(-1, 1, n).abs()[:, None]  # those in the middle are the surest
-    probability = sure * F.one_hot(wants, e) + (1 - sure) * (0.2 * torch.rand(n, e, generator=seeded())).softmax(1)
+    probability = sure * F.one_hot(wants, e) + (1 - sure) * (0.2 * evenly(n, e)).softmax(1)
     real = torch.arange(n) != 0
     real[[2, n - 1]] = False  # two of them want expert 2 before its turn is over
     likely = probability.max(1).values
@@ -190,7 +190,7 @@ def check_balance_of_prototypes(function: Callable) -> None:
     n, k, e = between(11, 13), between(2, 3), between(4, 5)
     real = some_of(n, real=n - 4)
     lean = torch.linspace(0, 1.5, e)
-    draws = [(torch.randn(n, k, e, generator=seeded()) + lean, real) for _ in range(3)]
+    draws = [(numbers(n, k, e) + lean, real) for _ in range(3)]
     got = over(draws, function)
 
     def cost(

@@ -21,16 +21,10 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, seeded, some_of, uniform, unit
+from mmlearn.exercises.inputs import between, evenly, numbers, some_of, uniform, unit
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives.experts import balance, global_entropy
 from mmlearn.objectives.matched import matched_info_nce
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # Experts.
 
@@ -48,8 +42,8 @@ def numbers(*shape: int) -> Tensor:
 def check_send_to_experts(function: Callable) -> None:
     """Each expert computes the tokens that chose it; answers are weighed and added; padding is 0."""
     n, d, e = between(9, 11), between(5, 6), 4
-    tokens, weight = numbers(n, d), 0.2 + 0.6 * torch.rand(n, 2, generator=seeded())
-    choice = torch.rand(n, e, generator=seeded()).argsort(1)[:, :2]
+    tokens, weight = numbers(n, d), 0.2 + 0.6 * evenly(n, 2)
+    choice = evenly(n, e).argsort(1)[:, :2]
     choice[0], choice[1], choice[2], choice[3] = (torch.tensor(pair) for pair in ([0, 1], [1, 0], [2, 3], [3, 2]))
     real = torch.arange(n) < n - 2
     seen: list[Tensor] = []

@@ -21,18 +21,12 @@ from mmlearn.exercises import (
     over,
     task,
 )
-from mmlearn.exercises.inputs import between, first_of, seeded, uniform, unit
+from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform, unit
 from mmlearn.layers.lora import low_rank
 from mmlearn.models.bridges.bridge import places_in_turn
 from mmlearn.models.bridges.flamingo import gated
 from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.generative import response_language_modelling
-
-
-def numbers(*shape: int) -> Tensor:
-    """Random numbers."""
-    return torch.randn(*shape, generator=seeded())
-
 
 # A gate that is closed, and a change that is thin.
 

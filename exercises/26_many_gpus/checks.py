@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mmlearn.data.batches import rank_batches
 from mmlearn.exercises import (
@@ -17,6 +15,7 @@ from mmlearn.exercises import (
     expect_close,
     expect_not,
     expect_number,
+    expect_one_number,
     expect_sure_and_wrong,
     expect_tensor,
     expect_trains,
@@ -33,9 +32,9 @@ from mmlearn.training.optimizers import scaled_rate
 
 def expect_formula(got: Any, wanted: float, property: str, hint: str, *mistaken: tuple[float, str, str]) -> None:
     """Fail unless ``got`` is this number; a known mistake gives a number of its own, and is told as such."""
-    number = isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0)
+    got = expect_one_number(got)
     for value, words, instead in mistaken:
-        mistake = number and math.isclose(got, value, rel_tol=1e-6) and not math.isclose(value, wanted, rel_tol=1e-6)
+        mistake = math.isclose(got, value, rel_tol=1e-6) and not math.isclose(value, wanted, rel_tol=1e-6)
         expect(not mistake, words, instead)
     expect_number(got, wanted, property, hint)
 

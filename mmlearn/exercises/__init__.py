@@ -14,6 +14,7 @@ from mmlearn.exercises.expectations import (
     expect_log,
     expect_not,
     expect_number,
+    expect_one_number,
     expect_parts,
     expect_tensor,
     expect_whole,
@@ -44,8 +45,9 @@ from mmlearn.exercises.solutions import solution, steps
 __all__ = [
     "NOT_SOLVED", "CheckFailed", "Experiment", "Task", "agreement", "attempt", "by_hand", "case", "count_hints",
     "exercise_folders", "exercises_folder", "expect", "expect_boolean", "expect_close", "expect_constant",
-    "expect_finite_gradient", "expect_log", "expect_not", "expect_number", "expect_observed", "expect_parts",
-    "expect_rows_differ", "expect_seeded", "expect_share", "expect_sure_and_wrong", "expect_tensor", "expect_trains",
-    "expect_whole", "expect_zero", "experiment", "experiments", "find_task", "forget", "hints_given", "load_checks",
-    "load_part", "near", "new_seed", "observe", "over", "progress_file", "solution", "solved", "steps", "task", "tasks",
+    "expect_finite_gradient", "expect_log", "expect_not", "expect_number", "expect_observed", "expect_one_number",
+    "expect_parts", "expect_rows_differ", "expect_seeded", "expect_share", "expect_sure_and_wrong", "expect_tensor",
+    "expect_trains", "expect_whole", "expect_zero", "experiment", "experiments", "find_task", "forget", "hints_given",
+    "load_checks", "load_part", "near", "new_seed", "observe", "over", "progress_file", "solution", "solved", "steps",
+    "task", "tasks",
 ]  # fmt: skip

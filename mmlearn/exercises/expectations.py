@@ -107,8 +107,8 @@ def expect_close(got: Any, wanted: Tensor | float, property: str, hint: str, *, 
     expect(torch.allclose(got, wanted, atol=tolerance, rtol=tolerance), property + numbers, hint)
 
 
-def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
-    """Fail unless ``got`` is one number, plain or in a tensor, equal to ``wanted`` to ``tolerance``."""
+def expect_one_number(got: Any) -> float:
+    """Hand back ``got`` as a plain number if it is one finite number, plain or in a tensor."""
     shape = f" of shape {tuple(got.shape)}" if isinstance(got, Tensor) else ""
     expect(
         isinstance(got, Real) or (isinstance(got, Tensor) and got.ndim == 0),
@@ -120,9 +120,15 @@ def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance
         f"Its result must be finite; this one is {float(got)}.",
         "somewhere 0 is divided by 0, or a logarithm meets 0.",
     )
+    return float(got)
+
+
+def expect_number(got: Any, wanted: Real, property: str, hint: str, *, tolerance: float = 1e-5) -> None:
+    """Fail unless ``got`` is one number, plain or in a tensor, equal to ``wanted`` to ``tolerance``."""
+    got = expect_one_number(got)
     expect(
         math.isclose(got, wanted, abs_tol=tolerance, rel_tol=tolerance),
-        f"{property} Expected {wanted:.4g}, got {float(got):.4g}.",
+        f"{property} Expected {wanted:.4g}, got {got:.4g}.",
         hint,
     )
 

@@ -30,25 +30,35 @@ def uniform(low: float, high: float) -> float:
     return float(low + (high - low) * torch.rand((), generator=seeded()))
 
 
+def numbers(*shape: int) -> Tensor:
+    """Numbers from a standard normal distribution."""
+    return torch.randn(*shape, generator=seeded())
+
+
+def evenly(*shape: int) -> Tensor:
+    """Numbers from 0 to 1."""
+    return torch.rand(*shape, generator=seeded())
+
+
 def unit(*shape: int) -> Tensor:
     """Embeddings of unit length."""
-    return F.normalize(torch.randn(*shape, generator=seeded()), dim=-1)
+    return F.normalize(numbers(*shape), dim=-1)
 
 
 def random_boxes(*shape: int) -> Tensor:
     """Left, top, right, bottom, none of them thin."""
-    start = 0.5 * torch.rand(*shape, 2, generator=seeded())
-    return torch.cat([start, start + 0.1 + 0.4 * torch.rand(*shape, 2, generator=seeded())], dim=-1)
+    start = 0.5 * evenly(*shape, 2)
+    return torch.cat([start, start + 0.1 + 0.4 * evenly(*shape, 2)], dim=-1)
 
 
 def orthogonal(*shape: int) -> Tensor:
     """As many embeddings of unit length as they have numbers, (…, d, d), each at a right angle to all others."""
-    return torch.linalg.qr(torch.randn(*shape, shape[-1], generator=seeded()))[0]
+    return torch.linalg.qr(numbers(*shape, shape[-1]))[0]
 
 
 def some_of(*shape: int, real: int | Sequence[int] | Tensor) -> Tensor:
     """A mask with so many real ones in each row, in random places; ``real`` may list a number for each row."""
-    return torch.rand(*shape, generator=seeded()).argsort(-1) < torch.as_tensor(real)[..., None]
+    return evenly(*shape).argsort(-1) < torch.as_tensor(real)[..., None]
 
 
 def first_of(n: int, real: Sequence[int] | Tensor) -> Tensor:
