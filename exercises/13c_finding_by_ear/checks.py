@@ -115,9 +115,9 @@ def check_without_style(function: Callable) -> None:
     expect_not(got, long(features + mean), "The mean must be taken away; here it is added.", "minus.")
     same = agreement(function, without_style)
     same((features, style), "It must be features less their style's mean, at unit length.", own)
-    with case("Features of a ten-thousandth"):
+    with case("Features of a hundred-thousandth"):
         small = "Their direction is that of large ones."
-        same((1e-4 * features, style), small, "nothing larger than 1e-12 may be added to a length.")
+        same((1e-5 * features, style), small, "nothing larger than 1e-12 may be added to a length.")
     with case("A picture that is alone in its style"):
         lonely = style.clone()
         lonely[0] = 7

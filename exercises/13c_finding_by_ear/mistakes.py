@@ -105,7 +105,7 @@ MISTAKES = {
         "here it is the mean of all styles": {"of all styles": partial(_style, mean=_of_all_styles)},
         "here it is over the features": {"over features": partial(_style, mean=lambda x, s: x.mean(1, keepdim=True))},
         "here it is added": {"added": partial(_style, rest=torch.add)},
-        "Features of a ten-thousandth": {
+        "Features of a hundred-thousandth": {
             "an epsilon": partial(_style, last=lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-5))
         },
         "It stops in line": {"numbered from 0": _numbered},
