@@ -30,44 +30,9 @@ STOPPED = (
     torch.AcceleratorError,
 )
 NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken on a GPU that is not there
-DRAWS = "what is drawn goes by the step"
-RAMP = "the teacher's weight goes by the step"
-HIDDEN = "hidden words alone are scored"
-SENT = "an expert computes the tokens that chose it, and no others"
-STOPS = {  # the systems that do so, and why; it should become shorter
-    "albef": RAMP,
-    "av-hubert": DRAWS,
-    "blip": RAMP,
-    "blip-2": "wrong pairs go by the texts",
-    "data2vec-audio": DRAWS,
-    "dall-e": DRAWS,
-    "decoar2": DRAWS,
-    "discrete-vae": DRAWS,
-    "electra": DRAWS,
-    "hubert": DRAWS,
-    "image-bind": "whether any row has a modality is asked",
-    "limoe": SENT,
-    "m6": SENT,
-    "lxmert": HIDDEN,
-    **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "cuDNN's LSTM"),
-    "pixel-bert": DRAWS,
-    "scst": DRAWS,
-    "uniter": HIDDEN,
-    "vatt": DRAWS,
-    "vilbert": HIDDEN,
-    "vilt": "cuDNN's grid sampler",
-    "visual-bert": HIDDEN,
-    "vl-bert": HIDDEN,
-    "vqgan": "a loss takes a gradient",
-    "wav2vec2": DRAWS,
-}
-BREAKS = {  # the systems whose forward pass is not one graph to torch.compile, and why
-    **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "PyTorch's LSTM"),
-    "sound-of-pixels": "in evaluation, clips of equal length are read together",
-}
-# The systems of which torch.compile's backward pass is looked at as well, which takes as long again as all else here.
+NO_SUCH_AUTOCAST = "User specified an unsupported autocast device_type"  # so says torch.autocast of other devices
+# Some of whose compiled backward pass is looked at as well, which takes as long again as all else of the contract.
 DIFFERENTIATED = {"albef", "bert", "blip", "clip", "gpt2", "siglip", "vilt", "vit", "wav2vec2"}
-UNMEASURED = {"sound-of-pixels": "torch.autocast knows no such device"}  # the systems not measured there, and why
 THERE = torch.device("meta")
 aten = torch.ops.aten
 BETWEEN = {aten._to_copy.default, aten.copy_.default}  # these move tensors from one device to another

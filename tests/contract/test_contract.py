@@ -6,14 +6,9 @@ from mmlearn.recipes.discovery import system_files
 
 pytest.register_assert_rewrite("contract")
 from contract import PROMISES  # noqa: E402
-from elsewhere import BREAKS, DIFFERENTIATED, STOPS, UNMEASURED  # noqa: E402
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 @pytest.mark.parametrize("system", system_files())
 def test_contract(system, promise, tmp_path):
     promise(system, tmp_path)
-
-
-def test_systems_that_fake_tensors_stop_are_there():
-    assert STOPS.keys() | BREAKS.keys() | UNMEASURED.keys() | DIFFERENTIATED <= system_files().keys()

@@ -1,10 +1,9 @@
-"""A toy with the shape of UniT: tasks of several data sets, one a batch, over one text and sometimes a picture."""
+"""A toy with the shape of UniT: tasks of two data sets, one a batch, over one text and sometimes a picture."""
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ class ToyUniTConfig(Config):
     max_length: int = 32
     width: int = 32
     answers: int = 0
-    kinds: int = 2
     lengths: int = 2
     pad_token: int = 0
 
@@ -40,51 +38,33 @@ class ToyUniT(nn.Module):
         self.config = config
         self.words = nn.EmbeddingBag(config.vocab_size, config.width, mode="sum")
         self.picture = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, config.width))
-        self.heads = nn.ModuleDict(
-            {
-                "vqa": nn.Linear(config.width, config.answers),
-                "kind": nn.Linear(config.width, config.kinds),
-                "length": nn.Linear(config.width, config.lengths),
-            }
-        )
+        self.answer_head = nn.Linear(config.width, config.answers)
+        self.length_head = nn.Linear(config.width, config.lengths)
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> ToyUniTOutput:
-        return ToyUniTOutput(self.words(tokens, per_sample_weights=mask.to(self.words.weight)))
+        return ToyUniTOutput(self.words(tokens, per_sample_weights=mask.to(self.words.weight)) / 4)
 
-    def logits(self, task: str, batch: dict[str, Tensor]) -> Float[Tensor, "b n"]:
-        text = self(batch["tokens"], batch["mask"]).text / 4
-        return self.heads[task]((text + self.picture(batch["image"]) if task == "vqa" else text).tanh())
+    def logits(self, batch: dict[str, Tensor]) -> Float[Tensor, "b n"]:
+        text = self(batch["tokens"], batch["mask"]).text
+        if "image" in batch:
+            return self.answer_head((text + self.picture(batch["image"])).tanh())
+        return self.length_head(text.tanh())
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if "answer" in batch:
-            return {"vqa": F.cross_entropy(self.logits("vqa", batch), batch["answer"])}
-        task = "kind" if "asked" in batch else "length"
-        return {task: F.cross_entropy(self.logits(task, batch), batch["label"])}
-
-
-@dataclass(frozen=True)
-class Kinds(Labels):
-    """A label, and ``asked`` (b,), which says that it is of a question."""
-
-    def __call__(self, samples):
-        batch = super().__call__(samples)
-        return batch | {"asked": torch.ones_like(batch["label"], dtype=torch.bool)}
-
-
-def ask(sample):
-    return SimpleNamespace(caption=sample.question.text, kind=sample.question.kind)
+        task, label = ("vqa", "answer") if "answer" in batch else ("length", "label")
+        return {task: F.cross_entropy(self.logits(batch), batch[label])}
 
 
 def weigh(sample):
     return SimpleNamespace(caption=sample.caption, length="long" if len(sample.caption) > 12 else "short")
 
 
-def told(task, entry):
+def told(task, label):
     def measure(run, samples):
         with evaluating(run.system):
             batch = run.on_device(run.plain(samples, task))
-            right = run.system.logits(task, batch).argmax(-1) == batch[entry]
-        return {f"{task} told": row(right.float().mean(), most_common(batch[entry]))}
+            right = run.system.logits(batch).argmax(-1) == batch[label]
+        return {f"{task} told": row(right.float().mean(), most_common(batch[label]))}
 
     return measure
 
@@ -94,15 +74,7 @@ RECIPE = Recipe(
     ToyUniTConfig,
     reads=(Tokens(),),
     learns=OneOf(
-        replace(VQA, reads=(Image(), Answers()), data="scenes", measures=(told("vqa", "answer"),), by_request=False),
-        Objective(
-            "kind",
-            {"kind": ln("kinds")},
-            reads=(Kinds(source="kind", into="kinds"),),
-            ask=ask,
-            data="scenes",
-            measures=(told("kind", "label"),),
-        ),
+        replace(VQA, reads=(Image(), Answers()), measures=(told("vqa", "answer"),), by_request=False),
         Objective(
             "length",
             {"length": ln("lengths")},
@@ -111,6 +83,6 @@ RECIPE = Recipe(
             data="emoji",
             measures=(told("length", "label"),),
         ),
-        shares=(3, 1, 1),
+        shares=(3, 1),
     ),
 )
