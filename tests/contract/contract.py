@@ -39,7 +39,7 @@ from mmlearn.training.runs import Run, load_run, new_run, save_run
 
 Batch = dict[str, Tensor]
 SEEDS = 4  # of weights and batches, over which a loss at the start is averaged
-STEPS = 200  # in which a batch is learned by heart; most systems need ten, BEiT 100 or 160 by a processor's rounding
+STEPS = 200  # in which a batch is learned by heart; most systems need ten
 CONSTANT = {  # what has no gradient in a loss, though it depends on what is learned
     "adversarial": "its weight, and the choice of codes",
     "pixels": "the choice of codes, past which a gradient is copied",
@@ -192,14 +192,21 @@ def close(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
 
 
 def train(case: Case, system: nn.Module, steps: int) -> Iterator[Batch]:
-    """The losses of so many steps of AdamW on the one batch; annotations are checked in the first."""
-    optimizer = torch.optim.AdamW([p for p in system.parameters() if p.requires_grad], lr=3e-3, weight_decay=0)
+    """The losses of so many steps of AdamW on the one batch; annotations are checked in the first.
+
+    As in training, long gradients are cut and the rate falls: detectors do not settle otherwise.
+    """
+    trained = [p for p in system.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, steps)
     for step in range(steps):
         with unchecked(step > 0):
             optimizer.zero_grad()
             losses = case.losses(system)
             sum(losses.values()).backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
+            falling.step()
         yield {name: loss.detach() for name, loss in losses.items()}
 
 

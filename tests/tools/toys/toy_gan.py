@@ -14,7 +14,6 @@ from mmlearn.layers import Config
 from mmlearn.objectives import info_nce
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
 
-
 NOISE = 16
 
 
