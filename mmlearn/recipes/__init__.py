@@ -2,9 +2,9 @@
 
 from mmlearn.recipes.chance import even_classes, ln, ln_batch, ln_batch_and_queue, silence
 from mmlearn.recipes.objectives import INFILLING, ITC, ITM, ITM_INSIDE, LM, MLM, MRM, REPLY, RTD, SOP, SPANS, VQA
-from mmlearn.recipes.recipe import Objective, OneOf, Recipe, Stage, Turn
+from mmlearn.recipes.recipe import Alarm, Objective, OneOf, Recipe, Stage, Turn
 
 __all__ = [
-    "INFILLING", "ITC", "ITM", "ITM_INSIDE", "LM", "MLM", "MRM", "REPLY", "RTD", "SOP", "SPANS", "VQA", "Objective",
-    "OneOf", "Recipe", "Stage", "Turn", "even_classes", "ln", "ln_batch", "ln_batch_and_queue", "silence",
+    "INFILLING", "ITC", "ITM", "ITM_INSIDE", "LM", "MLM", "MRM", "REPLY", "RTD", "SOP", "SPANS", "VQA", "Alarm",
+    "Objective", "OneOf", "Recipe", "Stage", "Turn", "even_classes", "ln", "ln_batch", "ln_batch_and_queue", "silence",
 ]  # fmt: skip

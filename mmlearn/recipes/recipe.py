@@ -4,6 +4,7 @@ It stands at the foot of the system's file. Collation, training and evaluation f
 and the system's page in the book are derived from it.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,16 +53,36 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """A ``line`` that training tells, once, when named losses have been beyond these bounds for ``steps`` on end.
+
+    It stops nothing: it is for what goes wrong while every loss stays finite.
+    """
+
+    line: str
+    below: Mapping[str, float] = field(default_factory=dict, hash=False)
+    above: Mapping[str, float] = field(default_factory=dict, hash=False)
+    steps: int = 100
+
+    def holds(self, losses: Mapping[str, float]) -> bool:
+        """Whether all these losses of one step are beyond their bounds; a loss that the step did not have is not."""
+        low = all(losses.get(name, math.inf) < bound for name, bound in self.below.items())
+        return low and all(losses.get(name, -math.inf) > bound for name, bound in self.above.items())
+
+
+@dataclass(frozen=True)
 class Turn:
     """One update of a step: the method of the system that gives the ``loss``, and which parts it ``moves``.
 
     Parts are named by the beginning of their parameters' names; without any, all that the system has not frozen move.
-    ``betas`` are those of AdamW: how much of the last mean of gradients, and of their squares, is kept.
+    ``betas`` are those of AdamW: how much of the last mean of gradients, and of their squares, is kept. ``alarm`` tells
+    when losses, of this turn or of others, say that the training goes wrong.
     """
 
     loss: str = "loss"
     moves: tuple[str, ...] = ()
     betas: tuple[float, float] = (0.9, 0.98)
+    alarm: Alarm | None = None
 
     def moved(self, system: nn.Module) -> list[str]:
         """The names of the parameters that this turn trains. ``ValueError`` for a part that there is not."""

@@ -18,6 +18,7 @@ from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training import distributed
+from mmlearn.training.alarms import Alarms
 from mmlearn.training.checkpoint import (
     checkpoints,
     clear_unfinished,
@@ -144,7 +145,7 @@ def fit(
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     bars = training_bar(total=steps, initial=start, disable=not progress or process["rank"] > 0, unit="step")
     with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar, asked_to_stop() as asked:
-        history = _History(rates, precision, log, bar, on_step)
+        history = _History(rates, precision, log, bar, on_step, Alarms(turns if process["rank"] == 0 else ()))
         for done in range(start + 1, steps + 1):
             history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[done - 1]))
             _after_step(state, done)
@@ -261,8 +262,10 @@ def _open(output, resume: bool, tensorboard: bool, accelerator, state: dict[str,
 class _History:
     """The numbers of each step, which wait on their device until they are fetched, and are told then."""
 
-    def __init__(self, rates: Sequence[float], precision: str, log: "_Log", bar: Any, on_step: Callable | None):
-        self.rates, self.log, self.bar, self.on_step = rates, log, bar, on_step
+    def __init__(
+        self, rates: Sequence[float], precision: str, log: "_Log", bar: Any, on_step: Callable | None, alarms: Alarms
+    ):
+        self.rates, self.log, self.bar, self.on_step, self.alarms = rates, log, bar, on_step, alarms
         self.waiting: list[dict[str, Tensor]] = []
         self.rows: list[dict[str, float]] = []
         # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
@@ -282,6 +285,7 @@ class _History:
                     )
             self.rows.append(metrics)
             self.log.write(metrics)
+            self.alarms(step, metrics)
             self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{rate:.1e}", refresh=False)
             self.bar.update()
             if self.on_step:

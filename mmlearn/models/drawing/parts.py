@@ -22,7 +22,7 @@ from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.pooling import real_first
 from mmlearn.models.picture_tokens.coder import Pixels, check_size
-from mmlearn.recipes import Objective, Stage, Turn
+from mmlearn.recipes import Alarm, Objective, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ class DrawingConfig(Config):
         return self.noise_width
 
 
+# Of either loss, who knows nothing pays ln 2 for each score that it is about.
+WON = Alarm(
+    "the discriminator has won: next to no drawing passes for real, and the generator hardly learns any more; "
+    "start anew with a lower learning rate",
+    below={"discriminator": 0.1},
+    above={"generator": 4.0},
+)
 TINY_DRAWING = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
 
 
@@ -236,7 +243,10 @@ def drawing_stages(
     finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
 ) -> tuple[Stage, Stage]:
     """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
-    turns = Turn("discriminator_loss", moves=(discriminators,), betas=betas), Turn(moves=("generator",), betas=betas)
+    turns = (
+        Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
+        Turn(moves=("generator",), betas=betas),
+    )
     drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
     return (
         Stage(
