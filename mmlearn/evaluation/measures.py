@@ -266,6 +266,18 @@ def segments_told(label: Label, target: str, logits: str) -> Callable[[Any, Sequ
     return measure
 
 
+def triples_told(label: Label) -> Callable[[Any, Sequence[Any]], Rows]:
+    """The measure of how many triples of words, tags and picture are told from those that ``label`` polluted."""
+
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+        guess = run.read(batch, lambda output, rows: run.system.contrast_head(output.pooled).argmax(-1))
+        right = (guess == batch["polluted"]).float()
+        return {"triples told from polluted ones": row(right.mean(), most_common(batch["polluted"]))}
+
+    return measure
+
+
 def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
     """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
     batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))

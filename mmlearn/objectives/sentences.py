@@ -76,15 +76,31 @@ def next_sentence(
     last tokens before its end. Raises ``ValueError`` where all rows are of one document.
     Source: Devlin et al. 2019 (BERT), section 3.1, task #2.
     """
-    changed, other = _half(len(tokens), generator), random_negatives(document, generator).tolist()
+    changed, other = _half(len(tokens), generator), random_negatives(document, generator).cpu()
+    own = torch.arange(len(tokens))
+    rows = join_segments(tokens, token_type, mask, own, torch.where(changed, other, own), max_length)
+    return *rows, changed.long().to(tokens.device)
+
+
+def join_segments(
+    tokens: Int[Tensor, "b t"],
+    token_type: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    first: Int[Tensor, "b"],
+    second: Int[Tensor, "b"],
+    max_length: int,
+) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    """Row i gets the first segment of row ``first[i]`` and the second one of row ``second[i]``: tokens, types and mask.
+
+    A row that would be longer than ``max_length`` loses the last tokens before its end.
+    """
     rows = []
-    for i, takes in enumerate(changed.tolist()):
-        j = other[i] if takes else i
-        first, second = tokens[i][mask[i] & (token_type[i] == 0)], tokens[j][mask[j] & (token_type[j] == 1)]
-        if (room := max_length - len(first)) < len(second):
-            second = torch.cat([second[: room - 1], second[-1:]])
-        rows.append((first, second))
-    return *segment_rows(rows), changed.long().to(tokens.device)
+    for i, j in zip(first.tolist(), second.tolist()):
+        before, behind = tokens[i][mask[i] & (token_type[i] == 0)], tokens[j][mask[j] & (token_type[j] == 1)]
+        if (room := max_length - len(before)) < len(behind):
+            behind = torch.cat([behind[: room - 1], behind[-1:]])
+        rows.append((before, behind))
+    return segment_rows(rows)
 
 
 def segment_rows(

@@ -11,7 +11,17 @@ from testing_tools import close
 from torch import nn
 
 from mmlearn.data import Tokenizer, load
-from mmlearn.data.fields import Answers, HiddenSpans, Image, Labels, Regions, SwappedSegments, Tokens, Waveform
+from mmlearn.data.fields import (
+    Answers,
+    HiddenSpans,
+    Image,
+    Labels,
+    Polluted,
+    Regions,
+    SwappedSegments,
+    Tokens,
+    Waveform,
+)
 from mmlearn.data.made.questions import Question
 from mmlearn.evaluation import measures as of
 from mmlearn.evaluation import modality_gap, occlude, pair_alignment, pointing_chance, retrieval, uniformity
@@ -391,6 +401,19 @@ def test_segments_are_told(right):
     run = of_rows(Spoiler(says, right), {}, order_label=label)
     (row,) = of.segments_told(SwappedSegments(), "order_label", "order_logits")(run, []).values()
     assert (row["obtained"], row["chance"]) == (float(right), 3 / 4)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_triples_are_told(right):
+    polluted = torch.tensor([2, 0, 1, 0])
+
+    def says(given, right):
+        return {"pooled": torch.nn.functional.one_hot(polluted if right else (polluted + 1) % 3, 3).float()}
+
+    run = of_rows(Spoiler(says, right), {}, polluted=polluted)
+    run.system.contrast_head = torch.nn.Identity()
+    (row,) = of.triples_told(Polluted(words=True))(run, []).values()
+    assert (row["obtained"], row["chance"]) == (float(right), 2 / 4)
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -53,6 +53,12 @@ def uniter(width, depth):
     return bert(width, depth, 28_996) + linear(width, width) + image + heads
 
 
+def oscar(width, depth, more=0):
+    """With the ``more`` of VinVL: a norm of regions, and a third class."""
+    image = linear(2048 + 6, width) + linear(width, 2) + more
+    return bert(width, depth, 30_522) + linear(width, width) + image + language_head(width, 30_522)
+
+
 def vl_bert(width, depth):
     visual = linear(4096, width) + 4 * width + 2048 + 3 * width
     heads = language_head(width, 30_522) + linear(width, width) + linear(width, 1601)
@@ -393,6 +399,8 @@ SIZES = [
     ("t5", "v1.1-small", {}, 76_961_152, "google/t5-v1_1-small"),
     ("t5", "v1.1-base", {}, 247_577_856, "google/t5-v1_1-base"),
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
+    ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
+    ("oscar", "large", {}, oscar(1024, 24), "as base"),
     ("uniter", "base", {}, uniter(768, 12), "official model/pretrain.py; paper, section 4: 86M in blocks and pooler"),
     (
         "uniter",
@@ -410,6 +418,8 @@ SIZES = [
         109_482_240 + 514 * 768 + linear(2048, 768) + language_head(768, 30_522) + linear(768, 2),
         "uclanlp/visualbert-vqa-coco-pre",
     ),
+    ("vinvl", "base", {}, oscar(768, 12, 3 * 768 + 1), "official oscar/run_oscarplus_pretrain.py; no count"),
+    ("vinvl", "large", {}, oscar(1024, 24, 3 * 1024 + 1), "as base"),
     ("vit", "B/16", {}, 85_798_656, "google/vit-base-patch16-224 without its classifier"),
     ("vit", "B/32", {}, 87_455_232, "google/vit-base-patch32-224-in21k without its pooler"),
     ("vit", "L/16", {}, 303_301_632, "google/vit-large-patch16-224 without its classifier"),

@@ -34,6 +34,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "vlp": "the published code has layers and a number of each box that the paper has not",
     "simvlm": "no code was published",
     "coca": "no code was published",
+    "vinvl": "OSCAR with a norm and a class more, which are compared there",
     "vatt": "words, heads and positions of texts are others",
     "early-fusion": "one hidden layer, of no one paper",
     "late-fusion": "an average of votes, of no one paper",

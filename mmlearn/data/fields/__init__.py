@@ -12,16 +12,18 @@ from mmlearn.data.fields.labels import (
     MaskedTokens,
     MatchLabel,
     NextSegment,
+    Polluted,
     SwappedSegments,
     VisiblePatches,
 )
 from mmlearn.data.fields.pictures import Image, PatchCodes, Patches, Regions, Video
 from mmlearn.data.fields.sounds import Clusters, LogMel, Waveform
+from mmlearn.data.fields.tags import Tagged
 from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Tokens
 
 __all__ = [
     "Answers", "Batch", "Clusters", "Cues", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
     "LogMel", "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Objects", "PatchCodes",
-    "Patches", "Regions", "Segments", "SwappedSegments", "Tokens", "Video", "VisiblePatches", "Waveform",
-    "check_batch", "padded_entries", "resize", "size",
+    "Patches", "Polluted", "Regions", "Segments", "SwappedSegments", "Tagged", "Tokens", "Video", "VisiblePatches",
+    "Waveform", "check_batch", "padded_entries", "resize", "size",
 ]  # fmt: skip

@@ -19,10 +19,12 @@ from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
 from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.masked_image import draw_visible, mask_blocks
 from mmlearn.objectives.matching import random_negatives
-from mmlearn.objectives.sentences import next_sentence, sentence_order
+from mmlearn.objectives.sentences import join_segments, next_sentence, sentence_order
+from mmlearn.objectives.tags import pollute_tags, pollute_triples
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
-OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")  # what moves with a text to another row
+# What moves with a text to another row.
+OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label", "token_type", "tag_id")
 SEGMENTS = ("tokens", "token_type", "mask")
 Sizes = Callable[[str], int]
 
@@ -47,11 +49,13 @@ class MaskedTokens(Label):
     """Some ``tokens`` are hidden. ``token_label`` (b, t) holds the true token there and -100 elsewhere.
 
     Where the batch numbers each token's word, all tokens of a word are hidden together. ``special`` are those that are
-    never hidden. Source: Devlin et al. 2019 (BERT), section 3.1.
+    never hidden; with a ``segment`` only tokens of that ``token_type`` are, such as 1 for tags alone.
+    Source: Devlin et al. 2019 (BERT), section 3.1.
     """
 
     probability: float = 0.15
     special: tuple[int, ...] = SPECIAL
+    segment: int | None = None
 
     holds = {"token_label": "Int b t < vocab_size or -100"}
 
@@ -59,9 +63,12 @@ class MaskedTokens(Label):
         _check_share("probability", self.probability)
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        maskable = batch.get("maskable", batch["mask"])
+        if self.segment is not None:
+            maskable = maskable & (batch["token_type"] == self.segment)
         tokens, label = mask_tokens(
             batch["tokens"],
-            batch.get("maskable", batch["mask"]),
+            maskable,
             vocab_size=sizes("vocab_size"),
             mask_token=Tokenizer.mask_token,
             special=self.special,
@@ -175,6 +182,32 @@ class NextSegment(Label):
         rows = (batch[name] for name in SEGMENTS)
         *changed, label = next_sentence(*rows, batch["caption_id"], sizes("max_length"), generator)
         return batch | dict(zip(SEGMENTS, changed)) | {"next_label": label}
+
+
+@dataclass(frozen=True)
+class Polluted(Label):
+    """Of some triples of words, tags and picture one part is another picture's; ``polluted`` (b,) says which.
+
+    It is 0 for a whole triple and 1 where the tags, the second segment, are another picture's: in half of the rows.
+    With ``words`` it is so in a quarter, and 2 in another quarter, where the words are. A row that becomes longer than
+    ``max_length`` loses its last tags. Source: Li et al. 2020 (OSCAR), section 3; Zhang et al. 2021 (VinVL), section
+    3.2.
+    """
+
+    words: bool = False
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """The entry and its axis."""
+        return {"polluted": f"Int b < {2 + self.words}"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        if self.words:
+            words, tags, label = pollute_triples(batch["caption_id"], batch["tag_id"], generator)
+        else:
+            words, tags, label = pollute_tags(batch["tag_id"], generator)
+        rows = join_segments(*(batch[name] for name in SEGMENTS), words, tags, sizes("max_length"))
+        return batch | dict(zip(SEGMENTS, rows)) | {"polluted": label}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fields that are read or named: texts, and one of several names."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -68,10 +68,14 @@ class Tokens(Field):
         """With a vocabulary of these texts, unless there is one, as that of a language model that is taken over."""
         if self.tokenizer is not None:
             return self
-        count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
-        texts = texts_of(data, spread(len(data), count), self.source)
+        texts = self._learned_from(data)
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
+
+    def _learned_from(self, data: Dataset) -> list[str]:
+        """The texts of which the vocabulary is made."""
+        count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
+        return texts_of(data, spread(len(data), count), self.source)
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
@@ -203,14 +207,19 @@ class Segments(Tokens):
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         if self.tokenizer is None:
-            raise ValueError("Segments has no tokenizer yet: Segments(Tokenizer.train(texts)), or fitted(…) to data.")
+            name = type(self).__name__
+            raise ValueError(f"{name} has no tokenizer yet: {name}(Tokenizer.train(texts)), or fitted(…) to data.")
         texts = [getattr(sample, self.source) for sample in samples]
-        halves = [self.tokenizer(part) for part in zip(*map(segments, texts))]
+        halves = [self.tokenizer(part) for part in zip(*self.pairs(samples))]
         rows = [
             _fit([tokens[real].tolist() for tokens, real in pair], self.tokenizer.max_length + 1)
             for pair in zip(*(zip(tokens, mask) for tokens, mask in halves))
         ]
         return _segment_rows(rows) | ({"caption_id": numbered(texts)} if self.repeats else {})
+
+    def pairs(self, samples: Sequence[Any]) -> list[tuple[str, str]]:
+        """Both segments of each sample, as text."""
+        return [segments(getattr(sample, self.source)) for sample in samples]
 
     def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
         """Random pairs of segments, some of which have no second one."""
@@ -249,8 +258,12 @@ def texts_of(data: Dataset, indices: Sequence[int], source: str = "caption") -> 
     """The texts of these samples; captions without pictures where the data set has ``caption(index)``."""
     if source == "caption" and hasattr(data, "caption"):
         return [data.caption(index) for index in indices]
-    parts = (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
-    return [getattr(sample, source) for part in parts for sample in part]
+    return [getattr(sample, source) for part in in_parts(data, indices) for sample in part]
+
+
+def in_parts(data: Dataset, indices: Sequence[int]) -> Iterator[list[Any]]:
+    """These samples, few enough at a time that their pictures fit the memory."""
+    return (fetch(data, indices[start : start + 256]) for start in range(0, len(indices), 256))
 
 
 @dataclass(frozen=True)

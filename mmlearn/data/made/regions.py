@@ -83,6 +83,13 @@ class SceneDetector:
             "region_classes": einsum(of_colour, of_shape, "b p c, b p s -> b p c s").flatten(2) * real[..., None],
         }
 
+    def tags(self, samples: Sequence[Any]) -> list[list[str]]:
+        """The name of the likeliest class of each region, without a look at the pixels."""
+        colour, shape, *_, count = _objects(samples)
+        of_colour, of_shape = self._beliefs(scene_keys(samples), colour, shape)
+        believed = of_colour.argmax(-1) * len(SHAPES) + of_shape.argmax(-1)
+        return [[CLASSES[number] for number in row[:real]] for row, real in zip(believed, count)]
+
     def _beliefs(self, keys: np.ndarray, colour: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The distributions over colours and over shapes of each object, (b, p, 12) both."""
         b, p, c, s = *colour.shape, len(COLOURS), len(SHAPES)

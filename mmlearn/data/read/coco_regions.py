@@ -63,6 +63,10 @@ class BoxDetector:
             "region_classes": classes,
         }
 
+    def tags(self, samples: Sequence[Any]) -> list[list[str]]:
+        """The name of each region's class; none where a picture has no box."""
+        return [list(sample.names[: self.most]) for sample in samples]
+
     def _of(self, sample: Any) -> tuple[Tensor, Tensor]:
         """The boxes (p, 4) as shares of the picture, and the probabilities of their classes (p, classes)."""
         count = len(self.classes)

@@ -89,7 +89,7 @@ class SingleStream(nn.Module):
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        token_type = torch.zeros_like(tokens) if token_type is None else token_type
+        token_type = torch.zeros_like(tokens) if token_type is None else token_type * mask  # 0 at padding
         x = self.embed(tokens, token_type, mask, regions, boxes, region_mask, masked)
         t, p = tokens.shape[1], regions.shape[1]
         real = F.pad(torch.cat([mask, region_mask], dim=1), (0, x.shape[1] - t - p), value=True)

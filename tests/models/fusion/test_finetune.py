@@ -238,6 +238,7 @@ ENCODERS = {
     "UNITER": "fusion.uniter",
     "VLBERT": "fusion.vl_bert",
     "VisualBERT": "fusion.visual_bert",
+    "OSCAR": "fusion.oscar",
     "LXMERT": "fusion.lxmert",
     "ViLBERT": "fusion.vilbert",
     "ViLT": "fusion.vilt",

@@ -7,7 +7,7 @@ from testing_tools import close, refused, shaken
 
 from mmlearn.recipes.discovery import find_recipe
 
-systems = pytest.mark.parametrize("name", ["lxmert", "uniter", "vilbert", "visual-bert", "vl-bert"])
+systems = pytest.mark.parametrize("name", ["lxmert", "oscar", "uniter", "vilbert", "vinvl", "visual-bert", "vl-bert"])
 
 
 def build(name):
