@@ -22,7 +22,9 @@ from mmlearn.objectives.matching import random_negatives
 from mmlearn.objectives.sentences import next_sentence, sentence_order
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
-OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")  # what moves with a text to another row
+# What moves with a text to another row; of graphs see GraphTokens and KnowledgeTokens.
+OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label")
+OF_A_TEXT += ("role", "node", "object_label", "attribute_label", "relation_label", "position", "entity", "branch")
 SEGMENTS = ("tokens", "token_type", "mask")
 Sizes = Callable[[str], int]
 

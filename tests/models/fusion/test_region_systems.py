@@ -7,7 +7,9 @@ from testing_tools import close, refused, shaken
 
 from mmlearn.recipes.discovery import find_recipe
 
-systems = pytest.mark.parametrize("name", ["lxmert", "uniter", "vilbert", "visual-bert", "vl-bert"])
+systems = pytest.mark.parametrize(
+    "name", ["ernie-vil", "kvl-bert", "lxmert", "uniter", "vilbert", "visual-bert", "vl-bert"]
+)
 
 
 def build(name):
