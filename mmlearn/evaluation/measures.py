@@ -198,24 +198,34 @@ def matching(run: Any, samples: Sequence[Any]) -> Rows:
     }
 
 
-def masked_words(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many masked tokens are guessed, and how many beside the next pair's picture. Chance: the commonest token."""
-    batch = run.label(run.plain(samples), MaskedTokens())
+def hidden_words(label: Label, entry: str = "token_label", what: str = "masked-word") -> Measure:
+    """The measure of how many tokens are guessed that ``label`` hid, and how many beside the next pair's picture.
 
-    def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
-        masked = rows["token_label"] != -100
-        if getattr(output, "token_logits", None) is not None:
-            logits = output.token_logits[masked]
-        else:
-            logits = run.system.token_logits(output.tokens[masked])
-        return logits.argmax(-1) == rows["token_label"][masked]
+    ``entry`` holds the true ones. Chance: the commonest token.
+    """
 
-    chance = most_common(batch["token_label"][batch["token_label"] != -100])
-    rows = {"masked-word accuracy": row(run.read(batch, right).float().mean(), chance)}
-    if other := {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}:
-        blind = run.read(batch | other, right).float().mean()
-        rows["masked-word accuracy, another picture"] = row(blind, chance)
-    return rows
+    def measure(run: Any, samples: Sequence[Any]) -> Rows:
+        batch = run.label(run.plain(samples), label)
+
+        def right(output: Any, rows: dict[str, Tensor]) -> Tensor:
+            masked = rows[entry] != -100
+            if getattr(output, "token_logits", None) is not None:
+                logits = output.token_logits[masked]
+            else:
+                logits = run.system.token_logits(output.tokens[masked])
+            return logits.argmax(-1) == rows[entry][masked]
+
+        chance = most_common(batch[entry][batch[entry] != -100])
+        rows = {f"{what} accuracy": row(run.read(batch, right).float().mean(), chance)}
+        if other := {name: batch[name].roll(1, 0) for name in PICTURE if name in batch}:
+            blind = run.read(batch | other, right).float().mean()
+            rows[f"{what} accuracy, another picture"] = row(blind, chance)
+        return rows
+
+    return measure
+
+
+masked_words = hidden_words(MaskedTokens())
 
 
 def masked_regions(run: Any, samples: Sequence[Any]) -> Rows:

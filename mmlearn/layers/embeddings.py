@@ -142,7 +142,9 @@ class TextEmbedding(nn.Module):
     def forward(self, tokens: Int[Tensor, "b t"], position: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         positions = self.positions[self.first_position :]
         most = len(positions)
-        length = tokens.shape[1] if position is None or not position.numel() else int(position.max()) + 1
+        length = tokens.shape[1]
+        if position is not None and position.numel():
+            length = 0 if torch.compiler.is_compiling() else int(position.max()) + 1  # a graph looks at no value
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} positions of this model; shorten the text.")
         return look_up(self.tokens, tokens) + positions[slice(length) if position is None else position]

@@ -75,6 +75,7 @@ from mmlearn.objectives.generative import (
     text_denoising,
 )
 from mmlearn.objectives.masked import (
+    mask_nodes,
     mask_regions,
     mask_tokens,
     masked_cross_entropy,
@@ -121,7 +122,8 @@ __all__ = [
     "draw_prefix", "draw_spans", "draw_visible", "fill_spans", "gather", "gathered_positives", "global_entropy",
     "hard_negatives", "hidden_patches", "hide_spans", "image_text_matching", "infill", "info_nce",
     "inherit_knowledge", "inheritance_rate", "interpolate_texts", "ipot", "keep_largest", "keep_modalities",
-    "late_interaction", "late_interaction_info_nce", "local_entropy", "lost", "mask_blocks", "mask_regions",
+    "late_interaction", "late_interaction_info_nce", "local_entropy", "lost", "mask_blocks",
+    "mask_nodes", "mask_regions",
     "mask_spans", "mask_tokens", "mask_tokens_of", "masked_cluster", "masked_codes", "masked_cross_entropy",
     "masked_divergence", "masked_l1", "masked_multimodal_cluster", "masked_pixels", "masked_region_classification",
     "masked_region_kl", "masked_region_regression", "masked_regression", "matched_info_nce",

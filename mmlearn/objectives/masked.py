@@ -46,6 +46,29 @@ def mask_tokens(
     return corrupted, tokens.masked_fill(~hidden, IGNORED)
 
 
+def mask_nodes(
+    tokens: Int[Tensor, "b t"],
+    role: Int[Tensor, "b t"],
+    node: Int[Tensor, "b t"],
+    wanted: int,
+    *,
+    vocab_size: int,
+    mask_token: int,
+    special: Sequence[int],
+    generator: torch.Generator,
+    probability: float = 0.3,
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """Hide about 30 % of the nodes of one role in each caption's scene graph: objects, attributes or relations.
+
+    ``role`` numbers the role that each token has, ``node`` the node that it names: all tokens of a node are hidden, or
+    none. No token of another role ever is, so the objects stay that an attribute or a relation belongs to. A row with
+    any node of this role has one hidden. What is returned, shown and refused is as in :func:`mask_tokens`.
+    Source: Yu et al. 2021 (ERNIE-ViL), scene graph prediction.
+    """
+    options = dict(vocab_size=vocab_size, mask_token=mask_token, special=special, generator=generator)
+    return mask_tokens(tokens, role == wanted, probability=probability, words=node, **options)
+
+
 def draw_ordinary(
     tokens: Int[Tensor, "*n"], vocab_size: int, reserved: Int[Tensor, "r"], generator: torch.Generator
 ) -> Int[Tensor, "*n"]:

@@ -410,6 +410,8 @@ SIZES = [
         "official model/pretrain.py; paper, section 4: 303M in blocks and pooler",
     ),
     ("vilbert", "base", {}, 239_023_229, "official config/bert_base_6layer_6conect.json, less 11M that nothing reads"),
+    ("ernie-vil", "base", {}, 239_023_229, "official ernie-vil/model, whose layers are those of ViLBERT"),
+    ("kvl-bert", "base", {}, vl_bert(768, 12), "VL-BERT's; no count in the paper"),
     ("vilt", "B/32", dict(language_head=False, match_outputs=0), 111_595_008, "dandelin/vilt-b32-mlm without its head"),
     (
         "visual-bert",

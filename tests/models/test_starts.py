@@ -11,6 +11,7 @@ from mmlearn.data.fields import resize
 from mmlearn.recipes.discovery import find_recipe
 
 SYSTEMS = ("blip", "lxmert", "oscar", "pixel-bert", "uniter", "vilbert", "vilt", "vinvl", "visual-bert", "vl-bert")
+SYSTEMS += ("ernie-vil", "kvl-bert")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

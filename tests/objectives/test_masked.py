@@ -7,6 +7,7 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.objectives import (
+    mask_nodes,
     mask_regions,
     mask_tokens,
     masked_cross_entropy,
@@ -341,3 +342,51 @@ def test_a_label_outside_the_vocabulary_is_refused(label):
 )
 def test_targets_of_other_regions_or_features_are_refused(loss, target, masked):
     refused("the targets have the same shape", loss, torch.rand(B, P, F), target, masked)
+
+
+# Nodes of a scene graph.
+
+
+def graphs(b):
+    """An object of two tokens, an attribute, a relation of two tokens, another object, and words of no role."""
+    role = torch.tensor([[-1, 1, 0, 0, 2, 2, -1, 0, -1]]).expand(b, T)
+    node = torch.tensor([[-1, 0, 1, 1, 2, 2, -1, 3, -1]]).expand(b, T)
+    return torch.arange(10, 10 + T).expand(b, T), role, node
+
+
+def hide_nodes(tokens, role, node, wanted, seed=0, **options):
+    sizes = dict(vocab_size=VOCABULARY, mask_token=MASK, special=SPECIAL)
+    return mask_nodes(tokens, role, node, wanted, generator=seeded(seed), **sizes, **options)
+
+
+@pytest.mark.parametrize("wanted", range(3))
+def test_only_words_of_one_role_are_hidden_node_by_node(wanted):
+    tokens, role, node = graphs(3000)
+    corrupted, label = hide_nodes(tokens, role, node, wanted)
+    hidden = label != -100
+    assert (role[hidden] == wanted).all()
+    assert torch.equal(label[hidden], tokens[hidden])
+    assert torch.equal(corrupted[~hidden], tokens[~hidden])
+    assert hidden.any(1).all()  # at least one node of each row
+    for number in node[0, role[0] == wanted].unique().tolist():
+        of_node = hidden[:, node[0] == number]
+        assert torch.equal(of_node.all(1), of_node.any(1))
+        share = 1.0 if wanted else 0.3 + 0.7**2 / 2  # by chance, or as the only one of two objects
+        assert_share(of_node.any(1).sum().item(), 3000, share)
+    assert_share((corrupted[hidden] == MASK).sum().item(), hidden.sum().item(), 0.8)
+
+
+def test_of_many_nodes_thirty_percent_are_hidden():
+    tokens = torch.full((200, 300), 20)
+    role, node = torch.zeros_like(tokens), (torch.arange(300) // 2).expand_as(tokens)
+    for share, options in ((0.3, {}), (0.6, {"probability": 0.6})):
+        hidden = hide_nodes(tokens, role, node, 0, **options)[1] != -100
+        assert_share(hidden[:, ::2].sum().item(), 200 * 150, share)
+        assert torch.equal(hidden[:, ::2], hidden[:, 1::2])
+
+
+def test_a_graph_without_a_role_stays_as_it_is():
+    tokens, role, node = graphs(4)
+    corrupted, label = hide_nodes(tokens, role.masked_fill(role == 2, -1), node, 2)
+    assert torch.equal(corrupted, tokens)
+    assert (label == -100).all()

@@ -13,6 +13,8 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "filip": "no code was published",
     "frozen": "no code was published, nor was its language model",
     "minigpt-4": "one linear layer between BLIP-2's Q-Former and GPT-2, which are compared",
+    "ernie-vil": "no code of its pretraining was published; ViLBERT, whose streams it has, is compared",
+    "kvl-bert": "no code was published; VL-BERT, which it is without knowledge, is compared",
     "pixel-bert": "no code was published; its BERT and its ResNet take published weights",
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",

@@ -23,8 +23,9 @@ from mmlearn.objectives.sentences import join_segments, next_sentence, sentence_
 from mmlearn.objectives.tags import pollute_tags, pollute_triples
 
 SPECIAL = (Tokenizer.pad_token, Tokenizer.start_token, Tokenizer.end_token)
-# What moves with a text to another row.
+# What moves with a text to another row; of tags see Tagged, of graphs GraphTokens and KnowledgeTokens.
 OF_A_TEXT = ("tokens", "mask", "word", "maskable", "caption_id", "token_label", "token_type", "tag_id")
+OF_A_TEXT += ("role", "node", "object_label", "attribute_label", "relation_label", "position", "entity", "branch")
 SEGMENTS = ("tokens", "token_type", "mask")
 Sizes = Callable[[str], int]
 

@@ -35,7 +35,7 @@ class Tagged(Segments):
         """The entries and their axes."""
         return super().holds | {"tag_id": "Int b"}
 
-    def _learned_from(self, data: Dataset) -> list[str]:
+    def vocabulary_texts(self, data: Dataset) -> list[str]:
         parts = in_parts(data, spread(len(data), RENDERED))
         return [" ".join(pair) for part in parts for pair in self.pairs(part)]
 

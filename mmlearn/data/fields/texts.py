@@ -68,12 +68,12 @@ class Tokens(Field):
         """With a vocabulary of these texts, unless there is one, as that of a language model that is taken over."""
         if self.tokenizer is not None:
             return self
-        texts = self._learned_from(data)
+        texts = self.vocabulary_texts(data)
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
 
-    def _learned_from(self, data: Dataset) -> list[str]:
-        """The texts of which the vocabulary is made."""
+    def vocabulary_texts(self, data: Dataset) -> list[str]:
+        """The texts that a vocabulary is made of."""
         count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
         return texts_of(data, spread(len(data), count), self.source)
 

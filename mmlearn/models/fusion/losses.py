@@ -24,18 +24,26 @@ def matched_pairs(batch: Batch) -> Bool[Tensor, "b 1"]:
     return batch["match_label"][:, None] == 1
 
 
-def masked_words(system: nn.Module, output: Any, batch: Batch, matched_only: bool = True) -> Losses:
+def masked_words(
+    system: nn.Module,
+    output: Any,
+    batch: Batch,
+    matched_only: bool = True,
+    name: str = "mlm",
+    label: str = "token_label",
+) -> Losses:
     """``mlm``: ``token_label`` (b, t) is the true token where one was hidden, and -100 elsewhere.
 
+    Other words, such as those of one role alone, have another ``label`` and another ``name``.
     Source: Devlin et al. 2019 (BERT), section 3.1; Kim et al. 2021 (ViLT), section 3.2, for matched pairs only.
     """
-    if "token_label" not in batch or system.language_head is None:
+    if label not in batch or system.language_head is None:
         return {}
-    masked = batch["token_label"] != IGNORED
+    masked = batch[label] != IGNORED
     if matched_only:
         masked = masked & matched_pairs(batch)
     logits = system.token_logits(output.tokens[masked])  # only of hidden words, because the vocabulary is large
-    return {"mlm": masked_cross_entropy(logits, batch["token_label"][masked])}
+    return {name: masked_cross_entropy(logits, batch[label][masked])}
 
 
 def matching(system: nn.Module, output: Any, batch: Batch) -> Losses:

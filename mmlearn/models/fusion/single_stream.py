@@ -45,6 +45,7 @@ class SingleStream(nn.Module):
     """
 
     OBJECTIVES: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[tuple[str, ...]] = INPUTS  # of a batch
     PICTURE: ClassVar[int] = 1  # the token type of regions
     MATCHED_ONLY: ClassVar[bool] = True  # words are guessed only where text and picture belong together
 
@@ -91,9 +92,19 @@ class SingleStream(nn.Module):
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         token_type = torch.zeros_like(tokens) if token_type is None else token_type * mask  # 0 at padding
         x = self.embed(tokens, token_type, mask, regions, boxes, region_mask, masked)
-        t, p = tokens.shape[1], regions.shape[1]
+        return self.encode(x, mask, region_mask)
+
+    def encode(
+        self,
+        x: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b t"],
+        region_mask: Bool[Tensor, "b p"],
+        visible: Bool[Tensor, "b n n"] | None = None,
+    ) -> SingleStreamOutput:
+        """What BERT makes of what is embedded. ``visible`` says which of the others each may see: by default all."""
+        t, p = mask.shape[1], region_mask.shape[1]
         real = F.pad(torch.cat([mask, region_mask], dim=1), (0, x.shape[1] - t - p), value=True)
-        x = self.transformer(x, real)
+        x = self.transformer(x, real if visible is None else visible & real[:, None])
         pooled = self.pooler(x[:, 0])
         match_logits = self.match_head(pooled) if self.match_head is not None else None
         return SingleStreamOutput(x[:, :t], x[:, t : t + p], pooled, match_logits)
@@ -106,7 +117,7 @@ class SingleStream(nn.Module):
 
         ``ValueError`` without any such label, without a row, and for boxes that cannot be.
         """
-        output = self(**{name: batch[name] for name in INPUTS if name in batch})
+        output = self(**{name: batch[name] for name in self.READS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))
         losses = masked_words(self, output, batch, self.MATCHED_ONLY) | matching(self, output, batch)
         return learnable(self, batch, losses | self.picture_losses(output, batch))

@@ -219,11 +219,15 @@ class ViLBERT(nn.Module):
         """
         output = self(**{name: batch[name] for name in INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))
-        losses = masked_words(self, output, batch, matched_only=False) | matching(self, output, batch)
+        losses = self.word_losses(output, batch) | matching(self, output, batch)
         if {"masked_regions", "region_classes"} <= batch.keys():
             hidden = hidden_regions(batch, matched_only=False)
             losses["mrc_kl"] = masked_region_kl(self.region_head(output.regions), batch["region_classes"], hidden)
         return learnable(self, batch, losses)
+
+    def word_losses(self, output: ViLBERTOutput, batch: Batch) -> Losses:
+        """``mlm``: which words were hidden?"""
+        return masked_words(self, output, batch, matched_only=False)
 
 
 def through(

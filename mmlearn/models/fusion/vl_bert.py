@@ -89,7 +89,7 @@ class VLBERT(SingleStream):
         for norm in (self.word_visual_norm, self.region_visual_norm):
             nn.init.constant_(norm.weight, config.visual_scale)
 
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
+    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked, position=None):
         shown = (region_mask & ~masked).sum(1)[:, None, None]
         whole = regions.sum(1, keepdim=True) / shown.clamp(min=1)  # the mean of what is shown
         regions = torch.cat([regions + masked[..., None] * self.masked_region, whole], dim=1)
@@ -98,7 +98,8 @@ class VLBERT(SingleStream):
         table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
         # Only BERT's sum of embeddings, because visual features join it before the norm.
         check_text_mask(mask)
-        text = TextEmbedding.forward(table, tokens) + segments(token_type) + self.word_visual_norm(visual[:, -1:])
+        words = TextEmbedding.forward(table, tokens, position)
+        text = words + segments(token_type) + self.word_visual_norm(visual[:, -1:])
         behind = mask.sum(1)[:, None]
         image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)
         image = image_token + self.region_visual_norm(visual) + places[behind.clamp(max=len(places) - 1)]

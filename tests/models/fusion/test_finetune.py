@@ -241,6 +241,8 @@ ENCODERS = {
     "OSCAR": "fusion.oscar",
     "LXMERT": "fusion.lxmert",
     "ViLBERT": "fusion.vilbert",
+    "ERNIEViL": "fusion.ernie_vil",
+    "KVLBERT": "fusion.kvl_bert",
     "ViLT": "fusion.vilt",
     "PixelBERT": "fusion.pixel_bert",
     "ALBEF": "align.albef",
@@ -258,7 +260,7 @@ def test_every_fusion_system_is_an_encoder(name):
         samples = [data("train", length=12)[i] for i in range(6)]
         collate = task_collate(tokenizer)
         batch = collate(samples)
-        width = 48 if name == "ViLBERT" and task == "referring" else 64  # its visual stream is narrower
+        width = 48 if name in ("ViLBERT", "ERNIEViL") and task == "referring" else 64  # of a narrower visual stream
         head = {"vqa": VQAHead(width, len(ANSWERS_OF_SCENES))} | {
             "nlvr": NLVRHead(width),
             "entailment": EntailmentHead(width),

@@ -7,7 +7,8 @@ from testing_tools import close, refused, shaken
 
 from mmlearn.recipes.discovery import find_recipe
 
-systems = pytest.mark.parametrize("name", ["lxmert", "oscar", "uniter", "vilbert", "vinvl", "visual-bert", "vl-bert"])
+NAMES = ["ernie-vil", "kvl-bert", "lxmert", "oscar", "uniter", "vilbert", "vinvl", "visual-bert", "vl-bert"]
+systems = pytest.mark.parametrize("name", NAMES)
 
 
 def build(name):

@@ -1,0 +1,119 @@
+r"""KVL-BERT: VL-BERT on sentences into which a knowledge graph has put what it knows of their words.
+
+Paper: Song et al. 2021, "KVL-BERT: Knowledge Enhanced Visual-and-Linguistic BERT for visual commonsense reasoning",
+Knowledge-Based Systems. No code was published. How knowledge is put in, its positions and what it may see are those of
+Liu et al. 2020, "K-BERT: Enabling Language Representation with Knowledge Graph", whose official code is
+https://github.com/autoliuweijie/K-BERT.
+
+Deviations: those of :mod:`~mmlearn.models.fusion.vl_bert`, and ``tiny``. The paper takes over VL-BERT's weights, and
+learns with knowledge the answers and rationales of one data set (VCR) alone; here knowledge is there from the start,
+in pretraining, and any task is learned by :class:`~mmlearn.models.fusion.finetune.FineTuned`. Knowledge comes from a
+few lines below, not from ConceptNet, and its words have the vectors of all words. What is known of a masked word is
+hidden with it. All triples of a word are taken.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.data.fields import Regions
+from mmlearn.data.fields.graphs import KnowledgeTokens, MaskedSentence
+from mmlearn.evaluation.measures import hidden_words
+from mmlearn.models.fusion.regions import INPUTS, read_regions
+from mmlearn.models.fusion.single_stream import SingleStreamOutput
+from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig
+from mmlearn.recipes import MLM, MRM, Recipe
+
+# What is known of the words of scenes: a word → its (relation, tail) pairs.
+KNOWLEDGE = {
+    **{colour: [("is", "warm")] for colour in ("red", "orange", "yellow", "brown")},
+    **{colour: [("is", "cold")] for colour in ("green", "cyan", "blue")},
+    **{one: [("looks like", other)] for one, other in (("lime", "yellow"), ("pink", "red"), ("purple", "blue"))},
+    "magenta": [("looks like", "pink"), ("looks like", "purple")],
+    **{shape: [("has", "a round edge")] for shape in ("circle", "ring", "moon")},
+    **{shape: [("has", "four corners")] for shape in ("square", "diamond", "bar", "hourglass")},
+    "triangle": [("has", "three corners"), ("points", "up")],
+    "arrow": [("points", "up")],
+    "heart": [("points", "down"), ("has", "a round edge")],
+    "star": [("has", "five points")],
+    "cross": [("has", "four arms")],
+}
+
+
+@dataclass(frozen=True)
+class KVLBERTConfig(VLBERTConfig):
+    PRESETS = {"tiny": VLBERTConfig.PRESETS["tiny"], "base": dict()}
+
+
+def visible_matrix(entity: Int[Tensor, "b n"], branch: Int[Tensor, "b n"]) -> Bool[Tensor, "b n n"]:
+    r"""Which tokens see each other: those of one branch, and those of a word and the branches that hang on it.
+
+    .. math:: M_{ij} = [\mathrm{branch}_i = \mathrm{branch}_j] \lor
+       [\mathrm{entity}_i = \mathrm{entity}_j \land (\mathrm{branch}_i = 0 \lor \mathrm{branch}_j = 0)]
+
+    Branch 0 is the sentence. So knowledge reaches its own word at once, and all others only through that word. A
+    branch with the entity -1 is seen by nobody else. Source: Liu et al. 2020 (K-BERT), seeing layer; Song et al. 2021
+    (KVL-BERT), mask-self-attention.
+    """
+    in_sentence = branch == 0
+    one_branch = branch[:, :, None] == branch[:, None]
+    one_entity = (entity[:, :, None] == entity[:, None]) & (entity >= 0)[:, None]
+    return one_branch | one_entity & (in_sentence[:, :, None] | in_sentence[:, None])
+
+
+class KVLBERT(VLBERT):
+    r"""VL-BERT in whose attention each token sees only what the matrix M lets it see.
+
+    .. math:: \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}} + \log M\right) V
+
+    Regions and [END] stand behind the sentence as if it had no branch, and belong to it. Words of a branch have the
+    type of the sentence, and like its words the visual feature of the whole picture. ``position``, ``entity`` and
+    ``branch`` are those of :func:`~mmlearn.data.fields.graphs.inject`; without them, or without knowledge, this is
+    :class:`~mmlearn.models.fusion.vl_bert.VLBERT`. Source: Song et al. 2021, section 3.
+    """
+
+    READS = (*INPUTS, "position", "entity", "branch")
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        regions: Float[Tensor, "b p f"],
+        boxes: Float[Tensor, "b p 4"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        region_mask: Bool[Tensor, "b p"] | None = None,
+        masked_regions: Bool[Tensor, "b p"] | None = None,
+        token_type: Int[Tensor, "b t"] | None = None,
+        position: Int[Tensor, "b t"] | None = None,
+        entity: Int[Tensor, "b t"] | None = None,
+        branch: Int[Tensor, "b t"] | None = None,
+    ) -> SingleStreamOutput:
+        regions, boxes, region_mask, masked = read_regions(
+            regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
+        )
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        nothing = torch.zeros_like(tokens)
+        token_type, entity, branch = (nothing if x is None else x for x in (token_type, entity, branch))
+        sentence = mask & (branch == 0)
+        x = self.embed(tokens, token_type, sentence, regions, boxes, region_mask, masked, position)
+        more = (0, x.shape[1] - tokens.shape[1])  # the picture belongs to the sentence
+        visible = visible_matrix(F.pad(entity, more, value=-1), F.pad(branch, more))
+        return self.encode(x, mask, region_mask, visible)
+
+
+LABEL = MaskedSentence()
+RECIPE = Recipe(
+    KVLBERT,
+    KVLBERTConfig,
+    reads=(KnowledgeTokens(graph=KNOWLEDGE), Regions()),
+    learns=(replace(MLM, labels=(LABEL,), measures=(hidden_words(LABEL),)), MRM),
+    architecture="""
+    words -> sentence tree [a branch of what is known of a word] -> token and visual feature [of every element]
+    *knowledge graph [not trained] -> sentence tree
+    *detector [not trained] -> regions -> token and visual feature
+    token and visual feature -> BERT [a branch sees only its word] -> !MLM
+    BERT -> !MRC
+    """,
+)
