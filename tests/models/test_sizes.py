@@ -205,6 +205,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("vqgan", "base"): "our VQ-VAE with a discriminator",
     ("discrete-vae", "base"): "the released networks are deeper",
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
+    ("vokenization", "base"): "its picture network is MobileNetV2, where the official code has a ResNeXt-101",
     ("cm3", "base"): "its codec and its texts are others",
     **dict.fromkeys(
         [(system, "base") for system in ("show-and-tell", "sca-cnn", "scst")],

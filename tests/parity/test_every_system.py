@@ -34,6 +34,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "vlp": "the published code has layers and a number of each box that the paper has not",
     "simvlm": "no code was published",
     "coca": "no code was published",
+    "vokenization": "both of its BERTs start at random, and BERT is compared; its picture network is another",
     "vatt": "words, heads and positions of texts are others",
     "early-fusion": "one hidden layer, of no one paper",
     "late-fusion": "an average of votes, of no one paper",
