@@ -92,8 +92,10 @@ class Vokenization(nn.Module):
            - \frac{1}{|s|} \sum_{i \in s} \log \mathrm{softmax}(W h_i + c)_{v(w_i; s)}
 
         Vokens are those of the whole text. ``batch["token_label"]`` (b, t) is the true token where one was masked and
-        -100 elsewhere. Source: section 2.2.
+        -100 elsewhere; ``ValueError`` without it. Source: section 2.2.
         """
+        if "token_label" not in batch:
+            raise ValueError("The language model learns from masked words, and the batch has no token_label.")
         tokens, mask, label = batch["tokens"], batch["mask"], batch["token_label"]
         output, whole = self(tokens, mask), torch.where(label == IGNORED, tokens, label)
         vokens = self.vokenizer.eval().retrieve(whole, mask)

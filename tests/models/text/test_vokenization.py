@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
-from testing_tools import close, count_parameters, pairs, shaken
+from testing_tools import close, count_parameters, pairs, refused, shaken
 from torch import nn
 
 from mmlearn.models.text.vokenization import RECIPE, Vokenization, VokenizationConfig
@@ -97,6 +97,7 @@ def test_the_second_stage_reads_no_picture():
     batch = with_gaps(pairs(6))
     del batch["image"]
     assert small().loss(batch).keys() == {"mlm", "voken"}
+    refused("the batch has no token_label", small().loss, pairs(6))
     names = [{type(field).__name__ for field in RECIPE.fields(stage.tasks())} for stage in RECIPE.stages]
     assert names == [{"Tokens", "Image"}, {"Tokens"}]
 
