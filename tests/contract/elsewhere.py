@@ -46,6 +46,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "electra": DRAWS,
     "hubert": DRAWS,
     "image-bind": "whether any row has a modality is asked",
+    "infoxlm": HIDDEN,
     "limoe": SENT,
     "m6": SENT,
     "lxmert": HIDDEN,

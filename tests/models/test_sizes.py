@@ -53,6 +53,11 @@ def uniter(width, depth):
     return bert(width, depth, 28_996) + linear(width, width) + image + heads
 
 
+def infoxlm(width, depth):
+    """XLM-R, which has a slow copy, each with a projection; and the head that guesses words."""
+    return 2 * (bert(width, depth, 250_002, types=1, places=514) + width**2) + language_head(width, 250_002)
+
+
 def vl_bert(width, depth):
     visual = linear(4096, width) + 4 * width + 2048 + 3 * width
     heads = language_head(width, 30_522) + linear(width, width) + linear(width, 1601)
@@ -351,6 +356,8 @@ SIZES = [
     ("hubert", "large", dict(clusters=0), 315_435_136, "facebook/hubert-large-ll60k; paper, table I: 317M"),
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
     ("image-bind", "huge", {}, image_bind(), "official imagebind/models/imagebind_model.py, imagebind_huge"),
+    ("infoxlm", "base", {}, infoxlm(768, 12), "microsoft/infoxlm-base, an XLM-R; official infoxlm/models/infoxlm.py"),
+    ("infoxlm", "large", {}, infoxlm(1024, 24), "microsoft/infoxlm-large; as base"),
     ("limoe", "B/16", {}, limoe(768, 12), "a ViT-B/16, every other block with 32 experts; no count to compare with"),
     ("limoe", "L/16", {}, limoe(1024, 24), "as B/16"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),

@@ -68,10 +68,14 @@ class Tokens(Field):
         """With a vocabulary of these texts, unless there is one, as that of a language model that is taken over."""
         if self.tokenizer is not None:
             return self
-        count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
-        texts = texts_of(data, spread(len(data), count), self.source)
+        texts = self.texts(data)
         tokenizer = Tokenizer.train(texts, vocab_size=self.vocab_size, max_length=self.max_length)
         return replace(self, tokenizer=Tokenizer(tokenizer.engine, int(tokenizer(texts)[1].sum(1).max())))
+
+    def texts(self, data: Dataset) -> list[str]:
+        """Those that a vocabulary is made of."""
+        count = TEXTS if self.source == "caption" and hasattr(data, "caption") else RENDERED
+        return texts_of(data, spread(len(data), count), self.source)
 
     def sizes(self) -> dict[str, Any]:
         found = {"vocab_size": self.tokenizer.vocab_size + self.sentinels, "max_length": self.tokenizer.max_length}
