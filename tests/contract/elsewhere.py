@@ -53,6 +53,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "cuDNN's LSTM"),
     "pixel-bert": DRAWS,
     "scst": DRAWS,
+    "uc2": HIDDEN,
     "uniter": HIDDEN,
     "vatt": DRAWS,
     "vilbert": HIDDEN,

@@ -401,6 +401,20 @@ SIZES = [
     ("t5", "v1.1-small", {}, 76_961_152, "google/t5-v1_1-small"),
     ("t5", "v1.1-base", {}, 247_577_856, "google/t5-v1_1-base"),
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
+    (
+        "uc2",
+        "base",
+        {},
+        bert(768, 12, 250_002, places=514)
+        + linear(768, 768)
+        + linear(2048, 768)
+        + linear(7, 768)
+        + 6 * 768
+        + 2048
+        + language_head(768, 250_002)
+        + linear(768, 2),
+        "official config/uc2-base.json, model/model.py, without heads that its training does not use",
+    ),
     ("uniter", "base", {}, uniter(768, 12), "official model/pretrain.py; paper, section 4: 86M in blocks and pooler"),
     (
         "uniter",

@@ -10,7 +10,7 @@ from torch import nn
 from mmlearn.data.fields import resize
 from mmlearn.recipes.discovery import find_recipe
 
-SYSTEMS = ("blip", "lxmert", "pixel-bert", "uniter", "vilbert", "vilt", "visual-bert", "vl-bert")
+SYSTEMS = ("blip", "lxmert", "pixel-bert", "uc2", "uniter", "vilbert", "vilt", "visual-bert", "vl-bert")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -35,6 +35,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "simvlm": "no code was published",
     "coca": "no code was published",
     "vokenization": "both of its BERTs start at random, and BERT is compared; its picture network is another",
+    "uc2": "its one stream is UNITER's and its texts are XLM-R's, which are compared",
     "vatt": "words, heads and positions of texts are others",
     "early-fusion": "one hidden layer, of no one paper",
     "late-fusion": "an average of votes, of no one paper",
