@@ -48,6 +48,7 @@ STOPS = {  # the systems that do so, and why; it should become shorter
     "image-bind": "whether any row has a modality is asked",
     "infoxlm": HIDDEN,
     "limoe": SENT,
+    "m3p": HIDDEN,
     "m6": SENT,
     "lxmert": HIDDEN,
     **dict.fromkeys(("aoa", "attn-gan", "gan-int-cls", "lstm-cnn", "misa", "san"), "cuDNN's LSTM"),

@@ -361,6 +361,21 @@ SIZES = [
     ("limoe", "B/16", {}, limoe(768, 12), "a ViT-B/16, every other block with 32 experts; no count to compare with"),
     ("limoe", "L/16", {}, limoe(1024, 24), "as B/16"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),
+    (
+        "m3p",
+        "base",
+        {},
+        bert(768, 12, 250_002, types=1, places=514)
+        + linear(768, 768)
+        + linear(2048, 768)
+        + linear(5, 768)
+        + 2 * 768
+        + linear(768, 2048)
+        + linear(768, 1601)
+        + language_head(768, 250_002)
+        + linear(768, 2),
+        "XLM-R-base, as the paper says, and a layer for each head; the paper has no count",
+    ),
     ("mae", "B/16", {}, 85_798_656 + mae_decoder(768, 16), "facebook/vit-mae-base; official models_mae.py"),
     ("mae", "L/16", {}, 303_301_632 + mae_decoder(1024, 16), "facebook/vit-mae-large; official models_mae.py"),
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),

@@ -36,6 +36,7 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "coca": "no code was published",
     "vokenization": "both of its BERTs start at random, and BERT is compared; its picture network is another",
     "uc2": "its one stream is UNITER's and its texts are XLM-R's, which are compared",
+    "m3p": "its texts are XLM-R's, which is compared; heads of its published code are many, and ours follow the paper",
     "vatt": "words, heads and positions of texts are others",
     "early-fusion": "one hidden layer, of no one paper",
     "late-fusion": "an average of votes, of no one paper",
