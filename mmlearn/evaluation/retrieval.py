@@ -17,6 +17,7 @@ from mmlearn.objectives import late_interaction
 CONTENT: dict[str, Callable[[Any], Hashable]] = {
     "image": lambda sample: digest(sample.image),
     "text": lambda sample: sample.caption,
+    "translation": lambda sample: sample.translation,
     "audio": lambda sample: digest(sample.waveform),
     "video": lambda sample: digest(sample.video),
 }

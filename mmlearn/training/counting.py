@@ -225,8 +225,8 @@ def _several() -> Iterator[None]:
 
 
 def grown(batch: Batch, holds: Mapping[str, str], b: int, t: int) -> Batch:
-    """A batch without numbers, of b samples whose texts have t tokens."""
-    sizes = {"b": b, "t": t}
+    """A batch without numbers, of b samples whose texts have t tokens, and their translations u = t."""
+    sizes = {"b": b, "t": t, "u": t}
 
     def shape(name: str, x: Tensor) -> list[int]:
         return [sizes.get(axis, n) for axis, n in zip(holds[name].split()[1:], x.shape)]

@@ -59,6 +59,11 @@ def oscar(width, depth, more=0):
     return bert(width, depth, 30_522) + linear(width, width) + image + language_head(width, 30_522)
 
 
+def infoxlm(width, depth):
+    """XLM-R, which has a slow copy, each with a projection; and the head that guesses words."""
+    return 2 * (bert(width, depth, 250_002, types=1, places=514) + width**2) + language_head(width, 250_002)
+
+
 def vl_bert(width, depth):
     visual = linear(4096, width) + 4 * width + 2048 + 3 * width
     heads = language_head(width, 30_522) + linear(width, width) + linear(width, 1601)
@@ -211,6 +216,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("vqgan", "base"): "our VQ-VAE with a discriminator",
     ("discrete-vae", "base"): "the released networks are deeper",
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
+    ("vokenization", "base"): "its picture network is MobileNetV2, where the official code has a ResNeXt-101",
     ("cm3", "base"): "its codec and its texts are others",
     **dict.fromkeys(
         [(system, "base") for system in ("show-and-tell", "sca-cnn", "scst")],
@@ -356,9 +362,26 @@ SIZES = [
     ("hubert", "large", dict(clusters=0), 315_435_136, "facebook/hubert-large-ll60k; paper, table I: 317M"),
     ("hubert", "x-large", dict(clusters=0), 962_493_824, "paper, table I: 964M"),
     ("image-bind", "huge", {}, image_bind(), "official imagebind/models/imagebind_model.py, imagebind_huge"),
+    ("infoxlm", "base", {}, infoxlm(768, 12), "microsoft/infoxlm-base, an XLM-R; official infoxlm/models/infoxlm.py"),
+    ("infoxlm", "large", {}, infoxlm(1024, 24), "microsoft/infoxlm-large; as base"),
     ("limoe", "B/16", {}, limoe(768, 12), "a ViT-B/16, every other block with 32 experts; no count to compare with"),
     ("limoe", "L/16", {}, limoe(1024, 24), "as B/16"),
     ("lxmert", "base", {}, 228_051_752, "unc-nlp/lxmert-base-uncased"),
+    (
+        "m3p",
+        "base",
+        {},
+        bert(768, 12, 250_002, types=1, places=514)
+        + linear(768, 768)
+        + linear(2048, 768)
+        + linear(5, 768)
+        + 2 * 768
+        + linear(768, 2048)
+        + linear(768, 1601)
+        + language_head(768, 250_002)
+        + linear(768, 2),
+        "XLM-R-base, as the paper says, and a layer for each head; the paper has no count",
+    ),
     ("mae", "B/16", {}, 85_798_656 + mae_decoder(768, 16), "facebook/vit-mae-base; official models_mae.py"),
     ("mae", "L/16", {}, 303_301_632 + mae_decoder(1024, 16), "facebook/vit-mae-large; official models_mae.py"),
     ("mae", "H/14", {}, 630_764_800 + mae_decoder(1280, 14), "facebook/vit-mae-huge; official models_mae.py"),
@@ -401,6 +424,20 @@ SIZES = [
     ("t5", "v1.1-large", {}, 783_150_080, "google/t5-v1_1-large"),
     ("oscar", "base", {}, oscar(768, 12), "official oscar/modeling/modeling_bert.py; no count in the paper"),
     ("oscar", "large", {}, oscar(1024, 24), "as base"),
+    (
+        "uc2",
+        "base",
+        {},
+        bert(768, 12, 250_002, places=514)
+        + linear(768, 768)
+        + linear(2048, 768)
+        + linear(7, 768)
+        + 6 * 768
+        + 2048
+        + language_head(768, 250_002)
+        + linear(768, 2),
+        "official config/uc2-base.json, model/model.py, without heads that its training does not use",
+    ),
     ("uniter", "base", {}, uniter(768, 12), "official model/pretrain.py; paper, section 4: 86M in blocks and pooler"),
     (
         "uniter",

@@ -11,7 +11,7 @@ from mmlearn.data.fields import resize
 from mmlearn.recipes.discovery import find_recipe
 
 SYSTEMS = ("blip", "lxmert", "oscar", "pixel-bert", "uniter", "vilbert", "vilt", "vinvl", "visual-bert", "vl-bert")
-SYSTEMS += ("ernie-vil", "kvl-bert")
+SYSTEMS += ("ernie-vil", "kvl-bert", "uc2")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

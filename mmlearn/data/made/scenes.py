@@ -27,6 +27,7 @@ from mmlearn.data.made import drawing
 from mmlearn.data.made.drawing import CANVAS, GRID, JITTER
 from mmlearn.data.made.questions import Question, ask
 from mmlearn.data.made.rendered import Rendered
+from mmlearn.data.made.second_language import translate, translated_words
 
 SPLITS = ("train", "val", "test", "composition")
 COLOURS, SHAPES = tuple(drawing.COLOURS), tuple(drawing.SHAPES)
@@ -219,6 +220,16 @@ class SceneSample:
     def caption(self) -> str:
         template, relation = self.layout.template[self.row], self.layout.relation[self.row]
         return TEMPLATES[template].format(self._names[0], RELATIONS[relation], self._names[1])
+
+    @property
+    def translation(self) -> str:
+        """The caption in :mod:`the second language <mmlearn.data.made.second_language>`."""
+        return translate(self.caption)
+
+    @property
+    def translated_words(self) -> tuple[int, ...]:
+        """Which word of the caption each word of its translation stands for."""
+        return translated_words(self.caption)
 
     @cached_property
     def _order(self) -> list[int]:

@@ -51,6 +51,11 @@ class StampSample:
     category: str
 
     @property
+    def translation(self) -> str:
+        """The English caption, by the name that translations have. Which word translates which is not known."""
+        return self.english
+
+    @property
     def waveform(self) -> Float[Tensor, "samples"] | None:
         """The speech, by the name that it has in batches."""
         return self.speech

@@ -21,8 +21,9 @@ from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
-from mmlearn.models.fusion.regions import TINY, box_sizes
-from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.fusion.placed_regions import PlacedRegions
+from mmlearn.models.fusion.regions import TINY
+from mmlearn.models.fusion.single_stream import LARGE, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
 from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, even_classes
@@ -37,10 +38,8 @@ class UNITERConfig(SingleStreamConfig):
     PRESETS = {"tiny": TINY, "base": dict(), "large": LARGE}
 
 
-class UNITER(SingleStream):
-    r"""A region is its features v and its box, projected and normalised apart, added to a type, and normalised again.
-
-    .. math:: \mathrm{LN}(\mathrm{LN}(W_v v) + \mathrm{LN}(W_l [x_1, y_1, x_2, y_2, w, h, w h]) + e_\mathrm{picture})
+class UNITER(PlacedRegions):
+    """One stream, in which regions are guessed as well, and matched with words.
 
     Source: Chen et al. 2020, section 3.1 and figure 1; section 3.2 for the objectives.
     """
@@ -50,12 +49,6 @@ class UNITER(SingleStream):
     def __init__(self, config: UNITERConfig):
         super().__init__(config)
         width, epsilon = config.width, config.norm_epsilon
-        self.region_projection = nn.Linear(config.region_width, width)
-        self.region_norm = nn.LayerNorm(width, eps=epsilon)
-        self.box_projection = nn.Linear(7, width)
-        self.box_norm = nn.LayerNorm(width, eps=epsilon)
-        self.sum_norm = nn.LayerNorm(width, eps=epsilon)
-        self.masked_region = nn.Parameter(0.02 * torch.randn(config.region_width))
         self.region_classifier = self.region_regression = None
         if {"mrc", "mrc_kl"} & set(config.objectives):
             self.region_classifier = classifier(width, width, config.region_classes, norm_epsilon=epsilon)
@@ -63,13 +56,6 @@ class UNITER(SingleStream):
             self.region_regression = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=epsilon))
             self.region_regression_bias = nn.Parameter(torch.zeros(config.region_width))
         self.apply(partial(initialise_as_bert, std=config.initial_std))
-
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
-        regions = regions + masked[..., None] * self.masked_region  # which are 0 where masked
-        box = torch.cat([boxes, box_sizes(boxes)], dim=-1)
-        image = self.region_norm(self.region_projection(regions)) + self.box_norm(self.box_projection(box))
-        image = self.sum_norm(image + self.embedding.token_types.weight[self.PICTURE])
-        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)
 
     def region_features(self, regions: Float[Tensor, "b p d"]) -> Float[Tensor, "b p f"]:
         """What a region held, written by the transpose of the matrix that reads features."""

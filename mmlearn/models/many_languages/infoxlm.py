@@ -1,0 +1,169 @@
+r"""InfoXLM: one encoder for all languages, in which a sentence and its translation are near.
+
+Paper: Chi et al. 2021, "InfoXLM: An Information-Theoretic Framework for Cross-Lingual Language Model Pre-Training".
+Official code: https://github.com/microsoft/unilm/tree/master/infoxlm.
+
+Deviations: weights start at random; the paper starts from XLM-R. All three objectives learn from the same pairs of
+texts; in the paper MMLM has texts without a translation. Embeddings have unit length, and each text of a pair looks for
+the other; in the official code their length is free, a text that is drawn looks for the other, candidates are those of
+the queue alone, and it begins once the queue is full. Sentences are not mixed: the paper's mixup joins two pairs.
+``tiny`` is ours.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
+from mmlearn.evaluation.measures import retrieval
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert
+from mmlearn.models.align.losses import queue_contrast
+from mmlearn.models.align.pair_queue import PairQueue
+from mmlearn.models.many_languages.texts import LARGE, XLM_R, for_two_texts, masked_words_with_translation
+from mmlearn.objectives import gather, masked_cross_entropy, update_momentum_encoder
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.translation import join_translations
+from mmlearn.recipes import Objective, Recipe, ln
+
+BASE = XLM_R | dict(token_types=1, dropout=0.0)
+
+
+@dataclass(frozen=True)
+class InfoXLMConfig(BERTEncoderConfig):
+    contrast_layer: int = 8  # blocks below the embedding of a text
+    temperature: float = 0.25
+    momentum: float = 0.9999  # of the momentum encoder
+    queue_size: int = 131_072  # embeddings of earlier batches, as more negatives; at most the size of the data
+
+    PRESETS = {
+        "tiny": TINY_BERT | dict(token_types=1, contrast_layer=2, momentum=0.98, queue_size=1024),
+        "base": BASE,
+        "large": BASE | LARGE | dict(contrast_layer=12, momentum=0.999),
+    }
+
+
+class InfoXLMOutput(NamedTuple):
+    tokens: Float[Tensor, "b n d"]  # of a text, or of a text and its translation in one row
+
+
+class Encoder(nn.Module):
+    """XLM-R's encoder, and a projection of what a block in the middle says of the first token: it has a slow copy."""
+
+    def __init__(self, config: InfoXLMConfig):
+        super().__init__()
+        self.contrast_layer = config.contrast_layer
+        self.embedding = BERTEmbedding(for_two_texts(config))
+        self.transformer = Transformer(config)
+        self.projection = nn.Linear(config.width, config.width, bias=False)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def forward(
+        self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None, depth: int | None = None
+    ) -> Float[Tensor, "b n d"]:
+        x = self.embedding(tokens, mask=mask)
+        for block in list(self.transformer.blocks)[:depth]:
+            x = block(x, mask)
+        return x
+
+    def embed(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
+        return F.normalize(self.projection(self(tokens, mask, self.contrast_layer)[:, 0]), dim=-1)
+
+
+class InfoXLM(nn.Module):
+    """An encoder with a language head, a momentum encoder, and a queue of its embeddings of earlier pairs.
+
+    ``mask`` is True where a token is real; tokens do not say their language. A text and its translation are read in one
+    row (:func:`~mmlearn.objectives.translation.join_translations`). Raises ``ValueError`` for a momentum that cannot
+    be, or a layer that there is not.
+    """
+
+    def __init__(self, config: InfoXLMConfig):
+        super().__init__()
+        if not (0 <= config.momentum <= 1 and 1 <= config.contrast_layer <= config.depth):
+            given = f"momentum {config.momentum} and contrast_layer {config.contrast_layer} of {config.depth}"
+            raise ValueError(f"momentum is from 0 to 1, and contrast_layer one of the blocks, from 1; got {given}.")
+        self.config = config
+        self.online = Encoder(config)
+        self.language_head = MaskedLanguageHead(config).apply(partial(initialise_as_bert, std=config.initial_std))
+        self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
+        self.queue = PairQueue(config.queue_size, config.width)
+
+    def forward(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> InfoXLMOutput:
+        return InfoXLMOutput(self.online(tokens, mask))
+
+    def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        return self.language_head(x, self.online.embedding.tokens.weight)
+
+    def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        return self.online.embed(tokens, mask)
+
+    def encode_translation(
+        self, translation: Int[Tensor, "b u"], translation_mask: Bool[Tensor, "b u"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        return self.online.embed(translation, translation_mask)
+
+    def guess(
+        self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], label: Int[Tensor, "b n"]
+    ) -> Float[Tensor, ""]:
+        """The cross-entropy of the hidden tokens. Only these are scored, because the vocabulary is large."""
+        hidden = label != IGNORED
+        return masked_cross_entropy(self.token_logits(self(tokens, mask).tokens[hidden]), label[hidden])
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        r"""MMLM of the text alone, TLM of both texts in one row, and the contrast of both whole texts.
+
+        .. math:: \ell_\mathrm{XlCo} = -\log \frac{\exp(g(c_1)^\top \bar g(c_2) / \tau)}
+           {\sum_{c'} \exp(g(c_1)^\top \bar g(c') / \tau)}
+
+        for each of the two; candidates c' are those of the batch and of the queue. ``token_label`` and
+        ``translation_label`` are the true tokens where some are hidden and -100 elsewhere. In training the batch's
+        momentum embeddings go into the queue. Source: the paper's MMLM, TLM and cross-lingual contrast.
+        """
+        text = batch["tokens"], batch["mask"], batch["token_label"]
+        other = batch["translation"], batch["translation_mask"], batch["translation_label"]
+        pair, real = join_translations(text[0], other[0], text[1], other[1])
+        pair_label, _ = join_translations(text[2], other[2], text[1], other[1], IGNORED)
+        losses = {"mmlm": self.guess(*text), "tlm": self.guess(pair, real, pair_label)}
+        whole = [(torch.where(hidden == IGNORED, tokens, hidden), mask) for tokens, mask, hidden in (text, other)]
+        embeddings = tuple(self.online.embed(*each) for each in whole)
+        with torch.no_grad():
+            momentum_embeddings = tuple(self.momentum_encoder.embed(*each) for each in whole)
+        meaning = batch.get("caption_id", text[0].new_full((len(text[0]),), -1))
+        scale = 1 / self.config.temperature
+        losses["xlco"] = queue_contrast(embeddings, momentum_embeddings, meaning, self.queue, scale, alpha=0.0)
+        if self.training:
+            self.queue.push(*map(gather, momentum_embeddings), gather(meaning))
+        return losses
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the momentum encoder."""
+        update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
+
+
+RECIPE = Recipe(
+    InfoXLM,
+    InfoXLMConfig,
+    reads=(Translations(),),
+    learns=Objective(
+        "infoxlm",
+        {"mmlm": ln("vocab_size"), "tlm": ln("vocab_size"), "xlco": None},
+        labels=(EitherLanguage(), MaskedTranslations()),
+        measures=(masked_words_with_translation, retrieval("text", "translation")),
+    ),
+    architecture="""
+    text with gaps -> XLM-R -> !MMLM
+    both texts with gaps [one row] -> XLM-R -> !TLM
+    text -> lower blocks [first token] -> !XlCo
+    translation -> lower blocks
+    lower blocks == XLM-R
+    lower blocks ~> momentum encoder -> queue -> !XlCo
+    """,
+)

@@ -1,0 +1,119 @@
+"""UC2: a picture is what captions in different languages have in common; UNITER's one stream over XLM-R's vocabulary.
+
+Paper: Zhou et al. 2021, "UC²: Universal Cross-lingual Cross-modal Vision-and-Language Pre-training".
+Official code: https://github.com/zmykevin/UC2.
+
+Deviations: weights start at random; the paper starts from XLM-R. There are two languages, and half of the captions that
+MLM and ITM read are in the second one; the paper has six. MRTM names regions in the language of the captions, by the
+last token of a class; in the official code a caption may be in any language, and one of the class's tokens is drawn.
+Words are always masked together with their translation, in both languages, where the code does so in half of the rows.
+A translation begins without a start token, where the code has a second end token. ``tiny`` is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmlearn.data.fields import MaskedRegions, Regions
+from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
+from mmlearn.data.made.regions import CLASSES
+from mmlearn.evaluation.measures import Rows, most_common, row
+from mmlearn.layers.language import check_text_mask, initialise_as_bert
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
+from mmlearn.models.fusion.placed_regions import PlacedRegions
+from mmlearn.models.fusion.regions import TINY
+from mmlearn.models.fusion.single_stream import SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.many_languages.texts import XLM_R, for_two_texts, masked_words_with_translation
+from mmlearn.objectives.masked import IGNORED
+from mmlearn.objectives.translation import join_translations, masked_region_to_token
+from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
+
+
+@dataclass(frozen=True)
+class UC2Config(SingleStreamConfig):
+    class_tokens: tuple[int, ...] = ()  # of each class of the detector, the token that names it
+
+    PRESETS = {"tiny": TINY, "base": XLM_R}
+
+
+class UC2(PlacedRegions):
+    """One stream: a caption, or a caption and its translation in one row, and the regions of a picture.
+
+    Source: section 3.1 and figure 2; section 3.2 for the objectives.
+    """
+
+    OBJECTIVES = ("mlm", "itm")  # the head of MLM serves VTLM and MRTM as well
+
+    def __init__(self, config: UC2Config):
+        super().__init__(for_two_texts(config))
+        self.config = config
+        self.register_buffer("class_tokens", torch.tensor(config.class_tokens, dtype=torch.long), persistent=False)
+        self.apply(partial(initialise_as_bert, std=config.initial_std))
+
+    def loss(self, batch: Batch) -> Losses:
+        """As of :class:`~mmlearn.models.fusion.single_stream.SingleStream`; with ``translation_label``, ``vtlm``.
+
+        VTLM is MLM of a row ``[x; x'; v]``, so its words are guessed from the other language and from the picture.
+        """
+        if "translation_label" not in batch:
+            return super().loss(batch)
+        masks = batch["mask"], batch["translation_mask"]
+        for mask in masks:
+            check_text_mask(mask)
+        tokens, mask = join_translations(batch["tokens"], batch["translation"], *masks)
+        label, _ = join_translations(batch["token_label"], batch["translation_label"], *masks, IGNORED)
+        losses = super().loss(batch | {"tokens": tokens, "mask": mask, "token_label": label})
+        return {{"mlm": "vtlm"}.get(name, name): loss for name, loss in losses.items()}
+
+    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+        """``mrtm``: the token that names the class of a hidden region, by the head that guesses words."""
+        if self.language_head is None or not {"masked_regions", "region_classes"} <= batch.keys():
+            return {}
+        hidden = hidden_regions(batch)
+        logits = self.token_logits(output.regions[hidden])
+        return {"mrtm": masked_region_to_token(logits, batch["region_classes"][hidden], self.class_tokens)}
+
+
+def regions_named(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many hidden regions are named. Chance: always the commonest name."""
+
+    def names(output: SingleStreamOutput, rows: Batch) -> Int[Tensor, "n 2"]:
+        hidden = hidden_regions(rows)
+        true = run.system.class_tokens[rows["region_classes"][hidden].argmax(-1)]
+        return torch.stack([run.system.token_logits(output.regions[hidden]).argmax(-1), true], dim=1)
+
+    guess, true = run.read(run.label(run.plain(samples), MaskedRegions()), names).unbind(1)
+    return {"hidden regions named": row((guess == true).float().mean(), most_common(true))}
+
+
+VTLM = Objective(
+    "vtlm",
+    {"vtlm": ln("vocab_size")},
+    labels=(MaskedTranslations(together=True),),
+    measures=(masked_words_with_translation,),
+)
+MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(regions_named,))
+RECIPE = Recipe(
+    UC2,
+    UC2Config,
+    reads=(Translations(class_names=CLASSES), Regions()),
+    learns=OneOf(
+        replace(MLM, labels=(EitherLanguage(), *MLM.labels)),
+        MRTM,
+        replace(ITM, labels=(EitherLanguage(), *ITM.labels)),
+        VTLM,
+        shares=(12, 9, 9, 3),
+    ),
+    architecture="""
+    caption in either language -> word embedding -> BERT [one sequence] -> !MLM
+    caption and translation [one row] -> word embedding
+    BERT -> !VTLM
+    *detector [not trained] -> regions -> region embedding [features, box] -> BERT -> !ITM
+    BERT -> language head -> !MRTM [names of regions]
+    """,
+)

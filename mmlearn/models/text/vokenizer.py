@@ -1,0 +1,105 @@
+"""What finds vokens: tokens within their texts, and pictures, in one space. The first stage of Vokenization."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.evaluation.measures import Rows, row
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Transformer
+from mmlearn.layers.language import TINY_BERT, initialise_as_bert
+from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.vision.backbone import Backbone
+from mmlearn.objectives.vokens import nearest_vokens
+
+
+@dataclass(frozen=True)
+class VokenizerConfig(BERTEncoderConfig):
+    matched_layers: int = 4  # a token is known by what these last blocks say of it, side by side
+    image_width: int = Backbone.width  # features of a picture
+    hidden_width: int = 256  # between these and the space of tokens and pictures
+    embedding_width: int = 64
+    match_dropout: float = 0.3  # there
+    margin: float = 0.5
+    num_vokens: int = 50_000
+
+    PRESETS = {"tiny": TINY_BERT | dict(depth=2, matched_layers=2, match_dropout=0.0, num_vokens=128), "base": dict()}
+
+
+class Vokenizer(nn.Module):
+    r"""A BERT and a picture network, each with an MLP behind it, and the pictures that are vokens.
+
+    .. math:: f(w_i; s) = \frac{\mathrm{MLP}_w(h_i)}{\lVert \mathrm{MLP}_w(h_i) \rVert}, \quad
+       g(x) = \frac{\mathrm{MLP}_x(e)}{\lVert \mathrm{MLP}_x(e) \rVert}
+
+    ``image_tower`` maps pictures to features e (b, image_width) and never learns, so vokens are kept as features.
+    Source: Tan & Bansal 2020 (Vokenization), section 3.2.
+    """
+
+    def __init__(self, config: VokenizerConfig, image_tower: nn.Module):
+        super().__init__()
+        self.config = config
+        self.image_tower = image_tower.requires_grad_(False).eval()
+        self.embedding = BERTEmbedding(config)
+        self.transformer = Transformer(config)
+        for part in (self.embedding, self.transformer):
+            part.apply(partial(initialise_as_bert, std=config.initial_std))
+        self.token_projection = self._projection(config.matched_layers * config.width)
+        self.image_projection = self._projection(config.image_width)
+        self.register_buffer("vokens", torch.randn(config.num_vokens, config.image_width))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))  # the oldest voken
+
+    def _projection(self, features: int) -> nn.Sequential:
+        config = self.config
+        hidden, out = nn.Linear(features, config.hidden_width), nn.Linear(config.hidden_width, config.embedding_width)
+        return nn.Sequential(hidden, nn.ReLU(), nn.Dropout(config.match_dropout), out)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.image_tower.eval()  # batch norms keep the statistics that they were trained with
+        return self
+
+    @torch.no_grad()
+    def features(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b e"]:
+        return self.image_tower(image)
+
+    def embed_images(self, features: Float[Tensor, "b e"]) -> Float[Tensor, "b d"]:
+        return F.normalize(self.image_projection(features), dim=-1)
+
+    def embed_tokens(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        x, layers = self.embedding(tokens, mask=mask), []
+        for block in self.transformer.blocks:
+            x = block(x, mask)
+            layers.append(x)
+        return F.normalize(self.token_projection(torch.cat(layers[-self.config.matched_layers :], -1)), dim=-1)
+
+    @torch.no_grad()
+    def retrieve(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+        """The number of each token's voken; -100 where nothing is real. Nothing learns from it."""
+        return nearest_vokens(self.embed_tokens(tokens, mask), self.embed_images(self.vokens), mask)
+
+    @torch.no_grad()
+    def keep(self, features: Float[Tensor, "n e"]) -> None:
+        """Write pictures over the oldest vokens, in place; of too many the last."""
+        features = features[-len(self.vokens) :]
+        places, pointer = queue_places(self.pointer, len(features), len(self.vokens))
+        self.vokens[places] = features.to(self.vokens.dtype)
+        self.pointer.copy_(pointer)
+
+
+def pictures_found(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many tokens are nearest to the picture of their text, of all these. Chance: one of them."""
+    batch = run.on_device(run.plain(samples, "match"))
+    with evaluating(run.system):
+        image, text = (run.call(encode, batch) for encode in (run.system.encode_image, run.system.encode_text))
+        found, mask = nearest_vokens(text, image, batch["mask"]).cpu(), batch["mask"].cpu()
+    right = (found == torch.arange(len(samples))[:, None])[mask]
+    return {f"picture of a token, of {len(samples)}": row(right.float().mean(), 1 / len(samples))}
