@@ -17,7 +17,7 @@ from torch import nn
 
 from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import CodeSwitched, MaskedTranslations, Translations
-from mmlearn.evaluation.measures import masked_regions
+from mmlearn.evaluation.measures import masked_regions, masked_words
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
 from mmlearn.models.fusion.regions import TINY, box_sizes
@@ -102,7 +102,7 @@ RECIPE = Recipe(
     M3PConfig,
     reads=(Translations(), Regions()),
     learns=OneOf(
-        Objective("xmlm", {"xmlm": ln("vocab_size")}, labels=(MaskedTranslations(),)),
+        Objective("xmlm", {"xmlm": ln("vocab_size")}, labels=(MaskedTranslations(),), measures=(masked_words,)),
         switched(MLM),
         switched(MRM),
         switched(ITM),

@@ -24,7 +24,7 @@ from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.text.vokenizer import Vokenizer, VokenizerConfig, pictures_found
+from mmlearn.models.text.vokenizer import TINY_VOKENIZER, Vokenizer, VokenizerConfig, pictures_found
 from mmlearn.models.vision.backbone import load_backbone
 from mmlearn.objectives import gather, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
@@ -38,7 +38,7 @@ class VokenizationConfig(BERTEncoderConfig):
 
     vokenizer: VokenizerConfig = VokenizerConfig()
 
-    PRESETS = {"tiny": TINY_BERT | dict(vokenizer=VokenizerConfig.tiny()), "base": dict()}
+    PRESETS = {"tiny": TINY_BERT | dict(vokenizer=TINY_VOKENIZER), "base": dict()}
 
 
 class VokenizationOutput(NamedTuple):

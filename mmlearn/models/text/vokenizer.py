@@ -29,7 +29,8 @@ class VokenizerConfig(BERTEncoderConfig):
     margin: float = 0.5
     num_vokens: int = 50_000
 
-    PRESETS = {"tiny": TINY_BERT | dict(depth=2, matched_layers=2, match_dropout=0.0, num_vokens=128), "base": dict()}
+
+TINY_VOKENIZER = VokenizerConfig(**TINY_BERT | dict(depth=2, matched_layers=2, match_dropout=0.0, num_vokens=128))
 
 
 class Vokenizer(nn.Module):
