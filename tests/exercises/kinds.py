@@ -99,6 +99,7 @@ LEARNED = {
     "solve_by_task": "context queries",
     "route_to_one": "probability",
     "balance_of_prototypes": "logits",
+    "tied_logits": "table bias",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
@@ -107,14 +108,14 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
     "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
-    "position_encoding",
+    "position_encoding words_then_codes",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
     "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
-    "most_right_by_votes tf_idf cider_d prior_guesses",
+    "most_right_by_votes tf_idf cider_d prior_guesses cached_attention",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -131,7 +132,7 @@ SWAPPED = {
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
     "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
     "pair_similarity": "-", "cue_reconstruction": "1 2", "in_order": "2 3",
-    "self_critical": "2 3", "memory_hop": "1 2", "matching_aware_generation": "-",
+    "self_critical": "2 3", "memory_hop": "1 2", "matching_aware_generation": "-", "words_then_codes": "2 3",
 }  # fmt: skip
 
 LARGE = (
@@ -140,7 +141,7 @@ LARGE = (
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
     "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce "
-    "set_cross_entropy caption_loss matching_aware_generation matching_aware_discrimination"
+    "set_cross_entropy caption_loss matching_aware_generation matching_aware_discrimination cached_attention"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "
