@@ -99,6 +99,7 @@ LEARNED = {
     "solve_by_task": "context queries",
     "route_to_one": "probability",
     "balance_of_prototypes": "logits",
+    "tied_logits": "table bias",
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
@@ -114,7 +115,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
     "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
-    "most_right_by_votes tf_idf cider_d prior_guesses",
+    "most_right_by_votes tf_idf cider_d prior_guesses cached_attention",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }
@@ -140,7 +141,7 @@ LARGE = (
     "binding_loss hard_negatives causal_language_modelling replaced_token_detection inherit_knowledge "
     "sampling_probabilities sample_replacements accumulated_info_nce local_info_nce chunked_info_nce "
     "response_language_modelling query_text_contrast clap_loss ctc_scores matched_info_nce "
-    "set_cross_entropy caption_loss matching_aware_generation matching_aware_discrimination"
+    "set_cross_entropy caption_loss matching_aware_generation matching_aware_discrimination cached_attention"
 )
 SMALL = (
     "box_sizes pointing_accuracy entropy mass_ratio modality_gap ranks cosine_cost iou distractor_contrast add_noise "

@@ -30,9 +30,11 @@ from mmlearn.exercises import (
     steps,
     tasks,
 )
+from mmlearn.generation.cache import Cache
 from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
 from mmlearn.layers.gumbel import straight_through
+from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.layers.lora import low_rank
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
@@ -49,6 +51,8 @@ from mmlearn.models.question_answering.san import Look
 from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
+from mmlearn.models.text.bert import BERTConfig
+from mmlearn.models.text.gpt2 import GPT2, GPT2Config
 from mmlearn.models.trimodal.drop_token import drop_tokens
 from mmlearn.models.trimodal.graph_mfn import EDGES, SUBSETS, DynamicFusionGraph
 from mmlearn.models.trimodal.mult import read_others
@@ -540,6 +544,42 @@ def test_worked_examples_of_exercise_06():
     start, more = torch.tensor([[1]]), dict(end_token=2, max_length=4)
     assert beam_search(lambda tokens: even[tokens[:, -1]], start, beams=2, **more).tolist() == [[1, 4, 2]]
     assert greedy(lambda tokens: even[tokens[:, -1]], start, **more).tolist() == [[1, 3, 3, 3]]
+    of = {task.name: task.reference for task in TASKS if task.exercise == "06_text"}
+    tied = of["tied_logits"](rows([1, 0], [0, 2], [1, 1]), rows(0, 0, 1), torch.tensor([[1]]), lambda x: 2 * x)
+    assert tied.tolist() == [[[0, 8, 5]]]
+    new, kept = rows(1, 1.0986, 8).view(3, 1, 1, 1, 1), rows(0, 4).view(2, 1, 1, 1, 1)
+    output, *grown = of["cached_attention"](*new, *kept)
+    assert output.item() == pytest.approx(7, abs=5e-4)
+    assert [one.flatten().tolist() for one in grown] == [pytest.approx([0, 1.0986]), [4, 8]]
+
+
+def test_the_tied_table_of_exercise_06_is_that_of_the_library():
+    (tied,) = (task.reference for task in TASKS if task.name == "tied_logits")
+    tokens = torch.tensor([[5, 3, 9], [4, 4, 2]])
+    gpt = GPT2(GPT2Config.tiny()).eval()
+    table = gpt.embedding.tokens.weight
+    logits = tied(table, torch.zeros(len(table)), tokens, lambda x: gpt.read(x + gpt.embedding.positions[:3]))
+    torch.testing.assert_close(logits, gpt(tokens).token_logits)
+    head, table = MaskedLanguageHead(BERTConfig.tiny()), torch.randn(512, 64)
+    torch.nn.init.normal_(head.bias)
+    logits = tied(table, head.bias, tokens, lambda x: head.norm(head.activation(head.dense(x))))
+    torch.testing.assert_close(logits, head(table[tokens], table))
+
+
+def test_the_cached_attention_of_exercise_06_is_that_of_the_library():
+    """A prompt of three tokens, two more, and then one that goes on from rows in another order."""
+    (step,) = (task.reference for task in TASKS if task.name == "cached_attention")
+    layer, cache, x = layers.Attention(8, 2), Cache(), torch.randn(3, 6, 8)
+    layer.cache = cache.extend
+    kept = torch.zeros(2, 3, 2, 0, 4)
+    for begin, end, order in ((0, 3, None), (3, 5, None), (5, 6, torch.tensor([2, 0, 0]))):
+        new, cache.rows = x[:, begin:end], order
+        wanted = layer(new, causal=True)
+        query = layer.query(new).unflatten(2, (2, 4)).transpose(1, 2)
+        output, *kept = step(query, *layer.keys_and_values(new), *kept, order)
+        torch.testing.assert_close(layer.output(output.transpose(1, 2).flatten(2)), wanted)
+        for one, other in zip(kept, cache.kept[layer]):
+            assert torch.equal(one, other)
 
 
 def test_worked_examples_of_exercise_07():
