@@ -78,3 +78,19 @@ def put_back(moved, sentinels, end):
     for token in rows[:body]:
         document += spans.get(token, [token])
     return torch.tensor(document, dtype=moved.dtype)
+
+
+def words_then_codes(mask, p, words, codes):
+    # Which of all n places are real: words where mask says so, and every code.
+    b, t = mask.shape
+    real = torch.cat([mask, torch.ones(b, p, dtype=torch.bool)], dim=1)
+    # Itself and what is before, whatever kind it is; row i is True up to column i.
+    n = t + p
+    past = torch.ones(n, n, dtype=torch.bool).tril()
+    # Columns of padding are seen by nobody: (n, n) & (b, 1, n).
+    sees = past & real[:, None]
+    # Place i says token i + 1, so a code follows from the last place of the text on; behind the last code nothing does.
+    code_follows = torch.arange(n - 1) >= t - 1
+    # Codes have the numbers from words on: a token may follow where its kind is the one that follows.
+    is_code = torch.arange(words + codes) >= words
+    return sees, code_follows[:, None] == is_code

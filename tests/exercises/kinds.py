@@ -108,7 +108,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
     "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
-    "position_encoding",
+    "position_encoding words_then_codes",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
@@ -132,7 +132,7 @@ SWAPPED = {
     "utilisation": "1 2", "scaled_rate": "2 3", "rank_batches": "1 2", "masked_pixels": "-", "matched_info_nce": "-",
     "generalised_iou": "-", "set_cross_entropy": "1 2", "one_vocabulary": "2 3", "infilling_task": "0 1",
     "pair_similarity": "-", "cue_reconstruction": "1 2", "in_order": "2 3",
-    "self_critical": "2 3", "memory_hop": "1 2", "matching_aware_generation": "-",
+    "self_critical": "2 3", "memory_hop": "1 2", "matching_aware_generation": "-", "words_then_codes": "2 3",
 }  # fmt: skip
 
 LARGE = (

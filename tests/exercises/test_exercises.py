@@ -45,6 +45,7 @@ from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
+from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
 from mmlearn.models.question_answering.aoa import AttentionOnAttention
 from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
 from mmlearn.models.question_answering.san import Look
@@ -868,6 +869,25 @@ def test_worked_examples_of_exercise_20():
     alike, scale = rows([1, 0], [1, 0]), torch.tensor(3.0).log()
     contrast = objectives.matched_info_nce(alike, torch.eye(2), scale, first[0])
     assert contrast.item() == pytest.approx(0.490, abs=5e-4)
+
+
+def test_the_two_masks_of_exercise_21_are_those_of_the_library():
+    """Of CM3, whose padding nobody sees, and of DALL·E, whose padding is tokens."""
+    (two,) = (task.reference for task in TASKS if task.name == "words_then_codes")
+    mask = torch.arange(5) < torch.tensor([5, 2])[:, None]
+    q, k, v = torch.randn(3, 2, 1, 9, 4)
+    real = torch.cat([mask, torch.ones(2, 4, dtype=torch.bool)], 1)
+    seen, by_library = (layers.attention(q, k, v, two(mask, 4, 6, 3)[0]), layers.attention(q, k, v, real, causal=True))
+    torch.testing.assert_close(seen[:, 0][real], by_library[:, 0][real])
+    system = DALLE(DALLEConfig.tiny()).eval()
+    words, codes = system.config.first_code, system.codec.config.num_codes
+    picture = torch.randint(codes, (2, system.codec.config.side**2))
+    sequence = system.read(picture, torch.tensor([[5, 6], [7, 8]])).sequence
+    may = two(sequence[:, : system.config.max_length] < words, picture.shape[1], words, codes)[1]
+    assert may.gather(1, sequence[:, 1:].T).all()  # what does follow may follow
+    asked = []
+    system.draw(torch.tensor([[5, 6]]), decode=lambda score, start, **rest: asked.append(score(start)) or start)
+    assert torch.equal(asked[0][0].isfinite(), may[system.config.max_length - 1])
 
 
 def test_worked_examples_of_exercise_22():
