@@ -98,7 +98,7 @@ class VLBERT(SingleStream):
         table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
         # Only BERT's sum of embeddings, because visual features join it before the norm.
         check_text_mask(mask)
-        words = TextEmbedding.forward(table, tokens, position)
+        words = TextEmbedding.forward(table, tokens, position)  # which knowledge between them does not move
         text = words + segments(token_type) + self.word_visual_norm(visual[:, -1:])
         behind = mask.sum(1)[:, None]
         image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)
