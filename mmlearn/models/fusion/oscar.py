@@ -6,8 +6,8 @@ Official code: https://github.com/microsoft/Oscar.
 Deviations: ``tiny`` is ours. Regions and tags come from a detector that is not trained along. Weights start as in our
 BERT, from a normal cut at two deviations. A batch trains every objective whose labels it holds. Half of a batch is
 polluted, where the paper draws for each triple. Wrong tags are another picture's tags, as in the paper; the code may
-also take its caption. As in the code, tokens are guessed in polluted triples too, and class 0 is a whole triple, which
-the paper calls y = 1.
+also take its caption. As in the code, a token that is to be guessed may also show another one or itself, as in BERT;
+tokens are guessed in polluted triples too; and class 0 is a whole triple, which the paper calls y = 1.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,6 @@ class OSCAR(SingleStream):
     """
 
     OBJECTIVES = ("mlm", "contrastive")
-    MATCHED_ONLY = False
     POLLUTED: ClassVar[tuple[str, ...]] = ("tags",)  # what may be another picture's
 
     def __init__(self, config: OSCARConfig):
