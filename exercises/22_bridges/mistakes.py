@@ -4,12 +4,13 @@ from functools import partial
 
 import torch
 
+from mmlearn.evaluation.shots import shuffled_labels
 from mmlearn.exercises.mistakes import deaf, detached, then
 from mmlearn.layers.lora import low_rank
 from mmlearn.models.bridges.bridge import places_in_turn
 from mmlearn.models.bridges.flamingo import gated
 from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_similarity
-from mmlearn.objectives.generative import response_language_modelling
+from mmlearn.objectives.generative import response_language_modelling, responses_in_turn
 
 
 def _in_place(x, found, gate):
@@ -101,6 +102,40 @@ def _contrast(
     return sum(part * (last or torch.mean)(way) for part, way in zip(both, ways))
 
 
+def _turns(lengths, t, *, responds=lambda j, turns: j % 2 == 1, first=0, last=0, padding=False):
+    """Written token by token, or so that something differs."""
+    rows = []
+    for row in lengths.tolist():
+        says = []
+        for j, length in enumerate(row):
+            counts = responds(j, len(row))
+            says += [counts and first <= i < length - last for i in range(length)]
+        rows.append(says + [padding] * (t - len(says)))
+    return torch.tensor(rows)
+
+
+def _ended(lengths, t):
+    """So that behind an odd number of turns padding responds."""
+    return (torch.arange(t) >= lengths.cumsum(1)[..., None]).sum(1) % 2 == 1
+
+
+def _of_labels(label, generator, *, become=lambda known, generator: known.roll(1), order=True):
+    """Every label of a row becomes another one, by a table; in a random order unless that is left out."""
+    rows = []
+    for row in label:
+        known = row.unique()
+        known = known[torch.randperm(len(known), generator=generator)] if order else known
+        table = dict(zip(known.tolist(), become(known, generator).tolist()))
+        rows.append(torch.tensor([table[one] for one in row.tolist()]))
+    return torch.stack(rows)
+
+
+def _at_random(known, generator):
+    """One of the others for each label, so that two may become the same."""
+    steps = torch.randint(1, max(2, len(known)), (len(known),), generator=generator)
+    return known[(torch.arange(len(known)) + steps) % len(known)]
+
+
 RIGHT = {  # right answers that are written in another way than the library's
     "gated": lambda x, found, gate: torch.lerp(x, x + found, gate.tanh()),
     "low_rank": lambda x, down, up, alpha: x @ (up @ down * (alpha / down.shape[0])).T,
@@ -110,6 +145,8 @@ RIGHT = {  # right answers that are written in another way than the library's
     "query_text_mask": _mask,
     "places_in_turn": _places,
     "query_text_contrast": _contrast,
+    "responses_in_turn": _turns,
+    "shuffled_labels": _of_labels,
 }
 
 MISTAKES = {
@@ -215,5 +252,32 @@ MISTAKES = {
         "must have shape ()": {"of each row": partial(_contrast, last=lambda way: way)},
         "must cost ln b": {"a sum of rows": partial(_contrast, last=torch.sum)},
         "none comes to text_embedding": {"texts are constants": deaf(query_text_contrast, 1)},
+    },
+    "responses_in_turn": {
+        "here instructions respond": {"instructions": partial(_turns, responds=lambda j, turns: j % 2 == 0)},
+        "here only the last one does": {"the last": partial(_turns, responds=lambda j, turns: j == turns - 1)},
+        "here only the first one does": {"the first": partial(_turns, responds=lambda j, turns: j == 1)},
+        "from its first token on": {"one too late": partial(_turns, first=1)},
+        "up to its last token": {"one too early": partial(_turns, last=1)},
+        "Padding behind the last turn": {"padding too": partial(_turns, padding=True)},
+        "Where the last turn is an instruction": {"an odd number of turns": _ended},
+        "Responses must count, and instructions must not": {
+            "everything but the first turn": partial(_turns, responds=lambda j, turns: j > 0)
+        },
+        "must be boolean": {"whole numbers": then(responses_in_turn, torch.Tensor.int)},
+    },
+    "shuffled_labels": {
+        "No label may stay": {
+            "any order": partial(
+                _of_labels, become=lambda known, generator: known[torch.randperm(len(known), generator=generator)]
+            )
+        },
+        "both must become the same one": {"places take turns": lambda label, generator: label.roll(1, 1)},
+        "must not become the same one": {"each draws alone": partial(_of_labels, become=_at_random)},
+        "Labels must be of the same row": {"another row's": lambda label, generator: label.roll(1, 0)},
+        "all chance comes from generator": {
+            "torch's own": lambda label, generator: shuffled_labels(label, torch.default_generator)
+        },
+        "Another seed must give another": {"in their order": partial(_of_labels, order=False)},
     },
 }

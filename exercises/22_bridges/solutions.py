@@ -83,3 +83,24 @@ def query_text_contrast(query_embedding, text_embedding, logit_scale, positives,
     # The other way texts pick pictures; positives are the same, because equal captions fit each other's pictures.
     back = -(target * logits.T.log_softmax(1)).sum(1).mean()
     return (there + back) / 2
+
+
+def responses_in_turn(lengths, t):
+    # Where each turn ends: the first place behind it.
+    ends = lengths.cumsum(1)
+    # How many turns have ended before each of the t places. That is the number of the turn that a token stands in.
+    turn = (torch.arange(t) >= ends[:, :, None]).sum(1)
+    # Turns 1, 3 and so on respond. Padding stands behind all of them: there as many have ended as there are.
+    return (turn % 2 == 1) & (turn < lengths.shape[1])
+
+
+def shuffled_labels(label, generator):
+    shuffled = label.clone()
+    for row, new in zip(label, shuffled):
+        # The different labels of this row, in random order, are a circle.
+        known = row.unique()
+        circle = known[torch.randperm(len(known), generator=generator)]
+        # Each becomes the one before it on the circle, wherever it stands. So none becomes itself, and none is lost.
+        for i in range(len(circle)):
+            new[row == circle[i]] = circle[i - 1]
+    return shuffled

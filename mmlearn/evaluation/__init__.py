@@ -71,6 +71,7 @@ from mmlearn.evaluation.separation import (
     si_sdr,
     si_sdr_improvement,
 )
+from mmlearn.evaluation.shots import shuffled_labels
 from mmlearn.evaluation.speech import (
     attention_in_time,
     edit_rate,
@@ -105,6 +106,7 @@ __all__ = [
     "pair_alignment", "phone_purity", "phrase_maps", "picture_gain", "pointing_accuracy", "pointing_chance",
     "predict", "previous_token", "prior_guesses", "prior_shift", "pseudo_losses", "random_patches", "recall_at",
     "recall_table", "referring_accuracy", "region_occlusion_check", "report_head", "rerank", "rerank_both_ways",
-    "reranked_retrieval", "retrieval", "same_token", "separation_scores", "si_sdr", "si_sdr_improvement",
+    "reranked_retrieval", "retrieval", "same_token", "separation_scores", "shuffled_labels",
+    "si_sdr", "si_sdr_improvement",
     "similarity", "soft_scores", "token_losses", "uniformity", "vqa_accuracy", "well_formed", "zero_shot",
 ]  # fmt: skip

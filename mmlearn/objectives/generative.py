@@ -124,6 +124,23 @@ def response_language_modelling(
     return prefix_language_modelling(logits, tokens, ~response, mask)
 
 
+def responses_in_turn(lengths: Int[Tensor, "b turns"], t: int) -> Bool[Tensor, "b t"]:
+    r"""Which of t tokens respond where instructions and responses take turns, an instruction first.
+
+    .. math:: \mathrm{responds}(i) = \Big[\,\big|\{j : \textstyle\sum_{k \le j} l_k \le i\}\big| \text{ is odd}\,\Big]
+
+    So many turns have ended before token i, and behind an odd number of them stands a response. ``lengths`` l are the
+    tokens of each turn; a start token belongs to the first one, and turns that a conversation lacks have 0. Padding
+    behind the last turn never responds. ``ValueError`` for conversations of more than t tokens.
+    Source: Liu et al. 2023 (LLaVA), section 4.2, table 2.
+    """
+    ends = lengths.cumsum(1)
+    if (longest := int(ends.max()) if ends.numel() else 0) > t:
+        raise ValueError(f"A conversation of {longest} tokens does not fit into {t}.")
+    ended = (torch.arange(t, device=lengths.device) >= ends[..., None]).sum(1)
+    return (ended % 2 == 1) & (ended < lengths.shape[1])
+
+
 def span_denoising(
     logits: Float[Tensor, "b o v"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b o"] | None = None
 ) -> Float[Tensor, ""]:

@@ -108,7 +108,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
     "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
     "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
-    "position_encoding words_then_codes",
+    "position_encoding words_then_codes responses_in_turn shuffled_labels",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
@@ -151,7 +151,7 @@ SMALL = (
 IDS = (
     "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
     "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
-    "until_end other_captions"
+    "until_end other_captions shuffled_labels"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.
 NO_ROWS = ("random_negatives", "permute_sentences", "draw_spans", "sample_replacements")

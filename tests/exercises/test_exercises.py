@@ -65,7 +65,7 @@ from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, 
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.experts import balance, global_entropy
-from mmlearn.objectives.generative import response_language_modelling
+from mmlearn.objectives.generative import response_language_modelling, responses_in_turn
 from mmlearn.objectives.masked import smooth_region_regression
 from mmlearn.objectives.unpaired import own_gradient
 from mmlearn.training import estimates
@@ -907,6 +907,9 @@ def test_worked_examples_of_exercise_22():
     assert places_in_turn(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
     alike = query_text_contrast(torch.ones(2, 1, 1), torch.ones(2, 1), 5.0, torch.eye(2).bool())
     assert alike.item() == pytest.approx(0.693, abs=5e-4)
+    assert responses_in_turn(torch.tensor([[3, 1, 2, 1]]), 8).int().tolist() == [[0, 0, 0, 1, 0, 0, 1, 0]]
+    others = evaluation.shuffled_labels(torch.tensor([[5, 8, 5]]), torch.Generator().manual_seed(0))
+    assert others.tolist() == [[8, 5, 8]]
 
 
 def test_worked_examples_of_exercise_26():

@@ -15,6 +15,7 @@ from mmlearn.objectives.generative import (
     draw_prefix,
     prefix_language_modelling,
     prefix_mask,
+    responses_in_turn,
     shifted_right,
     span_denoising,
     text_denoising,
@@ -175,3 +176,19 @@ def test_all_lengths_of_a_prefix_are_as_likely_and_something_is_asked():
     assert (counts[1:6] > 1100).all()
     short = torch.tensor([[True, False], [False, False]])
     assert torch.equal(draw_prefix(short, torch.Generator()), short)
+
+
+def test_responses_are_what_stands_behind_an_odd_number_of_turns():
+    told = torch.tensor([[3, 1, 2, 2], [2, 2, 0, 0], [1, 0, 2, 1], [0, 0, 0, 0]])
+    for t in (8, 11):
+        by_hand = torch.zeros(4, t, dtype=torch.bool)
+        for row, lengths in zip(by_hand, told.tolist()):
+            start = 0
+            for j, length in enumerate(lengths):
+                row[start : start + length] = j % 2 == 1
+                start += length
+        assert torch.equal(responses_in_turn(told, t), by_hand)
+    assert not responses_in_turn(told[:, :3], 8)[2, 1:].any()  # its last turn asks, and padding follows
+    assert responses_in_turn(told[:0], 4).shape == (0, 4)
+    assert not responses_in_turn(told[:, :0], 4).any()
+    refused(r"8 tokens does not fit into 7", responses_in_turn, told, 7)
