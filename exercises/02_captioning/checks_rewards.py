@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.evaluation.captions import cider_d
+from mmlearn.evaluation.captions import bleu, cider_d
 from mmlearn.exercises import (
     agreement,
     by_hand,
+    case,
     expect,
     expect_close,
     expect_not,
@@ -26,7 +27,100 @@ from mmlearn.exercises import (
 from mmlearn.exercises.inputs import between, evenly, first_of, numbers, seeded
 from mmlearn.objectives.rewards import self_critical
 
-# A measure of captions.
+# Two measures of captions.
+
+
+def _grams(text: str, k: int) -> Counter:
+    words = text.split()
+    return Counter(tuple(words[i : i + k]) for i in range(len(words) - k + 1))
+
+
+def _shares(
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    clip: bool = True,
+    add: bool = False,
+    nearest: bool = True,
+    short: bool = True,
+    cap: bool = True,
+    sizes: Sequence[int] = (1, 2, 3, 4),
+    root: bool = True,
+) -> float:
+    """BLEU with something that may differ, to recognise it."""
+    right, written, length, wanted = Counter(), Counter(), 0, 0
+    for candidate, texts in zip(candidates, references):
+        words, lengths = len(candidate.split()), [len(text.split()) for text in texts]
+        length += words
+        wanted += min(lengths, key=lambda n: (abs(n - words), n)) if nearest else min(lengths)
+        for k in sizes:
+            have: Counter = Counter()
+            for text in texts:
+                have = have + _grams(text, k) if add else have | _grams(text, k)
+            counts = _grams(candidate, k)
+            right[k] += sum(min(n, have[g]) if clip else n * (g in have) for g, n in counts.items())
+            written[k] += counts.total()
+    shares = [right[k] / max(written[k], 1) for k in sizes]
+    joined = math.prod(shares) ** (1 / len(shares)) if root else sum(shares) / len(shares)
+    penalty = math.exp(1 - wanted / length)
+    return joined * ((min(1.0, penalty) if cap else penalty) if short else 1.0)
+
+
+WRONG_SHARES = (  # what may be wrong, what it is told, and a hint
+    ({"clip": False}, "To say one again must gain nothing; here it does.", "min of both counts."),
+    ({"add": True}, "The reference that has it most often counts; here all are added up.", "max over references."),
+    ({"nearest": False}, "r takes the length nearest to the caption's; here the shortest.", "min by abs(r - c)."),
+    ({"short": False}, "Captions that are too short must pay; here they do not.", "times min(1, exp(1 - r / c))."),
+    ({"sizes": (1,)}, "All n-grams up to 4 words count; here single words do.", "k from 1 to 4."),
+    ({"sizes": (4,)}, "All n-grams up to 4 words count; here only those of 4 words do.", "k from 1 to 4."),
+    ({"root": False}, "It is the fourth root of the product; here the mean of all four.", "prod(p) ** (1 / 4)."),
+)
+
+
+def _told_twice(lengths: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """Captions of so many words, from references of 12 and of 9 words, with a word that is said too often.
+
+    They are drawn until each of the changes changes their score.
+    """
+    rows = torch.randint(0, 6, (len(lengths), 2, 12), generator=seeded())
+    letters = [[["abcdef"[i] for i in text] for text in texts] for texts in rows.tolist()]
+    references = [[" ".join(one), " ".join(other[:9])] for one, other in letters]
+    longest = [[*one[:6], one[0], one[0], *other[:3]] for one, other in letters]
+    candidates = [" ".join(words[:n]) for words, n in zip(longest, lengths)]
+    right = _shares(candidates, references)
+    others = [_shares(candidates, references, **changed) for changed, *_ in WRONG_SHARES]
+    others += [_shares(candidates, [texts[:1] for texts in references]), _of_each(candidates, references)]
+    return (candidates, references) if all(abs(x - right) > 1e-3 for x in others) else _told_twice(lengths)
+
+
+def _of_each(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    return sum(_shares([one], [texts]) for one, texts in zip(candidates, references)) / len(candidates)
+
+
+@task(bleu, difficulty=3, minutes=25, example=by_hand(["a b c d e"], [["a b c d f"]], gives=0.6687))
+def check_bleu(function: Callable) -> None:
+    """Shares of n-grams of a whole corpus, of which no one counts twice, and a penalty for what is too short."""
+    candidates, references = _told_twice((11, 11, 7, 7, 6))
+    got = torch.tensor(expect_one_number(function(candidates, references)), dtype=torch.float64)
+    for changed, property, hint in WRONG_SHARES:
+        expect_not(got, _shares(candidates, references, **changed), property, hint)
+    first = _shares(candidates, [texts[:1] for texts in references])
+    expect_not(got, first, "All references count; here the first alone does.", "max over references.")
+    whole = "add up all counts over captions, and divide, multiply and take the root once."
+    expect_not(got, _of_each(candidates, references), "Counts are added over captions; here scores are.", whole)
+    expect_number(got, _shares(candidates, references), "It must be the root of the shares, with the penalty.", whole)
+    with case("With captions longer than their references"):
+        more = [f"{text} {text.split()[0]}" for text in references[0]], [[text] for text in references[0]]
+        got = torch.tensor(expect_one_number(function(*more)), dtype=torch.float64)
+        longer = _shares(*more, cap=False)
+        expect_not(got, longer, "Nothing must be gained; here the penalty exceeds 1.", "min(1, ...).")
+        expect_number(got, _shares(*more), "It must be the root of the shares.", whole)
+    with case("With two references as near"):
+        near = function(["a b c d e f"], [["a b c d e f a b", "a b c d"]])
+        expect_number(near, 1.0, "The shorter one's length must be taken.", "min by (abs(r - c), r).")
+    with case("Without a sequence of 4 words that is right"):
+        none = expect_one_number(function(["a b c d"], [["a b c e"]]))
+        expect(abs(none) < 1e-2, "It must be 0, or nearly so.", "a factor of 0 makes the product 0.")
 
 
 def tf_idf(count: Int[Tensor, "t v"], in_references: Int[Tensor, "p s v"]) -> Float[Tensor, "t v"]:
@@ -75,11 +169,6 @@ def check_tf_idf(function: Callable) -> None:
     plain = count * p / pictures.clamp(min=1)
     expect_not(got, plain, "It must be the logarithm of how rare it is; here there is none.", whole)
     agreement(function, tf_idf)((count, there), "It must be the count, times the logarithm of its rarity.", whole)
-
-
-def _grams(text: str, k: int) -> Counter:
-    words = text.split()
-    return Counter(tuple(words[i : i + k]) for i in range(len(words) - k + 1))
 
 
 def _variant(

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from functools import partial
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,31 @@ def _ordered(features, order, channel, spatial, *, same=False, scale=(True, True
     return (features + x if add else x), (look or (lambda w: w))(where)
 
 
+def _bleu(
+    candidates, references, n=4,
+    *, first=1, clip=min, join=Counter.__or__, near=lambda r, c: (abs(r - c), r),
+    short=lambda r: min(1, math.exp(1 - r)), root=lambda shares: math.prod(shares) ** (1 / len(shares)),
+):  # fmt: skip
+    """Size by size over the whole corpus; what changes may be left out."""
+    texts = [one.split() for one in candidates]
+    others = [[text.split() for text in each] for each in references]
+    shares = []
+    for k in range(first, n + 1):
+        right = written = 0
+        for words, each in zip(texts, others):
+            counts = Counter(zip(*(words[i:] for i in range(k))))
+            have = reduce(join, (Counter(zip(*(text[i:] for i in range(k)))) for text in each), Counter())
+            right += sum(clip(count, have[gram]) for gram, count in counts.items() if have[gram])
+            written += sum(counts.values())
+        shares.append(right / written if written else 0.0)
+    wanted = [min((near(len(text), len(words)), len(text)) for text in each)[1] for words, each in zip(texts, others)]
+    return root(shares) * short(sum(wanted) / sum(map(len, texts)))
+
+
+def _bleu_of_each(candidates, references):
+    return sum(_bleu([one], [texts]) for one, texts in zip(candidates, references)) / len(candidates)
+
+
 def _rare(count, there, *, have=lambda there: there.gt(0).any(1).sum(0), of=lambda there: there.shape[0], use=None):
     """The logarithm of one quotient."""
     pictures = have(there).clamp(min=1)
@@ -150,6 +175,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "channel_attention": _channels,
     "spatial_attention": _places,
     "in_order": _ordered,
+    "bleu": _bleu,
     "tf_idf": _rare,
     "cider_d": _cider,
     "self_critical": _constant,
@@ -199,6 +225,22 @@ MISTAKES = {
         },
         "here what is weighed is added": {"added": partial(_ordered, add=True)},
         "where must be the weights": {"as they are multiplied": partial(_ordered, look=lambda w: w * w.shape[1])},
+    },
+    "bleu": {
+        "here it does.": {"no min": partial(_bleu, clip=lambda count, have: count)},
+        "here all are added up": {"a sum": partial(_bleu, join=Counter.__add__)},
+        "here the shortest": {"the shortest": partial(_bleu, near=lambda r, c: r)},
+        "here they do not": {"no penalty": partial(_bleu, short=lambda r: 1)},
+        "here single words do": {"words": partial(_bleu, n=1)},
+        "here only those of 4 words": {"four words": partial(_bleu, first=4)},
+        "here the mean of all four": {"a mean": partial(_bleu, root=lambda shares: sum(shares) / len(shares))},
+        "here the first alone does": {
+            "one reference": lambda candidates, references: _bleu(candidates, [texts[:1] for texts in references])
+        },
+        "here scores are": {"a mean over captions": _bleu_of_each},
+        "here the penalty exceeds 1": {"no min above": partial(_bleu, short=lambda r: math.exp(1 - r))},
+        "The shorter one's length": {"the longer one": partial(_bleu, near=lambda r, c: (abs(r - c), -r))},
+        "It must return one number": {"of each": lambda candidates, references: torch.ones(3, 1, 2)},
     },
     "tf_idf": {
         "here each of their texts is": {

@@ -58,6 +58,26 @@ def in_order(features, order, channel, spatial):
     return features, where
 
 
+def bleu(candidates, references, n=4):
+    # Over all captions: how many words were written, and how many were wanted.
+    length, wanted, score = 0, 0, 1.0
+    for candidate, texts in zip(candidates, references):
+        own, lengths = len(candidate.split()), [len(text.split()) for text in texts]
+        # The reference whose length is nearest says how many are wanted; of two as near, the shorter.
+        length, wanted = length + own, wanted + min(lengths, key=lambda r: (abs(r - own), r))
+    for k in range(1, n + 1):
+        right = written = 0
+        for candidate, texts in zip(candidates, references):
+            for ngram, count in count_ngrams(candidate, k).items():
+                # A k-gram counts as often as it is said, but no more often than in the reference that has it most.
+                right += min(count, max(count_ngrams(text, k).get(ngram, 0) for text in texts))
+                written += count
+        # Counts were added over all captions, and are divided once. The product of the shares, each to the power 1/n.
+        score *= (right / max(written, 1)) ** (1 / n)
+    # Captions that are too short pay. Those that are longer gain nothing.
+    return score * min(1.0, math.exp(1 - wanted / length))
+
+
 def tf_idf(count, in_references):
     # A picture has an n-gram if one of its references does. Count the pictures that have each.
     pictures = (in_references > 0).any(1).sum(0)

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from mmlearn.exercises import (
+    agreement,
     by_hand,
     case,
     expect,
@@ -14,10 +17,11 @@ from mmlearn.exercises import (
     expect_parts,
     expect_tensor,
     expect_trains,
+    over,
     task,
 )
 from mmlearn.exercises.inputs import between, numbers, uniform
-from mmlearn.objectives.drawing import word_attention, word_region_scores
+from mmlearn.objectives.drawing import damsm, word_attention, word_region_scores
 
 
 @task(
@@ -119,3 +123,59 @@ def check_word_region_scores(function: Callable) -> None:
         real = mask[None, :, :, None]
         expect_close(weights * real, wanted[1] * real, "Padding must change no weight of a word.", alike)
     expect_trains(function, regions, words, like=word_region_scores, fixed=(mask, sharpness))
+
+
+def damsm_loss(
+    regions: Float[Tensor, "b p d"],
+    picture: Float[Tensor, "b d"],
+    words: Float[Tensor, "b t d"],
+    sentence: Float[Tensor, "b d"],
+    mask: Bool[Tensor, "b t"],
+    sharpness: tuple[float, float, float] = (5.0, 5.0, 10.0),
+) -> Float[Tensor, ""]:
+    """The library's two losses of DAMSM, by words and by the sentence, added up."""
+    return sum(damsm(regions, picture, words, sentence, mask, sharpness=sharpness).values())
+
+
+@task(
+    damsm_loss,
+    difficulty=3,
+    minutes=20,
+    example=by_hand(
+        torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), torch.eye(2), torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]),
+        torch.eye(2), torch.tensor([[True], [True]]), (5.0, 5.0, 1.0986), gives=1.0526,
+    ),
+)  # fmt: skip
+def check_damsm_loss(function: Callable) -> None:
+    """Pictures pick their texts and texts their pictures, by words and by the whole."""
+    b, p, t, d = between(3, 4), between(4, 5), 6, 7
+    mask, sharpness = torch.arange(t) < t - torch.arange(b)[:, None], (uniform(2, 4), uniform(5, 7), uniform(8, 9))
+    draws = [(numbers(b, p, d), numbers(b, d), numbers(b, t, d), numbers(b, d), mask, sharpness) for _ in range(3)]
+    got = over(draws, function)
+
+    def cost(ways: tuple = (0.5, 0.5), kinds: tuple = (1, 1), third: float = sharpness[2], unit: bool = True) -> Tensor:
+        found = []
+        for regions, picture, words, sentence, mask, sharp in draws:
+            x, y = (F.normalize(each, dim=-1) if unit else each for each in (picture, sentence))
+            total = 0.0
+            for weight, scores in zip(kinds, (word_region_scores(regions, words, mask, sharp[:2])[0], x @ y.T)):
+                own = torch.arange(b)
+                pay = F.cross_entropy(third * scores, own), F.cross_entropy(third * scores.T, own)
+                total = total + weight * (ways[0] * pay[0] + ways[1] * pay[1])
+            found.append(total)
+        return torch.stack(found)
+
+    halves = "half of what pictures pay, and half of what texts pay."
+    expect_not(got, cost((1, 0)), "Texts must pick their pictures too; here only pictures pick.", halves)
+    expect_not(got, cost((0, 1)), "Pictures must pick their texts too; here only texts pick.", halves)
+    expect_not(got, cost((1, 1)), "It must be the mean of both ways; here it is their sum.", halves)
+    kinds = "the loss of word_region_scores, and that of the cosine of picture and sentence."
+    expect_not(got, cost(kinds=(1, 0)), "The whole must count; here only words do.", kinds)
+    expect_not(got, cost(kinds=(0, 1)), "Words must count; here only the whole does.", kinds)
+    expect_not(got, cost(kinds=(0.5, 0.5)), "Both losses must be added; here it is their mean.", kinds)
+    sharp = "sharpness[:2] is for word_region_scores, and sharpness[2] times the scores are logits."
+    expect_not(got, cost(third=1.0), "γ₃ must sharpen; here it is left out.", sharp)
+    expect_not(got, cost(third=1 / sharpness[2]), "γ₃ must multiply; here it divides.", sharp)
+    expect_not(got, cost(unit=False), "Whole pictures and sentences are compared by cosine; here by a product.", kinds)
+    agreement(function, damsm_loss)(draws, "It must be both losses, each both ways.", f"{kinds} {sharp}")
+    expect_trains(function, *draws[0][:4], like=damsm_loss, fixed=draws[0][4:])

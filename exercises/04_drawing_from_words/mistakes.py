@@ -80,6 +80,20 @@ def _scores(
     return join(found, sharpness), weights
 
 
+def _damsm(
+    regions, picture, words, sentence, mask, sharpness=(5.0, 5.0, 10.0), *, ways=(0.5, 0.5), kinds=(1, 1),
+    third=lambda g: g[2], unit=F.normalize, first=lambda g: g[:2],
+):  # fmt: skip
+    """The log-probabilities of the diagonal, row by row and column by column."""
+    by_words = word_region_scores(regions, words, mask, first(sharpness))[0]
+    total = 0
+    for weight, scores in zip(kinds, (by_words, unit(picture) @ unit(sentence).T)):
+        logits = third(sharpness) * scores
+        pay = [-logits.log_softmax(side).diagonal().mean() for side in (1, 0)]
+        total = total + weight * (ways[0] * pay[0] + ways[1] * pay[1])
+    return total
+
+
 def _unmasked(regions, words, mask, sharpness=(5.0, 5.0)):
     return word_region_scores(regions, words, torch.ones_like(mask), sharpness)
 
@@ -93,6 +107,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "other_captions": _others,
     "word_attention": _mixed,
     "word_region_scores": _scores,
+    "damsm_loss": _damsm,
 }
 
 MISTAKES = {
@@ -191,5 +206,18 @@ MISTAKES = {
         "here by a product": {"a product": partial(_scores, fit=lambda c, w: (c * w).sum(-1))},
         "Padding must change no score": {"no mask": _unmasked, "padding counts 0": partial(_scores, padding=0.0)},
         "none comes to regions": {"regions are constants": deaf(word_region_scores, 0)},
+    },
+    "damsm_loss": {
+        "here only pictures pick": {"rows": partial(_damsm, ways=(1, 0))},
+        "here only texts pick": {"columns": partial(_damsm, ways=(0, 1))},
+        "here it is their sum": {"a sum": partial(_damsm, ways=(1, 1))},
+        "here only words do": {"words alone": partial(_damsm, kinds=(1, 0))},
+        "here only the whole does": {"the whole alone": partial(_damsm, kinds=(0, 1))},
+        "here it is their mean": {"a mean": partial(_damsm, kinds=(0.5, 0.5))},
+        "γ₃ must sharpen": {"no γ₃": partial(_damsm, third=lambda g: 1)},
+        "here it divides": {"divided": partial(_damsm, third=lambda g: 1 / g[2])},
+        "here by a product": {"products": partial(_damsm, unit=lambda x: x)},
+        "each both ways": {"γ₁ and γ₂ as they are": partial(_damsm, first=lambda g: (5.0, 5.0))},
+        "none comes to sentence": {"the sentence is a constant": deaf(_damsm, 3)},
     },
 }

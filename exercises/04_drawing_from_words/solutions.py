@@ -79,3 +79,18 @@ def word_region_scores(regions, words, mask, sharpness=(5.0, 5.0)):
     fits = (sharpness[1] * cosine).masked_fill(~mask[None], -1e4)
     # A soft maximum over words; dividing by γ₂ undoes the sharpening.
     return fits.logsumexp(dim=-1) / sharpness[1], weights
+
+
+def damsm_loss(regions, picture, words, sentence, mask, sharpness=(5.0, 5.0, 10.0)):
+    # How well each picture shows the words of each text: (pictures, texts).
+    by_words = word_region_scores(regions, words, mask, sharpness[:2])[0]
+    # How well each whole picture fits each whole sentence: the cosine.
+    by_sentence = F.normalize(picture, dim=-1) @ F.normalize(sentence, dim=-1).T
+    # Picture i and text i are a pair.
+    own, loss = torch.arange(len(picture), device=picture.device), 0
+    for scores in (by_words, by_sentence):
+        # Sharpened by γ₃ they are logits. Each row is a picture that picks its text, each column a text that picks its
+        # picture; the mean of both.
+        logits = sharpness[2] * scores
+        loss = loss + (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return loss

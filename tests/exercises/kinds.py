@@ -28,6 +28,7 @@ LEARNED = {
     "matching_aware_discrimination": "real wrong made",
     "word_attention": "queries words",
     "word_region_scores": "regions words",
+    "damsm_loss": "regions picture words sentence",
     "pair_similarity": "text picture",
     "similarity_of_pairs": "similarity",
     "outer_product": "x",
@@ -115,7 +116,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "measure": "on_grid pointing_accuracy entropy mass_ratio modality_gap zero_shot ranks recall_at median_rank iou "
     "best_region nlvr_accuracy gradient_maps box_of_map si_sdr frames_near greedy sampling_probabilities beam_search "
     "question_of recall_by_chance edit_rate length_scores ctc_scores dequantise write_box "
-    "most_right_by_votes tf_idf cider_d prior_guesses cached_attention",
+    "most_right_by_votes bleu tf_idf cider_d prior_guesses cached_attention",
     "cost": "utilisation sharded_bytes block_flops recomputed_bytes kept_by_block scaled_rate",
     "gradient": "gather_backward ring_all_reduce backward_in_chunks",
 }

@@ -247,6 +247,7 @@ def test_whatever_comes_back_is_told_in_one_line(task):
         "recomputed_bytes",
         "kept_by_block",
         "edit_rate",
+        "bleu",
         "cider_d",
     ):  # which take numbers or texts alone
         assert "must leave its arguments as they are" in told(task, changes)
@@ -379,6 +380,7 @@ def test_worked_examples_of_exercise_02():
     there = torch.tensor([[[1, 0, 0], [1, 1, 0]], [[0, 3, 0], [0, 0, 0]]])
     rare = of["tf_idf"](torch.tensor([[2, 1, 1]]), there)
     assert rare.tolist() == [pytest.approx([1.386, 0, 0.693], abs=5e-4)]
+    assert of["bleu"](["a b c d e"], [["a b c d f"]]) == pytest.approx(0.2**0.25)
     assert of["cider_d"](["a", "b"], [["a"], ["b"]]) == pytest.approx(2.5)
     logs, written = rows([-1, -2, -9], [-0.5, -0.5, -9]), torch.tensor([[True, True, False]] * 2)
     assert of["self_critical"](logs, written, *rows([3, 1], [1, 2])).item() == 2.5
