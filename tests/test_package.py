@@ -160,8 +160,16 @@ def test_arrows_point_one_way(upper):
     assert [(name, module) for name in of_part for module in imports(name) if not allowed(name, module)] == []
 
 
+# What the paper itself defines as the other system with something more.
+EXTENDS = {
+    "fusion/ernie_vil.py": "fusion.vilbert",
+    "fusion/kvl_bert.py": "fusion.vl_bert",
+    "fusion/vinvl.py": "fusion.oscar",
+}
+
+
 def test_no_system_imports_another():
-    """What systems share lies in their family's folder, in a file that is no system."""
+    """What systems share lies in their family's folder, in a file that is no system; but a system may extend one."""
     systems = {module_name(path) for path in system_files().values()}
     assert {"mmlearn.models.contrastive.clip", "mmlearn.models.vision.vit"} <= systems
     assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == {
@@ -170,7 +178,7 @@ def test_no_system_imports_another():
     wrong = {f"{name} imports {module}" for name in FILES if is_system(name) for module in imports(name)} & {
         f"{name} imports {module}" for name in FILES for module in systems
     }
-    assert wrong == set()
+    assert wrong == {f"models/{name} imports mmlearn.models.{module}" for name, module in EXTENDS.items()}
 
 
 # Docstrings.

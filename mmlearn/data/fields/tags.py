@@ -36,6 +36,7 @@ class Tagged(Segments):
         return super().holds | {"tag_id": "Int b"}
 
     def vocabulary_texts(self, data: Dataset) -> list[str]:
+        """Captions and tags."""
         parts = in_parts(data, spread(len(data), RENDERED))
         return [" ".join(pair) for part in parts for pair in self.pairs(part)]
 

@@ -63,6 +63,7 @@ class Translations(Tokens):
         return super().sizes() | {"class_tokens": named}
 
     def example_sizes(self, config: Config) -> dict[str, Any]:
+        """With a token for each class of the detector."""
         classes, ordinary = size(config, "region_classes", 0), size(config, "vocab_size") - 4
         return super().example_sizes(config) | {"class_tokens": tuple(4 + k % ordinary for k in range(classes))}
 

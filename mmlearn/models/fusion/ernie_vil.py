@@ -23,6 +23,8 @@ from mmlearn.recipes import ITM, MLM, MRM, Objective, OneOf, Recipe, even_classe
 class ERNIEViLConfig(ViLBERTConfig):
     """The settings are ViLBERT's."""
 
+    PRESETS = ViLBERTConfig.PRESETS
+
 
 class ERNIEViL(ViLBERT):
     r"""ViLBERT's streams, and scene graph prediction: masked words of one role, given all other words and the picture.

@@ -23,6 +23,8 @@ from mmlearn.recipes.objectives import Asked
 class VinVLConfig(OSCARConfig):
     region_norm: bool = True
 
+    PRESETS = OSCARConfig.PRESETS
+
 
 class VinVL(OSCAR):
     """OSCAR with three classes: ``polluted`` (b,) is 0 for a whole triple, 1 where tags are wrong, 2 where words are.
