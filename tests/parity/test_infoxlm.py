@@ -28,7 +28,7 @@ def test_texts_are_read_as_by_xlm_r(case, twins):
     published.load_state_dict(roberta.state_dict())
     read = {field.name: getattr(bert.config, field.name) for field in dataclasses.fields(BERTEncoderConfig)}
     read["max_length"] //= 2  # a row holds two texts
-    ours = InfoXLM(InfoXLMConfig(**read, contrast_layer=1, queue_size=4)).eval()
+    ours = InfoXLM(InfoXLMConfig(**read, contrast_depth=1, queue_size=4)).eval()
     for part, taken in ((ours.online.embedding, bert.embedding), (ours.online.transformer, bert.transformer)):
         part.load_state_dict(taken.state_dict())
     ours.language_head.load_state_dict(bert.language_head.state_dict())

@@ -37,15 +37,15 @@ BASE = XLM_R | dict(token_types=1, dropout=0.0)
 
 @dataclass(frozen=True)
 class InfoXLMConfig(BERTEncoderConfig):
-    contrast_layer: int = 8  # blocks below the embedding of a text
+    contrast_depth: int = 8  # blocks below the embedding of a text
     temperature: float = 0.25
     momentum: float = 0.9999  # of the momentum encoder
     queue_size: int = 131_072  # embeddings of earlier batches, as more negatives; at most the size of the data
 
     PRESETS = {
-        "tiny": TINY_BERT | dict(token_types=1, contrast_layer=2, momentum=0.98, queue_size=1024),
+        "tiny": TINY_BERT | dict(token_types=1, contrast_depth=2, momentum=0.98, queue_size=1024),
         "base": BASE,
-        "large": BASE | LARGE | dict(contrast_layer=12, momentum=0.999),
+        "large": BASE | LARGE | dict(contrast_depth=12, momentum=0.999),
     }
 
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: InfoXLMConfig):
         super().__init__()
-        self.contrast_layer = config.contrast_layer
+        self.contrast_depth = config.contrast_depth
         self.embedding = BERTEmbedding(for_two_texts(config))
         self.transformer = Transformer(config)
         self.projection = nn.Linear(config.width, config.width, bias=False)
@@ -73,7 +73,7 @@ class Encoder(nn.Module):
         return x
 
     def embed(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
-        return F.normalize(self.projection(self(tokens, mask, self.contrast_layer)[:, 0]), dim=-1)
+        return F.normalize(self.projection(self(tokens, mask, self.contrast_depth)[:, 0]), dim=-1)
 
 
 class InfoXLM(nn.Module):
@@ -86,9 +86,9 @@ class InfoXLM(nn.Module):
 
     def __init__(self, config: InfoXLMConfig):
         super().__init__()
-        if not (0 <= config.momentum <= 1 and 1 <= config.contrast_layer <= config.depth):
-            given = f"momentum {config.momentum} and contrast_layer {config.contrast_layer} of {config.depth}"
-            raise ValueError(f"momentum is from 0 to 1, and contrast_layer one of the blocks, from 1; got {given}.")
+        if not (0 <= config.momentum <= 1 and 1 <= config.contrast_depth <= config.depth):
+            given = f"momentum {config.momentum} and contrast_depth {config.contrast_depth} of {config.depth}"
+            raise ValueError(f"momentum is from 0 to 1, and contrast_depth one of the blocks, from 1; got {given}.")
         self.config = config
         self.online = Encoder(config)
         self.language_head = MaskedLanguageHead(config).apply(partial(initialise_as_bert, std=config.initial_std))

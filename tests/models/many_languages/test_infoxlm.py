@@ -74,7 +74,7 @@ def test_the_contrast_is_that_of_whole_texts_with_momentum_embeddings_in_batch_a
 
 
 def test_embeddings_are_of_the_first_token_at_the_middle_block():
-    model, batch = built(contrast_layer=2), texts()
+    model, batch = built(contrast_depth=2), texts()
     states = model.online.embedding(batch["tokens"])
     for block in model.online.transformer.blocks[:2]:
         states = block(states, batch["mask"])
@@ -109,5 +109,5 @@ def test_the_slow_copy_follows_and_is_not_trained():
 
 
 def test_settings_that_cannot_be():
-    for wrong in (dict(contrast_layer=4), dict(contrast_layer=0), dict(momentum=1.5)):
-        refused("momentum is from 0 to 1, and contrast_layer one of", InfoXLM, dataclasses.replace(TINY, **wrong))
+    for wrong in (dict(contrast_depth=4), dict(contrast_depth=0), dict(momentum=1.5)):
+        refused("momentum is from 0 to 1, and contrast_depth one of", InfoXLM, dataclasses.replace(TINY, **wrong))
