@@ -32,9 +32,6 @@ STOPPED = (
 NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken on a GPU that is not there
 # So says torch.autocast of devices that it does not know.
 NO_SUCH_AUTOCAST = ("unsupported autocast device_type", "unsupported scalarType")
-    "unsupported autocast device_type",
-    "unsupported scalarType",
-)  # so says torch.autocast of other devices
 NO_BF16_LSTM = "could not create a primitive descriptor for the LSTM"  # so says PyTorch on processors without bf16
 # Some of whose compiled backward pass is looked at as well, which takes as long again as all else of the contract.
 DIFFERENTIATED = {"albef", "bert", "blip", "clip", "gpt2", "siglip", "vilt", "vit", "wav2vec2"}
