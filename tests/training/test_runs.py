@@ -10,7 +10,7 @@ from small_data import Tones, set_of
 from testing_tools import Listed, close, refused
 
 from mmlearn.data import fetch, load
-from mmlearn.data.fields import Image, LogMel, Regions, Tokens, Video, size
+from mmlearn.data.fields import Image, LogMel, Regions, Tagged, Tokens, Video, size
 from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.speech_features import mfcc
 from mmlearn.objectives.clusters import nearest
@@ -37,6 +37,8 @@ def test_a_new_run_fits_its_data(made, sets, name):
             asks = {one.ask for task in run.tasks for one in task if given in (*run.recipe.reads, *one.reads)}
             samples = fetch(data, range(len(data)))
             captions = [(ask(sample) if ask else sample).caption for ask in asks for sample in samples]
+            if isinstance(field, Tagged):
+                captions = [" ".join(pair) for pair in field.pairs(samples)]
             tokens, mask = field.tokenizer(captions)
             assert field.tokenizer.max_length == tokens.shape[1] == int(mask.sum(1).max())
         if isinstance(field, Image) and given.mean is None:  # otherwise the system says how it reads pictures
