@@ -22,7 +22,7 @@ from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.models.picture_tokens.coder import TINY_CODER, Pixels, rebuilt
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
-from mmlearn.recipes import Objective, Recipe, Stage, Turn
+from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,14 @@ def passes(run: Any, samples: Sequence[Any]) -> Rows:
     return {name: row((torch.cat(scores) > 0).float().mean()) for name, scores in found.items()}
 
 
+# Who knows nothing pays 1. Before the discriminator counts both losses are 0, and so the second is not above its bound.
+WON = Alarm(
+    "the discriminator has won: next to no painted patch passes for real, and the decoder learns little from it; "
+    "start anew with a higher adversarial_start or a lower adversarial_weight",
+    below={"discriminator": 0.1},
+    above={"adversarial": 0.0},
+)
+
 RECIPE = Recipe(
     VQGAN,
     VQGANConfig,
@@ -111,7 +119,7 @@ RECIPE = Recipe(
                 dict.fromkeys(("pixels", "commitment", "adversarial", "discriminator")),
                 measures=(rebuilt, passes),
             ),
-            turns=(Turn("discriminator_loss", moves=("discriminator",)), Turn(moves=("encoder", "decoder"))),
+            turns=(Turn("discriminator_loss", moves=("discriminator",), alarm=WON), Turn(moves=("encoder", "decoder"))),
         ),
     ),
     architecture="""

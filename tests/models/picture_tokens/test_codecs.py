@@ -1,6 +1,8 @@
 """VQ-VAE, discrete VAE, VQGAN: gradients, codes that come back, noise, turns, and what does not fit."""
 
 import dataclasses
+import re
+import warnings
 
 import pytest
 import torch
@@ -215,6 +217,40 @@ def test_with_a_discriminator_pictures_are_learned_too():
     )  # fmt: skip
     assert rows[-1]["pixels"] < 0.8 * rows[0]["pixels"]
     assert {"discriminator", "adversarial"} <= rows[0].keys()
+
+
+def told_by(start, judge, steps):
+    """What is told where of the judge this part learns, and of the codec its first layer alone, and the losses.
+
+    The discriminator counts from step ``start`` on.
+    """
+    torch.manual_seed(0)
+    model, (one, two) = VQGAN(dataclasses.replace(BUILD[VQGAN], adversarial_start=start)), RECIPE.stages[0].turns
+    assert one.alarm.steps == 100
+    turns = (
+        dataclasses.replace(one, moves=(judge,), alarm=dataclasses.replace(one.alarm, steps=20)),
+        dataclasses.replace(two, moves=("encoder.layers.0",)),
+    )
+    how = dict(steps=steps, batch_size=8, turns=turns, progress=False, warmup=0, learning_rate=1e-2, weight_decay=0.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = fit(model, Batches(), lambda rows: {"image": torch.stack(rows)}, **how)
+    return [str(one.message) for one in caught if "discriminator" in str(one.message)], rows
+
+
+def test_a_discriminator_that_wins_outright_is_told_once_and_not_before_it_counts():
+    (told,), rows = told_by(10, "discriminator", 60)
+    assert all(row["discriminator"] == row["adversarial"] == 0 for row in rows[:10])
+    line = r"step (\d+): the discriminator has won: .* \(discriminator (?:0|0\.0\d+), adversarial \d.*, and so for 20"
+    assert int(re.match(line, told)[1]) >= 30
+    assert all(row["discriminator"] < 0.1 and row["adversarial"] > 0 for row in rows[-20:])
+
+
+@pytest.mark.parametrize(("start", "judge"), [(99, "discriminator"), (0, "discriminator.5.bias")])
+def test_where_it_does_not_count_yet_or_does_not_win_nothing_is_told(start, judge):
+    told, rows = told_by(start, judge, 30)
+    assert told == []
+    assert all(row["discriminator"] == 0 if start else row["discriminator"] > 0.1 for row in rows)
 
 
 class Run:
