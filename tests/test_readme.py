@@ -134,6 +134,9 @@ def test_its_numbers_are_the_recorded_ones():
         ("22b", "right labels, 4 shots"),
         ("22b", "right labels, 0 shots"),
         ("22b", "shuffled labels, 4 shots"),
+        ("22c", "second stage alone: all"),
+        ("22c", "two stages: all"),
+        ("22c", "Frozen: all"),
     ]
     printed = re.findall(r"^\|.*\| ([01]\.\d\d) \| ([\d.]+) \|$", README, re.MULTILINE)
     assert len(printed) == len(wanted)

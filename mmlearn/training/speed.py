@@ -32,7 +32,8 @@ class FastAttention(Attention):
     ) -> Float[Tensor, "b h q k"]:
         """As the plain attention's."""
         short = query.shape[2] * key.shape[2] < LONG
-        if self.recorder is not None or (short and not query.is_cuda):
+        learns = bias is not None and bias.requires_grad  # the CPU's kernel knows no gradient of a bias
+        if self.recorder is not None or ((short or learns) and not query.is_cuda):
             return super().heads(query, key, value, mask, causal, bias)
         allowed = allowed_keys(query, key, mask, causal)
         if bias is not None:

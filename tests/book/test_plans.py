@@ -20,7 +20,6 @@ COUNTED = [  # the quickest: with towers and without, of pictures, texts and sou
     ("bert", "distilbert-base"),
     ("decoar2", "base"),
     ("clip", "ViT-B/32"),
-    ("perceiver-io", "fourier"),  # which reads pictures alone
 ]
 
 

@@ -141,17 +141,19 @@ class FLAVA(nn.Module):
         """The text's tokens before the last norm."""
         return self.text_encoder(self.embedding(tokens, mask=mask), mask)
 
-    def embed_image(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
-        return F.normalize(self.image_projection(tokens[:, 0]), dim=-1)
+    def embed_image(self, first: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
+        return F.normalize(self.image_projection(first), dim=-1)
 
-    def embed_text(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b e"]:
-        return F.normalize(self.text_projection(tokens[:, 0]), dim=-1)
+    def embed_text(self, first: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
+        return F.normalize(self.text_projection(first), dim=-1)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:
-        return self.embed_image(self.image_encoder.norm(self.image_states(image)))
+        first = self.image_encoder.transformer.read(self.image_encoder.embedding(image), 0)
+        return self.embed_image(self.image_encoder.norm(first))
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b e"]:
-        return self.embed_text(self.text_norm(self.text_states(tokens, mask)))
+        first = self.text_encoder.read(self.embedding(tokens, mask=mask), 0, mask)
+        return self.embed_text(self.text_norm(first))
 
     def match(
         self,
@@ -200,8 +202,8 @@ class FLAVA(nn.Module):
             image_tokens,
             text_tokens,
             both,
-            self.embed_image(image_tokens) if image is not None else None,
-            self.embed_text(text_tokens) if tokens is not None else None,
+            self.embed_image(image_tokens[:, 0]) if image is not None else None,
+            self.embed_text(text_tokens[:, 0]) if tokens is not None else None,
             self.logit_scale.exp(),
             code_logits,
             token_logits,
