@@ -1,6 +1,7 @@
 # Every target sets up what it needs in .venv, once. Another interpreter: make test PYTHON=python3.12
 PYTHON ?= python3
 WORKERS ?= logical
+CHAPTERS ?= notebooks
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
@@ -57,8 +58,8 @@ units: .venv/dev.done
 
 chapters: .venv/dev.done
 	$(call heading,chapters)
-	@$(PYTEST) -n $(WORKERS) --maxprocesses 8 --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout 900 notebooks || $(call stopped,chapters)
+	@PYTHONPATH=tests/tools $(PYTEST) -p late -rs -n $(WORKERS) --maxprocesses 8 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout 900 $(CHAPTERS) || $(call stopped,chapters)
 
 book: .venv/dev.done
 	$(call heading,book)
