@@ -97,7 +97,10 @@ class Chapter:
     def hardware(self) -> dict[str, Any]:
         """How :func:`~mmlearn.training.fit` uses the machine: on a GPU bf16, eight loader workers and ``compile``."""
         if self.shrunk:
-            return {"precision": "bf16", "workers": 1, "compile": "aot_eager", "log_every": 10}
+            import torch
+
+            bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # without it some processors know no LSTM in bf16
+            return {"precision": "bf16" if bf16 else "no", "workers": 1, "compile": "aot_eager", "log_every": 10}
         return {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10} if self.scale == "gpu" else {}
 
     @property
@@ -111,7 +114,7 @@ class Chapter:
         """Within this block such loops compute in bf16 where :attr:`hardware` says so."""
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16, enabled="precision" in self.hardware)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.hardware.get("precision") == "bf16")
 
     def compiled(self, function: Callable) -> Callable:
         """What such loops compute in each step, compiled where :attr:`hardware` says so; a model as well.
