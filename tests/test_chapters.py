@@ -225,6 +225,18 @@ def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
             assert (x @ x).dtype == dtype
 
 
+@pytest.mark.parametrize(("knows", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_shrunk_gpu_scale_computes_in_bf16_where_the_processor_can(tmp_path, monkeypatch, knows, dtype):
+    monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
+    monkeypatch.setenv("MMLEARN_SHRINK", "1")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: knows)
+    chapter = Chapter("x", scale="gpu")
+    assert chapter.hardware["precision"] == ("bf16" if knows else "no")
+    x = torch.ones(2, 2, device=chapter.device)
+    with chapter.autocast():
+        assert (x @ x).dtype == dtype
+
+
 def test_only_the_gpu_scale_compiles(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
     backends = []

@@ -163,6 +163,10 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
         model(tokens())
     model(tokens())
     assert len(taken) == 2
+    for learns, expected in ((False, 4), (True, 4)):  # on a CPU the kernel has no gradient of a bias
+        with speed_up(model):
+            model(tokens(), bias=torch.randn(1, 2, N, N, requires_grad=learns))
+        assert len(taken) == expected
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
