@@ -4,7 +4,8 @@
 faster; training and evaluation run within it. :func:`save_memory` computes some things twice to keep less. In the last
 block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out
 a quarter of the work. PyTorch's kernel need not store the weights of attention, which grow with the square of the
-length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences only.
+length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences, and
+for one query alone, as while a text is written.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
 
-LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU
+LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
 
 
 class FastAttention(Attention):
@@ -31,7 +32,8 @@ class FastAttention(Attention):
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None
     ) -> Float[Tensor, "b h q k"]:
         """As the plain attention's."""
-        short = query.shape[2] * key.shape[2] < LONG
+        writes = query.shape[2] == 1 and not torch.is_grad_enabled()  # one token after the other
+        short = query.shape[2] * key.shape[2] < LONG and not writes
         learns = bias is not None and bias.requires_grad  # the CPU's kernel knows no gradient of a bias
         if self.recorder is not None or ((short or learns) and not query.is_cuda):
             return super().heads(query, key, value, mask, causal, bias)

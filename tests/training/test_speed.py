@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from testing_tools import Listed, close, pairs, refused, seeded
 from torch import nn
 
-from mmlearn.layers import Transformer, TransformerConfig, record_attention
+from mmlearn.layers import Attention, Transformer, TransformerConfig, record_attention
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit, speed
@@ -167,6 +167,25 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
         with speed_up(model):
             model(tokens(), bias=torch.randn(1, 2, N, N, requires_grad=learns))
         assert len(taken) == expected
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 0], [0, 0, 0]]).bool()])
+def test_one_query_takes_the_fused_kernel_where_no_gradient_is_kept(monkeypatch, mask):
+    taken = []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x, **more: taken.append(1) or kernel(*x, **more))
+    monkeypatch.setattr(speed, "LONG", N * N)
+    layer = Attention(D, 2)
+    query, context = torch.randn(2, 1, D), torch.randn(2, 3, D)
+    expected = layer(query, context, mask)
+    with speed_up(layer):
+        close(layer(query, context, mask), expected)
+        assert not taken
+        with torch.no_grad():
+            close(layer(query, context, mask), expected)  # a row may attend nothing
+            assert taken == [1]
+            layer(query.expand(2, 2, D), context, mask)
+    assert taken == [1]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
