@@ -80,6 +80,9 @@ class ALIGN(nn.Module):
         widths = pairwise((config.stem_width, *config.widths))
         stages = [MBConvConfig(*shape, *pair, count) for shape, pair, count in zip(STAGES, widths, config.blocks)]
         self.image_encoder = EfficientNet(stages, dropout=0.0, stochastic_depth_prob=0.0).features[:-1]
+        for layer in self.image_encoder.modules():
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1:  # as in the official code; torchvision starts near 0
+                nn.init.kaiming_normal_(layer.weight)
         self.embedding = BERTEmbedding(config.text)
         self.transformer = Transformer(config.text)
         self.text_projection = nn.Linear(config.text.width, stages[-1].out_channels)
