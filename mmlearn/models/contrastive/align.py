@@ -68,8 +68,8 @@ class ALIGNOutput(NamedTuple):
 class ALIGN(nn.Module):
     """An EfficientNet, averaged over all places, and BERT's first token, projected to as many features.
 
-    ``ValueError`` for a text that is padded at its left. Source: section 4.1 and figure 1; Tan & Le 2019
-    (EfficientNet), table 1.
+    ``ValueError`` for a text that is padded at its left. Source: section 4.1 and figure 1; for the stages table 1 of
+    EfficientNet (arXiv 1905.11946).
     """
 
     def __init__(self, config: ALIGNConfig):
