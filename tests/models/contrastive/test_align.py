@@ -21,7 +21,7 @@ def test_the_picture_tower_of_base_is_torchvisions_b7():
 
 
 def test_sizes_are_those_that_efficientnet_scales_to():
-    """Channels and blocks of B0, times the factors of Tan & Le 2019 and, for L2, Xie et al. 2020 (Noisy Student), table 7."""
+    """Channels and blocks of B0, times the factors of Tan & Le 2019; for L2, of Xie et al. 2020, table 7."""
     widths, blocks = (32, 16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)
     for preset, wider, deeper in (("base", 2.0, 3.1), ("large", 4.3, 5.3)):
         config = ALIGNConfig.preset(preset)
