@@ -165,6 +165,7 @@ EXTENDS = {
     "fusion/ernie_vil.py": "fusion.vilbert",
     "fusion/kvl_bert.py": "fusion.vl_bert",
     "fusion/vinvl.py": "fusion.oscar",
+    "text/std_roberta.py": "text.bert",
 }
 
 

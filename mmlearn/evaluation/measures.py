@@ -13,7 +13,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import Label, MaskedPatches, MaskedRegions, MaskedTokens, MatchLabel
+from mmlearn.data.fields import Label, MaskedPatches, MaskedRegions, MaskedTokens, MatchLabel, ShuffledTokens
 from mmlearn.evaluation.alignment import (
     modality_gap,
     occlusion_check,
@@ -294,10 +294,21 @@ def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
     with evaluating(run.system):
         tokens, replaced, _ = run.system.replace(batch)
     new = run.read(batch | {"tokens": tokens}, lambda output, rows: (output.replaced_logits > 0)[rows["mask"]])
-    replaced = replaced[batch["mask"]].cpu()
-    share = replaced.float().mean()
-    rows = {"words judged right": row((new == replaced).float().mean(), max(share, 1 - share))}
-    return rows | ({"replaced words found": row(new[replaced].float().mean(), 0.0)} if replaced.any() else {})
+    return words_judged(new, replaced[batch["mask"]].cpu(), "replaced")
+
+
+def shuffled_words(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many words are judged right, all and those that changed places. Chance: all are taken to be in order."""
+    batch = run.label(run.plain(samples), ShuffledTokens())
+    moved = run.read(batch, lambda output, rows: (output.shuffled_logits > 0)[rows["mask"]])
+    return words_judged(moved, batch["shuffled"][batch["mask"]], "shuffled")
+
+
+def words_judged(guess: Bool[Tensor, "n"], wrong: Bool[Tensor, "n"], what: str) -> Rows:
+    """How many words are judged right, and how many of the wrong ones are found, where there are some."""
+    share = wrong.float().mean()
+    rows = {"words judged right": row((guess == wrong).float().mean(), max(share, 1 - share))}
+    return rows | ({f"{what} words found": row(guess[wrong].float().mean(), 0.0)} if wrong.any() else {})
 
 
 def next_words(run: Any, samples: Sequence[Any]) -> Rows:

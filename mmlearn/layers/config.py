@@ -12,12 +12,8 @@ from mmlearn.names import choices
 
 ABOVE_0 = re.compile(r"(^|_)(width|heads|max_length|patch_size|image_size|stride|temperature|norm_epsilon)$")
 EITHER_SIGN = re.compile(r"^bias$|(^|_)log_")
-MOST = {
-    "halvings": 30,
-    "depth": 1000,
-    "layers": 1000,
-    "blocks": 1000,
-}  # no picture has more pixels, no system more blocks
+# No picture has more pixels, and no system more blocks.
+MOST = {"halvings": 30, "depth": 1000, "layers": 1000, "blocks": 1000}
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
 
 

@@ -26,16 +26,18 @@ def info_nce(
     logit_scale: Float[Tensor, ""],
     positives: Bool[Tensor, "b all"] | None = None,
     rows: slice = EVERY,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     r"""Each image picks its text among the b in the batch, and each text its image.
 
     .. math:: \ell = -\frac{1}{2b} \sum_i \left[\log \mathrm{softmax}_j (s\, u_i^\top v_j)\big|_{j=i}
        + \log \mathrm{softmax}_j (s\, v_i^\top u_j)\big|_{j=i}\right]
 
-    Embeddings that know nothing give ln b. With ``positives`` as in :func:`pair_cross_entropy`.
+    Embeddings that know nothing give ln b. ``positives`` and ``label_smoothing`` as in :func:`pair_cross_entropy`.
     Source: Radford et al. 2021 (CLIP), figure 3; van den Oord et al. 2018 (CPC), equation 4.
     """
-    return pair_cross_entropy(*both_ways(logit_scale * image_embedding, text_embedding, rows), positives, rows)
+    logits = both_ways(logit_scale * image_embedding, text_embedding, rows)
+    return pair_cross_entropy(*logits, positives, rows, label_smoothing)
 
 
 def both_ways(
@@ -74,6 +76,7 @@ def pair_cross_entropy(
     text_to_image: Float[Tensor, "b all"],
     positives: Bool[Tensor, "b all"] | None = None,
     rows: slice = EVERY,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     r"""The mean cross-entropy of both directions: row i of either matrix of logits should pick column i.
 
@@ -81,16 +84,20 @@ def pair_cross_entropy(
 
     .. math:: -\frac{1}{|P_i|} \sum_{j \in P_i} \log \mathrm{softmax}_j(z_i)
 
-    Source: Radford et al. 2021 (CLIP), figure 3; Yang et al. 2022 (UniCL), equations 2 to 4, for several positives.
+    A ``label_smoothing`` of ε takes ε of this target away and spreads it evenly over all columns.
+    Source: Radford et al. 2021 (CLIP), figure 3; Yang et al. 2022 (UniCL), equations 2 to 4, for several positives;
+    Jia et al. 2021 (ALIGN), section 5.1, for smoothing.
     """
     matching = torch.arange(image_to_text.shape[1], device=image_to_text.device)[rows]
     _check_pairs(len(image_to_text), len(matching))
     if positives is None:
-        return (F.cross_entropy(image_to_text, matching) + F.cross_entropy(text_to_image, matching)) / 2
-    by_image = positives.to(image_to_text.dtype)
-    by_text = by_image.T if rows == EVERY else by_image
-    by_image, by_text = by_image / by_image.sum(1, keepdim=True), by_text / by_text.sum(1, keepdim=True)
-    return (F.cross_entropy(image_to_text, by_image) + F.cross_entropy(text_to_image, by_text)) / 2
+        by_image = by_text = matching
+    else:
+        by_image = positives.to(image_to_text.dtype)
+        by_text = by_image.T if rows == EVERY else by_image
+        by_image, by_text = by_image / by_image.sum(1, keepdim=True), by_text / by_text.sum(1, keepdim=True)
+    pairs = (image_to_text, by_image), (text_to_image, by_text)
+    return sum(F.cross_entropy(*pair, label_smoothing=label_smoothing) for pair in pairs) / 2
 
 
 def pairwise_sigmoid(
@@ -208,11 +215,12 @@ def mil_nce(
 
 
 def ranking_hinge(
-    image_embedding: Float[Tensor, "b d"],
-    text_embedding: Float[Tensor, "b d"],
+    image_embedding: Float[Tensor, "all d"],
+    text_embedding: Float[Tensor, "all d"],
     margin: float = 0.2,
     hardest: bool = False,
-    positives: Bool[Tensor, "b b"] | None = None,
+    positives: Bool[Tensor, "b all"] | None = None,
+    rows: slice = EVERY,
 ) -> Float[Tensor, ""]:
     r"""A matching pair should beat every other pair of its row and of its column by ``margin``.
 
@@ -223,16 +231,16 @@ def ranking_hinge(
     Source: Faghri et al. 2018 (VSE++), equation 5 and, for ``hardest``, equation 6.
     """
     _check_pairs(len(image_embedding), len(text_embedding))
-    similarity = image_embedding @ text_embedding.T
+    by_image, by_text = both_ways(image_embedding, text_embedding, rows)  # (b, all) each
     if positives is None:
-        positives = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
-    matching = similarity.diagonal()
+        positives = torch.eye(len(text_embedding), dtype=torch.bool, device=text_embedding.device)[rows]
+    matching = by_image[:, rows].diagonal()[:, None]
     over = [
-        (margin + s - matching[:, None]).clamp(min=0).masked_fill(own, 0)
-        for s, own in ((similarity, positives), (similarity.T, positives.T))
+        (margin + similarity - matching).clamp(min=0).masked_fill(own, 0)
+        for similarity, own in ((by_image, positives), (by_text, positives.T if rows == EVERY else positives))
     ]
-    rows = [violation.amax(1) if hardest else violation.sum(1) for violation in over]
-    return torch.stack(rows).sum(0).mean()
+    worst = [violation.amax(1) if hardest else violation.sum(1) for violation in over]
+    return torch.stack(worst).sum(0).mean()
 
 
 def same_caption(caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b b"]:

@@ -3,7 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from mmlearn.data.fields import HiddenSpans, Infilled, MaskedRegions, MaskedTokens, MatchLabel, SwappedSegments
+from mmlearn.data.fields import (
+    HiddenSpans,
+    Infilled,
+    MaskedRegions,
+    MaskedTokens,
+    MatchLabel,
+    ShuffledTokens,
+    SwappedSegments,
+)
 from mmlearn.data.fields.texts import Answers
 from mmlearn.data.made.instructions import instruct
 from mmlearn.evaluation.measures import (
@@ -16,6 +24,7 @@ from mmlearn.evaluation.measures import (
     retrieval,
     rewritten,
     segments_told,
+    shuffled_words,
     written_captions,
 )
 from mmlearn.evaluation.replies import replies
@@ -67,6 +76,7 @@ RTD = Objective(
     labels=(MaskedTokens(),),
     measures=(masked_words, replaced_words),
 )
+STD = Objective("std", {"std": ln(2)}, labels=(ShuffledTokens(),), measures=(shuffled_words,))
 SOP = Objective(
     "sop",
     {"sop": ln(2)},

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -139,7 +140,7 @@ def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
             seen.append(x)
         return x.here if isinstance(x, Elsewhere) else x
 
-    args, inner = tree_map(look, (args, options))
+    args, inner = tree_map(look, (given := args, options))
     there = [x for x in seen if isinstance(x, Elsewhere)]
     here = [x for x in seen if not isinstance(x, Elsewhere) and x.ndim]  # numbers go everywhere
     may_mix = function in BETWEEN | PACKED or (function in INDEXED and isinstance(seen[0], Elsewhere))
@@ -155,4 +156,8 @@ def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
             return x
         return known[id(x)] if id(x) in known else Elsewhere(x) if goes else x
 
-    return tree_map(wrap, function(*args, **inner))
+    found = tree_map(wrap, function(*args, **inner))
+    if torch.Tag.inplace_view in function.tags:  # which turns the tensor itself, as a GRU does at its end
+        with no_dispatch():
+            function(*given, **options)
+    return found

@@ -9,7 +9,8 @@ from mmlearn.recipes.discovery import find_recipe, system_files
 # In all of these the token that is read would be padding.
 FIRST = {"albef", "albert", "bert", "blip", "clap", "electra", "lxmert", "pixel-bert", "uniter", "vilbert", "vilt"}
 FIRST |= {"blip-2", "data2vec-text", "flava", "multiway", "visual-bert", "vit-bert", "vl-bert", "coca", "git"}
-FIRST |= {"ernie-vil", "infoxlm", "kvl-bert", "m3p", "oscar", "uc2", "vinvl", "vokenization"}
+FIRST |= {"align", "ernie-vil", "infoxlm", "kvl-bert", "m3p", "oscar", "std-roberta", "uc2", "vinvl"}
+FIRST |= {"vokenization"}
 MASKED_ALONE = {"flava", "multiway"}  # which learn masked words in stages of their own, and read no first token there
 READING = [name for name in system_files() if "mask" in find_recipe(name).holds()[0]]
 

@@ -430,3 +430,18 @@ def test_replaced_words_are_told_among_the_real_ones(right):
     assert rows["words judged right"]["obtained"] == float(right)
     assert rows["words judged right"]["chance"] == 3 / 4
     assert rows["replaced words found"]["obtained"] == float(right)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_shuffled_words_are_told_among_the_others(right):
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    shuffled = torch.tensor([[True, True, False], [False, True, True]])  # what is said of padding does not count
+
+    def says(given, right):
+        return {"shuffled_logits": torch.where(shuffled == right, 2.0, -2.0)}
+
+    rows = of.shuffled_words(of_rows(Spoiler(says, right), {"mask": mask}, shuffled=shuffled), [])
+    assert (rows["words judged right"]["obtained"], rows["words judged right"]["chance"]) == (float(right), 1 / 2)
+    assert rows["shuffled words found"]["obtained"] == float(right)
+    nothing = of_rows(Spoiler(says, right), {"mask": mask}, shuffled=torch.zeros_like(mask))
+    assert of.shuffled_words(nothing, []).keys() == {"words judged right"}

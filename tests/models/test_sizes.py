@@ -216,6 +216,7 @@ OURS = {  # presets that have not all parts of a published model; what differs i
     ("vqgan", "base"): "our VQ-VAE with a discriminator",
     ("discrete-vae", "base"): "the released networks are deeper",
     ("dall-e", "base"): "the 12 billion parameters of the paper were not released",
+    ("vse", "base"): "its picture network is MobileNetV2, where the paper has a VGG-19 or a ResNet-152",
     ("vokenization", "base"): "its picture network is MobileNetV2, where the official code has a ResNeXt-101",
     ("cm3", "base"): "its codec and its texts are others",
     **dict.fromkeys(
@@ -254,6 +255,20 @@ SIZES = [
     ("albert", "xlarge-v2", {}, 58_724_864, "albert/albert-xlarge-v2 without its heads"),
     ("albert", "xxlarge-v2", {}, 222_595_584, "albert/albert-xxlarge-v2 without its heads"),
     ("albef", "base", {}, 2 * ALBEF_ONLINE + linear(768, 2) + 1, "official configs/Pretrain.yaml, with its slow copy"),
+    (
+        "align",
+        "base",
+        {},
+        62_143_440 + bert(768, 12, 30_522) + linear(768, 640) + 1,
+        "kakaobrain/align-base without the pooler that nothing reads: torchvision's EfficientNet-B7 and BERT-base",
+    ),
+    (
+        "align",
+        "large",
+        {},
+        480_309_308 - linear(5504, 1000) - (1376 + 2) * 5504 + bert(1024, 24, 30_522) + linear(1024, 1376) + 1,
+        "EfficientNet-L2 (Xie et al. 2020, table 7: 480M) without its head and last convolution, and BERT-large",
+    ),
     ("ast", "base", {}, 86_594_063, "MIT/ast-finetuned-audioset-10-10-0.4593, model.safetensors"),
     (
         "ast",
@@ -415,6 +430,16 @@ SIZES = [
         41_506_035,
         "official models/ with 16 channels; ResNet-18 of torchvision",
     ),
+    *[
+        (
+            "std-roberta",
+            f"roberta-{size}",
+            {},
+            count - linear(width, width) + language_head(width, 50_265) + linear(width, 1),
+            f"FacebookAI/roberta-{size} with its head, and a layer that tells what was moved",
+        )
+        for size, width, count in (("base", 768, 124_645_632), ("large", 1024, 355_359_744))
+    ],
     ("t5", "small", {}, 60_506_624, "google-t5/t5-small"),
     ("t5", "base", {}, 222_903_552, "google-t5/t5-base"),
     ("t5", "large", {}, 737_668_096, "google-t5/t5-large"),

@@ -89,6 +89,29 @@ def test_info_nce_equals_loops(repeated, seed):
     assert info_nce(u, v, scalar(4.0), positives).item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_smoothing_mixes_the_target_with_even_odds(repeated, smoothing):
+    (u, v), positives = pair(0), same_caption(ID) if repeated else None
+    everything = [list(range(B))] * B
+    logits, expected = [[4 * s for s in row] for row in dots(u, v)], 0
+    for matrix in (logits, transposed(logits)):
+        right, even = cross_entropy(matrix, fitting(positives)), cross_entropy(matrix, everything)
+        expected += ((1 - smoothing) * right + smoothing * even) / 2
+    got = info_nce(u, v, scalar(4.0), positives, label_smoothing=smoothing)
+    assert got.item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_the_hinge_of_some_rows_is_their_share(repeated, hardest):
+    """Rows that two processes have: the mean of their losses, weighed by rows, is the loss of all."""
+    (u, v), positives, parts = pair(0), same_caption(ID) if repeated else None, (slice(0, 2), slice(2, 5))
+    losses = [ranking_hinge(u, v, 0.3, hardest, None if positives is None else positives[rows], rows) for rows in parts]
+    expected = ranking_hinge(u, v, 0.3, hardest, positives)
+    assert ((2 * losses[0] + 3 * losses[1]) / B).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_positives_need_not_be_symmetric(seed):
     """Image i fits text j, but image j may not fit text i: columns then read down, not across."""

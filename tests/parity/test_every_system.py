@@ -16,6 +16,8 @@ NOT_COMPARED = {  # with their equations instead, in tests/models
     "ernie-vil": "no code of its pretraining was published; ViLBERT, whose streams it has, is compared",
     "kvl-bert": "no code was published; VL-BERT, which it is without knowledge, is compared",
     "pixel-bert": "no code was published; its BERT and its ResNet take published weights",
+    "vse": "its picture network is another; its GRU is PyTorch's, and its loss is compared with loops",
+    "std-roberta": "no code was published; RoBERTa, which it is, is compared",
     "lit": "the text tower is CLIP's here; both towers are compared in CLIP and ViT",
     "lip2wav": "a transformer stands for the recurrent layers",
     "vq-vae": "the published code is for another library, and blocks and averages start differently here",

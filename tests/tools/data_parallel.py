@@ -23,6 +23,8 @@ CASES = {  # at SigLIP's own bias of -10 negatives would hardly count
     "filip": ("filip", {}, False),
     "filip, captions": ("filip", {}, True),
     "lit": ("lit", {"image_width": 24}, False),
+    "vse, captions": ("vse", {"image_width": 24}, True),
+    "vse, all negatives": ("vse", {"image_width": 24, "hardest": False}, False),
 }
 LESS_MEMORY = ["clip, captions", "siglip, captions", "filip, captions"]  # also in chunks, and recomputed
 
@@ -32,7 +34,7 @@ def build(case: str) -> tuple[nn.Module, dict[str, Tensor]]:
     name, changes, captions = CASES[case]
     model, config = find_recipe(name).system, find_recipe(name).config
     torch.manual_seed(0)
-    tower = [nn.Sequential(nn.Conv2d(3, 24, 64), nn.Flatten())] if name == "lit" else []  # the locked one
+    tower = [nn.Sequential(nn.Conv2d(3, 24, 64), nn.Flatten())] if name in ("lit", "vse") else []  # the locked one
     model = Loss(model(dataclasses.replace(config.tiny(), **changes), *tower).double())
     length = torch.tensor([5, 3, 8, 4, 8, 6, 7, 2, 8, 3, 5, 4])
     batch = {

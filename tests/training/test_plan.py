@@ -197,7 +197,7 @@ def test_what_cannot_be_counted():
 
 
 # Those whose towers read in chunks. The others have none in their loss, a norm over the batch, or draws.
-TOWERS = {"bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "image-bind", "lit", "siglip"}
+TOWERS = {"bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "image-bind", "lit", "siglip", "vse"}
 UNCOUNTED = {"attn-gan", "gan-int-cls"}  # they pack captions by their lengths, which is told in one line
 
 

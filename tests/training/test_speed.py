@@ -225,7 +225,7 @@ def gradients(system, batch, chunk):
     return {name: value.grad for name, value in system.named_parameters() if value.grad is not None}
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "filip", "lit", "image-bind"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "filip", "lit", "vse", "image-bind"])
 @pytest.mark.parametrize("chunk", [1, 3, 8, 100])
 def test_gradients_in_chunks_are_those_of_the_whole_batch(name, chunk):
     recipe = find_recipe(name)
@@ -233,7 +233,7 @@ def test_gradients_in_chunks_are_those_of_the_whole_batch(name, chunk):
     system, batch = recipe.make(recipe.tiny()).train(), next(recipe.examples(recipe.tiny(), 8))
     whole, chunks = gradients(system, batch, None), gradients(system, batch, chunk)
     assert whole.keys() == chunks.keys()
-    assert len(whole) > 10
+    assert len(whole) >= 7
     for key, value in whole.items():
         close(chunks[key], value, 1e-6 * max(1, value.abs().max().item()))
     assert not any(key.startswith("encode_") or key == "loss" for key in vars(system))

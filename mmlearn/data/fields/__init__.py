@@ -13,6 +13,7 @@ from mmlearn.data.fields.labels import (
     MatchLabel,
     NextSegment,
     Polluted,
+    ShuffledTokens,
     SwappedSegments,
     VisiblePatches,
 )
@@ -24,6 +25,6 @@ from mmlearn.data.fields.texts import Answers, Dialogues, Labels, Segments, Toke
 __all__ = [
     "Answers", "Batch", "Clusters", "Cues", "Dialogues", "Field", "HiddenSpans", "Image", "Infilled", "Label", "Labels",
     "LogMel", "MaskedPatches", "MaskedRegions", "MaskedTokens", "MatchLabel", "NextSegment", "Objects", "PatchCodes",
-    "Patches", "Polluted", "Regions", "Segments", "SwappedSegments", "Tagged", "Tokens", "Video", "VisiblePatches",
-    "Waveform", "check_batch", "padded_entries", "resize", "size",
+    "Patches", "Polluted", "Regions", "Segments", "ShuffledTokens", "SwappedSegments", "Tagged", "Tokens", "Video",
+    "VisiblePatches", "Waveform", "check_batch", "padded_entries", "resize", "size",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmlearn.data.fields.field import Batch
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.objectives.denoising import draw_spans, hide_spans, infill
+from mmlearn.objectives.detection import shuffle_tokens
 from mmlearn.objectives.masked import mask_regions, mask_tokens
 from mmlearn.objectives.masked_image import draw_visible, mask_blocks
 from mmlearn.objectives.matching import random_negatives
@@ -79,6 +80,27 @@ class MaskedTokens(Label):
         )
         rest = {name: value for name, value in batch.items() if name not in ("word", "maskable")}
         return rest | {"tokens": tokens, "token_label": label}
+
+
+@dataclass(frozen=True)
+class ShuffledTokens(Label):
+    """Some ``tokens`` change places among themselves. ``shuffled`` (b, t) says which tokens are not the true ones.
+
+    ``special`` are those that never move. Source: Panda et al. 2021, section 3.
+    """
+
+    probability: float = 0.15
+    special: tuple[int, ...] = SPECIAL
+
+    holds = {"shuffled": "Bool b t"}
+
+    def __post_init__(self) -> None:
+        _check_share("probability", self.probability)
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
+        options = dict(special=self.special, generator=generator, probability=self.probability)
+        tokens, shuffled = shuffle_tokens(batch["tokens"], batch["mask"], **options)
+        return batch | {"tokens": tokens, "shuffled": shuffled}
 
 
 @dataclass(frozen=True)

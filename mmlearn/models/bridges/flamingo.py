@@ -29,7 +29,7 @@ from mmlearn.models.bridges.bridge import (
     Bridge,
     GPT2Config,
     Shots,
-    check_language_model,
+    check_language,
     check_places,
     text_loss,
 )
@@ -162,7 +162,7 @@ class Flamingo(Bridge):
 
     def __init__(self, config: FlamingoConfig):
         super().__init__()
-        check_language_model(config)
+        check_language(config)
         if config.gated_every < 1 or config.turns < 1:
             raise ValueError(f"gated_every and turns are at least 1, not {config.gated_every} and {config.turns}.")
         self.config = config

@@ -21,16 +21,8 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.cache import Read, Reading
-from mmlearn.layers import (
-    AttentionPooling,
-    Config,
-    ImageEncoder,
-    ImageEncoderConfig,
-    TextEmbedding,
-    TextEncoderConfig,
-    Transformer,
-)
-from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
+from mmlearn.layers import AttentionPooling, Config, ImageEncoder, ImageEncoderConfig, TextEmbedding, Transformer
+from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT, TextEncoderConfig
 from mmlearn.layers.language import check_text_mask
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.objectives import causal_language_modelling, gather, gathered_positives, info_nce, own_rows

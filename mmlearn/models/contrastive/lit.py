@@ -60,11 +60,8 @@ class LiT(nn.Module):
         return self
 
     @torch.no_grad()
-    def _features(self, image: Tensor) -> Tensor:
-        return self.image_tower(image)
-
     def encode_image(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
-        return F.normalize(self._features(image), dim=-1)
+        return F.normalize(self.image_tower(image), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token

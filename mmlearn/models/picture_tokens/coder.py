@@ -42,7 +42,7 @@ class CoderConfig(Config):
         return self.image_size // step
 
 
-TINY_CODER = dict(image_size=32, width=64, residual_depth=1, num_codes=128, code_width=16)
+TINY = dict(image_size=32, width=64, residual_depth=1, num_codes=128, code_width=16)
 
 
 class ResidualBlock(nn.Module):
@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
         return x + self.branch(x)
 
 
-class PictureEncoder(nn.Module):
+class Encoder(nn.Module):
     """A picture as a grid of vectors, row by row: (b, 3, height, width) → (b, p, ``outputs``).
 
     Raises ``ValueError`` for pictures of another size than the configuration's.
@@ -87,7 +87,7 @@ def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
         )
 
 
-class PictureDecoder(nn.Module):
+class Decoder(nn.Module):
     """A grid of vectors as a picture: (b, p, ``inputs``) → (b, ``channels``, height, width)."""
 
     def __init__(self, config: CoderConfig, inputs: int, channels: int = 3):

@@ -19,15 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.coder import (
-    TINY_CODER,
-    CoderConfig,
-    PictureDecoder,
-    PictureEncoder,
-    Pixels,
-    check_codes,
-    rebuilt,
-)
+from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, Pixels, check_codes, rebuilt
 from mmlearn.objectives.codes import (
     cosine_ramp,
     divergence_from_even,
@@ -50,7 +42,7 @@ class DiscreteVAEConfig(CoderConfig):
     seed: int = 0  # of noise
 
     PRESETS = {
-        "tiny": TINY_CODER | dict(temperature_steps=300, kl_steps=0),
+        "tiny": TINY | dict(temperature_steps=300, kl_steps=0),
         "base": dict(image_size=256, halvings=3, num_codes=8192),
     }
 
@@ -76,9 +68,9 @@ class DiscreteVAE(CountsSteps):
     def __init__(self, config: DiscreteVAEConfig):
         super().__init__()
         self.config = config
-        self.encoder = PictureEncoder(config, config.num_codes)
+        self.encoder = Encoder(config, config.num_codes)
         self.entries = nn.Parameter(torch.randn(config.num_codes, config.code_width) * config.code_width**-0.5)
-        self.decoder = PictureDecoder(config, config.code_width, channels=6)
+        self.decoder = Decoder(config, config.code_width, channels=6)
 
     @property
     def temperature(self) -> Float[Tensor, ""]:

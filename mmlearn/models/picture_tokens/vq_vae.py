@@ -20,15 +20,7 @@ from torch import Tensor
 
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.picture_tokens.codebook import Codebook
-from mmlearn.models.picture_tokens.coder import (
-    TINY_CODER,
-    CoderConfig,
-    PictureDecoder,
-    PictureEncoder,
-    Pixels,
-    check_codes,
-    rebuilt,
-)
+from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, Pixels, check_codes, rebuilt
 from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
 from mmlearn.recipes import Objective, Recipe
 
@@ -40,7 +32,7 @@ class VQVAEConfig(CoderConfig):
     revive: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
     seed: int = 0  # of what entries are made anew from
 
-    PRESETS = {"tiny": TINY_CODER, "base": dict()}
+    PRESETS = {"tiny": TINY, "base": dict()}
 
 
 class VQVAEOutput(NamedTuple):
@@ -62,9 +54,9 @@ class VQVAE(CountsSteps):
     def __init__(self, config: VQVAEConfig):
         super().__init__()
         self.config = config
-        self.encoder = PictureEncoder(config, config.code_width)
+        self.encoder = Encoder(config, config.code_width)
         self.codebook = Codebook(config.num_codes, config.code_width, config.decay, config.revive, config.seed)
-        self.decoder = PictureDecoder(config, config.code_width)
+        self.decoder = Decoder(config, config.code_width)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> VQVAEOutput:
         z = self.encoder(image)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import TINY_CODER, Pixels, rebuilt
+from mmlearn.models.picture_tokens.coder import TINY, Pixels, rebuilt
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
 from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
 
@@ -33,7 +33,7 @@ class VQGANConfig(VQVAEConfig):
     adversarial_start: int = 10_000  # steps in which the discriminator does not count yet
 
     PRESETS = {
-        "tiny": TINY_CODER | dict(discriminator_width=32, discriminator_halvings=2, adversarial_start=0),
+        "tiny": TINY | dict(discriminator_width=32, discriminator_halvings=2, adversarial_start=0),
         "base": dict(),
     }
 

@@ -21,14 +21,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, Attention, small_linear
-from mmlearn.models.question_answering.inputs import (
-    ANSWERING,
-    TINY,
-    Answerer,
-    AnsweringConfig,
-    PictureCells,
-    QuestionReader,
-)
+from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 from mmlearn.recipes import Recipe
 
 
@@ -131,7 +124,7 @@ class AoA(Answerer):
         super().__init__()
         self.config = config
         width, fused = config.width, config.fused_width
-        self.cells = PictureCells(config)
+        self.cells = Cells(config)
         self.reader = QuestionReader(config)
         self.encoder = nn.ModuleList(AoALayer(config, guided=False) for _ in range(config.depth))
         self.decoder = nn.ModuleList(AoALayer(config, guided=True) for _ in range(config.depth))

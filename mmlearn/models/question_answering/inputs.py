@@ -32,7 +32,7 @@ class AnsweringConfig(Config):
     answers: int = 1000
 
 
-class PictureCells(ImageEmbedding):
+class Cells(ImageEmbedding):
     """A picture as a grid of cells, each read by two layers that see no other cell, with a learned place: (b, p, d).
 
     With ``convolutions`` they are read by :func:`~mmlearn.layers.embeddings.convolutional_stem` instead, which also

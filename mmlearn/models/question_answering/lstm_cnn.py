@@ -19,14 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import (
-    ANSWERING,
-    TINY,
-    Answerer,
-    AnsweringConfig,
-    PictureCells,
-    QuestionReader,
-)
+from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 from mmlearn.recipes import Recipe
 
 
@@ -59,7 +52,7 @@ class LSTMCNN(Answerer):
     def __init__(self, config: LSTMCNNConfig):
         super().__init__()
         self.config = config
-        self.cells = PictureCells(config)
+        self.cells = Cells(config)
         self.reader = QuestionReader(config, config.layers)
         rows, columns = self.cells.grid
         self.picture = nn.Linear(rows * columns * config.width, config.fused_width)

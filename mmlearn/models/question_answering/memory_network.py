@@ -19,14 +19,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.question_answering.inputs import (
-    ANSWERING,
-    TINY,
-    Answerer,
-    AnsweringConfig,
-    PictureCells,
-    check_questions,
-)
+from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, check_questions
 from mmlearn.names import choices
 from mmlearn.recipes import Recipe
 
@@ -84,7 +77,7 @@ class MemoryNetwork(Answerer):
         self.config = config
         tables = config.hops + 1 if config.tying == "adjacent" else 2
         patches = config.memory == "patches"
-        self.cells = PictureCells(config) if patches else None
+        self.cells = Cells(config) if patches else None
         slots = self.cells.positions.shape[0] if patches else config.slots
         if patches:
             self.cells.positions.requires_grad_(False).zero_()  # T tells the place

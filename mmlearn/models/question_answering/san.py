@@ -18,14 +18,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import (
-    ANSWERING,
-    TINY,
-    Answerer,
-    AnsweringConfig,
-    PictureCells,
-    QuestionReader,
-)
+from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 from mmlearn.recipes import Recipe
 
 
@@ -80,7 +73,7 @@ class SAN(Answerer):
         if config.hops < 1:
             raise ValueError(f"hops is at least 1, got {config.hops}.")
         self.config = config
-        self.cells = PictureCells(config)
+        self.cells = Cells(config)
         self.picture = nn.Linear(config.width, config.width)
         self.reader = QuestionReader(config)
         self.looks = nn.ModuleList(

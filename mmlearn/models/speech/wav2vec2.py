@@ -34,14 +34,8 @@ from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser
+from mmlearn.objectives import code_diversity, code_perplexity, distractor_contrast, mask_spans, sample_distractors
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.objectives.speech import (
-    code_diversity,
-    code_perplexity,
-    distractor_contrast,
-    mask_spans,
-    sample_distractors,
-)
 from mmlearn.recipes import Objective, Recipe
 
 

@@ -22,24 +22,11 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Patches, VisiblePatches
 from mmlearn.evaluation.measures import row
-from mmlearn.layers import (
-    Config,
-    ImageEncoder,
-    ImageEncoderConfig,
-    Transformer,
-    patchify,
-    select_tokens,
-    sinusoidal_grid,
-    small_linear,
-)
+from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, Transformer, patchify, select_tokens, small_linear
 from mmlearn.layers.embeddings import check_image
-from mmlearn.objectives.masked_image import (
-    hidden_patches,
-    masked_pixels,
-    normalised_patches,
-    restore_order,
-    visible_count,
-)
+from mmlearn.layers.positions import sinusoidal_grid
+from mmlearn.objectives import hidden_patches, masked_pixels, normalised_patches, restore_order
+from mmlearn.objectives.masked_image import visible_count
 from mmlearn.recipes import Objective, Recipe
 
 

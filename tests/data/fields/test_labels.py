@@ -7,7 +7,7 @@ import torch
 from testing_tools import close, refused
 
 from mmlearn.data import Tokenizer
-from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel, Regions, Tokens
+from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel, Regions, ShuffledTokens, Tokens
 from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
 
@@ -58,6 +58,20 @@ def test_no_special_token_and_no_padding_is_hidden_or_drawn(scenes, tokenizer):
     rest = batch.keys() - {"tokens", "token_label"}
     assert rest == {"mask", "caption_id"}
     assert all(torch.equal(batch[name], plain[name]) for name in rest)
+
+
+@pytest.mark.parametrize("probability", [0.15, 1.0])
+def test_shuffled_texts_keep_their_tokens(scenes, tokenizer, probability):
+    plain = Tokens(tokenizer)(scenes)
+    batch = labelled(plain, ShuffledTokens(probability))
+    assert torch.equal(batch["tokens"].sort().values, plain["tokens"].sort().values)
+    assert torch.equal(batch["shuffled"], batch["tokens"] != plain["tokens"])
+    assert not batch["shuffled"][(plain["tokens"] < 4) | ~plain["mask"]].any()
+    share = batch["shuffled"].sum() / (plain["tokens"] > 3).sum()
+    assert share > 0.7 if probability == 1 else 0.08 < share < 0.15  # one alone stays, and some words are said twice
+    assert {name for name in batch if batch[name] is not plain.get(name)} == {"tokens", "shuffled"}
+    assert not torch.equal(labelled(plain, ShuffledTokens(probability), seed=1)["tokens"], batch["tokens"])
+    refused("probability is a share", ShuffledTokens, 1.5)
 
 
 @pytest.mark.parametrize("probability", [0.4, 0.7])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from testing_tools import close, pairs, refused, shaken
 
 from mmlearn.data.fields.texts import Answers
-from mmlearn.models.question_answering.inputs import AnsweringConfig, PictureCells, QuestionReader
+from mmlearn.models.question_answering.inputs import AnsweringConfig, Cells, QuestionReader
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = AnsweringConfig(width=16, word_width=12, vocab_size=512, image_size=64, patch_size=16, dropout=0.0, answers=7)
@@ -47,7 +47,7 @@ def test_gaps_in_a_question_are_passed_over():
 
 @pytest.mark.parametrize("convolutions", [False, True])
 def test_cells_see_their_neighbours_only_with_convolutions(convolutions):
-    cells = PictureCells(dataclasses.replace(CONFIG, convolutions=convolutions))
+    cells = Cells(dataclasses.replace(CONFIG, convolutions=convolutions))
     image = torch.randn(1, 3, 64, 64)
     other = image.clone()
     other[..., 16:32, 16:32] += 1  # cell 5

@@ -1,0 +1,71 @@
+"""STD-RoBERTa: a RoBERTa that has learned to fill gaps goes on learning which words are not at their place.
+
+Paper: Panda et al. 2021, "Shuffled-token Detection for Refining Pre-trained RoBERTa". No official code.
+
+Deviations: tokens change places, where the paper moves words, which may have several tokens. ``tiny`` is ours.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.fields import Tokens
+from mmlearn.models.text.bert import BERT, BERTConfig
+from mmlearn.objectives import masked_cross_entropy, replaced_token_detection
+from mmlearn.recipes import MLM, STD, Recipe, Stage, Turn
+
+
+@dataclass(frozen=True)
+class STDRoBERTaConfig(BERTConfig):
+    pooler: bool = False
+    language_head: bool = True
+
+    PRESETS = {name: BERTConfig.PRESETS[name] for name in ("tiny", "roberta-base", "roberta-large")}
+
+
+class STDRoBERTaOutput(NamedTuple):
+    tokens: Float[Tensor, "b t d"]
+    token_logits: Float[Tensor, "b t v"]
+    shuffled_logits: Float[Tensor, "b t"]  # above 0: this token is not at its place
+
+
+class STDRoBERTa(BERT):
+    """A BERT without next sentences, and a linear layer that says of each token whether it was moved."""
+
+    def __init__(self, config: STDRoBERTaConfig):
+        super().__init__(config)
+        self.detection_head = nn.Linear(config.width, 1)
+
+    def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> STDRoBERTaOutput:
+        output = super().forward(tokens, mask)
+        shuffled = rearrange(self.detection_head(output.tokens), "b t 1 -> b t")
+        return STDRoBERTaOutput(output.tokens, output.token_logits, shuffled)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+        """Which tokens are ``shuffled`` (b, t), where the batch says so, and else what the masked ones were.
+
+        ``batch["token_label"]`` (b, t) is the true token where one was masked and -100 elsewhere.
+        """
+        output = self(batch["tokens"], batch["mask"])
+        if "shuffled" in batch:
+            return {"std": replaced_token_detection(output.shuffled_logits, batch["shuffled"], batch["mask"])}
+        return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
+
+
+RECIPE = Recipe(
+    STDRoBERTa,
+    STDRoBERTaConfig,
+    reads=(Tokens(),),
+    stages=(
+        Stage(MLM, turns=(Turn(moves=("embedding", "transformer", "language_head")),), name="pretrain"),
+        Stage(STD, turns=(Turn(moves=("embedding", "transformer", "detection_head")),), name="refine"),
+    ),
+    architecture="""
+    words with gaps -> sum [token, type, place] -> transformer -> language head -> !MLM
+    shuffled words -> sum
+    transformer -> detection head -> !STD
+    """,
+)
