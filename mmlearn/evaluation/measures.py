@@ -292,9 +292,8 @@ def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
     """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
     batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
     with evaluating(run.system):
-        tokens, replaced, _ = run.system.replace(batch)
-    new = run.read(batch | {"tokens": tokens}, lambda output, rows: (output.replaced_logits > 0)[rows["mask"]])
-    replaced = replaced[batch["mask"]].cpu()
+        output = run.call(run.system.forward, batch | {"truth": batch["token_label"]})
+    new, replaced = (x[batch["mask"]].cpu() for x in (output.replaced_logits > 0, output.replaced))
     share = replaced.float().mean()
     rows = {"words judged right": row((new == replaced).float().mean(), max(share, 1 - share))}
     return rows | ({"replaced words found": row(new[replaced].float().mean(), 0.0)} if replaced.any() else {})
