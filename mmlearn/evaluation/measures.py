@@ -292,9 +292,9 @@ def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
     """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
     batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
     with evaluating(run.system):
-        tokens, replaced, _ = run.system.replace(batch)
-    new = run.read(batch | {"tokens": tokens}, lambda output, rows: (output.replaced_logits > 0)[rows["mask"]])
-    return words_judged(new, replaced[batch["mask"]].cpu(), "replaced")
+        output = run.call(run.system.forward, batch | {"truth": batch["token_label"]})
+    guess, replaced = (x[batch["mask"]].cpu() for x in (output.replaced_logits > 0, output.replaced))
+    return words_judged(guess, replaced, "replaced")
 
 
 def shuffled_words(run: Any, samples: Sequence[Any]) -> Rows:

@@ -21,6 +21,7 @@ from elsewhere import DIFFERENTIATED, NO_BACKWARD, NO_BF16_LSTM, NO_SUCH_AUTOCAS
 from safetensors.torch import load_file
 from testing_tools import unchecked
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 
 from mmlearn.data import data_sets
@@ -44,6 +45,15 @@ CONSTANT = {  # what has no gradient in a loss, though it depends on what is lea
     "adversarial": "its weight, and the choice of codes",
     "pixels": "the choice of codes, past which a gradient is copied",
     "wra": "the plan of transport",
+}
+APART = {  # turns, or losses of a task, that do not go through ``forward``, and what they train
+    "codec_loss": "a codec, by a forward pass of its own",
+    "match_loss": "what finds pictures for words",
+    "reader_loss": "readers of captions and pictures, before anything is drawn",
+    "represent_loss": "queries, beside texts of other pictures as well",
+    "self_critical_loss": "what is written by the system itself, of features that are seen once",
+    "teacher_loss": "teachers, by forward passes of their own",
+    "xmlm": "texts without a picture, where a system reads both",
 }
 
 
@@ -261,6 +271,23 @@ def losses_are_those_of_the_recipe_and_start_at_chance(name: str, folder: Path) 
     for key, pairs in total.items():
         loss, chance = (sum(numbers) / len(pairs) for numbers in zip(*pairs))
         assert 0.95 * chance < loss < 1.5 * chance, key
+
+
+def loss_is_written_on_forward(name: str, folder: Path) -> None:
+    """What is read is what trains: where ``forward`` says something else, a loss is another. All but APART."""
+
+    def otherwise(x: Any) -> Any:
+        floats = isinstance(x, Tensor) and x.is_floating_point()
+        return x + torch.linspace(0, 1, x.numel()).view_as(x) if floats else x
+
+    for case in cases(name):
+        system = case.system()
+        system.register_forward_hook(lambda part, inputs, output: tree_map(otherwise, output))
+        with torch.no_grad():
+            before, after = case.losses(case.system()), case.losses(system)
+        changed = any(not torch.equal(before[key], after[key]) for key in before)
+        apart = {case.turn.loss, *before} & APART.keys()
+        assert changed != bool(apart), f"{case} does{'' if changed else ' not'} go by what forward says"
 
 
 def one_batch_is_learned_by_heart(name: str, folder: Path) -> None:
@@ -733,6 +760,7 @@ def weighed(output: tuple[Any, ...]) -> Tensor:
 PROMISES = [
     presets_survive_json,
     losses_are_those_of_the_recipe_and_start_at_chance,
+    loss_is_written_on_forward,
     one_batch_is_learned_by_heart,
     what_padding_holds_changes_nothing,
     a_padded_row_is_the_row_alone,

@@ -373,6 +373,7 @@ def of_rows(system, batch, **labels):
     run = SimpleNamespace(system=system, plain=lambda samples: batch, on_device=lambda rows: rows)
     run.label = lambda plain, label: plain | labels
     run.read = lambda rows, take: take(system(**rows), rows)
+    run.call = lambda method, rows: method(**rows)
     return run
 
 
@@ -422,11 +423,9 @@ def test_replaced_words_are_told_among_the_real_ones(right):
     replaced = torch.tensor([[False, True, False], [False, True, True]])  # what is said of padding does not count
 
     def says(given, right):
-        return {"replaced_logits": torch.where(replaced == right, 2.0, -2.0)}
+        return {"replaced_logits": torch.where(replaced == right, 2.0, -2.0), "replaced": replaced}
 
-    system = Spoiler(says, right)
-    vars(system)["replace"] = lambda batch: (batch["tokens"], replaced, None)
-    rows = of.replaced_words(of_rows(system, {"tokens": torch.zeros(2, 3, dtype=torch.long), "mask": mask}), [])
+    rows = of.replaced_words(of_rows(Spoiler(says, right), {"mask": mask}, token_label=replaced.long()), [])
     assert rows["words judged right"]["obtained"] == float(right)
     assert rows["words judged right"]["chance"] == 3 / 4
     assert rows["replaced words found"]["obtained"] == float(right)

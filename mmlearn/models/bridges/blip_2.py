@@ -13,6 +13,7 @@ the picture encoder learns. ``tiny`` is ours: words keep the places that they ha
 Transformers is one half of this model, without the temperature and the head that writes in the first stage.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -161,8 +162,11 @@ class BLIP2(PrefixBridge):
         image: Float[Tensor, "b 3 height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
+        objectives: Sequence[str] | None = None,
     ) -> BLIP2Output:
-        wanted, patches, prefix = self.config.objectives, self.image_encoder(image), None
+        """What these ``objectives`` are about: all that it was built for, or some of them."""
+        wanted = self.config.objectives if objectives is None else objectives
+        patches, prefix = self.image_encoder(image), None
         token_logits = query_embedding = text_embedding = match_logits = written_logits = None
         if "itc" in wanted:
             asked, said = self._meet("contrast", patches, tokens, mask)
@@ -208,8 +212,8 @@ class BLIP2(PrefixBridge):
         self._require("lm")
         self.settle()
         check_text_mask(batch.get("mask"))
-        prefix = self.prefix(batch["image"])
-        return text_loss(self.logits_behind(prefix, batch["tokens"], batch.get("mask")), batch)
+        output = self(batch["image"], batch["tokens"], batch.get("mask"), ("lm",))
+        return text_loss(output.token_logits, batch)
 
     @torch.no_grad()
     def after_step(self) -> None:

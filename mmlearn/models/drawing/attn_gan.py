@@ -71,6 +71,7 @@ class AttnGANConfig(DrawingConfig):
 
 class AttnGANOutput(NamedTuple):
     image: Float[Tensor, "b 3 height width"]  # the last and largest, from −1 to 1
+    words: Float[Tensor, "b t d"]
     sentence: Float[Tensor, "b d"]
     mean: Float[Tensor, "b c"]  # of the condition
     log_variance: Float[Tensor, "b c"]
@@ -162,7 +163,7 @@ class Generator(nn.Module):
             h, looked = stage(h, words, mask)
             pictures.append(colours(h))
             maps.append(looked)
-        return AttnGANOutput(pictures[-1], sentence, mean, log_variance, tuple(pictures[:-1]), tuple(maps))
+        return AttnGANOutput(pictures[-1], words, sentence, mean, log_variance, tuple(pictures[:-1]), tuple(maps))
 
 
 class AttnGAN(Drawer):
@@ -218,14 +219,13 @@ class AttnGAN(Drawer):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """To pass for real at each size, and for what the text says, by discriminators and by DAMSM. Equation 3."""
-        words, sentence = self.reader.text(batch["tokens"], batch["mask"])
-        drawing = self.generator(words, sentence, batch["mask"], batch["noise"])
+        drawing = self(batch["tokens"], batch["mask"], batch["noise"])
         passing = []
         for judge, made in zip(self.discriminators, (*drawing.smaller, drawing.image)):
             seen = judge.see(made)
-            passing.append(sum(map(logistic_generation, (judge.real(seen), judge.fits(seen, sentence)))) / 2)
+            passing.append(sum(map(logistic_generation, (judge.real(seen), judge.fits(seen, drawing.sentence)))) / 2)
         losses = {"generator": sum(passing), "kl": standard_normal_divergence(drawing.mean, drawing.log_variance)}
-        found = self.reader.between(drawing.image, words, sentence, batch)
+        found = self.reader.between(drawing.image, drawing.words, drawing.sentence, batch)
         return losses | {f"drawn_{name}": self.config.damsm_weight * value for name, value in found.items()}
 
 

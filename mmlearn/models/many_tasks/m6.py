@@ -75,6 +75,7 @@ class M6Config(Vocabulary, TransformerConfig):
 class M6Output(NamedTuple):
     token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
     context: Float[Tensor, "b n d"]  # what is read, as it goes into the first block
+    routings: list[Routing]  # where tokens went in each sparse block
 
 
 @dataclass(frozen=True)
@@ -202,19 +203,22 @@ class M6(Pictured):
         target: Int[Tensor, "b o"],
         mask: Bool[Tensor, "b t"] | None = None,
         seen: Bool[Tensor, "b 2"] | None = None,
+        target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> M6Output:
-        return M6Output(*self.written(target, image=image, tokens=tokens, mask=mask, seen=seen))
+        context, mask = self.encode(image, tokens, mask, seen)
+        target = shifted_right(target, self.config.start_token)
+        logits, routings = self.run(target, context, mask, None, target_mask)
+        return M6Output(logits, context, routings)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``tokens``, and ``balance`` with its weight, the mean over sparse blocks. ``ValueError`` without a text."""
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
-        context, mask = self.encode(*(batch.get(name) for name in ("image", "tokens", "mask", "seen")))
-        target, real = batch["target"], batch.get("target_mask")
-        logits, routings = self.run(shifted_right(target, self.config.start_token), context, mask, None, real)
-        even = [balance(one.probability, one.real, self.config.chosen) for one in routings]
+        names = ("image", "tokens", "target", "mask", "seen", "target_mask")
+        output = self(*(batch.get(name) for name in names))
+        even = [balance(one.probability, one.real, self.config.chosen) for one in output.routings]
         return {
-            "tokens": text_denoising(logits, target, real),
+            "tokens": text_denoising(output.token_logits, batch["target"], batch.get("target_mask")),
             "balance": self.config.balance_weight * sum(even) / len(even),
         }
 

@@ -67,6 +67,7 @@ class UniTOutput(NamedTuple):
     answer_logits: Float[Tensor, "b answers"] | None
     match_logits: Float[Tensor, "b 2"] | None  # 0: do not belong together, 1: do
     relation_logits: Float[Tensor, "b relations"] | None
+    earlier: list[tuple[Tensor, Tensor]]  # class logits and boxes after each earlier block of the decoder
 
 
 class TaskHead(nn.Sequential):
@@ -156,19 +157,20 @@ class UniT(nn.Module):
         image: Float[Tensor, "b 3 height width"] | None = None,
         tokens: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
+        task: str | None = None,
     ) -> UniTOutput:
-        """All tasks about pictures for which there is what they read; of a text alone the task of texts."""
+        """One task; or all about pictures for which there is what they read, and of a text alone the task of texts."""
         there = {name for name, x in (("image", image), ("text", tokens)) if x is not None}
+        able = [
+            name for name, kinds in TASKS.items() if there.issuperset(kinds) and ("image" in kinds or there == {"text"})
+        ]
         seen = None if image is None else self.image_encoder.see(image)
-        found = {
-            task: self.solve(task, None, tokens, mask, seen)[-1]
-            for task, kinds in TASKS.items()
-            if there.issuperset(kinds) and ("image" in kinds or there == {"text"})
-        }
-        objects, heads = found.get("detection"), (self.answer_head, self.match_head, self.relation_head)
-        logits = (head(found[task][:, 0]) if task in found else None for task, head in zip([*TASKS][1:], heads))
-        boxes = (None, None) if objects is None else (self.class_head(objects), self.box_head(objects))
-        return UniTOutput(*boxes, *logits)
+        found = {name: self.solve(name, None, tokens, mask, seen) for name in ([task] if task else able)}
+        said = [(self.class_head(x), self.box_head(x)) for x in found.get("detection", ())]  # after each block
+        *earlier, objects = said or [(None, None)]
+        heads = dict(vqa=self.answer_head, match=self.match_head, relation=self.relation_head)
+        logits = (head(found[name][-1][:, 0]) if name in found else None for name, head in heads.items())
+        return UniTOutput(*objects, *logits, earlier)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Of the task whose labels a batch has: ``object_classes``, ``answer``, ``match_label`` or ``label``.
@@ -180,17 +182,17 @@ class UniT(nn.Module):
             raise ValueError("A batch holds at least one picture or text.")
         if "object_classes" in batch:
             check_boxes(batch["boxes"], batch["object_mask"])
+            output = self(image, task="detection")
             objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
-            found = [set_losses(self.class_head(x), self.box_head(x), *objects) for x in self.solve("detection", image)]
-            return {name: sum(one[name] for one in found) for name in found[0]}
+            guesses = (*output.earlier, (output.class_logits, output.boxes))
+            each = [set_losses(*guess, *objects) for guess in guesses]
+            return {name: sum(one[name] for one in each) for name in each[0]}
         if "answer" in batch:
-            logits = self.answer_head(self.solve("vqa", image, tokens, mask)[-1][:, 0])
-            return {"vqa": class_cross_entropy(logits, batch["answer"])}
+            return {"vqa": class_cross_entropy(self(image, tokens, mask, "vqa").answer_logits, batch["answer"])}
         if "match_label" in batch:
-            logits = self.match_head(self.solve("match", image, tokens, mask)[-1][:, 0])
-            return {"itm": image_text_matching(logits, batch["match_label"])}
+            return {"itm": image_text_matching(self(image, tokens, mask, "match").match_logits, batch["match_label"])}
         if "label" in batch:
-            logits = self.relation_head(self.solve("relation", None, tokens, mask)[-1][:, 0])
+            logits = self(None, tokens, mask, "relation").relation_logits
             return {"relation": class_cross_entropy(logits, batch["label"])}
         raise ValueError(f"No task of {', '.join(TASKS)} has its labels in a batch with {', '.join(batch)}.")
 

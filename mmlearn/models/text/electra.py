@@ -54,7 +54,9 @@ class ELECTRAConfig(BERTEncoderConfig):
 class ELECTRAOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"] | None  # of the discriminator, which is what tasks use
     replaced_logits: Float[Tensor, "b t"] | None  # above 0: this token is not the original one
-    token_logits: Float[Tensor, "b t v"] | None  # of the generator
+    token_logits: Float[Tensor, "b t v"] | Float[Tensor, "gaps v"] | None  # of the generator; of gaps alone if it fills
+    filled: Int[Tensor, "b t"] | None = None  # the text as the generator has filled it
+    replaced: Bool[Tensor, "b t"] | None = None  # which of its tokens are not the original ones
 
 
 class Half(nn.Module):
@@ -104,33 +106,35 @@ class ELECTRA(CountsSteps):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
+        truth: Int[Tensor, "b t"] | None = None,
     ) -> ELECTRAOutput:
+        """Both halves read the text; or, where the ``truth`` of its gaps is given, the generator fills them first.
+
+        ``truth`` is the true token of a gap and -100 elsewhere. The generator then speaks of gaps alone, and the
+        discriminator reads what it wrote.
+        """
         x = self.embedding(tokens, token_type, mask)
-        states = replaced_logits = token_logits = None
+        states = replaced_logits = token_logits = filled = replaced = None
+        if self.generator is not None:
+            small = self.generator(x, mask)
+            small = small if truth is None else small[truth != IGNORED]
+            token_logits = self.language_head(small, self.embedding.tokens.weight)
+            if truth is not None:
+                filled, replaced = self.fill(tokens, truth, token_logits)
+                x = self.embedding(filled, token_type, mask)
         if self.discriminator is not None:
             states = self.discriminator(x, mask)
             replaced_logits = self.detection_head(states)
-        if self.generator is not None:
-            token_logits = self.language_head(self.generator(x, mask), self.embedding.tokens.weight)
-        return ELECTRAOutput(states, replaced_logits, token_logits)
+        return ELECTRAOutput(states, replaced_logits, token_logits, filled, replaced)
 
-    def replace(
-        self, batch: dict[str, Tensor]
-    ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Float[Tensor, "gaps v"]]:
-        """The text with gaps filled by the generator, which tokens are not the original ones, and the gaps' logits.
-
-        What is drawn goes by the seed and the step. ``ValueError`` without a generator.
-        """
-        if self.generator is None:
-            raise ValueError("This ELECTRA was built without a generator; set generator=True in its configuration.")
-        tokens, mask, label = batch["tokens"], batch.get("mask"), batch["token_label"]
-        states = self.generator(self.embedding(tokens, batch.get("token_type"), mask), mask)
-        logits = self.language_head(states[label != IGNORED], self.embedding.tokens.weight)
+    def fill(
+        self, tokens: Int[Tensor, "b t"], truth: Int[Tensor, "b t"], logits: Float[Tensor, "gaps v"]
+    ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """The text with a word drawn for each gap, and which tokens are not the true ones. Draws go by the step."""
         odds, pad = logits.detach().clone(), self.config.pad_token
         if pad is not None:
             odds[:, pad] = -torch.inf  # nothing is to look like padding
-        filled, replaced = sample_replacements(odds, tokens, label, generator_of_step(self.config.seed, self.steps))
-        return filled, replaced, logits
+        return sample_replacements(odds, tokens, truth, generator_of_step(self.config.seed, self.steps))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The generator's MLM, and λ times the discriminator's RTD on what the generator wrote.
@@ -141,16 +145,15 @@ class ELECTRA(CountsSteps):
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
-        tokens, replaced, losses = batch["tokens"], batch.get("replaced"), {}
-        mask = batch.get("mask")
-        if self.generator is not None:
-            tokens, replaced, logits = self.replace(batch)
-            losses["mlm"] = masked_cross_entropy(logits, batch["token_label"][batch["token_label"] != IGNORED])
+        tokens, mask, losses = batch["tokens"], batch.get("mask"), {}
+        truth = None if self.generator is None else batch["token_label"]
+        output = self(tokens, mask, batch.get("token_type"), truth)
+        if truth is not None:
+            losses["mlm"] = masked_cross_entropy(output.token_logits, truth[truth != IGNORED])
         if self.discriminator is not None:
-            states = self.discriminator(self.embedding(tokens, batch.get("token_type"), mask), mask)
+            replaced = batch["replaced"] if truth is None else output.replaced
             real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-            detection = replaced_token_detection(self.detection_head(states), replaced, real)
-            losses["rtd"] = self.config.rtd_weight * detection
+            losses["rtd"] = self.config.rtd_weight * replaced_token_detection(output.replaced_logits, replaced, real)
         return losses
 
 

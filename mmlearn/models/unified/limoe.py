@@ -61,6 +61,8 @@ class LIMoEOutput(NamedTuple):
     image_embedding: Float[Tensor, "b e"]  # unit length
     text_embedding: Float[Tensor, "b e"]  # unit length
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
+    patch_routing: list[Routing]  # where patches went in each sparse block,
+    word_routing: list[Routing]  # and tokens of texts
 
 
 class LIMoE(nn.Module):
@@ -131,7 +133,8 @@ class LIMoE(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> LIMoEOutput:
-        return LIMoEOutput(self.encode_image(image), self.encode_text(tokens, mask), self.logit_scale.exp())
+        (seen, patches), (text, words) = self.read_image(image), self.read_text(tokens, mask)
+        return LIMoEOutput(seen, text, self.logit_scale.exp(), patches, words)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``itc``, and of routing, as means over sparse blocks, ``balance``, ``z``, ``local`` and ``global``.
@@ -143,11 +146,10 @@ class LIMoE(nn.Module):
         for name in ("image", "tokens"):
             if name not in batch or not len(batch[name]):
                 raise ValueError(f"LIMoE compares pictures with texts, and this batch has no {name}.")
-        image, seen = self.read_image(batch["image"])
-        text, words = self.read_text(batch["tokens"], batch.get("mask"))
+        image, text, scale, *routings = self(batch["image"], batch["tokens"], batch.get("mask"))
         rows, positives = own_rows(image), gathered_positives(batch.get("caption_id"))
-        contrast = info_nce(gather(image), gather(text), self.logit_scale.exp(), positives, rows)
-        routed = self.routing_losses(seen, words)
+        contrast = info_nce(gather(image), gather(text), scale, positives, rows)
+        routed = self.routing_losses(*routings)
         return {"itc": contrast} | {name: self.config.auxiliary_weight * value for name, value in routed.items()}
 
     def routing_losses(self, seen: list[Routing], words: list[Routing]) -> dict[str, Float[Tensor, ""]]:

@@ -66,6 +66,7 @@ class DETROutput(NamedTuple):
     boxes: Float[Tensor, "b q 4"]  # middle, width and height, as shares of the picture
     queries: Float[Tensor, "b q d"]
     pixels: Float[Tensor, "b p d"]
+    earlier: list[tuple[Tensor, Tensor]]  # logits and boxes after each earlier block that learns to say boxes
 
 
 class DETR(nn.Module):
@@ -88,19 +89,15 @@ class DETR(nn.Module):
         self.class_head = nn.Linear(width, config.num_classes + 1)
         self.box_head = BoxHead(width)
 
-    def read(
-        self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
-    ) -> tuple[Float[Tensor, "b p d"], list[Float[Tensor, "b q d"]]]:
-        """A picture's places after the encoder, and the queries after each block of the decoder."""
-        x, places, mask = self.encoder.see(image, pixel_mask)
-        pixels = self.encoder(x, places, mask)
-        return pixels, self.decoder(self.query_places, pixels, places, mask)
-
     def forward(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> DETROutput:
-        pixels, found = self.read(image, pixel_mask)
-        return DETROutput(self.class_head(found[-1]), self.box_head(found[-1]), found[-1], pixels)
+        x, places, mask = self.encoder.see(image, pixel_mask)
+        pixels = self.encoder(x, places, mask)
+        found = self.decoder(self.query_places, pixels, places, mask)  # after each block
+        saying = found if self.config.auxiliary else found[-1:]
+        *earlier, last = [(self.class_head(queries), self.box_head(queries)) for queries in saying]
+        return DETROutput(*last, found[-1], pixels, earlier)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``classes``, ``distance`` and ``overlap`` of the set, as sums over blocks of the decoder that learn boxes.
@@ -111,12 +108,10 @@ class DETR(nn.Module):
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
         check_boxes(batch["boxes"], batch["object_mask"])
-        _, found = self.read(batch["image"], batch.get("pixel_mask"))
+        output = self(batch["image"], batch.get("pixel_mask"))
         objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
-        each = [
-            set_losses(self.class_head(queries), self.box_head(queries), *objects, self.config.weights)
-            for queries in (found if self.config.auxiliary else found[-1:])
-        ]
+        guesses = (*output.earlier, (output.class_logits, output.boxes))
+        each = [set_losses(*guess, *objects, self.config.weights) for guess in guesses]
         return {name: sum(one[name] for one in each) for name in each[0]}
 
     @torch.no_grad()

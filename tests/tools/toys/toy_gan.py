@@ -66,7 +66,7 @@ class ToyGAN(nn.Module):
         text = self.encode_text(tokens, mask)
         return ToyGANOutput(self.draw(text, text.new_zeros(len(text), NOISE) if noise is None else noise), text)
 
-    def damsm_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["tokens"], batch["mask"])
         return {"damsm": info_nce(image, text, torch.tensor(5.0).to(text))}
 
@@ -97,7 +97,7 @@ RECIPE = Recipe(
     stages=(
         Stage(
             Objective("damsm", {"damsm": ln_batch}, measures=(retrieval("image", "text"),)),
-            turns=(Turn("damsm_loss", moves=("text_encoder", "image_encoder")),),
+            turns=(Turn("reader_loss", moves=("text_encoder", "image_encoder")),),
             name="damsm",
         ),
         Stage(
