@@ -240,6 +240,21 @@ class Flamingo(Bridge):
 
         return read
 
+    def patches_seen(self, maps: dict[str, Float[Tensor, "_b _h _q _n"]], gate: int = 0) -> Float[Tensor, "b h q s p"]:
+        r"""How much each word sees of each patch of s pictures, by way of the latents.
+
+        .. math:: a_{qsp} = \sum_l g_{q,sl} \, \bar r_{slp}
+
+        ``maps`` are those that :func:`~mmlearn.layers.record_attention` kept of this model: g of the gated block
+        number ``gate``, and r of the last block of the resampler, as a mean over its heads. What latents see of each
+        other is left out, so the weights of a word sum to less than 1. After Abnar & Zuidema 2020, "Quantifying
+        Attention Flow in Transformers", who multiply the maps of layers in this way.
+        """
+        sees = maps[f"gated.{gate}.attention"]
+        looks = maps[f"resampler.blocks.{self.config.resampler_depth - 1}.attention"].mean(1)
+        looks = looks[..., : -self.config.num_latents].unflatten(0, (len(sees), -1))  # (b, s, l, p)
+        return torch.einsum("bhqsl,bslp->bhqsp", sees.unflatten(-1, looks.shape[1:3]), looks)
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token of each text behind its picture, and behind the pairs before it where ``turns`` are several.
 

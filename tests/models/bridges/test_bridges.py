@@ -8,6 +8,7 @@ from testing_tools import Listed, close, pairs, refused, shaken
 
 from mmlearn.generation.cache import begin
 from mmlearn.generation.decoding import greedy
+from mmlearn.layers import record_attention
 from mmlearn.models import GPT2
 from mmlearn.models.bridges.bridge import TINY_IMAGE, Bridge, PrefixBridge
 from mmlearn.objectives import causal_language_modelling
@@ -233,6 +234,24 @@ def test_flamingo_learns_from_pairs_in_turn():
     close(system.loss(given)["lm"], expected)
     odd = {key: value[:7] for key, value in given.items()}  # seven pairs make no two rows
     close(system.loss(odd)["lm"], causal_language_modelling(system(**odd).token_logits, odd["tokens"], odd["mask"]))
+
+
+def test_what_words_see_of_patches_goes_by_way_of_the_latents():
+    system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), turns()
+    with record_attention(system) as maps:
+        system.read_shots(image, tokens, mask)
+    seen = system.patches_seen(maps, gate=1)
+    (b, s, t), n, patches = tokens.shape, system.config.num_latents, 16
+    assert seen.shape == (b, system.config.language_model.num_heads, s * t, s, patches)
+    for i, h, q in ((0, 0, 0), (1, 1, t), (2, 0, s * t - 1)):
+        for j in range(s):
+            expected = torch.zeros(patches)
+            for latent in range(n):
+                word = maps["gated.1.attention"][i, h, q, j * n + latent]
+                expected += word * maps["resampler.blocks.1.attention"][i * s + j, :, latent, :patches].mean(0)
+            close(seen[i, h, q, j], expected)
+            assert bool(seen[i, h, q, j].any()) == (j == q // t)  # the last picture before a word, and no other
+    assert (seen.sum((-1, -2)) < 1).all()
 
 
 # What people get wrong.
