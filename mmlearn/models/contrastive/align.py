@@ -41,21 +41,11 @@ class ALIGNConfig(Config):
     label_smoothing: float = 0.1
 
     PRESETS = {
-        "tiny": dict(
-            stem_width=16,
-            widths=(16, 24, 32, 64, 64),
-            blocks=(1, 1, 1, 1, 1),
-            image_size=64,
-            text=BERTEncoderConfig(**TINY_BERT | dict(depth=2)),
-            temperature=0.1,
-        ),
+        "tiny": dict(stem_width=16, widths=(16, 24, 32, 64, 64), blocks=(1, 1, 1, 1, 1), image_size=64, temperature=0.1)
+        | dict(text=BERTEncoderConfig(**TINY_BERT | dict(depth=2))),
         "base": dict(),
-        "large": dict(
-            stem_width=136,
-            widths=(72, 104, 176, 344, 480, 824, 1376),
-            blocks=(6, 11, 11, 16, 16, 22, 6),
-            text=BERTEncoderConfig(width=1024, depth=24, num_heads=16),
-        ),
+        "large": dict(stem_width=136, widths=(72, 104, 176, 344, 480, 824, 1376), blocks=(6, 11, 11, 16, 16, 22, 6))
+        | dict(text=BERTEncoderConfig(width=1024, depth=24, num_heads=16)),
     }
 
 

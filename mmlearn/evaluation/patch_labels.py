@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.made.scenes import COLOURS, SHAPES, SceneSample
-from mmlearn.layers import ImageEncoder, ImageEncoderConfig
 
 
 class PatchLabels(nn.Module):
@@ -20,17 +19,15 @@ class PatchLabels(nn.Module):
 
     .. math:: \ell_k = -\frac{1}{bp} \sum_{i, j} \log \mathrm{softmax}(W_k h_{ij} + c_k)_{y_{ijk}}
 
-    :math:`h_{ij}` is the state of patch j of picture i, and label 0 of each kind is *nothing*. ``kinds`` tells how many
-    other labels a kind has. Raises ``ValueError`` for an encoder with a class token, which is no patch.
+    :math:`h_{ij}` is the state of patch j of picture i, and label 0 of each kind is *nothing*. ``image_encoder`` gives
+    states (b, p, ``width``), and ``kinds`` tells how many other labels a kind has.
     """
 
-    def __init__(self, config: ImageEncoderConfig, kinds: Mapping[str, int]):
+    def __init__(self, image_encoder: nn.Module, width: int, kinds: Mapping[str, int]):
         super().__init__()
-        if config.class_token:
-            raise ValueError("Each token must be a patch, but this encoder has a class token: set class_token=False.")
         self.kinds = tuple(kinds)
-        self.image_encoder = ImageEncoder(config)
-        self.heads = nn.ModuleList(nn.Linear(config.width, count + 1) for count in kinds.values())
+        self.image_encoder = image_encoder
+        self.heads = nn.ModuleList(nn.Linear(width, count + 1) for count in kinds.values())
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p kinds"]:
         """The likeliest label of each kind for each patch."""
@@ -38,8 +35,17 @@ class PatchLabels(nn.Module):
         return torch.stack([head(states).argmax(-1) for head in self.heads], dim=-1)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of each kind, from ``image`` and ``label`` (b, p, kinds)."""
-        states, label = self.image_encoder(batch["image"]).flatten(0, 1), batch["label"].flatten(0, 1)
+        """Cross-entropy of each kind, from ``image`` and ``label`` (b, p, kinds).
+
+        ``ValueError`` where the encoder has more or fewer tokens than patches have labels.
+        """
+        states, label = self.image_encoder(batch["image"]), batch["label"]
+        if states.shape[1] != label.shape[1]:
+            raise ValueError(
+                f"{label.shape[1]} patches have labels, but the encoder has {states.shape[1]} tokens; "
+                "a class token is no patch: set class_token=False."
+            )
+        states, label = states.flatten(0, 1), label.flatten(0, 1)
         return {
             kind: F.cross_entropy(head(states), label[:, i])
             for i, (kind, head) in enumerate(zip(self.kinds, self.heads))

@@ -8,8 +8,8 @@ from testing_tools import close, refused
 
 from mmlearn.data.made.one_object import lay_out_one, one_object_samples
 from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
-from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.vision.patch_labels import PatchLabels, patch_labels
+from mmlearn.evaluation.patch_labels import PatchLabels, patch_labels
+from mmlearn.layers import ImageEncoder, ImageEncoderConfig
 
 EYE = ImageEncoderConfig(16, 1, 2, image_size=32, patch_size=8, class_token=False)
 
@@ -39,7 +39,7 @@ def test_cells_must_divide_into_patches():
 
 def test_the_loss_is_that_of_each_kind_and_nothing_is_a_label_of_its_own():
     torch.manual_seed(0)
-    system, image = PatchLabels(EYE, {"colour": 3, "cell": 4}), torch.randn(2, 3, 32, 32)
+    system, image = PatchLabels(ImageEncoder(EYE), EYE.width, {"colour": 3, "cell": 4}), torch.randn(2, 3, 32, 32)
     label = torch.stack([torch.randint(4, (2, 16)), torch.randint(5, (2, 16))], -1)
     states = system.image_encoder(image)
     losses = system.loss({"image": image, "label": label})
@@ -55,7 +55,7 @@ def test_labels_are_learned():
     torch.manual_seed(0)
     samples = one_object_samples(lay_out_one("train", np.arange(4), 0), 32)
     image, label = torch.stack([sample.image for sample in samples]), patch_labels(samples, 4)
-    system = PatchLabels(EYE, {"colour": 12, "shape": 12, "cell": 4})
+    system = PatchLabels(ImageEncoder(EYE), EYE.width, {"colour": 12, "shape": 12, "cell": 4})
     optimizer = torch.optim.Adam(system.parameters(), 1e-2)
     for _ in range(60):
         optimizer.zero_grad()
@@ -65,4 +65,6 @@ def test_labels_are_learned():
 
 
 def test_a_class_token_is_no_patch():
-    refused("class_token=False", PatchLabels, ImageEncoderConfig(16, 1, 2, image_size=32, patch_size=8), {"colour": 3})
+    system = PatchLabels(ImageEncoder(ImageEncoderConfig(16, 1, 2, image_size=32, patch_size=8)), 16, {"colour": 3})
+    batch = {"image": torch.randn(2, 3, 32, 32), "label": torch.zeros(2, 16, 1, dtype=torch.long)}
+    refused("class_token=False", system.loss, batch)
