@@ -15,8 +15,12 @@ def test_the_picture_tower_of_base_is_torchvisions_b7():
     with torch.device("meta"):
         published = torchvision.models.efficientnet_b7(weights=None).features[:-1]
         ours = ALIGN(ALIGNConfig()).image_encoder
-    shapes = [{name: tuple(x.shape) for name, x in network.state_dict().items()} for network in (published, ours)]
+    shapes, strides = (
+        [{name: tuple(x.shape) for name, x in network.state_dict().items()} for network in (published, ours)],
+        [[part.stride for part in network.modules() if hasattr(part, "stride")] for network in (published, ours)],
+    )
     assert shapes[0] == shapes[1]
+    assert strides[0] == strides[1]
     assert len(shapes[0]) > 1000
 
 
