@@ -34,6 +34,12 @@ def ln_batch_and_queue(config: Config, batch: Batch) -> float:
     return math.log(len(next(iter(batch.values()))) + size(config, "queue_size"))
 
 
+def all_as_near(config: Config, batch: Batch) -> float:
+    """A ranking hinge where all pairs are as near: the margin from both sides, of one wrong pair or of all."""
+    wrong = len(next(iter(batch.values()))) - 1
+    return 2 * size(config, "margin") * (min(wrong, 1) if size(config, "hardest") else wrong)
+
+
 def silence(config: Config, batch: Batch) -> float:
     """The mean absolute value of real log-mel frames: to say 0 everywhere."""
     return batch["mel"].mT[batch["mel_mask"]].abs().mean().item()

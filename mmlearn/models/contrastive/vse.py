@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Image, Tokens
+from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, real_first, select_tokens
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.vision.backbone import Backbone, load_backbone
 from mmlearn.objectives import gather, gathered_positives, own_rows, ranking_hinge
-from mmlearn.recipes import ITC, Recipe
+from mmlearn.recipes import ITC, Recipe, all_as_near
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,11 @@ class VSE(nn.Module):
         return {"hinge": ranking_hinge(*pair, margin, hardest, gathered_positives(positives), rows)}
 
 
-def all_alike(config: VSEConfig, batch: Batch) -> float:
-    """The loss where all pairs are equally near: the margin from both sides, of one wrong pair or of all."""
-    return 2 * config.margin * (1 if config.hardest else len(batch["tokens"]) - 1)
-
-
 RECIPE = Recipe(
     VSE,
     VSEConfig,
     reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
-    learns=replace(ITC, chance={"hinge": all_alike}),
+    learns=replace(ITC, chance={"hinge": all_as_near}),
     build=lambda config: VSE(config, load_backbone()),  # which normalises pictures itself
     architecture="""
     image -> *picture network [frozen] -> u [projected] -> !ranking hinge [hardest negative]
