@@ -138,6 +138,8 @@ def test_its_numbers_are_the_recorded_ones():
         ("22b", "right labels, 4 shots"),
         ("22b", "right labels, 0 shots"),
         ("22b", "shuffled labels, 4 shots"),
+        ("22d", "many forms, in texts alone: in the form, 1 shots"),
+        ("22d", "one form, in texts alone: in the form, 1 shots"),
         ("22c", "second stage alone: all"),
         ("22c", "two stages: all"),
         ("22c", "Frozen: all"),
