@@ -2,10 +2,11 @@
 
 Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
 seconds. Where a loss goes by numbers, these are assumed: every count is 1, every condition holds, and an eighth of all
-places is asked, as of hidden words.
+places is asked, as of hidden words. Texts that are packed by their lengths are all as long as there are places.
 
-A step is counted for a few small batches. What it takes is a polynomial of the batch, because each sample costs as much
-as any other, and in a contrastive loss so does each pair of samples:
+A step is counted for a few small batches. It is the sum of its turns, each of which holds the gradients of what it
+moves. What it takes is a polynomial of the batch, because each sample costs as much as any other, and in a contrastive
+loss so does each pair of samples:
 
 .. math:: f(b) = c_0 + c_1 b + c_2 b^2
 
@@ -33,6 +34,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -106,7 +108,8 @@ class Count:
 
     parameters: int
     trained: int
-    state: int  # bytes of the optimiser
+    moved: int  # of these, in the turn that moves most: so many gradients are held at a time
+    state: int  # bytes of the optimisers
     block: int  # parameters of the largest transformer block
     flops: Polynomial  # of a step
     saved: Saved
@@ -155,11 +158,11 @@ def count_training(
     ``batches(b)`` are batches of b samples, one for each task, whose numbers do not count. ``ValueError`` as for
     :func:`count`.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _told(type(system).__name__):
+    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _Unpacked(), _told(type(system).__name__):
         system = _without_numbers(system)
         moved = {turn: set(turn.moved(system)) for turn in turns}
-        trained = [value for name, value in system.named_parameters() if any(name in names for names in moved.values())]
-        state = _state_bytes(system, trained, optimizer)
+        parts = [[value for name, value in system.named_parameters() if name in names] for names in moved.values()]
+        state, most = sum(_state_bytes(system, part, optimizer) for part in parts), max(map(_numbers, parts))
 
         def each(measure: Callable, b: int, *more: Any) -> list[Any]:
             """What is measured of each turn, on a batch of each task; what the turn does not move has no gradient."""
@@ -181,7 +184,7 @@ def count_training(
         flops, saved = measured(BATCHES)
         # Of what lives, gradients and what was kept are not held at the same time.
         b = BATCHES[-1]
-        passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * _numbers(trained))
+        passing = max(each(_live, b, dtype)) - max(saved[b].total, 4 * most)
         sample = sum(x.nbytes for x in batches(1)[0].values())
         towers = all(each(_has_towers, BATCHES[0]))
         flops = Polynomial.through(flops)
@@ -194,7 +197,8 @@ def count_training(
     blocks = [set(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)]
     return Count(
         parameters=_numbers(system.parameters()),
-        trained=_numbers(trained),
+        trained=_numbers(set().union(*parts)),
+        moved=most,
         state=state,
         block=max(map(_numbers, blocks), default=0),
         outside=_numbers(set(system.parameters()).difference(*blocks)),
@@ -280,6 +284,25 @@ class _Assumed(TorchDispatchMode):
         return function(*args, **options or {})
 
 
+class _Unpacked(TorchFunctionMode):
+    """Packs texts, reads them by an LSTM and unpacks them as if each was as long as there are places."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        if function == torch._VF._pack_padded_sequence:
+            x, _, batch_first = args
+            x = x.transpose(0, 1) if batch_first else x  # (t, b, d)
+            return x.flatten(0, 1), torch.full((len(x),), x.shape[1])
+        if function == torch._VF._pad_packed_sequence:
+            x = args[0].unflatten(0, (len(args[1]), -1))
+            return x.transpose(0, 1) if args[2] else x, torch.full((x.shape[1],), len(x))
+        if function == torch._VF.lstm and isinstance(args[1], Tensor):
+            x, sizes, states, *layers = args
+            x = x.unflatten(0, (len(sizes), -1))
+            y, *last = function(x, [state.expand(-1, x.shape[1], -1) for state in states], *layers, False)
+            return y.flatten(0, 1), *last
+        return function(*args, **options or {})
+
+
 def _places(chosen: Tensor) -> Tensor:
     return torch.empty((chosen.numel() // 8, chosen.ndim), dtype=torch.int64)
 
@@ -332,6 +355,7 @@ def _has_towers(system: nn.Module, loss: Callable, batch: Batch) -> bool:
 
 def _state_bytes(system: nn.Module, trained: Iterable[nn.Parameter], name: str) -> int:
     """What an optimiser holds after its first step."""
+    system.zero_grad()
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter)
     optimizers = build_optimizers(system, name, learning_rate=1e-3, weight_decay=0.1)

@@ -50,7 +50,7 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
     whole = saved.total.shared(batch, devices) - matrix
     outside = whole - saved.blocks.shared(batch, devices)
     once_more = outside + saved.inputs.shared(batch, devices) + saved.largest_block.shared(batch, devices)
-    held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.trained, "optimiser": counted.state}
+    held = {"weights": 4 * counted.parameters, "gradients": 4 * counted.moved, "optimiser": counted.state}
     passing, of_chunk = counted.passing * batch / devices, saved.total.constant + saved.total.linear * each
     part = {name: value / devices for name, value in held.items()}
     part["weights"] += 4 * (counted.block + counted.outside)

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from testing_tools import refused
+from torch import nn
+from torch.utils.data import StackDataset, default_collate
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training import counting
-from mmlearn.training.counting import Count, Polynomial, Saved, count, grown
+from mmlearn.training import counting, fit
+from mmlearn.training.counting import Count, Polynomial, Saved, count, count_training, grown
 from mmlearn.training.measuring import EXACT
 from mmlearn.training.plan import DEVICES, GIB, card_named, memory, plan
 from mmlearn.training.speed import recompute_blocks, speed_up
@@ -164,6 +167,37 @@ def test_what_a_turn_does_not_move_has_no_gradient():
     assert part.saved.blocks.linear == 0 < whole.saved.blocks.linear
 
 
+@pytest.mark.parametrize(
+    ("name", "stage", "t"), [("gan-int-cls", "drawing", 9), ("attn-gan", "drawing", 16), ("vqgan", "", 4)]
+)
+def test_a_step_of_turns_is_what_is_computed_in_all_of_them(name, stage, t):
+    """Texts are packed by their lengths, and here all of them are as long as there are places."""
+    recipe, b, generator = find_recipe(name), 6, torch.Generator().manual_seed(0)
+    found, config = counted(name, stage=stage, text_length=t), recipe.for_examples(recipe.tiny())
+    batch = grown(next(recipe.examples(config, 2, stage=stage)), recipe.holds()[0], b, t)
+    for key, x in batch.items():
+        batch[key] = torch.randn(x.shape, generator=generator) if x.is_floating_point() else torch.ones_like(x)
+    system, turns, seen = recipe.make(config), recipe.stage(stage).turns, {}
+    for turn in turns:
+        moved = {key: value for key, value in system.named_parameters() if key.startswith(turn.moves)}
+        seen[turn] = sum(value.numel() for value in moved.values())
+    with FlopCounterMode(display=False) as flops:
+        fit(system, StackDataset(**batch), default_collate, steps=1, turns=turns, batch_size=b, progress=False)
+    assert len(turns) == 2
+    assert found.flops.shared(b, 1) == flops.get_total_flops()
+    assert (found.trained, found.moved) == (sum(seen.values()), max(seen.values()))
+    assert found.state == pytest.approx(8 * found.trained, rel=1e-3)  # two moments of each
+
+
+def test_what_two_turns_move_has_two_optimisers():
+    recipe, once = find_recipe("gpt2"), counted("gpt2")
+    twice = replace(recipe.stages[0], turns=(Turn(), Turn(betas=(0.5, 0.9))))
+    both = count(replace(recipe, stages=(twice,)), recipe.tiny())
+    assert (both.trained, both.moved, both.state) == (once.trained, once.moved, 2 * once.state)
+    assert both.flops.linear == 2 * once.flops.linear
+    assert both.saved == once.saved
+
+
 def test_muon_holds_one_moment_of_matrices():
     assert counted("gpt2", optimizer="muon").state < 0.7 * counted("gpt2").state
 
@@ -194,17 +228,23 @@ def test_what_cannot_be_planned(clip, says, options):
 def test_what_cannot_be_counted():
     refused("GPT2 has no stage 'second'", counted, "gpt2", stage="second")
     refused("no precision 'fp8'; choose from no, bf16, fp16", counted, "clip", precision="fp8")
+    line, batches = "Unlike cannot be counted: its loss needs the numbers", lambda b: [{"x": torch.zeros(b, 4)}]
+    refused(line, count_training, Unlike(4, 1), (Turn(),), batches)
+
+
+class Unlike(nn.Linear):
+    """Reads rows that differ, of which a batch has as many as its numbers say."""
+
+    def loss(self, batch):
+        return {"sum": self(batch["x"].unique(dim=0)).sum()}
 
 
 # Those whose towers read in chunks. The others have none in their loss, a norm over the batch, or draws.
 TOWERS = {"bimodal-autoencoder", "clip", "denoising-autoencoder", "filip", "image-bind", "lit", "siglip"}
-UNCOUNTED = {"attn-gan", "gan-int-cls"}  # they pack captions by their lengths, which is told in one line
 
 
 @pytest.mark.parametrize("name", system_files())
 def test_every_system_is_counted(name):
-    if name in UNCOUNTED:
-        return refused("cannot be counted: its loss needs the numbers of a real batch", counted, name, text_length=16)
     found, recipe = counted(name, text_length=16), find_recipe(name)
     assert found.parameters == sum(x.numel() for x in recipe.make(recipe.for_examples(recipe.tiny())).parameters())
     assert 0 <= found.outside <= found.parameters - found.block
@@ -259,7 +299,7 @@ def test_pairs_by_hand():
 
 def test_memory_by_hand():
     saved = Saved(Polynomial(8, 30, 2), Polynomial(0, 20, 0), Polynomial(0, 7, 0), Polynomial(0, 3, 0))
-    made = Count(100, 60, 480, 10, Polynomial(0, 0, 0), saved, passing=5, sample=1, towers=True)
+    made = Count(100, 70, 60, 480, 10, Polynomial(0, 0, 0), saved, passing=5, sample=1, towers=True)
     made = replace(made, outside=7)
     own = {"weights": 400, "gradients": 240, "optimiser": 480}
     part = {"weights": 100 + 4 * (10 + 7), "gradients": 60, "optimiser": 120}
