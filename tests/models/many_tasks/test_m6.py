@@ -1,6 +1,7 @@
 """M6: masks decide what a target sees, and experts are kept at work."""
 
 import torch
+import torch.nn.functional as F
 from testing_tools import close, refused
 
 from mmlearn.data.tokenizer import Tokenizer
@@ -26,6 +27,15 @@ def test_a_mask_hides_a_modality_and_a_target_sees_no_later_token():
         later[:, 3:] = 7
         both = (system(image, tokens, each, mask).token_logits[:, :4] for each in (target, later))
         close(*both, 1e-5)
+
+
+def test_padding_of_a_target_goes_to_no_expert():
+    system, batch = M6(M6Config.tiny()), next(iter(find_recipe("m6").examples(M6Config.tiny())))
+    longer = {"target": F.pad(batch["target"], (0, 5), value=7), "target_mask": F.pad(batch["target_mask"], (0, 5))}
+    with evaluating(system):
+        before, after = system.loss(batch), system.loss(batch | longer)
+    for name, loss in before.items():
+        close(after[name], loss, 1e-5)
 
 
 def test_a_caption_is_read_with_gaps_and_written_whole():

@@ -78,6 +78,18 @@ def test_losses_of_routing_have_their_weight_and_teach_the_router():
         assert gradient.abs().max() > 0, name
 
 
+def test_forward_says_where_patches_and_words_went():
+    model, given = system(), batch()
+    output = model(given["image"], given["tokens"], given["mask"])
+    seen, words = model.read_image(given["image"])[1], model.read_text(given["tokens"], given["mask"])[1]
+    for found, expected in ((output.patch_routing, seen), (output.word_routing, words)):
+        assert [len(routing.real) for routing in found] == [len(routing.real) for routing in expected]
+        close(found[0].probability, expected[0].probability)
+    losses, plain = model.loss(given), model.routing_losses(seen, words)
+    for name, loss in plain.items():
+        close(losses[name], CONFIG.auxiliary_weight * loss)
+
+
 def routed(choice, logits=0.0):
     """Each token goes to its expert for sure, and the router's logits are all the same."""
     sure = torch.nn.functional.one_hot(torch.tensor(choice), 4).float()
