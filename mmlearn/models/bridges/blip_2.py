@@ -33,7 +33,7 @@ from mmlearn.models.bridges.bridge import (
     TINY_LANGUAGE,
     GPT2Config,
     PrefixBridge,
-    check_language,
+    check_specials,
     text_loss,
 )
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
@@ -108,7 +108,7 @@ class BLIP2(PrefixBridge):
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
         self.language_model = self.language_projection = None
         if "lm" in wanted:
-            check_language(config)
+            check_specials(config)
             self.language_projection = nn.Linear(former.width, config.language_model.width)
             self.language_model = GPT2(config.language_model).requires_grad_(False)
 

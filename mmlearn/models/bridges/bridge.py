@@ -239,7 +239,7 @@ def text_loss(logits: Float[Tensor, "b t v"], batch: dict[str, Tensor]) -> dict[
     return {"lm": causal_language_modelling(logits, tokens, mask)}
 
 
-def check_language(config: Any) -> None:
+def check_specials(config: Any) -> None:
     """``ValueError`` where special tokens are none of the language model's vocabulary."""
     language = config.language_model
     for name in ("start_token", "end_token", "pad_token"):

@@ -29,8 +29,8 @@ from mmlearn.models.bridges.bridge import (
     Bridge,
     GPT2Config,
     Shots,
-    check_language,
     check_places,
+    check_specials,
     text_loss,
 )
 from mmlearn.objectives.bridging import last_picture_mask
@@ -162,7 +162,7 @@ class Flamingo(Bridge):
 
     def __init__(self, config: FlamingoConfig):
         super().__init__()
-        check_language(config)
+        check_specials(config)
         if config.gated_every < 1 or config.turns < 1:
             raise ValueError(f"gated_every and turns are at least 1, not {config.gated_every} and {config.turns}.")
         self.config = config

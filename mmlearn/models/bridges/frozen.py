@@ -21,7 +21,7 @@ from mmlearn.models.bridges.bridge import (
     TINY_LANGUAGE,
     GPT2Config,
     PrefixBridge,
-    check_language,
+    check_specials,
     in_turn,
 )
 from mmlearn.recipes import LM, Recipe
@@ -52,7 +52,7 @@ class Frozen(PrefixBridge):
 
     def __init__(self, config: FrozenConfig):
         super().__init__()
-        check_language(config)
+        check_specials(config)
         if config.num_prefix < 1:
             raise ValueError(f"num_prefix is at least 1, not {config.num_prefix}.")
         self.config = config

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import activation_called
-from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_language
+from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_specials
 from mmlearn.recipes import LM, REPLY, Recipe, Stage, Turn
 
 
@@ -72,7 +72,7 @@ class LLaVA(PrefixBridge):
             raise ValueError(f"projector_layers is 1 or 2, not {config.projector_layers}.")
         if config.skipped_blocks > config.image_encoder.depth:
             raise ValueError(f"Of {config.image_encoder.depth} blocks {config.skipped_blocks} cannot be skipped.")
-        check_language(config)
+        check_specials(config)
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.language_model = GPT2(config.language_model)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_language
+from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_specials
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
 from mmlearn.recipes import LM, REPLY, Recipe, Stage
 
@@ -47,7 +47,7 @@ class MiniGPT4(PrefixBridge):
 
     def __init__(self, config: MiniGPT4Config):
         super().__init__()
-        check_language(config)
+        check_specials(config)
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.query_former = QFormer(config.query_former, config.image_encoder.width).requires_grad_(False)

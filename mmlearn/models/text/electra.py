@@ -111,8 +111,10 @@ class ELECTRA(CountsSteps):
         """Both halves read the text; or, where the ``truth`` of its gaps is given, the generator fills them first.
 
         ``truth`` is the true token of a gap and -100 elsewhere. The generator then speaks of gaps alone, and the
-        discriminator reads what it wrote.
+        discriminator reads what it wrote. ``ValueError`` for a truth without a generator.
         """
+        if truth is not None and self.generator is None:
+            raise ValueError("This ELECTRA was built without a generator; set generator=True in its configuration.")
         x = self.embedding(tokens, token_type, mask)
         states = replaced_logits = token_logits = filled = replaced = None
         if self.generator is not None:
@@ -146,7 +148,8 @@ class ELECTRA(CountsSteps):
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
         tokens, mask, losses = batch["tokens"], batch.get("mask"), {}
-        truth = None if self.generator is None else batch["token_label"]
+        judged = self.generator is None and "replaced" in batch  # words that somebody else has replaced
+        truth = None if judged else batch["token_label"]
         output = self(tokens, mask, batch.get("token_type"), truth)
         if truth is not None:
             losses["mlm"] = masked_cross_entropy(output.token_logits, truth[truth != IGNORED])

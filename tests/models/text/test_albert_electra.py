@@ -76,3 +76,5 @@ def test_one_half_alone(half):
     assert (output.replaced_logits is None) == (output.tokens is None) == (half == "generator")
     losses = model.loss(batch | dict(replaced=hidden))
     assert losses.keys() == {"mlm" if half == "generator" else "rtd"}
+    if half == "discriminator":
+        refused("built without a generator", model.loss, batch)
