@@ -92,7 +92,7 @@ def test_words_it_does_not_understand(mmlearn, tmp_path, words, says):
         (["train", "bert"], "bert has no option --image-size: leave it out."),
         (["train", "vatt"], "vatt reads videos, and these samples have none: use --data talking-lips or"),
         (["train", "ast", "--preset", "tinny"], "ASTConfig has no preset 'tinny'; did you mean 'tiny'?"),
-        (["train", "unitre"], "did you mean 'uniter'? choose from albef, albert, aoa, ast, attn-gan"),
+        (["train", "unitre"], "did you mean 'uniter'? choose from albef, albert, align, aoa, ast"),
         (["train", "uniter"], "uniter reads regions, which only scenes has: use --data scenes, or take a system"),
         (["train", "vilbert", "--data", "emoji"], "vilbert reads regions, which only scenes has"),
         (["train", "vilt", "--objectives", "mlm,vqa"], "vqa learns from questions with answers: use --data scenes or"),
