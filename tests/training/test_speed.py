@@ -169,6 +169,25 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
         assert len(taken) == expected
 
 
+@pytest.mark.parametrize("bias", [None, torch.linspace(-9, 9, 2 * N * N).view(1, 2, N, N)])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("real", [[6, 5, 3, 1], [6, 0, 3, 1]])  # of the second a row has no key
+def test_short_sequences_give_the_same_bits(monkeypatch, real, causal, bias):
+    monkeypatch.setattr(speed, "LONG", N * N + 1)
+    mask, filled = torch.arange(N) < torch.tensor(real)[:, None], []
+    fill = torch.Tensor.masked_fill
+    monkeypatch.setattr(torch.Tensor, "masked_fill", lambda x, *more: filled.append(x.shape) or fill(x, *more))
+    layer, x = Attention(D, 2), tokens()
+    found = []
+    for quick in (False, True):
+        filled.clear()
+        with speed_up(layer) if quick else nullcontext():
+            output = layer(x, None, mask, causal, bias)
+        found.append([output, *torch.autograd.grad(output.pow(2).sum(), [x, *layer.parameters()])])
+        assert ((B, 2, N, N) in filled) == (not quick or min(real) == 0)  # scores are filled, or not
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 0], [0, 0, 0]]).bool()])
 def test_one_query_takes_the_fused_kernel_where_no_gradient_is_kept(monkeypatch, mask):
     taken = []
