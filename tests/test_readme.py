@@ -131,6 +131,8 @@ def test_its_numbers_are_the_recorded_ones():
         ("19b", "named box: DETR"),
         ("19b", "VL-T5: grounding"),
         ("19b", "M6: grounding"),
+        ("19c", "codes right: k-means, own grounds"),
+        ("19c", "codes right: VQ-VAE, own grounds"),
         ("20b", "shape, 100 labelled objects: pixels"),
         ("20b", "shape, 100 labelled objects: untrained"),
         ("21b", "colour and shape: DALL·E"),
