@@ -312,3 +312,9 @@ def test_the_last_run_draws_the_others_and_all_are_recorded(tmp_path, monkeypatc
     assert seen == [(2, []), (1, []), (0, [1, 2]), "seed-0"]
     record = json.loads((tmp_path / "book" / "results" / "07" / "laptop.json").read_text())
     assert [run["seed"] for run in record["runs"]] == [0, 1, 2]
+
+
+def test_each_chapter_keeps_the_outputs_of_one_run_from_a_clean_kernel():
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        code = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+        assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1)), path.name

@@ -90,9 +90,8 @@ class Attention(nn.Module):
        \mathrm{head}_i = \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V)
 
     Self-attention unless a ``context`` of width ``context_width`` is given, which then supplies keys and values.
-    ``head_width`` is ``width / num_heads`` unless it is set. ``rotary`` are the angles of the keys' positions by which
-    :func:`rotate` turns queries and keys; the last query stands at the last key. Raises ``ValueError`` where ``width``
-    is no multiple of ``num_heads`` and no ``head_width`` is given.
+    ``head_width`` is ``width / num_heads`` unless it is set; ``ValueError`` where that is no whole number. ``rotary``
+    are angles of the keys' positions, by which :func:`rotate` turns queries and keys; the last query has the last one.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -129,15 +128,18 @@ class Attention(nn.Module):
         rotary: Float[Tensor, "*#b n half"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         context = x if context is None else context
-        query = rearrange(self.query(x), "b q (h k) -> b h q k", h=self.num_heads)
+        query = self.split_heads(self.query(x))
         key, value = self.keys_and_values(context) if self.cache is None else self.cache(self, context)
         if rotary is not None:
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
         return self.output(rearrange(self.heads(query, key, value, mask, causal, bias), "b h q k -> b q (h k)"))
 
+    def split_heads(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b h n k"]:
+        return rearrange(x, "b n (h k) -> b h n k", h=self.num_heads)
+
     def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h more k"]]:
         """What is attended to, with what a system adds to it; a cache keeps those of earlier tokens."""
-        return [rearrange(part(context), "b n (h k) -> b h n k", h=self.num_heads) for part in (self.key, self.value)]
+        return [self.split_heads(part(context)) for part in (self.key, self.value)]
 
     def heads(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None

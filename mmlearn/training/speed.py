@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
-from mmlearn.layers.positions import rotate
 
 LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
 
@@ -29,28 +28,8 @@ LONG = 1024  # weights of a head: from here on the fused kernel is faster on a C
 class FastAttention(Attention):
     """An :class:`~mmlearn.layers.Attention` by the fused kernel, unless its weights are recorded."""
 
-    def forward(
-        self,
-        x: Float[Tensor, "b q d"],
-        context: Float[Tensor, "b n context_width"] | None = None,
-        mask: Bool[Tensor, "..."] | None = None,
-        causal: bool = False,
-        bias: Float[Tensor, "#b #h #q #n"] | None = None,
-        rotary: Float[Tensor, "*#b n half"] | None = None,
-    ) -> Float[Tensor, "b q d"]:
-        """As the plain attention's; heads are split and joined without einops, a tenth of the time of a small model."""
-        context = x if context is None else context
-        query = self._split(self.query(x))
-        key, value = self.keys_and_values(context) if self.cache is None else self.cache(self, context)
-        if rotary is not None:
-            query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
-        return self.output(self.heads(query, key, value, mask, causal, bias).transpose(1, 2).flatten(2))
-
-    def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h n k"]]:
-        """As the plain attention's."""
-        return [self._split(self.key(context)), self._split(self.value(context))]
-
-    def _split(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b h n k"]:
+    def split_heads(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b h n k"]:
+        """As the plain attention's, without reading a pattern."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def heads(

@@ -34,7 +34,7 @@ class PlacedAttention(Attention):
     ) -> Float[Tensor, "b q d"]:
         context, context_places = (x, places) if context is None else (context, context_places)
         parts = self.query(x + places), self.key(context + context_places), self.value(context)
-        query, key, value = (rearrange(part, "b n (h k) -> b h n k", h=self.num_heads) for part in parts)
+        query, key, value = (self.split_heads(part) for part in parts)
         return self.output(rearrange(self.heads(query, key, value, mask, False, None), "b h q k -> b q (h k)"))
 
 
