@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -80,17 +81,17 @@ WRONG_SHARES = (  # what may be wrong, what it is told, and a hint
 def _told_twice(lengths: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     """Captions of so many words, from references of 12 and of 9 words, with a word that is said too often.
 
-    They are drawn until each of the changes changes their score.
+    They are drawn until no two of the changes give the same score, and none gives the right one.
     """
     rows = torch.randint(0, 6, (len(lengths), 2, 12), generator=seeded())
     letters = [[["abcdef"[i] for i in text] for text in texts] for texts in rows.tolist()]
     references = [[" ".join(one), " ".join(other[:9])] for one, other in letters]
     longest = [[*one[:6], one[0], one[0], *other[:3]] for one, other in letters]
     candidates = [" ".join(words[:n]) for words, n in zip(longest, lengths)]
-    right = _shares(candidates, references)
-    others = [_shares(candidates, references, **changed) for changed, *_ in WRONG_SHARES]
-    others += [_shares(candidates, [texts[:1] for texts in references]), _of_each(candidates, references)]
-    return (candidates, references) if all(abs(x - right) > 1e-3 for x in others) else _told_twice(lengths)
+    scores = [_shares(candidates, references, **changed) for changed in ({}, *(one for one, *_ in WRONG_SHARES))]
+    scores += [_shares(candidates, [texts[:1] for texts in references]), _of_each(candidates, references)]
+    apart = all(abs(x - y) > 1e-3 for x, y in combinations(scores, 2))
+    return (candidates, references) if apart else _told_twice(lengths)
 
 
 def _of_each(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -220,7 +221,7 @@ CHANGED = (  # what may be wrong, what it is told, and a hint
 def _corpus() -> tuple[list[str], list[list[str]]]:
     """Captions with some words of their references, one of which says one too often and one of which is short.
 
-    They are drawn until each of the changes changes their score.
+    They are drawn until no two of the changes give the same score, and none gives the right one.
     """
     rows = torch.randint(0, 9, (5, 2, 12), generator=seeded())
     letters = [["abcdefghi"[i] for i in row] for row in rows.flatten(0, 1).tolist()]
