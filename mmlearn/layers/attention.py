@@ -132,10 +132,10 @@ class Attention(nn.Module):
         key, value = self.keys_and_values(context) if self.cache is None else self.cache(self, context)
         if rotary is not None:
             query, key = rotate(query, rotary[..., -x.shape[1] :, :]), rotate(key, rotary)
-        return self.output(rearrange(self.heads(query, key, value, mask, causal, bias), "b h q k -> b q (h k)"))
+        return self.output(self.heads(query, key, value, mask, causal, bias).transpose(1, 2).flatten(2))
 
     def split_heads(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b h n k"]:
-        return rearrange(x, "b n (h k) -> b h n k", h=self.num_heads)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def keys_and_values(self, context: Float[Tensor, "b n context_width"]) -> list[Float[Tensor, "b h more k"]]:
         """What is attended to, with what a system adds to it; a cache keeps those of earlier tokens."""

@@ -28,10 +28,6 @@ LONG = 1024  # weights of a head: from here on the fused kernel is faster on a C
 class FastAttention(Attention):
     """An :class:`~mmlearn.layers.Attention` by the fused kernel, unless its weights are recorded."""
 
-    def split_heads(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b h n k"]:
-        """As the plain attention's, without reading a pattern."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
     def heads(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None
     ) -> Float[Tensor, "b h q k"]:
