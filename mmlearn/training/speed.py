@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
 
-LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
+LONG = 128 * 128  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
 
 
 class FastAttention(Attention):
