@@ -12,16 +12,22 @@ from torch import Tensor
 from mmlearn.visualization.figures import HEAT, PLAIN, _figure
 
 LIGHT = "OrRd"  # from white: numbers stay readable on it
+FRAME = "#4dd0e1"
 
 
 @plt.rc_context(PLAIN)
 def token_heat(
-    rows: Mapping[str, Sequence[tuple[str, float]]], *, label: str, highest: float | None = None, title: str = ""
+    rows: Mapping[str, Sequence[tuple[str, float]]],
+    *,
+    label: str,
+    highest: float | None = None,
+    framed: Sequence[tuple[int, int]] = (),
+    title: str = "",
 ) -> Figure:
     """Each text as a row of cells: in a cell the token and its number, the redder the higher, NaN without a colour.
 
-    ``highest`` is the number of the deepest red, otherwise the largest one. A row's name stands before it. Raises
-    ``ValueError`` where there is no token.
+    ``highest`` is the number of the deepest red, otherwise the largest one. A row's name stands before it, and a frame
+    around each pair of row and place in ``framed``. Raises ``ValueError`` where there is no token.
     """
     longest = max((len(row) for row in rows.values()), default=0)
     if not longest:
@@ -37,6 +43,9 @@ def token_heat(
             number = "" if np.isnan(value) else f"\n{value:.1f}"
             colour = "white" if value > 0.7 * highest else "black"
             axis.text(j, i, token + number, ha="center", va="center", fontsize=8, color=colour)
+    for row, place in framed:
+        corner = place - 0.47, row - 0.44  # so that frames of neighbours do not touch
+        axis.add_patch(plt.Rectangle(corner, 0.94, 0.88, fill=False, edgecolor=FRAME, linewidth=1.8))
     axis.set_yticks(range(len(rows)), list(rows), fontsize=9)
     axis.set_xticks([])
     axis.spines[:].set_visible(False)
@@ -54,8 +63,7 @@ def token_attention(
     figure, ((axis,),) = _figure(1, 1, 1.6 + 0.26 * len(tokens), 1.2 + 0.26 * len(tokens))
     image = axis.imshow(weights.numpy(), cmap=HEAT, vmin=0, vmax=1)
     for query, place in framed:
-        box = plt.Rectangle((place - 0.5, query - 0.5), 1, 1, fill=False, edgecolor="#4dd0e1", linewidth=1.8)
-        axis.add_patch(box)
+        axis.add_patch(plt.Rectangle((place - 0.5, query - 0.5), 1, 1, fill=False, edgecolor=FRAME, linewidth=1.8))
     axis.set_xticks(range(len(tokens)), tokens)
     axis.set_yticks(range(len(tokens)), tokens)
     axis.set(xlabel="looks at", ylabel="token")

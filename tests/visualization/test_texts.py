@@ -39,6 +39,14 @@ def test_the_deepest_red_may_be_given():
     assert token_heat(ROWS, label="nats", highest=8.0).axes[0].images[0].get_clim() == (0, 8)
 
 
+def test_frames_stand_around_their_row_and_place():
+    axis = token_heat(ROWS, label="nats", framed=[(0, 2), (1, 0)]).axes[0]
+    centres = [tuple(round(x) for x in box.get_center()) for box in axis.patches]  # place, then row
+    assert centres == [(2, 0), (0, 1)]
+    assert all(0.8 < size < 1 for box in axis.patches for size in (box.get_width(), box.get_height()))
+    assert not token_heat(ROWS, label="nats").axes[0].patches
+
+
 @pytest.mark.parametrize("rows", [{}, {"empty": []}])
 def test_without_a_token_it_says_so(rows):
     refused("There is no token to draw", token_heat, rows, label="nats")
