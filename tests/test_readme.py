@@ -141,7 +141,7 @@ def test_its_numbers_are_the_recorded_ones():
         ("20b", "shape, 100 labelled objects: untrained"),
         ("21b", "colour and shape: DALL·E"),
         ("21b", "colour and shape: DALL·E, pairs never seen"),
-        ("21b", "colour and shape: AttnGAN"),
+        ("21d", "colour and shape: AttnGAN"),
         ("22a", "projector: all"),
         ("22a", "everything: all"),
         ("22b", "right labels, 4 shots"),
