@@ -45,6 +45,7 @@ from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe, Turn
+from mmlearn.training import speed
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 
@@ -263,9 +264,20 @@ def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
         return output
 
     autocast = torch.autocast("cpu", dtype, dtype is not None)
-    with speed_up(system), around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
+    fused = _fused_from(32 * 32)  # plans are for GPUs, whose kernel is the fused one at any length
+    with speed_up(system), fused, around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
         loss(batch)
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
+
+
+@contextmanager
+def _fused_from(weights: int) -> Iterator[None]:
+    """Within this block attention is by the fused kernel where a head has at least so many weights."""
+    kept, speed.LONG = speed.LONG, weights
+    try:
+        yield
+    finally:
+        speed.LONG = kept
 
 
 class _Assumed(TorchDispatchMode):
@@ -336,7 +348,8 @@ class Live(TorchDispatchMode):
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
     system.zero_grad()
-    with speed_up(system), Live((*system.parameters(), *system.buffers(), *batch.values())) as live:
+    held = Live((*system.parameters(), *system.buffers(), *batch.values()))
+    with speed_up(system), _fused_from(32 * 32), held as live:
         with torch.autocast("cpu", dtype, dtype is not None):
             total = sum(loss(batch).values())
         total.backward()
