@@ -123,6 +123,17 @@ def speed_up(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
+def fused_from(weights: int) -> Iterator[None]:
+    """Within this block a CPU takes the fused kernel where a head has at least so many weights."""
+    global LONG
+    kept, LONG = LONG, weights
+    try:
+        yield
+    finally:
+        LONG = kept
+
+
+@contextmanager
 def around_blocks(model: nn.Module, call: Callable) -> Iterator[nn.Module]:
     """Within this block each transformer block is called as ``call(forward, x, …)``. Yields the model.
 
