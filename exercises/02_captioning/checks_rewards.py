@@ -79,10 +79,7 @@ WRONG_SHARES = (  # what may be wrong, what it is told, and a hint
 
 
 def _told_twice(lengths: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """Captions of so many words, from references of 12 and of 9 words, with a word that is said too often.
-
-    They are drawn until no two of the changes give the same score, and none gives the right one.
-    """
+    """Captions of so many words, from references of 12 and of 9 words, with a word that is said too often."""
     rows = torch.randint(0, 6, (len(lengths), 2, 12), generator=seeded())
     letters = [[["abcdef"[i] for i in text] for text in texts] for texts in rows.tolist()]
     references = [[" ".join(one), " ".join(other[:9])] for one, other in letters]
@@ -90,8 +87,12 @@ def _told_twice(lengths: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     candidates = [" ".join(words[:n]) for words, n in zip(longest, lengths)]
     scores = [_shares(candidates, references, **changed) for changed in ({}, *(one for one, *_ in WRONG_SHARES))]
     scores += [_shares(candidates, [texts[:1] for texts in references]), _of_each(candidates, references)]
-    apart = all(abs(x - y) > 1e-3 for x, y in combinations(scores, 2))
-    return (candidates, references) if apart else _told_twice(lengths)
+    return (candidates, references) if _apart(scores) else _told_twice(lengths)
+
+
+def _apart(scores: Sequence[float]) -> bool:
+    """Whether no two scores are alike, so that a check can tell each mistake from what is right and from the others."""
+    return all(abs(x - y) > 1e-3 for x, y in combinations(scores, 2))
 
 
 def _of_each(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -219,18 +220,14 @@ CHANGED = (  # what may be wrong, what it is told, and a hint
 
 
 def _corpus() -> tuple[list[str], list[list[str]]]:
-    """Captions with some words of their references, one of which says one too often and one of which is short.
-
-    They are drawn until no two of the changes give the same score, and none gives the right one.
-    """
+    """Captions with some words of their references, one of which says one too often and one of which is short."""
     rows = torch.randint(0, 9, (5, 2, 12), generator=seeded())
     letters = [["abcdefghi"[i] for i in row] for row in rows.flatten(0, 1).tolist()]
     references = [[" ".join(letters[2 * i]), " ".join(letters[2 * i + 1][:9])] for i in range(5)]
     starts = [texts[0].split() for texts in references]
     candidates = [" ".join([*one[:7], one[0], one[0], one[0], one[1]][: 11 - 2 * i]) for i, one in enumerate(starts)]
-    right = _variant(candidates, references)
-    told_apart = all(abs(_variant(candidates, references, **changed) - right) > 1e-3 for changed, *_ in CHANGED)
-    return (candidates, references) if told_apart else _corpus()
+    scores = [_variant(candidates, references, **changed) for changed in ({}, *(one for one, *_ in CHANGED))]
+    return (candidates, references) if _apart(scores) else _corpus()
 
 
 @task(cider_d, difficulty=5, minutes=30, example=by_hand(["a", "b"], [["a"], ["b"]], gives=2.5))

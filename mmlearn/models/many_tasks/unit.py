@@ -127,7 +127,8 @@ class UniT(nn.Module):
         first = self.task_vectors[f"{task}_text"].expand(len(tokens), 1, -1)
         x = torch.cat([first, self.embedding(tokens)], 1)
         read = self.text_encoder(x, F.pad(mask, (1, 0), value=True))[:, 1:]
-        places = self.text_places(self.embedding.positions[: tokens.shape[1]]).repeat(len(tokens), 1, 1)  # (b, t, d)
+        # Repeated, not expanded: the compiled loss of a text alone has no backward pass through an expanded one.
+        places = self.text_places(self.embedding.positions[: tokens.shape[1]]).repeat(len(tokens), 1, 1)
         return self.text_projection(read), places, mask
 
     def solve(

@@ -35,7 +35,7 @@ class PlacedAttention(Attention):
         context, context_places = (x, places) if context is None else (context, context_places)
         parts = self.query(x + places), self.key(context + context_places), self.value(context)
         query, key, value = (self.split_heads(part) for part in parts)
-        return self.output(rearrange(self.heads(query, key, value, mask, False, None), "b h q k -> b q (h k)"))
+        return self.output(self.heads(query, key, value, mask, False, None).transpose(1, 2).flatten(2))
 
 
 class PlacedBlock(TransformerBlock):
