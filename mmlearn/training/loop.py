@@ -67,6 +67,7 @@ class _Update:
             loss = Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, betas=turn.betas, **optimizer)
             if compile:
+                torch.compiler.reset()  # one function, here Loss.forward, is compiled for eight systems at most
                 loss = torch.compile(loss, backend="inductor" if compile is True else compile)
             self.loss = distributed.of_parts(loss, self.plain_optimizers) if shard else accelerator.prepare(loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]

@@ -360,23 +360,36 @@ def test_what_the_data_notes_in_other_processes_is_gathered(workers):
     assert data.new_notes() == []
 
 
-@pytest.mark.usefixtures("unchecked")  # the checker cannot be compiled
-def test_compiling_compiles_the_loss(monkeypatch):
-    graphs, asked = [], []
+@pytest.fixture
+def compiled(monkeypatch, unchecked):  # the checker cannot be compiled
+    """The graphs that PyTorch compiles, and the backends that it was asked for."""
+    graphs, backends, real = [], [], torch.compile
 
     def spy(graph, inputs):
         graphs.append(graph)
         return graph
 
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model, backend: asked.append(backend) or real(model, backend=spy))
-    plain, compiled = Plain(), Plain()
-    fit(plain, Numbers(), collate, steps=3, **QUIET)
-    fit(compiled, Numbers(), collate, steps=3, compile=True, **QUIET)
+    monkeypatch.setattr(torch, "compile", lambda model, backend: backends.append(backend) or real(model, backend=spy))
+    return graphs, backends
+
+
+def test_compiling_compiles_the_loss(compiled):
+    graphs, backends = compiled
+    one, other = Plain(), Plain()
+    fit(one, Numbers(), collate, steps=3, **QUIET)
+    fit(other, Numbers(), collate, steps=3, compile=True, **QUIET)
     assert any("tanh" in graph.code for graph in graphs)
-    same(plain, compiled, 1e-6)
+    same(one, other, 1e-6)
     fit(Plain(), Numbers(), collate, steps=1, compile="aot_eager", **QUIET)
-    assert asked == ["inductor", "aot_eager"]
+    assert backends == ["inductor", "aot_eager"]
+
+
+def test_every_system_of_a_process_is_compiled(compiled):
+    """PyTorch gives up a function that was compiled eight times, and the loss of all systems is one function."""
+    for number in range(10):
+        compiled[0].clear()
+        fit(type(f"Plain{number}", (Plain,), {})(), Numbers(), collate, steps=1, compile=True, **QUIET)
+        assert any("tanh" in graph.code for graph in compiled[0])
 
 
 def test_frozen_parts_stay():
