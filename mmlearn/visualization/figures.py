@@ -50,9 +50,13 @@ def loss_curve(
     history: Sequence[dict[str, float]] | dict[str, Sequence[dict[str, float]]],
     *,
     chance: float | None = None,
+    knows: str = "nothing",
     name: str = "loss",
 ) -> Figure:
-    """A metric of every step, and its running mean; several runs by name. ``chance`` is a line to be below."""
+    """A metric of every step, and its running mean; several runs by name.
+
+    ``chance`` is a line to be below: what a model pays that ``knows`` no more than this.
+    """
     runs = history if isinstance(history, dict) else {name.replace("_", " "): history}
     figure, ((axis,),) = _figure(1, 1, 6.4, 3.0)
     for label, run in runs.items():
@@ -62,7 +66,7 @@ def loss_curve(
         (line,) = axis.plot(steps[window - 1 :], smooth, label=f"{label}  (last {smooth[-1]:.3f})")
         axis.plot(steps, values, color=line.get_color(), alpha=0.2, linewidth=0.8)
     if chance is not None:
-        axis.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"knows nothing: {chance:.3f}")
+        axis.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label=f"knows {knows}: {chance:.3f}")
     axis.set(xlabel="step", ylabel=name.replace("_", " "))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)

@@ -8,11 +8,11 @@ from mmlearn.visualization.figures import loss_curve
 class LiveCurve:
     """Pass as ``on_step`` to ``fit``: redraws one display in place every ``every`` steps.
 
-    ``chance`` is drawn as a line; outside a notebook it does nothing.
+    ``chance`` is drawn as a line, what a model pays that ``knows`` no more; outside a notebook it does nothing.
     """
 
-    def __init__(self, *, every: int = 50, chance: float | None = None):
-        self.every, self.chance = every, chance
+    def __init__(self, *, every: int = 50, chance: float | None = None, knows: str = "nothing"):
+        self.every, self.chance, self.knows = every, chance, knows
         self.history: list[dict[str, float]] = []
         self.handle: Any = None
 
@@ -28,7 +28,7 @@ class LiveCurve:
 
         if get_ipython() is None:
             return
-        figure = loss_curve(self.history, chance=self.chance)
+        figure = loss_curve(self.history, chance=self.chance, knows=self.knows)
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:

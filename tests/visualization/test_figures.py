@@ -66,6 +66,8 @@ def test_a_loss_curve_shows_every_step_the_last_mean_and_chance():
     assert set(chance.get_ydata()) == {5.5452}
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["loss  (last 1.075)", "knows nothing: 5.545"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "loss")
+    (axis,) = draw(loss_curve(history, chance=0.5, knows="all but the coins")).axes
+    assert axis.get_legend().get_texts()[1].get_text() == "knows all but the coins: 0.500"
     other = draw(loss_curve(history, name="accuracy"))
     np.testing.assert_allclose(other.axes[0].get_lines()[1].get_ydata(), [i / 80 for i in range(80)])
 
