@@ -3,7 +3,6 @@
 Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
 seconds. Where a loss goes by numbers, these are assumed: every count is 1, every condition holds, and an eighth of all
 places is asked, as of hidden words. Texts that are packed by their lengths are all as long as there are places.
-Attention is by the fused kernel, as on a GPU; a CPU keeps the weights of short sequences besides.
 
 A step is counted for a few small batches. It is the sum of its turns, each of which holds the gradients of what it
 moves. What it takes is a polynomial of the batch, because each sample costs as much as any other, and in a contrastive
@@ -47,13 +46,12 @@ from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe, Turn
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import around_blocks, encode_in_chunks, fused_from, speed_up
+from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 
 aten = torch.ops.aten
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 BATCHES = 8, 16, 32  # for which a step is counted
 SEVERAL = 4  # processes, where a loss has pairs of samples
-AS_ON_A_GPU = 32 * 32  # weights of a head from which the fused kernel is counted; shorter sequences take little
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -265,13 +263,7 @@ def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
         return output
 
     autocast = torch.autocast("cpu", dtype, dtype is not None)
-    with (
-        speed_up(system),
-        fused_from(AS_ON_A_GPU),
-        around_blocks(system, block),
-        saved_tensors_hooks(keep, lambda x: x),
-        autocast,
-    ):
+    with speed_up(system), around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
         loss(batch)
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
 
@@ -344,8 +336,7 @@ class Live(TorchDispatchMode):
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
     system.zero_grad()
-    held = Live((*system.parameters(), *system.buffers(), *batch.values()))
-    with speed_up(system), fused_from(AS_ON_A_GPU), held as live:
+    with speed_up(system), Live((*system.parameters(), *system.buffers(), *batch.values())) as live:
         with torch.autocast("cpu", dtype, dtype is not None):
             total = sum(loss(batch).values())
         total.backward()

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
 
-LONG = 128 * 128  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
+LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
 
 
 class FastAttention(Attention):
@@ -120,17 +120,6 @@ def speed_up(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, kind in plain:
             module.__class__ = kind
-
-
-@contextmanager
-def fused_from(weights: int) -> Iterator[None]:
-    """Within this block a CPU takes the fused kernel where a head has at least so many weights."""
-    global LONG
-    kept, LONG = LONG, weights
-    try:
-        yield
-    finally:
-        LONG = kept
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.counting import AS_ON_A_GPU, grown
+from mmlearn.training.counting import grown
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import fused_from, speed_up
+from mmlearn.training.speed import speed_up
 
 
 def held(which: str) -> int:
@@ -22,7 +22,7 @@ def train(recipe, config, batch) -> None:
     """Two steps: in the second there is all that an optimiser holds."""
     system = recipe.make(config).train()
     optimizers = build_optimizers(system, "adamw", learning_rate=1e-3, weight_decay=0.1)
-    with speed_up(system), fused_from(AS_ON_A_GPU):
+    with speed_up(system):
         for _ in range(2):
             sum(system.loss(batch).values()).backward()
             for optimizer in optimizers:
