@@ -158,7 +158,8 @@ def count_training(
     ``batches(b)`` are batches of b samples, one for each task, whose numbers do not count. ``ValueError`` as for
     :func:`count`.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), _Assumed(), _Unpacked(), _told(type(system).__name__):
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, _Assumed(), _Unpacked(), _one_thread(), _told(type(system).__name__):
         system = _without_numbers(system)
         moved = {turn: set(turn.moved(system)) for turn in turns}
         parts = [[value for name, value in system.named_parameters() if name in names] for names in moved.values()]
@@ -216,6 +217,17 @@ def _without_numbers(system: nn.Module) -> nn.Module:
     for x in system.parameters():
         instead[id(x)] = nn.Parameter(torch.empty(x.shape, dtype=x.dtype), x.requires_grad)
     return copy.deepcopy(system, instead)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within this block attention is as on one thread, so that a count is the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -22,7 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
 
-LONG = 1024  # weights of a head: from here on the fused kernel is faster on a CPU; for one query it is so at once
+# Weights of a head, on one thread and on several: from here on the fused kernel is faster on a CPU; for one query it is
+# so at once. Below, several threads share plain products better.
+LONG = 32 * 32, 128 * 128
 
 
 class FastAttention(Attention):
@@ -33,7 +35,7 @@ class FastAttention(Attention):
     ) -> Float[Tensor, "b h q k"]:
         """As the plain attention's."""
         writes = query.shape[2] == 1 and not torch.is_grad_enabled()  # one token after the other
-        short = query.shape[2] * key.shape[2] < LONG and not writes
+        short = query.shape[2] * key.shape[2] < LONG[torch.get_num_threads() > 1] and not writes
         learns = bias is not None and bias.requires_grad  # the CPU's kernel knows no gradient of a bias
         if self.recorder is not None or (learns and not query.is_cuda):
             return super().heads(query, key, value, mask, causal, bias)

@@ -22,7 +22,7 @@ POSITIONS = [0, -1, [0, 4, 5, 2], [[0, 1], [4, 0], [5, 2], [2, 1]]]
 def length(request, monkeypatch):
     """These sequences are short; with the other limit they count as long, and take the fused kernel."""
     if request.param == "long":
-        monkeypatch.setattr(speed, "LONG", 0)
+        monkeypatch.setattr(speed, "LONG", (0, 0))
 
 
 def results(model, x, position, *inputs, **more):
@@ -155,7 +155,7 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x, **more: taken.append(1) or kernel(*x, **more))
     model = Transformer(TransformerConfig(D, 2, 2))
     for limit, expected in ((N * N + 1, 0), (N * N, 2)):
-        monkeypatch.setattr(speed, "LONG", limit)
+        monkeypatch.setattr(speed, "LONG", (limit, limit))
         with speed_up(model):
             model(tokens())
         assert len(taken) == expected
@@ -169,11 +169,25 @@ def test_long_sequences_take_the_fused_kernel(monkeypatch):
         assert len(taken) == expected
 
 
+def test_with_several_threads_sequences_are_long_later(monkeypatch):
+    taken = []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x, **more: taken.append(1) or kernel(*x, **more))
+    monkeypatch.setattr(speed, "LONG", (N * N, N * N + 1))
+    layer, found = Attention(D, 2), []
+    with speed_up(layer):
+        for threads, expected in ((1, [1]), (2, [1])):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            found.append(layer(tokens()))
+            assert taken == expected
+    close(*found)
+
+
 @pytest.mark.parametrize("bias", [None, torch.linspace(-9, 9, 2 * N * N).view(1, 2, N, N)])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("real", [[6, 5, 3, 1], [6, 0, 3, 1]])  # of the second a row has no key
 def test_short_sequences_give_the_same_bits(monkeypatch, real, causal, bias):
-    monkeypatch.setattr(speed, "LONG", N * N + 1)
+    monkeypatch.setattr(speed, "LONG", (N * N + 1,) * 2)
     mask, filled = torch.arange(N) < torch.tensor(real)[:, None], []
     fill = torch.Tensor.masked_fill
     monkeypatch.setattr(torch.Tensor, "masked_fill", lambda x, *more: filled.append(x.shape) or fill(x, *more))
@@ -193,7 +207,7 @@ def test_one_query_takes_the_fused_kernel_where_no_gradient_is_kept(monkeypatch,
     taken = []
     kernel = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x, **more: taken.append(1) or kernel(*x, **more))
-    monkeypatch.setattr(speed, "LONG", N * N)
+    monkeypatch.setattr(speed, "LONG", (N * N,) * 2)
     layer = Attention(D, 2)
     query, context = torch.randn(2, 1, D), torch.randn(2, 3, D)
     expected = layer(query, context, mask)
