@@ -67,7 +67,8 @@ class _Update:
             loss = Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, betas=turn.betas, **optimizer)
             if compile:
-                torch.compiler.reset()  # one function, here Loss.forward, is compiled for eight systems at most
+                # The loss of all systems is one function, and PyTorch gives up a function after eight compilations.
+                torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
                 loss = torch.compile(loss, backend="inductor" if compile is True else compile)
             self.loss = distributed.of_parts(loss, self.plain_optimizers) if shard else accelerator.prepare(loss)
             self.optimizers = [accelerator.prepare(item) for item in self.plain_optimizers]
