@@ -63,6 +63,19 @@ def test_operations_of_bert_are_those_counted_by_hand():
     assert counted("bert", "base", text_length=t).flops == Polynomial(0, 6 * (blocks(d, t, 12) + head), 0)
 
 
+def test_a_count_is_the_same_with_several_threads():
+    """With several, attention over 77 tokens is computed in another way, which keeps its weights."""
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(counted.__wrapped__("clip", "ViT-B/32"))  # not the one that is kept
+            assert torch.get_num_threads() == threads  # as before
+        finally:
+            torch.set_num_threads(1)
+    assert found[0] == found[1]
+
+
 def test_pairs_of_samples_are_counted_apart(clip):
     width = 512  # of the embeddings; the matrix is one product, and its gradient two
     assert clip.flops.square == 3 * 2 * width
