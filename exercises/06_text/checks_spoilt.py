@@ -57,6 +57,7 @@ def check_swap_segments(function: Callable) -> None:
     b = 8
     first, second = torch.randint(2, 7, (b,)), torch.randint(2, 7, (b,))
     first[:2] = second[:2] = torch.tensor([2, 6])  # the first row, which is swapped, has padding, and the second none
+    first[2], second[2] = 2, 5  # of a swapped row the types change where its segments differ in length
     t = int((1 + first + second).max())
     place = torch.arange(t)
     real = place < (1 + first + second)[:, None]
