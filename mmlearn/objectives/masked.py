@@ -114,7 +114,7 @@ def masked_cross_entropy(
 
 
 def masked_region_regression(
-    prediction: Float[Tensor, "b p f"], target: Float[Tensor, "b p f"], masked: Bool[Tensor, "b p"]
+    prediction: Float[Tensor, "*p f"], target: Float[Tensor, "*p f"], masked: Bool[Tensor, "*p"]
 ) -> Float[Tensor, ""]:
     r"""MRFR: predict the features of a hidden region, by the squared distance to them.
 
@@ -128,7 +128,7 @@ def masked_region_regression(
 
 
 def smooth_region_regression(
-    prediction: Float[Tensor, "b p f"], target: Float[Tensor, "b p f"], masked: Bool[Tensor, "b p"]
+    prediction: Float[Tensor, "*p f"], target: Float[Tensor, "*p f"], masked: Bool[Tensor, "*p"]
 ) -> Float[Tensor, ""]:
     r"""The features of a masked region, by a distance that is square when small and straight when large.
 
@@ -144,7 +144,7 @@ def smooth_region_regression(
 
 
 def masked_region_classification(
-    logits: Float[Tensor, "b p c"], classes: Float[Tensor, "b p c"], masked: Bool[Tensor, "b p"]
+    logits: Float[Tensor, "*p c"], classes: Float[Tensor, "*p c"], masked: Bool[Tensor, "*p"]
 ) -> Float[Tensor, ""]:
     r"""MRC: predict the class that the detector finds most likely for a hidden region.
 
@@ -159,7 +159,7 @@ def masked_region_classification(
 
 
 def masked_region_kl(
-    logits: Float[Tensor, "b p c"], classes: Float[Tensor, "b p c"], masked: Bool[Tensor, "b p"]
+    logits: Float[Tensor, "*p c"], classes: Float[Tensor, "*p c"], masked: Bool[Tensor, "*p"]
 ) -> Float[Tensor, ""]:
     r"""MRC-kl: predict the detector's whole distribution over classes for a hidden region, which keeps its doubts.
 
@@ -175,11 +175,11 @@ def masked_region_kl(
 
 
 def _check_regions(prediction: Tensor, target: Tensor, masked: Tensor) -> None:
-    """``ValueError`` where a prediction (b, p, f), what is right, and which regions were hidden do not agree."""
-    if prediction.shape != target.shape or masked.shape != prediction.shape[:2] or masked.dtype != torch.bool:
+    """``ValueError`` where a prediction (..., f), what is right, and which regions were hidden do not agree."""
+    if prediction.shape != target.shape or masked.shape != prediction.shape[:-1] or masked.dtype != torch.bool:
         raise ValueError(
             f"Of predictions {tuple(prediction.shape)} the targets have the same shape, and what was hidden is boolean "
-            f"{tuple(prediction.shape[:2])}; got {tuple(target.shape)}, and {masked.dtype} {tuple(masked.shape)}."
+            f"{tuple(prediction.shape[:-1])}; got {tuple(target.shape)}, and {masked.dtype} {tuple(masked.shape)}."
         )
 
 

@@ -143,6 +143,12 @@ def masked(theirs, ours):
     return (out.logits, out.loss), (ours(TOKENS).token_logits, losses["mlm"])
 
 
+def data2vec_text(theirs, ours):
+    out = theirs(input_ids=TOKENS, labels=TOKENS)
+    loss = ours.loss(dict(tokens=TOKENS, token_label=TOKENS))["mlm"]
+    return (out.logits, out.loss), (ours.token_logits(ours(TOKENS).tokens), loss)
+
+
 def detected(theirs, ours):
     """ELECTRA's discriminator."""
     replaced = TOKENS > 15
@@ -388,7 +394,11 @@ CASES = {
         Data2VecVisionConfig(**BEIT, num_labels=3),
         asked_pictures,
     ),
-    "data2vec_text": (Data2VecTextForMaskedLM, Data2VecTextConfig(**TEXT | dict(max_position_embeddings=12)), masked),
+    "data2vec_text": (
+        Data2VecTextForMaskedLM,
+        Data2VecTextConfig(**TEXT | dict(max_position_embeddings=12)),
+        data2vec_text,
+    ),
     "data2vec_audio": (Data2VecAudioForCTC, Data2VecAudioConfig(**DATA2VEC_AUDIO, vocab_size=9), spelling),
     "perceiver": (PerceiverForMaskedLM, PerceiverConfig(**PERCEIVER), masked),
     "perceiver, pictures": (

@@ -76,6 +76,14 @@ def hidden_regions(batch: Batch, matched_only: bool = True) -> Bool[Tensor, "b p
     return hidden & matched_pairs(batch) if matched_only else hidden
 
 
+def of_hidden(batch: Batch, label: str, hidden: Bool[Tensor, "b p"]) -> tuple[Tensor, Bool[Tensor, " hidden"]]:
+    """What the hidden regions held, as ``label`` says, and that all of these were hidden.
+
+    A head reads only them, because features and classes are many.
+    """
+    return batch[label][hidden], hidden[hidden]
+
+
 def learnable(system: nn.Module, batch: Batch, losses: Losses) -> Losses:
     """These losses. ``ValueError`` where the batch has no row, or nothing that this system learns from."""
     if not len(batch["tokens"]):

@@ -23,7 +23,16 @@ from mmlearn.layers import Attention, BERTEmbedding, BERTEncoderConfig, Transfor
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.losses import Batch, Losses, answers, hidden_regions, learnable, masked_words, matching
+from mmlearn.models.fusion.losses import (
+    Batch,
+    Losses,
+    answers,
+    hidden_regions,
+    learnable,
+    masked_words,
+    matching,
+    of_hidden,
+)
 from mmlearn.models.fusion.regions import INPUTS, TINY, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_classification, smooth_region_regression
@@ -115,7 +124,7 @@ class CrossModalityLayer(nn.Module):
 class RegionHead(nn.Module):
     """What was at a masked region? One layer, and on top of it a linear layer for each kind of answer.
 
-    Returns (b, p, size) for each name in ``outputs``. Source: section 3.1.2 and the official code.
+    Returns (..., size) for each name in ``outputs``. Source: section 3.1.2 and the official code.
     """
 
     def __init__(self, config: LXMERTConfig, outputs: dict[str, int]):
@@ -125,7 +134,7 @@ class RegionHead(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.outputs = nn.ModuleDict({name: nn.Linear(config.width, size) for name, size in outputs.items()})
 
-    def forward(self, regions: Float[Tensor, "b p d"]) -> dict[str, Float[Tensor, "b p size"]]:
+    def forward(self, regions: Float[Tensor, "*p d"]) -> dict[str, Float[Tensor, "*p size"]]:
         x = self.norm(self.activation(self.dense(regions)))
         return {name: output(x) for name, output in self.outputs.items()}
 
@@ -209,9 +218,10 @@ class LXMERT(nn.Module):
         """``mrfr``, ``mrc`` and ``mrc_attributes``, as far as there are heads and labels."""
         if self.region_head is None or "masked_regions" not in batch:
             return {}
-        predicted, hidden = self.region_head(regions), hidden_regions(batch, matched_only=False)
+        hidden = hidden_regions(batch, matched_only=False)
+        predicted = self.region_head(regions[hidden])
         return {
-            name: loss(predicted[head], batch[label], hidden)
+            name: loss(predicted[head], *of_hidden(batch, label, hidden))
             for name, (head, label, loss) in REGION_LOSSES.items()
             if head in predicted and label in batch
         }

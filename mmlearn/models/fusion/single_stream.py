@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import pooler
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching, of_hidden
 from mmlearn.models.fusion.regions import INPUTS, check_boxes, read_regions
 from mmlearn.objectives.masked import masked_region_classification, masked_region_kl
 
@@ -126,6 +126,6 @@ class SingleStream(nn.Module):
         """``mrc`` and ``mrc_kl``: which class, or which distribution over classes, does the detector give a region?"""
         if self.region_classifier is None or not {"masked_regions", "region_classes"} <= batch.keys():
             return {}
-        logits, classes, hidden = self.region_classifier(output.regions), batch["region_classes"], hidden_regions(batch)
-        losses = {"mrc": masked_region_classification, "mrc_kl": masked_region_kl}
-        return {name: loss(logits, classes, hidden) for name, loss in losses.items() if name in self.config.objectives}
+        hidden, losses = hidden_regions(batch), {"mrc": masked_region_classification, "mrc_kl": masked_region_kl}
+        logits, right = self.region_classifier(output.regions[hidden]), of_hidden(batch, "region_classes", hidden)
+        return {name: loss(logits, *right) for name, loss in losses.items() if name in self.config.objectives}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
 from mmlearn.models.fusion.placed_regions import PlacedRegions
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStreamConfig, SingleStreamOutput
@@ -57,7 +57,7 @@ class UNITER(PlacedRegions):
             self.region_regression_bias = nn.Parameter(torch.zeros(config.region_width))
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
-    def region_features(self, regions: Float[Tensor, "b p d"]) -> Float[Tensor, "b p f"]:
+    def region_features(self, regions: Float[Tensor, "*p d"]) -> Float[Tensor, "*p f"]:
         """What a region held, written by the transpose of the matrix that reads features."""
         return F.linear(self.region_regression(regions), self.region_projection.weight.T, self.region_regression_bias)
 
@@ -65,8 +65,9 @@ class UNITER(PlacedRegions):
         """``mrc`` or ``mrc_kl``, ``mrfr``, and ``wra``, the alignment of words and regions."""
         losses = super().picture_losses(output, batch)
         if self.region_regression is not None and {"masked_regions", "region_target"} <= batch.keys():
-            prediction = self.region_features(output.regions)
-            losses["mrfr"] = masked_region_regression(prediction, batch["region_target"], hidden_regions(batch))
+            hidden = hidden_regions(batch)
+            prediction = self.region_features(output.regions[hidden])
+            losses["mrfr"] = masked_region_regression(prediction, *of_hidden(batch, "region_target", hidden))
         if "wra" in self.config.objectives and "match_label" in batch:
             word_mask = batch.get("mask", torch.ones_like(batch["tokens"], dtype=torch.bool))
             region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))

@@ -26,7 +26,7 @@ from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching, of_hidden
 from mmlearn.models.fusion.regions import INPUTS, TINY, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
@@ -222,7 +222,8 @@ class ViLBERT(nn.Module):
         losses = self.word_losses(output, batch) | matching(self, output, batch)
         if {"masked_regions", "region_classes"} <= batch.keys():
             hidden = hidden_regions(batch, matched_only=False)
-            losses["mrc_kl"] = masked_region_kl(self.region_head(output.regions), batch["region_classes"], hidden)
+            logits = self.region_head(output.regions[hidden])
+            losses["mrc_kl"] = masked_region_kl(logits, *of_hidden(batch, "region_classes", hidden))
         return learnable(self, batch, losses)
 
     def word_losses(self, output: ViLBERTOutput, batch: Batch) -> Losses:

@@ -19,7 +19,7 @@ from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import CodeSwitched, MaskedTranslations, Translations
 from mmlearn.evaluation.measures import masked_regions, masked_words
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
+from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
 from mmlearn.models.fusion.regions import TINY, box_sizes
 from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
@@ -81,11 +81,12 @@ class M3P(SingleStream):
         """``mrfr`` and ``mrc``: the features and the likeliest class of hidden regions."""
         if not {"masked_regions", "region_target", "region_classes"} <= batch.keys():
             return {}
-        hidden, x = hidden_regions(batch), output.regions
-        classes = masked_region_classification(self.region_classifier(x), batch["region_classes"], hidden)
+        hidden = hidden_regions(batch)
+        x = output.regions[hidden]
+        features, classes = (of_hidden(batch, label, hidden) for label in ("region_target", "region_classes"))
         return {
-            "mrfr": masked_region_regression(self.region_regression(x), batch["region_target"], hidden),
-            "mrc": classes,
+            "mrfr": masked_region_regression(self.region_regression(x), *features),
+            "mrc": masked_region_classification(self.region_classifier(x), *classes),
         }
 
 

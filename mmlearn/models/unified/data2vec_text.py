@@ -53,7 +53,6 @@ class Data2VecTextOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]
     prediction: Float[Tensor, "b t d"] | None  # of the teacher's target at each token
     pooled: Float[Tensor, "b d"] | None
-    token_logits: Float[Tensor, "b t v"] | None
 
 
 class WordEncoder(nn.Module):
@@ -94,13 +93,16 @@ class Data2VecText(SelfTaught):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> Data2VecTextOutput:
-        x, table = self.encoder(tokens, mask, token_type), self.encoder.embedding.tokens.weight
+        x = self.encoder(tokens, mask, token_type)
         return Data2VecTextOutput(
             x,
             self.head(x) if self.head is not None else None,
             self.pooler(x[:, 0]) if self.pooler is not None else None,
-            self.language_head(x, table) if self.language_head is not None else None,
         )
+
+    def token_logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """Which words stood there, by the language head. It need read only those that were hidden."""
+        return self.language_head(x, self.encoder.embedding.tokens.weight)
 
     def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the student says of a text with gaps, what the teacher makes of the whole one, and where gaps are."""
@@ -121,8 +123,9 @@ class Data2VecText(SelfTaught):
             return self.regression(*self.compare(batch))
         if self.language_head is None:
             raise ValueError("Nothing to learn: this Data2VecText needs pretrain=True, or language_head.")
-        output = self(batch["tokens"], batch.get("mask"), batch.get("token_type"))
-        return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
+        output, label = self(batch["tokens"], batch.get("mask"), batch.get("token_type")), batch["token_label"]
+        hidden = label != IGNORED
+        return {"mlm": masked_cross_entropy(self.token_logits(output.tokens[hidden]), label[hidden])}
 
 
 RECIPE = Recipe(
