@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmlearn.data.hashing import stream
 
+Samples = Dataset | Sequence[Any]  # a list or a range will do
 CollateFunction = Callable[[Sequence[Any]], dict[str, Tensor]]
 WINDOW = 16  # batches among which samples are sorted by their length
 
@@ -30,7 +31,7 @@ class Batches(Dataset):
 
     def __init__(
         self,
-        data: Dataset | Mapping[str | None, Dataset],
+        data: Samples | Mapping[str | None, Samples],
         collate: CollateFunction,
         batch_size: int,
         *,
@@ -57,7 +58,7 @@ class Batches(Dataset):
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
         self.newest: tuple[int, Tensor] | None = None  # an epoch and its order, so that each is sorted once
 
-    def source(self, step: int) -> Dataset:
+    def source(self, step: int) -> Samples:
         """The data set that batch ``step`` comes from."""
         return self.data[self.collate.source(step)] if isinstance(self.data, Mapping) else self.data
 
@@ -87,7 +88,7 @@ class Batches(Dataset):
 
 
 def batches_of(
-    data: Dataset | Mapping[str | None, Dataset], collate: CollateFunction, batch_size: int, **options: Any
+    data: Samples | Mapping[str | None, Samples], collate: CollateFunction, batch_size: int, **options: Any
 ) -> Batches:
     """Those that ``data`` makes itself, as a stream does, or else :class:`Batches`, whose options these are."""
     return getattr(data, "batches", partial(Batches, data))(collate, batch_size, **options)
@@ -124,7 +125,7 @@ def spread(length: int, count: int) -> list[int]:
     return torch.linspace(0, length - 1, min(count, length)).long().tolist()
 
 
-def fetch(data: Dataset, indices: Sequence[int]) -> list[Any]:
+def fetch(data: Samples, indices: Sequence[int]) -> list[Any]:
     """These samples, at once where the data set can."""
     if hasattr(data, "__getitems__"):
         return data.__getitems__(indices)

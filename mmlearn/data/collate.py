@@ -106,3 +106,29 @@ class Alternate:
 
     def __call__(self, samples: Sequence[Any]) -> Batch:
         return self.at(0)(samples)
+
+
+class InTurn:
+    """Batches of several tasks, one after the other, from samples that were turned into tensors before.
+
+    A task's table has tensors (n, …) with a row for each sample. The data set is ``range(n)``, its samples are numbers
+    of rows; batch ``step`` has these rows of table ``step % len(tables)``. :meth:`at` is the collation of a step;
+    called by itself, this is the collation of step 0. Raises ``ValueError`` for no table, and for tensors of which one
+    has more rows than another.
+    """
+
+    def __init__(self, tables: Sequence[Batch]):
+        if not tables:
+            raise ValueError("There is nothing to take in turn: no table was given.")
+        rows = {len(value) for table in tables for value in table.values()}
+        if len(rows) > 1:
+            raise ValueError(f"All tables are of the same samples, one row each; got {sorted(rows)} rows.")
+        self.tables = tuple(tables)
+
+    def at(self, step: int) -> CollateFunction:
+        """The collation of batch ``step``."""
+        table = self.tables[step % len(self.tables)]
+        return lambda rows: {name: value[rows] for name, value in table.items()}
+
+    def __call__(self, samples: Sequence[int]) -> Batch:
+        return self.at(0)(samples)

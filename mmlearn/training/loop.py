@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mmlearn.data.batches import Batches, CollateFunction, batches_of
+from mmlearn.data.batches import Batches, CollateFunction, Samples, batches_of
 from mmlearn.files import written_whole
 from mmlearn.progress import training_bar
 from mmlearn.recipes.recipe import Turn
@@ -87,7 +87,7 @@ class _Update:
 @tells_what_fits
 def fit(
     system: nn.Module,
-    data: Dataset | Mapping[str | None, Dataset],
+    data: Samples | Mapping[str | None, Samples],
     collate: CollateFunction,
     *,
     steps: int,
@@ -230,7 +230,7 @@ def _in_turn(batches: Batches, order: range, workers: int, seed: int) -> Iterato
             yield batch
 
 
-def _tell_bad(data: Dataset) -> None:
+def _tell_bad(data: Samples) -> None:
     """Name what was left out since this was called last; of very much only the first, for there is a total."""
     new = data.new_bad() if hasattr(data, "new_bad") else []
     told = len(data.bad) - len(new) if new else 0
@@ -238,7 +238,7 @@ def _tell_bad(data: Dataset) -> None:
         warnings.warn(f"left out: {line}", stacklevel=2)
 
 
-def _gather_bad(data: Dataset | Mapping[str | None, Dataset]) -> None:
+def _gather_bad(data: Samples | Mapping[str | None, Samples]) -> None:
     """Every process knows what any of them has left out."""
     for part in data.values() if isinstance(data, Mapping) else [data]:
         if distributed.several() and hasattr(part, "bad"):

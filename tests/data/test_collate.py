@@ -9,7 +9,7 @@ import pytest
 import torch
 from testing_tools import Listed, close, refused
 
-from mmlearn.data import Alternate, Batches, Collate, Tokenizer, load
+from mmlearn.data import Alternate, Batches, Collate, InTurn, Tokenizer, load
 from mmlearn.data.fields import (
     Answers,
     Image,
@@ -201,3 +201,19 @@ def test_samples_may_be_changed_before_they_are_read(tokenizer):
     samples = load("scenes", size=24).__getitems__(range(4))
     darker = Collate((Image(), Tokens(tokenizer)), ask=lambda sample: replace(sample, image=sample.image / 2))(samples)
     close(darker["image"], Image()(samples)["image"] / 2 - 0.5)
+
+
+def test_tables_are_taken_in_turn_by_rows():
+    one, two = {"x": torch.arange(10)}, {"y": torch.arange(20).view(10, 2), "z": torch.arange(10) > 4}
+    turns = InTurn([one, two])
+    assert torch.equal(turns.at(0)([3, 1])["x"], torch.tensor([3, 1]))
+    assert set(turns.at(1)([0])) == {"y", "z"}
+    assert torch.equal(turns.at(3)([7, 2])["y"], torch.tensor([[14, 15], [4, 5]]))
+    assert set(turns.at(10)([0])) == {"x"}
+    assert set(InTurn([one, two, {"w": one["x"]}]).at(5)([0])) == {"w"}
+    batches = Batches(range(10), InTurn([one]), batch_size=5, seed=1)
+    seen = torch.cat([batch["x"] for batch, _ in zip(batches, range(2))])
+    assert sorted(seen.tolist()) == list(range(10))  # each sample once an epoch
+    assert torch.equal(turns([3])["x"], turns.at(0)([3])["x"])
+    refused("no table was given", InTurn, [])
+    refused("got \\[9, 10\\] rows", InTurn, [one, {"y": torch.arange(9)}])
