@@ -79,8 +79,12 @@ def hidden_regions(batch: Batch, matched_only: bool = True) -> Bool[Tensor, "b p
 def of_hidden(batch: Batch, label: str, hidden: Bool[Tensor, "b p"]) -> tuple[Tensor, Bool[Tensor, " hidden"]]:
     """What the hidden regions held, as ``label`` says, and that all of these were hidden.
 
-    A head reads only them, because features and classes are many.
+    A head reads only them, because features and classes are many. ``ValueError`` for labels of other regions.
     """
+    if batch[label].shape[:2] != hidden.shape:
+        raise ValueError(
+            f"{label} has a row for each of {tuple(hidden.shape)} regions; its shape is {tuple(batch[label].shape)}."
+        )
     return batch[label][hidden], hidden[hidden]
 
 
