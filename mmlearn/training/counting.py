@@ -2,7 +2,8 @@
 
 Nothing is computed: PyTorch's fake tensors have a shape and no numbers, so that the largest model is counted in
 seconds. Where a loss goes by numbers, these are assumed: every count is 1, every condition holds, and an eighth of all
-places is asked, as of hidden words. Texts that are packed by their lengths are all as long as there are places.
+places is asked, as of hidden words. Texts that are packed by their lengths are all as long as there are places. Rows
+without a gradient, which a CPU leaves out, are counted as all others.
 
 A step is counted for a few small batches. It is the sum of its turns, each of which holds the gradients of what it
 moves. What it takes is a polynomial of the batch, because each sample costs as much as any other, and in a contrastive

@@ -1,11 +1,14 @@
 """The same numbers sooner, or in less memory. Nothing else knows of this file but training, evaluation and plans.
 
-:func:`speed_up` computes no more of the last block than is read, and attends by PyTorch's fused kernel where that is
-faster; training and evaluation run within it. :func:`save_memory` computes some things twice to keep less. In the last
-block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this leaves out
-a quarter of the work. PyTorch's kernel need not store the weights of attention, which grow with the square of the
-length; on a CPU it does where some are dropped. On a GPU it is always the faster one, on a CPU for long sequences, and
-for one query alone, as while a text is written.
+:func:`speed_up` computes no more of the last block than is read, leaves rows without a gradient out of the backward
+pass, and attends by PyTorch's fused kernel where that is faster; training and evaluation run within it.
+:func:`save_memory` computes some things twice to keep less.
+
+In the last block the tokens that are read attend to all tokens; the others need not attend to any. Of three blocks this
+leaves out a quarter of the work. Where the whole block is computed, tokens that no head reads have no gradient; nor has
+padding, to which nothing attends and which no loss asks for. PyTorch's kernel need not store the weights of attention,
+which grow with the square of the length; on a CPU it does where some are dropped. On a GPU it is always the faster one,
+on a CPU for long sequences, and for one query alone, as while a text is written.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,10 +24,15 @@ from torch.utils.checkpoint import checkpoint
 
 from mmlearn.layers import Attention, Transformer, TransformerBlock, select_tokens
 from mmlearn.layers.attention import allowed_keys
+from mmlearn.layers.language import MaskedLanguageHead
+from mmlearn.values import may_look
 
 # Weights of a head, on one thread and on several: from here on the fused kernel is faster on a CPU; for one query it is
 # so at once. Below, several threads share plain products better.
 LONG = 32 * 32, 128 * 128
+# Rows without a gradient are left out where they are at least this share of all, of products with matrices at least so
+# large: there it saves more than it takes to find such rows and to copy the others.
+LARGE, SHARE = 192, 1 / 12
 
 
 class FastAttention(Attention):
@@ -105,16 +113,89 @@ def _is_watched(block: TransformerBlock) -> bool:
     )
 
 
-FAST = {Transformer: FastTransformer, Attention: FastAttention}
+class FastLinear(nn.Linear):
+    """A linear layer that leaves rows without a gradient out of the backward pass, as :func:`fast_linear` does."""
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
+        """As the plain layer's."""
+        return fast_linear(x, self.weight, self.bias)
+
+
+class FastLanguageHead(MaskedLanguageHead):
+    """A head that leaves them out for the table of tokens too, often the largest matrix of a system."""
+
+    def forward(self, x: Float[Tensor, "*n d"], token_table: Float[Tensor, "v e"]) -> Float[Tensor, "*n v"]:
+        """As the plain head's."""
+        return fast_linear(self.norm(self.activation(self.dense(x))), token_table, self.bias)
+
+
+def fast_linear(
+    x: Float[Tensor, "*n d"], weight: Float[Tensor, "out d"], bias: Float[Tensor, "out"] | None
+) -> Float[Tensor, "*n out"]:
+    """``F.linear``; in the backward pass rows without a gradient are left out, where that saves time.
+
+    On a GPU, in half precision by autocast and in a compiled graph none is: to look for such rows would cost more.
+    """
+    learns = torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+    if not learns or min(weight.shape) < LARGE or not may_look(x):
+        return F.linear(x, weight, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    return _LinearByRows.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
+
+
+class _LinearByRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "n d"], weight: Float[Tensor, "out d"], bias: Float[Tensor, "out"] | None
+    ) -> Float[Tensor, "n out"]:
+        of_x, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if of_weight else None, weight if of_x else None)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "n out"]) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        n, rows = len(gradient), _rows_with_gradient(gradient)
+        if rows is not None:
+            gradient = gradient.index_select(0, rows)
+            x = None if x is None else x.index_select(0, rows)
+        to_x = gradient @ weight if of_x else None
+        if of_x and rows is not None:
+            to_x = to_x.new_zeros(n, to_x.shape[1]).index_copy_(0, rows, to_x)
+        return to_x, gradient.T @ x if of_weight else None, gradient.sum(0) if of_bias else None
+
+
+def _rows_with_gradient(gradient: Float[Tensor, "n out"]) -> Int[Tensor, "some"] | None:
+    """Which rows are not all 0. None stands for all: few are empty, or a gradient of the gradient is wanted."""
+    if torch.is_grad_enabled():
+        return None
+    n = len(gradient)
+    maybe = (gradient[:, :4] == 0).all(1).nonzero()[:, 0]  # most rows that begin with four zeros are empty
+    if len(maybe) < SHARE * n:
+        return None
+    empty = maybe[gradient.index_select(0, maybe).abs_().amax(1) == 0]
+    if len(empty) < SHARE * n:
+        return None
+    return torch.ones(n, dtype=torch.bool).index_fill_(0, empty, False).nonzero()[:, 0]
+
+
+FAST = {
+    Transformer: FastTransformer,
+    Attention: FastAttention,
+    nn.Linear: FastLinear,
+    MaskedLanguageHead: FastLanguageHead,
+}
 
 
 @contextmanager
 def speed_up(model: nn.Module) -> Iterator[nn.Module]:
-    """Within this block every transformer and every attention of ``model`` is a fast one, by the same weights.
+    """Within this block the modules of ``model`` that are in FAST are fast ones, by the same weights.
 
-    Outputs and gradients are equal to 1e-5; with dropout other numbers are drawn. Yields the model.
+    Outputs and gradients are equal to 1e-5; with dropout other numbers are drawn. Subclasses and small linear layers
+    stay as they are. Yields the model.
     """
-    plain = [(module, type(module)) for module in model.modules() if type(module) in FAST]
+    plain = [(module, type(module)) for module in model.modules() if type(module) in FAST and not _is_small(module)]
     for module, kind in plain:
         module.__class__ = FAST[kind]
     try:
@@ -122,6 +203,10 @@ def speed_up(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, kind in plain:
             module.__class__ = kind
+
+
+def _is_small(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and min(module.weight.shape) < LARGE
 
 
 @contextmanager

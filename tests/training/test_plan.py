@@ -1,5 +1,6 @@
 """What a plan says is what a training takes: numbers of papers, sums by hand, and memory as it is measured."""
 
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe, system_files
-from mmlearn.training import counting, fit
+from mmlearn.training import counting, fit, speed
 from mmlearn.training.counting import Count, Polynomial, Saved, count, count_training, grown
 from mmlearn.training.measuring import EXACT
 from mmlearn.training.plan import DEVICES, GIB, card_named, memory, plan
@@ -183,8 +184,9 @@ def test_what_a_turn_does_not_move_has_no_gradient():
 @pytest.mark.parametrize(
     ("name", "stage", "t"), [("gan-int-cls", "drawing", 9), ("attn-gan", "drawing", 16), ("vqgan", "", 4)]
 )
-def test_a_step_of_turns_is_what_is_computed_in_all_of_them(name, stage, t):
-    """Texts are packed by their lengths, and here all of them are as long as there are places."""
+def test_a_step_of_turns_is_what_is_computed_in_all_of_them(monkeypatch, name, stage, t):
+    """Texts are packed by their lengths, and here all of them are as long as there are places. No row is left out."""
+    monkeypatch.setattr(speed, "LARGE", math.inf)
     recipe, b, generator = find_recipe(name), 6, torch.Generator().manual_seed(0)
     found, config = counted(name, stage=stage, text_length=t), recipe.for_examples(recipe.tiny())
     batch = grown(next(recipe.examples(config, 2, stage=stage)), recipe.holds()[0], b, t)

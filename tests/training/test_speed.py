@@ -5,10 +5,13 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import Listed, close, pairs, refused, seeded
+from testing_tools import Listed, close, pairs, refused, seeded, shaken
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmlearn.layers import Attention, Transformer, TransformerConfig, record_attention
+from mmlearn.evaluation import count_flops
+from mmlearn.layers import Attention, BERTEncoderConfig, Transformer, TransformerConfig, record_attention
+from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training import fit, speed
@@ -219,6 +222,179 @@ def test_one_query_takes_the_fused_kernel_where_no_gradient_is_kept(monkeypatch,
             assert taken == [1]
             layer(query.expand(2, 2, D), context, mask)
     assert taken == [1]
+
+
+# Rows without a gradient.
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Matrices of these tests count as large."""
+    monkeypatch.setattr(speed, "LARGE", 1)
+
+
+EMPTY_ROWS = {"none": [], "some": [1, 4, 5, 7], "all": list(range(8)), "all but one": [0, 1, 2, 4, 5, 6, 7]}
+
+
+def backward(say, x, learned, gradient):
+    """What is said of x, and the gradients of x, where it wants one, and of what learns."""
+    said = say(x)
+    return said, *torch.autograd.grad(said, [*([x] if x.requires_grad else []), *learned], gradient)
+
+
+def assert_equal_backward(model, say, x, learned, gradient):
+    expected = backward(say, x, learned, gradient)
+    with speed_up(model):
+        got = backward(say, x, learned, gradient)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("given", ["all", "x of data", "no bias", "frozen", "all but bias frozen"])
+@pytest.mark.parametrize("empty", EMPTY_ROWS)
+@pytest.mark.parametrize("share", [0, speed.SHARE])
+def test_rows_without_a_gradient_change_nothing(monkeypatch, share, empty, given):
+    monkeypatch.setattr(speed, "SHARE", share)
+    layer = nn.Linear(40, 60, bias=given != "no bias").double()
+    learned = [p for name, p in layer.named_parameters() if name == "bias" or "frozen" not in given]
+    layer.weight.requires_grad_("frozen" not in given)
+    x = torch.randn(2, 4, 40, dtype=torch.float64, requires_grad=given not in ("x of data", "all but bias frozen"))
+    gradient = torch.randn(2, 4, 60, dtype=torch.float64)
+    gradient[0, 3, :50] = 0  # begins like an empty row
+    gradient.view(8, 60)[EMPTY_ROWS[empty]] = 0
+    pieces = lambda x: x, lambda x: x.transpose(0, 1), lambda x: x[:, 0], lambda x: x[1, 2], lambda x: x[:0]
+    for piece in pieces:
+        assert_equal_backward(layer, lambda x, piece=piece: layer(piece(x)), x, learned, piece(gradient))
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_language_head_is_the_plain_one(frozen):
+    head = shaken(MaskedLanguageHead(BERTEncoderConfig(40, 1, 2, vocab_size=60)).double())
+    table = nn.Parameter(torch.randn(60, 40, dtype=torch.float64), requires_grad=not frozen)
+    x, gradient = torch.randn(2, 4, 40, dtype=torch.float64, requires_grad=True), torch.randn(2, 4, 60).double()
+    gradient[:, 2:] = 0
+    learned = [*head.parameters(), *([] if frozen else [table])]
+    assert_equal_backward(head, lambda x: head(x, table), x, learned, gradient)
+
+
+@pytest.mark.usefixtures("large")
+def test_rows_without_a_gradient_are_not_multiplied():
+    x, layer = torch.randn(2, 4, 256, requires_grad=True), nn.Linear(256, 128)
+    head = MaskedLanguageHead(BERTEncoderConfig(256, 1, 2, vocab_size=300))
+    table = nn.Parameter(torch.randn(300, 256))
+    for model, say, products in (
+        (layer, layer, [(128, 256)]),
+        (head, lambda x: head(x, table), [(256, 256), (300, 256)]),
+    ):
+        costs = []
+        for quick in (False, True):
+            with speed_up(model) if quick else nullcontext():
+                output = say(x)[0, 1:]  # 3 rows of 8
+                costs.append(count_flops(lambda output=output: output.sum().backward()))
+        one_row = sum(2 * 2 * a * b for a, b in products)  # the gradients of rows and of the matrix
+        assert costs == [8 * one_row, 3 * one_row]
+
+
+@torch.no_grad()
+def test_a_row_is_empty_where_every_number_is_0():
+    gradient = torch.zeros(100, 256)
+    gradient[1, 200] = -1e-30
+    gradient[2, 7:9] = torch.tensor([1, -1])  # their sum is 0
+    gradient[3, 9] = torch.nan
+    gradient[4, 3] = 1
+    assert speed._rows_with_gradient(gradient).tolist() == [1, 2, 3, 4]
+
+
+@torch.no_grad()
+def test_few_rows_without_a_gradient_are_not_worth_a_copy():
+    gradient = torch.randn(100, 256)
+    gradient[:8] = 0
+    gradient[8:50, :200] = 0  # these begin like empty rows
+    assert speed._rows_with_gradient(gradient) is None
+    gradient[8] = 0
+    assert speed._rows_with_gradient(gradient).tolist() == list(range(9, 100))
+
+
+@pytest.mark.usefixtures("large")
+def test_nan_is_not_taken_for_zero():
+    layer, gradient = nn.Linear(40, 60), torch.zeros(8, 60)
+    gradient[2, 5] = torch.nan
+    with speed_up(layer):
+        layer(torch.randn(8, 40)).backward(gradient)
+    assert layer.bias.grad[5].isnan()
+    assert layer.weight.grad[5].isnan().all()
+
+
+@pytest.mark.usefixtures("large")
+def test_gradients_of_gradients():
+    """A row whose gradient is 0 has a second one that is not."""
+    layer = nn.Linear(3, 5).double()
+    inputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True), *layer.parameters()
+    empty = torch.zeros(6, 5, dtype=torch.float64)
+    empty[4:] = torch.randn(2, 5, dtype=torch.float64)
+    with speed_up(layer):
+        say = lambda x, weight, bias: speed.fast_linear(x, weight, bias)  # noqa: E731
+        assert torch.autograd.gradgradcheck(say, inputs, empty.requires_grad_())
+
+
+@pytest.mark.usefixtures("large")
+def test_what_a_layer_says_can_be_changed_in_place():
+    layer = nn.Linear(40, 60)
+    with speed_up(layer):
+        said = layer(torch.randn(2, 4, 40))
+        said += 1
+        said.relu_().sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.usefixtures("large")
+def test_of_frozen_layers_the_input_is_not_kept():
+    layer, kept = nn.Linear(40, 60).requires_grad_(False), []
+    with speed_up(layer), torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        layer(torch.randn(8, 40, requires_grad=True))
+        layer.weight.requires_grad_()
+        layer(torch.randn(8, 40))
+    assert kept == [(60, 40), (8, 40)]
+
+
+@pytest.mark.usefixtures("large")
+def test_padding_with_blocks_computed_again_and_in_chunks():
+    recipe = find_recipe("clip")
+    torch.manual_seed(0)
+    system, batch = recipe.make(recipe.tiny()).train(), next(recipe.examples(recipe.tiny(), 8))
+    batch["mask"][:, 3:] = False
+    whole = gradients(system, batch, None)
+    with speed_up(system), recompute_blocks(system):
+        quick = gradients(system, batch, 3)
+    for key, value in whole.items():
+        close(quick[key], value, 1e-6 * max(1, value.abs().max().item()))
+
+
+def test_rows_are_looked_at_only_where_that_is_possible(monkeypatch):
+    """Not in a plan, whose tensors have no values, not in half precision, not where no gradient is kept.
+
+    Nor where a matrix is small.
+    """
+    monkeypatch.setattr(speed, "LARGE", 128)
+    layer, x = nn.Linear(256, 128), torch.randn(8, 256)
+
+    def by_rows(x):
+        said = layer(x).grad_fn
+        return said is not None and "LinearByRows" in str(said.next_functions)
+
+    with speed_up(layer):
+        assert by_rows(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not by_rows(x)
+        with torch.no_grad():
+            assert not by_rows(x)
+        monkeypatch.setattr(speed, "LARGE", 129)
+        assert not by_rows(x)
+    monkeypatch.setattr(speed, "LARGE", 128)
+    with FakeTensorMode(), speed_up(nn.Linear(256, 128)) as layer:
+        assert not by_rows(torch.empty(8, 256))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
