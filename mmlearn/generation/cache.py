@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmlearn.generation.decoding import NextLogits
@@ -58,7 +58,7 @@ class Reading(NamedTuple):
 
     def rows(self, x: Tensor) -> Tensor:
         """Something of each text, (b, ...), for each row, (n, ...)."""
-        return x.repeat_interleave(len(self.tokens) // max(self.b, 1), dim=0)
+        return _for_rows(x, len(self.tokens))
 
     def context(self, x: Float[Tensor, "b p d"]) -> Float[Tensor, "n p_or_0 d"]:
         """What cross-attention is given: a context in the first step, and nothing once its keys are in the cache."""
@@ -189,7 +189,12 @@ def _reading(
 ) -> Reading:
     """All but the first ``read`` tokens. What was written is real; of the start the mask says what is."""
     n, b = len(tokens), len(mask)
-    mask = mask.repeat_interleave(n // max(b, 1), dim=0)
+    mask = _for_rows(mask, n)
     mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     return Reading(tokens[:, read:], position[:, read:], mask, b, cache)
+
+
+def _for_rows(x: Shaped[Tensor, "b ..."], n: int) -> Shaped[Tensor, "n ..."]:
+    """Something of each of b texts for each of n rows, n / b of which write a text."""
+    return x if len(x) == n else x.repeat_interleave(n // max(len(x), 1), dim=0)

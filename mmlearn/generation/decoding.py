@@ -185,7 +185,7 @@ def _ask(next_logits: NextLogits, tokens: Int[Tensor, "n t"], done: Bool[Tensor,
         if highest[i] == -torch.inf:
             raise ValueError(f"No token may be written {where}: the scores of all are -inf.")
         raise ValueError(f"The scores {where} have {highest[i].item()} among them: look for it in the model's weights.")
-    return logits.masked_fill(done[:, None], 0.0)  # whatever is said after the end
+    return logits.masked_fill(done[:, None], 0.0) if done.any() else logits  # whatever is said after the end
 
 
 def _check_start(start: Int[Tensor, "b t"], end_token: int, max_length: int, pad_token: int) -> None:
