@@ -33,7 +33,6 @@ class Reading(NamedTuple):
     tokens: Int[Tensor, "n t"]  # with a cache only those that have not been read
     position: Int[Tensor, "n t"]  # in the text, where padding does not count
     mask: Bool[Tensor, "n all"]  # which tokens are real, those of earlier steps included
-    b: int  # texts
     cache: "Cache | None" = None  # of the tokens that have been read before
 
     @property
@@ -188,11 +187,10 @@ def _reading(
     tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "b start"], read: int, cache: Cache | None = None
 ) -> Reading:
     """All but the first ``read`` tokens. What was written is real; of the start the mask says what is."""
-    n, b = len(tokens), len(mask)
-    mask = _for_rows(mask, n)
+    mask = _for_rows(mask, len(tokens))
     mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    return Reading(tokens[:, read:], position[:, read:], mask, b, cache)
+    return Reading(tokens[:, read:], position[:, read:], mask, cache)
 
 
 def _for_rows(x: Shaped[Tensor, "b ..."], n: int) -> Shaped[Tensor, "n ..."]:

@@ -392,6 +392,8 @@ def test_rows_are_looked_at_only_where_that_is_possible(monkeypatch):
             assert not by_rows(x)
         monkeypatch.setattr(speed, "LARGE", 129)
         assert not by_rows(x)
+    with speed_up(layer):
+        assert type(layer) is nn.Linear
     monkeypatch.setattr(speed, "LARGE", 128)
     with FakeTensorMode(), speed_up(nn.Linear(256, 128)) as layer:
         assert not by_rows(torch.empty(8, 256))
