@@ -105,8 +105,8 @@ MAY = {
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "foreign"},
-    "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "progress"}
-    | {"pretrained"},  # parts that others have trained
+    "training": {"data", "evaluation", "generation", "recipes", "objectives", "layers", "files", "names", "values"}
+    | {"progress", "pretrained"},  # parts that others have trained
     "chapters": {"files", "foreign", "names", "layers", "training", "visualization"},
     "notebooks": {"chapters", "files", "names", "progress"},
     "processes": set(),
