@@ -212,6 +212,11 @@ def test_heat_maps_of_a_sample_show_the_number_of_the_whole():
     assert figure.get_suptitle().startswith("FILIP\npoints at the named object in 0.98 of 512 words (chance 0.25)")
 
 
+def test_heat_maps_say_what_was_counted():
+    figure = draw(heat_maps(IMAGES[:3], ["a", "b", "c"], MAPS, REGIONS, (2, 2), source="DETR", things="objects"))
+    assert "of 3 objects (chance" in figure.get_suptitle()
+
+
 def test_heat_maps_tell_what_the_model_says_and_the_chance_that_is_given():
     words, said = ["red ring", "blue square"], ["green", "blue"]
     figure = draw(heat_maps(IMAGES[:2], words, MAPS[:2], REGIONS[:2], (2, 2), source="x", predicted=said, chance=0.5))
