@@ -63,7 +63,8 @@ class LLaVA(PrefixBridge):
 
     ``Z_v`` are the states of patches before the last ``skipped_blocks``, without a class token. The picture encoder
     never learns. Raises ``ValueError`` for a projector of other than one or two layers, and for more blocks skipped
-    than there are. Source: Liu et al. 2023, section 4.1, equation 1, and section 4.2, equation 3.
+    than there are. Source: Liu et al. 2023, section 4.1, equation 1 (there with one matrix; Liu et al. 2024 took two
+    layers), and section 4.2, equation 3.
     """
 
     def __init__(self, config: LLaVAConfig):
