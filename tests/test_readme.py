@@ -109,7 +109,7 @@ def test_its_numbers_are_the_recorded_ones():
         ("08", "best head: pointing"),
         ("09", "match, 3200 pairs: pretrained"),
         ("09", "match, 3200 pairs: from scratch"),
-        ("09", "match, 3200 pairs: from scratch, as many steps in all"),
+        ("09", "match, 3200 pairs: from scratch, as many examples in all"),
         ("easy_vqa", "answer accuracy"),
         ("11a", "R@1 re-ranked"),
         ("11a/long", "R@1 re-ranked"),
