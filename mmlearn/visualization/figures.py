@@ -148,7 +148,6 @@ def heat_maps(
     total: int | None = None,
     chance: float | None = None,
     predicted: Sequence[str] | None = None,
-    things: str = "words",
     columns: int = 4,
 ) -> Figure:
     """One picture a word: the less weight a patch has, the darker it is. A green frame: the highest is on the region.
@@ -156,7 +155,6 @@ def heat_maps(
     ``source`` says where the weights come from (layer and head, or which similarity). ``predicted`` is what the model
     says for each word. The title gives the pointing accuracy and its chance: of these words, unless ``accuracy``, the
     ``total`` it was measured on and ``chance`` are given. Give ``chance`` where only some patches can be pointed at.
-    ``things`` says what was counted where it is not words.
     """
     if accuracy is None:
         accuracy, total = pointing_accuracy(maps, regions), len(maps)
@@ -184,7 +182,7 @@ def heat_maps(
             axis.set_xlabel(f"says: {predicted[i]}", fontsize=9)
         _frame(axis, RIGHT if hit else WRONG)
     figure.suptitle(
-        f"{source}\npoints at the named object in {accuracy:.2f} of {total} {things} (chance {chance:.3g})\n"
+        f"{source}\npoints at the named object in {accuracy:.2f} of {total} maps (chance {chance:.3g})\n"
         "white outline: where the object is; green: the map is highest there, red: it is highest elsewhere",
         fontsize=10,
     )
