@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.counting import grown
-from mmlearn.training.loop import Loss
 from mmlearn.training.optimizers import build_optimizers
 from mmlearn.training.speed import encode_in_chunks, speed_up
+from mmlearn.training.updates import Loss
 
 # For a process whose memory is measured: a large block goes back to the system at once, so that what it holds is what
 # it needs.

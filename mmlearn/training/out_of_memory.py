@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -12,8 +12,9 @@ from torch import nn
 
 from mmlearn.data.batches import batches_of
 from mmlearn.data.fields import Batch
-from mmlearn.training.counting import Count, count_training
-from mmlearn.training.plan import GIB, memory
+
+if TYPE_CHECKING:
+    from mmlearn.training.counting import Count
 
 MARGIN = 1.15  # a measured peak is within 15 % of what is counted
 LOOKED_AT = 8  # batches, for how long samples are and what tasks there are
@@ -38,6 +39,7 @@ def tells_what_fits(fit: Callable) -> Callable:
 
 def _advice(asked: Mapping[str, Any]) -> str:
     """What to change of these arguments of :func:`~mmlearn.training.fit`."""
+    asked = {**asked, **vars(asked["options"])}
     batch, world = asked["batch_size"], dist.get_world_size() if dist.is_initialized() else 1
     try:
         counted, batch = _counted(asked, world)
@@ -48,12 +50,13 @@ def _advice(asked: Mapping[str, Any]) -> str:
 
 
 def what_fits(
-    counted: Count, room: int, batch: int, world: int = 1, *, recompute: bool, chunk: int | None, shard: bool = False
+    counted: "Count", room: int, batch: int, world: int = 1, *, recompute: bool, chunk: int | None, shard: bool = False
 ) -> str:
     """What would fit a device of ``room`` bytes, where a batch of ``batch`` on ``world`` of them did not; one line.
 
     Of several processes each has counted what it has itself: its own samples, with the columns that others bring.
     """
+    from mmlearn.training.plan import GIB, memory
 
     def needed(batch: int, way: str, chunk: int | None = None, shard: bool = shard) -> float:
         own = memory(counted, batch // world, 1, chunk or batch // world)[way]
@@ -98,8 +101,10 @@ def device_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _counted(asked: Mapping[str, Any], world: int) -> tuple[Count, int]:
+def _counted(asked: Mapping[str, Any], world: int) -> "tuple[Count, int]":
     """The training as it was asked for, on samples as long as those of the first batches; and the rows of a batch."""
+    from mmlearn.training.counting import count_training
+
     options = dict(seed=asked["seed"], lengths=asked["lengths"], world=world)
     batches = batches_of(asked["data"], asked["collate"], asked["batch_size"], **options)
     alike: dict[tuple[str, ...], list[Batch]] = {}  # a batch of one task has other entries than one of another

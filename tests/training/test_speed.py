@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import Listed, close, pairs, refused, seeded, shaken
+from testing_tools import Listed, close, fit, pairs, refused, seeded, shaken
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -14,7 +14,7 @@ from mmlearn.layers import Attention, BERTEncoderConfig, Transformer, Transforme
 from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training import fit, speed
+from mmlearn.training import speed
 from mmlearn.training.speed import FastTransformer, backward_in_chunks, encode_in_chunks, recompute_blocks, speed_up
 
 B, N, D = 4, 6, 24

@@ -9,10 +9,10 @@ from torch import nn
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training import pace as module
+from mmlearn.training import throughput as module
 from mmlearn.training.measuring import example_batch
-from mmlearn.training.pace import Pace, peak_flops, step_flops
 from mmlearn.training.speed import speed_up
+from mmlearn.training.throughput import Pace, peak_flops, step_flops
 
 
 def test_the_second_half_counts(monkeypatch):
