@@ -19,10 +19,10 @@ from mmlearn.training.checkpoint import resume_or_begin, save_checkpoint, save_t
 from mmlearn.training.ema import MovingAverage
 from mmlearn.training.loader import check_data, gather_bad, load_batches
 from mmlearn.training.log import TrainingLog
+from mmlearn.training.memory import save_memory
 from mmlearn.training.optimizers import schedule
 from mmlearn.training.options import TrainingOptions, at_least
 from mmlearn.training.out_of_memory import tells_what_fits
-from mmlearn.training.speed import save_memory, speed_up
 from mmlearn.training.stopping import Stopped, asked_to_stop
 from mmlearn.training.updates import Update
 
@@ -77,8 +77,8 @@ def fit(
     start = resume_or_begin(output, options.resume, **state) if output else 0
     order = range(start * options.accumulate, steps * options.accumulate)
     loader = load_batches(batches, order, options.workers, seed)
-    memory = save_memory(model, options.recompute, options.chunk)
-    with speed_up(model), memory, log.start(start, steps), asked_to_stop() as asked:
+    less_memory = save_memory(model, options.recompute, options.chunk)
+    with less_memory, log.start(start, steps), asked_to_stop() as asked:
         for step in range(start + 1, steps + 1):
             metrics = train_step(accelerator, updates, loader, options, rates[step - 1])
             log.add(step, rates[step - 1], metrics)

@@ -13,7 +13,7 @@ class TrainingOptions:
 
     ``precision`` is ``"no"`` (float32), ``"bf16"`` or ``"fp16"``; ``workers`` other processes prepare batches;
     ``compile`` may name a backend of ``torch.compile``. In less memory and more time ``recompute`` or ``chunk`` train
-    equally well (:mod:`mmlearn.training.speed`), and so do processes that ``shard`` the weights.
+    equally well (:mod:`mmlearn.training.memory`), and so do processes that ``shard`` the weights.
 
     There is a checkpoint after every ``checkpoint_every`` steps; with ``resume`` a run goes on from the newest and ends
     bit for bit as one never stopped. Metrics are fetched from the device, and told, every ``log_every`` steps;

@@ -70,8 +70,8 @@ from mmlearn.objectives.masked import smooth_region_regression
 from mmlearn.objectives.unpaired import own_gradient
 from mmlearn.training import estimates
 from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce, to_next_rank
+from mmlearn.training.memory import backward_in_chunks
 from mmlearn.training.optimizers import scaled_rate
-from mmlearn.training.speed import backward_in_chunks
 
 FOLDERS = exercise_folders()
 TASKS = [task for folder in FOLDERS for task in tasks(folder)]

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.objectives import gather
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.speed import save_memory
+from mmlearn.training.memory import save_memory
 from mmlearn.training.updates import Loss
 
 BATCH = 12  # over all processes
