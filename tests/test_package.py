@@ -9,7 +9,7 @@ import pytest
 
 import mmlearn
 import mmlearn.models
-from mmlearn.recipes.discovery import find_recipe, module_name, system_files
+from mmlearn.recipes.discovery import find_recipe, system_files
 
 ROOT = Path(mmlearn.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py")) if "_shipped" not in path.parts}
@@ -79,7 +79,6 @@ def test_a_system_is_found_by_its_name_and_by_its_class(name):
     recipe = find_recipe(name)
     for one in (recipe.system, recipe.config):
         assert getattr(mmlearn.models, one.__name__) is one
-    assert sys.modules[recipe.system.__module__].RECIPE is recipe
 
 
 def test_the_command_line_imports_what_a_command_needs_and_no_more():
@@ -99,9 +98,9 @@ MAY = {
     "layers": {"names", "values"},
     "objectives": {"values"},
     "generation": {"layers"},
-    "models": {"layers", "objectives", "generation", "names", "values", "data", "evaluation", "recipes"},
-    "recipes": {"data.fields", "data.made", "evaluation.measures", "evaluation.replies", "layers.config", "names"},
-    "pretrained": {"models", "layers", "names", "recipes", "files"},
+    "models": {"layers", "objectives", "generation", "names", "values"},
+    "recipes": {"data", "evaluation", "generation", "layers", "models", "names", "objectives", "pretrained.backbone"},
+    "pretrained": {"models", "layers", "names", "recipes", "files", "data.packaged"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "foreign"},
@@ -118,7 +117,6 @@ MAY = {
     "systems_command": {"recipes"},
     "train_command": {"data", "training", "console"},
 }  # cli, __main__ and __init__ sit on top
-LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 
 
 def imports(name):
@@ -137,9 +135,14 @@ def imports(name):
                 yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+MODELS = {
+    f"{find_recipe(name).system.__module__.removeprefix('mmlearn.').replace('.', '/')}.py" for name in system_files()
+}
+
+
 def is_system(name):
-    """Whether a file of the library is a system: one class with a loss, a configuration, and a recipe at its foot."""
-    return FILES[name] in system_files().values()
+    """Whether a file of the library is a system's: a class with a loss and a configuration, which a recipe names."""
+    return name in MODELS
 
 
 def part(name):
@@ -153,7 +156,7 @@ def test_every_part_of_the_library_has_its_place():
 @pytest.mark.parametrize("upper", MAY)
 def test_arrows_point_one_way(upper):
     def allowed(name, module):
-        known = MAY[upper] | {upper} | LOOKS_FOR.get(name, set())
+        known = MAY[upper] | {upper}
         return any(f"{module}.".startswith(f"mmlearn.{one}.") for one in known)
 
     of_part = [name for name in FILES if part(name) == upper]
@@ -171,11 +174,9 @@ EXTENDS = {
 
 def test_no_system_imports_another():
     """What systems share lies in their family's folder, in a file that is no system; but a system may extend one."""
-    systems = {module_name(path) for path in system_files().values()}
+    systems = {find_recipe(name).system.__module__ for name in system_files()}
     assert {"mmlearn.models.contrastive.clip", "mmlearn.models.vision.vit"} <= systems
-    assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == {
-        name for name in FILES if is_system(name)
-    }
+    assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == MODELS
     wrong = {f"{name} imports {module}" for name in FILES if is_system(name) for module in imports(name)} & {
         f"{name} imports {module}" for name in FILES for module in systems
     }
@@ -264,3 +265,37 @@ def test_the_search_for_draws_finds_them():
     ]
     found = [bool(list(drawn_from_global_state(ast.parse(line)))) for line in lines]
     assert found == [True, True, True, True, False]
+
+
+# What a file that is lifted brings along.
+
+LOADED = """
+import importlib, sys
+from pathlib import Path
+importlib.import_module(sys.argv[1])
+files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "mmlearn"]
+print(len(files), sum(len(Path(file).read_text("utf-8").splitlines()) for file in files if file))
+"""
+
+
+def loaded(module):
+    """How many of our modules, and lines of them, importing this one loads."""
+    program = [sys.executable, "-c", LOADED, module]
+    return map(int, subprocess.run(program, check=True, capture_output=True, text=True, timeout=300).stdout.split())
+
+
+def test_clip_loads_little():
+    modules, lines = loaded("mmlearn.models.contrastive.clip")
+    assert modules <= 22
+    assert lines <= 1800
+
+
+def reached(name, trees=TREES):
+    """The files of the library that importing this one loads, found by reading imports."""
+    seen, open_ = set(), [name]
+    while open_:
+        one = open_.pop()
+        if one not in seen:
+            seen.add(one)
+            open_ += [file for module in loads(one) if (file := file_of(module))]
+    return seen

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy
-from mmlearn.objectives.gather import EVERY
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
 

@@ -8,8 +8,8 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.distillation import soft_cross_entropy
-from mmlearn.objectives.gather import EVERY
 
 TASKS = ("contrast", "matching", "writing")
 

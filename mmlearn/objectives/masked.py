@@ -46,6 +46,9 @@ def mask_tokens(
     return corrupted, tokens.masked_fill(~hidden, IGNORED)
 
 
+ROLES = ("object", "attribute", "relation")  # of a word that a scene graph names
+
+
 def mask_nodes(
     tokens: Int[Tensor, "b t"],
     role: Int[Tensor, "b t"],
