@@ -37,8 +37,8 @@ def system_pages() -> dict[str, str]:
 def index_page(families: dict[str, list[tuple[str, Recipe, str]]]) -> str:
     """All systems, by family, with what each reads and learns."""
     parts = [
-        "# Systems\n\nEach system is one file of `mmlearn/models`, and its recipe in `mmlearn/recipes` says what it reads and "
-        "learns. "
+        "# Systems\n\nEach system is one file of `mmlearn/models`; its recipe, in `mmlearn/recipes`, says what "
+        "it reads and learns. "
         "`mmlearn train NAME --data DATA --output DIR` trains any of them, and `mmlearn evaluate DIR --data DATA` says "
         "how well it does.\n"
     ]

@@ -1,4 +1,4 @@
-"""A system is a model file and a recipe: two toys that are dropped in are found, trained, resumed, measured, held to it.
+"""A system is a model file and a recipe: two toys that are dropped in are found, trained, resumed and measured.
 
 One has the shape of AttnGAN, two stages and two optimisers in turn; one that of UniT, tasks of several data sets.
 """

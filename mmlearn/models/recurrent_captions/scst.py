@@ -3,12 +3,12 @@
 Paper: Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning". No official code; that of Luo,
 https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
 
-Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as
-it was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of
-training, which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that captions
-do not break off. The two coordinates of a position stand beside its features, because small networks do not know where
-a position is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are ours; the
-features of ``base`` are the paper's 512.
+Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as it
+was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of training,
+which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that captions do not
+break off. The two coordinates of a position stand beside its features, because small networks do not know where a
+position is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are
+ours; the features of ``base`` are the paper's 512.
 """
 
 from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional
+import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
