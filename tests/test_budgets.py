@@ -57,7 +57,7 @@ def test_a_model_is_as_a_rule_much_shorter():
 
 
 def test_attention_and_transformer_are_two_pages():
-    assert sum(lines(LIBRARY[f"mmlearn/layers/{name}.py"]) for name in ("attention", "transformer")) <= 300
+    assert sum(lines(LIBRARY[f"mmlearn/layers/{name}.py"]) for name in ("attention", "transformer")) <= 330
 
 
 def test_functions_are_short_enough_to_read():

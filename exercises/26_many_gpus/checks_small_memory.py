@@ -28,7 +28,7 @@ from mmlearn.exercises.inputs import between, unit
 from mmlearn.objectives import info_nce
 from mmlearn.objectives.large_batch import chunked_info_nce, local_info_nce
 from mmlearn.training.counting import Live
-from mmlearn.training.speed import backward_in_chunks
+from mmlearn.training.memory import backward_in_chunks
 
 # The whole loss without its matrix.
 

@@ -145,7 +145,12 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, bias: Tensor | None
     ) -> Float[Tensor, "b h q k"]:
         """:func:`attention`, in training with dropped weights."""
+        dropout = self.dropout if self.training else 0.0
+        if self.recorder is None:  # one kernel does it all, and need not store (b, h, q, n) weights
+            allowed = allowed_keys(query, key, mask, causal)
+            if bias is not None:  # the kernel takes one tensor: what to add to the scores, or what is allowed
+                allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
         weights = attention_weights(query, key, mask, causal, bias)
-        if self.recorder is not None:
-            self.recorder(weights)
-        return F.dropout(weights, self.dropout, self.training) @ value
+        self.recorder(weights)
+        return F.dropout(weights, dropout) @ value

@@ -6,8 +6,8 @@ Architecture", figure 1 (pre-norm).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -57,7 +57,8 @@ class TransformerBlock(nn.Module):
 
     for f in turn self-attention, attention to the context, and the MLP. A decoder block without a ``context`` leaves
     out the second. ``mask``, ``causal``, ``bias`` and ``rotary`` are those of self-attention (:class:`Attention`);
-    ``context_mask`` says which context tokens are real. Raises ``ValueError`` for a context in an encoder block.
+    ``context_mask`` says which context tokens are real. Where x is only some of the tokens, ``attend_to`` are all of
+    them. Raises ``ValueError`` for a context in an encoder block.
     """
 
     def __init__(self, config: TransformerConfig, context_width: int | None = None):
@@ -84,10 +85,13 @@ class TransformerBlock(nn.Module):
         context_mask: Bool[Tensor, "..."] | None = None,
         bias: Float[Tensor, "#b #h #q #all"] | None = None,
         rotary: Float[Tensor, "*#b all half"] | None = None,
+        attend_to: Float[Tensor, "b all d"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         if context is not None and self.cross_attention is None:
             raise ValueError("A block takes a context only if it was built with context_width.")
-        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask, causal, bias, rotary))
+        if attend_to is not None and self.norm_first:
+            attend_to = self.attention_norm(attend_to)
+        x = self.residual(x, self.attention_norm, lambda x: self.attention(x, attend_to, mask, causal, bias, rotary))
         if context is not None:
             x = self.residual(x, self.cross_attention_norm, lambda x: self.cross_attention(x, context, context_mask))
         return self.residual(x, self.mlp_norm, self.mlp)
@@ -143,7 +147,26 @@ class Transformer(nn.Module):
         return x
 
     def read(
-        self, x: Float[Tensor, "b q d"], position: int | Int[Tensor, "b *r"], *inputs: Any, **more: Any
+        self,
+        x: Float[Tensor, "b n d"],
+        position: int | Int[Tensor, "b"] | Int[Tensor, "b r"],
+        mask: Bool[Tensor, "b n"] | None = None,
+        causal: bool = False,
+        context: Float[Tensor, "b m context_width"] | None = None,
+        context_mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b *r d"]:
-        """Of each row only the tokens at ``position`` (:func:`select_tokens`); other arguments as for ``forward``."""
-        return select_tokens(self(x, *inputs, **more), position)
+        """Of each row the tokens at ``position``: in the last block only they attend, unless maps are recorded."""
+        *earlier, last = self.blocks
+        recorded = any(layer.recorder for layer in (last.attention, last.cross_attention) if layer is not None)
+        if recorded or (context is not None and last.cross_attention is None):
+            return select_tokens(self(x, mask, causal, context, context_mask), position)
+        for block in earlier:
+            x = block(x, mask, causal, context if block.cross_attention else None, context_mask)
+        index = torch.arange(x.shape[1], device=x.device)
+        single = isinstance(position, int) or position.ndim == 1  # one token of each row
+        asked = index[position].expand(len(x))[:, None] if single else index[position]  # (b, r)
+        if causal:
+            past = index <= asked[..., None]  # (b, r, n)
+            mask = past if mask is None else past & mask[:, None]
+        x = last(select_tokens(x, asked), mask, False, context, context_mask, attend_to=x)  # (b, r, d)
+        return x[:, 0] if single else x

@@ -46,8 +46,8 @@ from mmlearn.layers import TransformerBlock
 from mmlearn.layers.config import Config
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe, Turn
+from mmlearn.training.memory import around_blocks, encode_in_chunks
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import around_blocks, encode_in_chunks, speed_up
 
 aten = torch.ops.aten
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
@@ -269,14 +269,14 @@ def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
         return x
 
     def block(forward: Callable, x: Tensor, *more: Any, **named: Any) -> Any:
-        inputs.append(x.nbytes)
+        inputs.append(x.nbytes + sum(y.nbytes for key, y in named.items() if key == "attend_to"))
         before = sum(kept.values())
         output = forward(x, *more, **named)
         within.append(sum(kept.values()) - before)
         return output
 
     autocast = torch.autocast("cpu", dtype, dtype is not None)
-    with speed_up(system), around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
+    with around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
         loss(batch)
     return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
 
@@ -349,7 +349,7 @@ class Live(TorchDispatchMode):
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
     """Bytes at the worst moment of a step that hold neither weights nor the batch."""
     system.zero_grad()
-    with speed_up(system), Live((*system.parameters(), *system.buffers(), *batch.values())) as live:
+    with Live((*system.parameters(), *system.buffers(), *batch.values())) as live:
         with torch.autocast("cpu", dtype, dtype is not None):
             total = sum(loss(batch).values())
         total.backward()

@@ -9,7 +9,6 @@ from mmlearn.data.catalogue import asked, held_out, is_endless
 from mmlearn.evaluation.measures import Rows
 from mmlearn.recipes.recipe import Objective
 from mmlearn.training.runs import Run
-from mmlearn.training.speed import speed_up
 
 
 def evaluate(
@@ -69,9 +68,8 @@ def _served(run: Run, objectives: list[Objective], sample: Any) -> list[Objectiv
 def measure(run: Run, samples: list[Any], objectives: list[Objective]) -> Rows:
     """Every measure of these objectives on samples in hand."""
     rows: Rows = {}
-    with speed_up(run.system):
-        for one in dict.fromkeys(each for objective in objectives for each in objective.measures):
-            rows |= one(run, samples)
+    for one in dict.fromkeys(each for objective in objectives for each in objective.measures):
+        rows |= one(run, samples)
     if not rows:
         learned = ", ".join(one.name for one in objectives)
         others = [one.name for one in run.stage.objectives().values() if one.measures and one not in objectives]

@@ -28,9 +28,9 @@ from mmlearn.training.checkpoint import (
     whole_state,
 )
 from mmlearn.training.ema import MovingAverage
+from mmlearn.training.memory import save_memory
 from mmlearn.training.optimizers import build_optimizers, schedule
 from mmlearn.training.out_of_memory import tells_what_fits
-from mmlearn.training.speed import save_memory, speed_up
 from mmlearn.training.stopping import Stopped, asked_to_stop, leave_stopping_to_others, told_of_lost_workers
 
 NAMED = 10  # files that cannot be read are named while they are met; more are only counted
@@ -127,7 +127,7 @@ def fit(
     (:mod:`mmlearn.training.stopping`). ``on_step(step, metrics)`` is called for every step, on a GPU in groups of
     ``log_every``. A system may have ``after_step()``, called after each update, and its parts ``check_data(length)``,
     called before. In less memory and more time ``recompute`` or ``chunk`` train equally well
-    (:mod:`mmlearn.training.speed`), and processes that ``shard``. ``ema`` adds ``model-ema.safetensors``. Raises
+    (:mod:`mmlearn.training.memory`), and processes that ``shard``. ``ema`` adds ``model-ema.safetensors``. Raises
     ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
     given, accelerator = locals(), distributed.new_accelerator(precision, accumulate)
@@ -146,7 +146,7 @@ def fit(
     start, log = _open(output, resume, tensorboard, accelerator, state)
     loader = _in_turn(batches, range(start * accumulate, steps * accumulate), workers, seed)
     bars = training_bar(total=steps, initial=start, disable=not progress or process["rank"] > 0, unit="step")
-    with speed_up(trained), save_memory(trained, recompute, chunk), closing(log), bars as bar, asked_to_stop() as asked:
+    with save_memory(trained, recompute, chunk), closing(log), bars as bar, asked_to_stop() as asked:
         history = _History(rates, precision, log, bar, on_step, Alarms(turns if process["rank"] == 0 else ()))
         for done in range(start + 1, steps + 1):
             history.waiting.append(_step(accelerator, updates, loader, accumulate, max_norm, rates[done - 1]))

@@ -16,8 +16,8 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.counting import grown
 from mmlearn.training.loop import Loss
+from mmlearn.training.memory import encode_in_chunks
 from mmlearn.training.optimizers import build_optimizers
-from mmlearn.training.speed import encode_in_chunks, speed_up
 
 # For a process whose memory is measured: a large block goes back to the system at once, so that what it holds is what
 # it needs.
@@ -83,7 +83,7 @@ def _steps(name: str, config: Config, b: int, t: int, chunk: int | None) -> None
     system = find_recipe(name).make(config).train()
     optimizers = build_optimizers(system, "adamw", learning_rate=1e-3, weight_decay=0.1)
     batch = example_batch(name, config, b, t)
-    with speed_up(system), encode_in_chunks(system, chunk) if chunk else nullcontext():
+    with encode_in_chunks(system, chunk) if chunk else nullcontext():
         for rows in (4, b):
             sum(system.loss({key: x[:rows] for key, x in batch.items()}).values()).backward()
             for optimizer in optimizers:
@@ -119,5 +119,4 @@ def steps_together(
             value = sum(loss(batch).values())
         value.backward()
 
-    with speed_up(loss):
-        return in_turn({"step": step}, rounds)["step"]
+    return in_turn({"step": step}, rounds)["step"]

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.training.plan import DEVICES, card_named
-from mmlearn.training.speed import speed_up
 
 
 class Pace:
@@ -35,18 +34,15 @@ class Pace:
 
 
 def step_flops(system: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> float:
-    """The operations of a training step, forward and backward, of the mean of these batches; gradients are dropped.
-
-    What is done again or left out to save memory or time is as :func:`~mmlearn.training.speed.speed_up` has it.
-    """
+    """The operations of a training step, forward and backward, of the mean of these batches; gradients are dropped."""
     device, training = next(system.parameters()).device, system.training
 
     def flops(batch: Mapping[str, Tensor]) -> int:
         batch = {name: value.to(device) for name, value in batch.items()}
         return count_flops(lambda: sum(system.loss(batch).values()).backward())
 
-    with speed_up(system.train()):
-        total = sum(map(flops, batches))
+    system.train()
+    total = sum(map(flops, batches))
     system.train(training).zero_grad()
     return total / len(batches)
 

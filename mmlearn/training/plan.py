@@ -39,9 +39,9 @@ def memory(counted: Count, batch: int, devices: int = 1, chunk: int = 1024) -> d
     """Bytes on each device, by the way of training and by what they hold.
 
     - *in chunks*, where that is possible: the towers of a contrastive system read ``chunk`` samples at a time, as
-      :func:`~mmlearn.training.speed.encode_in_chunks` has it.
+      :func:`~mmlearn.training.memory.encode_in_chunks` has it.
     - *recomputed*: of each transformer block only its input is kept, as in
-      :func:`~mmlearn.training.speed.recompute_blocks`.
+      :func:`~mmlearn.training.memory.recompute_blocks`.
     - *sharded*: each device holds its part of weights, gradients and optimiser, and all weights of one block and of
       what is in no block, as :func:`~mmlearn.training.distributed.sharded` has it.
     """

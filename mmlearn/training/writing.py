@@ -15,7 +15,6 @@ from mmlearn.evaluation.mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.names import choices
 from mmlearn.training.runs import Run
-from mmlearn.training.speed import speed_up
 
 STRATEGIES: dict[str, Callable[..., Tensor]] = {
     "greedy": greedy,
@@ -56,7 +55,7 @@ def write(
     if strategy in DRAW:
         decode = partial(decode, generator=torch.Generator().manual_seed(seed))
     given = {name: value.repeat_interleave(num, 0).to(run.device) for name, value in given.items()}
-    with evaluating(run.system), speed_up(run.system):
+    with evaluating(run.system):
         written = run.system.generate(**given, decode=decode, max_length=run.tokenizer.max_length)
     sources = [str(path) for path in pictures for _ in range(num)] or [None] * num
     return [{"picture": source, "text": run.tokenizer.decode(row)} for source, row in zip(sources, written)]

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from mmlearn.evaluation.cost import count_flops
 from mmlearn.names import choices
 from mmlearn.training.counting import Polynomial
 from mmlearn.training.plan import DEVICES, card_named
-from mmlearn.training.speed import speed_up
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 GOAL = {"system": "CLIP ViT-B/16", "card": "h100", "utilisation": 0.5, "ratio": 1.2}
@@ -76,37 +74,34 @@ def measure(case, batch, device, world, shrink):
     sides, given = build(case, size), case.given(size, batch)
     given = {name: value.to(device) for name, value in given.items()}
     found, ways = {}, {}
-    with ExitStack() as fast:
-        for name, side in sides.items():
-            side.to(device).train()
-            if name == "mmlearn":
-                fast.enter_context(speed_up(side))  # as training has it
-            found[name] = {
-                "parameters": trained(side),
-                "flops": flops(case, size, side, batch, device),
-                "loss": loss_in_bf16(side, given, device),
-                "failed": {},
-            }
-        losses = [found[name]["loss"] for name in sides]
-        assert abs(losses[0] - losses[1]) <= 0.02 * abs(losses[1]), f"{case.system}: losses in bf16 are {losses}"
-        for name, side in sides.items():
-            optimizer = torch.optim.AdamW(side.parameters(), lr=1e-4, fused=True)
-            found[name]["peak"] = {}
-            for mode in MODES:
-                try:
-                    step = training_step(name, side, optimizer, given, mode, device, world, shrink)
-                    for _ in range(WARM_UP):
-                        step()
-                    found[name]["peak"][mode] = peak(step, side, optimizer, given, device, world)
-                    ways[name, mode] = step
-                except torch.OutOfMemoryError:
+    for name, side in sides.items():
+        side.to(device).train()
+        found[name] = {
+            "parameters": trained(side),
+            "flops": flops(case, size, side, batch, device),
+            "loss": loss_in_bf16(side, given, device),
+            "failed": {},
+        }
+    losses = [found[name]["loss"] for name in sides]
+    assert abs(losses[0] - losses[1]) <= 0.02 * abs(losses[1]), f"{case.system}: losses in bf16 are {losses}"
+    for name, side in sides.items():
+        optimizer = torch.optim.AdamW(side.parameters(), lr=1e-4, fused=True)
+        found[name]["peak"] = {}
+        for mode in MODES:
+            try:
+                step = training_step(name, side, optimizer, given, mode, device, world, shrink)
+                for _ in range(WARM_UP):
+                    step()
+                found[name]["peak"][mode] = peak(step, side, optimizer, given, device, world)
+                ways[name, mode] = step
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # what one way cannot do, the others still can
+                if mode == "eager":
                     raise
-                except Exception as error:  # what one way cannot do, the others still can
-                    if mode == "eager":
-                        raise
-                    found[name]["failed"][mode] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        for (name, mode), seconds in in_turn(ways, device, world, **SHRUNK if shrink else FULL).items():
-            found[name].setdefault("seconds", {})[mode] = seconds
+                found[name]["failed"][mode] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    for (name, mode), seconds in in_turn(ways, device, world, **SHRUNK if shrink else FULL).items():
+        found[name].setdefault("seconds", {})[mode] = seconds
     return found
 
 

@@ -59,30 +59,24 @@ def writing_step(model, write):
 
 
 def _serve(build, arguments, pipe, make_step, ours):
-    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for.
-
-    Ours runs as training and evaluation run it, within :func:`mmlearn.training.speed.speed_up`.
-    """
-    from mmlearn.training.speed import speed_up
-
+    """Build, take four steps to see what they need, then a step each time that a number of threads is asked for."""
     _keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model, call = build(*arguments)
     step = make_step(model, call)
-    with speed_up(model) if ours else contextlib.nullcontext():
-        before = _peak_mib()
-        for _ in range(3):
-            step()
-        peak = _peak_mib() - before
-        flops = count_flops(step)
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        pipe.send((trained, peak, flops / 1e9))
-        while threads := pipe.recv():
-            torch.set_num_threads(threads)
-            started = time.perf_counter()
-            step()
-            pipe.send(time.perf_counter() - started)
+    before = _peak_mib()
+    for _ in range(3):
+        step()
+    peak = _peak_mib() - before
+    flops = count_flops(step)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    pipe.send((trained, peak, flops / 1e9))
+    while threads := pipe.recv():
+        torch.set_num_threads(threads)
+        started = time.perf_counter()
+        step()
+        pipe.send(time.perf_counter() - started)
 
 
 def compare(builds, rounds, threads=(1, 2), make_step=training_step, starts=STARTS):

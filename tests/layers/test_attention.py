@@ -353,6 +353,45 @@ def test_recording_names_every_layer_and_changes_no_output(masked, causal):
     assert (maps[NAMES[0]].triu(1) == 0).all() == causal
 
 
+@pytest.mark.parametrize("bias", [None, "fixed", "learned"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", [None, "padding", "padding of one row", "by query", "by head", "nothing"])
+@pytest.mark.parametrize("queries", [1, 4, N, N + 2])
+def test_the_kernel_and_recorded_weights_agree(queries, mask, causal, bias):
+    """Outputs and all gradients; a query that may attend nothing gets zeros, and its gradients are finite."""
+    x, context = torch.randn(B, queries, 12, requires_grad=True), torch.randn(B, N, 8, requires_grad=True)
+    layer = Attention(12, H, context_width=8)
+    shapes = {
+        "padding": (B, N),
+        "padding of one row": (1, N),
+        "by query": (B, queries, N),
+        "by head": (B, H, queries, N),
+    }
+    real = {None: None, "nothing": torch.zeros(B, N, dtype=torch.bool)}
+    real = real[mask] if mask in real else random_mask(shapes[mask])
+    if mask in ("padding", "by query", "by head"):
+        real[0] = False  # a row of padding
+    if bias is not None:
+        bias = torch.randn(1, H, queries, N, requires_grad=bias == "learned")
+    leaves = [x, context, *layer.parameters(), *([bias] if bias is not None and bias.requires_grad else [])]
+
+    def output_and_gradients():
+        output = layer(x, context, real, causal, bias)
+        return output, *torch.autograd.grad(output.square().sum(), leaves)
+
+    fused = output_and_gradients()
+    with record_attention(layer) as maps:
+        written_out = output_and_gradients()
+    assert maps[""].shape == (B, H, queries, N)
+    for got, expected in zip(fused, written_out, strict=True):
+        assert got.isfinite().all()
+        close(got, expected)
+    empty = (maps[""] == 0).all(-1).all(1)  # (b, q)
+    assert empty.all() == (mask == "nothing")
+    if empty.any():
+        close(fused[0][empty], layer.output.bias.expand(int(empty.sum()), -1))
+
+
 def test_recorded_weights_are_those_that_made_the_output():
     x, tower = torch.randn(B, N, 12), Tower()
     with record_attention(tower) as maps:

@@ -7,7 +7,7 @@ import torch
 from testing_tools import close, refused
 from torch import nn
 
-from mmlearn.layers import MLP, Transformer, TransformerBlock, TransformerConfig, record_attention
+from mmlearn.layers import MLP, Transformer, TransformerBlock, TransformerConfig, record_attention, select_tokens
 from mmlearn.layers.activations import ACTIVATIONS
 
 B, T, N, D, H = 3, 5, 7, 12, 4
@@ -141,6 +141,53 @@ def test_reading_is_selecting_from_the_whole(position):
         position = torch.tensor(position)
         expected = torch.stack([row[places] for row, places in zip(whole, position)])
     close(transformer.read(x, position, mask, causal=True), expected, 1e-6)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("context_blocks", [None, (0, 2), (1,)])  # None: no context
+@pytest.mark.parametrize("position", [0, -1, [2, 0, -1], [[0, 1], [4, 0], [2, 2]]])
+def test_reading_few_tokens_has_the_gradients_of_the_whole(position, context_blocks, masked, causal, norm_first):
+    """A row of padding included."""
+    config = TransformerConfig(D, 3, H, norm_first=norm_first)
+    transformer = Transformer(config, None if context_blocks is None else 9, context_blocks)
+    x, context = torch.randn(B, T, D, requires_grad=True), torch.randn(B, N, 9, requires_grad=True)
+    mask = torch.arange(T) < torch.tensor([[2], [0], [T]]) if masked else None
+    given = dict(mask=mask, causal=causal)
+    if context_blocks is not None:
+        given |= dict(context=context, context_mask=torch.arange(N) < torch.tensor([[0], [N], [3]]) if masked else None)
+    where = position if isinstance(position, int) else torch.tensor(position)
+    found = []
+    for output in (transformer.read(x, where, **given), select_tokens(transformer(x, **given), where)):
+        weight = torch.linspace(-1, 1, output.numel()).view_as(output)
+        leaves = [x, *([] if context_blocks is None else [context]), *transformer.parameters()]
+        found.append([output, *torch.autograd.grad((output * weight).sum(), leaves)])
+    for got, expected in zip(*found, strict=True):
+        close(got, expected)
+
+
+def test_in_the_last_block_only_what_is_read_is_computed_unless_maps_are_recorded():
+    x, transformer, rows = torch.randn(B, T, D), Transformer(TransformerConfig(D, 2, H), context_width=9), []
+    for block in transformer.blocks:
+        block.mlp.register_forward_hook(lambda _, __, output: rows.append(output.shape[1]))
+    positions = torch.tensor([[0, 1], [4, 0], [2, 2]])
+    few = transformer.read(x, 0), transformer.read(x, positions, context=torch.randn(B, N, 9))
+    assert [part.shape for part in few] == [(B, D), (B, 2, D)]
+    assert rows == [T, 1, T, 2]
+    for recorded in (transformer, transformer.blocks[1].attention, transformer.blocks[1].cross_attention):
+        with record_attention(recorded) as maps:
+            transformer.read(x, positions, context=torch.randn(B, N, 9))
+        assert all(weights.shape[2] == T for weights in maps.values())
+    assert rows[4:] == [T] * 6
+
+
+@pytest.mark.parametrize("position", [T, -T - 1, [0, 1, T]])
+def test_positions_that_there_are_not_are_refused(position):
+    where = position if isinstance(position, int) else torch.tensor(position)
+    transformer, x = Transformer(TransformerConfig(D, 2, H)), torch.randn(B, T, D)
+    with pytest.raises(IndexError):
+        transformer.read(x, where)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

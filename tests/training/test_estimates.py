@@ -5,12 +5,13 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from mmlearn.evaluation.cost import count_flops
+from mmlearn.layers import record_attention
 from mmlearn.layers.transformer import Transformer, TransformerBlock, TransformerConfig
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.counting import count
 from mmlearn.training.estimates import block_flops, kept_by_block, recomputed_bytes, sharded_bytes, utilisation
+from mmlearn.training.memory import recompute_blocks
 from mmlearn.training.plan import memory, plan
-from mmlearn.training.speed import recompute_blocks, speed_up
 
 SHAPES = [(10, 32, 4, 128), (48, 64, 2, 96), (200, 64, 8, 256)]
 
@@ -33,14 +34,10 @@ def test_a_block_computes_and_keeps_what_is_worked_out(tokens, width, num_heads,
     block = TransformerBlock(TransformerConfig(width, 1, num_heads, mlp_width))
     x = torch.randn(1, tokens, width, requires_grad=True)
     assert count_flops(lambda: block(x)) == block_flops(tokens, width, mlp_width)
-    assert kept_numbers(block, x) == kept_by_block(tokens, width, num_heads, mlp_width)
-
-
-def test_the_fused_kernel_keeps_sums_in_place_of_weights():
-    shape = tokens, width, num_heads, mlp_width = SHAPES[-1]
-    block = TransformerBlock(TransformerConfig(width, 1, num_heads, mlp_width))
-    with speed_up(block):
-        assert kept_numbers(block, torch.randn(1, tokens, width, requires_grad=True)) == kept_by_block(*shape, True)
+    assert kept_numbers(block, x) == kept_by_block(tokens, width, num_heads, mlp_width, fused=True)
+    with record_attention(block):  # weights are computed, and kept
+        assert count_flops(lambda: block(x)) == block_flops(tokens, width, mlp_width)
+        assert kept_numbers(block, x) == kept_by_block(tokens, width, num_heads, mlp_width)
 
 
 def test_recomputed_blocks_keep_their_inputs():
