@@ -96,8 +96,9 @@ def pair_cross_entropy(
         by_image = positives.to(image_to_text.dtype)
         by_text = by_image.T if rows == EVERY else by_image
         by_image, by_text = by_image / by_image.sum(1, keepdim=True), by_text / by_text.sum(1, keepdim=True)
-    pairs = (image_to_text, by_image), (text_to_image, by_text)
-    return sum(F.cross_entropy(*pair, label_smoothing=label_smoothing) for pair in pairs) / 2
+    image_loss = F.cross_entropy(image_to_text, by_image, label_smoothing=label_smoothing)
+    text_loss = F.cross_entropy(text_to_image, by_text, label_smoothing=label_smoothing)
+    return (image_loss + text_loss) / 2
 
 
 def pairwise_sigmoid(
