@@ -50,7 +50,7 @@ test: style units chapters book browser
 
 style: .venv/dev.done
 	$(call heading,style)
-	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . || $(call stopped,style)
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . && $(BIN)/python -m mypy || $(call stopped,style)
 
 units: .venv/dev.done
 	$(call heading,unit tests: parity$(comma) exercises$(comma) README)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmlearn.recipes.discovery import find_recipe, module_name, system_files
+from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.recipes.recipe import Recipe
 from mmlearn.visualization.architecture import draw_architecture
 
@@ -23,12 +23,13 @@ KEY = (
 def system_pages() -> dict[str, str]:
     """``systems/NAME.md`` and ``systems/NAME.svg`` for each system, and ``systems/index.md`` for all."""
     pages, families = {}, {}
-    for name, path in system_files().items():
-        recipe, module = find_recipe(name), import_module(module_name(path))
+    for name in system_files():
+        recipe = find_recipe(name)
+        module = import_module(recipe.system.__module__)
         pages[f"systems/{name}.md"] = system_page(name, recipe, module.__doc__ or "")
         if recipe.architecture:
             pages[f"systems/{name}.svg"] = draw_architecture(recipe.architecture, title_of(module.__doc__ or name))
-        families.setdefault(path.parent.name, []).append((name, recipe, module.__doc__ or ""))
+        families.setdefault(recipe.system.__module__.split(".")[-2], []).append((name, recipe, module.__doc__ or ""))
     pages["systems/index.md"] = index_page(families)
     return pages
 
@@ -36,7 +37,8 @@ def system_pages() -> dict[str, str]:
 def index_page(families: dict[str, list[tuple[str, Recipe, str]]]) -> str:
     """All systems, by family, with what each reads and learns."""
     parts = [
-        "# Systems\n\nEach system is one file, with its recipe at the foot. "
+        "# Systems\n\nEach system is one file of `mmlearn/models`; its recipe, in `mmlearn/recipes`, says what "
+        "it reads and learns. "
         "`mmlearn train NAME --data DATA --output DIR` trains any of them, and `mmlearn evaluate DIR --data DATA` says "
         "how well it does.\n"
     ]

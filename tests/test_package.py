@@ -9,7 +9,7 @@ import pytest
 
 import mmlearn
 import mmlearn.models
-from mmlearn.recipes.discovery import find_recipe, module_name, system_files
+from mmlearn.recipes.discovery import find_recipe, system_files
 
 ROOT = Path(mmlearn.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py")) if "_shipped" not in path.parts}
@@ -79,7 +79,6 @@ def test_a_system_is_found_by_its_name_and_by_its_class(name):
     recipe = find_recipe(name)
     for one in (recipe.system, recipe.config):
         assert getattr(mmlearn.models, one.__name__) is one
-    assert sys.modules[recipe.system.__module__].RECIPE is recipe
 
 
 def test_the_command_line_imports_what_a_command_needs_and_no_more():
@@ -97,11 +96,12 @@ MAY = {
     "foreign": set(),
     "progress": set(),
     "layers": {"names", "values"},
-    "objectives": {"values"},
+    "lazy": set(),
+    "objectives": {"lazy", "values"},
     "generation": {"layers"},
-    "models": {"layers", "objectives", "generation", "names", "values", "data", "evaluation", "recipes"},
-    "recipes": {"data.fields", "data.made", "evaluation.measures", "evaluation.replies", "layers.config", "names"},
-    "pretrained": {"models", "layers", "names", "recipes", "files"},
+    "models": {"lazy", "layers", "objectives", "generation", "names", "values"},
+    "recipes": {"data", "evaluation", "generation", "layers", "models", "names", "objectives", "pretrained.backbone"},
+    "pretrained": {"models", "layers", "names", "recipes", "files", "data.packaged"},
     "data": {"names", "user_folder", "files", "objectives", "layers.config"},
     "evaluation": {"data", "objectives", "generation.cache"},  # which pads prompts
     "visualization": {"evaluation", "data", "files", "foreign"},
@@ -118,7 +118,6 @@ MAY = {
     "systems_command": {"recipes"},
     "train_command": {"data", "training", "console"},
 }  # cli, __main__ and __init__ sit on top
-LOOKS_FOR = {"recipes/discovery.py": {"models"}}  # and imports what it finds
 
 
 def imports(name):
@@ -137,9 +136,14 @@ def imports(name):
                 yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+MODELS = {
+    f"{find_recipe(name).system.__module__.removeprefix('mmlearn.').replace('.', '/')}.py" for name in system_files()
+}
+
+
 def is_system(name):
-    """Whether a file of the library is a system: one class with a loss, a configuration, and a recipe at its foot."""
-    return FILES[name] in system_files().values()
+    """Whether a file of the library is a system's: a class with a loss and a configuration, which a recipe names."""
+    return name in MODELS
 
 
 def part(name):
@@ -153,7 +157,7 @@ def test_every_part_of_the_library_has_its_place():
 @pytest.mark.parametrize("upper", MAY)
 def test_arrows_point_one_way(upper):
     def allowed(name, module):
-        known = MAY[upper] | {upper} | LOOKS_FOR.get(name, set())
+        known = MAY[upper] | {upper}
         return any(f"{module}.".startswith(f"mmlearn.{one}.") for one in known)
 
     of_part = [name for name in FILES if part(name) == upper]
@@ -171,11 +175,9 @@ EXTENDS = {
 
 def test_no_system_imports_another():
     """What systems share lies in their family's folder, in a file that is no system; but a system may extend one."""
-    systems = {module_name(path) for path in system_files().values()}
+    systems = {find_recipe(name).system.__module__ for name in system_files()}
     assert {"mmlearn.models.contrastive.clip", "mmlearn.models.vision.vit"} <= systems
-    assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == {
-        name for name in FILES if is_system(name)
-    }
+    assert {name for name in FILES if "    PRESETS = " in FILES[name].read_text(encoding="utf-8")} == MODELS
     wrong = {f"{name} imports {module}" for name in FILES if is_system(name) for module in imports(name)} & {
         f"{name} imports {module}" for name in FILES for module in systems
     }
@@ -264,3 +266,28 @@ def test_the_search_for_draws_finds_them():
     ]
     found = [bool(list(drawn_from_global_state(ast.parse(line)))) for line in lines]
     assert found == [True, True, True, True, False]
+
+
+# What a file that is lifted brings along.
+
+LOADED = """
+import importlib, sys
+from pathlib import Path
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    files = [sys.modules.pop(one).__file__ for one in list(sys.modules) if one.partition(".")[0] == "mmlearn"]
+    print(name, len(files), sum(len(Path(file).read_text("utf-8").splitlines()) for file in files))
+"""
+
+
+def test_a_model_file_loads_little():
+    """How many of our modules, and lines of them: a student reads a system with what it stands on."""
+    names = [f"mmlearn.{name.removesuffix('.py').replace('/', '.')}" for name in sorted(MODELS)]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *names], check=True, capture_output=True, text=True, timeout=600
+    )
+    loaded = {name: (int(modules), int(lines)) for name, modules, lines in map(str.split, done.stdout.splitlines())}
+    assert {name: cost for name, cost in loaded.items() if cost[0] > 40 or cost[1] > 3500} == {}
+    modules, lines = loaded["mmlearn.models.contrastive.clip"]
+    assert modules <= 22
+    assert lines <= 1800

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmlearn.recipes.discovery import system_files
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [match.groups() for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
@@ -188,14 +186,6 @@ def test_every_chapter_is_in_the_table():
     for notebook in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")):
         assert f"| {notebook.name.partition('_')[0]} | [" in README, notebook.name
         assert f"(notebooks/{notebook.name})" in README, notebook.name
-
-
-def test_every_system_is_in_the_table():
-    table = README.partition("| | systems | folder |")[2].partition("\n\n")[0]
-    for name in system_files():
-        words = name.removesuffix("-audio").removesuffix("-text").removesuffix("-vision").split("-")
-        written = re.sub(r"(?<=[a-z])(\d)$", r"[ -]?\1", "[ ·-]?".join(words))  # gpt2 is GPT-2, dall-e is DALL·E
-        assert re.search(rf"(?<![\w-]){written}(?!\w)", table, re.IGNORECASE), name
 
 
 def test_the_picture_of_the_lesson_is_shown_once_it_is_there():

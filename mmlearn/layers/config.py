@@ -41,7 +41,7 @@ class Config:
         Channels are widths, too. Heads and kernels stay, and so do blocks that the configuration names
         by their numbers.
         """
-        changes = {}
+        changes: dict[str, Any] = {}
         depth = 1000 if any(name.endswith("connections") for name in vars(self)) else depth
         for name, value in vars(self).items():
             if isinstance(value, Config):

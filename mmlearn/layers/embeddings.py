@@ -84,10 +84,9 @@ class ImageEmbedding(nn.Module):
         height, image_width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.patch_size = patch_size
         self.grid = (height // patch_size, image_width // patch_size)
-        if convolutions:
-            self.patches = convolutional_stem(patch_size, width)
-        else:
-            self.patches = nn.Linear(3 * patch_size**2, width, bias=bias)
+        self.patches: nn.Module = (
+            convolutional_stem(patch_size, width) if convolutions else nn.Linear(3 * patch_size**2, width, bias=bias)
+        )
         self.convolutions = convolutions
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5) if class_token else None
         self.positions = nn.Parameter(torch.randn(class_token + self.grid[0] * self.grid[1], width) * width**-0.5)

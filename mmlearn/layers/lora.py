@@ -5,11 +5,14 @@ Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", se
 
 import math
 from collections.abc import Collection
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def low_rank(
@@ -80,7 +83,7 @@ def merge_lora(model: nn.Module) -> None:
         model.set_submodule(name, layer.merged())
 
 
-def _of_kind(model: nn.Module, kind: type[nn.Module], names: Collection[str] | None = None) -> dict[str, nn.Module]:
+def _of_kind(model: nn.Module, kind: type[Layer], names: Collection[str] | None = None) -> dict[str, Layer]:
     """The parts of this kind, or of them those whose own names are these."""
     parts = {name: part for name, part in model.named_modules() if isinstance(part, kind)}
     return {name: part for name, part in parts.items() if names is None or name.split(".")[-1] in names}

@@ -87,13 +87,14 @@ class TransformerBlock(nn.Module):
         rotary: Float[Tensor, "*#b all half"] | None = None,
         attend_to: Float[Tensor, "b all d"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        if context is not None and self.cross_attention is None:
+        cross_attention = self.cross_attention
+        if context is not None and cross_attention is None:
             raise ValueError("A block takes a context only if it was built with context_width.")
         if attend_to is not None and self.norm_first:
             attend_to = self.attention_norm(attend_to)
         x = self.residual(x, self.attention_norm, lambda x: self.attention(x, attend_to, mask, causal, bias, rotary))
-        if context is not None:
-            x = self.residual(x, self.cross_attention_norm, lambda x: self.cross_attention(x, context, context_mask))
+        if context is not None and cross_attention is not None:
+            x = self.residual(x, self.cross_attention_norm, lambda x: cross_attention(x, context, context_mask))
         return self.residual(x, self.mlp_norm, self.mlp)
 
     def residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:

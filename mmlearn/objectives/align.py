@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.distillation import distilled_targets, soft_cross_entropy
-from mmlearn.objectives.gather import EVERY
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 from mmlearn.objectives.matching import hard_negatives
 
@@ -43,7 +43,7 @@ def momentum_contrast(
     for query, teacher, candidates in ((image, momentum_image, texts), (text, momentum_text, images)):
         target = distilled_targets(logit_scale * teacher[rows] @ candidates.T, positives, alpha)
         losses.append(soft_cross_entropy(logit_scale * query @ candidates.T, target))
-    return sum(losses) / 2
+    return torch.stack(losses).sum() / 2
 
 
 def ramp(alpha: float, steps: int, length: int) -> float:

@@ -8,8 +8,8 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.objectives.all_gather import EVERY
 from mmlearn.objectives.distillation import soft_cross_entropy
-from mmlearn.objectives.gather import EVERY
 
 TASKS = ("contrast", "matching", "writing")
 
@@ -70,9 +70,10 @@ def query_text_contrast(
     """
     target = positives / positives.sum(1, keepdim=True)
     target = (1 - label_smoothing) * target + label_smoothing / target.shape[1]
-    there = query_text_similarity(query_embedding[rows], text_embedding)
-    back = query_text_similarity(query_embedding, text_embedding[rows]).T
-    return sum(soft_cross_entropy(logit_scale * similarity, target) for similarity in (there, back)) / 2
+    image_to_text = query_text_similarity(query_embedding[rows], text_embedding)  # (b, B)
+    text_to_image = query_text_similarity(query_embedding, text_embedding[rows]).T  # (b, B)
+    image_loss = soft_cross_entropy(logit_scale * image_to_text, target)
+    return (image_loss + soft_cross_entropy(logit_scale * text_to_image, target)) / 2
 
 
 def last_picture_mask(pictures_before: Int[Tensor, "b t"], pictures: int, each: int) -> Bool[Tensor, "b t n"]:

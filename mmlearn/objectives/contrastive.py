@@ -4,7 +4,7 @@ Embeddings have unit length, ``logit_scale`` is 1/τ, already exponentiated, and
 of the other; ``ValueError`` where they are not as many, or none. Where a caption occurs twice in the batch,
 ``positives`` says so: its entry (i, j) is True if text j fits image i.
 
-Processes share one batch by :func:`~mmlearn.objectives.gather` first. With ``rows``, those of this process
+Processes share one batch by :func:`~mmlearn.objectives.all_gather.gather` first. With ``rows``, those of this process
 (:func:`~mmlearn.objectives.own_rows`), a loss is the mean of these b rows against all columns, and the mean of the
 processes is the loss of the whole batch; ``positives`` then has these rows only, and reads alike from both sides.
 Losses in which some rows have no part take the whole batch in each process: :func:`binding_loss`, :func:`mil_nce`.
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmlearn.objectives.gather import EVERY, gather
+from mmlearn.objectives.all_gather import EVERY, gather
 
 
 def info_nce(
@@ -96,8 +96,9 @@ def pair_cross_entropy(
         by_image = positives.to(image_to_text.dtype)
         by_text = by_image.T if rows == EVERY else by_image
         by_image, by_text = by_image / by_image.sum(1, keepdim=True), by_text / by_text.sum(1, keepdim=True)
-    pairs = (image_to_text, by_image), (text_to_image, by_text)
-    return sum(F.cross_entropy(*pair, label_smoothing=label_smoothing) for pair in pairs) / 2
+    image_loss = F.cross_entropy(image_to_text, by_image, label_smoothing=label_smoothing)
+    text_loss = F.cross_entropy(text_to_image, by_text, label_smoothing=label_smoothing)
+    return (image_loss + text_loss) / 2
 
 
 def pairwise_sigmoid(

@@ -142,7 +142,8 @@ def infill(
     _check_share(share)
     if not mean_length > 0:
         raise ValueError(f"mean_length is above 0, got {mean_length}.")
-    wanted, lengths = round(len(text) * share), []
+    wanted = round(len(text) * share)
+    lengths: list[int] = []
     rate = torch.full((), float(mean_length), device=generator.device)
     while sum(lengths) < wanted:
         length = int(torch.poisson(rate, generator=generator))

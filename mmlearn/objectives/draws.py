@@ -26,5 +26,5 @@ def generator_of_step(seed: int, step: Int[Tensor, ""], *more: Int[Tensor, ""]) 
 
 
 def _generator_of_step(seed: int, step: Tensor, *more: Tensor) -> torch.Generator:
-    numbers = " ".join(str(int(number)) for number in (seed, step, *more))
+    numbers = " ".join([str(int(seed)), *(str(int(number)) for number in (step, *more))])
     return generator_beside(step, random.Random(numbers).getrandbits(32))

@@ -70,7 +70,7 @@ def chunked_info_nce(
     """
     if size < 1:
         raise ValueError(f"A chunk has at least one row, got {size}.")
-    b, total = len(image_embedding), 0
+    b, total = len(image_embedding), torch.zeros_like(logit_scale)
     for first in range(0, b, size):
         rows = slice(first, min(first + size, b))
         part = checkpoint(info_nce, image_embedding, text_embedding, logit_scale, None, rows, use_reentrant=False)

@@ -46,6 +46,9 @@ def mask_tokens(
     return corrupted, tokens.masked_fill(~hidden, IGNORED)
 
 
+ROLES = ("object", "attribute", "relation")  # of a word that a scene graph names
+
+
 def mask_nodes(
     tokens: Int[Tensor, "b t"],
     role: Int[Tensor, "b t"],
@@ -65,8 +68,16 @@ def mask_nodes(
     any node of this role has one hidden. What is returned, shown and refused is as in :func:`mask_tokens`.
     Source: Yu et al. 2021 (ERNIE-ViL), scene graph prediction.
     """
-    options = dict(vocab_size=vocab_size, mask_token=mask_token, special=special, generator=generator)
-    return mask_tokens(tokens, role == wanted, probability=probability, words=node, **options)
+    return mask_tokens(
+        tokens,
+        role == wanted,
+        vocab_size=vocab_size,
+        mask_token=mask_token,
+        special=special,
+        generator=generator,
+        probability=probability,
+        words=node,
+    )
 
 
 def draw_ordinary(

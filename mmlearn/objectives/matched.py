@@ -32,7 +32,7 @@ def matched_info_nce(
     own = torch.eye(len(matched), dtype=torch.bool, device=matched.device)
     fits = own if caption_id is None else own | (caption_id[:, None] == caption_id)
     logits = logit_scale * image_embedding @ text_embedding.T
-    total = 0.0
+    total = torch.zeros_like(logits[:, 0])  # (b,)
     for scores, right in ((logits, fits), (logits.T, own | (fits & asks))):  # a picture of a wrong pair fits no text
         share = right.to(scores.dtype) / right.sum(1, keepdim=True)
         total = total - (scores.log_softmax(1) * share).sum(1)

@@ -1,4 +1,4 @@
-"""Which systems there are: every file of :mod:`mmlearn.models` with a recipe at its foot. No list names them."""
+"""Which systems there are: every file of :mod:`mmlearn.recipes` that ends in a recipe. No list names them."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-import mmlearn.models
+import mmlearn.recipes
 from mmlearn.names import choices
 from mmlearn.recipes.recipe import Recipe
 
@@ -15,13 +15,13 @@ FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
 
 
 def system_files() -> dict[str, Path]:
-    """Each system's name and file: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
+    """Each system's name and recipe: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
     found = {path.stem.replace("_", "-"): path for path in _files() if FOOT.search(path.read_text("utf-8"))}
     return dict(sorted(found.items()))
 
 
 def _files() -> list[Path]:
-    return [path for folder in mmlearn.models.__path__ for path in Path(folder).rglob("*.py")]
+    return [path for folder in mmlearn.recipes.__path__ for path in Path(folder).glob("*.py")]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -37,13 +37,7 @@ def find_recipe(name: str) -> Recipe:
     known = system_files()
     if name not in known:
         raise ValueError(f"There is no system {name!r}; {choices(name, known)}.")
-    return import_module(module_name(known[name])).RECIPE
-
-
-def module_name(path: Path) -> str:
-    """The dotted name under which a file of :mod:`mmlearn.models` is imported."""
-    folder = next(Path(folder) for folder in mmlearn.models.__path__ if path.is_relative_to(folder))
-    return ".".join((mmlearn.models.__name__, *path.relative_to(folder).with_suffix("").parts))
+    return import_module(f"mmlearn.recipes.{known[name].stem}").RECIPE
 
 
 @cache

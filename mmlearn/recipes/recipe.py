@@ -1,7 +1,7 @@
 """A recipe: what a system reads, what it learns, in which stages, and how that is measured.
 
-It stands at the foot of the system's file. Collation, training and evaluation from the command line, the contract test
-and the system's page in the book are derived from it.
+Each system has one in a file of its name beside this one. Collation, training and evaluation from the command line, the
+contract test and the system's page in the book are derived from it.
 """
 
 import math

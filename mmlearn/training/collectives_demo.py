@@ -1,7 +1,7 @@
 """What many processes do together, in one: row r of a tensor is what rank r holds.
 
 It is slower than one process alone, and made to be read, tested and counted. Where several processes do run,
-:func:`mmlearn.objectives.gather` and the library below PyTorch do the same by ``torch.distributed``.
+:func:`mmlearn.objectives.all_gather.gather` and the library below PyTorch do the same by ``torch.distributed``.
 """
 
 from collections.abc import Callable

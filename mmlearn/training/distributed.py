@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmlearn.layers import TransformerBlock
-from mmlearn.objectives.gather import several
+from mmlearn.objectives.all_gather import several
 from mmlearn.recipes.recipe import Turn
 from mmlearn.training.optimizers import Muon
 

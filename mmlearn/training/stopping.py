@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmlearn.objectives.gather import several
+from mmlearn.objectives.all_gather import several
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

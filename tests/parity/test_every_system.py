@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 import mmlearn
 from mmlearn.recipes.discovery import system_files
 
@@ -68,10 +66,3 @@ def test_each_is_compared_or_named():
     compared = {name for name in system_files() if (FOLDER / f"test_{name.replace('-', '_')}.py").exists()}
     assert compared.isdisjoint(NOT_COMPARED)
     assert compared | NOT_COMPARED.keys() == set(system_files())
-
-
-@pytest.mark.parametrize("page", ["README.md", "book/index.md"])
-def test_the_page_says_how_many(page):
-    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
-    systems = len(system_files())
-    assert f"Of the {systems} systems, {systems - len(NOT_COMPARED)} are compared with published code, to 1e-5" in text

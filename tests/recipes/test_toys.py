@@ -1,4 +1,4 @@
-"""A system is one file: two toys that are dropped into a folder are found, trained, resumed, measured and held to it.
+"""A system is a model file and a recipe: two toys that are dropped in are found, trained, resumed and measured.
 
 One has the shape of AttnGAN, two stages and two optimisers in turn; one that of UniT, tasks of several data sets.
 """
@@ -14,6 +14,7 @@ import testing_tools
 from contract import PROMISES
 
 import mmlearn.models
+import mmlearn.recipes
 from mmlearn import cli
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import loop, output
@@ -26,11 +27,22 @@ SHORT = ["--data", "scenes", "--steps", 4, "--batch-size", 8, "--checkpoint-ever
 @pytest.fixture
 def dropped(tmp_path, monkeypatch):
     """The toys as files of a family of their own, and no other edit."""
-    shutil.copytree(FOLDER, tmp_path / "models" / "toys")
-    monkeypatch.setattr(mmlearn.models, "__path__", [*mmlearn.models.__path__, str(tmp_path / "models")])
+    shutil.copytree(FOLDER / "models", tmp_path / "models" / "toys")
+    shutil.copytree(FOLDER / "recipes", tmp_path / "recipes")
+    for package in (mmlearn.models, mmlearn.recipes):
+        folder = str(tmp_path / package.__name__.rpartition(".")[2])
+        monkeypatch.setattr(package, "__path__", [*package.__path__, folder])
     yield
-    for name in [name for name in sys.modules if name.startswith("mmlearn.models.toys")]:
+    for name in [name for name in sys.modules if name.startswith(("mmlearn.models.toys", "mmlearn.recipes.toy_"))]:
         del sys.modules[name]
+
+
+def in_one_file(name, folder):
+    """A model and its recipe in one file, as somebody's own system may be; the path of that file."""
+    model, recipe = ((FOLDER / part / f"{name}.py").read_text() for part in ("models", "recipes"))
+    path = folder / f"{name}.py"
+    path.write_text(model + "\n".join(line for line in recipe.splitlines() if "mmlearn.models.toys" not in line) + "\n")
+    return path
 
 
 @pytest.fixture
@@ -74,7 +86,7 @@ def test_they_are_found(dropped):
 @pytest.mark.parametrize("own_file", [False, True])
 def test_they_are_trained_resumed_and_measured(dropped, works, tmp_path, name, own_file):
     """By their names, and by the path of a file that lies anywhere."""
-    system = FOLDER / f"{name.replace('-', '_')}.py" if own_file else name
+    system = in_one_file(name.replace("-", "_"), tmp_path) if own_file else name
     words = ["train", system, *SHORT]
     words += ["--stage", "gan"] if name == "toy-gan" else []
     works(*words, "--output", tmp_path / "whole")

@@ -17,9 +17,8 @@ from mmlearn.data.fields.texts import Tokens
 from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
-from mmlearn.objectives.masked import IGNORED, mask_nodes
+from mmlearn.objectives.masked import IGNORED, ROLES, mask_nodes
 
-ROLES = ("object", "attribute", "relation")
 Word = tuple[int, ...]  # its tokens
 
 
@@ -30,7 +29,7 @@ Word = tuple[int, ...]  # its tokens
 class GraphTokens(Tokens):
     """Tokens of captions, and of each caption's scene graph ``role`` and ``node`` (b, t).
 
-    ``role`` is the number in :data:`ROLES` of what a token names, and ``node`` tells which object, attribute or
+    ``role`` is the number in ``ROLES`` of what a token names, and ``node`` tells which object, attribute or
     relation of the caption it is; both are -1 elsewhere. ``phrases`` are those that name something, for each role: by
     default those of scenes, whose graph they give without an error. Other settings as for
     :class:`~mmlearn.data.fields.Tokens`.

@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
@@ -35,7 +34,6 @@ from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import ITC, ITM_INSIDE, MLM, Recipe, ln_batch_and_queue
 
 
 @dataclass(frozen=True)
@@ -251,19 +249,3 @@ class ALBEF(nn.Module):
         update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
         self.steps += 1
         self.logit_scale.clamp_(math.log(1 / 0.5), math.log(1 / 0.001))
-
-
-RECIPE = Recipe(
-    ALBEF,
-    ALBEFConfig,
-    reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, MLM),
-    architecture="""
-    image -> ViT -> u [class token] -> !ITC
-    text -> BERT, first half -> v [class token] -> !ITC
-    ViT -> BERT, second half [looks at patches] -> !ITM
-    BERT, first half -> BERT, second half -> !MLM
-    ViT ~> momentum encoders
-    BERT, first half ~> momentum encoders -> queue -> !ITC
-    """,
-)

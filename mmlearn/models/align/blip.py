@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.cache import Read, Reading, go_on
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
@@ -33,7 +32,6 @@ from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
 from mmlearn.objectives.draws import generator_beside
 from mmlearn.objectives.generative import caption_language_modelling
-from mmlearn.recipes import ITC, ITM_INSIDE, LM, Recipe, ln_batch_and_queue
 
 
 @dataclass(frozen=True)
@@ -286,24 +284,3 @@ class BLIP(nn.Module):
 def _begin(token: int, tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     """The texts with this token in place of their first."""
     return F.pad(tokens[:, 1:], (1, 0), value=token)
-
-
-RECIPE = Recipe(
-    BLIP,
-    BLIPConfig,
-    reads=(Image(), Tokens()),
-    learns=(replace(ITC, chance={"itc": ln_batch_and_queue}), ITM_INSIDE, LM),
-    writes=True,
-    architecture="""
-    image -> ViT -> u [class token] -> !ITC
-    text -> text encoder -> v [class token] -> !ITC
-    ViT -> grounded encoder [looks at patches] -> !ITM
-    ViT -> decoder [causal, looks at patches] -> !LM
-    text -> grounded encoder
-    text -> decoder
-    text encoder == grounded encoder
-    grounded encoder == decoder
-    ViT ~> momentum encoders
-    text encoder ~> momentum encoders -> queue -> !ITC
-    """,
-)

@@ -21,12 +21,9 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel
-from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.models.audio.encoder import patchify_sound
 from mmlearn.models.audio.inputs import real_frames
-from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -154,16 +151,3 @@ class AST(nn.Module):
             raise ValueError(f"{rule}; got {label.dtype} {tuple(label.shape)}.")
         criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
         return {"classification": criterion(logits, label)}
-
-
-RECIPE = Recipe(
-    AST,
-    ASTConfig,
-    reads=(LogMel(), Labels()),
-    learns=Objective(
-        "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
-    ),
-    architecture="""
-    log-mel -> overlapping patches -> transformer -> class token -> !classification
-    """,
-)

@@ -23,15 +23,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import LogMel, Tokens
-from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
 from mmlearn.objectives import both_ways, gather, gathered_positives, own_rows, pair_cross_entropy
-from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -194,15 +191,3 @@ class CLAP(nn.Module):
         """Keep logits at most a hundredfold cosine, and at least the cosine, as the official code does."""
         self.audio_logit_scale.clamp_(0, math.log(100))
         self.text_logit_scale.clamp_(0, math.log(100))
-
-
-RECIPE = Recipe(
-    CLAP,
-    CLAPConfig,
-    reads=(LogMel(), Tokens()),
-    learns=Objective("atc", {"atc": ln_batch}, measures=(retrieval("audio", "text"),)),
-    architecture="""
-    log-mel -> Swin transformer [HTS-AT] -> a -> !InfoNCE
-    text -> transformer [RoBERTa] -> v [first token] -> !InfoNCE
-    """,
-)

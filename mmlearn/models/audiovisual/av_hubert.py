@@ -15,9 +15,8 @@ the scaling by a tenth of the gradients of what comes before the transformer. Fi
 decoder. Pictures are made grey here. The data must cut out the lips and scale spectrograms.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +24,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Clusters, LogMel, Video
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
 from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
@@ -35,7 +31,6 @@ from mmlearn.models.speech.encoder import CTCHead
 from mmlearn.objectives.audio_visual import masked_multimodal_cluster, modality_dropout
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans
-from mmlearn.recipes import Objective, Recipe, ln
 
 GREY = (0.299, 0.587, 0.114)  # red, green and blue, as ITU-R BT.601 weighs them
 
@@ -267,31 +262,3 @@ def imposters(
     chance = torch.rand(masked.shape, generator=generator, device=generator.device).to(masked.device).gather(1, start)
     shift = least + (chance * (frames - 2 * least + 1).clamp(min=1)).long()
     return torch.where(masked & (frames > 1), (place + shift) % frames.clamp(min=1), place)
-
-
-def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many clusters of frames are guessed whose sound or picture is hidden. Chance: always the commonest."""
-    guess, label = [], []
-    for batch in run.batches(samples):
-        streams = [batch[name] for name in ("video", "mel", "video_mask", "mel_mask")]
-        real = run.system.frame_mask(*streams)
-        draws = run.system.draw(real)
-        hidden = (draws.audio_masked | draws.video_masked) & real
-        guess.append(run.system(*streams, draws).cluster_logits[hidden].argmax(-1))
-        label.append(batch["cluster"][hidden])
-    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
-
-
-RECIPE = Recipe(
-    AVHuBERT,
-    AVHuBERTConfig,
-    reads=(Video(), LogMel(), Clusters(every=2)),
-    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
-    architecture="""
-    lips -> convolutions [ResNet] -> hide spans, drop one -> transformer -> scores of clusters
-    scores of clusters -> !cross-entropy [hidden frames]
-    log-mel -> projection -> hide spans, drop one
-    *k-means -> cluster of each frame -> !cross-entropy
-    """,
-)

@@ -22,7 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +30,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import LogMel, Video
-from mmlearn.evaluation.measures import row
 from mmlearn.layers import Transformer, TransformerConfig, sinusoidal_positions, small_linear
 from mmlearn.models.audio.inputs import real_frames
 from mmlearn.objectives.reconstruction import masked_l1
-from mmlearn.recipes import Objective, Recipe, silence
 
 
 @dataclass(frozen=True)
@@ -236,27 +233,3 @@ class Lip2Wav(nn.Module):
         output = self(batch["video"], mel, batch.get("video_mask"), mask)
         real = real_frames(mel, mask, self.config.mels)
         return {name: masked_l1(getattr(output, name).mT, mel.mT, real) for name in ("before", "mel")}
-
-
-def distance_of_speech(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How far the spectrogram is from the true one, where each step knows the true past. Chance: the mean of all."""
-    off, blind = [], []
-    for batch in run.batches(samples):
-        output = run.call(run.system.forward, batch)
-        off.append((output.mel - batch["mel"]).mT[batch["mel_mask"]].abs())
-        blind.append(batch["mel"].mT[batch["mel_mask"]].abs())
-    return {"distance of the spectrogram": row(torch.cat(off).mean(), torch.cat(blind).mean())}
-
-
-RECIPE = Recipe(
-    Lip2Wav,
-    Lip2WavConfig,
-    reads=(Video(), LogMel(fixed="log-mels are what is learned")),
-    learns=Objective("reconstruction", {"before": silence, "mel": silence}, measures=(distance_of_speech,)),
-    architecture="""
-    lips -> convolutions over space and time -> encoder -> decoder [looks at the video]
-    decoder -> before -> post-net -> mel -> !L1
-    true past [log-mel] -> pre-net -> decoder
-    before -> !L1
-    """,
-)

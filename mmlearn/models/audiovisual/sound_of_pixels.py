@@ -17,9 +17,8 @@ compare them; padding then has no loss.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +26,6 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Complex, Float, Float64, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Video, Waveform
-from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.separation import si_sdr
 from mmlearn.layers import Config
 from mmlearn.models.audio.inputs import real_samples
 from mmlearn.models.audiovisual.residual import initialise_convolutions, residual_trunk
@@ -42,7 +38,6 @@ from mmlearn.objectives.separation import (
     ratio_masks,
     spectrum,
 )
-from mmlearn.recipes import Objective, Recipe, ln
 
 WARP = 21  # on logarithmic frequencies the highest bin is this many times as wide as the lowest
 QUIET = 1e-10  # added to a magnitude before its logarithm
@@ -306,33 +301,3 @@ def log_frequency(
 def _interpolation(places: Float64[Tensor, "m"], count: int) -> Float[Tensor, "m count"]:
     """Row i weighs those two of ``count`` places between which place i lies."""
     return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0).float()
-
-
-def separation(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How well each sound is taken out of a mixture of two, as SI-SDR in decibels. Chance: the mixture as it is.
-
-    Raises ``ValueError`` where there are no two clips, or nothing is heard in any.
-    """
-    estimate, mixture = [], []
-    for batch in run.batches(samples, size=2):
-        if len(batch["waveform"]) == 2:
-            mixed = batch["waveform"].sum(0, keepdim=True).expand(2, -1)
-            loud = batch["waveform"].square().sum(1) > 0
-            estimate.append(si_sdr(run.system.separate(batch["video"], mixed)[loud], batch["waveform"][loud]))
-            mixture.append(si_sdr(mixed[loud], batch["waveform"][loud]))
-    if not any(map(len, estimate)):
-        raise ValueError(f"A mixture is of two clips that are heard; {len(samples)} samples gave none to separate.")
-    return {"SI-SDR in dB": row(torch.cat(estimate).mean(), torch.cat(mixture).mean())}
-
-
-RECIPE = Recipe(
-    SoundOfPixels,
-    SoundOfPixelsConfig,
-    reads=(Video(fps=10), Waveform(standard=False)),
-    learns=Objective("mask", {"mask": ln(2)}, measures=(separation,)),
-    architecture="""
-    solo 1 [waveform] -> mixture -> U-Net -> components [spectrogram masks] -> mask of each solo -> !mask loss
-    solo 2 [waveform] -> mixture
-    frames of each solo -> ResNet -> pixel features -> mask of each solo
-    """,
-)

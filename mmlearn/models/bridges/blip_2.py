@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.align.losses import match_right_and_wrong, read_pairs
@@ -41,7 +40,6 @@ from mmlearn.objectives import gather, hard_negatives, own_rows
 from mmlearn.objectives.align import positive_pairs
 from mmlearn.objectives.bridging import query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.generative import caption_language_modelling
-from mmlearn.recipes import ITC, ITM_INSIDE, LM, REPLY, Objective, Recipe, Stage, Turn, ln
 
 PARTS = {"itc": "contrast", "itm": "matching", "itg": "writing", "lm": "a language model"}
 
@@ -222,30 +220,4 @@ class BLIP2(PrefixBridge):
             self.temperature.clamp_(0.001, 0.5)
 
 
-SPEAKS = (Turn(moves=("query_former", "language_projection")),)
 FIRST = ("query_former", "text", "image_projection", "match_head", "language_head", "temperature")
-RECIPE = Recipe(
-    BLIP2,
-    BLIP2Config,
-    reads=(Image(), Dialogues()),
-    stages=(
-        Stage(
-            (ITC, ITM_INSIDE, Objective("itg", {"itg": ln("vocab_size")})),
-            turns=(Turn("represent_loss", moves=FIRST),),
-            name="represent",
-        ),
-        Stage(LM, turns=SPEAKS, name="generate"),
-        Stage(REPLY, turns=SPEAKS, name="answer"),
-    ),
-    writes=True,
-    architecture="""
-    image -> *ViT [frozen] -> Q-Former [learned queries] -> u [best query] -> !ITC
-    text -> text side [shares self-attention] -> v [first token] -> !ITC
-    Q-Former -> matching [all see all] -> !ITM
-    text side -> matching
-    text side -> writing [sees queries] -> !ITG
-    Q-Former -> writing
-    Q-Former -> projection -> *language model [frozen, causal] -> !LM
-    text -> *language model
-    """,
-)

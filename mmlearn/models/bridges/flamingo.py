@@ -18,7 +18,6 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Dialogues, Image
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import Attention, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import activation_called
@@ -34,7 +33,6 @@ from mmlearn.models.bridges.bridge import (
     text_loss,
 )
 from mmlearn.objectives.bridging import last_picture_mask
-from mmlearn.recipes import LM, Recipe
 
 
 @dataclass(frozen=True)
@@ -268,16 +266,3 @@ class Flamingo(Bridge):
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         rows = (part.unflatten(0, (-1, s)) for part in (image, tokens, mask))
         return text_loss(self.read_shots(*rows).flatten(0, 1), batch)
-
-
-RECIPE = Recipe(
-    Flamingo,
-    FlamingoConfig,
-    reads=(Image(), Dialogues()),
-    learns=LM,
-    writes=True,
-    architecture="""
-    image -> *ViT [frozen] -> resampler [learned latents] -> gated blocks [closed at the start] -> !LM
-    text -> *language model [frozen, causal] -> gated blocks
-    """,
-)

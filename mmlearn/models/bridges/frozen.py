@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.models.bridges.bridge import (
     GPT2,
@@ -24,7 +23,6 @@ from mmlearn.models.bridges.bridge import (
     check_specials,
     in_turn,
 )
-from mmlearn.recipes import LM, Recipe
 
 
 @dataclass(frozen=True)
@@ -73,16 +71,3 @@ class Frozen(PrefixBridge):
         model, (s, t) = self.language_model, tokens.shape[1:]
         turns = in_turn(model, prefixes, tokens, mask, self.config.prefix_places)
         return model.logits(model.read(turns.x, turns.real).unflatten(1, (s, -1))[:, :, -t:])
-
-
-RECIPE = Recipe(
-    Frozen,
-    FrozenConfig,
-    reads=(Image(), Dialogues()),
-    learns=LM,
-    writes=True,
-    architecture="""
-    image -> ViT -> prefix [a few embeddings] -> *language model [frozen, causal] -> !LM
-    text -> *language model
-    """,
-)

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import activation_called
 from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_specials
-from mmlearn.recipes import LM, REPLY, Recipe, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -89,19 +87,3 @@ class LLaVA(PrefixBridge):
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
         return self.projector(self.patches(image))
-
-
-RECIPE = Recipe(
-    LLaVA,
-    LLaVAConfig,
-    reads=(Image(), Dialogues()),
-    stages=(
-        Stage(LM, turns=(Turn(moves=("projector",)),), name="align"),
-        Stage(REPLY, turns=(Turn(moves=("projector", "language_model")),), name="instruct"),
-    ),
-    writes=True,
-    architecture="""
-    image -> *ViT [frozen] -> projector [two layers] -> language model [causal, frozen at first] -> !response LM
-    instruction and response -> language model
-    """,
-)

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Dialogues, Image
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_specials
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
-from mmlearn.recipes import LM, REPLY, Recipe, Stage
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,3 @@ class MiniGPT4(PrefixBridge):
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
         return self.language_projection(self.query_former(self.image_encoder(image))[0])
-
-
-RECIPE = Recipe(
-    MiniGPT4,
-    MiniGPT4Config,
-    reads=(Image(), Dialogues()),
-    stages=(Stage(LM, name="pretrain"), Stage(REPLY, name="finetune")),
-    writes=True,
-    architecture="""
-    image -> *ViT [frozen] -> *Q-Former [frozen] -> projection [one layer] -> *language model [frozen] -> !response LM
-    instruction and response -> *language model
-    """,
-)

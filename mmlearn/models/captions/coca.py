@@ -19,14 +19,12 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import AttentionPooling, Config, ImageEncoder, ImageEncoderConfig, TextEmbedding, Transformer
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT, TextEncoderConfig
 from mmlearn.layers.language import check_text_mask
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.objectives import causal_language_modelling, gather, gathered_positives, info_nce, own_rows
-from mmlearn.recipes import ITC, LM, Recipe, ln, ln_batch
 
 IMAGE = dict(image_size=288, patch_size=18, class_token=False)
 TEXT = dict(vocab_size=64_000, max_length=64)
@@ -158,26 +156,3 @@ class CoCa(Captioner):
         contrast = info_nce(image, text, output.logit_scale, positives, rows)
         caption = causal_language_modelling(output.token_logits, tokens, mask)
         return {"itc": self.config.contrast_weight * contrast, "lm": self.config.caption_weight * caption}
-
-
-def ln_batch_weighted(config: CoCaConfig, batch: dict[str, Tensor]) -> float:
-    """To find a partner among the batch's rows at random, with the weight of the contrast."""
-    return config.contrast_weight * ln_batch(config, batch)
-
-
-RECIPE = Recipe(
-    CoCa,
-    CoCaConfig,
-    reads=(Image(), Tokens()),
-    learns=(
-        replace(ITC, chance={"itc": ln_batch_weighted}),
-        replace(LM, chance={"lm": ln("vocab_size", "caption_weight")}),
-    ),
-    writes=True,
-    architecture="""
-    image -> ViT -> caption pooler [many queries] -> contrast pooler [one query] -> u -> !contrast
-    words -> unimodal half [causal, no picture] -> v [class token, last] -> !contrast
-    unimodal half -> multimodal half [causal, looks at queries] -> !captioning
-    caption pooler -> multimodal half
-    """,
-)

@@ -17,14 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.layers.language import TINY_BERT, check_text_mask, initialise_as_bert
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.objectives import caption_language_modelling, prefix_mask
-from mmlearn.recipes import LM, Recipe
 
 CLIP_IMAGE = dict(embedding_norm=True, activation="quick_gelu")
 
@@ -128,16 +126,3 @@ class GIT(Captioner):
         tokens, mask = batch["tokens"], batch.get("mask")
         logits = self(batch["image"], tokens, mask).token_logits
         return {"lm": caption_language_modelling(logits, tokens, mask, self.config.label_smoothing)}
-
-
-RECIPE = Recipe(
-    GIT,
-    GITConfig,
-    reads=(Image(), Tokens()),
-    learns=LM,
-    writes=True,
-    architecture="""
-    image -> ViT -> projection -> transformer [patches both ways, words causal] -> !LM
-    words -> transformer
-    """,
-)

@@ -19,8 +19,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Image, Label, Tokens
-from mmlearn.data.fields.labels import Sizes
 from mmlearn.generation.cache import Read, Reading, begin
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
@@ -28,9 +26,7 @@ from mmlearn.layers.embeddings import check_image
 from mmlearn.models.captions.captioner import Captioner, check_pairs, no_words
 from mmlearn.models.vision.relative_encoder import RelativeBias
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
-from mmlearn.objectives import draw_prefix, prefix_language_modelling
-from mmlearn.recipes import Objective, Recipe, ln
-from mmlearn.recipes.objectives import LM
+from mmlearn.objectives import prefix_language_modelling
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,6 @@ class SimVLMConfig(TransformerConfig):
 class SimVLMOutput(NamedTuple):
     context: Float[Tensor, "b n d"]  # patches and words, read both ways; words that are not given mean nothing
     token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i, from where the given text ends
-
-
-@dataclass(frozen=True)
-class Given(Label):
-    """``prefix`` (b, t): which tokens of a text are given, a random number of its first ones. The others are asked."""
-
-    holds = {"prefix": "Bool b t"}
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        return batch | {"prefix": draw_prefix(batch["mask"], generator)}
 
 
 class SimVLM(Captioner):
@@ -189,17 +175,3 @@ class SimVLM(Captioner):
         tokens, mask, prefix = batch["tokens"], batch.get("mask"), batch["prefix"]
         logits = self(batch["image"], tokens, mask, prefix).token_logits
         return {"lm": prefix_language_modelling(logits, tokens, prefix, mask)}
-
-
-RECIPE = Recipe(
-    SimVLM,
-    SimVLMConfig,
-    reads=(Image(), Tokens()),
-    learns=Objective("prefix-lm", {"lm": ln("vocab_size")}, labels=(Given(),), measures=LM.measures),
-    writes=True,
-    architecture="""
-    image -> convolutions [three stages] -> encoder [both ways] -> decoder [causal] -> !PrefixLM
-    given words -> encoder
-    other words -> decoder
-    """,
-)

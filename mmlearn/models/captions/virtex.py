@@ -18,8 +18,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.picture_probe import picture_probe
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer
 from mmlearn.layers.embeddings import check_image
@@ -27,7 +25,6 @@ from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.models.captions.captioner import Captioner, check_pairs
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.objectives import backwards, causal_language_modelling
-from mmlearn.recipes import LM, Objective, Recipe, ln
 
 TEXT = dict(vocab_size=10_000, max_length=30, token_types=0, norm_epsilon=1e-5)
 
@@ -136,22 +133,3 @@ class VirTex(Captioner):
             "forward": causal_language_modelling(output.token_logits, tokens, mask),
             "backward": causal_language_modelling(output.backward_logits, backwards(tokens, mask), mask),
         }
-
-
-RECIPE = Recipe(
-    VirTex,
-    VirTexConfig,
-    reads=(Image(), Tokens()),
-    learns=Objective(
-        "bicaptioning",
-        {"forward": ln("vocab_size"), "backward": ln("vocab_size")},
-        measures=(*LM.measures, picture_probe),
-    ),
-    writes=True,
-    architecture="""
-    image -> ResNet [what is kept] -> projection -> forward decoder [causal] -> !LM
-    projection -> backward decoder [causal, text turned round] -> !LM, backwards
-    words -> forward decoder
-    words -> backward decoder
-    """,
-)

@@ -21,10 +21,6 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Label, MaskedTokens, Regions, Tokens
-from mmlearn.data.fields.labels import Sizes
-from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.measures import masked_words, written_captions
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
@@ -32,7 +28,6 @@ from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.captions.captioner import Captioner, check_pairs, no_words
 from mmlearn.models.fusion.regions import TINY, box_sizes, check_boxes, read_regions
 from mmlearn.objectives import masked_cross_entropy, prefix_mask
-from mmlearn.recipes import Objective, OneOf, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -47,26 +42,13 @@ class VLPConfig(BERTEncoderConfig):
     pad_token: int = 0
     mask_token: int = 103
 
-    PRESETS = {
-        "tiny": TINY | dict(token_types=4, start_token=1, end_token=2, mask_token=Tokenizer.mask_token),
-        "base": dict(),
-    }
+    PRESETS = {"tiny": TINY | dict(token_types=4, start_token=1, end_token=2, mask_token=3), "base": dict()}
 
 
 class VLPOutput(NamedTuple):
     regions: Float[Tensor, "b p d"]
     tokens: Float[Tensor, "b t d"]
     token_logits: Float[Tensor, "b t v"]  # at place i: what token i is
-
-
-@dataclass(frozen=True)
-class Seq2Seq(Label):
-    """``seq2seq`` (b,): in these rows no word sees a later one, and no region sees a word."""
-
-    holds = {"seq2seq": "Bool b"}
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        return batch | {"seq2seq": torch.ones(len(batch["tokens"]), dtype=torch.bool)}
 
 
 class VLP(Captioner):
@@ -211,23 +193,3 @@ class VLP(Captioner):
         logits = self(**{name: batch[name] for name in inputs if name in batch}).token_logits
         name = "seq2seq" if "seq2seq" in batch else "bidirectional"
         return {name: masked_cross_entropy(logits, batch["token_label"])}
-
-
-# What ends a caption is hidden, too, because a caption that is written must end.
-HIDDEN = MaskedTokens(special=(Tokenizer.pad_token, Tokenizer.start_token))
-RECIPE = Recipe(
-    VLP,
-    VLPConfig,
-    reads=(Tokens(), Regions()),
-    learns=OneOf(
-        Objective("bidirectional", {"bidirectional": ln("vocab_size")}, labels=(HIDDEN,), measures=(masked_words,)),
-        Objective("seq2seq", {"seq2seq": ln("vocab_size")}, labels=(HIDDEN, Seq2Seq()), measures=(written_captions,)),
-        shares=(0.25, 0.75),
-    ),
-    settings={"mask_token": Tokenizer.mask_token},
-    writes=True,
-    architecture="""
-    *detector [not trained] -> regions -> region embedding [features, class, box] -> BERT [two masks] -> !masked words
-    words -> BERT
-    """,
-)

@@ -15,9 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Cues
-from mmlearn.models.classic_fusion.cues import RESTORES, AutoencoderOutput, CueAutoencoder, CueConfig, Encoders
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import AutoencoderOutput, CueAutoencoder, CueConfig, Encoders
 
 
 @dataclass(frozen=True)
@@ -58,15 +56,3 @@ class BimodalAutoencoder(CueAutoencoder):
     ) -> AutoencoderOutput:
         shared = self.encode_cues(cues, cue_mask)
         return AutoencoderOutput(shared, torch.stack([decode(shared) for decode in self.decoders], dim=1))
-
-
-RECIPE = Recipe(
-    BimodalAutoencoder,
-    BimodalAutoencoderConfig,
-    reads=(Cues(),),
-    learns=RESTORES,
-    architecture="""
-    first cue -> first encoder -> shared -> first decoder -> !reconstruction
-    second cue -> second encoder -> shared -> second decoder -> !reconstruction
-    """,
-)

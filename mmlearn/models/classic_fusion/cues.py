@@ -1,45 +1,16 @@
 """One vector for each modality: how systems of this family begin, and what those that name a class learn."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Cues, Labels
-from mmlearn.evaluation.measures import Rows, classes, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.heads import small_linear
 from mmlearn.objectives import class_cross_entropy
 from mmlearn.objectives.cues import cue_reconstruction, keep_modalities
-from mmlearn.recipes import Objective, ln
-
-
-def restored(run: Any, samples: Sequence[Any]) -> Rows:
-    """The squared error of each modality from all, and from each other one alone. Chance: its mean over the samples."""
-    batch = run.plain(samples)
-    cues, mask, rows = batch["cues"], batch["cue_mask"], {}
-    whole = mask.all(1)
-    if not whole.any():
-        return {}
-    cues = cues[whole]
-    spread = (cues - cues.mean(0)).square().mean((0, 2))
-    m = cues.shape[1]
-    for seen in ([*range(m)], *([one] for one in range(m))):
-        shown = torch.isin(torch.arange(m), torch.tensor(seen)).expand(len(cues), m)
-        back = run.read({"cues": cues, "cue_mask": shown}, lambda output, rows: output.reconstruction)
-        for i, error in enumerate((back - cues).square().mean((0, 2))):
-            name = f"error of modality {i} from {' and '.join(map(str, seen))}"
-            rows[name] = row(error, spread[i])
-    return rows
-
-
-READS = (Cues(), Labels(source="label"))
-LEARNS = Objective("classes", {"classes": ln("num_classes")}, measures=(classes("classes told"),))
-
-RESTORES = Objective("reconstruction", {"reconstruction": None}, measures=(restored,))
 
 
 @dataclass(frozen=True)

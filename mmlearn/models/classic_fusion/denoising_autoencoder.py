@@ -16,10 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Cues
-from mmlearn.models.classic_fusion.cues import RESTORES, AutoencoderOutput, CueAutoencoder, CueConfig
+from mmlearn.models.classic_fusion.cues import AutoencoderOutput, CueAutoencoder, CueConfig
 from mmlearn.objectives.cues import destroy_numbers
-from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,3 @@ class DenoisingAutoencoder(CueAutoencoder):
         hidden = self.encode_cues(cues, cue_mask)
         restored = F.linear(hidden, self.encoder.weight.T, self.bias)
         return AutoencoderOutput(hidden, restored.unflatten(1, cues.shape[1:]))
-
-
-RECIPE = Recipe(
-    DenoisingAutoencoder,
-    DenoisingAutoencoderConfig,
-    reads=(Cues(),),
-    learns=RESTORES,
-    architecture="""
-    cues -> destroyed in part -> hidden layer -> decoder -> !reconstruction
-    """,
-)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, CueOutput, FusionConfig, hidden_layer
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, FusionConfig, hidden_layer
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,3 @@ class EarlyFusion(CueClassifier):
 
     def forward(self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None) -> CueOutput:
         return CueOutput(self.classifier(self.read(cues, cue_mask)[0].flatten(1)))
-
-
-RECIPE = Recipe(
-    EarlyFusion,
-    EarlyFusionConfig,
-    reads=READS,
-    learns=LEARNS,
-    architecture="""
-    first cue -> side by side -> hidden layer -> !classes
-    second cue -> side by side
-    """,
-)

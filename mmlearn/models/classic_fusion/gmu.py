@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, FusionConfig, hidden_layer
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import CueClassifier, FusionConfig, hidden_layer
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,3 @@ class GMU(CueClassifier):
         z = self.gate(cues.flatten(1)).sigmoid()
         gates = torch.stack([z, 1 - z], dim=1) if self.config.modalities == 2 else z.view_as(h)
         return GMUOutput(self.classifier((gates * h).sum(1)), gates)
-
-
-RECIPE = Recipe(
-    GMU,
-    GMUConfig,
-    reads=READS,
-    learns=LEARNS,
-    architecture="""
-    first cue -> first projection -> gated sum -> hidden layer -> !classes
-    second cue -> second projection -> gated sum
-    first cue -> gate -> gated sum
-    second cue -> gate
-    """,
-)

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, FusionConfig, hidden_layer
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import CueClassifier, FusionConfig, hidden_layer
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,3 @@ class LateFusion(CueClassifier):
         cues, mask = self.read(cues, cue_mask)
         votes = torch.stack([vote(x) for vote, x in zip(self.classifiers, cues.unbind(1))], dim=1) * mask[..., None]
         return LateOutput(votes.sum(1) / mask.sum(1, keepdim=True).clamp(min=1), votes)
-
-
-RECIPE = Recipe(
-    LateFusion,
-    LateFusionConfig,
-    reads=READS,
-    learns=LEARNS,
-    architecture="""
-    first cue -> first classifier -> mean -> !classes
-    second cue -> second classifier -> mean
-    """,
-)

@@ -16,8 +16,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.classic_fusion.cues import LEARNS, READS, CueClassifier, CueOutput, Encoders, FusionConfig, with_one
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, Encoders, FusionConfig, with_one
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,3 @@ class LMF(CueClassifier):
 
     def forward(self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None) -> CueOutput:
         return CueOutput(low_rank_product(self.encoders(*self.read(cues, cue_mask)), self.factors) + self.bias)
-
-
-RECIPE = Recipe(
-    LMF,
-    LMFConfig,
-    reads=READS,
-    learns=LEARNS,
-    architecture="""
-    first cue -> first encoder -> low-rank product -> !classes
-    second cue -> second encoder -> low-rank product
-    """,
-)

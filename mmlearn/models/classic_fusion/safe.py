@@ -18,14 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, MatchLabel, Tokens
-from mmlearn.evaluation.measures import matching
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import check_image, convolutional_stem, look_up
 from mmlearn.layers.heads import small_linear
 from mmlearn.objectives import class_cross_entropy
 from mmlearn.objectives.cues import pair_similarity, similarity_of_pairs
-from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -119,22 +116,3 @@ class SAFE(nn.Module):
             "prediction": self.config.prediction_weight * class_cross_entropy(output.match_logits, true),
             "similarity": self.config.similarity_weight * similarity_of_pairs(output.similarity, true),
         }
-
-
-RECIPE = Recipe(
-    SAFE,
-    SAFEConfig,
-    reads=(Image(), Tokens()),
-    learns=Objective(
-        "pairs",
-        {"prediction": ln(2, "prediction_weight"), "similarity": None},
-        labels=(MatchLabel(),),
-        measures=(matching,),
-    ),
-    architecture="""
-    words -> Text-CNN -> side by side -> !prediction
-    image -> convolutions -> side by side
-    Text-CNN -> cosine -> !similarity
-    convolutions -> cosine
-    """,
-)

@@ -14,17 +14,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmlearn.models.classic_fusion.cues import (
-    LEARNS,
-    READS,
-    CueClassifier,
-    CueOutput,
-    Encoders,
-    FusionConfig,
-    hidden_layer,
-    with_one,
-)
-from mmlearn.recipes import Recipe
+from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, Encoders, FusionConfig, hidden_layer, with_one
 
 
 @dataclass(frozen=True)
@@ -62,15 +52,3 @@ class TFN(CueClassifier):
 
     def forward(self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None) -> CueOutput:
         return CueOutput(self.classifier(outer_product(self.encoders(*self.read(cues, cue_mask)))))
-
-
-RECIPE = Recipe(
-    TFN,
-    TFNConfig,
-    reads=READS,
-    learns=LEARNS,
-    architecture="""
-    first cue -> first encoder -> outer product -> hidden layer -> !classes
-    second cue -> second encoder -> outer product
-    """,
-)

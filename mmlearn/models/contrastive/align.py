@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
-from mmlearn.recipes import ITC, Recipe
 
 STAGES = ((1, 3, 1), (6, 3, 2), (6, 5, 2), (6, 3, 2), (6, 5, 1), (6, 5, 2), (6, 3, 1))  # expansion, kernel, stride
 
@@ -102,15 +100,3 @@ class ALIGN(nn.Module):
         rows, positives = own_rows(output.image_embedding), gathered_positives(batch.get("caption_id"))
         smoothing = self.config.label_smoothing
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows, smoothing)}
-
-
-RECIPE = Recipe(
-    ALIGN,
-    ALIGNConfig,
-    reads=(Image(), Tokens()),
-    learns=ITC,
-    architecture="""
-    image -> EfficientNet -> u [mean] -> !InfoNCE
-    text -> BERT -> v [first token, projected] -> !InfoNCE
-    """,
-)

@@ -11,20 +11,16 @@ for small pictures of real things, reads its patches by convolutions (Xiao et al
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.measures import occlusion, pointing
-from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
-from mmlearn.recipes import ITC, Recipe
 
 TINY = dict(image=TINY_IMAGE, text=TINY_TEXT, embedding_width=128, pooling="max")
 
@@ -126,23 +122,3 @@ class CLIP(nn.Module):
     def after_step(self) -> None:
         """Keep logits at most a hundredfold cosine, for stability. Source: section 2.5."""
         self.logit_scale.clamp_(max=math.log(100))
-
-
-def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float[Tensor, "n p"] | None:
-    """What each patch adds to the similarity with a phrase by itself, which max pooling divides among patches."""
-    if run.system.config.pooling != "max":
-        return None
-    tokens, mask = (part.to(run.device) for part in run.tokenizer([f"a {phrase}" for phrase in mentions.phrase]))
-    return run.system.contributions(batch["image"][mentions.sample], run.system.encode_text(tokens, mask))
-
-
-RECIPE = Recipe(
-    CLIP,
-    CLIPConfig,
-    reads=(Image(), Tokens()),
-    learns=replace(ITC, measures=(*ITC.measures, pointing(phrase_maps), occlusion)),
-    architecture="""
-    image -> ViT -> u [class token] -> !InfoNCE
-    text -> transformer [causal] -> v [last token] -> !InfoNCE
-    """,
-)

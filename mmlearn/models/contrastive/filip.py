@@ -8,22 +8,17 @@ there is no class token; ``tiny`` is ours, and starts colder, because a mean ove
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.measures import occlusion, pointing
-from mmlearn.evaluation.mentions import Mentions
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.layers.encoders import TINY_IMAGE, TINY_TEXT
 from mmlearn.objectives import gather, gathered_positives, late_interaction_info_nce, own_rows
-from mmlearn.recipes import ITC, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -94,23 +89,3 @@ class FILIP(nn.Module):
     def after_step(self) -> None:
         """Keep logits at most a hundredfold cosine, as CLIP does."""
         self.logit_scale.clamp_(max=math.log(100))
-
-
-def phrase_maps(run: Any, batch: dict[str, Tensor], mentions: Mentions) -> Float[Tensor, "n p"]:
-    """The cosine of each patch with the last token of a phrase."""
-    patches, words = run.system.encode_image(batch["image"]), run.system.encode_text(batch["tokens"], batch["mask"])
-    return mentions.select(einsum(words, patches, "b t d, b p d -> b t p"))
-
-
-RECIPE = Recipe(
-    FILIP,
-    FILIPConfig,
-    reads=(Image(), Tokens(whole=True)),
-    learns=replace(
-        ITC, chance={"late_interaction": ln_batch}, measures=(*ITC.measures, pointing(phrase_maps), occlusion)
-    ),
-    architecture="""
-    image -> ViT -> patch vectors -> late interaction [best patch of each word] -> !InfoNCE
-    text -> transformer -> word vectors -> late interaction
-    """,
-)

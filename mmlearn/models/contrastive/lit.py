@@ -17,11 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, TextEncoder, TextEncoderConfig
-from mmlearn.models.vision.backbone import Backbone, load_backbone
+from mmlearn.models.vision.backbone import Backbone
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
-from mmlearn.recipes import ITC, Recipe
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,3 @@ class LiT(nn.Module):
         rows = own_rows(output.image_embedding)
         positives = gathered_positives(batch.get("caption_id"))
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}
-
-
-RECIPE = Recipe(
-    LiT,
-    LiTConfig,
-    reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
-    learns=ITC,
-    build=lambda config: LiT(config, load_backbone()),  # which normalises pictures itself
-    architecture="""
-    image -> *image tower [frozen] -> u -> !InfoNCE
-    text -> transformer -> v -> !InfoNCE
-    """,
-)

@@ -8,7 +8,7 @@ without one the model reads padding like any token, as it was trained to.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,11 +17,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, AttentionPooling, Config
 from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
 from mmlearn.objectives import gather, gathered_positives, own_rows, pairwise_sigmoid
-from mmlearn.recipes import ITC, Recipe
 
 GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
 PICTURE = dict(class_token=False, **GELU)
@@ -113,15 +111,3 @@ class SigLIP(nn.Module):
         positives, chunk_size = gathered_positives(batch.get("caption_id")), self.config.chunk_size
         scale, bias = output.logit_scale, output.logit_bias
         return {"sigmoid": pairwise_sigmoid(image, text, scale, bias, positives, chunk_size, rows)}
-
-
-RECIPE = Recipe(
-    SigLIP,
-    SigLIPConfig,
-    reads=(Image(), Tokens(whole=True)),
-    learns=replace(ITC, chance={"sigmoid": lambda config, batch: -config.bias}),  # of each pair that matches
-    architecture="""
-    image -> ViT -> u [attention pooling] -> !sigmoid loss [each pair: yes or no]
-    text -> transformer -> v [last token] -> !sigmoid loss
-    """,
-)

@@ -8,7 +8,7 @@ fine-tunes them. As in the official code, the last state of the GRU is the capti
 ``tiny`` and ``base`` are ours; the sizes of ``base`` are the paper's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,12 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import Config, real_first, select_tokens
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.vision.backbone import Backbone, load_backbone
+from mmlearn.models.vision.backbone import Backbone
 from mmlearn.objectives import gather, gathered_positives, own_rows, ranking_hinge
-from mmlearn.recipes import ITC, Recipe, all_as_near
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,3 @@ class VSE(nn.Module):
         pair, rows = [gather(embedding) for embedding in output], own_rows(output.image_embedding)
         margin, hardest = self.config.margin, self.config.hardest
         return {"hinge": ranking_hinge(*pair, margin, hardest, gathered_positives(positives), rows)}
-
-
-RECIPE = Recipe(
-    VSE,
-    VSEConfig,
-    reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), Tokens()),
-    learns=replace(ITC, chance={"hinge": all_as_near}),
-    build=lambda config: VSE(config, load_backbone()),  # which normalises pictures itself
-    architecture="""
-    image -> *picture network [frozen] -> u [projected] -> !ranking hinge [hardest negative]
-    text -> GRU -> v [last state] -> !ranking hinge
-    """,
-)

@@ -21,18 +21,15 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.models.drawing.parts import (
     TINY_DRAWING,
     Discriminator,
     Drawer,
     DrawingConfig,
-    DrawnPixels,
     First,
     Reader,
     Up,
     caption_numbers,
-    drawing_stages,
     noise_for,
 )
 from mmlearn.models.picture_tokens.coder import check_size
@@ -46,7 +43,6 @@ from mmlearn.objectives.drawing import (
     standard_normal_divergence,
     word_attention,
 )
-from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
 @dataclass(frozen=True)
@@ -227,28 +223,3 @@ class AttnGAN(Drawer):
         losses = {"generator": sum(passing), "kl": standard_normal_divergence(drawing.mean, drawing.log_variance)}
         found = self.reader.between(drawing.image, drawing.words, drawing.sentence, batch)
         return losses | {f"drawn_{name}": self.config.damsm_weight * value for name, value in found.items()}
-
-
-RECIPE = Recipe(
-    AttnGAN,
-    AttnGANConfig,
-    reads=(DrawnPixels(), Tokens()),
-    stages=drawing_stages(
-        Objective("damsm", {"words": ln_batch, "sentence": ln_batch}),
-        "discriminators",
-        ("discriminator", "generator", "kl", "drawn_words", "drawn_sentence"),
-        betas=(0.5, 0.999),  # old gradients were aimed at another opponent
-    ),
-    architecture="""
-    words -> *text reader [LSTM both ways] -> sentence -> condition [drawn around a mean] -> first stage
-    first stage -> small drawing
-    noise -> first stage
-    first stage -> word attention -> later stage -> drawing -> discriminators [one a stage] -> !real and right
-    text reader -> word attention
-    small drawing -> discriminators
-    sentence -> discriminators
-    image -> discriminators
-    drawing -> *DAMSM [regions and words] -> !found by its text
-    condition -> !KL
-    """,
-)

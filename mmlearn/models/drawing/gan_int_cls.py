@@ -19,17 +19,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.models.drawing.parts import (
     TINY_DRAWING,
     Discriminator,
     Drawer,
     DrawingConfig,
-    DrawnPixels,
     First,
     Reader,
     caption_numbers,
-    drawing_stages,
     noise_for,
 )
 from mmlearn.objectives.adversarial import logistic_discrimination
@@ -40,7 +37,6 @@ from mmlearn.objectives.drawing import (
     matching_aware_generation,
     other_captions,
 )
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -126,24 +122,3 @@ class GANINTCLS(Drawer):
             middle = interpolate_texts(sentence, sentence[other_captions(caption_numbers(batch))[0]])
             between = self.judged(self.draw(middle, batch["noise"]), middle)
         return {"generator": matching_aware_generation(made, between)}
-
-
-RECIPE = Recipe(
-    GANINTCLS,
-    GANINTCLSConfig,
-    reads=(DrawnPixels(), Tokens()),
-    stages=drawing_stages(
-        Objective("finding", {"hinge": None}),
-        "discriminator",
-        ("discriminator", "generator"),
-        betas=(0.0, 0.99),  # old gradients were aimed at another opponent
-    ),
-    architecture="""
-    words -> *text reader [LSTM both ways] -> sentence -> generator [transposed convolutions] -> drawing
-    noise -> generator
-    drawing -> discriminator [convolutions] -> !real and right
-    sentence -> discriminator
-    another sentence -> discriminator
-    image -> discriminator
-    """,
-)

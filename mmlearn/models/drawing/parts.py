@@ -4,10 +4,8 @@ Source: Reed et al. 2016 (GAN-INT-CLS), section 4.1: transposed convolutions of 
 judge, to which the text is joined where 4 × 4 places are left.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmlearn.data.fields import Batch, Label
-from mmlearn.evaluation.measures import Rows, retrieval, row
 from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.pooling import real_first
-from mmlearn.models.picture_tokens.coder import Pixels, check_size
-from mmlearn.recipes import Alarm, Objective, Stage, Turn
+from mmlearn.models.picture_tokens.coder import check_size
 
 
 @dataclass(frozen=True)
@@ -55,43 +50,7 @@ class DrawingConfig(Config):
         return self.noise_width
 
 
-# Of either loss, who knows nothing pays ln 2 for each score that it is about.
-WON = Alarm(
-    "the discriminator has won: next to no drawing passes for real, and the generator hardly learns any more; "
-    "start anew with a lower learning rate",
-    below={"discriminator": 0.1},
-    above={"generator": 4.0},
-)
 TINY_DRAWING = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_width=64, noise_width=16)
-
-
-@dataclass(frozen=True)
-class Noise(Label):
-    """``noise`` (b, numbers), standard normal: what a caption does not say of a picture."""
-
-    holds = {"noise": "Float b {noise_numbers}"}
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
-        shape = len(batch["tokens"]), sizes("noise_numbers")
-        return batch | {"noise": torch.randn(shape, generator=generator)}
-
-
-@dataclass(frozen=True)
-class DrawnPixels(Pixels):
-    """As :class:`~mmlearn.models.picture_tokens.coder.Pixels`, and how many numbers a drawing takes by chance."""
-
-    noise_numbers: int = 0
-
-    known = (*Pixels.known, "noise_numbers")
-
-    def fitted(self, data: Any, config: Config, seed: int) -> "DrawnPixels":
-        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
-        found = super().fitted(data, config, seed)
-        return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)
-
-    def sizes(self) -> dict[str, Any]:
-        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
-        return super().sizes() | {"noise_numbers": self.noise_numbers}
 
 
 class CaptionReader(nn.Module):
@@ -239,48 +198,7 @@ def noise_for(
     return noise
 
 
-def drawing_stages(
-    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
-) -> tuple[Stage, Stage]:
-    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
-    turns = (
-        Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
-        Turn(moves=("generator",), betas=betas),
-    )
-    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
-    return (
-        Stage(
-            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
-            turns=(Turn("reader_loss", moves=("reader",)),),
-            name="reader",
-        ),
-        Stage(drawing, turns=turns, name="drawing"),
-    )
-
-
-def drawn(run: Any, samples: Sequence[Any]) -> Rows:
-    """Of drawings: how different two of one caption are, and how often the discriminator takes one for real.
-
-    The difference is the root mean square of pixels, beside that of real pictures of different captions.
-    """
-    one, other = (run.label(run.plain(samples), label) for label in (Noise(), Again()))
-    pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
-    real = one["image"]
-    apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
-    rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
-    taken = run.read(one, lambda output, rows: run.system.judged(output.image, output.sentence) > 0)
-    return rows | {"drawings taken for real": row(taken.float().mean())}
-
-
-class Again(Noise):
-    """Other noise than :class:`Noise` draws."""
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
-        torch.randn(len(batch["tokens"]), sizes("noise_numbers"), generator=generator)
-        return super().__call__(batch, generator, sizes)
-
-
-def caption_numbers(batch: Batch) -> Int[Tensor, "b"]:
+def caption_numbers(batch: dict[str, Tensor]) -> Int[Tensor, "b"]:
     """``caption_id`` of a batch, or a number for each row where a batch does not have it."""
     tokens = batch["tokens"]
     return batch.get("caption_id", torch.arange(len(tokens), device=tokens.device))

@@ -9,14 +9,11 @@ or one role of the scene graph with pairs that match and no region masked. The g
 the paper those of words start from ERNIE 2.0. Of the official presets only base is here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mmlearn.data.fields import Regions
-from mmlearn.data.fields.graphs import ROLES, GraphTokens, MaskedNodes
-from mmlearn.evaluation.measures import hidden_words
 from mmlearn.models.fusion.losses import Batch, Losses, masked_words
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig, ViLBERTOutput
-from mmlearn.recipes import ITM, MLM, MRM, Objective, OneOf, Recipe, even_classes, ln
+from mmlearn.objectives.masked import ROLES
 
 
 @dataclass(frozen=True)
@@ -49,24 +46,3 @@ class ERNIEViL(ViLBERT):
         for role in ROLES:
             losses |= masked_words(self, output, batch, name=role, label=f"{role}_label")
         return losses
-
-
-def prediction_of(role: str) -> Objective:
-    """The objective of one role of the scene graph."""
-    label = MaskedNodes(role)
-    measure = hidden_words(label, f"{role}_label", f"masked-{role}")
-    return Objective(role, {role: ln("vocab_size")}, labels=(label,), measures=(measure,))
-
-
-RECIPE = Recipe(
-    ERNIEViL,
-    ERNIEViLConfig,
-    reads=(GraphTokens(), Regions()),
-    learns=OneOf((ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})), *map(prediction_of, ROLES)),
-    architecture="""
-    words -> text blocks -> co-attention layers [each stream asks the other] -> !MLM
-    *detector [not trained] -> regions -> visual blocks -> co-attention layers -> !ITM
-    co-attention layers -> !MRC-kl
-    co-attention layers -> !objects, attributes, relations [one role a batch]
-    """,
-)

@@ -12,20 +12,16 @@ few lines below, not from ConceptNet, and its words have the vectors of all word
 hidden with it. All triples of a word are taken.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.data.fields import Regions
-from mmlearn.data.fields.graphs import KnowledgeTokens, MaskedSentence
-from mmlearn.evaluation.measures import hidden_words
 from mmlearn.models.fusion.regions import INPUTS, read_regions
 from mmlearn.models.fusion.single_stream import SingleStreamOutput
 from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig
-from mmlearn.recipes import MLM, MRM, Recipe
 
 # What is known of the words of scenes: a word → its (relation, tail) pairs.
 KNOWLEDGE = {
@@ -101,19 +97,3 @@ class KVLBERT(VLBERT):
         more = (0, x.shape[1] - tokens.shape[1])  # the picture belongs to the sentence
         visible = visible_matrix(F.pad(entity, more, value=-1), F.pad(branch, more))
         return self.encode(x, mask, region_mask, visible)
-
-
-LABEL = MaskedSentence()
-RECIPE = Recipe(
-    KVLBERT,
-    KVLBERTConfig,
-    reads=(KnowledgeTokens(graph=KNOWLEDGE), Regions()),
-    learns=(replace(MLM, labels=(LABEL,), measures=(hidden_words(LABEL),)), MRM),
-    architecture="""
-    words -> sentence tree [a branch of what is known of a word] -> token and visual feature [of every element]
-    *knowledge graph [not trained] -> sentence tree
-    *detector [not trained] -> regions -> token and visual feature
-    token and visual feature -> BERT [a branch sees only its word] -> !MLM
-    BERT -> !MRC
-    """,
-)

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedTokens, Regions, Tokens
 from mmlearn.layers import Attention, BERTEmbedding, BERTEncoderConfig, Transformer, TransformerBlock
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert, pooler
@@ -36,7 +35,6 @@ from mmlearn.models.fusion.losses import (
 from mmlearn.models.fusion.regions import INPUTS, TINY, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_classification, smooth_region_regression
-from mmlearn.recipes import ITM, MLM, MRM, VQA, Recipe
 
 
 @dataclass(frozen=True)
@@ -225,19 +223,3 @@ class LXMERT(nn.Module):
             for name, (head, label, loss) in REGION_LOSSES.items()
             if head in predicted and label in batch
         }
-
-
-RECIPE = Recipe(
-    LXMERT,
-    LXMERTConfig,
-    reads=(Tokens(), Regions()),
-    # Questions are masked like captions.
-    learns=(ITM, MLM, replace(MRM, chance=MRM.chance | {"mrfr": None}), replace(VQA, labels=(MaskedTokens(),))),
-    settings={"answers": 0, "region_attributes": 0},
-    architecture="""
-    words -> language encoder -> cross-modality layers [each stream asks the other] -> !MLM
-    *detector [not trained] -> regions -> object encoder -> cross-modality layers -> !ITM
-    cross-modality layers -> !MRFR, MRC
-    cross-modality layers -> !VQA
-    """,
-)

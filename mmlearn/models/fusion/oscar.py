@@ -17,14 +17,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from mmlearn.data.fields import Polluted, Regions, Tagged
-from mmlearn.evaluation.measures import triples_told
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.losses import Batch, Losses
 from mmlearn.models.fusion.regions import TINY, box_sizes
 from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.tags import triple_contrastive
-from mmlearn.recipes import MLM, Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -68,17 +65,3 @@ class OSCAR(SingleStream):
         if self.contrast_head is None or "polluted" not in batch:
             return {}
         return {"contrastive": triple_contrastive(self.contrast_head(output.pooled), batch["polluted"])}
-
-
-RECIPE = Recipe(
-    OSCAR,
-    OSCARConfig,
-    reads=(Tagged(), Regions()),
-    learns=(Objective("contrastive", {"contrastive": ln(2)}, (Polluted(),), measures=(triples_told(Polluted()),)), MLM),
-    architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM [of words and tags]
-    tags [of regions] -> sum
-    *detector [not trained] -> tags
-    detector -> regions -> projection [features, box] -> BERT -> !tags polluted?
-    """,
-)

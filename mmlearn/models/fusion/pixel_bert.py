@@ -21,7 +21,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
@@ -29,7 +28,6 @@ from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import ITM, MLM, VQA, Recipe
 
 # Name → blocks of each stage, groups, and channels of each group.
 RESNETS = {"resnet-50": ((3, 4, 6, 3), 1, 64), "x152": ((3, 8, 36, 3), 32, 4)}
@@ -169,15 +167,3 @@ def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Gener
     draw = torch.rand(features.shape[:2], generator=generator, device=generator.device)
     kept = draw.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))
-
-
-RECIPE = Recipe(
-    PixelBERT,
-    PixelBERTConfig,
-    reads=(Image(), Tokens()),
-    learns=(ITM, MLM, VQA),
-    architecture="""
-    words -> word embedding -> BERT [one sequence] -> !MLM
-    image -> convolutional network [trained along] -> random pixels -> BERT -> !ITM
-    """,
-)

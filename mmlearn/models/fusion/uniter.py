@@ -9,7 +9,7 @@ paper (the code takes their mean); MRC-kl sums over classes (the code: mean); MR
 matching pairs together and pushes others apart, as in the code.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
@@ -26,7 +25,6 @@ from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
-from mmlearn.recipes import ITM, MLM, MRM, OneOf, Recipe, even_classes
 
 
 @dataclass(frozen=True)
@@ -75,21 +73,3 @@ class UNITER(PlacedRegions):
             signed = torch.where(batch["match_label"] == 1, distance, -distance)
             losses["wra"] = self.config.alignment_weight * signed.mean()
         return losses
-
-
-RECIPE = Recipe(
-    UNITER,
-    UNITERConfig,
-    reads=(Tokens(), Regions()),
-    learns=OneOf(
-        MLM,
-        replace(MRM, chance={"mrfr": None, "mrc_kl": even_classes}),
-        replace(ITM, chance=ITM.chance | {"wra": None}),
-    ),
-    architecture="""
-    words -> word embedding -> BERT [one sequence] -> !MLM
-    *detector [not trained] -> regions -> region embedding [features, box] -> BERT -> !ITM
-    BERT -> !MRFR, MRC, MRC-kl
-    BERT -> !WRA [optimal transport]
-    """,
-)

@@ -12,7 +12,7 @@ code for pretraining divides by the number of places, padding among them, that n
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
@@ -30,7 +29,6 @@ from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnabl
 from mmlearn.models.fusion.regions import INPUTS, TINY, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
-from mmlearn.recipes import ITM, MLM, MRM, Recipe, even_classes
 
 
 @dataclass(frozen=True)
@@ -247,16 +245,3 @@ def _check_connections(config: ViLBERTConfig) -> None:
     for name, places, depth in (("text", text, config.depth), ("visual", visual, config.visual.depth)):
         if list(places) != sorted(places) or any(not 0 <= place <= depth for place in places):
             raise ValueError(f"{name}_connections rise, from 0 to {depth} blocks; got {places}.")
-
-
-RECIPE = Recipe(
-    ViLBERT,
-    ViLBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})),
-    architecture="""
-    words -> text blocks -> co-attention layers [each stream asks the other] -> !MLM
-    *detector [not trained] -> regions -> visual blocks -> co-attention layers -> !ITM
-    co-attention layers -> !MRC-kl
-    """,
-)

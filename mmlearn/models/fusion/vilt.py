@@ -11,7 +11,7 @@ Transformers; in the official code it has its own (``tied=False``). Norms add 1e
 official code adds 1e-6 in the blocks. The data decide whether words are masked whole and how pictures are augmented.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -21,14 +21,12 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, ImageEmbedding, MaskedLanguageHead, Transformer, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
 from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
 from mmlearn.objectives.transport import word_region_alignment
-from mmlearn.recipes import ITM, MLM, VQA, Recipe
 from mmlearn.values import may_look
 
 
@@ -224,16 +222,3 @@ class ViLT(nn.Module):
         words = mask & F.pad(mask[:, 1:], (0, 1))  # all but the last real token
         patches, real = output.patches[:, 1:], output.patch_mask[:, 1:]
         return word_region_alignment(output.tokens[:, 1:], patches, words[:, 1:], real)
-
-
-RECIPE = Recipe(
-    ViLT,
-    ViLTConfig,
-    reads=(Image(), Tokens(words=True)),
-    learns=(replace(ITM, chance=ITM.chance | {"wra": None}), MLM, VQA),
-    architecture="""
-    words -> word embedding -> transformer [pre-norm, one sequence] -> !MLM
-    image -> patches [one linear layer] -> transformer -> !ITM
-    transformer -> !WRA [optimal transport]
-    """,
-)

@@ -9,14 +9,9 @@ question, and so are wrong tags and answers; the code may take either. As in the
 normalised, and classes are numbered so: 0 whole, 1 wrong tags, 2 wrong words.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from mmlearn.data.fields import Polluted, Regions, Tagged
-from mmlearn.evaluation.measures import triples_told
 from mmlearn.models.fusion.oscar import OSCAR, OSCARConfig
-from mmlearn.recipes import MLM, Objective, OneOf, Recipe, ln
-from mmlearn.recipes.objectives import Asked
 
 
 @dataclass(frozen=True)
@@ -34,34 +29,3 @@ class VinVL(OSCAR):
     """
 
     POLLUTED = ("tags", "words")
-
-
-class Answered(Asked):
-    """A sample whose text is its question, and whose tags are the answer. ``ValueError`` for a sample without one."""
-
-    def __init__(self, sample: Any):
-        super().__init__(sample)
-        self.tags = sample.question.answer
-
-
-POLLUTION = Polluted(words=True)
-CONTRASTIVE = Objective("contrastive", {"contrastive": ln(3)}, (POLLUTION,), measures=(triples_told(POLLUTION),))
-
-RECIPE = Recipe(
-    VinVL,
-    VinVLConfig,
-    reads=(Tagged(), Regions()),
-    learns=OneOf(
-        (CONTRASTIVE, MLM),
-        (
-            replace(CONTRASTIVE, name="contrastive-answers", ask=Answered, measures=()),
-            replace(MLM, name="mlm-answers", ask=Answered, measures=()),
-        ),
-    ),
-    architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM [of words and tags]
-    tags [or the answer] -> sum
-    *detector [not trained] -> tags
-    detector -> regions -> projection [features, box] -> BERT -> !tags or words polluted?
-    """,
-)

@@ -14,11 +14,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig
-from mmlearn.recipes import ITM, MLM, Recipe
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,3 @@ class VisualBERT(SingleStream):
         image = self.region_projection(regions) + self.region_types.weight[self.PICTURE] + self.region_positions[0]
         image = self.embedding.dropout(self.embedding.norm(image))
         return torch.cat([self.embedding(tokens, token_type, mask), image], dim=1)
-
-
-RECIPE = Recipe(
-    VisualBERT,
-    VisualBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(ITM, MLM),
-    architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM
-    regions -> sum of a region [features, type] -> BERT -> !ITM
-    *detector [not trained] -> regions
-    """,
-)

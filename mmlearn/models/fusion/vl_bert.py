@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Regions, Tokens
 from mmlearn.layers import TextEmbedding
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig
-from mmlearn.recipes import MLM, MRM, Recipe
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,3 @@ class VLBERT(SingleStream):
         end = self.end_token + places[(behind + 1).clamp(max=len(places) - 1)]
         picture = torch.cat([image, end], dim=1) + segments.weight[self.PICTURE]
         return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
-
-
-RECIPE = Recipe(
-    VLBERT,
-    VLBERTConfig,
-    reads=(Tokens(), Regions()),
-    learns=(MLM, MRM),
-    architecture="""
-    words -> token and visual feature [of every element] -> BERT [one sequence] -> !MLM
-    *detector [not trained] -> regions -> token and visual feature
-    BERT -> !MRC
-    """,
-)

@@ -20,17 +20,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
-from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.models.align.losses import queue_contrast
 from mmlearn.models.align.pair_queue import PairQueue
-from mmlearn.models.many_languages.texts import LARGE, XLM_R, for_two_texts, masked_words_with_translation
+from mmlearn.models.many_languages.texts import LARGE, XLM_R, for_two_texts
 from mmlearn.objectives import gather, masked_cross_entropy, update_momentum_encoder
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.translation import join_translations
-from mmlearn.recipes import Objective, Recipe, ln
 
 BASE = XLM_R | dict(token_types=1, dropout=0.0)
 
@@ -146,24 +143,3 @@ class InfoXLM(nn.Module):
     def after_step(self) -> None:
         """Move the momentum encoder."""
         update_momentum_encoder(self.momentum_encoder, self.online, self.config.momentum)
-
-
-RECIPE = Recipe(
-    InfoXLM,
-    InfoXLMConfig,
-    reads=(Translations(),),
-    learns=Objective(
-        "infoxlm",
-        {"mmlm": ln("vocab_size"), "tlm": ln("vocab_size"), "xlco": None},
-        labels=(EitherLanguage(), MaskedTranslations()),
-        measures=(masked_words_with_translation, retrieval("text", "translation")),
-    ),
-    architecture="""
-    text with gaps -> XLM-R -> !MMLM
-    both texts with gaps [one row] -> XLM-R -> !TLM
-    text -> lower blocks [first token] -> !XlCo
-    translation -> lower blocks
-    lower blocks == XLM-R
-    lower blocks ~> momentum encoder -> queue -> !XlCo
-    """,
-)

@@ -9,15 +9,12 @@ reads captions and translations, each alone, where the paper has texts of Wikipe
 the official code shows one in ten as it is. ``tiny`` is ours.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
-from mmlearn.data.fields import MaskedRegions, Regions
-from mmlearn.data.fields.translations import CodeSwitched, MaskedTranslations, Translations
-from mmlearn.evaluation.measures import masked_regions, masked_words
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
 from mmlearn.models.fusion.regions import TINY, box_sizes
@@ -25,7 +22,6 @@ from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig
 from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
 from mmlearn.objectives import masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED, masked_region_classification, masked_region_regression
-from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -88,31 +84,3 @@ class M3P(SingleStream):
             "mrfr": masked_region_regression(self.region_regression(x), *features),
             "mrc": masked_region_classification(self.region_classifier(x), *classes),
         }
-
-
-def switched(objective: Objective) -> Objective:
-    """The objective on captions of which some words are translated."""
-    return replace(objective, labels=(CodeSwitched(), *objective.labels))
-
-
-MRM = Objective(
-    "mrm", {"mrfr": None, "mrc": ln("region_classes")}, labels=(MaskedRegions(),), measures=(masked_regions,)
-)
-RECIPE = Recipe(
-    M3P,
-    M3PConfig,
-    reads=(Translations(), Regions()),
-    learns=OneOf(
-        Objective("xmlm", {"xmlm": ln("vocab_size")}, labels=(MaskedTranslations(),), measures=(masked_words,)),
-        switched(MLM),
-        switched(MRM),
-        switched(ITM),
-    ),
-    architecture="""
-    text in one language -> word embedding -> BERT [one sequence] -> !xMLM
-    caption in two languages -> word embedding
-    *detector [not trained] -> regions -> region embedding [features, box] -> BERT -> !MC-MLM
-    BERT -> !MC-MRM
-    BERT -> !MC-VLM
-    """,
-)

@@ -10,28 +10,19 @@ Words are always masked together with their translation, in both languages, wher
 A translation begins without a start token, where the code has a second end token. ``tiny`` is ours.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from mmlearn.data.fields import MaskedRegions, Regions
-from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
-from mmlearn.data.made.regions import CLASSES
-from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
 from mmlearn.models.fusion.placed_regions import PlacedRegions
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import SingleStreamConfig, SingleStreamOutput
-from mmlearn.models.many_languages.texts import XLM_R, for_two_texts, masked_words_with_translation
+from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.translation import join_translations, masked_region_to_token
-from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -77,43 +68,3 @@ class UC2(PlacedRegions):
         hidden = hidden_regions(batch)
         logits = self.token_logits(output.regions[hidden])
         return {"mrtm": masked_region_to_token(logits, batch["region_classes"][hidden], self.class_tokens)}
-
-
-def regions_named(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many hidden regions are named. Chance: always the commonest name."""
-
-    def names(output: SingleStreamOutput, rows: Batch) -> Int[Tensor, "n 2"]:
-        hidden = hidden_regions(rows)
-        true = run.system.class_tokens[rows["region_classes"][hidden].argmax(-1)]
-        return torch.stack([run.system.token_logits(output.regions[hidden]).argmax(-1), true], dim=1)
-
-    guess, true = run.read(run.label(run.plain(samples), MaskedRegions()), names).unbind(1)
-    return {"hidden regions named": row((guess == true).float().mean(), most_common(true))}
-
-
-VTLM = Objective(
-    "vtlm",
-    {"vtlm": ln("vocab_size")},
-    labels=(MaskedTranslations(together=True),),
-    measures=(masked_words_with_translation,),
-)
-MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(regions_named,))
-RECIPE = Recipe(
-    UC2,
-    UC2Config,
-    reads=(Translations(class_names=CLASSES), Regions()),
-    learns=OneOf(
-        replace(MLM, labels=(EitherLanguage(), *MLM.labels)),
-        MRTM,
-        replace(ITM, labels=(EitherLanguage(), *ITM.labels)),
-        VTLM,
-        shares=(12, 9, 9, 3),
-    ),
-    architecture="""
-    caption in either language -> word embedding -> BERT [one sequence] -> !MLM
-    caption and translation [one row] -> word embedding
-    BERT -> !VTLM
-    *detector [not trained] -> regions -> region embedding [features, box] -> BERT -> !ITM
-    BERT -> language head -> !MRTM [names of regions]
-    """,
-)

@@ -10,7 +10,7 @@ the paper's are Chinese. Places and picture codes are of the same vocabulary, so
 alone are learned as BART's are: from a caption with gaps.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,30 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Label
-from mmlearn.data.fields.labels import Sizes, padded
-from mmlearn.data.fields.orders import Told
-from mmlearn.data.tokenizer import Tokenizer
-from mmlearn.evaluation.orders import told
 from mmlearn.layers import ImageEmbedding, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.many_tasks.one_vocabulary import (
-    CAPTION,
-    GROUNDING,
-    INFILLING,
-    NAMING,
-    READS,
-    TOKENS,
-    VQA,
-    Pictured,
-    Vocabulary,
-    check_tokens,
-)
+from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
 from mmlearn.models.unified.sparse import Routing, SparseBlock
 from mmlearn.objectives import prefix_mask, shifted_right, text_denoising
-from mmlearn.objectives.denoising import infill
 from mmlearn.objectives.experts import balance
-from mmlearn.recipes import Objective, OneOf, Recipe
 
 
 @dataclass(frozen=True)
@@ -76,35 +58,6 @@ class M6Output(NamedTuple):
     token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
     context: Float[Tensor, "b n d"]  # what is read, as it goes into the first block
     routings: list[Routing]  # where tokens went in each sparse block
-
-
-@dataclass(frozen=True)
-class Seen(Label):
-    """``seen`` (b, 2): whether picture and text may be seen, which of three ways of encoding makes one stack do."""
-
-    image: bool = True
-    text: bool = True
-
-    holds = {"seen": "Bool b 2"}
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        return batch | {"seen": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
-
-
-@dataclass(frozen=True)
-class Gaps(Told):
-    """As :class:`~mmlearn.data.fields.orders.Told`, of a caption: it is read with gaps, and written whole."""
-
-    share: float = 0.3
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        found = super().__call__(batch, generator, sizes)
-        start, end = (batch["tokens"].new_tensor([token]) for token in (Tokenizer.start_token, Tokenizer.end_token))
-        texts = []
-        for row, real in zip(found["target"], found["target_mask"]):
-            spoilt = infill(row[real][:-1], Tokenizer.mask_token, generator=generator, share=self.share).tokens
-            texts.append(torch.cat([start, spoilt, end]))
-        return found | dict(zip(("tokens", "mask"), padded(texts)))
 
 
 class M6(Pictured):
@@ -221,24 +174,3 @@ class M6(Pictured):
             "tokens": text_denoising(output.token_logits, batch["target"], batch.get("target_mask")),
             "balance": self.config.balance_weight * sum(even) / len(even),
         }
-
-
-LOSSES = TOKENS | {"balance": None}
-DENOISING = Objective("denoising", LOSSES, labels=(Gaps(), Seen(image=False)), measures=(told("denoising"),))
-RECIPE = Recipe(
-    M6,
-    M6Config,
-    reads=READS,
-    learns=OneOf(
-        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Seen(text=False))),
-        DENOISING,
-        *(replace(one, chance=LOSSES, labels=(*one.labels, Seen())) for one in (VQA, GROUNDING, NAMING, INFILLING)),
-    ),
-    writes=True,
-    architecture="""
-    image -> one stack [both ways over what is read, causal over the target] -> router -> experts [one] -> !next token
-    words -> one stack
-    target [one place later] -> one stack
-    router -> !balance
-    """,
-)

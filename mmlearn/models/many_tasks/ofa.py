@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
-from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -143,17 +142,3 @@ class OFA(Pictured):
         x = self.dropout(self.target_norm(self.placed(target, position, target_mask)))
         x = self.decoder_norm(self.decoder(x, target_mask, True, context, mask))
         return F.linear(x, self.tokens.weight)
-
-
-RECIPE = Recipe(
-    OFA,
-    OFAConfig,
-    reads=READS,
-    learns=ALL_TASKS,
-    writes=True,
-    architecture="""
-    image -> residual network -> encoder [both ways] -> decoder [causal] -> !words, places and codes
-    instruction -> encoder
-    target [one place later] -> decoder
-    """,
-)

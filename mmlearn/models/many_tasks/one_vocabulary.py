@@ -13,17 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, PatchCodes
-from mmlearn.data.fields.orders import Box, Infilling, Located, Orders, Told
-from mmlearn.data.made.orders import Order
-from mmlearn.evaluation.orders import captioned, filled, located, told
 from mmlearn.generation.cache import Read, Reading, cached
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.writing import source_texts
 from mmlearn.objectives import shifted_right, text_denoising
 from mmlearn.objectives.boxes import dequantise
-from mmlearn.recipes import Objective, OneOf, ln
 from mmlearn.values import may_look
 
 
@@ -184,24 +179,3 @@ def check_tokens(tokens: Int[Tensor, "b t"], config: Any, most: int) -> None:
             f"There is no token {int(tokens[wrong][0])}: there are {config.vocab_size} words, {config.bins} places and "
             f"{config.codes} codes, from 0."
         )
-
-
-TOKENS = {"tokens": ln("all_tokens")}
-READS = (Image(), Orders())
-CAPTION = Objective("caption", TOKENS, labels=(Told(),), ask=Order("caption"), measures=(captioned("caption"),))
-VQA = Objective("vqa", TOKENS, labels=(Told(),), ask=Order("vqa"), measures=(told("vqa"),))
-GROUNDING = Objective(
-    "grounding", TOKENS, labels=(Located(),), reads=(Box(),), ask=Order("grounding"), measures=(located("grounding"),)
-)
-NAMING = Objective(
-    "naming", TOKENS, labels=(Told(region=True),), reads=(Box(),), ask=Order("naming"), measures=(told("naming"),)
-)
-INFILLING = Objective(
-    "infilling",
-    TOKENS,
-    labels=(Infilling(),),
-    reads=(PatchCodes(),),
-    ask=Order("infilling"),
-    measures=(filled("infilling"),),
-)
-ALL_TASKS = OneOf(CAPTION, VQA, GROUNDING, NAMING, INFILLING)

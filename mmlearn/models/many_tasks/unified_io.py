@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import ALL_TASKS, READS, Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
 from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
-from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -121,17 +120,3 @@ class UnifiedIO(Pictured):
         """Logits of what follows each token of a target, which begins with the start token."""
         x = self.decoder(self.target_norm(self.placed(target, position, target_mask)), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)
-
-
-RECIPE = Recipe(
-    UnifiedIO,
-    UnifiedIOConfig,
-    reads=READS,
-    learns=ALL_TASKS,
-    writes=True,
-    architecture="""
-    image -> patches -> encoder -> decoder [causal] -> !words, places and codes
-    instruction -> sum [token, place] -> encoder
-    target [one place later] -> decoder
-    """,
-)

@@ -10,19 +10,14 @@ backbone's last stage is not dilated, attributes of objects are not told, and al
 serves one task, all with equal odds. ``tiny`` is ours; ``shared`` has the paper's sizes and the heads of these tasks.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Image, Labels, Objects, Tokens
-from mmlearn.evaluation.detection import detected
-from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, TransformerConfig
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
@@ -31,7 +26,6 @@ from mmlearn.objectives.boxes import check_boxes
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.matching import image_text_matching
 from mmlearn.objectives.set_matching import set_losses
-from mmlearn.recipes import ITM, VQA, Objective, OneOf, Recipe, ln
 
 TASKS = {"detection": ("image",), "vqa": ("image", "text"), "match": ("image", "text"), "relation": ("text",)}
 DETR_LIKE = dict(activation="relu", norm_first=False, dropout=0.1)
@@ -196,39 +190,3 @@ class UniT(nn.Module):
             logits = self(None, tokens, mask, "relation").relation_logits
             return {"relation": class_cross_entropy(logits, batch["label"])}
         raise ValueError(f"No task of {', '.join(TASKS)} has its labels in a batch with {', '.join(batch)}.")
-
-
-def relations_told(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many relations are read off captions. Chance: always the commonest."""
-    batch = run.plain(samples, "relation")
-    alone = {name: batch[name] for name in ("tokens", "mask")}
-    guess = run.read(alone, lambda output, rows: output.relation_logits.argmax(-1))
-    return {"relations told": row((guess == batch["label"]).float().mean(), most_common(batch["label"]))}
-
-
-def every_class(config: UniTConfig, batch: Batch) -> float:
-    """The classes' loss where all are equally likely, of all blocks of the decoder."""
-    return config.decoder.depth * math.log(config.num_classes + 1)
-
-
-DETECTION = Objective(
-    "detection", {"classes": every_class, "distance": None, "overlap": None}, reads=(Objects(),), measures=(detected,)
-)
-RELATION = Objective(
-    "relation",
-    {"relation": ln("relations")},
-    reads=(Labels(into="relations", source="stated"),),
-    measures=(relations_told,),
-)
-RECIPE = Recipe(
-    UniT,
-    UniTConfig,
-    reads=(Image(), Tokens()),
-    learns=OneOf(DETECTION, replace(VQA, by_request=False), ITM, RELATION),
-    architecture="""
-    image -> residual network -> picture encoder [reads the task] -> decoder -> !classes and boxes, matched
-    words -> text encoder [reads the task] -> decoder -> !answer
-    queries [of the task] -> decoder -> !match
-    decoder -> !relation
-    """,
-)

@@ -9,7 +9,7 @@ captions and tells wrong captions. All weights start at random, where the paper'
 top, right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Field, Regions
-from mmlearn.data.fields.labels import Sizes
-from mmlearn.data.fields.orders import Box, Orders, Told
-from mmlearn.data.made.orders import PREFIXES, Order
-from mmlearn.evaluation.orders import captioned, located, told
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
-from mmlearn.models.many_tasks.one_vocabulary import TOKENS, OneVocabulary, Vocabulary, Written, check_tokens
+from mmlearn.models.many_tasks.one_vocabulary import OneVocabulary, Vocabulary, Written, check_tokens
 from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
-from mmlearn.recipes import Objective, OneOf, Recipe
 
 
 @dataclass(frozen=True)
@@ -61,36 +55,6 @@ class VLT5Config(Vocabulary, T5Config):
         ),
         "base": dict(),
     }
-
-
-@dataclass(frozen=True)
-class Numbered(Field):
-    """``region`` (b,): the number of the region that is spoken of."""
-
-    holds = {"region": "Int b < bins"}
-    needs = "number"
-    noun = "regions with phrases"
-    advice = "use --data scenes"
-
-    def __call__(self, samples: Sequence[Any]) -> Batch:
-        return {"region": torch.tensor([sample.number for sample in samples])}
-
-    def example(self, b: int, config: VLT5Config, generator: torch.Generator) -> Batch:
-        return {"region": torch.arange(b) % 3}  # which every example has
-
-
-@dataclass(frozen=True)
-class Pointed(Told):
-    """As :class:`~mmlearn.data.fields.orders.Told`, with a region's token to be written, or at the prompt's end."""
-
-    def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
-        """The region's token and the end token; with ``region``, the response."""
-        said = super().targets(batch, sizes)
-        return said if self.region else [torch.cat([one, row[-1:]]) for one, row in zip(self.named(batch, sizes), said)]
-
-    def named(self, batch: Batch, sizes: Sizes) -> Int[Tensor, "b 1"]:
-        """What stands for the region."""
-        return sizes("vocab_size") + batch["region"][:, None]
 
 
 class VLT5(OneVocabulary):
@@ -180,26 +144,3 @@ class VLT5(OneVocabulary):
         there = range(places.start, places.start + boxes.shape[1])
         number = self.write(decode, allowed=there, count=1, **inputs)[:, 0] - places.start
         return boxes[torch.arange(len(boxes), device=boxes.device), number]
-
-
-def objective(task: str, label: Told, measure: Callable, *reads: Field) -> Objective:
-    """A task under its prefix."""
-    return Objective(task, TOKENS, (label,), reads, Order(task, PREFIXES[task]), measures=(measure(task),))
-
-
-RECIPE = Recipe(
-    VLT5,
-    VLT5Config,
-    reads=(Regions(), Orders()),
-    learns=OneOf(
-        objective("caption", Told(), captioned),
-        objective("vqa", Told(), told),
-        objective("grounding", Pointed(), located, Numbered(), Box()),
-        objective("naming", Pointed(region=True), told, Numbered()),
-    ),
-    architecture="""
-    regions -> sum [features, box, number] -> encoder -> decoder [causal] -> !words and regions
-    prefix and words -> encoder
-    target [one place later] -> decoder
-    """,
-)

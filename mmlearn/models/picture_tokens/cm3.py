@@ -16,15 +16,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Label, Tokens
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig, real_first
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import Pixels, check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words, codec_stage, guessed
-from mmlearn.objectives.causal_masked import causal_masked_modelling, draw_shares, move_spans, spans_of
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.models.picture_tokens.coder import check_codes
+from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
+from mmlearn.objectives.causal_masked import causal_masked_modelling, move_spans, spans_of
 
 SPANS = 3  # of a document, at most
 
@@ -74,19 +72,6 @@ class CM3Output(NamedTuple):
     token_logits: Float[Tensor, "b n v"]  # at place i: what comes after token i
     moved: Int[Tensor, "b n"]  # documents with their spans at the end
     moved_mask: Bool[Tensor, "b n"]
-
-
-@dataclass(frozen=True)
-class MovedSpans(Label):
-    """``shares`` (b, m, 2): which spans of a document are moved, as shares of its length; 0 and 0 are none."""
-
-    most: int = SPANS
-    mean: float = 1.0
-
-    holds = {"shares": "Float b {spans} 2"}
-
-    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Callable[[str], int]) -> Batch:
-        return batch | {"shares": draw_shares(len(batch["tokens"]), self.most, self.mean, generator=generator)}
 
 
 class CM3(OnCodec):
@@ -222,24 +207,3 @@ def tokens_asked(config: CM3Config, output: CM3Output) -> tuple[Float[Tensor, "n
     """Scores of every real token but the first, and which it is."""
     asked = output.moved_mask[:, 1:]
     return output.token_logits[:, :-1][asked], output.moved[:, 1:][asked]
-
-
-RECIPE = Recipe(
-    CM3,
-    CM3Config,
-    reads=(Pixels(), Tokens()),
-    stages=(
-        codec_stage("pixels", "commitment"),
-        Stage(
-            Objective(
-                "cm", {"cm": ln("all_tokens")}, labels=(MovedSpans(),), measures=(guessed("next token", tokens_asked),)
-            ),
-            turns=(Turn(moves=("writer", "places")),),
-            name="documents",
-        ),
-    ),
-    architecture="""
-    image -> *VQ-VAE -> codes -> move spans [to the end] -> transformer [causal] -> !next token
-    words -> move spans
-    """,
-)

@@ -4,21 +4,13 @@ Source: van den Oord et al. 2017 (VQ-VAE), section 4: strided convolutions of 4 
 3 × 3 convolution, ReLU, 1 × 1 convolution; the decoder mirrors it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Image
-from mmlearn.data.fields.field import size
-from mmlearn.evaluation.measures import Rows, row
 from mmlearn.layers.config import Config
-from mmlearn.objectives.codes import codes_in_use
 from mmlearn.values import may_look
 
 
@@ -115,36 +107,3 @@ def check_codes(codes: Int[Tensor, "b p"], config: CoderConfig) -> None:
         raise ValueError(f"A picture has {config.side**2} codes, (b, {config.side**2}); got {tuple(codes.shape)}.")
     if may_look(codes) and (wrong := (codes < 0) | (codes >= config.num_codes)).any():
         raise ValueError(f"There is no code {int(codes[wrong][0])}: this codebook has {config.num_codes}, from 0.")
-
-
-@dataclass(frozen=True)
-class Pixels(Image):
-    """As :class:`~mmlearn.data.fields.Image`, from −1 to 1: what paints has one range of colours for all data."""
-
-    mean: tuple[float, ...] | None = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] | None = (0.5, 0.5, 0.5)
-    image_size: int = 32
-
-    def example(self, b: int, config: Config, generator: torch.Generator) -> Batch:
-        """Random colours that change slowly: nobody can put noise into a few codes."""
-        side = size(config, "image_size")
-        colours = 2 * torch.rand(b, 3, 4, 4, generator=generator) - 1
-        return {"image": F.interpolate(colours, (side, side), mode="bilinear", align_corners=True)}
-
-
-def rebuilt(run: Any, samples: Sequence[Any]) -> Rows:
-    """How far rebuilt pictures are from the originals, and how many codes are in use. Chance: the mean colour."""
-    error, square, colour, codes = [], [], [], []
-    codec = getattr(run.system, "codec", run.system)
-    for batch in run.batches(samples):
-        image, found = batch["image"], codec.codes(batch["image"])
-        error.append((codec.picture(found) - image).square().mean((1, 2, 3)))
-        square.append(image.square().mean((1, 2, 3)))
-        colour.append(image.mean((2, 3)))
-        codes.append(found.flatten().cpu())
-    entries = codec.config.num_codes
-    spread = torch.cat(square).mean() - torch.cat(colour).mean(0).square().mean()
-    return {
-        "squared error of pixels": row(torch.cat(error).mean(), spread),
-        f"share of {entries} codes in use": row(codes_in_use(torch.cat(codes), entries), 1 / entries),
-    }

@@ -17,14 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.picture_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.coder import Pixels, check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words, codec_stage, guessed
+from mmlearn.models.picture_tokens.coder import check_codes
+from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
 
 @dataclass(frozen=True)
@@ -138,32 +136,3 @@ class DALLE(OnCodec):
             "words": self.config.word_weight * masked_cross_entropy(logits[:, : t - 1], asked[:, 1:t]),
             "codes": self.config.code_weight * masked_cross_entropy(logits[:, t - 1 :], asked[:, t:]),
         }
-
-
-def codes_asked(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
-    """Scores of every code, given the caption and all codes before, and which it is."""
-    true = output.sequence[:, config.max_length :]
-    return output.token_logits[:, -true.shape[1] :].flatten(0, 1), true.flatten()
-
-
-RECIPE = Recipe(
-    DALLE,
-    DALLEConfig,
-    reads=(Pixels(), Tokens()),
-    stages=(
-        codec_stage("rebuilding", "kl"),
-        Stage(
-            Objective(
-                "drawing",
-                {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
-                measures=(guessed("next code", codes_asked),),
-            ),
-            turns=(Turn(moves=("writer", "text_places", "rows", "columns")),),
-            name="drawing",
-        ),
-    ),
-    architecture="""
-    image -> *discrete VAE -> codes -> transformer [causal] -> !next token
-    words -> transformer
-    """,
-)

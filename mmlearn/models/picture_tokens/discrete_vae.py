@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, Pixels, check_codes, rebuilt
+from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
 from mmlearn.objectives.codes import (
     cosine_ramp,
     divergence_from_even,
@@ -28,7 +28,6 @@ from mmlearn.objectives.codes import (
     to_open_interval,
 )
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -132,15 +131,3 @@ class DiscreteVAE(CountsSteps):
 def exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """In 32 bits at least: sums over all pixels and codes are large."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-RECIPE = Recipe(
-    DiscreteVAE,
-    DiscreteVAEConfig,
-    reads=(Pixels(),),
-    learns=Objective("elbo", {"rebuilding": None, "kl": None}, measures=(rebuilt,)),
-    architecture="""
-    image -> encoder [convolutions] -> odds of codes -> draw [Gumbel softmax] -> decoder -> !log-likelihood
-    odds of codes -> !KL [from even odds]
-    """,
-)

@@ -3,19 +3,15 @@
 A system of this kind learns in two stages: first its codec, on pictures alone, and then what follows what.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.evaluation.measures import Measure, Rows, most_common, row
 from mmlearn.generation.cache import Reading, cached
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.picture_tokens.coder import rebuilt
-from mmlearn.recipes import Objective, Stage, Turn
 from mmlearn.values import may_look
 
 
@@ -108,26 +104,3 @@ class OnCodec(nn.Module):
     def after_step(self) -> None:
         """What the codec does after a step."""
         self.codec.after_step()
-
-
-def codec_stage(*losses: str) -> Stage:
-    """The stage in which a codec learns, by its ``losses``."""
-    learns = Objective("codes", dict.fromkeys(losses), measures=(rebuilt,))
-    return Stage(learns, turns=(Turn("codec_loss", moves=("codec",)),), name="codec")
-
-
-def guessed(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]) -> Measure:
-    """The measure of how often the likeliest token is right. Chance: always the commonest.
-
-    ``asked(config, output)`` gives scores (n, v) of the tokens that are asked for, and which they are, (n,).
-    """
-
-    def measure(run: Any, samples: Sequence[Any]) -> Rows:
-        def pairs(output: Any, rows: dict[str, Tensor]) -> Int[Tensor, "n 2"]:
-            logits, true = asked(run.system.config, output)
-            return torch.stack([logits.argmax(-1), true], 1)
-
-        guess, true = run.read(run.plain(samples), pairs).unbind(1)
-        return {what: row((guess == true).float().mean(), most_common(true))}
-
-    return measure

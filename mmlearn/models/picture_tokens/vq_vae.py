@@ -20,9 +20,8 @@ from torch import Tensor
 
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.picture_tokens.codebook import Codebook
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, Pixels, check_codes, rebuilt
+from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
 from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -104,17 +103,3 @@ class VQVAE(CountsSteps):
         """Move the codebook, and count the step."""
         self.codebook.after_step(self.steps)
         super().after_step()
-
-
-RECIPE = Recipe(
-    VQVAE,
-    VQVAEConfig,
-    reads=(Pixels(),),
-    learns=Objective("rebuilding", {"pixels": None, "commitment": None}, measures=(rebuilt,)),
-    architecture="""
-    image -> encoder [convolutions] -> z -> codes [nearest entry] -> decoder [convolutions] -> !squared error
-    z ~> codebook [moving average] -> codes
-    z -> !commitment
-    codebook -> !commitment
-    """,
-)

@@ -10,19 +10,15 @@ of batch norms, so that pictures of a batch do not depend on each other, biases 
 weights, there normal with 0.02. It learns first in each step, there last. ``tiny`` and ``base`` are ours.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.evaluation.measures import Rows, row
 from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import TINY, Pixels, rebuilt
+from mmlearn.models.picture_tokens.coder import TINY
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
-from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -88,45 +84,3 @@ class VQGAN(VQVAE):
         passing = hinge_generation(self.discriminator(painted))
         weight = adaptive_weight(losses["pixels"], passing, self.decoder.last_layer)
         return losses | {"adversarial": self._counts * self.config.adversarial_weight * weight * passing}
-
-
-def passes(run: Any, samples: Sequence[Any]) -> Rows:
-    """How often a patch is taken for real, of pictures that are and that are painted."""
-    real, painted = [], []
-    for batch in run.batches(samples):
-        for scores, image in ((real, batch["image"]), (painted, run.system(batch["image"]).image)):
-            scores.append(run.system.discriminator(image))
-    found = {"real patches taken for real": real, "painted patches taken for real": painted}
-    return {name: row((torch.cat(scores) > 0).float().mean()) for name, scores in found.items()}
-
-
-# Who knows nothing pays 1. Before the discriminator counts both losses are 0, and so the second is not above its bound.
-WON = Alarm(
-    "the discriminator has won: next to no painted patch passes for real, and the decoder learns little from it; "
-    "start anew with a higher adversarial_start or a lower adversarial_weight",
-    below={"discriminator": 0.1},
-    above={"adversarial": 0.0},
-)
-
-RECIPE = Recipe(
-    VQGAN,
-    VQGANConfig,
-    reads=(Pixels(),),
-    stages=(
-        Stage(
-            Objective(
-                "rebuilding",
-                dict.fromkeys(("pixels", "commitment", "adversarial", "discriminator")),
-                measures=(rebuilt, passes),
-            ),
-            turns=(Turn("discriminator_loss", moves=("discriminator",), alarm=WON), Turn(moves=("encoder", "decoder"))),
-        ),
-    ),
-    architecture="""
-    image -> encoder [convolutions] -> z -> codes [nearest entry] -> decoder [convolutions] -> !squared error
-    z ~> codebook [moving average] -> codes
-    z -> !commitment
-    decoder -> discriminator [of patches] -> !real or painted
-    image -> discriminator
-    """,
-)

@@ -19,10 +19,8 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, Attention, small_linear
-from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
-from mmlearn.recipes import Recipe
+from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 
 
 @dataclass(frozen=True)
@@ -150,16 +148,3 @@ class AoA(Answerer):
         shares = self.shares(torch.cat([picture, question], dim=-1)).softmax(-1)
         fused = shares[:, :1] * self.picture_projection(picture) + shares[:, 1:] * self.question_projection(question)
         return AoAOutput(self.answer_head(self.norm(fused)), maps, shares)
-
-
-RECIPE = Recipe(
-    AoA,
-    AoAConfig,
-    reads=(Image(), Tokens()),
-    learns=ANSWERING,
-    architecture="""
-    question -> LSTM -> encoder [attention on attention] -> decoder [guided] -> fusion -> !answer
-    image -> cells -> decoder
-    encoder -> fusion
-    """,
-)

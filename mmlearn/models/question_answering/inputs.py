@@ -1,6 +1,6 @@
 """What the systems of this family share: how they read a question and a picture, and how they learn an answer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from mmlearn.layers import Config, ImageEmbedding, real_first, select_tokens
 from mmlearn.layers.embeddings import look_up
 from mmlearn.objectives.masked import masked_cross_entropy
-from mmlearn.recipes import VQA
 from mmlearn.values import may_look
 
-ANSWERING = replace(VQA, by_request=False)  # all that these systems learn
 TINY = dict(vocab_size=512, width=64, word_width=64, image_size=64, patch_size=16, dropout=0.0, answers=7)
 
 

@@ -17,10 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
-from mmlearn.recipes import Recipe
+from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,3 @@ class LSTMCNN(Answerer):
         _, _, ends = self.reader(tokens, mask)
         picture, question = torch.tanh(self.picture(features)), torch.tanh(self.question(ends.flatten(1)))
         return LSTMCNNOutput(self.classifier(picture * question), picture, question)
-
-
-RECIPE = Recipe(
-    LSTMCNN,
-    LSTMCNNConfig,
-    reads=(Image(), Tokens()),
-    learns=ANSWERING,
-    architecture="""
-    image -> CNN -> picture vector -> product [number by number] -> classifier -> !answer
-    question -> LSTMs -> question vector -> product
-    """,
-)

@@ -16,12 +16,10 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, check_questions
+from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, check_questions
 from mmlearn.names import choices
-from mmlearn.recipes import Recipe
 
 MEMORIES, TYINGS = ("patches", "facts"), ("adjacent", "layer-wise")
 
@@ -138,15 +136,3 @@ class MemoryNetwork(Answerer):
             o = einsum(maps[-1], c, "b n, b n d -> b d")
             u = (u if self.between is None else self.between(u)) + self.dropout(o)
         return MemoryNetworkOutput(self.answer_head(u), torch.stack(maps, dim=1))
-
-
-RECIPE = Recipe(
-    MemoryNetwork,
-    MemoryNetworkConfig,
-    reads=(Image(), Tokens()),
-    learns=ANSWERING,
-    architecture="""
-    image -> cells -> memory [two embeddings a hop] -> hops -> !answer
-    question -> sum of words [by their places] -> hops
-    """,
-)

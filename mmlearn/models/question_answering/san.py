@@ -16,10 +16,8 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import ANSWERING, TINY, Answerer, AnsweringConfig, Cells, QuestionReader
-from mmlearn.recipes import Recipe
+from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
 
 
 @dataclass(frozen=True)
@@ -93,16 +91,3 @@ class SAN(Answerer):
             u, weights = look(u, v)
             maps.append(weights)
         return SANOutput(self.answer_head(u), torch.stack(maps, dim=1))
-
-
-RECIPE = Recipe(
-    SAN,
-    SANConfig,
-    reads=(Image(), Tokens()),
-    learns=ANSWERING,
-    architecture="""
-    image -> cells -> look 1 [attention] -> look 2 [attention] -> !answer
-    question -> LSTM -> look 1
-    cells -> look 2
-    """,
-)

@@ -1,17 +1,13 @@
 """What all systems of this family share: one step a word, from a convolutional network's features and a state."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.evaluation.alignment import pointing_accuracy, pointing_chance
-from mmlearn.evaluation.measures import Rows, row
-from mmlearn.evaluation.mentions import find_mentions
 from mmlearn.generation.cache import Read, Reading
 from mmlearn.layers import Config
 from mmlearn.layers.embeddings import check_image
@@ -171,22 +167,3 @@ def placed(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c+2 
     rows, columns = (torch.linspace(-1, 1, n, device=features.device, dtype=features.dtype) for n in features.shape[2:])
     where = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
     return torch.cat([features, where.expand(len(features), -1, -1, -1)], 1)
-
-
-def looks_before_words(maps: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
-    """The maps at the tokens that they were drawn for: at place i, where was looked before token i was written."""
-    return maps.roll(1, 1)
-
-
-def looks(run: Any, samples: Sequence[Any]) -> Rows:
-    """How often the model looks at an object before it writes its noun. Nothing where no caption names a region."""
-    if not any(getattr(sample, "links", ()) for sample in samples):
-        return {}
-    side = -(-samples[0].image.shape[-1] // run.system.config.image.stride)
-    mentions = find_mentions(samples, run.tokenizer, (side, side))
-    maps = run.read(run.plain(samples), lambda output, rows: looks_before_words(output.maps))
-    return {
-        "pointing accuracy": row(
-            pointing_accuracy(mentions.select(maps), mentions.region), pointing_chance(mentions.region)
-        )
-    }

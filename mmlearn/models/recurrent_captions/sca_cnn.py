@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers.embeddings import check_image
 from mmlearn.models.recurrent_captions.recurrent import (
     TINY,
@@ -25,10 +24,8 @@ from mmlearn.models.recurrent_captions.recurrent import (
     Seen,
     State,
     in_rows,
-    looks,
     placed,
 )
-from mmlearn.recipes import LM, Objective, Recipe
 
 ORDERS = ("channel-spatial", "spatial-channel", "spatial", "channel")
 
@@ -139,16 +136,3 @@ class SCACNN(RecurrentCaptioner):
             x, where = attention(x if i else placed(x), state[0])
             x = self.image_encoder[i](x) if i else x  # the stage behind this one
         return self.lstm(cat([word, x.mean((2, 3))], 1), state), where
-
-
-RECIPE = Recipe(
-    SCACNN,
-    SCACNNConfig,
-    reads=(Image(), Tokens()),
-    learns=Objective("lm", LM.chance, measures=(*LM.measures, looks)),
-    writes=True,
-    architecture="""
-    image -> ResNet -> feature map -> channel attention [asked by the LSTM] -> spatial attention -> LSTM -> !LM
-    words -> LSTM
-    """,
-)

@@ -3,12 +3,12 @@
 Paper: Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning". No official code; that of Luo,
 https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
 
-Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as
-it was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of
-training, which :class:`CIDErReward` takes. The end token counts as a word, as in Luo's code, so that captions do not
-break off. The two coordinates of a place stand beside its features, because small networks do not know where a place
-is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are ours; the
-features of ``base`` are the paper's 512.
+Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as it
+was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of training,
+which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that captions do not
+break off. The two coordinates of a position stand beside its features, because small networks do not know where a
+position is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are
+ours; the features of ``base`` are the paper's 512.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.captions import Rarity, cider_d_of_each, rarity
 from mmlearn.generation.decoding import greedy, sample
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.captions.captioner import check_pairs, no_words
@@ -32,12 +30,10 @@ from mmlearn.models.recurrent_captions.recurrent import (
     Seen,
     State,
     in_rows,
-    looks,
     placed,
 )
 from mmlearn.objectives import self_critical, shifted_right, token_log_probs, until_end
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import LM, Objective, Recipe, Stage, Turn
 
 Texts = Sequence[Sequence[int]]  # tokens without start token and padding, the end token last
 Reward = Callable[[Texts, Texts], Sequence[float]]  # of captions, each beside a true one
@@ -49,20 +45,6 @@ class SCSTConfig(RecurrentConfig):
     seed: int = 0  # of the texts that are drawn
 
     PRESETS = {"tiny": TINY | dict(attention_width=32), "base": dict()}
-
-
-class CIDErReward:
-    """CIDEr-D of captions, with the rarity of the n-grams of ``corpus``, or of the true captions beside them."""
-
-    def __init__(self, corpus: Texts | None = None):
-        self.rare: Rarity | None = None if corpus is None else rarity([[_words(text)] for text in corpus])
-
-    def __call__(self, captions: Texts, true: Texts) -> list[float]:
-        return cider_d_of_each([_words(text) for text in captions], [[_words(text)] for text in true], self.rare)
-
-
-def _words(text: Sequence[int]) -> str:
-    return " ".join(map(str, text))
 
 
 class Att2in(nn.Module):
@@ -93,14 +75,15 @@ class SCST(RecurrentCaptioner, CountsSteps):
 
     .. math:: \alpha_t = \mathrm{softmax}_i\, w^\top \tanh(W_a v_i + U_a h_{t-1}), \quad z_t = \sum_i \alpha_{t,i} v_i
 
-    ``reward`` is a function of captions and of true captions beside them, by default :class:`CIDErReward`. A checkpoint
-    does not hold it. Errors as of :class:`RecurrentCaptioner`. Source: sections 2.2 and 4.
+    ``reward`` is a function of captions and of true captions beside them; the recipe takes CIDEr-D. A checkpoint
+    does not hold it. Errors as of :class:`RecurrentCaptioner`, and ``ValueError`` for a second stage without a reward.
+    Source: sections 2.2 and 4.
     """
 
     def __init__(self, config: SCSTConfig, reward: Reward | None = None):
         super().__init__(config)
         channels = config.image.widths[-1] + 2
-        self.reward = reward or CIDErReward()
+        self.reward = reward
         self.attention = AdditiveAttention(channels, config.width, config.attention_width)
         self.lstm = Att2in(config.embedding_width, config.width, channels)
 
@@ -116,6 +99,8 @@ class SCST(RecurrentCaptioner, CountsSteps):
     def self_critical_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """A drawn caption against the greedy one, both rewarded beside the batch's. ``ValueError`` without a text, for
         one that is too long, and for a reward that is no finite number. Source: section 4."""
+        if self.reward is None:
+            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         self.check_length(tokens.shape[1])
@@ -146,26 +131,3 @@ class SCST(RecurrentCaptioner, CountsSteps):
         """Captions for who has seen this, up to the end token."""
         seen, start = (tuple(x.detach() for x in parts) for parts in (seen, start))
         return self.go_on(self.reader_of(seen, start), no_words(start[0]), None, decode, self.config.max_length)
-
-
-MEASURES = (*LM.measures, looks)
-RECIPE = Recipe(
-    SCST,
-    SCSTConfig,
-    reads=(Image(), Tokens()),
-    stages=(
-        Stage(Objective("lm", LM.chance, measures=MEASURES), name="write"),
-        Stage(
-            Objective("reward", {"self_critical": None}, measures=MEASURES),
-            turns=(Turn("self_critical_loss"),),
-            name="reward",
-        ),
-    ),
-    writes=True,
-    architecture="""
-    image -> ResNet -> places -> attention [asked by the LSTM before each word] -> LSTM [Att2in] -> !LM
-    words -> LSTM
-    LSTM -> drawn caption -> reward [CIDEr-D] -> !drawn minus greedy
-    LSTM -> greedy caption -> reward
-    """,
-)

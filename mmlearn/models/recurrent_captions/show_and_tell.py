@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.models.recurrent_captions.recurrent import TINY, RecurrentCaptioner, RecurrentConfig, Seen, State
-from mmlearn.recipes import LM, Recipe
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,3 @@ class ShowAndTell(RecurrentCaptioner):
 
     def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, None]:
         return self.lstm(word, state), None
-
-
-RECIPE = Recipe(
-    ShowAndTell,
-    ShowAndTellConfig,
-    reads=(Image(), Tokens()),
-    learns=LM,
-    writes=True,
-    architecture="""
-    image -> ResNet -> summary [mean, projected] -> LSTM [summary first, then words] -> !LM
-    words -> LSTM
-    """,
-)

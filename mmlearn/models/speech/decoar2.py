@@ -11,17 +11,13 @@ over hidden frames and bands, diversity's over hidden frames. Diversity has the 
 Spectrograms come as the data has them: bring each band to mean 0 and variance 1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import LogMel
-from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import real_frames
@@ -29,8 +25,7 @@ from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, C
 from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
-from mmlearn.objectives.speech import code_diversity, code_perplexity, mask_spans
-from mmlearn.recipes import Objective, Recipe, silence
+from mmlearn.objectives.speech import code_diversity, mask_spans
 
 
 @dataclass(frozen=True)
@@ -148,34 +143,3 @@ class DeCoAR2(CountsSteps):
             "reconstruction": masked_l1(output.mel.mT, mel.mT, masked),
             "diversity": self.config.diversity_weight * diversity,
         }
-
-
-def distance_of_hidden_frames(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How far rebuilt frames are from what was there. Chance: the mean of all sounds."""
-    off, blind, used = [], [], []
-    for batch in run.batches(samples):
-        mel, mask = batch["mel"], batch["mel_mask"]
-        masked = run.system.draw(mask).masked
-        output = run.system(mel, mask, masked)
-        off.append((output.mel - mel).mT[masked].abs())
-        blind.append(mel.mT[masked].abs())
-        used.append(output.probability[masked])
-    return {
-        "distance of hidden frames": row(all_hidden(off).mean(), torch.cat(blind).mean()),
-        f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
-    }
-
-
-RECIPE = Recipe(
-    DeCoAR2,
-    DeCoAR2Config,
-    reads=(LogMel(fixed="log-mels are rebuilt here"),),
-    learns=Objective(
-        "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(distance_of_hidden_frames,)
-    ),
-    architecture="""
-    log-mel -> hide spans -> transformer -> quantiser [codebooks] -> rebuild -> !L1 [hidden frames]
-    log-mel -> !L1
-    quantiser -> !diversity
-    """,
-)

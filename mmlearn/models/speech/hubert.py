@@ -15,27 +15,20 @@ is learned, frames are hidden only where the batch says so, and channels never. 
 padding changes what is heard, as it does there.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Clusters, Waveform
-from mmlearn.data.speech_features import mfcc
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.speech import all_hidden
 from mmlearn.layers import Config
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
-from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans, masked_cluster
-from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -150,44 +143,3 @@ class HuBERT(CountsSteps):
         masked = batch["masked"] if "masked" in batch else self.draw(real)
         logits = self(waveform, waveform_mask, masked).cluster_logits
         return {"cluster": masked_cluster(logits, label.masked_fill(~real, -100), masked, self.config.alpha)}
-
-
-def targets(
-    clips: Sequence[Tensor], clusters: int, *, generator: torch.Generator, model: HuBERT | None = None, block: int = 6
-) -> list[Tensor]:
-    """A cluster number for each frame of each clip: by k-means on MFCC or, with a ``model``, on its frames.
-
-    Clips are (samples,), each of its own length, and so are their numbers (s,). Cepstral coefficients fit the published
-    strides. Each is scaled to variance 1; the official code takes them as they are. Raises ``ValueError`` for fewer
-    frames than clusters.
-    Source: sections II-A and IV-B.
-    """
-    frames = [mfcc(clip) if model is None else model.hidden(clip, block) for clip in clips]
-    every = torch.cat(frames)
-    scale = every.std(0).clamp(min=1e-6) if model is None else 1.0
-    centroids = cluster(every / scale, clusters, generator=generator)
-    return list(nearest(every / scale, centroids).split([len(rows) for rows in frames]))
-
-
-def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many clusters of hidden frames are guessed. Chance: always the commonest."""
-    guess, label = [], []
-    for batch in run.batches(samples):
-        waveform, mask = batch["waveform"], batch["waveform_mask"]
-        masked = run.system.draw(run.system.speech.frame_mask(waveform, mask))
-        guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
-        label.append(batch["cluster"][masked])
-    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
-
-
-RECIPE = Recipe(
-    HuBERT,
-    HuBERTConfig,
-    reads=(Waveform(), Clusters()),
-    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
-    architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> scores of clusters -> !cross-entropy [hidden frames]
-    waveform -> *k-means [MFCC, then features] -> cluster of each frame -> !cross-entropy
-    """,
-)

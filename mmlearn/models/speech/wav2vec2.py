@@ -16,27 +16,20 @@ are hidden only where the batch says so, and channels never. Published models wa
 is heard, as it does there.
 """
 
-import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Waveform
-from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.speech import all_hidden, found_among_distractors
 from mmlearn.layers import Config
 from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.inputs import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser
-from mmlearn.objectives import code_diversity, code_perplexity, distractor_contrast, mask_spans, sample_distractors
+from mmlearn.objectives import code_diversity, distractor_contrast, mask_spans, sample_distractors
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -165,53 +158,3 @@ class Wav2Vec2(CountsSteps):
         contrast = distractor_contrast(*compared, distractor, masked, self.config.temperature)
         diversity = code_diversity(output.probability[masked])
         return {"contrastive": contrast, "diversity": self.config.diversity_weight * diversity}
-
-
-class Found(NamedTuple):
-    """How often hidden frames are found among distractors, how often one that guesses is right, and codes in use."""
-
-    accuracy: float
-    chance: float
-    perplexity: float  # of a codebook, from 1 to all entries
-
-
-@torch.no_grad()
-def find_hidden_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> Found:
-    """Hide spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is hidden."""
-    right, chance, used = [], [], []
-    for batch in batches:
-        waveform, mask = batch["waveform"], batch["waveform_mask"]
-        draws = system.draw(system.speech.frame_mask(waveform, mask))
-        output = system(waveform, mask, draws.masked)
-        found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
-        right.append(found[0].float())
-        chance.append(found[1])
-        used.append(output.probability[draws.masked])
-    perplexity = code_perplexity(torch.cat(used)).mean().item()
-    return Found(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
-
-
-def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
-    found = find_hidden_frames(run.system, run.batches(samples))
-    return {
-        "hidden frames found": row(found.accuracy, found.chance),
-        f"perplexity of {run.system.config.entries} codes": row(found.perplexity),
-    }
-
-
-RECIPE = Recipe(
-    Wav2Vec2,
-    Wav2Vec2Config,
-    reads=(Waveform(),),
-    learns=Objective(
-        "contrastive",
-        {"contrastive": lambda config, batch: math.log(1 + config.distractors), "diversity": None},
-        measures=(hidden_frames_found,),
-    ),
-    architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> c [context] -> !contrast [own code among distractors]
-    convolutions -> quantiser [codebooks] -> q [code] -> !contrast
-    quantiser -> !diversity
-    """,
-)

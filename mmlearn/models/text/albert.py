@@ -13,11 +13,9 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Segments
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, TransformerBlock
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.objectives import masked_cross_entropy, segment_order
-from mmlearn.recipes import MLM, SOP, Recipe
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,3 @@ class ALBERT(nn.Module):
         if not losses:
             raise ValueError("This ALBERT has no head to train: set language_head in its configuration.")
         return losses
-
-
-RECIPE = Recipe(
-    ALBERT,
-    ALBERTConfig,
-    reads=(Segments(),),
-    learns=(SOP, MLM),
-    settings={"language_head": True, "order_head": True},
-    architecture="""
-    two segments -> narrow sum [token, type, place] -> widen -> block [again and again] -> language head -> !MLM
-    block -> pooler [first token] -> order head -> !SOP
-    """,
-)

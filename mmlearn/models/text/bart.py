@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.generation.cache import Reading
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Transformer, TransformerConfig
@@ -26,7 +25,6 @@ from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.text.writing import source_texts, write_for
 from mmlearn.objectives import shifted_right, text_denoising
-from mmlearn.recipes import INFILLING, Recipe
 
 FIRST_POSITION = 2  # of the position table; nothing reads the rows before
 
@@ -160,17 +158,3 @@ class BART(nn.Module):
             raise ValueError("A batch holds at least one text.")
         logits = self(batch["tokens"], batch["target"], batch.get("mask")).token_logits
         return {"infilling": text_denoising(logits, batch["target"], batch.get("target_mask"))}
-
-
-RECIPE = Recipe(
-    BART,
-    BARTConfig,
-    reads=(Tokens(),),
-    learns=INFILLING,
-    writes=True,
-    architecture="""
-    spoilt words -> sum [token, place] -> encoder -> decoder [causal, looks at words] -> language head -> !infilling
-    target [one place later] -> target sum [token, place] -> decoder
-    sum == target sum
-    """,
-)

@@ -16,11 +16,9 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert, pooler
 from mmlearn.objectives import masked_cross_entropy, segment_order
-from mmlearn.recipes import MLM, Recipe
 
 ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
@@ -102,15 +100,3 @@ class BERT(nn.Module):
         if not losses:
             raise ValueError("This BERT has no head to train: set language_head in its configuration.")
         return losses
-
-
-RECIPE = Recipe(
-    BERT,
-    BERTConfig,
-    reads=(Tokens(),),
-    learns=MLM,
-    settings={"language_head": True, "pooler": False},
-    architecture="""
-    words -> sum [token, type, place] -> transformer -> language head -> !MLM
-    """,
-)

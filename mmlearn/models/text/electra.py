@@ -18,7 +18,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
@@ -26,7 +25,6 @@ from mmlearn.layers.steps import CountsSteps
 from mmlearn.objectives import masked_cross_entropy, replaced_token_detection, sample_replacements
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.masked import IGNORED
-from mmlearn.recipes import RTD, Recipe
 
 
 @dataclass(frozen=True)
@@ -171,16 +169,3 @@ class DetectionHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
         return rearrange(self.output(self.activation(self.dense(x))), "b t 1 -> b t")
-
-
-RECIPE = Recipe(
-    ELECTRA,
-    ELECTRAConfig,
-    reads=(Tokens(),),
-    learns=RTD,
-    architecture="""
-    words with gaps -> sum [token, type, place] -> generator [small] -> language head -> !MLM
-    language head -> filled words [drawn] -> filled sum [token, type, place] -> discriminator -> detection head -> !RTD
-    sum == filled sum
-    """,
-)

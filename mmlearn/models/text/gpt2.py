@@ -16,12 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.generation.cache import Reading, go_on
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.objectives import causal_language_modelling
-from mmlearn.recipes import LM, Recipe
 
 
 @dataclass(frozen=True)
@@ -120,16 +118,3 @@ class GPT2(nn.Module):
         if not len(tokens):
             raise ValueError("A batch holds at least one text.")
         return {"lm": causal_language_modelling(self(tokens, mask).token_logits, tokens, mask)}
-
-
-RECIPE = Recipe(
-    GPT2,
-    GPT2Config,
-    reads=(Tokens(),),
-    learns=LM,
-    writes=True,
-    architecture="""
-    words -> sum [token, place] -> transformer [causal] -> norm -> token table -> !LM
-    sum == token table
-    """,
-)

@@ -12,10 +12,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.models.text.bert import BERT, BERTConfig
 from mmlearn.objectives import masked_cross_entropy, replaced_token_detection
-from mmlearn.recipes import MLM, STD, Recipe, Stage, Turn
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,3 @@ class STDRoBERTa(BERT):
         if "shuffled" in batch:
             return {"std": replaced_token_detection(output.shuffled_logits, batch["shuffled"], batch["mask"])}
         return {"mlm": masked_cross_entropy(output.token_logits, batch["token_label"])}
-
-
-RECIPE = Recipe(
-    STDRoBERTa,
-    STDRoBERTaConfig,
-    reads=(Tokens(),),
-    stages=(
-        Stage(MLM, turns=(Turn(moves=("embedding", "transformer", "language_head")),), name="pretrain"),
-        Stage(STD, turns=(Turn(moves=("embedding", "transformer", "detection_head")),), name="refine"),
-    ),
-    architecture="""
-    words with gaps -> sum [token, type, place] -> transformer -> language head -> !MLM
-    shuffled words -> sum
-    transformer -> detection head -> !STD
-    """,
-)

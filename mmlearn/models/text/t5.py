@@ -20,7 +20,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens
 from mmlearn.generation.cache import Reading
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
@@ -28,7 +27,6 @@ from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.writing import source_texts, write_for
 from mmlearn.objectives import shifted_right, span_denoising
-from mmlearn.recipes import SPANS, Recipe
 
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
 
@@ -254,17 +252,3 @@ class T5(nn.Module):
             raise ValueError("A batch holds at least one text.")
         logits = self(batch["tokens"], batch["target"], batch.get("mask")).token_logits
         return {"spans": span_denoising(logits, batch["target"], batch.get("target_mask"))}
-
-
-RECIPE = Recipe(
-    T5,
-    T5Config,
-    reads=(Tokens(sentinels=16),),
-    learns=SPANS,
-    writes=True,
-    architecture="""
-    words with gaps -> token table -> encoder -> decoder [causal, looks at words] -> language head -> !spans
-    target [one place later] -> target table -> decoder
-    token table == target table
-    """,
-)

@@ -10,26 +10,20 @@ numbers; the paper takes 50,000 of Visual Genome. Vokenizer and language model h
 a text have vokens as well. Vokens are named by one layer, as in the paper; the code has one more. ``tiny`` is ours.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, MaskedTokens, Tokens
-from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.text.vokenizer import TINY_VOKENIZER, Vokenizer, VokenizerConfig, pictures_found
-from mmlearn.models.vision.backbone import load_backbone
+from mmlearn.models.text.vokenizer import TINY_VOKENIZER, Vokenizer, VokenizerConfig
 from mmlearn.objectives import gather, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.vokens import token_image_hinge
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
 
 @dataclass(frozen=True)
@@ -103,45 +97,4 @@ class Vokenization(nn.Module):
         return {"mlm": mlm, "voken": masked_cross_entropy(output.voken_logits, vokens)}
 
 
-def vokens_named(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many vokens are named where some words are masked. Chance: always the commonest."""
-    plain = run.plain(samples)
-    whole, mask = run.on_device(plain), plain["mask"]
-    with evaluating(run.system):
-        vokens = run.system.vokenizer.retrieve(whole["tokens"], whole["mask"]).cpu()
-    guess = run.read(run.label(plain, MaskedTokens()), lambda output, rows: output.voken_logits.argmax(-1))
-    return {"vokens named": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
-
-
-MATCH = Objective(
-    "match",
-    {"match": lambda config, batch: config.vokenizer.margin},
-    reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),),  # the picture network normalises them itself
-    measures=(pictures_found,),
-)
-LANGUAGE = Objective(
-    "language",
-    {"mlm": ln("vocab_size"), "voken": ln("num_vokens")},
-    labels=(MaskedTokens(),),
-    measures=(masked_words, vokens_named),
-)
 SPEAKS = ("embedding", "transformer", "language_head", "voken_head")
-RECIPE = Recipe(
-    Vokenization,
-    VokenizationConfig,
-    reads=(Tokens(),),
-    stages=(
-        Stage(MATCH, turns=(Turn("match_loss", moves=("vokenizer",)),), name="vokenize"),
-        Stage(LANGUAGE, turns=(Turn(moves=SPEAKS),), name="language"),
-    ),
-    build=lambda config: Vokenization(config, load_backbone()),
-    architecture="""
-    image -> *picture network [frozen] -> g -> !hinge
-    words -> vokenizer's BERT -> f [each token] -> !hinge
-    g -> vokens [nearest pictures]
-    f -> vokens
-    words with gaps -> BERT -> !MLM
-    BERT -> voken head -> !voken classification
-    vokens -> !voken classification
-    """,
-)

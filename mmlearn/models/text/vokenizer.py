@@ -1,17 +1,14 @@
 """What finds vokens: tokens within their texts, and pictures, in one space. The first stage of Vokenization."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.evaluation.measures import Rows, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.models.align.pair_queue import queue_places
@@ -94,13 +91,3 @@ class Vokenizer(nn.Module):
         places, pointer = queue_places(self.pointer, len(features), len(self.vokens))
         self.vokens[places] = features.to(self.vokens.dtype)
         self.pointer.copy_(pointer)
-
-
-def pictures_found(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many tokens are nearest to the picture of their text, of all these. Chance: one of them."""
-    batch = run.on_device(run.plain(samples, "match"))
-    with evaluating(run.system):
-        image, text = (run.call(encode, batch) for encode in (run.system.encode_image, run.system.encode_text))
-        found, mask = nearest_vokens(text, image, batch["mask"]).cpu(), batch["mask"].cpu()
-    right = (found == torch.arange(len(samples))[:, None])[mask]
-    return {f"picture of a token, of {len(samples)}": row(right.float().mean(), 1 / len(samples))}

@@ -19,8 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Config, real_first, select_tokens, small_linear
-from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
-from mmlearn.recipes import Recipe
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 
 SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size))  # the vertices
 EDGES = tuple((part, whole) for whole in SUBSETS for part in SUBSETS if set(part) < set(whole))
@@ -147,16 +146,3 @@ class GraphMFN(nn.Module):
         Raises ``ValueError`` without a label, for a class that does not exist, and for an empty batch.
         """
         return {"task": task_loss(self(**read_batch(batch, "GraphMFN")).logits, batch["label"], F.l1_loss)}
-
-
-RECIPE = Recipe(
-    GraphMFN,
-    GraphMFNConfig,
-    reads=READS,
-    learns=TASK,
-    architecture="""
-    words -> LSTM of words -> dynamic fusion graph [7 vertices, 19 edges] -> gated memory -> !task
-    sound -> LSTM of sound -> dynamic fusion graph
-    video -> LSTM of video -> dynamic fusion graph
-    """,
-)

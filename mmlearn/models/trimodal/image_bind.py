@@ -21,14 +21,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, LogMel, Tokens
-from mmlearn.evaluation.measures import retrieval
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
 from mmlearn.models.trimodal.drop_token import maximum
 from mmlearn.names import choices
 from mmlearn.objectives import binding_loss, gather, same_caption
-from mmlearn.recipes import Objective, Recipe, ln_batch
 
 # The entries of a batch that hold a modality and its mask, where they do not have the modality's own name.
 ENTRIES = {"text": ("tokens", "mask"), "audio": ("mel", "mel_mask")}
@@ -224,21 +221,3 @@ class ImageBind(nn.Module):
 
 def _entries(modality: str) -> tuple[str, str]:
     return ENTRIES.get(modality, (modality, f"{modality}_mask"))
-
-
-RECIPE = Recipe(
-    ImageBind,
-    ImageBindConfig,
-    reads=(Image(), Tokens(), LogMel()),
-    learns=Objective(
-        "binding",
-        {"image_text": ln_batch, "image_audio": ln_batch},
-        measures=(retrieval("image", "text"), retrieval("image", "audio"), retrieval("audio", "text")),
-    ),
-    architecture="""
-    image -> ViT -> u -> !InfoNCE, image and text
-    text -> transformer [causal] -> v -> !InfoNCE, image and text
-    log-mel -> sound transformer -> a -> !InfoNCE, image and sound
-    u -> !InfoNCE, image and sound
-    """,
-)

@@ -11,7 +11,7 @@ the code orthogonal. A classifier that tells shared from private parts, which th
 left out. Scores are learned by their squared distance, classes by cross-entropy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
@@ -21,9 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens, small_linear
-from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 from mmlearn.objectives import central_moment_discrepancy, difference_loss
-from mmlearn.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -187,23 +186,3 @@ class MISA(nn.Module):
             "difference": config.difference_weight * difference,
             "reconstruction": config.reconstruction_weight * reconstruction,
         }
-
-
-RECIPE = Recipe(
-    MISA,
-    MISAConfig,
-    reads=READS,
-    learns=replace(TASK, chance=TASK.chance | {"similarity": None, "difference": None, "reconstruction": None}),
-    architecture="""
-    words -> LSTM of words -> shared space -> fusion [transformer] -> !task
-    sound -> LSTM of sound -> private spaces -> fusion
-    video -> LSTM of video -> shared space
-    LSTM of words -> private spaces
-    LSTM of sound -> shared space
-    LSTM of video -> private spaces
-    shared space -> !similarity [CMD]
-    private spaces -> !difference
-    shared space -> decoders -> !reconstruction
-    private spaces -> decoders
-    """,
-)

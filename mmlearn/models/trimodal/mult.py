@@ -26,8 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerBlock, TransformerConfig, sinusoidal_positions, small_linear
-from mmlearn.models.trimodal.sequences import MODALITIES, READS, TASK, TINY, Sequences, read_batch, task_loss
-from mmlearn.recipes import Recipe
+from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
 
 
 @dataclass(frozen=True)
@@ -181,22 +180,3 @@ class MulT(nn.Module):
         outputs, and for an empty batch.
         """
         return {"task": task_loss(self(**read_batch(batch, "MulT")).logits, batch["label"], F.l1_loss)}
-
-
-RECIPE = Recipe(
-    MulT,
-    MulTConfig,
-    reads=READS,
-    learns=TASK,
-    architecture="""
-    words -> convolution of words -> words ask sound and video -> memory of words -> joined -> !task
-    sound -> convolution of sound -> sound asks words and video -> memory of sound -> joined
-    video -> convolution of video -> video asks words and sound -> memory of video -> joined
-    convolution of sound -> words ask sound and video
-    convolution of video -> words ask sound and video
-    convolution of words -> sound asks words and video
-    convolution of video -> sound asks words and video
-    convolution of words -> video asks words and sound
-    convolution of sound -> video asks words and sound
-    """,
-)

@@ -7,21 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Labels, LogMel, Tokens, Video
-from mmlearn.evaluation.measures import classes
 from mmlearn.layers.embeddings import look_up
-from mmlearn.recipes import Objective, ln
 
 MODALITIES = ("text", "audio", "video")
 # Sound has 64 log-mel bands; small video frames are read as they are.
 TINY = dict(vocab_size=512, audio_width=64, video_width=3 * 16 * 16, dropout=0.0, outputs=4)
-READS = (
-    Tokens(),
-    LogMel(bands="audio_width"),
-    Video(fps=10, shown=16, features="video_width"),
-    Labels(source="order", into="outputs"),
-)
-TASK = Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),))
 
 Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 

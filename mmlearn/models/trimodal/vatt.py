@@ -19,12 +19,9 @@ only rows in which something is real. Below the line of both losses a video's ow
 the code's asymmetric loss twice. Texts that are equal in a batch (``caption_id``) are no negatives of each other.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +29,6 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Tokens, Video, Waveform
-from mmlearn.evaluation.measures import by_name, retrieval
 from mmlearn.layers import Config, TextEmbedding, Transformer, TransformerConfig
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.audio.encoder import WaveformTokens
@@ -42,7 +37,6 @@ from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
 from mmlearn.models.trimodal.video import VideoTokens
 from mmlearn.objectives import gather, mil_nce, same_caption
 from mmlearn.objectives.draws import generator_of_step
-from mmlearn.recipes import Objective, Recipe
 
 MODALITIES = ("video", "audio", "text")
 
@@ -285,30 +279,3 @@ class VATT(CountsSteps):
         )
         scale = video.new_tensor(1 / self.config.temperature)
         return mil_nce(gather(video), gather(other), scale, gather(exists), positives)
-
-
-def embedding(space: int, system: Any, batch: dict[str, Tensor], modality: str, call: Callable) -> Tensor:
-    """Videos lie in two spaces: that of sounds (0) and that of texts (1)."""
-    found = by_name(system, batch, modality, call)
-    return found[space] if modality == "video" else found
-
-
-RECIPE = Recipe(
-    VATT,
-    VATTConfig,
-    reads=(Video(fps=10, image_size=64, frames=8), Waveform(standard=False), Tokens()),
-    learns=Objective(
-        "nce",
-        dict.fromkeys(("nce", "mil_nce"), lambda config, batch: math.log(2 * len(batch["video"]) - 1)),
-        measures=(
-            retrieval("video", "audio", partial(embedding, 0)),
-            retrieval("video", "text", partial(embedding, 1)),
-        ),
-    ),
-    architecture="""
-    video -> boxes of pixels -> DropToken -> video transformer -> z [space of sound] -> !NCE
-    waveform -> windows -> DropToken of sound -> audio transformer -> a -> !NCE
-    z -> z' [space of text] -> !MIL-NCE
-    text -> text transformer -> v -> !MIL-NCE
-    """,
-)

@@ -18,14 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Waveform
 from mmlearn.models.audio.inputs import check_clips
 from mmlearn.models.speech.context_network import ContextNetwork
 from mmlearn.models.speech.encoder import TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
-from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
+from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans
-from mmlearn.recipes import Objective, Recipe
 
 BASE = SpeechEncoderConfig(convolution_norm="layer", position_kernel=19)
 
@@ -152,16 +150,3 @@ class Data2VecAudio(SelfTaught):
         if self.teacher is None:
             raise ValueError("Nothing to learn: this Data2VecAudio needs pretrain=True, or tokens and vocab_size.")
         return self.regression(*self.compare(batch))
-
-
-RECIPE = Recipe(
-    Data2VecAudio,
-    Data2VecAudioConfig,
-    reads=(Waveform(),),
-    learns=Objective("self-distillation", {"regression": None}, measures=(hidden_features_explained,)),
-    architecture="""
-    waveform -> convolutions -> hide spans -> student [transformer] -> head -> !squared error [hidden frames]
-    waveform -> teacher [the same, no gradient] -> mean of last layers [normalised] -> !squared error
-    student ~> teacher
-    """,
-)

@@ -18,12 +18,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedTokens, Tokens
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
+from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
-from mmlearn.recipes import Objective, Recipe
 
 ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
@@ -126,18 +124,3 @@ class Data2VecText(SelfTaught):
         output, label = self(batch["tokens"], batch.get("mask"), batch.get("token_type")), batch["token_label"]
         hidden = label != IGNORED
         return {"mlm": masked_cross_entropy(self.token_logits(output.tokens[hidden]), label[hidden])}
-
-
-RECIPE = Recipe(
-    Data2VecText,
-    Data2VecTextConfig,
-    reads=(Tokens(),),
-    learns=Objective(
-        "self-distillation", {"regression": None}, labels=(MaskedTokens(),), measures=(hidden_features_explained,)
-    ),
-    architecture="""
-    words with gaps -> student [BERT] -> head -> !smooth L1 [gaps]
-    whole text -> teacher [no gradient] -> mean of last layers [normalised] -> !smooth L1
-    student ~> teacher
-    """,
-)

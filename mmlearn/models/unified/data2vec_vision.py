@@ -18,11 +18,9 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedPatches, Patches
-from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig, hidden_features_explained
+from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig
 from mmlearn.models.vision.relative_encoder import LARGE_RELATIVE, RelativeEncoder, RelativeEncoderConfig
 from mmlearn.objectives import class_cross_entropy
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -98,18 +96,3 @@ class Data2VecVision(SelfTaught):
         if self.classifier is None or "label" not in batch:
             raise ValueError("Nothing to learn: this Data2VecVision needs pretrain=True, or label and num_classes.")
         return {"classification": class_cross_entropy(self(batch["image"]).logits, batch["label"])}
-
-
-RECIPE = Recipe(
-    Data2VecVision,
-    Data2VecVisionConfig,
-    reads=(Patches(),),
-    learns=Objective(
-        "self-distillation", {"regression": None}, labels=(MaskedPatches(),), measures=(hidden_features_explained,)
-    ),
-    architecture="""
-    image -> hide blocks -> student [ViT, relative positions] -> head -> !smooth L1 [hidden patches]
-    image -> teacher [no gradient] -> mean of last layers [normalised] -> !smooth L1
-    student ~> teacher
-    """,
-)

@@ -20,8 +20,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import masked_words, matching, retrieval
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import initialise_as_bert, pooler
@@ -32,7 +30,6 @@ from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
 from mmlearn.objectives.matched import asking_rows, matched_info_nce
-from mmlearn.recipes import Objective, OneOf, Recipe, ln, ln_batch
 
 
 @dataclass(frozen=True)
@@ -260,31 +257,3 @@ class FLAVA(nn.Module):
     def after_step(self) -> None:
         """Keep the temperature within the official code's bounds: a scale of 1 to 100."""
         self.logit_scale.clamp_(0, 4.6052)
-
-
-CODES = PatchCodes()
-RECIPE = Recipe(
-    FLAVA,
-    FLAVAConfig,
-    reads=(Tokens(), Patches()),
-    learns=OneOf(
-        Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),)),
-        Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),)),
-        Objective(
-            "pairs",
-            {"itc": ln_batch, "itm": ln(2), "mmm_image": ln("codes"), "mmm_text": ln("vocab_size")},
-            reads=(CODES,),
-            labels=(MatchLabel(), MaskedTokens(), MaskedPatches()),
-            measures=(retrieval("image", "text"), matching, masked_words),
-            samples=1000,
-        ),
-    ),
-    architecture="""
-    image -> ViT -> !MIM [codes, pictures alone]
-    text -> transformer [pre-norm] -> !MLM [texts alone]
-    ViT -> !ITC
-    transformer -> !ITC
-    ViT -> transformer of both -> !MMM [words and codes]
-    transformer -> transformer of both -> !ITM
-    """,
-)

@@ -11,24 +11,20 @@ the text's tables are settings that nobody has compared with the paper's. Pictur
 other: nothing attends across.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
-from mmlearn.evaluation.measures import retrieval, row
 from mmlearn.layers import ImageEmbedding, TextEmbedding, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.unified.sparse import Routing, SparseBlock
 from mmlearn.objectives import gather, gathered_positives, info_nce, own_rows
-from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z, top_experts
-from mmlearn.recipes import Objective, Recipe, ln_batch
+from mmlearn.objectives.experts import balance, global_entropy, local_entropy, router_z
 
 
 @dataclass(frozen=True)
@@ -175,46 +171,3 @@ class LIMoE(nn.Module):
     def after_step(self) -> None:
         """Keep the temperature at 0.01 or more, as CLIP's."""
         self.logit_scale.clamp_(max=4.6052)
-
-
-def experts_used(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many experts of the last sparse block each modality uses, and how many tokens go to experts of its own.
-
-    Used experts are the exponential of the entropy of choices. An expert is a modality's own if at least 90 % of what
-    it gets comes from there, when both weigh the same.
-    """
-    config, counts = run.system.config, {"image": 0, "text": 0}
-    for batch in run.batches(samples):
-        found = (
-            run.system.read_image(batch["image"])[1][-1],
-            run.system.read_text(batch["tokens"], batch["mask"])[1][-1],
-        )
-        for name, routing in zip(counts, found):
-            choice = top_experts(routing.probability, config.chosen)[1][routing.real].flatten()
-            counts[name] = counts[name] + choice.cpu().bincount(minlength=config.experts)
-    shares = {name: count / count.sum() for name, count in counts.items()}
-    both, rows = sum(shares.values()), {}
-    for name, share in shares.items():
-        own = share >= 0.9 * both
-        rows[f"experts that {name}s use, of {config.experts}"] = row(torch.special.entr(share).sum().exp())
-        rows[f"share of {name}s at experts of their own"] = row(share[own & (share > 0)].sum(), 0.0)
-    return rows
-
-
-RECIPE = Recipe(
-    LIMoE,
-    LIMoEConfig,
-    reads=(Image(), Tokens()),
-    learns=Objective(
-        "itc",
-        {"itc": ln_batch, "balance": None, "z": None, "local": None, "global": None},
-        measures=(retrieval("image", "text"), experts_used),
-        samples=1000,
-    ),
-    architecture="""
-    image -> patches -> shared attention -> router -> experts [top k] -> mean of tokens -> !InfoNCE
-    text -> words -> shared attention
-    router -> !balance and z
-    router -> !local and global entropy
-    """,
-)

@@ -14,18 +14,16 @@ blocks; VLMo's code adds a second one behind the MLPs of pairs. BEiT-3's masked 
 be taken in place of the third; it hides as many words of pairs as of texts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.models.vision.masked_embedding import MaskedImageEmbedding
@@ -33,7 +31,6 @@ from mmlearn.objectives import gather, image_text_matching, masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
 from mmlearn.objectives.matched import asking_rows, matched_info_nce
-from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
 
 
 @dataclass(frozen=True)
@@ -242,70 +239,5 @@ class Multiway(nn.Module):
         self.logit_scale.clamp_(max=4.6052)
 
 
-def words_alone(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many masked tokens are guessed without a picture. Chance: the commonest token."""
-    batch = run.label(run.plain(samples), MaskedTokens())
-    texts = {name: batch[name] for name in ("tokens", "mask", "token_label")}
-    asked = texts["token_label"] != IGNORED
-
-    def right(output: MultiwayOutput, rows: dict[str, Tensor]) -> Tensor:
-        return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
-
-    accuracy = run.read(texts, right).float().mean()
-    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][asked]))}
-
-
 SHARED = ("attention", "norm", "modality")
 PICTURES = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
-
-CODES = PatchCodes()
-MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
-WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(words_alone,))
-MMM = Objective(
-    "mmm",
-    {"mmm_text": ln("vocab_size"), "mmm_image": ln("codes")},
-    reads=(CODES,),
-    labels=(MaskedTokens(), MaskedPatches()),
-    measures=(masked_words,),
-)
-
-RECIPE = Recipe(
-    Multiway,
-    MultiwayConfig,
-    reads=(Tokens(), Patches()),
-    stages=(
-        Stage(MIM, turns=(Turn(moves=(*SHARED, "ways.image", "image_embedding", "code_head")),), name="pictures"),
-        Stage(  # attention and the MLPs of pictures stay as they are
-            WORDS, turns=(Turn(moves=("ways.text", "text_embedding", "language_head")),), name="texts"
-        ),
-        Stage(
-            Objective(
-                "pairs",
-                {"itc": ln_batch, "itm": ln(2), "mlm": ln("vocab_size")},
-                labels=(MatchLabel(), MaskedTokens()),
-                measures=(retrieval("image", "text"), matching, masked_words),
-                samples=1000,
-            ),
-            turns=(
-                Turn(
-                    moves=(*SHARED, *PICTURES, "ways", "text_embedding", "language_head", "match_head")
-                    + ("image_projection", "text_projection", "logit_scale")
-                ),
-            ),
-            name="pairs",
-        ),
-        Stage(  # what BEiT-3 learns, from the start: all three
-            OneOf(MIM, WORDS, MMM),
-            turns=(Turn(moves=(*SHARED, "ways", "image_embedding", "text_embedding", "language_head", "code_head")),),
-            name="masked-data",
-        ),
-    ),
-    architecture="""
-    image -> patches -> one row
-    text -> words -> one row -> shared attention -> MLP of pictures -> !MIM [first stage]
-    shared attention -> MLP of texts -> !MLM [second stage]
-    shared attention -> MLP of pairs [last blocks] -> !ITM and MLM [third stage]
-    MLP of pictures -> !ITC
-    MLP of texts -> !ITC
-    """,
-)

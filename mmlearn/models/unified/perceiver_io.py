@@ -22,12 +22,10 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Tokens
 from mmlearn.layers import MLP, Attention, Config, TextEmbedding, patchify
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.objectives import class_cross_entropy, masked_cross_entropy
-from mmlearn.recipes import MLM, Recipe
 
 
 @dataclass(frozen=True)
@@ -261,17 +259,3 @@ class PerceiverIO(nn.Module):
         if not losses:
             raise ValueError("Nothing to learn: token_label needs language_head and tokens, label needs num_classes.")
         return losses
-
-
-RECIPE = Recipe(
-    PerceiverIO,
-    PerceiverIOConfig,
-    reads=(Tokens(), Image()),
-    learns=MLM,
-    settings={"language_head": True},
-    architecture="""
-    words with gaps -> one row [places, padding] -> latents ask [cross-attention] -> latents think [self-attention]
-    image -> patches [Fourier features] -> one row
-    latents think -> queries ask [a query for each word] -> !MLM
-    """,
-)

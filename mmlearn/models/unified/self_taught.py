@@ -4,17 +4,15 @@ Source: Baevski et al. 2022 (data2vec), and its official code for speech and tex
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.evaluation.measures import row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import Config, small_linear
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.objectives.distillation import momentum_update
@@ -110,16 +108,3 @@ def mlp_outputs(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def hidden_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How much of the teacher's variance at hidden places the student explains, and how large that variance is.
-
-    Of a teacher that has collapsed the variance is near 0. Chance: to say the mean of all targets.
-    """
-    batch = run.on_device(run.collate()(samples))
-    with evaluating(run.system):
-        prediction, target, masked = run.system.compare(batch)
-    said, wanted = prediction[masked], target[masked]
-    left, spread = (said - wanted).square().mean(), wanted.var(0).mean()
-    return {"hidden features explained": row(1 - left / spread, 0.0), "variance of targets": row(spread)}

@@ -12,19 +12,15 @@ Embeddings and heads are of one modality and need no mask, and neither do norms 
 evaluation nothing is masked. The recipe takes texts and pictures of the same samples, and never lets them meet.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmlearn.data.fields import MaskedPatches, MaskedTokens, PatchCodes, Patches, Tokens
-from mmlearn.evaluation.measures import hidden_codes_named, masked_words, most_common, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
 from mmlearn.layers.steps import CountsSteps
@@ -33,7 +29,6 @@ from mmlearn.objectives import masked_cross_entropy
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.masked_image import masked_codes
 from mmlearn.objectives.unpaired import keep_largest, masked_divergence, own_gradient
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
 
 @dataclass(frozen=True)
@@ -228,61 +223,3 @@ class ViTBERT(CountsSteps):
         if step % every == 0 and step // every < self.config.mask_rounds:
             for name, owned in self.masks("text").items():
                 owned.copy_(keep_largest(self.encoder.get_parameter(name), owned, self.owned_share(step)))
-
-
-def by_labels(size: str) -> Callable:
-    """What a loss costs before anything is learned, as a share of that of its labels."""
-    return lambda config, batch: (1 - config.distillation) * ln(size)(config, batch)
-
-
-def teachers_guess(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many hidden words and codes the teachers guess. Chance: always the commonest."""
-    batch = run.on_device(run.collate()(samples))
-    with evaluating(run.system):
-        words = run.system.text_teacher(batch["tokens"], batch["mask"]).argmax(-1)
-        codes = run.system.image_teacher(batch["image"], batch["masked_patches"]).argmax(-1)
-    rows = {}
-    asked = batch["token_label"] != IGNORED, batch["masked_patches"]
-    for name, guess, right, where in zip(
-        ("words", "codes"), (words, codes), (batch["token_label"], batch["code"]), asked
-    ):
-        share = (guess[where] == right[where]).float().mean()
-        rows[f"hidden {name} that the teacher guesses"] = row(share, most_common(right[where].cpu()))
-    return rows
-
-
-LABELS = dict(labels=(MaskedTokens(), MaskedPatches()))
-
-RECIPE = Recipe(
-    ViTBERT,
-    ViTBERTConfig,
-    reads=(Tokens(), Patches(), PatchCodes()),
-    stages=(
-        Stage(
-            Objective(
-                "teach",
-                {"teacher_mlm": ln("vocab_size"), "teacher_mim": ln("codes")},
-                measures=(teachers_guess,),
-                **LABELS,
-            ),
-            turns=(Turn("teacher_loss", moves=("text_teacher", "image_teacher")),),
-            name="teachers",
-        ),
-        Stage(
-            Objective(
-                "unpaired",
-                {"mlm": by_labels("vocab_size"), "text_kd": None, "mim": by_labels("codes"), "image_kd": None},
-                measures=(masked_words, hidden_codes_named),
-                **LABELS,
-            ),
-            turns=(Turn(moves=("embedding", "patches", "encoder", "language_head", "code_head")),),
-            name="joint",
-        ),
-    ),
-    architecture="""
-    words with gaps -> sum [token, place] -> shared transformer [gradient masks] -> language head -> !MLM and KD
-    image -> patches [hidden ones] -> shared transformer -> code head -> !MIM and KD
-    words with gaps -> *teacher of texts [trained first] -> !MLM and KD
-    patches -> *teacher of pictures [trained first] -> !MIM and KD
-    """,
-)

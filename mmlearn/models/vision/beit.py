@@ -17,13 +17,10 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import MaskedPatches, PatchCodes, Patches
-from mmlearn.evaluation.measures import hidden_codes_named
 from mmlearn.layers import Config, small_linear
 from mmlearn.models.vision.relative_encoder import LARGE_RELATIVE, RelativeEncoder, RelativeEncoderConfig
 from mmlearn.objectives.classes import class_cross_entropy
 from mmlearn.objectives.masked_image import masked_codes
-from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,3 @@ class BEiT(nn.Module):
         if self.classifier is None or "label" not in batch:
             raise ValueError("Nothing to learn: this BEiT needs code in the batch and codes, or label and num_classes.")
         return {"classification": class_cross_entropy(self(batch["image"]).logits, batch["label"])}
-
-
-RECIPE = Recipe(
-    BEiT,
-    BEiTConfig,
-    reads=(Patches(), PatchCodes()),
-    learns=Objective("mim", {"codes": ln("codes")}, labels=(MaskedPatches(),), measures=(hidden_codes_named,)),
-    architecture="""
-    image -> patches -> hide blocks -> ViT [relative positions] -> scores of codes -> !cross-entropy [hidden patches]
-    image -> *tokenizer [k-means of colours] -> code of each patch -> !cross-entropy
-    """,
-)

@@ -10,7 +10,6 @@ learn, but for its biases. Padding in pictures is left out by ``pixel_mask``. Ma
 segmentation) and a dilated last stage (DC5) are not built. ``tiny`` is ours.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,14 +17,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Batch, Image, Objects
-from mmlearn.evaluation.detection import detected
 from mmlearn.layers import TransformerConfig
 from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes, corners
 from mmlearn.objectives.set_matching import Weights, set_losses
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -120,21 +116,3 @@ class DETR(nn.Module):
         output = self(image)
         probability, label = output.class_logits.softmax(-1)[..., :-1].max(-1)
         return label, probability, corners(output.boxes)
-
-
-def every_class(config: DETRConfig, batch: Batch) -> float:
-    """The classes' loss where all are equally likely, of all blocks that learn boxes."""
-    blocks = config.decoder_depth if config.auxiliary else 1
-    return blocks * config.class_weight * math.log(config.num_classes + 1)
-
-
-RECIPE = Recipe(
-    DETR,
-    DETRConfig,
-    reads=(Image(), Objects()),
-    learns=Objective("detection", {"classes": every_class, "distance": None, "overlap": None}, measures=(detected,)),
-    architecture="""
-    image -> residual network -> places [row and column] -> encoder -> decoder -> !classes and boxes, matched
-    queries [learned places] -> decoder
-    """,
-)

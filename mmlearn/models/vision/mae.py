@@ -11,23 +11,19 @@ has its position before it is chosen. Without ``visible`` patches the encoder se
 Transformers always hides some. Pictures are of one size, in the paper's fine-tuning also of others.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Patches, VisiblePatches
-from mmlearn.evaluation.measures import row
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, Transformer, patchify, select_tokens, small_linear
 from mmlearn.layers.embeddings import check_image
 from mmlearn.layers.positions import sinusoidal_grid
 from mmlearn.objectives import hidden_patches, masked_pixels, normalised_patches, restore_order
 from mmlearn.objectives.masked_image import visible_count
-from mmlearn.recipes import Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -144,35 +140,3 @@ class MAE(nn.Module):
             )
         output = self(image, visible)
         return {"pixels": masked_pixels(output.prediction, self.target(image), output.hidden)}
-
-
-def nothing_said(config: MAEConfig, batch: dict[str, Tensor]) -> float:
-    """What it costs to say 0 of every hidden pixel: each patch's mean where they are normalised."""
-    patches = patchify(batch["image"], config.image.patch_size)
-    target = normalised_patches(patches) if config.normalise_pixels else patches
-    return masked_pixels(torch.zeros_like(target), target, hidden_patches(batch["visible"], target.shape[1])).item()
-
-
-def painted(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How much less wrong hidden pixels are than the mean of their own patch, as a share: 1 is perfect, 0 is chance."""
-    batch = run.label(run.plain(samples), VisiblePatches())
-
-    def error(output: MAEOutput, rows: dict[str, Tensor]) -> Tensor:
-        target = run.system.target(rows["image"])[output.hidden]
-        return torch.stack([(output.prediction[output.hidden] - target).square().mean(-1), target.var(-1)], 1)
-
-    wrong, spread = run.read(batch, error).mean(0)
-    return {"hidden pixels explained": row(1 - wrong / spread, 0.0)}
-
-
-RECIPE = Recipe(
-    MAE,
-    MAEConfig,
-    reads=(Patches(),),
-    learns=Objective("mim", {"pixels": nothing_said}, labels=(VisiblePatches(),), measures=(painted,)),
-    architecture="""
-    image -> patches -> visible ones -> ViT [a quarter of the patches] -> places [mask tokens at the others]
-    places -> decoder [small] -> !squared error [hidden patches]
-    patches -> !squared error
-    """,
-)

@@ -13,10 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Labels
-from mmlearn.evaluation.measures import classes
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.recipes import Objective, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,3 @@ class ViT(nn.Module):
         several = batch["label"].is_floating_point()
         criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
         return {"classification": criterion(self(batch["image"]).logits, batch["label"])}
-
-
-RECIPE = Recipe(
-    ViT,
-    ViTConfig,
-    reads=(Image(), Labels()),
-    learns=Objective("classification", {"classification": ln("num_classes")}, measures=(classes("pictures named"),)),
-    architecture="""
-    image -> patches [one linear layer] -> transformer -> class token -> !classification
-    """,
-)

@@ -9,8 +9,9 @@ import torch
 from testing_tools import close, overfit, refused
 
 from mmlearn.evaluation import si_sdr_improvement
-from mmlearn.models.audiovisual.sound_of_pixels import SoundOfPixels, SoundOfPixelsConfig, log_frequency, separation
+from mmlearn.models.audiovisual.sound_of_pixels import SoundOfPixels, SoundOfPixelsConfig, log_frequency
 from mmlearn.objectives import ratio_masks
+from mmlearn.recipes.sound_of_pixels import separation
 
 TINY = dataclasses.replace(SoundOfPixelsConfig.tiny(), bins=32, audio_widths=(8, 16, 16))
 RATIO = dataclasses.replace(TINY, masks="ratio")

@@ -12,7 +12,6 @@ from torch import nn
 from mmlearn.data import fetch
 from mmlearn.data.made.cues import Cues
 from mmlearn.models.classic_fusion.bimodal_autoencoder import BimodalAutoencoder, BimodalAutoencoderConfig
-from mmlearn.models.classic_fusion.cues import restored
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
 from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
 from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
@@ -21,6 +20,7 @@ from mmlearn.models.classic_fusion.lmf import LMF, LMFConfig, low_rank_product
 from mmlearn.models.classic_fusion.safe import SAFE, SAFEConfig, TextCNN
 from mmlearn.models.classic_fusion.tfn import TFN, TFNConfig, outer_product
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.shared.cues import restored
 from mmlearn.training.runs import new_run
 
 THREE = dict(modalities=3, features=5, width=4, num_classes=3)

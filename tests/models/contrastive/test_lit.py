@@ -8,7 +8,8 @@ from testing_tools import close, mean_loss, overfit, pairs
 from torch import nn
 
 from mmlearn.layers import TextEncoderConfig
-from mmlearn.models.contrastive.lit import RECIPE, LiT, LiTConfig
+from mmlearn.models.contrastive.lit import LiT, LiTConfig
+from mmlearn.recipes.lit import RECIPE
 
 TEXT = TextEncoderConfig(vocab_size=512, max_length=32, width=32, depth=2, num_heads=2)
 CONFIG = LiTConfig(image_width=24, text=TEXT)

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from testing_tools import close, overfit, pairs, seeded, shaken
 from torch import nn
 
-from mmlearn.models.contrastive.vse import RECIPE, VSE, VSEConfig
+from mmlearn.models.contrastive.vse import VSE, VSEConfig
 from mmlearn.objectives import ranking_hinge, same_caption
+from mmlearn.recipes.vse import RECIPE
 
 CONFIG = VSEConfig(image_width=24, word_width=10, width=16, vocab_size=512)
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from testing_tools import Listed, close, refused, seeded
 
-from mmlearn.models.drawing.attn_gan import RECIPE as ATTENTIVE
 from mmlearn.models.drawing.attn_gan import AttnGAN, AttnGANConfig
 from mmlearn.models.drawing.gan_int_cls import GANINTCLS, GANINTCLSConfig
-from mmlearn.models.drawing.gan_int_cls import RECIPE as PLAIN
 from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
+from mmlearn.recipes.attn_gan import RECIPE as ATTENTIVE
+from mmlearn.recipes.gan_int_cls import RECIPE as PLAIN
 from mmlearn.training import fit
 
 SMALL = dict(image_size=16, halvings=2, width=4, vocab_size=30, text_width=8, noise_width=3, condition_width=4)

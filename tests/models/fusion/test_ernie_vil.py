@@ -7,10 +7,11 @@ from batches import read, scenes
 from testing_tools import close, shaken
 
 from mmlearn.data import Tokenizer
-from mmlearn.data.fields.graphs import ROLES
 from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES, Scenes
-from mmlearn.models.fusion.ernie_vil import RECIPE, ERNIEViL, ERNIEViLConfig
+from mmlearn.models.fusion.ernie_vil import ERNIEViL, ERNIEViLConfig
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
+from mmlearn.objectives.masked import ROLES
+from mmlearn.recipes.ernie_vil import RECIPE
 from mmlearn.training.runs import new_run
 
 WORDS = dict(zip(ROLES, (SHAPES, (*SIZES, *TEXTURES, *COLOURS), " ".join(RELATIONS).split())))

@@ -11,8 +11,9 @@ from testing_tools import close, refused
 
 from mmlearn.data.made.scenes import Scenes
 from mmlearn.models.fusion.oscar import OSCAR, OSCARConfig
-from mmlearn.models.fusion.vinvl import Answered, VinVL, VinVLConfig
+from mmlearn.models.fusion.vinvl import VinVL, VinVLConfig
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.vinvl import Answered
 from mmlearn.training.runs import new_run
 
 SYSTEMS = {"oscar": (OSCAR, OSCARConfig), "vinvl": (VinVL, VinVLConfig)}

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from batches import read, scenes
 from testing_tools import close, seeded, shaken
 
-from mmlearn.models.many_languages.m3p import M3P, RECIPE, M3PConfig
+from mmlearn.models.many_languages.m3p import M3P, M3PConfig
+from mmlearn.recipes.m3p import RECIPE
 
 
 def built():

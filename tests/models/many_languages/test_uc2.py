@@ -8,7 +8,8 @@ from batches import OF_REGIONS, read, scenes
 from testing_tools import close, seeded, shaken
 
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
-from mmlearn.models.many_languages.uc2 import RECIPE, UC2, UC2Config
+from mmlearn.models.many_languages.uc2 import UC2, UC2Config
+from mmlearn.recipes.uc2 import RECIPE
 
 NAMES = tuple(4 + k // 12 for k in range(144))  # twelve classes have one name
 

@@ -7,8 +7,8 @@ from testing_tools import close, refused
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.models import M6, M6Config
-from mmlearn.models.many_tasks.m6 import Gaps
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.m6 import Gaps
 
 
 def test_a_mask_hides_a_modality_and_a_target_sees_no_later_token():

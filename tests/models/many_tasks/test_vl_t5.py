@@ -11,7 +11,7 @@ from mmlearn.data.fields.orders import Orders
 from mmlearn.data.made.orders import PREFIXES, Order
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import VLT5, VLT5Config
-from mmlearn.models.many_tasks.vl_t5 import Numbered, Pointed
+from mmlearn.recipes.vl_t5 import Numbered, Pointed
 
 
 def test_a_region_is_told_by_its_number():

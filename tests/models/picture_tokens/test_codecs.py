@@ -9,11 +9,12 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.layers.gumbel import gumbel_noise
-from mmlearn.models.picture_tokens.coder import Pixels, rebuilt
 from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.vqgan import RECIPE, VQGAN, VQGANConfig, passes
+from mmlearn.models.picture_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.objectives import code_perplexity
+from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
+from mmlearn.recipes.vqgan import RECIPE, passes
 from mmlearn.training import fit
 
 SMALL = dict(image_size=16, width=16, residual_depth=1, num_codes=12, code_width=8)

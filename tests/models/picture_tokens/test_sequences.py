@@ -10,11 +10,12 @@ from testing_tools import close, refused, seeded, shaken
 from mmlearn.generation.cache import uncached
 from mmlearn.generation.decoding import greedy, sample
 from mmlearn.models.picture_tokens.cm3 import CM3, CM3Config, tokens_asked
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig, codes_asked
+from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
 from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAEConfig
-from mmlearn.models.picture_tokens.sequence import guessed
 from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import put_back
+from mmlearn.recipes.dall_e import codes_asked
+from mmlearn.recipes.shared.image_codes import guessed
 
 CODEC = dict(image_size=16, width=8, residual_depth=1, num_codes=12, code_width=8)
 SIZES = dict(vocab_size=20, max_length=7, width=32, depth=2, num_heads=2, dropout=0.0)

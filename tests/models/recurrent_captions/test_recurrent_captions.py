@@ -14,9 +14,10 @@ from mmlearn.evaluation.captions import cider_d
 from mmlearn.generation.cache import begin, cached, pad_left, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.models import SCACNN, SCST, SCACNNConfig, SCSTConfig, ShowAndTell, ShowAndTellConfig
-from mmlearn.models.recurrent_captions.recurrent import looks_before_words, placed
+from mmlearn.models.recurrent_captions.recurrent import placed
 from mmlearn.models.recurrent_captions.sca_cnn import ChannelSpatialAttention
-from mmlearn.models.recurrent_captions.scst import CIDErReward
+from mmlearn.recipes.scst import CIDErReward
+from mmlearn.recipes.shared.recurrent_captions import looks_before_words
 
 SYSTEMS = {
     "show-and-tell": (ShowAndTell, ShowAndTellConfig.tiny()),

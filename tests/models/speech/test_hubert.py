@@ -13,8 +13,9 @@ from mmlearn.data.speech_features import mfcc
 from mmlearn.evaluation import phone_purity
 from mmlearn.layers import record_attention
 from mmlearn.models.speech.encoder import SpeechEncoderConfig, frame_count
-from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig, targets
+from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig
 from mmlearn.objectives.clusters import cluster, nearest
+from mmlearn.recipes.hubert import cluster_targets
 
 TINY = HuBERTConfig.tiny()
 # A frame for every 6 samples, so that tests are quick.
@@ -205,10 +206,10 @@ def hisses(count=6, samples=4000):
 
 def test_the_first_clusters_are_of_how_it_sounds():
     waveform, number = hisses()
-    found = targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
+    found = cluster_targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
     assert all(frames.shape == number[0].shape for frames in found)
     assert phone_purity(torch.stack(found), number) > 0.9
-    again = targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
+    again = cluster_targets(list(waveform), 12, generator=torch.Generator().manual_seed(0))
     assert all(torch.equal(one, two) for one, two in zip(found, again))
     every = torch.cat([mfcc(clip) for clip in waveform])
     every = every / every.std(0)
@@ -220,8 +221,8 @@ def test_clips_of_any_length_have_a_cluster_for_each_frame():
     clips = [torch.randn(samples) for samples in (400, 1777, 3000)]
     model = HuBERT(TINY)
     for found in (
-        targets(clips, 3, generator=torch.Generator().manual_seed(0)),
-        targets(clips, 3, generator=torch.Generator().manual_seed(0), model=model, block=2),
+        cluster_targets(clips, 3, generator=torch.Generator().manual_seed(0)),
+        cluster_targets(clips, 3, generator=torch.Generator().manual_seed(0), model=model, block=2),
     ):
         assert [len(frames) for frames in found] == [1, 5, 9]
         assert torch.cat(found).unique().tolist() == [0, 1, 2]
@@ -237,11 +238,11 @@ def test_the_next_clusters_are_of_what_was_learned():
     options = dict(model=model, block=2)
 
     def purity():
-        found = targets(list(waveform), 8, generator=torch.Generator().manual_seed(0), **options)
+        found = cluster_targets(list(waveform), 8, generator=torch.Generator().manual_seed(0), **options)
         return phone_purity(torch.stack(found), number)
 
     before = purity()
-    first = torch.stack(targets(list(waveform), 8, generator=torch.Generator().manual_seed(0)))
+    first = torch.stack(cluster_targets(list(waveform), 8, generator=torch.Generator().manual_seed(0)))
     overfit(model, {"waveform": waveform, "cluster": first}, steps=25, learning_rate=3e-3)
     assert purity() > before + 0.1
 

@@ -8,7 +8,8 @@ import torch
 from testing_tools import close, mean_loss, overfit, refused
 
 from mmlearn.models.speech.encoder import SpeechEncoderConfig
-from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config, find_hidden_frames
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from mmlearn.recipes.wav2vec2 import find_hidden_frames
 
 TINY = Wav2Vec2Config.tiny()
 # A frame for every 6 samples, so that tests are quick.

@@ -8,7 +8,8 @@ from testing_tools import close, overfit, seeded
 
 from mmlearn.data.fields import ShuffledTokens
 from mmlearn.models.text.bert import BERT, BERTConfig
-from mmlearn.models.text.std_roberta import RECIPE, STDRoBERTa, STDRoBERTaConfig
+from mmlearn.models.text.std_roberta import STDRoBERTa, STDRoBERTaConfig
+from mmlearn.recipes.std_roberta import RECIPE
 
 
 def texts(b=6, t=12, seed=0):

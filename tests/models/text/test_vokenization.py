@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from testing_tools import close, count_parameters, pairs, refused, shaken
 from torch import nn
 
-from mmlearn.models.text.vokenization import RECIPE, Vokenization, VokenizationConfig
+from mmlearn.models.text.vokenization import Vokenization, VokenizationConfig
+from mmlearn.recipes.vokenization import RECIPE
 
 FEATURES = 12
 

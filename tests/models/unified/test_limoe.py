@@ -9,10 +9,11 @@ import torch
 from testing_tools import close
 
 from mmlearn.layers import TransformerBlock
-from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig, experts_used
+from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig
 from mmlearn.models.unified.sparse import Routing, SparseBlock, SparseMLP
 from mmlearn.objectives import info_nce
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.limoe import experts_used
 
 CONFIG = LIMoEConfig.tiny()
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from testing_tools import close
 
-from mmlearn.models.unified.self_taught import hidden_features_explained
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.shared.self_distillation import hidden_features_explained
 
 NAMES = ("data2vec-text", "data2vec-vision", "data2vec-audio")
 

@@ -8,7 +8,8 @@ from testing_tools import refused
 
 from mmlearn.data.packaged import archives
 from mmlearn.data.packaged.emoji import Emoji
-from mmlearn.models.vision.backbone import MEAN, STD, load_backbone
+from mmlearn.models.vision.backbone import MEAN, STD
+from mmlearn.pretrained.backbone import load_backbone
 
 
 @pytest.fixture(scope="module")

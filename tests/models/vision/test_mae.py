@@ -8,8 +8,9 @@ import torch
 from testing_tools import close
 
 from mmlearn.layers import ImageEncoderConfig
-from mmlearn.models.vision.mae import MAE, MAEConfig, painted
+from mmlearn.models.vision.mae import MAE, MAEConfig
 from mmlearn.recipes.discovery import find_recipe
+from mmlearn.recipes.mae import painted
 
 CONFIG = MAEConfig.tiny()
 

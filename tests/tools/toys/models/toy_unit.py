@@ -1,18 +1,13 @@
 """A toy with the shape of UniT: tasks of two data sets, one a batch, over one text and sometimes a picture."""
 
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Answers, Image, Labels, Tokens
-from mmlearn.evaluation.measures import most_common, row
-from mmlearn.evaluation.mode import evaluating
 from mmlearn.layers import Config
-from mmlearn.recipes import VQA, Objective, OneOf, Recipe, ln
 
 
 @dataclass(frozen=True)
@@ -53,36 +48,3 @@ class ToyUniT(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         task, label = ("vqa", "answer") if "answer" in batch else ("length", "label")
         return {task: F.cross_entropy(self.logits(batch), batch[label])}
-
-
-def weigh(sample):
-    return SimpleNamespace(caption=sample.caption, length="long" if len(sample.caption) > 12 else "short")
-
-
-def told(task, label):
-    def measure(run, samples):
-        with evaluating(run.system):
-            batch = run.on_device(run.plain(samples, task))
-            right = run.system.logits(batch).argmax(-1) == batch[label]
-        return {f"{task} told": row(right.float().mean(), most_common(batch[label]))}
-
-    return measure
-
-
-RECIPE = Recipe(
-    ToyUniT,
-    ToyUniTConfig,
-    reads=(Tokens(),),
-    learns=OneOf(
-        replace(VQA, reads=(Image(), Answers()), measures=(told("vqa", "answer"),), by_request=False),
-        Objective(
-            "length",
-            {"length": ln("lengths")},
-            reads=(Labels(source="length", into="lengths"),),
-            ask=weigh,
-            data="emoji",
-            measures=(told("length", "label"),),
-        ),
-        shares=(3, 1),
-    ),
-)

@@ -8,11 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.fields import Image, Label, Tokens
-from mmlearn.evaluation.measures import retrieval, row
 from mmlearn.layers import Config
 from mmlearn.objectives import info_nce
-from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln_batch
 
 NOISE = 16
 
@@ -25,15 +22,6 @@ class ToyGANConfig(Config):
     width: int = 32
 
     PRESETS = {"tiny": dict(width=16), "wide": dict(width=48)}
-
-
-class Noise(Label):
-    """``noise`` (b, 16), standard normal."""
-
-    holds = {"noise": "Float b 16"}
-
-    def __call__(self, batch, generator, sizes):
-        return batch | {"noise": torch.randn(len(batch["tokens"]), NOISE, generator=generator)}
 
 
 class ToyGANOutput(NamedTuple):
@@ -78,32 +66,3 @@ class ToyGAN(nn.Module):
     def generator_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         drawing = self(batch["tokens"], batch["mask"], batch["noise"]).drawing
         return {"generator": F.softplus(-self.discriminator(drawing)).mean()}
-
-
-def r_precision(run, samples):
-    """How often a drawn picture is nearest to its own text of 32."""
-    near = []
-    for batch in run.batches(samples):
-        drawing, text = run.system(batch["tokens"], batch["mask"])
-        cosine = run.system.encode_image(drawing) @ text.T
-        near.append((cosine.argmax(1) == torch.arange(len(text), device=text.device)).float())
-    return {"R-precision": row(torch.cat(near).mean(), 1 / 32)}
-
-
-RECIPE = Recipe(
-    ToyGAN,
-    ToyGANConfig,
-    reads=(Image(), Tokens()),
-    stages=(
-        Stage(
-            Objective("damsm", {"damsm": ln_batch}, measures=(retrieval("image", "text"),)),
-            turns=(Turn("reader_loss", moves=("text_encoder", "image_encoder")),),
-            name="damsm",
-        ),
-        Stage(
-            Objective("gan", {"discriminator": None, "generator": None}, labels=(Noise(),), measures=(r_precision,)),
-            turns=(Turn("discriminator_loss", moves=("discriminator",)), Turn("generator_loss", moves=("generator",))),
-            name="gan",
-        ),
-    ),
-)

@@ -1,0 +1,18 @@
+"""The recipe of AST: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.data.fields import Labels, LogMel
+from mmlearn.evaluation.measures import classes
+from mmlearn.models.audio.ast import AST, ASTConfig
+from mmlearn.recipes import Objective, Recipe, ln
+
+RECIPE = Recipe(
+    AST,
+    ASTConfig,
+    reads=(LogMel(), Labels()),
+    learns=Objective(
+        "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
+    ),
+    architecture="""
+    log-mel -> overlapping patches -> transformer -> class token -> !classification
+    """,
+)

@@ -1,0 +1,40 @@
+"""The recipe of AV-HuBERT: what it reads, what it learns, and how that is measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmlearn.data.fields import Clusters, LogMel, Video
+from mmlearn.evaluation.measures import most_common, row
+from mmlearn.evaluation.speech import all_hidden
+from mmlearn.models.audiovisual.av_hubert import AVHuBERT, AVHuBERTConfig
+from mmlearn.recipes import Objective, Recipe, ln
+
+
+def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many clusters of frames are guessed whose sound or picture is hidden. Chance: always the commonest."""
+    guess, label = [], []
+    for batch in run.batches(samples):
+        streams = [batch[name] for name in ("video", "mel", "video_mask", "mel_mask")]
+        real = run.system.frame_mask(*streams)
+        draws = run.system.draw(real)
+        hidden = (draws.audio_masked | draws.video_masked) & real
+        guess.append(run.system(*streams, draws).cluster_logits[hidden].argmax(-1))
+        label.append(batch["cluster"][hidden])
+    guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
+    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
+
+
+RECIPE = Recipe(
+    AVHuBERT,
+    AVHuBERTConfig,
+    reads=(Video(), LogMel(), Clusters(every=2)),
+    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+    architecture="""
+    lips -> convolutions [ResNet] -> hide spans, drop one -> transformer -> scores of clusters
+    scores of clusters -> !cross-entropy [hidden frames]
+    log-mel -> projection -> hide spans, drop one
+    *k-means -> cluster of each frame -> !cross-entropy
+    """,
+)

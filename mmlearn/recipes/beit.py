@@ -1,0 +1,17 @@
+"""The recipe of BEiT: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.data.fields import MaskedPatches, PatchCodes, Patches
+from mmlearn.evaluation.measures import hidden_codes_named
+from mmlearn.models.vision.beit import BEiT, BEiTConfig
+from mmlearn.recipes import Objective, Recipe, ln
+
+RECIPE = Recipe(
+    BEiT,
+    BEiTConfig,
+    reads=(Patches(), PatchCodes()),
+    learns=Objective("mim", {"codes": ln("codes")}, labels=(MaskedPatches(),), measures=(hidden_codes_named,)),
+    architecture="""
+    image -> patches -> hide blocks -> ViT [relative positions] -> scores of codes -> !cross-entropy [hidden patches]
+    image -> *tokenizer [k-means of colours] -> code of each patch -> !cross-entropy
+    """,
+)

@@ -1,0 +1,44 @@
+"""The recipe of DeCoAR 2.0: what it reads, what it learns, and how that is measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmlearn.data.fields import LogMel
+from mmlearn.evaluation.measures import row
+from mmlearn.evaluation.speech import all_hidden
+from mmlearn.models.speech.decoar2 import DeCoAR2, DeCoAR2Config
+from mmlearn.objectives.speech import code_perplexity
+from mmlearn.recipes import Objective, Recipe, silence
+
+
+def distance_of_hidden_frames(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How far rebuilt frames are from what was there. Chance: the mean of all sounds."""
+    off, blind, used = [], [], []
+    for batch in run.batches(samples):
+        mel, mask = batch["mel"], batch["mel_mask"]
+        masked = run.system.draw(mask).masked
+        output = run.system(mel, mask, masked)
+        off.append((output.mel - mel).mT[masked].abs())
+        blind.append(mel.mT[masked].abs())
+        used.append(output.probability[masked])
+    return {
+        "distance of hidden frames": row(all_hidden(off).mean(), torch.cat(blind).mean()),
+        f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
+    }
+
+
+RECIPE = Recipe(
+    DeCoAR2,
+    DeCoAR2Config,
+    reads=(LogMel(fixed="log-mels are rebuilt here"),),
+    learns=Objective(
+        "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(distance_of_hidden_frames,)
+    ),
+    architecture="""
+    log-mel -> hide spans -> transformer -> quantiser [codebooks] -> rebuild -> !L1 [hidden frames]
+    log-mel -> !L1
+    quantiser -> !diversity
+    """,
+)

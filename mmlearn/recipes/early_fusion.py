@@ -1,0 +1,16 @@
+"""The recipe of Early fusion: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
+from mmlearn.recipes import Recipe
+from mmlearn.recipes.shared.cues import LEARNS, READS
+
+RECIPE = Recipe(
+    EarlyFusion,
+    EarlyFusionConfig,
+    reads=READS,
+    learns=LEARNS,
+    architecture="""
+    first cue -> side by side -> hidden layer -> !classes
+    second cue -> side by side
+    """,
+)

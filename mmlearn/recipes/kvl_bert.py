@@ -1,0 +1,24 @@
+"""The recipe of KVL-BERT: what it reads, what it learns, and how that is measured."""
+
+from dataclasses import replace
+
+from mmlearn.data.fields import Regions
+from mmlearn.data.fields.graphs import KnowledgeTokens, MaskedSentence
+from mmlearn.evaluation.measures import hidden_words
+from mmlearn.models.fusion.kvl_bert import KNOWLEDGE, KVLBERT, KVLBERTConfig
+from mmlearn.recipes import MLM, MRM, Recipe
+
+LABEL = MaskedSentence()
+RECIPE = Recipe(
+    KVLBERT,
+    KVLBERTConfig,
+    reads=(KnowledgeTokens(graph=KNOWLEDGE), Regions()),
+    learns=(replace(MLM, labels=(LABEL,), measures=(hidden_words(LABEL),)), MRM),
+    architecture="""
+    words -> sentence tree [a branch of what is known of a word] -> token and visual feature [of every element]
+    *knowledge graph [not trained] -> sentence tree
+    *detector [not trained] -> regions -> token and visual feature
+    token and visual feature -> BERT [a branch sees only its word] -> !MLM
+    BERT -> !MRC
+    """,
+)

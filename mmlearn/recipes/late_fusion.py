@@ -1,0 +1,16 @@
+"""The recipe of Late fusion: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.models.classic_fusion.late_fusion import LateFusion, LateFusionConfig
+from mmlearn.recipes import Recipe
+from mmlearn.recipes.shared.cues import LEARNS, READS
+
+RECIPE = Recipe(
+    LateFusion,
+    LateFusionConfig,
+    reads=READS,
+    learns=LEARNS,
+    architecture="""
+    first cue -> first classifier -> mean -> !classes
+    second cue -> second classifier -> mean
+    """,
+)

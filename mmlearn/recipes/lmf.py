@@ -1,0 +1,16 @@
+"""The recipe of LMF: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.models.classic_fusion.lmf import LMF, LMFConfig
+from mmlearn.recipes import Recipe
+from mmlearn.recipes.shared.cues import LEARNS, READS
+
+RECIPE = Recipe(
+    LMF,
+    LMFConfig,
+    reads=READS,
+    learns=LEARNS,
+    architecture="""
+    first cue -> first encoder -> low-rank product -> !classes
+    second cue -> second encoder -> low-rank product
+    """,
+)

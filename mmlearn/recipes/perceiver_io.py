@@ -1,0 +1,18 @@
+"""The recipe of Perceiver IO: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.data.fields import Image, Tokens
+from mmlearn.models.unified.perceiver_io import PerceiverIO, PerceiverIOConfig
+from mmlearn.recipes import MLM, Recipe
+
+RECIPE = Recipe(
+    PerceiverIO,
+    PerceiverIOConfig,
+    reads=(Tokens(), Image()),
+    learns=MLM,
+    settings={"language_head": True},
+    architecture="""
+    words with gaps -> one row [places, padding] -> latents ask [cross-attention] -> latents think [self-attention]
+    image -> patches [Fourier features] -> one row
+    latents think -> queries ask [a query for each word] -> !MLM
+    """,
+)

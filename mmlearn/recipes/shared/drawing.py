@@ -1,0 +1,91 @@
+"""What recipes share: drawing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from mmlearn.data.fields import Batch, Label
+from mmlearn.evaluation.measures import Rows, retrieval, row
+from mmlearn.layers.config import Config
+from mmlearn.recipes import Alarm, Objective, Stage, Turn
+from mmlearn.recipes.shared.image_codes import Pixels
+
+# Of either loss, who knows nothing pays ln 2 for each score that it is about.
+WON = Alarm(
+    "the discriminator has won: next to no drawing passes for real, and the generator hardly learns any more; "
+    "start anew with a lower learning rate",
+    below={"discriminator": 0.1},
+    above={"generator": 4.0},
+)
+
+
+@dataclass(frozen=True)
+class Noise(Label):
+    """``noise`` (b, numbers), standard normal: what a caption does not say of a picture."""
+
+    holds = {"noise": "Float b {noise_numbers}"}
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
+        shape = len(batch["tokens"]), sizes("noise_numbers")
+        return batch | {"noise": torch.randn(shape, generator=generator)}
+
+
+def drawing_stages(
+    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
+) -> tuple[Stage, Stage]:
+    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
+    turns = (
+        Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
+        Turn(moves=("generator",), betas=betas),
+    )
+    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
+    return (
+        Stage(
+            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
+            turns=(Turn("reader_loss", moves=("reader",)),),
+            name="reader",
+        ),
+        Stage(drawing, turns=turns, name="drawing"),
+    )
+
+
+def drawn(run: Any, samples: Sequence[Any]) -> Rows:
+    """Of drawings: how different two of one caption are, and how often the discriminator takes one for real.
+
+    The difference is the root mean square of pixels, beside that of real pictures of different captions.
+    """
+    one, other = (run.label(run.plain(samples), label) for label in (Noise(), Again()))
+    pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
+    real = one["image"]
+    apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
+    rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
+    taken = run.read(one, lambda output, rows: run.system.judged(output.image, output.sentence) > 0)
+    return rows | {"drawings taken for real": row(taken.float().mean())}
+
+
+class Again(Noise):
+    """Other noise than :class:`Noise` draws."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
+        torch.randn(len(batch["tokens"]), sizes("noise_numbers"), generator=generator)
+        return super().__call__(batch, generator, sizes)
+
+
+@dataclass(frozen=True)
+class DrawnPixels(Pixels):
+    """As :class:`~mmlearn.recipes.shared.image_codes.Pixels`, and how many numbers a drawing takes by chance."""
+
+    noise_numbers: int = 0
+
+    known = (*Pixels.known, "noise_numbers")
+
+    def fitted(self, data: Any, config: Config, seed: int) -> "DrawnPixels":
+        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
+        found = super().fitted(data, config, seed)
+        return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)
+
+    def sizes(self) -> dict[str, Any]:
+        """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
+        return super().sizes() | {"noise_numbers": self.noise_numbers}

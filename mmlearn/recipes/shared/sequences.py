@@ -1,0 +1,13 @@
+"""What recipes share: sequences."""
+
+from mmlearn.data.fields import Labels, LogMel, Tokens, Video
+from mmlearn.evaluation.measures import classes
+from mmlearn.recipes import Objective, ln
+
+READS = (
+    Tokens(),
+    LogMel(bands="audio_width"),
+    Video(fps=10, shown=16, features="video_width"),
+    Labels(source="order", into="outputs"),
+)
+TASK = Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),))

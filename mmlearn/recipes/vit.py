@@ -1,0 +1,16 @@
+"""The recipe of ViT: what it reads, what it learns, and how that is measured."""
+
+from mmlearn.data.fields import Image, Labels
+from mmlearn.evaluation.measures import classes
+from mmlearn.models.vision.vit import ViT, ViTConfig
+from mmlearn.recipes import Objective, Recipe, ln
+
+RECIPE = Recipe(
+    ViT,
+    ViTConfig,
+    reads=(Image(), Labels()),
+    learns=Objective("classification", {"classification": ln("num_classes")}, measures=(classes("pictures named"),)),
+    architecture="""
+    image -> patches [one linear layer] -> transformer -> class token -> !classification
+    """,
+)

@@ -1,0 +1,71 @@
+"""The recipe of VL-T5: what it reads, what it learns, and how that is measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmlearn.data.fields import Batch, Field, Regions
+from mmlearn.data.fields.labels import Sizes
+from mmlearn.data.fields.orders import Box, Orders, Told
+from mmlearn.data.made.orders import PREFIXES, Order
+from mmlearn.evaluation.orders import captioned, located, told
+from mmlearn.models.many_tasks.vl_t5 import VLT5, VLT5Config
+from mmlearn.recipes import Objective, OneOf, Recipe
+from mmlearn.recipes.shared.unified_vocabulary import TOKENS
+
+
+@dataclass(frozen=True)
+class Numbered(Field):
+    """``region`` (b,): the number of the region that is spoken of."""
+
+    holds = {"region": "Int b < bins"}
+    needs = "number"
+    noun = "regions with phrases"
+    advice = "use --data scenes"
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        return {"region": torch.tensor([sample.number for sample in samples])}
+
+    def example(self, b: int, config: VLT5Config, generator: torch.Generator) -> Batch:
+        return {"region": torch.arange(b) % 3}  # which every example has
+
+
+@dataclass(frozen=True)
+class Pointed(Told):
+    """As :class:`~mmlearn.data.fields.orders.Told`, with a region's token to be written, or at the prompt's end."""
+
+    def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
+        """The region's token and the end token; with ``region``, the response."""
+        said = super().targets(batch, sizes)
+        return said if self.region else [torch.cat([one, row[-1:]]) for one, row in zip(self.named(batch, sizes), said)]
+
+    def named(self, batch: Batch, sizes: Sizes) -> Int[Tensor, "b 1"]:
+        """What stands for the region."""
+        return sizes("vocab_size") + batch["region"][:, None]
+
+
+def objective(task: str, label: Told, measure: Callable, *reads: Field) -> Objective:
+    """A task under its prefix."""
+    return Objective(task, TOKENS, (label,), reads, Order(task, PREFIXES[task]), measures=(measure(task),))
+
+
+RECIPE = Recipe(
+    VLT5,
+    VLT5Config,
+    reads=(Regions(), Orders()),
+    learns=OneOf(
+        objective("caption", Told(), captioned),
+        objective("vqa", Told(), told),
+        objective("grounding", Pointed(), located, Numbered(), Box()),
+        objective("naming", Pointed(region=True), told, Numbered()),
+    ),
+    architecture="""
+    regions -> sum [features, box, number] -> encoder -> decoder [causal] -> !words and regions
+    prefix and words -> encoder
+    target [one place later] -> decoder
+    """,
+)

@@ -1,0 +1,55 @@
+"""The recipe of Vokenization: what it reads, what it learns, and how that is measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmlearn.data.fields import Image, MaskedTokens, Tokens
+from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
+from mmlearn.evaluation.mode import evaluating
+from mmlearn.models.text.vokenization import SPEAKS, Vokenization, VokenizationConfig
+from mmlearn.pretrained.backbone import load_backbone
+from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
+from mmlearn.recipes.shared.vokens import pictures_found
+
+
+def vokens_named(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many vokens are named where some words are masked. Chance: always the commonest."""
+    plain = run.plain(samples)
+    whole, mask = run.on_device(plain), plain["mask"]
+    with evaluating(run.system):
+        vokens = run.system.vokenizer.retrieve(whole["tokens"], whole["mask"]).cpu()
+    guess = run.read(run.label(plain, MaskedTokens()), lambda output, rows: output.voken_logits.argmax(-1))
+    return {"vokens named": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
+
+
+MATCH = Objective(
+    "match",
+    {"match": lambda config, batch: config.vokenizer.margin},
+    reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),),  # the picture network normalises them itself
+    measures=(pictures_found,),
+)
+LANGUAGE = Objective(
+    "language",
+    {"mlm": ln("vocab_size"), "voken": ln("num_vokens")},
+    labels=(MaskedTokens(),),
+    measures=(masked_words, vokens_named),
+)
+RECIPE = Recipe(
+    Vokenization,
+    VokenizationConfig,
+    reads=(Tokens(),),
+    stages=(
+        Stage(MATCH, turns=(Turn("match_loss", moves=("vokenizer",)),), name="vokenize"),
+        Stage(LANGUAGE, turns=(Turn(moves=SPEAKS),), name="language"),
+    ),
+    build=lambda config: Vokenization(config, load_backbone()),
+    architecture="""
+    image -> *picture network [frozen] -> g -> !hinge
+    words -> vokenizer's BERT -> f [each token] -> !hinge
+    g -> vokens [nearest pictures]
+    f -> vokens
+    words with gaps -> BERT -> !MLM
+    BERT -> voken head -> !voken classification
+    vokens -> !voken classification
+    """,
+)

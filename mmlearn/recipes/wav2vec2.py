@@ -1,0 +1,65 @@
+"""The recipe of wav2vec 2.0: what it reads, what it learns, and how that is measured."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmlearn.data.fields import Waveform
+from mmlearn.evaluation.measures import row
+from mmlearn.evaluation.speech import all_hidden, found_among_distractors
+from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from mmlearn.objectives import code_perplexity
+from mmlearn.recipes import Objective, Recipe
+
+
+class Found(NamedTuple):
+    """How often hidden frames are found among distractors, how often one that guesses is right, and codes in use."""
+
+    accuracy: float
+    chance: float
+    perplexity: float  # of a codebook, from 1 to all entries
+
+
+@torch.no_grad()
+def find_hidden_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> Found:
+    """Hide spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is hidden."""
+    right, chance, used = [], [], []
+    for batch in batches:
+        waveform, mask = batch["waveform"], batch["waveform_mask"]
+        draws = system.draw(system.speech.frame_mask(waveform, mask))
+        output = system(waveform, mask, draws.masked)
+        found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
+        right.append(found[0].float())
+        chance.append(found[1])
+        used.append(output.probability[draws.masked])
+    perplexity = code_perplexity(torch.cat(used)).mean().item()
+    return Found(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
+
+
+def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
+    found = find_hidden_frames(run.system, run.batches(samples))
+    return {
+        "hidden frames found": row(found.accuracy, found.chance),
+        f"perplexity of {run.system.config.entries} codes": row(found.perplexity),
+    }
+
+
+RECIPE = Recipe(
+    Wav2Vec2,
+    Wav2Vec2Config,
+    reads=(Waveform(),),
+    learns=Objective(
+        "contrastive",
+        {"contrastive": lambda config, batch: math.log(1 + config.distractors), "diversity": None},
+        measures=(hidden_frames_found,),
+    ),
+    architecture="""
+    waveform -> convolutions -> hide spans -> transformer -> c [context] -> !contrast [own code among distractors]
+    convolutions -> quantiser [codebooks] -> q [code] -> !contrast
+    quantiser -> !diversity
+    """,
+)
