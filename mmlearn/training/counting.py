@@ -219,27 +219,19 @@ def _flops(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype |
 
 def _saved(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> Saved:
     """What a forward pass keeps, each storage once; weights and the batch are there in any case."""
-    kept = {x.untyped_storage()._cdata: 0 for x in (*system.parameters(), *system.buffers(), *batch.values())}
-    alive, within, inputs = [], [], []
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage._cdata not in kept:
-            kept[storage._cdata] = storage.nbytes()
-            alive.append(storage)  # so that no other takes its number
-        return x
+    kept = Kept((*system.parameters(), *system.buffers(), *batch.values()))
+    within, inputs = [], []
 
     def block(forward: Callable, x: Tensor, *more: Any, **named: Any) -> Any:
         inputs.append(x.nbytes + sum(y.nbytes for key, y in named.items() if key == "attend_to"))
-        before = sum(kept.values())
+        before = kept.total
         output = forward(x, *more, **named)
-        within.append(sum(kept.values()) - before)
+        within.append(kept.total - before)
         return output
 
-    autocast = torch.autocast("cpu", dtype, dtype is not None)
-    with around_blocks(system, block), saved_tensors_hooks(keep, lambda x: x), autocast:
+    with around_blocks(system, block), kept, torch.autocast("cpu", dtype, dtype is not None):
         loss(batch)
-    return Saved(sum(kept.values()), sum(within), max(within, default=0), sum(inputs))
+    return Saved(kept.total, sum(within), max(within, default=0), sum(inputs))
 
 
 def _live(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dtype | None) -> int:
@@ -260,6 +252,21 @@ def _has_towers(system: nn.Module, loss: Callable, batch: Batch, dtype: torch.dt
     except ValueError:
         return False
     return True
+
+
+class Kept(saved_tensors_hooks):
+    """The bytes of all storages that are kept within for a backward pass, but not of those of tensors ``without``."""
+
+    def __init__(self, without: Iterable[Tensor] = ()):
+        super().__init__(self._keep, lambda x: x)
+        self.total, self.storages = 0, {x.untyped_storage() for x in without}
+
+    def _keep(self, x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage not in self.storages:
+            self.storages.add(storage)  # it stays, so that no other takes its address
+            self.total += storage.nbytes()
+        return x
 
 
 class Live(TorchDispatchMode):
