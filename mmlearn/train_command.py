@@ -101,13 +101,12 @@ def train(
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = {name: value for name, value in given.items() if value is not None}
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
-        if first:
-            tell(samples)
+        tell(samples if first else [])
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
-        training = dict(data=data, **learning, **computing, augment=augment, mark_repeats=mark_repeats)
-        training |= dict(image_size=image_size, vocab_size=vocab_size)
-        training |= _recorded(samples, stream, epoch_samples, workers, start)
+        training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
+        training |= dict(vocab_size=vocab_size, start=" ".join(start or []), **learning, **computing)
+        training |= _recorded(samples, stream, epoch_samples, workers)
         if first:
             _begin(output, made, samples, training, before, resume)
         learning |= dict(turns=made.stage.turns, output=output)
@@ -115,8 +114,7 @@ def train(
         try:
             history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, options=options)
         finally:
-            if first:
-                tell_bad(samples)
+            tell_bad(samples if first else [])
     if first:
         tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
@@ -140,7 +138,7 @@ def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, 
     say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
 
 
-def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int, start: list[str] | None) -> dict:
+def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int) -> dict:
     """What a run that goes on must have again, besides what it was told."""
     from mmlearn.training.data import sets_of
 
@@ -148,7 +146,6 @@ def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int,
     return {
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
-        "start": " ".join(start or []),
     }
 
 
