@@ -79,9 +79,8 @@ class Polynomial:
 
     def pairs(self, batch: int, devices: int) -> float:
         """What pairs of samples take on each device, and the columns that others bring."""
-        whole = devices == 1 or self.rows is None
-        matrix = self.square * batch**2 if whole else self.rows * batch**2 / devices
-        return matrix + self.columns * (batch - batch / devices)
+        each = self.square if devices == 1 or self.rows is None else self.rows / devices
+        return each * batch**2 + self.columns * (batch - batch / devices)
 
     def shared(self, batch: int, devices: int) -> float:
         """Its value on each of several devices."""
@@ -89,12 +88,12 @@ class Polynomial:
 
 
 class Saved(NamedTuple):
-    """Bytes that a forward pass keeps for the backward pass, of one batch or of any."""
+    """Bytes that a forward pass keeps for the backward pass: of one batch a number, of any a :class:`Polynomial`."""
 
-    total: int | Polynomial
-    blocks: int | Polynomial  # of these, what is kept within transformer blocks
-    largest_block: int | Polynomial
-    inputs: int | Polynomial  # of all transformer blocks: what is kept where their forward pass is done again
+    total: Any
+    blocks: Any  # of these, what is kept within transformer blocks
+    largest_block: Any
+    inputs: Any  # of all transformer blocks: what is kept where their forward pass is done again
 
 
 @dataclass(frozen=True)
@@ -175,16 +174,16 @@ def count_training(
             flops = {b: sum(each(_flops, b)) / len(batches(b)) for b in sizes}
             return flops, {b: Saved(*map(max, zip(*each(_saved, b)))) for b in sizes}
 
-        flops, saved = measured(BATCHES)
+        work, kept = measured(BATCHES)
         # Of what lives, gradients and what was kept are not held at the same time.
-        passing = max(each(_live, b)) - max(saved[b].total, 4 * most)
+        passing = max(each(_live, b)) - max(kept[b].total, 4 * most)
         towers = all(each(_has_towers, BATCHES[0]))
-        flops = Polynomial.through(flops)
-        saved = Saved(*(Polynomial.through(dict(zip(saved, values))) for values in zip(*saved.values())))
+        flops = Polynomial.through(work)
+        saved = Saved(*(Polynomial.through(dict(zip(kept, values))) for values in zip(*kept.values())))
         if flops.square and not dist.is_initialized():  # within several processes there is one group already
             with _several():
-                shared, kept = measured(BATCHES[:2])
-            flops = flops.through_several(shared)
+                work, kept = measured(BATCHES[:2])
+            flops = flops.through_several(work)
             saved = saved._replace(total=saved.total.through_several({b: kept[b].total for b in kept}))
     blocks = [set(part.parameters()) for part in system.modules() if isinstance(part, TransformerBlock)]
     return Count(
@@ -344,7 +343,7 @@ def _without_numbers(system: nn.Module) -> nn.Module:
 
 def _state_bytes(system: nn.Module, trained: Iterable[Sequence[nn.Parameter]], name: str) -> int:
     """What the optimisers of all turns hold after their first step."""
-    states = []
+    states: list[Any] = []
     for parameters in trained:
         system.zero_grad()
         for parameter in parameters:
@@ -365,7 +364,8 @@ class _Silent(dist.ProcessGroup):
     def allgather(self, *given: Any) -> dist.Work:
         return _Done()
 
-    allreduce = allgather
+    def allreduce(self, *given: Any) -> dist.Work:
+        return _Done()
 
 
 class _Done(dist.Work):
@@ -377,7 +377,9 @@ class _Done(dist.Work):
 def _several() -> Iterator[None]:
     """Within this block there are ``SEVERAL`` processes, of which the others are silent."""
     if "silent" not in dist.Backend.backend_list:
-        dist.Backend.register_backend("silent", lambda store, rank, size, _: _Silent(rank, size), devices=["cpu"])
+        dist.Backend.register_backend(
+            "silent", lambda store, rank, size, _: _Silent(store, rank, size), devices=["cpu"]
+        )
     dist.init_process_group("silent", rank=0, world_size=SEVERAL, store=dist.HashStore())
     try:
         yield

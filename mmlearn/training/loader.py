@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ def check_data(system: nn.Module, batches: Batches) -> None:
     """Have those parts of a system that can look at the size of their data."""
     for part in system.modules():
         if hasattr(part, "check_data"):
-            part.check_data(len(batches.source(0)))
+            data: Any = batches.source(0)
+            part.check_data(len(data))
 
 
 class _Noted(Dataset):
@@ -29,19 +31,21 @@ class _Noted(Dataset):
 
     def __getitem__(self, step: int) -> tuple[dict[str, Tensor], list[str], list[str]]:
         batch, data = self.batches[step], self.batches.source(step)
-        told = [getattr(data, name, list)() if get_worker_info() else [] for name in ("new_notes", "new_bad")]
-        return batch, *told
+        notes: list[str]
+        bad: list[str]
+        notes, bad = (getattr(data, name, list)() if get_worker_info() else [] for name in ("new_notes", "new_bad"))
+        return batch, notes, bad
 
 
 def load_batches(batches: Batches, order: range, workers: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """The batches of these numbers, prepared by ``workers`` other processes, whose notes of the data are gathered."""
     own = torch.Generator().manual_seed(seed)  # otherwise the loader takes numbers from the global one at each start
-    ahead = dict(num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available())
-    ahead |= dict(worker_init_fn=leave_stopping_to_others)
+    ahead: dict[str, Any] = dict(num_workers=workers, prefetch_factor=4 if workers else None)
+    ahead |= dict(pin_memory=torch.cuda.is_available(), worker_init_fn=leave_stopping_to_others)
     loader = DataLoader(_Noted(batches), batch_size=None, sampler=order, generator=own, **ahead)
     with told_of_lost_workers(workers):
         for number, (batch, notes, bad) in zip(order, loader):
-            data = batches.source(number)
+            data: Any = batches.source(number)
             if notes:
                 data.note(notes)
             if bad:
@@ -51,7 +55,7 @@ def load_batches(batches: Batches, order: range, workers: int, seed: int) -> Ite
             yield batch
 
 
-def _tell_bad(data: Samples) -> None:
+def _tell_bad(data: Any) -> None:
     """Name what was left out since this was called last; of very much only the first, for there is a total."""
     new = data.new_bad() if hasattr(data, "new_bad") else []
     told = len(data.bad) - len(new) if new else 0
@@ -61,6 +65,7 @@ def _tell_bad(data: Samples) -> None:
 
 def gather_bad(data: Samples | Mapping[str | None, Samples]) -> None:
     """Every process knows what any of them has left out."""
-    for part in data.values() if isinstance(data, Mapping) else [data]:
+    parts: list[Any] = list(data.values()) if isinstance(data, Mapping) else [data]
+    for part in parts:
         if distributed.several() and hasattr(part, "bad"):
             part.note_bad(line for lines in distributed.gathered(part.bad) for line in lines)

@@ -40,7 +40,8 @@ class TrainingLog:
         self.writer = _summary_writer() if options.tensorboard and first else None
         # In fp16 gradients overflow now and then, and Accelerate skips those steps and scales the next ones down.
         self.watched = ("loss",) if options.precision == "fp16" else ("loss", "gradient_norm")
-        self.file = self.board = None
+        self.file: Any = None
+        self.board: Any = None
         self.waiting: list[tuple[int, float, dict[str, Tensor]]] = []
         self.rows: list[dict[str, float]] = []
 
@@ -48,7 +49,7 @@ class TrainingLog:
         """Open everything, to be closed at the end of a ``with`` block; of a resumed run lines up to ``step`` stay."""
         if self.folder:
             self.file = _kept_lines(self.folder / "metrics.jsonl", step).open("a")
-        if self.writer:
+        if self.folder and self.writer:
             self.board = self.writer(str(self.folder / "tensorboard"), purge_step=step + 1)
         self.bars = training_bar(total=steps, initial=step, disable=not self.progress, unit="step")
         return self
@@ -86,8 +87,9 @@ class TrainingLog:
         if self.file:
             self.file.write(json.dumps(metrics) + "\n")
             self.file.flush()
-        for name, value in metrics.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
+        if self.board:
+            for name, value in metrics.items():
+                self.board.add_scalar(name, value, step)
         self.alarms(step, metrics)
         self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", lr=f"{metrics['learning_rate']:.1e}", refresh=False)
         self.bar.update()

@@ -55,11 +55,12 @@ def fit(
     have ``after_step()``, called after each update, and its parts ``check_data(length)``, called before the first.
     Raises ``ValueError`` for settings that cannot be, ``FloatingPointError`` for a loss that is not finite.
     """
-    at_least(1, steps=steps)
+    at_least(1, steps=steps)  # what cannot be is refused before anything is written
     at_least(0, warmup=warmup)
-    accelerator, output = distributed.new_accelerator(options.precision, options.accumulate), output and Path(output)
+    accelerator = distributed.new_accelerator(options.precision, options.accumulate)
     distributed.check_alike(system, locals() | vars(options))
     process = dict(rank=accelerator.process_index, world=accelerator.num_processes)
+    first, folder = accelerator.is_main_process, Path(output) if output else None
     rates = [learning_rate * schedule(step, steps, warmup=warmup, decay=options.decay) for step in range(steps)]
     batches = batches_of(data, collate, batch_size, seed=seed, lengths=options.lengths, **process)
     check_data(system, batches)
@@ -69,12 +70,11 @@ def fit(
     learning = dict(name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
     updates = [Update(turn, model, accelerator, options, **learning) for turn in turns]
     average = None if options.ema is None else MovingAverage(model, options.ema)
-    state = dict(system=model, optimizers=[item for update in updates for item in update.plain_optimizers])
-    state |= dict(ema=average, scaler=accelerator.scaler, **process)
+    state: dict[str, Any] = dict(system=model, ema=average, scaler=accelerator.scaler, **process)
+    state["optimizers"] = [item for update in updates for item in update.plain_optimizers]
 
-    first = process["rank"] == 0
-    log = TrainingLog(output, options, turns=turns, on_step=on_step, progress=progress, first=first)
-    start = resume_or_begin(output, options.resume, **state) if output else 0
+    log = TrainingLog(folder, options, turns=turns, on_step=on_step, progress=progress, first=first)
+    start = resume_or_begin(folder, options.resume, **state) if folder else 0
     order = range(start * options.accumulate, steps * options.accumulate)
     loader = load_batches(batches, order, options.workers, seed)
     less_memory = save_memory(model, options.recompute, options.chunk)
@@ -88,15 +88,15 @@ def fit(
                 average.update(step)
             fetches = step % options.log_every == 0 or step == steps  # waits for the device, so not in every step
             stopped = distributed.largest(asked(), accelerator.device) if fetches and step < steps else 0
-            saves = output and (step % options.checkpoint_every == 0 or step == steps or stopped)
+            saves = folder is not None and (step % options.checkpoint_every == 0 or step == steps or stopped)
             if fetches or saves:
                 log.fetch()  # before a checkpoint, so that none is kept of numbers that are not finite
-            if saves:
+            if folder and saves:
                 gather_bad(data)
-                save_checkpoint(output / "checkpoints", step, **state)
+                save_checkpoint(folder / "checkpoints", step, **state)
             if stopped:
                 raise Stopped(stopped, step)
-    save_trained(system, output, model, average, first)
+    save_trained(system, folder, model, average, first)
     return log.rows
 
 
@@ -109,7 +109,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """All turns on the same batches: each is a forward and a backward pass over these, then its optimisers."""
     batches = [next(loader) for _ in range(options.accumulate)]
-    losses: dict[str, Tensor] = {}
+    losses: dict[str, Tensor] = {}  # means over these batches
     norms = []
     for update in updates:
         with update:  # what this turn does not train has no gradient meanwhile
@@ -122,4 +122,5 @@ def train_step(
                     losses[name] = losses.get(name, 0) + value.detach() / options.accumulate
             norms.append(distributed.clip_gradients(accelerator, update.parameters, options.max_norm))
             update.step(learning_rate)
-    return {"loss": sum(losses.values()), **losses, "gradient_norm": torch.stack(norms).max()}
+    total: Any = sum(losses.values())
+    return {"loss": total, **losses, "gradient_norm": torch.stack(norms).max()}

@@ -38,7 +38,7 @@ class Update:
         self.parameters = [value for name, value in learning if name in moved]
         self.others = [value for name, value in learning if name not in moved]
         with self:
-            loss = Loss(system, turn.loss)
+            loss: Any = Loss(system, turn.loss)
             self.plain_optimizers = build_optimizers(system, betas=turn.betas, **optimizer)
             if options.compile:
                 # The loss of all systems is one function, and PyTorch gives up a function after eight compilations.
