@@ -1,4 +1,4 @@
-"""Samples into tar files as WebDataset has them, which :class:`mmlearn.data.read.shards.Shards` reads."""
+"""Samples into tar files as WebDataset has them, which :class:`mmlearn.data.readers.shards.Shards` reads."""
 
 import io
 import tarfile

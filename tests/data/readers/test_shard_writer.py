@@ -4,8 +4,8 @@ import torch
 from testing_tools import refused
 
 from mmlearn.data.made.scenes import Scenes
-from mmlearn.data.read.shards import Shards
-from mmlearn.data.shard_writer import write_shards
+from mmlearn.data.readers.shard_writer import write_shards
+from mmlearn.data.readers.shards import Shards
 
 
 def test_samples_are_read_again_from_shards_of_like_size(tmp_path):

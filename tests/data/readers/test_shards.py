@@ -8,8 +8,8 @@ import pytest
 from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import load
-from mmlearn.data.read.folder import split_of
-from mmlearn.data.read.shards import ShardFolder, Shards
+from mmlearn.data.readers.folder import split_of
+from mmlearn.data.readers.shards import ShardFolder, Shards
 
 webdataset = pytest.importorskip("webdataset")
 COLOURS = ("red", "green", "blue")
@@ -167,7 +167,7 @@ def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
 def test_a_folder_whose_shards_name_none(tmp_path):
     write_tar(tmp_path / "0000.tar", samples(100))
     write_tar(tmp_path / "0001.tar", samples(100, 100))
-    parts = {split: {key for (_, key), _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
+    parts = {split: {key for key, _, _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
     assert parts["train"] | parts["val"] | parts["test"] == parts["all"]
     assert sum(map(len, parts.values())) == 2 * len(parts["all"]) == 400
     assert 140 <= len(parts["train"]) <= 175

@@ -1,5 +1,6 @@
 """Data sets of the user's own files, which remember what could not be read, and what is to be known of the sounds."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,21 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.read.sound import read_sound
+from mmlearn.data.readers.sound import read_sound
 
 ADVICE = "Add --skip-bad to leave out what cannot be read."
 TRIES = 100  # samples that are asked in the place of one that cannot be read
-
-# What a note says, by words that it has.
-KINDS = {
-    "mixed into one": "mixed into one channel",
-    "resampled": "resampled",
-    "are taken": "cut",
-    "silent": "silent",
-    "clipped": "clipped",
-    "missing": "incomplete",
-    "may be cut off": "perhaps incomplete",
-}
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
@@ -58,65 +48,44 @@ class Part(NamedTuple):
     name: str = ""
 
 
-class Skipping(Dataset):
-    """Data of which some cannot be read, which ends a run, or with ``skip_bad`` is noted.
+class Files(Dataset):
+    """Files of which some cannot be read, which ends a run, or with ``skip_bad`` is noted.
 
-    ``bad`` lists what could not be read since the data were opened. So that a run can go on with the very same samples,
-    ``kept()`` says what it must know for that, which is given as ``as_before``; ``told()`` is what the data say, in
-    their order, and ``parts()`` are the files they lie in.
-    """
+    ``skipped`` lists what was left out at the start, and ``bad`` what turned out to be broken later: there another
+    sample is taken, the same one whenever and by whichever process it is asked for. ``notes`` have a line for each
+    sound that is converted, cut, silent or clipped, as far as this process has read them.
 
-    def __init__(self, skip_bad: bool, as_before: dict[str, Any] | None = None):
-        self.skip_bad, self.as_before = skip_bad, as_before
-        self._bad: dict[str, None] = {}
-        self._new_bad: list[str] = []
-
-    @property
-    def bad(self) -> list[str]:
-        """A line for each thing that could not be read, as far as this process knows."""
-        return list(self._bad)
-
-    def note_bad(self, lines: Iterable[str]) -> None:
-        """Add to what could not be read."""
-        for line in lines:
-            if line not in self._bad:
-                self._bad[line] = None
-                self._new_bad.append(line)
-
-    def new_bad(self) -> list[str]:
-        """What could not be read and was not asked for yet."""
-        new, self._new_bad = self._new_bad, []
-        return new
-
-    def leave_out(self, error: Exception) -> None:
-        """Note what was wrong. Raises it where nothing is skipped."""
-        if not self.skip_bad:
-            raise with_advice(error) from error
-        self.note_bad([str(error)])
-
-
-class Files(Skipping):
-    """Files, of which ``skipped`` lists why some are left out, and ``notes`` what to know of those that were read.
-
-    With ``skip_bad`` what cannot be read is left out at the start. In the place of what turns out to be broken later
-    another sample is taken, the same one whenever and by whichever process it is asked for.
+    So that a run can go on with the very same samples, ``kept()`` says what it must know for that, which is given as
+    ``as_before``; ``told()`` is what the data say, in their order, and ``parts()`` are the files they lie in. A reader
+    has ``sample(index)``, which raises ``FileNotFoundError`` or ``ValueError``, and ``caption(index)``, which does
+    without the picture or sound.
     """
 
     holds = "sounds"
 
-    def __init__(self, skip_bad: bool = False, as_before: dict[str, Any] | None = None):
-        super().__init__(skip_bad, as_before)
+    def __init__(self, *, skip_bad: bool = False, as_before: dict[str, Any] | None = None):
+        self.skip_bad, self.as_before = skip_bad, as_before
+        self.samples: list[Any] = []  # what is known of each before it is read
         self.skipped: list[str] = []
+        self.bad: list[str] = []
+        self._new_bad: list[str] = []
         self._left_out: set[tuple] = set()
         self._notes: dict[str, str] = {}  # by the name of the file
-        self._new: list[str] = []
+        self._new_notes: list[str] = []
 
-    def sample(self, index: int) -> Any:
-        """A sample. ``FileNotFoundError`` and ``ValueError`` where it cannot be read."""
-        raise NotImplementedError
+    def __len__(self) -> int:
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> Any:
         return self.first_good(index, self.sample)
+
+    def told(self) -> list[Any]:
+        """What the data say, in their order."""
+        return self.samples
+
+    def kept(self) -> dict[str, Any]:
+        """What must be known to have the same samples again."""
+        return {"left_out": sorted(self._left_out, key=repr)}
 
     def first_good(self, index: int, read: Callable[[int], Any]) -> Any:
         """``read(index)``, or if that cannot be read, and bad ones are skipped, of a sample that a hash draws."""
@@ -127,33 +96,44 @@ class Files(Skipping):
                 self.leave_out(error)
         raise ValueError(f"None of {TRIES} {self.holds} can be read, such as: {self.bad[0]}")
 
-    def kept(self) -> dict[str, Any]:
-        """What was left out at the start."""
-        return {"left_out": sorted(self._left_out, key=repr)}
-
     def unread(self, keys: Iterable[tuple], read: Callable) -> set[tuple]:
         """Those of these of which ``read(*key)`` fails, and ``skipped`` says why; or those that failed before."""
         if self.as_before is not None:
             self._left_out = {tuple(key) for key in self.as_before["left_out"]}
-            self.skipped += [f"{' and '.join(filter(None, key))}, as before" for key in sorted(self._left_out)]
+            self.skipped += [
+                f"{' and '.join(filter(None, key))}, as before" for key in sorted(self._left_out, key=repr)
+            ]
         elif self.skip_bad:
-            self._left_out = {key for key in dict.fromkeys(keys) if not self.can_read(read, *key)}
+            for key in dict.fromkeys(keys):
+                try:
+                    read(*key)
+                except (OSError, ValueError) as error:
+                    self._left_out.add(key)
+                    self.skipped.append(str(error))
         return self._left_out
 
-    def can_read(self, read: Callable, *files: Any) -> bool:
-        """Whether ``read(*files)`` succeeds; where not, ``skipped`` says why."""
-        try:
-            read(*files)
-        except (OSError, ValueError) as error:
-            self.skipped.append(str(error))
-            return False
-        return True
-
-    def left_out_row(self, error: OSError | ValueError) -> None:
+    def left_out_row(self, error: Exception) -> None:
         """Note why a line of captions, or a shard, cannot be read. Raises that where nothing is skipped."""
         if not self.skip_bad and self.as_before is None:
             raise with_advice(error) from error
         self.skipped.append(str(error))
+
+    def leave_out(self, error: Exception) -> None:
+        """Note what turned out to be broken. Raises it where nothing is skipped."""
+        if not self.skip_bad:
+            raise with_advice(error) from error
+        self.note_bad([str(error)])
+
+    def note_bad(self, lines: Iterable[str]) -> None:
+        """Add to what could not be read."""
+        new = [line for line in dict.fromkeys(lines) if line not in self.bad]
+        self.bad += new
+        self._new_bad += new
+
+    def new_bad(self) -> list[str]:
+        """What could not be read and was not asked for yet."""
+        new, self._new_bad = self._new_bad, []
+        return new
 
     def read_sound(self, path: Path, seconds: float) -> tuple[Float[Tensor, "samples"], tuple[str, ...]]:
         """A sound, and what is to be known of it, which is noted besides."""
@@ -164,7 +144,7 @@ class Files(Skipping):
 
     @property
     def notes(self) -> list[str]:
-        """A line for each sound that is converted, cut, silent or clipped, as far as this process has read them."""
+        """A line for each sound of which something is to be known."""
         return list(self._notes.values())
 
     def note(self, lines: Sequence[str]) -> None:
@@ -173,17 +153,20 @@ class Files(Skipping):
             name = line.rpartition(": ")[0]
             if self._notes.get(name) != line:
                 self._notes[name] = line
-                self._new.append(line)
+                self._new_notes.append(line)
 
     def new_notes(self) -> list[str]:
         """The notes that have come since this was asked last."""
-        new, self._new = self._new, []
+        new, self._new_notes = self._new_notes, []
         return new
 
 
 def in_short(notes: Sequence[str], holds: str = "sounds") -> str:
-    """How many sounds these notes are about, how many of each kind, and the first of them; in one line."""
-    said = [note.rpartition(": ")[2] for note in notes]
-    counts = {kind: sum(words in one for one in said) for words, kind in KINDS.items()}
-    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    return f"{len(notes)} {holds}{f' ({kinds})' if kinds else ''}, such as: {notes[0]}"
+    """How many sounds these notes are about, how often each thing is said, and the first of them; in one line."""
+    said = Counter(
+        words.partition(", ")[0].strip(".")  # numbers may follow
+        for note in notes
+        for words in note.rpartition(": ")[2].split("; ")
+    )
+    kinds = ", ".join(f"{count} × {words}" for words, count in said.most_common(9))
+    return f"{len(notes)} {holds} ({kinds}), such as: {notes[0]}"
