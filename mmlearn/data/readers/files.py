@@ -56,9 +56,7 @@ class Files(Dataset):
     sound that is converted, cut, silent or clipped, as far as this process has read them.
 
     So that a run can go on with the very same samples, ``kept()`` says what it must know for that, which is given as
-    ``as_before``; ``told()`` is what the data say, in their order, and ``parts()`` are the files they lie in. A reader
-    has ``sample(index)``, which raises ``FileNotFoundError`` or ``ValueError``, and ``caption(index)``, which does
-    without the picture or sound.
+    ``as_before``; ``told()`` is what the data say, in their order, and ``parts()`` are the files they lie in.
     """
 
     holds = "sounds"
@@ -78,6 +76,18 @@ class Files(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         return self.first_good(index, self.sample)
+
+    def sample(self, index: int) -> Any:
+        """A sample. ``FileNotFoundError`` and ``ValueError`` where it cannot be read."""
+        raise NotImplementedError
+
+    def caption(self, index: int) -> str:
+        """A caption without its picture or sound."""
+        raise NotImplementedError
+
+    def parts(self) -> list[Part]:
+        """The files that the data lie in, each once."""
+        raise NotImplementedError
 
     def told(self) -> list[Any]:
         """What the data say, in their order."""

@@ -59,16 +59,20 @@ class Folder(Files):
                 self._look_at(image, sound)
         self.samples = [entry for entry in entries if entry[1:3] not in bad]
         if not self.samples:
-            raise ValueError(f"{folder} has no {split} {self.holds}{' that can be read' if self.skipped else ''}.")
+            raise ValueError(
+                f"{folder} has no {split} {self.holds or 'pictures'}{' that can be read' if self.skipped else ''}."
+            )
 
     def _entries(self) -> Iterator[tuple[Entry, str]]:
         """Every line with its split."""
-        self.holds = "sounds" if names_sounds(self.folder) else "pictures"
+        self.holds = ""
         first: dict[Path, str] = {}  # the first caption of each file
         for where, line in caption_lines(self.folder, self.skip_bad or self.as_before is not None):
             try:
                 if isinstance(line, ValueError):
                     raise line
+                if not self.holds:
+                    self.holds = "sounds" if any(name in line for name in SOUND_COLUMNS) else "pictures"
                 found = self._entry(where, line, first)
             except ValueError as error:
                 self.left_out_row(error)
@@ -119,12 +123,3 @@ class Folder(Files):
         if sound:
             return SoundSample(waveform, caption, sound, speaker, picture, notes)
         return ImageText(picture, caption, image)
-
-
-def names_sounds(folder: str | Path) -> bool:
-    """Whether the captions file of a folder has a column of sounds."""
-    try:
-        first = next(line for _, line in caption_lines(Path(folder), skip_bad=True) if isinstance(line, dict))
-    except (ValueError, OSError, StopIteration):  # whoever reads it as pictures says what is wrong
-        return False
-    return any(name in first for name in SOUND_COLUMNS)

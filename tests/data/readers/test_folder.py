@@ -14,7 +14,7 @@ from sound_files import tone
 from testing_tools import refused
 
 from mmlearn.data import load
-from mmlearn.data.readers.folder import Folder, names_sounds
+from mmlearn.data.readers.folder import Folder
 from mmlearn.data.readers.sound import RATE, read_sound
 
 CAPTIONS = [
@@ -441,14 +441,12 @@ def test_nothing_left_is_said(folder, kind, what):
 
 def test_load_takes_a_folder_and_its_options(folder):
     root = folder([(f"{i}.png", "a dog", "test") for i in range(4)], header=("image", "caption", "split"))
-    assert not names_sounds(root)
     for path in (root, str(root)):
         data = load(path, "test", size=6)
         assert isinstance(data, Folder)
         assert data[3].image.shape == (3, 6, 6)
         assert data.holds == "pictures"
     data = load(folder(GOOD, header=SOUNDS), "all", seconds=0.2)
-    assert names_sounds(root)
     assert data.holds == "sounds"
     assert data[0].waveform.shape == (3200,)
     assert data[0].notes == (f"{data.folder / '0.wav'}: only its first 0.2 s are taken.",)
