@@ -75,7 +75,8 @@ def test_a_long_recording_needs_no_time(mmlearn, sounds):
         for _ in range(20):
             file.write(tone(60.0))
     said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1)
-    line = f"to know of 1 sounds (1 × only its first 10 s are taken), such as: {folder / '0.flac'}: only its first 10 s are taken.\n"
+    cut = "only its first 10 s are taken"
+    line = f"to know of 1 sounds (1 × {cut}), such as: {folder / '0.flac'}: {cut}.\n"
     assert (said.code, said.err) == (0, line)
 
 
@@ -135,18 +136,9 @@ def test_it_is_said_in_training_and_evaluation(mmlearn, odd, monkeypatch, few, w
 BAD = {
     "missing.wav": (None, "There is no sound"),
     "empty.ogg": (b"", "is empty (0 bytes)"),
-    "picture.ogg": (
-        b"\x89PNG\r\n\x1a\n" + bytes(99),
-        "cannot be read as a sound (Format not recognised); expected WAV, FLAC, Ogg, MP3",
-    ),
-    "video.m4a": (
-        b"\x00\x00\x00\x20ftypM4A " + bytes(99),
-        "cannot be read as a sound (Format not recognised); expected WAV, FLAC, Ogg, MP3",
-    ),
-    "page.mp3": (
-        b"<html>not found</html>",
-        "cannot be read as a sound (Format not recognised); expected WAV, FLAC, Ogg, MP3",
-    ),
+    "picture.ogg": (b"\x89PNG\r\n\x1a\n" + bytes(99), "(Format not recognised); expected WAV, FLAC, Ogg"),
+    "video.m4a": (b"\x00\x00\x00\x20ftypM4A " + bytes(99), "(Format not recognised); expected WAV, FLAC, Ogg"),
+    "page.mp3": (b"<html>not found</html>", "(Format not recognised); expected WAV, FLAC, Ogg"),
 }
 
 
