@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from PIL import Image
 from sound_files import encoded, frame_length, quiet, said, tone, uncounted, voice
 from testing_tools import close
 from torchaudio.functional import resample
@@ -90,34 +89,7 @@ def test_the_name_of_a_file_is_not_believed(tmp_path):
         assert "cannot be read as a sound (Format not recognised)" in said(path)
 
 
-def test_what_decoders_think_is_not_told(capfd):
-    whole = encoded(tone(seconds=2.0), kind="MP3")
-    generator, refused = np.random.default_rng(0), 0
-    for _ in range(30):
-        content = bytearray(whole)
-        for place in generator.integers(len(content), size=5):
-            content[place] = generator.integers(256)
-        try:
-            read_sound(bytes(content), notes=[])
-        except ValueError:
-            refused += 1
-    assert 0 < refused < 30
-    assert capfd.readouterr() == ("", "")
-    os.write(2, b"heard again")
-    assert capfd.readouterr().err == "heard again"
-
-
 # Rates and channels.
-
-
-@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000, 96_000])
-@pytest.mark.parametrize("frequency", [100.0, 440.0, 3500.0])
-def test_pitch_and_length_stay(rate, frequency):
-    waveform = read_sound(encoded(tone(frequency, 2.0, rate), rate), notes=[])
-    assert len(waveform) == 2 * RATE
-    close(waveform[800:-800], torch.from_numpy(tone(frequency, 2.0))[800:-800], 2e-3)
-    spectrum = torch.fft.rfft(waveform).abs()
-    assert spectrum.argmax() == 2 * frequency  # bins of 0.5 Hz
 
 
 def test_what_is_too_high_does_not_come_back_lower():
@@ -315,6 +287,7 @@ def test_several_in_one(subtype):
     "content",
     [
         b"\xff\xd8\xff\xe0" + bytes(500),  # JPEG
+        b"\x89PNG\r\n\x1a\n" + bytes(500),
         b"%PDF-1.7" + bytes(500),
         b"\x00\x00\x00\x20ftypM4A " + bytes(500),
         b"\xff\xf1\x50\x80" + bytes(500),  # AAC
@@ -338,13 +311,6 @@ def test_what_is_no_sound(tmp_path, content, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_picture_named_as_a_sound(tmp_path):
-    path = tmp_path / "x.ogg"
-    Image.new("RGB", (99, 99), "red").save(path, format="PNG")
-    expected = f"{path} cannot be read as a sound (Format not recognised); expected WAV, FLAC, Ogg, MP3 or the like,"
-    assert said(path).startswith(expected)
-
-
 def test_a_codec_that_is_not_supported():
     sound = bytearray(encoded(tone()))
     for codec in (0x161, 0xFF, 0x5346):  # WMA, AAC, and one that there is not
@@ -352,21 +318,18 @@ def test_a_codec_that_is_not_supported():
         assert "x.wav cannot be read as a sound (" in said(bytes(sound), name="x.wav")
 
 
-@pytest.mark.parametrize("rate", [1, 3_999, 384_001, 2**31 - 1])
+@pytest.mark.parametrize("rate", [1, 3_999, 384_001, 2**31 - 1, 44_101])
 def test_a_rate_that_cannot_be_meant(rate):
+    """The last would need an enormous filter."""
     sound = bytearray(encoded(tone()))
     sound[24:28] = struct.pack("<I", rate)
-    assert said(bytes(sound), name="x").startswith(f"x has {rate:,} samples a second, expected 4,000 to 384,000")
+    expected = "an odd number: turn it into 16,000." if rate == 44_101 else "expected 4,000 to 384,000."
+    assert said(bytes(sound), name="x") == f"x has {rate:,} samples a second, {expected}"
 
 
-def test_a_rate_that_would_need_an_enormous_filter():
-    text = said(encoded(tone(), 44_101), name="x")
-    assert text == "x has 44,101 samples a second, an odd number: turn it into 16,000."
-
-
-@pytest.mark.parametrize("name", list(FORMATS)[:8:2])
-def test_files_at_random(name):
-    """Whatever bytes: a sound, or one line."""
+@pytest.mark.parametrize("name", list(FORMATS)[1:8:2])
+def test_files_at_random(name, capfd):
+    """Whatever bytes: a sound, or one line; what a decoder thinks of them is not told."""
     draw, (kind, subtype, _) = np.random.default_rng(0), FORMATS[name]
     whole = encoded(voice(0.3), kind=kind, subtype=subtype)
     for _ in range(25):
@@ -379,6 +342,9 @@ def test_files_at_random(name):
             assert waveform.abs().max() <= 1
         except ValueError as error:
             assert str(error).startswith("x ")  # noqa: PT017
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 # Long files.
