@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
-from mmlearn.data.readers.sound import read_sound
 
 ADVICE = "Add --skip-bad to leave out what cannot be read."
 TRIES = 100  # samples that are asked in the place of one that cannot be read
@@ -144,13 +141,6 @@ class Files(Dataset):
         """What could not be read and was not asked for yet."""
         new, self._new_bad = self._new_bad, []
         return new
-
-    def read_sound(self, path: Path, seconds: float) -> tuple[Float[Tensor, "samples"], tuple[str, ...]]:
-        """A sound, and what is to be known of it, which is noted besides."""
-        lines: list[str] = []
-        waveform = read_sound(path, seconds=seconds, notes=lines)
-        self.note(lines)
-        return waveform, tuple(lines)
 
     @property
     def notes(self) -> list[str]:

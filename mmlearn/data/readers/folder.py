@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mmlearn.data.readers.captions import SPLITS, caption_lines, checked, column, split_of
 from mmlearn.data.readers.files import Files, Part, inside, with_advice
 from mmlearn.data.readers.pictures import ImageText, read_picture
-from mmlearn.data.readers.sound import SoundSample, probe_sound
+from mmlearn.data.readers.sound import SoundSample, probe_sound, read_sound
 from mmlearn.names import choices
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
@@ -105,8 +105,11 @@ class Folder(Files):
 
     def _read(self, image: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
         """A picture, a sound, and what is to be known of it."""
+        notes: list[str] = []
         picture = read_picture(self.folder / image, self.size) if image else None
-        return picture, *(self.read_sound(self.folder / sound, self.seconds) if sound else (None, ()))
+        waveform = read_sound(self.folder / sound, seconds=self.seconds, notes=notes) if sound else None
+        self.note(notes)
+        return picture, waveform, tuple(notes)
 
     def parts(self) -> list[Part]:
         found = {}

@@ -63,9 +63,8 @@ def read_sound(
     that has fewer samples than it says, or more than can be decoded, that holds NaN, is shorter than 25 ms, or is
     longer than ten minutes without ``seconds``. Damage that a decoder mends by itself is not found.
     """
-    name = name or _name_of(source)
     most = round((LONGEST if seconds is None else seconds) * RATE)
-    with _opened(source, name) as (file, stream):
+    with _opened(source, name) as (file, stream, name):
         rate, said = file.samplerate, _conversions(file, stream, name)
         samples = _decoded(file, stream, math.ceil((most / RATE + BEYOND) * rate), name)  # (samples, channels)
     if not len(samples):
@@ -91,13 +90,8 @@ def probe_sound(source: str | Path | bytes, *, name: str | None = None) -> str:
 
     Errors are those of :func:`read_sound` that a header shows.
     """
-    name = name or _name_of(source)
-    with _opened(source, name) as (file, stream):
+    with _opened(source, name) as (file, stream, name):
         return _line(name, _conversions(file, stream, name))
-
-
-def _name_of(source: str | Path | bytes) -> str:
-    return "a sound" if isinstance(source, bytes) else str(source)
 
 
 def _line(name: str, said: list[str]) -> str:
@@ -105,10 +99,11 @@ def _line(name: str, said: list[str]) -> str:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, name: str) -> Iterator[tuple[Any, Any]]:
-    """What decodes a sound, and the stream it reads. What libsndfile raises becomes a line that names the file."""
+def _opened(source: str | Path | bytes, name: str | None) -> Iterator[tuple[Any, Any, str]]:
+    """What decodes a sound, the stream it reads, and its name, which is in the line that an error becomes."""
     import soundfile
 
+    name = name or ("a sound" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise FileNotFoundError(f"There is no sound {name}.")
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0) as stream:
@@ -121,7 +116,7 @@ def _opened(source: str | Path | bytes, name: str) -> Iterator[tuple[Any, Any]]:
             with _hushed():
                 file = soundfile.SoundFile(handle, closefd=False)
             with file:
-                yield file, stream
+                yield file, stream, name
         except soundfile.LibsndfileError as error:
             reason = error.error_string.removeprefix("Error : ").strip(" .")
             if "does not exist" in reason:  # of a file that looks like MP3
