@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlearn.data.read.stream import ShardStream
+from mmlearn.data.readers.stream import ShardStream
 from mmlearn.training import fit
 
 
