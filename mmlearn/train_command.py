@@ -155,7 +155,7 @@ def _own_folder(output: Path, resume: bool, first: bool, steps: int) -> Iterator
 
     Only the ``first`` process writes there, and tells.
     """
-    from mmlearn.data.read.files import ADVICE
+    from mmlearn.data.readers.files import ADVICE
     from mmlearn.training.checkpoint import checkpoints
     from mmlearn.training.output import check_folder, locked, nothing_half_written
     from mmlearn.training.stopping import Stopped
@@ -219,7 +219,7 @@ def tell(samples: Any) -> None:
 
 def tell_notes(samples: Any) -> None:
     """How many files are not read as they are, or are silent; only what has not been told yet."""
-    from mmlearn.data.read.files import in_short
+    from mmlearn.data.readers.files import in_short
     from mmlearn.training.data import sets_of
 
     for part in sets_of(samples):

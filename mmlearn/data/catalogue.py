@@ -48,8 +48,12 @@ def load(name: str | Path, split: str = "train", *, as_before: dict[str, Any] | 
 def options_of(name: str | Path) -> list[str]:
     """What may be set of a data set, such as ``size``. Raises ``ValueError`` for a name that is none."""
     loader, _ = _find(name)
-    signatures = [inspect.signature(part.__init__).parameters.values() for part in loader.__mro__]
-    found = {item.name for items in signatures for item in items if item.kind is item.KEYWORD_ONLY}
+    found: set[str] = set()
+    for part in loader.__mro__:
+        signature = inspect.signature(part.__init__).parameters.values()
+        found |= {item.name for item in signature if item.kind is item.KEYWORD_ONLY}
+        if not any(item.kind is item.VAR_KEYWORD for item in signature):  # what its parents have is not handed on
+            break
     return sorted(found - {"as_before"})  # which load itself takes
 
 
@@ -92,16 +96,16 @@ def _find(name: str | Path) -> tuple[Callable[..., Dataset], tuple]:
 
 def _reader(folder: str | Path) -> type[Dataset]:
     """What reads a folder."""
-    from mmlearn.data.read.captions import has_captions
-    from mmlearn.data.read.coco import CocoFolder, coco_folder
-    from mmlearn.data.read.folder import Folder
-    from mmlearn.data.read.shards import ShardFolder, shard_folder
-    from mmlearn.data.read.speech_commands import SpeechCommands, speech_commands_folder
+    from mmlearn.data.readers.captions import has_captions
+    from mmlearn.data.readers.coco import CocoFolder, coco_captions
+    from mmlearn.data.readers.folder import Folder
+    from mmlearn.data.readers.shards import ShardFolder, tars
+    from mmlearn.data.readers.speech_commands import SpeechCommands, speech_commands_folder
 
     if speech_commands_folder(folder):
         return SpeechCommands
     if has_captions(folder):
         return Folder
-    if coco_folder(folder):
+    if coco_captions(folder):
         return CocoFolder
-    return ShardFolder if shard_folder(folder) else Folder
+    return ShardFolder if tars(folder) else Folder

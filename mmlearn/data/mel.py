@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from mmlearn.data.read.sound import RATE, WINDOW
+from mmlearn.data.readers.sound import RATE, WINDOW
 
 HOP = 0.010  # seconds from frame to frame
 FLOOR = 1e-6  # power below is silence: about -80 dB of full scale

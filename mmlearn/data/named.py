@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmlearn.data.boxes import BoxDetector, BoxedImageText, phrases
 from mmlearn.data.made.scenes import Link
-from mmlearn.data.own import own_pairs, without_boxes
-from mmlearn.data.read.coco_boxes import BoxedImageText, phrases
-from mmlearn.data.read.coco_regions import BoxDetector
+from mmlearn.data.user_data import own_pairs, without_boxes
 
 
 class NamedRegions(Dataset):
@@ -25,7 +24,7 @@ class NamedRegions(Dataset):
 
     ``folder`` is COCO as it is unpacked, with its ``instances_*.json``; the first ``length`` such captions are taken.
     Raises ``ValueError`` for data without boxes or without such a caption, and as
-    :func:`~mmlearn.data.own.own_pairs` does.
+    :func:`~mmlearn.data.user_data.own_pairs` does.
     """
 
     def __init__(self, folder: str | Path, split: str, *, size: int = 224, length: int = 1_000_000, objects: int = 36):

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mmlearn.data.catalogue import asked, load
 from mmlearn.data.hashing import fingerprint, mark
-from mmlearn.data.read.files import Skipping
-from mmlearn.data.read.stream import ShardStream
+from mmlearn.data.readers.files import Files
+from mmlearn.data.readers.stream import ShardStream
 from mmlearn.files import written_whole
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.training.runs import Data, Run, with_options
@@ -45,8 +45,8 @@ def load_training_data(
     """The training split of a data set, as the system's fields want it: pictures of their size, sounds that fit.
 
     Objectives with a data set of their own add that. ``stream`` is the mode, and ``epoch_samples`` the length, of a
-    :class:`~mmlearn.data.read.stream.ShardStream`. ``as_before`` is, for each data set, what it must know to have the
-    very same samples again. Other arguments and errors as in :func:`new_run`.
+    :class:`~mmlearn.data.readers.stream.ShardStream`. ``as_before`` is, for each data set, what it must know to have
+    the very same samples again. Other arguments and errors as in :func:`new_run`.
     """
     recipe = find_recipe(name)
     tasks = recipe.stage(stage).tasks(objectives, together)
@@ -79,14 +79,14 @@ def sets_of(samples: Data) -> list[Any]:
 def described(samples: Any) -> list[dict[str, Any] | None]:
     """Of each data set of files what ``config.json`` says of it."""
     return [
-        {"fingerprint": fingerprint(part.told()), "kept": part.kept()} if isinstance(part, Skipping) else None
+        {"fingerprint": fingerprint(part.told()), "kept": part.kept()} if isinstance(part, Files) else None
         for part in sets_of(samples)
     ]
 
 
 def write_marks(samples: Any, folder: Path) -> None:
     """Write what tells each file from others; nothing where there are none."""
-    marks = {str(number): _marks(part) for number, part in enumerate(sets_of(samples)) if isinstance(part, Skipping)}
+    marks = {str(number): _marks(part) for number, part in enumerate(sets_of(samples)) if isinstance(part, Files)}
     if marks:
         with written_whole(folder / FILE) as unfinished:
             unfinished.write_bytes(save(marks))
@@ -135,7 +135,7 @@ def check_data(samples: Any, folder: Path, config: Mapping[str, Any]) -> None:
     except SafetensorError as error:
         raise ValueError(f"{folder / FILE} is damaged ({error}).") from error
     for number, part in enumerate(sets_of(samples)):
-        if not isinstance(part, Skipping):
+        if not isinstance(part, Files):
             continue
         old, new = marks.get(str(number)), _marks(part)
         if old is None or old.shape != new.shape:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmlearn.data.fields import Batch
-from mmlearn.data.read.pictures import ImageText, read_picture
+from mmlearn.data.readers.pictures import ImageText, read_picture
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.names import choices

@@ -56,7 +56,7 @@ def seconds(work):
 def measure():
     """One record a file: hours a minute that are decoded, and decoded and turned into 80 bands of log-mel."""
     from mmlearn.data.mel import LogMel
-    from mmlearn.data.read.sound import read_sound
+    from mmlearn.data.readers.sound import read_sound
 
     torch.set_num_threads(1)
     log_mel, rows = LogMel(80), []

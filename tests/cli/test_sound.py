@@ -75,7 +75,8 @@ def test_a_long_recording_needs_no_time(mmlearn, sounds):
         for _ in range(20):
             file.write(tone(60.0))
     said = mmlearn("data", "show", folder, "--output", "x.png", "--count", 1)
-    line = f"to know of 1 sounds (1 cut), such as: {folder / '0.flac'}: only its first 10 s are taken.\n"
+    cut = "only its first 10 s are taken"
+    line = f"to know of 1 sounds (1 × {cut}), such as: {folder / '0.flac'}: {cut}.\n"
     assert (said.code, said.err) == (0, line)
 
 
@@ -88,10 +89,11 @@ def odd(sounds):
     soundfile.write(folder / "5.flac", 0 * tone(), RATE)
     soundfile.write(folder / "6.flac", tone(loudness=4.0).clip(-1, 1), RATE)
     converted = f"{folder / '3.flac'}: 2 channels mixed into one; 48,000 Hz resampled to 16,000."
+    said = "1 × 2 channels mixed into one, 1 × 48,000 Hz resampled to 16,000, 1 × 8,000 Hz resampled to 16,000"
     return folder, [
-        f"to know of 2 sounds (1 mixed into one channel, 2 resampled), such as: {converted}",
-        f"to know of 2 sounds (1 silent, 1 clipped), such as: {folder / '5.flac'}: silent.",
-        f"to know of 4 sounds (1 mixed into one channel, 2 resampled, 1 silent, 1 clipped), such as: {converted}",
+        f"to know of 2 sounds ({said}), such as: {converted}",
+        f"to know of 2 sounds (1 × silent, 1 × clipped), such as: {folder / '5.flac'}: silent.",
+        f"to know of 4 sounds ({said}, 1 × silent, 1 × clipped), such as: {converted}",
     ]
 
 
@@ -109,7 +111,7 @@ def test_it_is_said_of_speech_commands_once_they_are_heard(mmlearn, words):
         soundfile.write(path, tone(rate=8_000), 8_000)
     said = mmlearn("data", "show", words, "--output", "x.png")
     example = f"{words / 'no' / 'abc2_nohash_0.wav'}: 8,000 Hz resampled to 16,000."
-    assert said == (0, "x.png\n", f"to know of 2 sounds (2 resampled), such as: {example}\n")
+    assert said == (0, "x.png\n", f"to know of 2 sounds (2 × 8,000 Hz resampled to 16,000), such as: {example}\n")
 
 
 @pytest.mark.parametrize(("few", "workers"), [(False, 0), (True, 0), (True, 2)])
@@ -134,9 +136,9 @@ def test_it_is_said_in_training_and_evaluation(mmlearn, odd, monkeypatch, few, w
 BAD = {
     "missing.wav": (None, "There is no sound"),
     "empty.ogg": (b"", "is empty (0 bytes)"),
-    "picture.ogg": (b"\x89PNG\r\n\x1a\n" + bytes(99), "it is a PNG picture"),
-    "video.m4a": (b"\x00\x00\x00\x20ftypM4A " + bytes(99), "it is MP4 or AAC"),
-    "page.mp3": (b"<html>not found</html>", "it is a web page"),
+    "picture.ogg": (b"\x89PNG\r\n\x1a\n" + bytes(99), "(Format not recognised); expected WAV, FLAC, Ogg"),
+    "video.m4a": (b"\x00\x00\x00\x20ftypM4A " + bytes(99), "(Format not recognised); expected WAV, FLAC, Ogg"),
+    "page.mp3": (b"<html>not found</html>", "(Format not recognised); expected WAV, FLAC, Ogg"),
 }
 
 

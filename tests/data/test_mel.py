@@ -9,7 +9,7 @@ from testing_tools import close
 from torchaudio.functional import mask_along_axis
 
 from mmlearn.data.mel import FLOOR, LogMel, mel_picture, spec_augment
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 
 SILENCE = math.log(FLOOR)
 

@@ -30,7 +30,7 @@ def folder(path):
 
 
 def coco(path):
-    from mmlearn.data.read.coco import CocoCaptions
+    from mmlearn.data.readers.coco import CocoCaptions
 
     for i in range(4):
         (path / f"{i}.png").write_bytes(picture(i))
@@ -42,7 +42,7 @@ def coco(path):
 
 def shards(path):
     pytest.importorskip("webdataset")
-    from mmlearn.data.read.shards import Shards
+    from mmlearn.data.readers.shards import Shards
 
     with tarfile.open(path / "0.tar", "w") as archive:
         for i in range(8):

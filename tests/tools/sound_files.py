@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmlearn.data.read.sound import RATE, read_sound
+from mmlearn.data.readers.sound import RATE, read_sound
 
 
 def tone(frequency=440.0, seconds=1.0, rate=RATE, amplitude=0.5):

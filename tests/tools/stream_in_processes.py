@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from testing_tools import fit
 from torch import Tensor, nn
 
-from mmlearn.data.read.stream import ShardStream
+from mmlearn.data.readers.stream import ShardStream
 
 
 class Mean(nn.Module):

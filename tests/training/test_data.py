@@ -13,8 +13,8 @@ from testing_tools import captioned, picture_file, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
-from mmlearn.data.read.sound import RATE
-from mmlearn.data.read.stream import ShardStream
+from mmlearn.data.readers.sound import RATE
+from mmlearn.data.readers.stream import ShardStream
 from mmlearn.training.data import check_data, described, kept_before, write_marks
 
 COUNT = 12

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from mmlearn.data.batches import Batches
-from mmlearn.data.read.files import Files
+from mmlearn.data.readers.files import Files
 from mmlearn.training import loader, loop
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.optimizers import schedule

@@ -9,6 +9,8 @@ import io
 import re
 import struct
 import tarfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,7 @@ import numpy as np
 
 from mmlearn.data.build.packing import as_json, open_picture, webp, zipped
 from mmlearn.data.packaged.stamps import SPOKEN
-from mmlearn.data.read.ogg import Page, read_page
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 
 ROOT = "usr/share/tuxpaint/stamps/"
 DOCUMENTS = "usr/share/doc/tuxpaint-stamps-default/"
@@ -139,13 +140,31 @@ def without_chance(file: bytes) -> bytes:
 
     Source: RFC 3533 (Ogg), section 6; RFC 7845 (Ogg Opus), section 5.2.
     """
-    stream, written = io.BytesIO(file), []
-    while (page := read_page(stream)).head:
-        head, table, body = page
+    written = []
+    for head, body in ogg_pages(file):
         if body.startswith(b"OpusTags"):  # comments: the vendor's name, and that none follow
             (vendor,) = struct.unpack_from("<I", body, 8)
             body = body[: 12 + vendor] + struct.pack("<I", 0)
-            table = bytes([len(body)])
-        page = Page(head[:14] + bytes(4) + head[18:26] + bytes([len(table)]), table, body)
-        written += [page.head[:22], page.checksum, page.head[26:], table, body]
+            head = head[:26] + bytes([1, len(body)])
+        page = head[:14] + bytes(4) + head[18:22] + bytes(4) + head[26:] + body
+        written += [page[:22], ogg_checksum(page), page[26:]]
     return b"".join(written)
+
+
+def ogg_pages(file: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The head of each page of an Ogg file, with the lengths of the parts of its body, and the body."""
+    start = 0
+    while start < len(file):
+        middle = start + 27 + file[start + 26]
+        end = middle + sum(file[start + 27 : middle])
+        yield file[start:middle], file[middle:end]
+        start = end
+
+
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def ogg_checksum(page: bytes) -> bytes:
+    """Bytes 22 to 25 of a page that has zeros there: a CRC that starts at 0 and takes the high bit of a byte first."""
+    value = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF  # zlib takes the low bit first
+    return value.to_bytes(4, "big").translate(MIRRORED)

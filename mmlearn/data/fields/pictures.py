@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.augment import augment
 from mmlearn.data.batches import fetch, image_statistics, normalised, spread
+from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.read.coco_regions import BoxDetector
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 from mmlearn.layers.config import Config
 from mmlearn.objectives.clusters import cluster, nearest
 

@@ -17,7 +17,7 @@ from mmlearn.data.batches import fetch, spread
 from mmlearn.data.fields.field import Batch, Field, size
 from mmlearn.data.mel import HOP, spec_augment
 from mmlearn.data.mel import LogMel as Spectrogram
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 from mmlearn.data.speech_features import mfcc, standardise
 from mmlearn.layers.config import Config
 from mmlearn.objectives.clusters import cluster, nearest

@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from mmlearn.data.batches import numbered, spread
+from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch
 from mmlearn.data.fields.texts import RENDERED, Segments, in_parts
 from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.layers.config import Config
 
 

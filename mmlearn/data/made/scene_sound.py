@@ -21,7 +21,7 @@ from torch import Tensor
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
 from mmlearn.data.made.scenes import Layout, Link, Scenes, SceneSample, draw_samples, lay_out
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 from mmlearn.names import choices
 
 # Steps of the Bohlen–Pierce scale: no two are an octave apart. In whole Hz, so that a tone repeats after a second.

@@ -25,7 +25,7 @@ from mmlearn.data.made.motion import WALL, Motion, follow, join
 from mmlearn.data.made.rendered import Rendered
 from mmlearn.data.made.scene_sound import LOUDNESS, tones
 from mmlearn.data.made.scenes import SHAPES, SPLITS, TEXTURES, Layout, attributes, lay_out
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 
 OBJECTS = 3
 HITS, HIT, THIRD = range(OBJECTS)  # their numbers

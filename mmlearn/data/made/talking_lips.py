@@ -28,7 +28,7 @@ from torch import Tensor
 from mmlearn.data.hashing import stream, uniform
 from mmlearn.data.made import drawing
 from mmlearn.data.made.rendered import Rendered
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 
 FPS = 25
 HOP = RATE // FPS  # samples in a frame

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmlearn.data.read.pictures import read_picture
+from mmlearn.data.readers.pictures import read_picture
 
 ARCHIVES = Path(__file__).parent.parent / "archives"
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.made.questions import Question
-from mmlearn.data.read.pictures import read_picture
+from mmlearn.data.readers.pictures import read_picture
 from mmlearn.names import choices
 
 SPLITS = ("train", "test")

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.hashing import stream
 from mmlearn.data.packaged.archives import Members, pictures, read_json
-from mmlearn.data.read.sound import read_sound
+from mmlearn.data.readers.sound import read_sound
 from mmlearn.names import choices
 
 SPOKEN = ("bg", "ca", "es", "fr", "ro", "ru")

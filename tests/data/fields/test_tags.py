@@ -6,11 +6,11 @@ import pytest
 import torch
 from testing_tools import Listed, refused, seeded
 
+from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.collate import Collate
 from mmlearn.data.fields import MaskedTokens, MatchLabel, Polluted, Tagged
 from mmlearn.data.made.regions import CLASSES, SceneDetector
 from mmlearn.data.made.scenes import Scenes
-from mmlearn.data.read.coco_regions import BoxDetector
 from mmlearn.layers import Config
 from mmlearn.recipes.objectives import Reworded
 

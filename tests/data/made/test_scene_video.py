@@ -13,7 +13,7 @@ from mmlearn.data.made.motion import WALL, follow
 from mmlearn.data.made.scene_sound import PITCHES
 from mmlearn.data.made.scene_video import ORDERS, VideoScenes, plan, stage
 from mmlearn.data.made.scenes import HELD_OUT, SPLITS, Scenes
-from mmlearn.data.read.sound import RATE
+from mmlearn.data.readers.sound import RATE
 
 HELD_OUT_NAMES = {(list(COLOURS)[colour], list(SHAPES)[shape]) for colour, shape in HELD_OUT}
 

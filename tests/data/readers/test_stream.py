@@ -13,9 +13,9 @@ from testing_tools import captioned, picture_file, refused, write_tar
 from torch.utils.data import DataLoader
 
 from mmlearn.data import Batches, load
-from mmlearn.data.read import stream as module
-from mmlearn.data.read.shards import Shards
-from mmlearn.data.read.stream import ShardStream, StreamBatches
+from mmlearn.data.readers import stream as module
+from mmlearn.data.readers.shards import Shards
+from mmlearn.data.readers.stream import ShardStream, StreamBatches
 from mmlearn.processes import in_processes
 
 pytest.importorskip("webdataset")
@@ -203,7 +203,7 @@ def test_resampled_epochs_differ_and_need_no_sizes(shards, monkeypatch):
 def test_sizes_are_read_beside_the_shards(shards, tmp_path, monkeypatch):
     sizes = {f"train-{i}.tar": size for i, size in enumerate(SIZES)}
     (shards / "sizes.json").write_text(json.dumps(sizes))
-    monkeypatch.setattr(module, "_counted", None)
+    monkeypatch.setattr(module, "members", None)
     piped = f"pipe:cat {shards}/train-{{0..5}}.tar"
     expected = seen(stream(shards), monkeypatch, world=2, workers=1, batch_size=4, steps=20)
     for pattern in (piped, f"file:{shards}/train-{{0..5}}.tar", [str(shards / "train-{0..2}.tar"), *(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmlearn.data.read.pictures import read_picture
+from mmlearn.data.readers.pictures import read_picture
 
 GREY = 0.8
 RED, GREEN, BLUE, WHITE = (250, 20, 30), (10, 240, 20), (20, 30, 230), (255, 255, 255)

@@ -1,69 +1,40 @@
-"""What COCO's boxes say of a picture: which words of a caption name what is in them.
+"""What boxes say of a picture: which words of a caption name what is in them, and regions as a detector gives them.
 
 A word names a category if it is the category's name, one of its :data:`SYNONYMS`, or the plural of either. The longest
 name wins, so that "hot dog" is no dog. It is linked where the picture has boxes of this category, so that a word whose
 object nobody annotated is left out.
 """
 
-import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from mmlearn.data.made.regions import crop
 from mmlearn.data.made.scenes import Link
-from mmlearn.data.read.pictures import ImageText
+from mmlearn.data.readers.pictures import ImageText
 
+SURE = 0.9  # the probability that a detector gives to the true class
 # What captions call the categories of COCO, besides their names.
-SYNONYMS = {
-    "person": "man, woman, boy, girl, child, kid, baby, guy, lady, toddler, player, skier, surfer, snowboarder, "
-    "skateboarder, rider, men, women, people, children",
-    "bicycle": "bike",
-    "car": "taxi, van, suv",
-    "motorcycle": "motorbike, moped",
-    "airplane": "plane, aeroplane, jet, aircraft",
-    "boat": "ship, sailboat, canoe, kayak",
-    "traffic light": "stoplight, traffic signal",
-    "fire hydrant": "hydrant",
-    "bird": "duck, seagull, pigeon, parrot, owl, goose, geese",
-    "cat": "kitten, kitty",
-    "dog": "puppy",
-    "horse": "pony",
-    "sheep": "lamb",
-    "cow": "bull, calf, cattle, calves",
-    "bear": "polar bear",
-    "handbag": "purse",
-    "tie": "necktie",
-    "suitcase": "luggage",
-    "skis": "ski",
-    "sports ball": "ball, baseball, soccer ball, tennis ball, football, basketball",
-    "baseball bat": "bat",
-    "baseball glove": "mitt, catcher's mitt",
-    "tennis racket": "racket, racquet, tennis racquet",
-    "cup": "mug",
-    "sandwich": "burger, hamburger",
-    "hot dog": "hotdog",
-    "donut": "doughnut",
-    "couch": "sofa",
-    "potted plant": "plant, houseplant",
-    "dining table": "table, desk",
-    "tv": "television, monitor",
-    "laptop": "laptop computer",
-    "mouse": "computer mouse, mice",
-    "remote": "remote control, controller",
-    "cell phone": "phone, cellphone, smartphone",
-    "microwave": "microwave oven",
-    "oven": "stove",
-    "refrigerator": "fridge",
-    "knife": "knives",
-    "teddy bear": "teddy, stuffed bear",
-    "hair drier": "hair dryer, hairdryer, blow dryer",
-}
+_SYNONYMS = """person: man, woman, boy, girl, child, kid, baby, guy, lady, toddler, player, skier, surfer, snowboarder,
+skateboarder, rider, men, women, people, children; bicycle: bike; car: taxi, van, suv; motorcycle: motorbike, moped;
+airplane: plane, aeroplane, jet, aircraft; boat: ship, sailboat, canoe, kayak; traffic light: stoplight, traffic
+signal; fire hydrant: hydrant; bird: duck, seagull, pigeon, parrot, owl, goose, geese; cat: kitten, kitty; dog:
+puppy; horse: pony; sheep: lamb; cow: bull, calf, cattle, calves; bear: polar bear; handbag: purse; tie: necktie;
+suitcase: luggage; skis: ski; sports ball: ball, baseball, soccer ball, tennis ball, football, basketball; baseball
+bat: bat; baseball glove: mitt, catcher's mitt; tennis racket: racket, racquet, tennis racquet; cup: mug; sandwich:
+burger, hamburger; hot dog: hotdog; donut: doughnut; couch: sofa; potted plant: plant, houseplant; dining table:
+table, desk; tv: television, monitor; laptop: laptop computer; mouse: computer mouse, mice; remote: remote control,
+controller; cell phone: phone, cellphone, smartphone; microwave: microwave oven; oven: stove; refrigerator: fridge;
+knife: knives; teddy bear: teddy, stuffed bear; hair drier: hair dryer, hairdryer, blow dryer"""
+SYNONYMS = dict(entry.split(": ") for entry in _SYNONYMS.replace("\n", " ").split("; "))
 
 
 class Box(NamedTuple):
@@ -72,30 +43,6 @@ class Box(NamedTuple):
     category: str
     box: tuple[float, float, float, float]
     crowd: bool
-
-
-class Instances(NamedTuple):
-    """The categories of a COCO file in its order, and the boxes and size (width, height) of each picture by its id."""
-
-    categories: tuple[str, ...]
-    boxes: dict[int, list[Box]]
-    sizes: dict[int, tuple[float, float]]
-
-
-def read_instances(path: Path) -> Instances:
-    """What an ``instances_*.json`` of COCO says. Raises ``ValueError`` for a file that is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {category["id"]: category["name"].lower().replace("_", " ") for category in content["categories"]}
-        boxes: dict[int, list[Box]] = {}
-        for item in content["annotations"]:
-            left, top, width, height = map(float, item["bbox"])
-            box = Box(names[item["category_id"]], (left, top, width, height), bool(item.get("iscrowd")))
-            boxes.setdefault(item["image_id"], []).append(box)
-        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in content["images"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is no COCO instances file ({type(error).__name__}: {error}).") from error
-    return Instances(tuple(names.values()), boxes, sizes)
 
 
 def plural(name: str) -> str:
@@ -194,3 +141,67 @@ class BoxedImageText(ImageText):
     def boxes_of(self, link: Link) -> list[int]:
         """Which of the ``boxes`` a link means: all of its category. None where there is only a crowd."""
         return [i for i, name in enumerate(self.names) if name == self.categories[link.object]]
+
+
+class BoxDetector:
+    r"""The regions of each picture: its annotated boxes, the largest first, so that ``boxes_of`` counts regions.
+
+    What it returns is what :class:`~mmlearn.data.made.regions.SceneDetector` does, for any number of ``classes``:
+    ``regions`` (b, p, 3 · width² + classes), whose first part are the pixels in each box, resized by RoIAlign to
+    ``width`` × ``width``, moved by -0.4, about their mean, and divided by 4, and behind them the classes'
+    probabilities; ``boxes`` (b, p, 4) as shares of the picture; ``region_mask`` (b, p); and ``region_classes``
+    (b, p, classes), 0.9 for the annotated class and the rest for all others alike. At most ``most`` regions are taken.
+    A picture without boxes is one region as a whole, of no class more than of another.
+
+    Raises ``ValueError`` for samples without boxes, for none at all, or for fewer than two classes.
+    Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention", section 3.1, for at most 36 regions; He et al.
+    2017 (Mask R-CNN), section 3, for RoIAlign.
+    """
+
+    def __init__(self, classes: Sequence[str], width: int = 8, most: int = 36):
+        if len(classes) < 2 or width < 1 or most < 1:
+            raise ValueError(
+                f"A detector has at least 2 classes, and 1 pixel and 1 region; got {len(classes)}, {width} and {most}."
+            )
+        self.classes, self.width, self.most = tuple(classes), width, most
+
+    def __repr__(self) -> str:
+        return f"BoxDetector({len(self.classes)} classes, width={self.width}, most={self.most})"
+
+    @property
+    def region_width(self) -> int:
+        """The width of a region's features."""
+        return 3 * self.width**2 + len(self.classes)
+
+    def __call__(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        if not samples:
+            raise ValueError("A batch holds at least one picture, got none.")
+        if stranger := next((sample for sample in samples if not hasattr(sample, "names")), None):
+            raise ValueError(
+                f"Regions are annotated boxes, and {type(stranger).__name__} has none; give COCO with its instances."
+            )
+        image = torch.stack([sample.image for sample in samples])
+        boxes, classes = zip(*map(self._of, samples))
+        mask = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in boxes], batch_first=True)
+        boxes, classes = (pad_sequence(each, batch_first=True) for each in (boxes, classes))
+        largest = image.shape[-1] / 4  # of larger boxes some pixels are passed over
+        pixels = (crop(image, boxes, self.width, largest).flatten(2) - 0.4) / 4
+        return {
+            "regions": torch.cat([pixels, classes], dim=-1) * mask[..., None],
+            "boxes": boxes,
+            "region_mask": mask,
+            "region_classes": classes,
+        }
+
+    def tags(self, samples: Sequence[Any]) -> list[list[str]]:
+        """The name of each region's class; none where a picture has no box."""
+        return [list(sample.names[: self.most]) for sample in samples]
+
+    def _of(self, sample: Any) -> tuple[Tensor, Tensor]:
+        """The boxes (p, 4) as shares of the picture, and the probabilities of their classes (p, classes)."""
+        count = len(self.classes)
+        if not sample.names:
+            return torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.full((1, count), 1 / count)
+        number = torch.tensor([self.classes.index(name) for name in sample.names[: self.most]])
+        rest = (1 - SURE) / (count - 1)
+        return sample.boxes[: self.most] / sample.image.shape[-1], F.one_hot(number, count) * (SURE - rest) + rest

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmlearn.data.read.captions import SPLITS, caption_lines, checked, column, split_of
-from mmlearn.data.read.files import Files, Part, inside, with_advice
-from mmlearn.data.read.pictures import ImageText, read_picture
-from mmlearn.data.read.sound import SoundSample, probe_sound
+from mmlearn.data.readers.captions import SPLITS, caption_lines, checked, column, split_of
+from mmlearn.data.readers.files import Files, Part, inside, with_advice
+from mmlearn.data.readers.pictures import ImageText, read_picture
+from mmlearn.data.readers.sound import SoundSample, probe_sound, read_sound
 from mmlearn.names import choices
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
@@ -35,47 +35,44 @@ class Folder(Files):
     otherwise 80, 10 and 10 % go to each, by the first caption of a file: no file stands in two splits, and no caption
     does where each file has one. Pictures have ``size`` pixels a side; at most ``seconds`` of a sound are taken.
 
-    ``notes`` has a line for each sound that is converted, because of its rate or its channels; once it is read, also
-    where it is cut, silent or clipped. With ``skip_bad`` all files are read at once, what cannot be read is left out,
-    lines of the captions as well, and ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name
-    the line of the captions that is wrong, the file that is missing, or the sound of which the header is wrong; of
-    others reading them does. ``as_before`` is what :meth:`kept` said: nothing is read then.
+    With ``skip_bad`` all files are read at once, what cannot be read is left out, lines of the captions as well, and
+    ``skipped`` lists why. Without it ``FileNotFoundError`` and ``ValueError`` name the line of the captions that is
+    wrong, the file that is missing, or the sound of which the header is wrong; of others reading them does.
+    ``as_before`` is what :meth:`kept` said: nothing is read then.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        split: str = "train",
-        *,
-        seconds: float = 10,
-        size: int = 64,
-        skip_bad: bool = False,
-        as_before: dict[str, Any] | None = None,
+        self, folder: str | Path, split: str = "train", *, seconds: float = 10, size: int = 64, **options: Any
     ):
-        super().__init__(skip_bad, as_before)
+        super().__init__(**options)
         self.folder, self.seconds, self.size = Path(folder), seconds, size
         if split not in SPLITS:
             raise ValueError(f"A folder has no split {split!r}; {choices(split, SPLITS)}.")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"There is no folder {self.folder}.")
-        self.holds = "sounds" if names_sounds(self.folder) else "pictures"
+        self.split = split
         entries = [entry for entry, where in self._entries() if split in (where, "all")]
-        bad = self.unread(((entry.image, entry.sound) for entry in entries), self._read)
-        self.entries = [entry for entry in entries if (entry.image, entry.sound) not in bad]
-        if not (skip_bad or as_before):
-            for of in dict.fromkeys((entry.image, entry.sound) for entry in entries):
-                self._look_at(*of)
-        if not self.entries:
-            raise ValueError(f"{folder} has no {split} {self.holds}{' that can be read' if self.skipped else ''}.")
+        files = dict.fromkeys(entry[1:3] for entry in entries)
+        bad = self.unread(files, self._read)
+        if not self.skip_bad and self.as_before is None:
+            for image, sound in files:
+                self._look_at(image, sound)
+        self.samples = [entry for entry in entries if entry[1:3] not in bad]
+        if not self.samples:
+            raise ValueError(
+                f"{folder} has no {split} {self.holds or 'pictures'}{' that can be read' if self.skipped else ''}."
+            )
 
     def _entries(self) -> Iterator[tuple[Entry, str]]:
         """Every line with its split."""
+        self.holds = ""
         first: dict[Path, str] = {}  # the first caption of each file
-        lenient = self.skip_bad or self.as_before is not None
-        for where, line in caption_lines(self.folder, lenient):
+        for where, line in caption_lines(self.folder, self.skip_bad or self.as_before is not None):
             try:
                 if isinstance(line, ValueError):
                     raise line
+                if not self.holds:
+                    self.holds = "sounds" if any(name in line for name in SOUND_COLUMNS) else "pictures"
                 found = self._entry(where, line, first)
             except ValueError as error:
                 self.left_out_row(error)
@@ -85,9 +82,8 @@ class Folder(Files):
     def _entry(self, where: str, line: dict, first: dict[Path, str]) -> tuple[Entry, str]:
         sounds = self.holds == "sounds"
         sound = column(line, SOUND_COLUMNS, where) if sounds else None
-        image = None if sounds else column(line, IMAGE_COLUMNS, where)
-        if sounds and any(name in line for name in PICTURE_COLUMNS):
-            image = column(line, PICTURE_COLUMNS, where)
+        columns = PICTURE_COLUMNS if sounds else IMAGE_COLUMNS
+        image = column(line, columns, where) if not sounds or any(name in line for name in columns) else None
         caption = column(line, CAPTION_COLUMNS, where)
         files = [inside(self.folder, name, where) for name in (sound, image) if name]
         split = str(line.get("split") or split_of(first.setdefault(files[0], caption))).strip()
@@ -97,6 +93,7 @@ class Folder(Files):
         return Entry(caption, image, sound, checked(str(speaker), where, "speaker") if speaker else ""), split
 
     def _look_at(self, image: str | None, sound: str | None) -> None:
+        """Raise what can be known without reading all of a file, and note what its header says."""
         try:
             for name, kind in ((sound, "sound"), (image, "picture")):
                 if name and not (self.folder / name).is_file():
@@ -106,47 +103,26 @@ class Folder(Files):
         except (OSError, ValueError) as error:
             raise with_advice(error) from error
 
-    def _read(self, image: str | None, sound: str | None) -> None:
-        if image:
-            read_picture(self.folder / image, self.size)
-        if sound:
-            self.read_sound(self.folder / sound, self.seconds)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def told(self) -> list[Entry]:
-        """The lines in their order."""
-        return self.entries
+    def _read(self, image: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
+        """A picture, a sound, and what is to be known of it."""
+        notes: list[str] = []
+        picture = read_picture(self.folder / image, self.size) if image else None
+        waveform = read_sound(self.folder / sound, seconds=self.seconds, notes=notes) if sound else None
+        self.note(notes)
+        return picture, waveform, tuple(notes)
 
     def parts(self) -> list[Part]:
-        """The files, each once."""
         found = {}
-        for entry in self.entries:
-            found |= {
-                entry.image: partial(self._read, entry.image, None),
-                entry.sound: partial(self._read, None, entry.sound),
-            }
-        return [Part(self.folder / name, read) for name, read in found.items() if name]
+        for entry in self.samples:
+            found |= {entry.image: (entry.image, None), entry.sound: (None, entry.sound)}
+        return [Part(self.folder / name, partial(self._read, *files)) for name, files in found.items() if name]
 
     def caption(self, index: int) -> str:
-        """A caption without its picture or sound."""
-        return self.entries[index].caption
+        return self.samples[index].caption
 
     def sample(self, index: int) -> ImageText | SoundSample:
-        """A picture or a sound with its caption."""
-        caption, image, sound, speaker = self.entries[index]
-        picture = read_picture(self.folder / image, self.size) if image else None
-        if not sound:
-            return ImageText(picture, caption, image)
-        waveform, notes = self.read_sound(self.folder / sound, self.seconds)
-        return SoundSample(waveform, caption, sound, speaker, picture, notes)
-
-
-def names_sounds(folder: str | Path) -> bool:
-    """Whether the captions file of a folder has a column of sounds."""
-    try:
-        first = next(line for _, line in caption_lines(Path(folder), skip_bad=True) if isinstance(line, dict))
-    except (ValueError, OSError, StopIteration):  # whoever reads it as pictures says what is wrong
-        return False
-    return any(name in first for name in SOUND_COLUMNS)
+        caption, image, sound, speaker = self.samples[index]
+        picture, waveform, notes = self._read(image, sound)
+        if sound:
+            return SoundSample(waveform, caption, sound, speaker, picture, notes)
+        return ImageText(picture, caption, image)

@@ -41,8 +41,10 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
         # What Pillow warns of, such as odd remarks in a file, is nothing that a reader can mend.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
             picture = ImageOps.exif_transpose(picture)
-            if picture.mode == "F" or picture.mode.startswith("I"):  # 16 bits a pixel and more
-                picture = Image.fromarray(_eight_bits(np.asarray(picture, np.float32)))
+            if picture.mode == "F" or picture.mode.startswith("I"):  # 16 bits a pixel and more, or from 0 to 1
+                values = np.nan_to_num(np.asarray(picture, np.float32))
+                scaled = values * (255 if values.max() <= 1 else 1 / 256)
+                picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*GREY, 255)), picture)
@@ -53,9 +55,3 @@ def read_picture(source: Path | bytes, size: int, *, name: str | None = None) ->
         raise ValueError(f"{name} cannot be read as a picture: {str(error).rstrip('.')}.") from error
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, 3)
     return pixels.permute(2, 0, 1).float() / 255
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values as bytes: of numbers from 0 to 1 where none is larger than 1, and of 16 bits otherwise."""
-    values = np.nan_to_num(values)
-    return (values * (255 if values.max() <= 1 else 1 / 256)).clip(0, 255).astype(np.uint8)

@@ -5,11 +5,13 @@ import random
 import tarfile
 
 import pytest
+import torch
 from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import load
-from mmlearn.data.read.folder import split_of
-from mmlearn.data.read.shards import ShardFolder, Shards
+from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.readers.folder import split_of
+from mmlearn.data.readers.shards import ShardFolder, Shards, write_shards
 
 webdataset = pytest.importorskip("webdataset")
 COLOURS = ("red", "green", "blue")
@@ -167,7 +169,7 @@ def test_a_folder_whose_shards_name_their_split(tmp_path, pattern):
 def test_a_folder_whose_shards_name_none(tmp_path):
     write_tar(tmp_path / "0000.tar", samples(100))
     write_tar(tmp_path / "0001.tar", samples(100, 100))
-    parts = {split: {key for (_, key), _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
+    parts = {split: {key for key, _, _ in load(tmp_path, split).samples} for split in ("train", "val", "test", "all")}
     assert parts["train"] | parts["val"] | parts["test"] == parts["all"]
     assert sum(map(len, parts.values())) == 2 * len(parts["all"]) == 400
     assert 140 <= len(parts["train"]) <= 175
@@ -179,3 +181,21 @@ def test_a_folder_whose_shards_name_none(tmp_path):
     assert len(load(tmp_path, own)) == 1
     for split in {"train", "val", "test"} - {own}:
         refused(f"too few samples to have some for {split}", load, tmp_path, split)
+
+
+def test_samples_are_read_again_from_shards_of_like_size(tmp_path):
+    scenes = list(Scenes("train", size=64, seed=0, length=7))
+    paths = write_shards(tmp_path / "new", scenes, 3)
+    assert [path.name for path in paths] == ["00000.tar", "00001.tar", "00002.tar"]
+    read = Shards([str(path) for path in paths], size=64)
+    found = {read[i].caption: read[i].image for i in range(len(read))}
+    assert sorted(read[i].caption for i in range(len(read))) == sorted(scene.caption for scene in scenes)
+    for scene in scenes:
+        torch.testing.assert_close(found[scene.caption], scene.image, atol=1 / 255, rtol=0)
+    for k, path in enumerate(paths):
+        own = Shards([str(path)])
+        assert [own[i].caption for i in range(len(own))] == [scene.caption for scene in scenes[k::3]]
+
+
+def test_there_is_at_least_one_shard(tmp_path):
+    refused("at least one shard, got 0", write_shards, tmp_path, [], 0)

@@ -1,20 +1,29 @@
 """COCO-style captions: COCO, and Flickr8k and Flickr30k in Karpathy's JSON once converted."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
-from mmlearn.data.read.captions import column, parsed
-from mmlearn.data.read.coco_boxes import BoxedImageText, Instances, read_instances
-from mmlearn.data.read.files import Files, Part, inside
-from mmlearn.data.read.pictures import ImageText, read_picture
+from mmlearn.data.boxes import Box, BoxedImageText
+from mmlearn.data.readers.captions import column, parsed
+from mmlearn.data.readers.files import Files, Part, inside
+from mmlearn.data.readers.pictures import ImageText, read_picture
 from mmlearn.names import choices
 
 DIGITS = "0123456789"  # of the year in a name
+
+
+class Instances(NamedTuple):
+    """The categories of a COCO file in its order, and the boxes and size (width, height) of each picture by its id."""
+
+    categories: tuple[str, ...]
+    boxes: dict[int, list[Box]]
+    sizes: dict[int, tuple[float, float]]
 
 
 class CocoCaptions(Files):
@@ -35,15 +44,15 @@ class CocoCaptions(Files):
         *,
         instances: str | Path | None = None,
         size: int = 64,
-        skip_bad: bool = False,
-        as_before: dict[str, Any] | None = None,
+        **options: Any,
     ):
-        super().__init__(skip_bad, as_before)
+        super().__init__(**options)
         self.images, self.size = Path(images), size
-        files = [(self.images, "folder"), *((Path(path), "file") for path in (annotations, instances) if path)]
-        for path, kind in files:
-            if not (path.is_dir() if kind == "folder" else path.is_file()):  # a pipe may never say anything
-                raise FileNotFoundError(f"There is no {kind} {path}.")
+        if not self.images.is_dir():
+            raise FileNotFoundError(f"There is no folder {images}.")
+        for path in filter(None, (annotations, instances)):
+            if not Path(path).is_file():  # a pipe may never say anything
+                raise FileNotFoundError(f"There is no file {path}.")
         names, captions = self._read(Path(annotations))
         bad = self.unread(((name,) for number, name in names.items() if number in captions), self._picture)
         self.ids = sorted(names, key=lambda one: (isinstance(one, str), one))  # of the pictures, by their numbers
@@ -56,25 +65,25 @@ class CocoCaptions(Files):
         if not self.samples:
             raise ValueError(f"{annotations} holds no caption{' of a picture that can be read' if bad else ''}.")
         self.numbers = [number for number, _, _ in self.samples]
-        self.instances: Instances | None = read_instances(Path(instances)) if instances else None
+        self.instances = read_instances(Path(instances)) if instances else None
 
     def _read(self, path: Path) -> tuple[dict[int | str, str], dict[int | str, list[str]]]:
         """The names of pictures, and their captions, by the pictures' ids."""
         try:
             content = parsed(path.read_bytes().decode("utf-8-sig"), str(path))
-            rows = {key: list(content[key]) for key in ("images", "annotations")}
+            images, annotations = list(content["images"]), list(content["annotations"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no COCO captions file ({type(error).__name__}: {error}).") from error
-        names = dict(self._rows(path, rows["images"], "image", "id", "file_name"))
+        names = dict(self._rows(path, images, "image", "id", "file_name"))
         captions: dict[int | str, list[str]] = {}
-        for picture, caption in self._rows(path, rows["annotations"], "annotation", "image_id", "caption"):
+        for picture, caption in self._rows(path, annotations, "annotation", "image_id", "caption"):
             captions.setdefault(picture, []).append(caption)
         return names, captions
 
     def _rows(self, path: Path, rows: list, kind: str, number: str, text: str) -> Iterator[tuple[int | str, str]]:
         """Of each row its ``number`` and its ``text``; rows that are wrong are left out, where that is asked for."""
-        for place, row in enumerate(rows, 1):
-            where = f"{path}, {kind} {place}"
+        for position, row in enumerate(rows, 1):
+            where = f"{path}, {kind} {position}"
             try:
                 if not isinstance(row, dict) or type(row.get(number)) not in (int, str):
                     raise ValueError(f"{where}: expected an object with a number as {number}, got {row!r:.60}.")
@@ -96,24 +105,17 @@ class CocoCaptions(Files):
         if not self.samples:
             raise ValueError(f"{self.images} has too few pictures to have some for each split.")
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
     def told(self) -> list[Any]:
-        """The captions in their order, and the boxes."""
         return [*self.samples, self.instances]
 
     def parts(self) -> list[Part]:
-        """The pictures, each once."""
         names = dict.fromkeys(name for _, name, _ in self.samples)
         return [Part(self.images / name, partial(self._picture, name)) for name in names]
 
     def caption(self, index: int) -> str:
-        """A caption without its picture."""
         return self.samples[index][2]
 
     def sample(self, index: int) -> ImageText:
-        """A picture with its caption."""
         return self.with_picture(index, self._picture(self.samples[index][1]))
 
     def with_picture(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
@@ -136,40 +138,41 @@ class CocoFolder(CocoCaptions):
 
     evaluated_on = "val"
 
-    def __init__(
-        self,
-        folder: str | Path,
-        split: str = "train",
-        *,
-        size: int = 64,
-        boxes: bool = False,
-        skip_bad: bool = False,
-        as_before: dict[str, Any] | None = None,
-    ):
-        files = {path: path.stem.removeprefix("captions_") for path in _annotations(folder)}
-        here = {path: name for path, name in files.items() if name.rstrip(DIGITS) == split}
+    def __init__(self, folder: str | Path, split: str = "train", *, boxes: bool = False, **options: Any):
+        names = {path: path.stem.removeprefix("captions_") for path in coco_captions(folder)}
+        here = {path: name for path, name in names.items() if name.rstrip(DIGITS) == split}
         if not here:
-            splits = sorted({name.rstrip(DIGITS) for name in files.values()})
+            splits = sorted({name.rstrip(DIGITS) for name in names.values()})
             raise ValueError(f"{folder} has no captions of {split!r}; {choices(split, splits)}.")
-        places = [
+        found = [
             (path, images)
             for path, name in here.items()
             for images in (Path(folder) / name, Path(folder) / "images" / name)
             if images.is_dir()
         ]
-        if not places:
+        if not found:
             raise FileNotFoundError(f"There is no folder {Path(folder) / [*here.values()][-1]} of pictures.")
-        annotations, images = places[-1]
+        annotations, images = found[-1]
         instances = annotations.with_name(f"instances_{here[annotations]}.json")
-        boxed = instances if boxes and instances.is_file() else None
-        given = dict(size=size, skip_bad=skip_bad, as_before=as_before)
-        super().__init__(images, annotations, instances=boxed, **given)
+        super().__init__(images, annotations, instances=instances if boxes and instances.is_file() else None, **options)
 
 
-def coco_folder(folder: str | Path) -> bool:
-    """Whether COCO's captions lie in this folder."""
-    return bool(_annotations(folder))
-
-
-def _annotations(folder: str | Path) -> list[Path]:
+def coco_captions(folder: str | Path) -> list[Path]:
+    """COCO's files of captions in a folder; none where it is no COCO."""
     return sorted((Path(folder) / "annotations").glob("captions_*.json"))
+
+
+def read_instances(path: Path) -> Instances:
+    """What an ``instances_*.json`` of COCO says. Raises ``ValueError`` for a file that is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {category["id"]: category["name"].lower().replace("_", " ") for category in content["categories"]}
+        boxes: dict[int, list[Box]] = {}
+        for item in content["annotations"]:
+            left, top, width, height = map(float, item["bbox"])
+            box = Box(names[item["category_id"]], (left, top, width, height), bool(item.get("iscrowd")))
+            boxes.setdefault(item["image_id"], []).append(box)
+        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in content["images"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no COCO instances file ({type(error).__name__}: {error}).") from error
+    return Instances(tuple(names.values()), boxes, sizes)

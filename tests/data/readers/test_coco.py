@@ -10,7 +10,7 @@ from testing_tools import refused
 
 from mmlearn.data import load
 from mmlearn.data.catalogue import held_out
-from mmlearn.data.read.coco import CocoCaptions, CocoFolder
+from mmlearn.data.readers.coco import CocoCaptions, CocoFolder, read_instances
 from mmlearn.training.evaluate import evaluate
 from mmlearn.training.runs import new_run
 
@@ -186,3 +186,11 @@ def test_no_caption_of_a_picture_is_wrong(coco):
     ).float()
     rows = evaluate(run, str(root))
     assert rows["image to text R@1 of 5"]["obtained"] == rows["text to image R@1 of 3"]["obtained"] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"categories": [{"id": 1}]}', json.dumps({"categories": [], "annotations": [5]})]
+)
+def test_a_damaged_instances_file(text, tmp_path):
+    (tmp_path / "instances_val2017.json").write_text(text)
+    refused(r"instances_val2017\.json is no COCO instances file", read_instances, tmp_path / "instances_val2017.json")

@@ -7,7 +7,7 @@ from small_coco import write_coco
 from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import own_pairs, without_boxes
-from mmlearn.data.read.pictures import ImageText
+from mmlearn.data.readers.pictures import ImageText
 
 
 def folder(root):

@@ -16,14 +16,14 @@ def own_pairs(path: str | Path, split: str = "train", *, size: int = 64, boxes: 
     """Pictures of ``size`` pixels with captions: a folder with captions, COCO as it is unpacked, or WebDataset shards.
 
     Samples have ``image`` (3, size, size), ``caption`` and ``source``. With ``boxes`` those of COCO are
-    :class:`~mmlearn.data.read.coco_boxes.BoxedImageText`, so that words can be asked to point; other data have none,
+    :class:`~mmlearn.data.boxes.BoxedImageText`, so that words can be asked to point; other data have none,
     see :func:`without_boxes`. COCO's test captions are not public: val and test are the two halves of its val, by
     picture. All else is as :func:`load` has it.
 
     Raises ``ValueError`` for what is no folder, holds no pictures with captions, or has no such split; and what the
     readers raise for damaged or missing files.
     """
-    from mmlearn.data.read.pictures import ImageText
+    from mmlearn.data.readers.pictures import ImageText
 
     if split not in SPLITS:
         raise ValueError(f"Data of one's own have no split {split!r}; {choices(split, SPLITS)}.")

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,17 @@ def caption_lines(folder: Path, skip_bad: bool = False) -> Iterator[tuple[str, d
     In the place of a line that cannot be read there is what is wrong with it. Raises ``FileNotFoundError`` without a
     file, and ``ValueError`` for one that is not UTF-8, unless bad lines are to be skipped, or whose header is wrong.
     """
-    for name, read in READERS.items():
-        if (folder / name).is_file():
-            yield from read(folder / name, _text(folder / name, skip_bad))
-            return
-    raise FileNotFoundError(
-        f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption); "
-        "or give a folder with annotations/captions_*.json of COCO, or with tar files of WebDataset."
-    )
+    path = next((folder / name for name in READERS if (folder / name).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} has neither captions.csv nor captions.jsonl. Write one with image, caption (or sound, caption); "
+            "or give a folder with annotations/captions_*.json of COCO, or with tar files of WebDataset."
+        )
+    try:  # spreadsheets like to put a byte-order mark first
+        content = path.read_text(encoding="utf-8-sig", errors="surrogateescape" if skip_bad else "strict")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+    yield from READERS[path.name](path, content)
 
 
 def _csv(path: Path, content: str) -> Iterator[tuple[str, dict | ValueError]]:
@@ -45,17 +49,17 @@ def _csv(path: Path, content: str) -> Iterator[tuple[str, dict | ValueError]]:
         header = [name.strip().lower() for name in table.fieldnames or []]
     except csv.Error as error:
         raise ValueError(f"{path}, line 1: {error}; is there a quote too many?") from error
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise ValueError(f"{path}: two columns are called {twice!r:.60}; rename one.")
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise ValueError(f"{path}: two columns are called {twice[0]!r:.60}; rename one.")
     while True:
         where = f"{path}, line {table.reader.line_num + 1}"
         try:
-            line = next(table, None)
+            line = next(table)
+        except StopIteration:
+            return
         except csv.Error as error:
             yield where, ValueError(f"{where}: {error}; is there a quote too many?")
             continue
-        if line is None:
-            return
         where = f"{path}, line {table.line_num}"
         if None in line:
             yield where, ValueError(f"{where}: more columns than the header; quote captions with commas.")
@@ -78,21 +82,12 @@ def _jsonl(path: Path, content: str) -> Iterator[tuple[str, dict | ValueError]]:
 READERS = {"captions.csv": _csv, "captions.jsonl": _jsonl}
 
 
-def _text(path: Path, skip_bad: bool) -> str:
-    try:  # spreadsheets like to put a byte-order mark first
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape" if skip_bad else "strict")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-
-
 def parsed(text: str, where: str) -> dict[str, Any]:
     """An object of JSON. ``ValueError`` where it is none, and where a name stands in it twice."""
     if _HALF.search(text):
         raise ValueError(f"{where} is not UTF-8.")
     try:
-        value = json.loads(text, object_pairs_hook=_once)
-    except LookupError as error:
-        raise ValueError(f"{where}: {error.args[0]!r:.60} stands twice in one object.") from error
+        value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {str(error) or type(error).__name__}.") from error
     if not isinstance(value, dict):
@@ -100,12 +95,11 @@ def parsed(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise LookupError(next(name for name in names if names.count(name) > 1))
-    return found
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    (name, count), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
+    if count > 1:
+        raise ValueError(f"{name!r:.60} stands twice in one object")
+    return dict(pairs)
 
 
 def column(line: dict, names: tuple[str, ...], where: str) -> str:

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from testing_tools import picture_file, write_tar
 
-from mmlearn.data.read.captions import checked
-from mmlearn.data.read.coco import CocoCaptions
-from mmlearn.data.read.folder import Folder
-from mmlearn.data.read.shards import Shards
-from mmlearn.data.read.stream import ShardStream
+from mmlearn.data.readers.captions import checked
+from mmlearn.data.readers.coco import CocoCaptions
+from mmlearn.data.readers.folder import Folder
+from mmlearn.data.readers.shards import Shards
+from mmlearn.data.readers.stream import ShardStream
 
 BAD = {
     "": "caption is empty",
