@@ -5,7 +5,8 @@ Each kind makes a wrong answer of a right one, so that a new task gets all that 
 
 from dataclasses import dataclass
 
-from mmlearn.exercises import mistakes
+import common_mistakes as mistakes
+
 from mmlearn.exercises.guard import swapped
 
 # What is learned from has a gradient for each of these inputs, in the order of its arguments.

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import logging
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -75,7 +76,7 @@ from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_ran
 
 FOLDERS = exercise_folders()
 TASKS = [task for folder in FOLDERS for task in tasks(folder)]
-ANSWERS = {folder.name: load_part(folder, "mistakes") for folder in FOLDERS}
+ANSWERS = {folder.name: load_part(Path(__file__).parent / folder.name, "mistakes") for folder in FOLDERS}
 MISTAKES = {name: answers.MISTAKES for name, answers in ANSWERS.items()}
 
 
