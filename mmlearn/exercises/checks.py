@@ -12,7 +12,7 @@ from threading import Timer
 import torch
 
 from mmlearn.exercises.expectations import CheckFailed
-from mmlearn.exercises.guard import guard, in_one_line, parameters, swapped
+from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped
 from mmlearn.exercises.progress import forget, remember, solved
 
 SLOW = 10  # seconds, after which a check says that it is still running
@@ -64,21 +64,21 @@ def task(
 
 def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list, int]:
     """What is wrong with a function, if anything; of which kinds its arguments were; how many a right example gave."""
-    guarded, found, shown = guard(function), None, 0
+    guarded, found, shown = Guarded(function), None, 0
     for ask in filter(None, (example, check)):
         try:
             ask(guarded)
             if ask is example:
-                shown = len(guarded.given())
+                shown = len(guarded.given)
         except Exception as error:
             failure = error if isinstance(error, CheckFailed) else _incomparable(error)
             failure.by_hand, found = found, failure
-    return found, guarded.given(), shown
+    return found, guarded.given, shown
 
 
 def _is_right(check: Callable, example: Callable | None, function: Callable) -> bool:
     """Whether nothing is wrong with a function. The example alone rejects most, and is quick."""
-    guarded = guard(function)
+    guarded = Guarded(function)
     try:
         for ask in filter(None, (example, check)):
             ask(guarded)
