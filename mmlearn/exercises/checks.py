@@ -13,6 +13,7 @@ import torch
 
 from mmlearn.exercises.expectations import CheckFailed
 from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped
+from mmlearn.exercises.inputs import new_seed
 from mmlearn.exercises.progress import forget, remember, solved
 
 SLOW = 10  # seconds, after which a check says that it is still running
@@ -45,7 +46,7 @@ def task(
         @functools.wraps(check)
         def checked(function: Callable) -> None:
             with torch.random.fork_rng(devices=[]):
-                torch.seed()  # fresh inputs every time
+                torch.default_generator.manual_seed(new_seed())  # fresh inputs every time; a GPU keeps its own
                 failure, given, shown = _verdict(check, example, function)
                 if failure and failure.answered:
                     names = dict(zip(parameters(reference), given))
