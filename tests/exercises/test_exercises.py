@@ -1,4 +1,4 @@
-"""Solutions pass, stubs say so, every mistake is told what is wrong with it, and notebooks run solved and unsolved."""
+"""Exercises: what a notebook prints, examples by hand that the library agrees with, notebooks unsolved and solved."""
 
 import dataclasses
 import inspect
@@ -861,7 +861,7 @@ def with_solutions(folder):
 
 @pytest.fixture(scope="module")
 def kernel():
-    """One kernel for all notebooks, because each loads PyTorch: ``kernel(notebook, home)`` makes it as good as new."""
+    """One for all notebooks, because each loads PyTorch: ``kernel(notebook, home)`` has no names, and a seed as new."""
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     client = NotebookClient(nbformat.v4.new_notebook(), timeout=120, kernel_name="python3")
 
