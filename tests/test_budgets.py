@@ -15,7 +15,8 @@ LIBRARY = {
 }
 EXERCISES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in sorted((ROOT / "exercises").glob("*/*.py"))
+    for folder in ("exercises", "tests/exercises")
+    for path in sorted((ROOT / folder).glob("*/*.py"))
 }
 MODELS = {name: text for name, text in LIBRARY.items() if name.startswith("mmlearn/models/")}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from common_mistakes import detached, from_global_state, from_own_seed, restarted, then
 from testing_tools import refused
 
 from mmlearn import exercises, files
@@ -48,7 +49,6 @@ from mmlearn.exercises import (
     tasks,
 )
 from mmlearn.exercises.inputs import between, first_of, orthogonal, seeded, some_of, uniform, unit
-from mmlearn.exercises.mistakes import detached, from_global_state, from_own_seed, restarted, then
 from mmlearn.exercises.progress import remember
 
 

@@ -57,6 +57,7 @@ def test_it_holds_notebooks_exercises_and_records(wheel):
         name.removeprefix("mmlearn/_shipped/") for name in zipfile.ZipFile(wheel).namelist() if "/_shipped/" in name
     }
     assert files_of("notebooks", "*.ipynb") | files_of("exercises", "*/*.py", "*/*.ipynb") <= names
+    assert not {name for name in names if "mistakes" in name}  # wrong answers are for the tests alone
     assert {f"results/{path.relative_to(RESULTS).as_posix()}" for path in RESULTS.rglob("*.json")} <= names
 
 

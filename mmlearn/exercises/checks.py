@@ -12,7 +12,8 @@ from threading import Timer
 import torch
 
 from mmlearn.exercises.expectations import CheckFailed
-from mmlearn.exercises.guard import guard, in_one_line, parameters, swapped
+from mmlearn.exercises.guard import Guarded, in_one_line, parameters, swapped
+from mmlearn.exercises.inputs import new_seed
 from mmlearn.exercises.progress import forget, remember, solved
 
 SLOW = 10  # seconds, after which a check says that it is still running
@@ -45,7 +46,7 @@ def task(
         @functools.wraps(check)
         def checked(function: Callable) -> None:
             with torch.random.fork_rng(devices=[]):
-                torch.seed()  # fresh inputs every time
+                torch.default_generator.manual_seed(new_seed())  # fresh inputs every time; a GPU keeps its own
                 failure, given, shown = _verdict(check, example, function)
                 if failure and failure.answered:
                     names = dict(zip(parameters(reference), given))
@@ -64,21 +65,21 @@ def task(
 
 def _verdict(check: Callable, example: Callable | None, function: Callable) -> tuple[CheckFailed | None, list, int]:
     """What is wrong with a function, if anything; of which kinds its arguments were; how many a right example gave."""
-    guarded, found, shown = guard(function), None, 0
+    guarded, found, shown = Guarded(function), None, 0
     for ask in filter(None, (example, check)):
         try:
             ask(guarded)
             if ask is example:
-                shown = len(guarded.given())
+                shown = len(guarded.given)
         except Exception as error:
             failure = error if isinstance(error, CheckFailed) else _incomparable(error)
             failure.by_hand, found = found, failure
-    return found, guarded.given(), shown
+    return found, guarded.given, shown
 
 
 def _is_right(check: Callable, example: Callable | None, function: Callable) -> bool:
     """Whether nothing is wrong with a function. The example alone rejects most, and is quick."""
-    guarded = guard(function)
+    guarded = Guarded(function)
     try:
         for ask in filter(None, (example, check)):
             ask(guarded)

@@ -1,5 +1,6 @@
 """What a check expects of a result. Each failure names the property that does not hold, and gives a hint."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -161,12 +162,22 @@ def agreement(function: Callable, reference: Callable, *, tolerance: float = 1e-
     ``inputs`` is a tuple, for both functions; or a list of tuples, whose results are losses, all of them compared.
     """
 
-    def agrees(inputs: tuple | list[tuple], property: str, hint: str, **named: Any) -> None:
-        if isinstance(inputs, list):
-            got, wanted = (over(inputs, lambda *draw: each(*draw, **named)) for each in (function, reference))  # noqa: B023
-        else:
-            got, wanted = function(*inputs, **named), reference(*inputs, **named)
-        compare = expect_close if isinstance(wanted, Tensor) else expect_number
-        compare(got, wanted, property, hint, tolerance=tolerance)
+    return functools.partial(_expect_agreement, function, reference, tolerance)
 
-    return agrees
+
+def _expect_agreement(
+    function: Callable,
+    reference: Callable,
+    tolerance: float,
+    inputs: tuple | list[tuple],
+    property: str,
+    hint: str,
+    **named: Any,
+) -> None:
+    several = isinstance(inputs, list)
+    got, wanted = (
+        over(inputs, functools.partial(each, **named)) if several else each(*inputs, **named)
+        for each in (function, reference)
+    )
+    compare = expect_close if isinstance(wanted, Tensor) else expect_number
+    compare(got, wanted, property, hint, tolerance=tolerance)

@@ -36,7 +36,7 @@ def load_checks(name: str) -> ModuleType:
 
 
 def load_part(exercise: Path, part: str) -> ModuleType:
-    """The checks or mistakes of an exercise folder: ``checks.py`` and what lies beside it as ``checks_TOPIC.py``.
+    """The checks of an exercise folder: ``checks.py`` and what lies beside it as ``checks_TOPIC.py``; or another part.
 
     All of them come as one module, in which dictionaries of the same name are joined.
     """

@@ -12,20 +12,23 @@ from torch import Tensor
 from mmlearn.exercises.expectations import NOT_SOLVED, CheckFailed, expect
 
 
-def guard(function: Callable) -> Callable:
-    """The function as a check calls it; ``given()`` tells what it was handed at most, in order: types and axes."""
-    most: list[Any] = []
+class Guarded:
+    """The function as a check calls it; ``given`` tells what it was handed at most, in order: types and axes."""
 
-    @functools.wraps(function)
-    def guarded(*arguments: Any, **named: Any) -> Any:
-        if len(arguments) > len(most):
-            most[:] = map(_kind, arguments)
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.given: list[Any] = []
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if len(arguments) > len(self.given):
+            self.given = [_kind(value) for value in arguments]
         handed = (*arguments, *named.values())
         before = [_copy(value) for value in handed]
         try:
-            result = function(*arguments, **named)
+            result = self.function(*arguments, **named)
         except Exception as error:
-            raise _told(error, function) from error
+            raise _told(error, self.function) from error
         expect(result is not None, "It must return its result; this returns None.", "end the function with return.")
         expect(
             all(map(_same, handed, before)),
@@ -35,21 +38,10 @@ def guard(function: Callable) -> Callable:
         )
         return result
 
-    guarded.given = lambda: most
-    return guarded
-
 
 def swapped(function: Callable, one: int, other: int) -> Callable:
     """The function with two of its arguments in each other's place."""
-
-    @functools.wraps(function)
-    def exchanged(*arguments: Any, **named: Any) -> Any:
-        arguments = list(arguments)
-        if other < len(arguments):
-            arguments[one], arguments[other] = arguments[other], arguments[one]
-        return function(*arguments, **named)
-
-    return exchanged
+    return functools.wraps(function)(lambda *given, **named: function(*_exchanged(given, one, other), **named))
 
 
 def parameters(function: Callable) -> list[str]:
@@ -82,6 +74,13 @@ def _told(error: Exception, function: Callable) -> CheckFailed:
         )
     where = f" in line {frames[0][1]}" if frames else ""  # none where the call itself fails, as with a wrong signature
     return CheckFailed(f"It stops{where} with {in_one_line(error)}.", "run it on a small input in a cell of its own.")
+
+
+def _exchanged(given: tuple, one: int, other: int) -> list:
+    given = list(given)
+    if other < len(given):
+        given[one], given[other] = given[other], given[one]
+    return given
 
 
 def _kind(value: Any) -> Any:

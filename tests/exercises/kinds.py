@@ -5,7 +5,8 @@ Each kind makes a wrong answer of a right one, so that a new task gets all that 
 
 from dataclasses import dataclass
 
-from mmlearn.exercises import mistakes
+import common_mistakes as mistakes
+
 from mmlearn.exercises.guard import swapped
 
 # What is learned from has a gradient for each of these inputs, in the order of its arguments.
@@ -123,7 +124,7 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
 
 # Two arguments that a student may write in the other order; "-" where either order is right.
 SWAPPED = {
-    "contrast_and_caption": "-",
+    "contrast_and_caption": "-", "until_end": "-",
     "modality_gap": "-", "info_nce": "-", "iou": "-", "smooth_region_regression": "-", "difference_loss": "-",
     "central_moment_discrepancy": "-", "masked_region_regression": "-", "nlvr_accuracy": "-", "straight_through": "-",
     "accumulated_info_nce": "-", "chunked_info_nce": "-", "relaxed_choice": "-", "moving_entries": "2 3",
@@ -164,39 +165,36 @@ AXES = (
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer to a task, of a kind, and what it must be told: a part of it, or one of several."""
+    """A wrong answer, and what it must be told: a part of it, or one of several."""
 
-    task: object
-    kind: str
+    name: str
     function: object
     told: tuple[str, ...] = ("",)
+    draws: int = 1  # on how many fresh inputs it is tried
 
 
 def wrong_answers(task):
     """All wrong answers of these kinds to a task."""
     right, name = task.reference, task.name
-    yield from (Wrong(task, *one) for one in _ungraded(right, LEARNED.get(name, "").split()))
+    yield from (Wrong(*one) for one in _ungraded(right, LEARNED.get(name, "").split()))
     annotations = dict(right.__annotations__)
     returns = annotations.pop("return")
     if "generator" in annotations:
         yield Wrong(
-            task,
-            "restarted generator",
-            mistakes.restarted(right),
-            ("Two calls on one generator", "draw anew with each call"),
+            "restarted generator", mistakes.restarted(right), ("Two calls on one generator", "draw anew with each call")
         )
-        yield Wrong(task, "own seed", mistakes.from_own_seed(right))
-        yield Wrong(task, "global state", mistakes.from_global_state(right), ("The same seed must give the same",))
+        yield Wrong("own seed", mistakes.from_own_seed(right))
+        yield Wrong("global state", mistakes.from_global_state(right), ("The same seed must give the same",))
         if name not in NO_ROWS:
-            yield Wrong(task, "rows alike", mistakes.alike(right))
+            yield Wrong("rows alike", mistakes.alike(right))
     if "uple" in str(returns) or name in ("drop_tokens", "permute_sentences"):
-        yield Wrong(task, "list for a tuple", mistakes.then(right, list), ("this is a list",))
+        yield Wrong("list for a tuple", mistakes.then(right, list), ("this is a list",))
     if any("Sequence" in str(one) for one in annotations.values()):
-        yield Wrong(task, "edited list", mistakes.edits(right), ("must leave its arguments as they are",))
+        yield Wrong("edited list", mistakes.edits(right), ("must leave its arguments as they are",))
     places = SWAPPED.get(name, "0 1")
     if len(annotations) > 1 and places != "-":
         exchanged = swapped(right, *map(int, places.split()))
-        yield Wrong(task, "swapped arguments", exchanged, ("have changed places",))
+        yield Wrong("swapped arguments", exchanged, ("have changed places",))
     for kind, names, make in (
         ("large numbers cut off", LARGE, mistakes.clamped),
         ("small numbers lost", SMALL, mistakes.numb),
@@ -204,7 +202,7 @@ def wrong_answers(task):
         ("one number of axes", AXES, mistakes.narrow),
     ):
         if name in names.split():
-            yield Wrong(task, kind, make(right))
+            yield Wrong(kind, make(right))
 
 
 def _ungraded(right, learned):

@@ -1,4 +1,4 @@
-"""Solutions pass, stubs say so, every mistake is told what is wrong with it, and notebooks run solved and unsolved."""
+"""Exercises: what a notebook prints, examples by hand that the library agrees with, notebooks unsolved and solved."""
 
 import dataclasses
 import inspect
@@ -8,7 +8,7 @@ import logging
 import nbformat
 import pytest
 import torch
-from jaxtyping import Bool
+from answers import ANSWERS, FOLDERS, TASKS, TASKS_OF, each_folder, is_written_in_the_check, told
 from nbclient import NotebookClient
 from torchaudio.functional import melscale_fbanks
 
@@ -16,20 +16,7 @@ from mmlearn import evaluation, layers, objectives
 from mmlearn.data.batches import rank_batches
 from mmlearn.data.made.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
-from mmlearn.exercises import (
-    NOT_SOLVED,
-    CheckFailed,
-    attempt,
-    exercise_folders,
-    experiments,
-    load_checks,
-    load_part,
-    progress_file,
-    solution,
-    solved,
-    steps,
-    tasks,
-)
+from mmlearn.exercises import NOT_SOLVED, attempt, experiments, load_checks, progress_file, solution, solved
 from mmlearn.generation.cache import Cache
 from mmlearn.generation.ctc import collapse
 from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilities
@@ -73,33 +60,11 @@ from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce, 
 from mmlearn.training.memory import backward_in_chunks
 from mmlearn.training.optimizers import scaled_rate
 
-FOLDERS = exercise_folders()
-TASKS = [task for folder in FOLDERS for task in tasks(folder)]
-ANSWERS = {folder.name: load_part(folder, "mistakes") for folder in FOLDERS}
-MISTAKES = {name: answers.MISTAKES for name, answers in ANSWERS.items()}
-
-
-def each(argument):
-    return pytest.mark.parametrize(argument, TASKS if argument == "task" else FOLDERS, ids=lambda it: it.name)
-
-
-def is_written_in_the_check(task):
-    """Where what is asked for is nothing that the library has."""
-    return task.reference.__module__ == task.check.__module__
-
-
-def told(task, function, name="a wrong answer"):
-    """What the check says of a function; it must fail."""
-    try:
-        task.check(function)
-    except CheckFailed as failure:
-        return str(failure)
-    pytest.fail(f"{task.name}: {name} passes")
-
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 # Checks.
@@ -132,133 +97,10 @@ def test_there_is_enough_to_do():
     assert [folder.name for folder in FOLDERS] == names
     assert len(TASKS) >= 12
     for folder in FOLDERS:
-        names = [task.name for task in tasks(folder)]
-        assert set(MISTAKES[folder.name]) == set(ANSWERS[folder.name].RIGHT) == set(names)
+        names = [task.name for task in TASKS_OF[folder.name]]
+        assert set(ANSWERS[folder.name].MISTAKES) == set(ANSWERS[folder.name].RIGHT) == set(names)
         assert len(experiments(folder)) >= 1
-        assert tasks(folder)[0].difficulty == 1  # an easy opener
-
-
-@each("task")
-def test_a_task_says_what_it_is(task):
-    assert 1 <= task.difficulty <= 5
-    assert 1 <= task.minutes <= 30
-    assert task.reference.__name__ == task.name  # so that "import it" solves it
-    task.example(task.reference)  # the one that its statement works out by hand
-
-
-@each("task")
-def test_a_written_out_answer_passes_and_its_steps_are_the_hints(task):
-    scope = {}
-    imports = "import math\nimport torch\nimport torch.nn.functional as F\nfrom einops import rearrange, reduce\n"
-    exec(imports + solution(task.exercise, task.name), scope)
-    for _ in range(3):
-        task.check(scope[task.name])
-    words = steps(task.exercise, task.name)
-    assert len(words) >= 1
-    assert all(step.endswith(".") and len(step) < 400 for step in words)
-
-
-@each("task")
-def test_the_solution_passes_on_fresh_inputs(task):
-    before = torch.random.get_rng_state()
-    seen = []
-
-    def remembers(*arguments, **named):
-        seen[-1] += [it.detach().sum().item() if isinstance(it, torch.Tensor) else str(it) for it in arguments]
-        return task.reference(*arguments, **named)
-
-    for _ in range(4):
-        seen.append([])
-        task.check(remembers)
-    assert seen[0] != seen[1] or seen[0] != seen[2] or seen[0] != seen[3]
-    assert torch.equal(torch.random.get_rng_state(), before)  # the student's own seed is left alone
-
-
-@each("task")
-def test_another_right_answer_passes(task):
-    """One that is written in another way, so that a check asks for properties and not for the library's own lines."""
-    for _ in range(3):
-        task.check(ANSWERS[task.exercise].RIGHT[task.name])
-
-
-@each("task")
-def test_a_mistake_is_told_what_is_wrong_with_it_and_another_one_something_else(task):
-    """Each on two draws."""
-    mistakes, messages = MISTAKES[task.exercise][task.name], set()
-    assert len(mistakes) >= 3
-    for fragment, functions in mistakes.items():
-        for name, function in functions.items():
-            both = told(task, function, name), told(task, function, name)
-            for message in both:
-                assert fragment in message, name
-                assert "Hint: " in message, name
-                assert "\n" not in message, name
-            messages.add(both[0])
-    assert len(messages) >= 4
-
-
-@each("task")
-def test_whatever_comes_back_is_told_in_one_line(task):
-    def stub(*arguments, **named):
-        raise NotImplementedError
-
-    def tasks_stub():
-        raise NotImplementedError
-
-    def calls_a_stub(*arguments, **named):
-        return tasks_stub()
-
-    def forgets_to_return(*arguments, **named):
-        task.reference(*arguments, **named)
-
-    def divides_by_zero(*arguments, **named):
-        return 1 / 0
-
-    def changes(*arguments, **named):
-        result = task.reference(*arguments, **named)
-        for value in (one for given in arguments for one in (given if isinstance(given, list) else [given])):
-            if isinstance(value, torch.Tensor):
-                value.detach().copy_(~value if value.dtype == torch.bool else value + 1)
-        return result
-
-    def spoil(make):
-        def spoiled(*arguments, **named):
-            result = task.reference(*arguments, **named)
-            if isinstance(result, dict):
-                return {name: make(value) for name, value in result.items()}
-            return tuple(map(make, result)) if isinstance(result, tuple) else make(result)
-
-        return spoiled
-
-    assert told(task, stub) == NOT_SOLVED
-    assert "It must return its result; this returns None." in told(task, forgets_to_return)
-    message = told(task, divides_by_zero)
-    assert "It stops in line " in message
-    assert "with ZeroDivisionError: division by zero." in message
-    if task.name not in (
-        "sinusoidal_positions",
-        "melscale_fbanks",
-        "inheritance_rate",
-        "draw_spans",
-        "utilisation",
-        "sharded_bytes",
-        "scaled_rate",
-        "block_flops",
-        "recomputed_bytes",
-        "kept_by_block",
-        "edit_rate",
-        "bleu",
-        "cider_d",
-    ):  # which take numbers or texts alone
-        assert "must leave its arguments as they are" in told(task, changes)
-    assert "It must return " in told(task, spoil(lambda it: "a text"))
-    assert f"It calls {tasks_stub.__name__}, which is not solved yet." in told(task, calls_a_stub)
-    returns = task.reference.__annotations__["return"]
-    is_number, is_boolean = returns in (int, float, dict[str, float]), getattr(returns, "dtypes", None) == Bool.dtypes
-    told_shape = told(task, spoil(lambda it: torch.zeros(3, 1, 2, dtype=torch.bool if is_boolean else None)))
-    assert ("one number, not a Tensor of shape (3, 1, 2)" if is_number else "this one has (3, 1, 2)") in told_shape
-    if not is_boolean:
-        assert "must be finite" in told(task, spoil(lambda it: it * torch.nan))
+        assert TASKS_OF[folder.name][0].difficulty == 1  # an easy opener
 
 
 def test_an_input_that_is_right_once_and_of_another_shape_later_is_no_stack_trace():
@@ -956,7 +798,7 @@ def read(folder):
     return nbformat.read(folder / "exercise.ipynb", as_version=4)
 
 
-@each("folder")
+@each_folder
 def test_a_notebook_is_committed_unsolved_and_complete(folder):
     raw = json.loads((folder / "exercise.ipynb").read_text(encoding="utf-8"))
     assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
@@ -965,28 +807,28 @@ def test_a_notebook_is_committed_unsolved_and_complete(folder):
     notebook = read(folder)
     nbformat.validate(notebook)
     *checked, observed = printed(notebook)
-    assert checked == [f"…  {task.name}: {NOT_SOLVED}\n" for task in tasks(folder)]
+    assert checked == [f"…  {task.name}: {NOT_SOLVED}\n" for task in TASKS_OF[folder.name]]
     (one,) = experiments(folder)
     assert observed.endswith(f"\n…  {one.name}: {NOT_SOLVED}\n")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    every = [*tasks(folder), *experiments(folder)]
+    every = [*TASKS_OF[folder.name], *experiments(folder)]
     assert raw["metadata"]["mmlearn"]["minutes"] == sum(one.minutes for one in every)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    easy = sorted(tasks(folder), key=lambda task: task.difficulty)
+    easy = sorted(TASKS_OF[folder.name], key=lambda task: task.difficulty)
     assert f"From easy to hard: {', '.join(f'`{task.name}`' for task in easy)}." in text
-    for number, task in enumerate(tasks(folder), 1):
+    for number, task in enumerate(TASKS_OF[folder.name], 1):
         assert f"| {number} | `{task.name}` | {'★' * task.difficulty} | {task.minutes} |" in text
         assert f"`{task.name}` · {'★' * task.difficulty} · {task.minutes} minutes" in text
         own = f"mmlearn exercises solution {task.name}"
         assert (own if is_written_in_the_check(task) else f"{task.reference.__module__}.{task.name}") in text
 
 
-@each("folder")
+@each_folder
 def test_stubs_have_the_arguments_of_the_library(folder):
     """A stub may leave out trailing arguments, but neither rename nor reorder them, nor change a default."""
     cells = {cell.id: cell.source for cell in read(folder).cells if cell.cell_type == "code"}
-    for task in tasks(folder):
+    for task in TASKS_OF[folder.name]:
         scope = {}
         exec(cells["imports"].split("from mmlearn")[0] + cells[f"{task.name.replace('_', '-')}-stub"], scope)
         stub = inspect.signature(scope[task.name])
@@ -1008,7 +850,7 @@ def with_solutions(folder):
         for old, new in (("prediction = ...", f"prediction = {about['answer']!r}"), (about["line"], about["changed"])):
             assert cell.source.count(old) == 1
             cell.source = cell.source.replace(old, new)
-    for task in tasks(folder):
+    for task in TASKS_OF[folder.name]:
         stub = stubs.pop(f"{task.name.replace('_', '-')}-stub")
         assert "raise NotImplementedError" in stub.source
         imported = f"from {task.reference.__module__} import {task.reference.__name__} as {task.name}"
@@ -1017,25 +859,48 @@ def with_solutions(folder):
     return notebook
 
 
-@each("folder")
-def test_a_notebook_runs_through_unsolved_and_then_passes_every_check(folder, tmp_path):
-    """In one kernel, as a student has it: first as it is committed, then all cells with their solutions."""
+@pytest.fixture(scope="module")
+def kernel():
+    """One for all notebooks, because each loads PyTorch: ``kernel(notebook, home)`` has no names, and a seed as new."""
     logging.getLogger("traitlets").setLevel(logging.ERROR)
+    client = NotebookClient(nbformat.v4.new_notebook(), timeout=120, kernel_name="python3")
+
+    def anew(notebook, home):
+        client.nb = notebook
+        client.reset_execution_trackers()
+        client.execute_cell(nbformat.v4.new_code_cell(ANEW.format(home=str(home))), -1)
+        return client
+
+    with client.setup_kernel():
+        yield anew
+
+
+ANEW = """\
+import os
+import torch
+torch.manual_seed(torch.Generator().initial_seed())
+os.environ["MMLEARN_HOME"] = {home!r}
+os.makedirs({home!r}, exist_ok=True)
+os.chdir({home!r})
+%reset -f"""
+
+
+@each_folder
+def test_a_notebook_runs_through_unsolved_and_then_passes_every_check(folder, kernel, home):
+    """As a student has it: first as it is committed, then all cells with their solutions."""
     unsolved, answered = read(folder), with_solutions(folder)
     for cell in answered.cells:
         cell.id += "-again"
     both = nbformat.v4.new_notebook(cells=[*unsolved.cells, *answered.cells])
-    options = {"timeout": 120, "kernel_name": "python3", "resources": {"metadata": {"path": str(tmp_path)}}}
-    client = NotebookClient(both, **options)
-    with client.setup_kernel():
-        for index, cell in enumerate(both.cells):
-            if index == len(unsolved.cells):
-                assert solved() == set()
-            client.execute_cell(cell, index)
+    client = kernel(both, home)
+    for index, cell in enumerate(both.cells):
+        if index == len(unsolved.cells):
+            assert solved() == set()
+        client.execute_cell(cell, index)
     assert printed(unsolved) == printed(read(folder))
     *checked, observed = printed(answered)
-    assert checked == [f"✔  {task.name}: solved\n" for task in tasks(folder)]
+    assert checked == [f"✔  {task.name}: solved\n" for task in TASKS_OF[folder.name]]
     (one,) = experiments(folder)
     assert f"✔  {one.name}: observed {ANSWERS[folder.name].EXPERIMENTS[one.name]['answer']!r}, as you" in observed
     assert one.why in observed
-    assert solved() == {f"{folder.name}/{one.name}" for one in (*tasks(folder), *experiments(folder))}
+    assert solved() == {f"{folder.name}/{one.name}" for one in (*TASKS_OF[folder.name], *experiments(folder))}
