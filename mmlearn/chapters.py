@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from mmlearn.training.pace import Pace
+    from mmlearn.training import TrainingOptions
+    from mmlearn.training.throughput import Pace
 
 SCALES = ("smoke", "laptop", "long", "gpu")
 SHRUNK = "MMLEARN_SHRINK"  # set, the gpu scale is run with sizes of smoke, on any machine, to see that it runs
@@ -94,14 +95,23 @@ class Chapter:
         return SimpleNamespace(**chosen)
 
     @property
-    def hardware(self) -> dict[str, Any]:
-        """How :func:`~mmlearn.training.fit` uses the machine: on a GPU bf16, eight loader workers and ``compile``."""
+    def hardware(self) -> "dict[str, TrainingOptions]":
+        """How :func:`~mmlearn.training.fit` uses the machine, as its ``options``: see :meth:`options`."""
+        return {"options": self.options()}
+
+    def options(self, **others: Any) -> "TrainingOptions":
+        """These options of :func:`~mmlearn.training.fit`; on a GPU with bf16, eight loader workers and ``compile``."""
+        from mmlearn.training import TrainingOptions
+
+        own: dict[str, Any] = {}
         if self.shrunk:
             import torch
 
             bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # without it some processors know no LSTM in bf16
-            return {"precision": "bf16" if bf16 else "no", "workers": 1, "compile": "aot_eager", "log_every": 10}
-        return {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10} if self.scale == "gpu" else {}
+            own = {"precision": "bf16" if bf16 else "no", "workers": 1, "compile": "aot_eager", "log_every": 10}
+        elif self.scale == "gpu":
+            own = {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10}
+        return TrainingOptions(**own | others)
 
     @property
     def device(self) -> "torch.device":
@@ -111,19 +121,19 @@ class Chapter:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def autocast(self) -> "torch.autocast":
-        """Within this block such loops compute in bf16 where :attr:`hardware` says so."""
+        """Within this block such loops compute in bf16 where :meth:`options` say so."""
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.hardware.get("precision") == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options().precision == "bf16")
 
     def compiled(self, function: Callable) -> Callable:
-        """What such loops compute in each step, compiled where :attr:`hardware` says so; a model as well.
+        """What such loops compute in each step, compiled where :meth:`options` say so; a model as well.
 
         What is compiled of one model serves others of the same sizes.
         """
         import torch
 
-        compile = self.hardware.get("compile", False)
+        compile = self.options().compile
         return torch.compile(function, backend="inductor" if compile is True else compile) if compile else function
 
     def speed(self, pace: "Pace", system: "nn.Module", batches: "Sequence[dict[str, Tensor]]", size: int) -> None:
@@ -133,9 +143,9 @@ class Chapter:
         """
         if self.scale != "gpu":
             return
-        from mmlearn.training.pace import peak_flops, step_flops
+        from mmlearn.training.throughput import peak_flops, step_flops
 
-        rate, peak = pace.steps_a_second, peak_flops(self.hardware["precision"])
+        rate, peak = pace.steps_a_second, peak_flops(self.options().precision)
         flops = rate * step_flops(system, batches)
         self.result("training: samples a second", rate * size)
         self.result("training: TFLOP/s", flops / 1e12)

@@ -80,19 +80,19 @@ def train(
     Example: mmlearn train clip --data scenes --steps 500 --output runs/clip. Ctrl-C saves and ends it; --resume goes
     on. With several processes: torchrun --nproc-per-node 2 -m mmlearn train … (see "Many GPUs" in the book).
     """
-    from mmlearn.training import fit
+    from mmlearn.training import TrainingOptions, fit
     from mmlearn.training.data import kept_before, load_training_data
     from mmlearn.training.distributed import first_process
     from mmlearn.training.output import begun_run, command_after
-    from mmlearn.training.parts import read_start
+    from mmlearn.training.pretrained_parts import read_start
     from mmlearn.training.runs import new_run, read_settings
 
     first, wanted = first_process(), None if objectives is None else objectives.replace(",", " ").split()
     settings, own = read_settings(setting or []), system if system.endswith(".py") else None
     given = dict(image_size=image_size, vocab_size=vocab_size, repeats=None if mark_repeats else False)
     reading = dict(language=language, skip_bad=skip_bad, stream=stream, epoch_samples=epoch_samples)
-    learning = dict(seed=seed, steps=steps, batch_size=batch_size, accumulate=accumulate)
-    learning |= dict(learning_rate=learning_rate, optimizer=optimizer, precision=precision, ema=ema)
+    learning = dict(seed=seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer)
+    computing = dict(accumulate=accumulate, precision=precision, ema=ema)  # what a run that goes on must have again
     running = dict(checkpoint_every=checkpoint_every, workers=workers, compile=compile, log_every=log_every)
     running |= dict(recompute=recompute, chunk=chunk, shard=shard, tensorboard=tensorboard)
     with _own_folder(output, resume, first, steps):
@@ -101,20 +101,20 @@ def train(
         learned = dict(preset=preset, stage=stage, objectives=wanted, together=together, start=begun)
         learned["options"] = {name: value for name, value in given.items() if value is not None}
         samples = load_training_data(system, data, **learned, **reading, as_before=kept_before(before, data, stream))
-        if first:
-            tell(samples)
+        tell(samples if first else [])
         kept = (output, before) if before and before.get("system") == Path(system).name else None
         made = new_run(system, samples, **learned, seed=seed, settings=settings, parts=parts, going_on=kept)
-        training = dict(data=data, **learning, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
-        training |= dict(vocab_size=vocab_size, **_recorded(samples, stream, epoch_samples, workers, start))
+        training = dict(data=data, augment=augment, mark_repeats=mark_repeats, image_size=image_size)
+        training |= dict(vocab_size=vocab_size, start=" ".join(start or []), **learning, **computing)
+        training |= _recorded(samples, stream, epoch_samples, workers)
         if first:
             _begin(output, made, samples, training, before, resume)
-        running |= dict(turns=made.stage.turns, output=output, resume=bool(before))
+        learning |= dict(turns=made.stage.turns, output=output)
+        options = TrainingOptions(**computing, **running, resume=bool(before))
         try:
-            history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, **running)
+            history = fit(made.system, samples, made.collate(seed=seed, augment=augment), **learning, options=options)
         finally:
-            if first:
-                tell_bad(samples)
+            tell_bad(samples if first else [])
     if first:
         tell_notes(samples)
         print(f"loss {history[-1]['loss']:.3f}; " if history else "", output / "model.safetensors", sep="")
@@ -138,7 +138,7 @@ def _begin(output: Path, made: Any, samples: Any, training: dict, before: dict, 
     say(f"{made.name}: {made.parameters:,} parameters to train on {size:,} samples")
 
 
-def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int, start: list[str] | None) -> dict:
+def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int) -> dict:
     """What a run that goes on must have again, besides what it was told."""
     from mmlearn.training.data import sets_of
 
@@ -146,7 +146,6 @@ def _recorded(samples: Any, stream: str | None, epoch: int | None, workers: int,
     return {
         "language": next((part.language for part in sets_of(samples) if hasattr(part, "language")), None),
         "stream": order if stream else None,
-        "start": " ".join(start or []),
     }
 
 

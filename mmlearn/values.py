@@ -1,8 +1,7 @@
 """When values of tensors may be looked at."""
 
 import torch
-from torch import Tensor
-from torch._subclasses import FakeTensor
+from torch import Tensor, nn
 
 
 def may_look(x: Tensor) -> bool:
@@ -11,4 +10,9 @@ def may_look(x: Tensor) -> bool:
     A look at a GPU's tensor waits for everything that the GPU has yet to compute; a compiled graph cannot branch; and
     a fake tensor, by which costs are counted, has no values.
     """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not isinstance(x, FakeTensor)
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and has_values(x)
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether this is a plain tensor: a fake one, by which costs are counted, has a shape and no values."""
+    return type(x) in (Tensor, nn.Parameter)

@@ -13,7 +13,8 @@ from mmlearn import chapters
 from mmlearn.chapters import Chapter, Result, Table, counted_presets, recorded
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.notebooks import Notebook, record
-from mmlearn.training.pace import Pace
+from mmlearn.training import TrainingOptions
+from mmlearn.training.throughput import Pace
 
 INF = math.inf
 
@@ -216,8 +217,11 @@ def test_a_shrunk_gpu_scale_keeps_all_but_sizes(tmp_path, monkeypatch):
 
 def test_what_the_machine_is_used_for(tmp_path, monkeypatch):
     monkeypatch.setenv("MMLEARN_RUN", str(tmp_path))
-    assert Chapter("x").hardware == {}
-    assert Chapter("x", scale="gpu").hardware == {"precision": "bf16", "workers": 8, "compile": True, "log_every": 10}
+    assert Chapter("x").hardware == {"options": TrainingOptions()}
+    own = dict(precision="bf16", workers=8, compile=True, log_every=10)
+    assert Chapter("x", scale="gpu").hardware == {"options": TrainingOptions(**own)}
+    found = Chapter("x", scale="gpu").options(compile=False, decay="cosine")
+    assert found == TrainingOptions(**own | dict(compile=False, decay="cosine"))
     for scale, dtype in (("laptop", torch.float32), ("gpu", torch.bfloat16)):
         chapter = Chapter("x", scale=scale)
         x = torch.ones(2, 2, device=chapter.device)
@@ -231,7 +235,7 @@ def test_a_shrunk_gpu_scale_computes_in_bf16_where_the_processor_can(tmp_path, m
     monkeypatch.setenv("MMLEARN_SHRINK", "1")
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: knows)
     chapter = Chapter("x", scale="gpu")
-    assert chapter.hardware["precision"] == ("bf16" if knows else "no")
+    assert chapter.options().precision == ("bf16" if knows else "no")
     x = torch.ones(2, 2, device=chapter.device)
     with chapter.autocast():
         assert (x @ x).dtype == dtype

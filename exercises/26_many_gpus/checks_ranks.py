@@ -23,7 +23,7 @@ from mmlearn.exercises import (
 from mmlearn.exercises.inputs import between, unit
 from mmlearn.objectives import info_nce
 from mmlearn.objectives.large_batch import local_info_nce
-from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
+from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce, to_next_rank
 
 # Rows of all, on every rank.
 

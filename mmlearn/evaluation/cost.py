@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 
@@ -17,33 +16,12 @@ def count_flops(compute: Callable[[], Any]) -> int:
     A multiplication with its addition counts as two, as in the literature. A backward pass counts where ``compute``
     takes one; it costs twice the forward pass. Attention and recurrent layers are counted on every device.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, because it imports Triton
+
     # PyTorch does not know the cost of every fused kernel of attention, least of all of the CPU's.
-    with _Operations() as counter, sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter, sdpa_kernel(SDPBackend.MATH):
         compute()
-    return counter.total
-
-
-class _Operations(TorchDispatchMode):
-    """What PyTorch's formulas say of the shapes of each operation. Its own counter tells modules apart, and is slow."""
-
-    def __init__(self):
-        from torch.utils.flop_counter import flop_registry, shape_wrapper  # here, because it imports Triton
-
-        super().__init__()
-        self.total = 0
-        self.formulas = flop_registry | {kernel: shape_wrapper(formula) for kernel, formula in RECURRENT.items()}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), options: Any = None) -> Any:
-        options = options or {}
-        formula = self.formulas.get(function._overloadpacket)
-        if formula is None and torch.is_inference_mode_enabled():  # in which operations come here whole
-            with self:
-                if (parts := function.decompose(*args, **options)) is not NotImplemented:
-                    return parts
-        output = function(*args, **options)
-        if formula is not None:
-            self.total += formula(*args, **options, out_val=output)
-        return output
+    return counter.get_total_flops()
 
 
 def _gates(x: Sequence[int], weights: Iterable[Sequence[int]]) -> int:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch._subclasses import FakeTensor
 
 from mmlearn.objectives.boxes import corners, generalised_iou, middles
+from mmlearn.values import has_values
 
 
 class Weights(NamedTuple):
@@ -59,7 +59,7 @@ def hungarian(cost: Float[Tensor, "b q p"], real: Bool[Tensor, "b p"]) -> Int[Te
     """
     from scipy.optimize import linear_sum_assignment
 
-    if isinstance(cost, FakeTensor):  # by which costs are counted, and which has no values
+    if not has_values(cost):  # it is fake, and only what it costs is counted
         return torch.arange(real.shape[1], device=cost.device).expand(real.shape)
     chosen = torch.full(real.shape, -1, dtype=torch.long)
     numbers = torch.nan_to_num(cost.float(), nan=1e9, posinf=1e9, neginf=1e9).cpu()

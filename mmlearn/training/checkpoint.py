@@ -171,6 +171,40 @@ def load_checkpoint(
     raise FileNotFoundError(f"{folder} holds no whole checkpoint to go on from; start without resuming.")
 
 
+def resume_or_begin(output: Path, resume: bool, **state: Any) -> int:
+    """The step that a run goes on after, with its ``state`` restored; 0 for a new one, where there is no other.
+
+    What a killed process left half-written is removed. Errors as of :func:`load_checkpoint`, and ``ValueError`` for a
+    folder that holds a run which is not to be resumed.
+    """
+    folder = output / "checkpoints"
+    if checkpoints(folder) and not resume:
+        raise ValueError(f"{folder} holds a run already; resume it, or give another folder.")
+    start = load_checkpoint(folder, **state) if resume else 0
+    if state["rank"] == 0:
+        clear_unfinished(output, start)
+    if state["world"] > 1:
+        torch.distributed.barrier()
+    return start
+
+
+def save_trained(
+    system: nn.Module, output: Path | None, model: nn.Module, average: MovingAverage | None, first: bool
+) -> None:
+    """Hand the weights of ``model`` back to the ``system``, and write them, with their averages, in evaluation mode.
+
+    ``model`` is the system itself, or a sharded copy. Every process calls this; the ``first`` one writes.
+    """
+    if model is not system:
+        system.load_state_dict(whole_state(model))
+    system.eval()
+    averages = average.whole(first) if average else {}
+    if output and first:
+        save_model(system, output / "model.safetensors")
+        if averages:
+            save_model(system, output / "model-ema.safetensors", averages)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints in a folder, newest first."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]

@@ -40,7 +40,8 @@ def first_process() -> bool:
 def new_accelerator(precision: str, accumulate: int) -> Accelerator:
     """Accelerate's, on a GPU if there is one. ``ValueError`` for a precision that there is not, or not here."""
     check_precision(precision)
-    # A notebook trains many times in one process, and Accelerate would keep the first precision for all of them.
+    # A notebook trains many times in one process, and Accelerate would keep the first precision for all of them; it has
+    # no public way to forget it.
     AcceleratorState._reset_state()
     with _told_nothing_else():
         return Accelerator(

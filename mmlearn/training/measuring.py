@@ -14,10 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.counting import grown
-from mmlearn.training.loop import Loss
+from mmlearn.training.counting import Kept, grown
 from mmlearn.training.memory import encode_in_chunks
 from mmlearn.training.optimizers import build_optimizers
+from mmlearn.training.updates import Loss
 
 # For a process whose memory is measured: a large block goes back to the system at once, so that what it holds is what
 # it needs.
@@ -49,18 +49,10 @@ def example_batch(name: str, config: Config, b: int, t: int, device: str | torch
 
 def kept_bytes(compute: Callable[[], Tensor], without: Iterable[Tensor] = ()) -> int:
     """Bytes that ``compute()`` keeps for its backward pass, each storage once, but not those of ``without``."""
-    others = {x.untyped_storage().data_ptr() for x in without}
-    kept: dict[int, Tensor] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        kept.setdefault(x.untyped_storage().data_ptr(), x)  # it stays, so that no other takes its address
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        output = compute()
-    size = sum(x.untyped_storage().nbytes() for place, x in kept.items() if place not in others)
-    del output
-    return size
+    kept = Kept(without)
+    with kept:
+        compute()
+    return kept.total
 
 
 def peak_memory(

@@ -25,7 +25,15 @@ from mmlearn.layers.config import Config
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Objective, Recipe, Stage, Task
 from mmlearn.training.checkpoint import difference, misfit
-from mmlearn.training.parts import Part, completed, fill_parts, read_as_parts_do, tell_untaught, unmoved, with_parts
+from mmlearn.training.pretrained_parts import (
+    Part,
+    completed,
+    fill_parts,
+    read_as_parts_do,
+    tell_untaught,
+    unmoved,
+    with_parts,
+)
 
 Data = Dataset | Mapping[str | None, Dataset]
 
@@ -172,7 +180,8 @@ def new_run(
     ``name`` may be the path of a file of one's own. ``objectives`` are those of the paper unless given. ``options`` are
     for fields, such as ``vocab_size``; ``settings`` for the configuration, such as ``queue_size``. ``start`` is a run
     of the same system, as of an earlier stage: its configuration, its fields and its weights are taken over. So are
-    those of ``parts`` (:func:`~mmlearn.training.parts.read_parts`), as of a language model that others have trained.
+    those of ``parts`` (:func:`~mmlearn.training.pretrained_parts.read_parts`), as of a language model that others have
+    trained.
     ``going_on`` is the folder and the ``config.json`` of a run, from which fields take what they learned.
 
     Raises ``ValueError`` for a system, preset, stage, objective, option or setting that there is not, for any of these

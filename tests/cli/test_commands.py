@@ -427,7 +427,7 @@ def test_resuming(mmlearn, works, short, tmp_path, monkeypatch, system, stop):
         pass
 
     with monkeypatch.context() as patch:
-        real, left = loop._step, [stop]
+        real, left = loop.train_step, [stop]
 
         def step(*arguments):
             if not left[0]:
@@ -435,7 +435,7 @@ def test_resuming(mmlearn, works, short, tmp_path, monkeypatch, system, stop):
             left[0] -= 1
             return real(*arguments)
 
-        patch.setattr(loop, "_step", step)
+        patch.setattr(loop, "train_step", step)
         patch.setattr(output, "nothing_half_written", lambda _: nullcontext())  # as if killed
         assert mmlearn(*words, "--output", folder).code == 9
     assert (folder / "config.json").exists()

@@ -570,7 +570,7 @@ def test_stopped_before_the_first_checkpoint(mmlearn, short, tmp_path, monkeypat
     def step(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     said = mmlearn("train", "clip", *short, "--output", tmp_path / "deep" / "run")
     assert (said.code, said.out) == (130, "")
     assert said.err.splitlines()[-1].startswith("mmlearn: stopped")
@@ -578,7 +578,7 @@ def test_stopped_before_the_first_checkpoint(mmlearn, short, tmp_path, monkeypat
 
 
 def test_files_that_were_there_before_stay(mmlearn, short, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_step", lambda *_: 1 / 0)
+    monkeypatch.setattr(loop, "train_step", lambda *_: 1 / 0)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("precious")
     said = mmlearn("train", "clip", *short, "--output", tmp_path / "run")

@@ -19,7 +19,7 @@ import pytest
 import torch
 from elsewhere import DIFFERENTIATED, NO_BACKWARD, NO_BF16_LSTM, NO_SUCH_AUTOCAST, STOPPED, fake_gpu, other_device
 from safetensors.torch import load_file
-from testing_tools import unchecked
+from testing_tools import fit, unchecked
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
@@ -32,7 +32,6 @@ from mmlearn.layers import Attention, record_attention
 from mmlearn.recipes import Recipe, Stage, Turn
 from mmlearn.recipes.discovery import find_recipe
 from mmlearn.recipes.recipe import Task
-from mmlearn.training import fit
 from mmlearn.training.checkpoint import save_model
 from mmlearn.training.data import load_training_data
 from mmlearn.training.evaluate import measure

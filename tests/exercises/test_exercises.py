@@ -56,9 +56,9 @@ from mmlearn.objectives.generative import response_language_modelling, responses
 from mmlearn.objectives.masked import smooth_region_regression
 from mmlearn.objectives.unpaired import own_gradient
 from mmlearn.training import estimates
+from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce, to_next_rank
 from mmlearn.training.memory import backward_in_chunks
 from mmlearn.training.optimizers import scaled_rate
-from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def works(monkeypatch, capsys, unchecked):
 @contextmanager
 def killed_after(steps):
     """Within, training is killed when it has taken so many steps."""
-    real, taken = loop._step, []
+    real, taken = loop.train_step, []
 
     def step(*arguments):
         if len(taken) == steps:
@@ -71,7 +71,7 @@ def killed_after(steps):
         taken.append(1)
         return real(*arguments)
 
-    with patch.object(loop, "_step", step), patch.object(output, "nothing_half_written", lambda _: nullcontext()):
+    with patch.object(loop, "train_step", step), patch.object(output, "nothing_half_written", lambda _: nullcontext()):
         yield
 
 

@@ -10,8 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmlearn.objectives import gather
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training.loop import Loss
 from mmlearn.training.memory import save_memory
+from mmlearn.training.updates import Loss
 
 BATCH = 12  # over all processes
 CASES = {  # at SigLIP's own bias of -10 negatives would hardly count

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from killable import Numbers, Plain, collate
+from testing_tools import fit
 from torch import Tensor, nn
 
 from mmlearn.data.collate import Alternate
 from mmlearn.recipes import Turn
-from mmlearn.training import fit
 
 
 class Two(Plain):

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from testing_tools import fit
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mmlearn.data import load
 from mmlearn.layers.transformer import MLP
-from mmlearn.training import checkpoint, fit
+from mmlearn.training import checkpoint
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.runs import new_run
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from killable import Numbers, Plain
 from killable import collate as numbers
 from safetensors.torch import load_file
-from testing_tools import Listed
+from testing_tools import Listed, fit
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -21,7 +21,6 @@ from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.models.contrastive.clip import CLIP
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training import fit
 from mmlearn.training.distributed import sharded
 
 SETTINGS = dict(steps=4, batch_size=8, learning_rate=0.01, warmup=0, max_norm=0.1, ema=0.5, checkpoint_every=2)

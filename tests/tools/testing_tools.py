@@ -4,6 +4,7 @@ import io
 import socket
 import tarfile
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, Self
 
 import jaxtyping
@@ -127,6 +128,15 @@ def unchecked(here=True):
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def fit(system, data, collate, **settings):
+    """``mmlearn.training.fit`` with all settings by their names, also those of its ``options``."""
+    from mmlearn import training
+
+    names = {item.name for item in fields(training.TrainingOptions)} & settings.keys()
+    options = training.TrainingOptions(**{name: settings.pop(name) for name in names})
+    return training.fit(system, data, collate, **settings, options=options)
 
 
 def overfit(model: nn.Module, batch, steps, learning_rate=1e-3):

@@ -5,11 +5,11 @@ import warnings
 import pytest
 import torch
 from killable import Numbers, collate
+from testing_tools import fit
 from torch import nn
 
 from mmlearn.recipes import Alarm, Turn
-from mmlearn.training import fit
-from mmlearn.training.alarms import Alarms
+from mmlearn.training.log import Alarms
 
 ALARM = Alarm("the judge has won", below={"judge": 0.1}, above={"maker": 4.0}, steps=3)
 TURNS = (Turn("judge_loss", alarm=ALARM), Turn("maker_loss"))

@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from testing_tools import Listed, refused, seeded
+from testing_tools import Listed, fit, refused, seeded
 
 from mmlearn.layers import BERTEncoderConfig, ImageEncoderConfig
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
-from mmlearn.training import fit
 
 CONFIG = ALBEFConfig(
     image=ImageEncoderConfig(16, 1, 2, image_size=16, patch_size=8, dropout=0.1),

@@ -12,11 +12,11 @@ import pytest
 import torch
 from killable import Numbers, Plain, Restless, collate, restless, start
 from safetensors.torch import load_file, save_file
-from testing_tools import refused
+from testing_tools import fit, refused
 from torch import nn
 from torch.amp import GradScaler
 
-from mmlearn.training import checkpoint, distributed, loop
+from mmlearn.training import checkpoint, distributed
 from mmlearn.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_model
 from mmlearn.training.ema import MovingAverage
 from mmlearn.training.optimizers import build_optimizers
@@ -72,10 +72,10 @@ def test_training_keeps_the_scale_and_goes_on_with_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(distributed, "new_accelerator", scaling)
     options = dict(batch_size=4, output=tmp_path, checkpoint_every=1, progress=False)
-    loop.fit(Plain(), Numbers(), collate, steps=2, **options)
+    fit(Plain(), Numbers(), collate, steps=2, **options)
     manifest = json.loads((tmp_path / "checkpoints" / "step-00000002" / "manifest.json").read_text())
     assert manifest["scaler"]["scale"] == 2.0**9
-    loop.fit(Plain(), Numbers(), collate, steps=3, resume=True, **options)
+    fit(Plain(), Numbers(), collate, steps=3, resume=True, **options)
     assert scalers[1].get_scale() == 2.0**9
 
 
@@ -303,8 +303,8 @@ def test_failing_to_write_leaves_nothing(saved, monkeypatch):
         real(path, tensors)
 
     monkeypatch.setattr(checkpoint, "_write", write)
-    for fit in (0, 1, 2):
-        left = fit
+    for whole in (0, 1, 2):
+        left = whole
         with pytest.raises(OSError, match="No space left"):
             save_checkpoint(saved, 4, system, optimizers)
         assert sorted(saved.rglob("*")) == before

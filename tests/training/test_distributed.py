@@ -8,10 +8,10 @@ import torch
 from killable import Numbers, Plain, collate, sha256
 from safetensors.torch import load_file
 from sharded_fit import CASES, averages, cases, train
-from testing_tools import free_port, refused
+from testing_tools import fit, free_port, refused
 
 from mmlearn.data.batches import Batches
-from mmlearn.training import distributed, fit
+from mmlearn.training import distributed
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.ema import MovingAverage
 

@@ -5,13 +5,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import Listed, close, pairs, refused, seeded
+from testing_tools import Listed, close, fit, pairs, refused, seeded
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training import fit
 from mmlearn.training.memory import backward_in_chunks, encode_in_chunks, recompute_blocks, save_memory
 
 B, N, D = 4, 6, 24

@@ -7,16 +7,17 @@ from math import ceil
 import pytest
 import torch
 import torch.distributed as dist
-from testing_tools import Listed, refused
+from testing_tools import Listed, fit, refused
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from mmlearn import training
 from mmlearn.data import load
 from mmlearn.data.batches import batches_of
 from mmlearn.recipes import Turn
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.training import fit, out_of_memory
+from mmlearn.training import TrainingOptions, counting, out_of_memory
 from mmlearn.training.counting import count
 from mmlearn.training.out_of_memory import MARGIN, device_bytes, tells_what_fits, what_fits
 from mmlearn.training.plan import GIB, memory
@@ -145,20 +146,21 @@ def full(*given, **named):
     raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-full.__signature__ = inspect.signature(fit)
+full.__signature__ = inspect.signature(training.fit)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_the_planner_counts_what_was_asked_for(monkeypatch):
     """And texts as long as the longest of the first batches."""
     told = []
-    monkeypatch.setattr(out_of_memory, "count_training", lambda *given, **how: told.append((given, how)) or "counted")
+    monkeypatch.setattr(counting, "count_training", lambda *given, **how: told.append((given, how)) or "counted")
     monkeypatch.setattr(out_of_memory, "what_fits", lambda *given, **ways: told.append((given, ways)) or "this.")
     data = load("emoji", size=32)
     run = new_run("clip", data)
     learned, ways = dict(precision="bf16", optimizer="muon"), dict(recompute=True, chunk=4, shard=True)
     turns = (Turn(), Turn())
-    options = dict(steps=1, batch_size=8, turns=turns, seed=1) | learned | ways
+    how = TrainingOptions(precision="bf16", **ways)
+    options = dict(steps=1, batch_size=8, turns=turns, seed=1, optimizer="muon", options=how)
     refused(r"^Out of memory: this\.$", tells_what_fits(full), run.system, data, run.collate(), **options)
     drawn = batches_of(data, run.collate(), 8, seed=1)
     lengths = [drawn[k]["tokens"].shape[1] for k in range(out_of_memory.LOOKED_AT)]

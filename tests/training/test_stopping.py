@@ -7,8 +7,8 @@ import threading
 
 import killable
 import pytest
+from testing_tools import fit
 
-from mmlearn.training import fit
 from mmlearn.training.checkpoint import checkpoints
 from mmlearn.training.stopping import SIGNALS, Stopped, asked_to_stop
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from fit_in_processes import TURNS, Two, other
 from killable import Numbers, collate
+from testing_tools import fit
 from torch import nn
 
 from mmlearn.data import Batches
 from mmlearn.data.collate import Alternate
 from mmlearn.recipes import Turn
-from mmlearn.training import fit, loop
+from mmlearn.training import loop, updates
 
 QUIET = dict(progress=False, batch_size=4, warmup=0, learning_rate=0.01)
 
@@ -52,13 +53,13 @@ def test_turns_are_taken_one_after_the_other():
 
 
 def test_a_turn_has_betas_of_its_own(monkeypatch):
-    taken, build = [], loop.build_optimizers
+    taken, build = [], updates.build_optimizers
 
     def watched(*parts, **options):
         taken.append(build(*parts, **options))
         return taken[-1]
 
-    monkeypatch.setattr(loop, "build_optimizers", watched)
+    monkeypatch.setattr(updates, "build_optimizers", watched)
     turns = [Turn("other_loss", moves=("other",), betas=(0.5, 0.999)), Turn(moves=("encoder", "head"))]
     fit(Two(), Numbers(), collate, steps=1, turns=turns, **QUIET)
     betas = [{group["betas"] for item in each for group in item.param_groups} for each in taken]

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmlearn.objectives import info_nce
 from mmlearn.objectives.large_batch import accumulated_info_nce, chunked_info_nce, local_info_nce
-from mmlearn.training.ranks import gather_backward, ring_all_reduce
+from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce
 
 
 def _blocks(gradient):

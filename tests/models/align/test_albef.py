@@ -8,12 +8,11 @@ import albef_in_processes
 import pytest
 import torch
 from batches import gaps
-from testing_tools import assert_unit_length, close, mean_loss, overfit, pairs, refused
+from testing_tools import assert_unit_length, close, fit, mean_loss, overfit, pairs, refused
 
 from mmlearn.layers import record_attention
 from mmlearn.models.align.albef import ALBEF, ALBEFConfig
 from mmlearn.processes import in_processes
-from mmlearn.training import fit
 
 TINY = ALBEFConfig.tiny()
 SMALL = dataclasses.replace(TINY, queue_size=20)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import assert_rows_are_independent, close, mean_loss, overfit
+from testing_tools import assert_rows_are_independent, close, fit, mean_loss, overfit
 from torch.utils.data import Dataset
 
 from mmlearn.data.speech_features import mfcc
@@ -16,7 +16,6 @@ from mmlearn.models.speech.encoder import SpeechEncoderConfig, frame_count
 from mmlearn.models.speech.hubert import HuBERT, HuBERTConfig
 from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.recipes.hubert import cluster_targets
-from mmlearn.training import fit
 
 TINY = HuBERTConfig.tiny()
 # A frame for every 6 samples, so that tests are quick.

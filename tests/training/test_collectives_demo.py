@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmlearn.training.ranks import gather_backward, ring_all_reduce, to_next_rank
+from mmlearn.training.collectives_demo import gather_backward, ring_all_reduce, to_next_rank
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8])

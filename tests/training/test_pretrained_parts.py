@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from mmlearn.data import load
 from mmlearn.recipes import REPLY
 from mmlearn.training.checkpoint import save_model
-from mmlearn.training.parts import read_parts, read_start
+from mmlearn.training.pretrained_parts import read_parts, read_start
 from mmlearn.training.runs import load_run, new_run, save_run
 
 

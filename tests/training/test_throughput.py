@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mmlearn.layers import Transformer, TransformerConfig
-from mmlearn.training import pace as module
-from mmlearn.training.pace import Pace, peak_flops, step_flops
+from mmlearn.training import throughput as module
+from mmlearn.training.throughput import Pace, peak_flops, step_flops
 
 
 def test_the_second_half_counts(monkeypatch):
