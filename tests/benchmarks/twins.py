@@ -255,7 +255,7 @@ def published_vit_loss(model, batch):
 
 def images(size, count):
     """And their classes."""
-    image = torch.randn(count, 3, size["picture"], size["picture"], generator=torch.Generator().manual_seed(0))
+    image = torch.rand(count, 3, size["picture"], size["picture"], generator=torch.Generator().manual_seed(0))
     return {"image": image, "label": torch.arange(count) % CLASSES}
 
 
