@@ -15,7 +15,7 @@ help:
 	@echo 'make test     everything that CI runs: style, unit tests, chapters, book, browser'
 	@echo 'make lab      JupyterLab at the first chapter'
 	@echo 'make book     build the book into book/_build/html'
-	@echo 'make bench    step time and memory beside other implementations'
+	@echo 'make bench    step time beside Transformers'
 	@echo 'make attack   ten minutes of attacks at random (make attack OPTIONS="--minutes 2 --seed 3")'
 	@echo 'make gpu      every chapter at gpu scale, with three seeds, recorded (make gpu OPTIONS=--resume goes on)'
 	@echo 'make bench-gpu  speed, utilisation and memory of GPUs beside other implementations, recorded'

@@ -1,7 +1,7 @@
 """How fast GPUs train, beside others: ``make bench-gpu`` prints the table and keeps it in ``results/gpu.json``.
 
 CLIP is beside open_clip, BLIP and wav2vec 2.0 beside Transformers, of equal shape, weights, batch and loss
-(``gpu_models.py``), in bf16, compiled and not, on one card and on all of them. Both sides are in one process, so that
+(``twins.py``), in bf16, compiled and not, on one card and on all of them. Both sides are in one process, so that
 they share a card's memory, and take turns; CUDA events measure several steps at once, because training does not wait
 after each. All is done three times, in processes of their own. ``gpu.py clip-b16`` measures one case and leaves the
 others in the record. ``gpu.py --shrink`` goes the same way at a small size, on a CPU too, and records nothing.
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from gpu_models import CASES, Loss, build, trained
 from torch.nn.parallel import DistributedDataParallel
+from twins import CASES, Loss, build, trained
 
 from mmlearn.evaluation.cost import count_flops
 from mmlearn.names import choices

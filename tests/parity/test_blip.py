@@ -87,20 +87,20 @@ def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients)
 def test_three_losses(count, monkeypatch):
     """Without momentum encoder and queue the sum is that of both published halves, which share what the paper says."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    import pairs
+    import twins as benched
 
-    size = dict(width=24, depth=2, heads=3, vocab=90, words=(4, 9), regions=2, features=5, classes=3)
-    size |= dict(picture=20, patch=5, pairs=count, length=9)
-    (ours, loss), (published, published_loss) = pairs.blip_pretraining(size), pairs.published_blip_pretraining(size)
+    size = dict(width=24, depth=2, heads=3, vocab=90, words=(4, 9), picture=20, patch=5, length=9)
+    ours, published, batch = benched.blip(size), benched.PublishedBLIP(size), benched.captioned_images(size, count)
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, published)]
     assert counts[0] == counts[1]
     with torch.no_grad():
         for parameter in published.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     ours.load_state_dict(published.our_state())
-    close(loss(), published_loss())
-    loss().backward()
-    published_loss().backward()
+    losses = benched.total(ours, batch), published(**batch)
+    close(*losses)
+    for loss in losses:
+        loss.backward()
     with torch.no_grad():
         for parameter in published.parameters():
             parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
