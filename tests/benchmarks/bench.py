@@ -109,7 +109,7 @@ def step_flops(case):
 
 def scenes_rate():
     """Scenes a second on one thread, at 64 pixels, in batches of 256, pictures and captions."""
-    from mmlearn.data.made.scenes import Scenes
+    from mmlearn.data.synthetic.scenes import Scenes
 
     torch.set_num_threads(1)
     scenes = Scenes()
