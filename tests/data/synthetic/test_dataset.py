@@ -10,18 +10,19 @@ import pytest
 import torch
 
 from mmlearn.data.synthetic.scene_sound import SoundScenes
-from mmlearn.data.synthetic.scene_tasks import NLVR, VQA, Entailment, Referring
+from mmlearn.data.synthetic.scene_tasks import NLVR, VQA, Entailment, HopQuestions, Referring
 from mmlearn.data.synthetic.scene_video import VideoScenes
-from mmlearn.data.synthetic.scenes import Scenes
+from mmlearn.data.synthetic.scenes import CrowdedScenes, NamedOnce, Scenes, SmallScenes
 from mmlearn.data.synthetic.talking_lips import TalkingLips
 
-TASKS = (VQA, NLVR, Referring, Entailment)
-SETS = {make.__name__: make for make in (Scenes, SoundScenes, VideoScenes, TalkingLips, *TASKS)}
+TASKS = (VQA, NLVR, Referring, Entailment, HopQuestions)
+SCENES = (Scenes, CrowdedScenes, NamedOnce, SmallScenes, SoundScenes, VideoScenes)
+SETS = {make.__name__: make for make in (*SCENES, TalkingLips, *TASKS)}
 INDICES = [7, 0, 123, 10**9, 2**40 + 1, 31]
 
 
 def made(name, split="val", seed=3, **options):
-    return SETS[name](split, size=24, seed=seed, **options)
+    return SETS[name](split, size=28, seed=seed, **options)
 
 
 def digest(samples):
@@ -87,8 +88,11 @@ def test_length_is_what_an_epoch_has_and_indices_are_not_negative(name):
     ("options", "said"),
     [
         ({"split": "training"}, "has no split 'training'; .*train, val, test"),
-        ({"split": "Composition"}, "has no split 'Composition'; did you mean|choose from train, val, test, unseen"),
-        ({"size": 12}, "at least (16|24) pixels, a multiple of 4; got 12"),
+        (
+            {"split": "Composition"},
+            "has no split 'Composition'; (did you mean|choose from train, val, test, )",
+        ),
+        ({"size": 12}, "at least (16|24|28) pixels, a multiple of 4; got 12"),
         ({"size": 30}, "got 30"),
         ({"size": 0}, "got 0"),
         ({"size": -64}, "got -64"),
@@ -106,6 +110,10 @@ def test_settings_that_cannot_be(name, options, said):
     [
         ("Scenes", {"objects": 1}, "2 to 9 objects, got 1"),
         ("Scenes", {"objects": 10}, "2 to 9 objects, got 10"),
+        ("CrowdedScenes", {"objects": 15}, "16 to 32 objects, got 15"),
+        ("CrowdedScenes", {"objects": 33}, "16 to 32 objects, got 33"),
+        ("NamedOnce", {"objects": 33}, "16 to 32 objects, got 33"),
+        ("SmallScenes", {"objects": 3}, "1 to 2 objects, got 3"),
         ("SoundScenes", {"seconds": 0.4}, "0.4"),
         ("SoundScenes", {"seconds": 90.0}, "90"),
         ("VideoScenes", {"seconds": 0.5}, "1 to 10"),
