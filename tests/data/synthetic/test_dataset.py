@@ -88,10 +88,7 @@ def test_length_is_what_an_epoch_has_and_indices_are_not_negative(name):
     ("options", "said"),
     [
         ({"split": "training"}, "has no split 'training'; .*train, val, test"),
-        (
-            {"split": "Composition"},
-            "has no split 'Composition'; (did you mean|choose from train, val, test, )",
-        ),
+        ({"split": "Composition"}, "has no split 'Composition'; (did you mean|choose from train, val, test, )"),
         ({"size": 12}, "at least (16|24|28) pixels, a multiple of 4; got 12"),
         ({"size": 30}, "got 30"),
         ({"size": 0}, "got 0"),
