@@ -13,8 +13,9 @@ from torch import nn
 
 from mmlearn.data import fetch, load
 from mmlearn.data.fields import Image
-from mmlearn.data.made import drawing
-from mmlearn.data.made.scenes import COLOURS, SHAPES, SIZES, TEXTURES, SceneSample
+from mmlearn.data.synthetic import drawing
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES, SIZES, TEXTURES
+from mmlearn.data.synthetic.scenes import SceneSample
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.visualization.in_browser import as_bytes, write_for_browser
 
@@ -54,7 +55,7 @@ def kit(size: int) -> dict[str, Any]:
     middle = drawing.JITTER
     return {
         "ground": as_bytes(torch.from_numpy(drawing.grounds(size)[GROUND])),
-        "painted": as_bytes(torch.from_numpy(drawing.painted(size // drawing.GRID)[:, :, :, middle, middle])),
+        "painted": as_bytes(torch.from_numpy(drawing.cell_sprites(size // drawing.GRID)[1][:, :, :, middle, middle])),
         "colours": drawing.COLOURS,
         "shapes": SHAPES,
         "textures": TEXTURES,

@@ -58,7 +58,7 @@ def test_what_a_training_imports_is_no_plotting_notebook_or_hub():
         "".join(f"import mmlearn.{part}\n" for part in parts.split(", "))
         + "from mmlearn.recipes.discovery import find_recipe, system_files\n"
         + "for name in system_files(): find_recipe(name)\n"
-        + "import mmlearn.training.loop, mmlearn.data.made.scenes, mmlearn.data.packaged.emoji\n"
+        + "import mmlearn.training.loop, mmlearn.data.synthetic.scenes, mmlearn.data.packaged.emoji\n"
         + "import mmlearn.data.readers.folder"
     )
     added = {name for name in after - before if not name.startswith("_")}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from mmlearn.data.made.scene_sound import add_noise
+from mmlearn.data.synthetic.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
 from mmlearn.exercises import (
     agreement,

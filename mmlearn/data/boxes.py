@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmlearn.data.made.regions import crop
-from mmlearn.data.made.scenes import Link
 from mmlearn.data.readers.pictures import ImageText
+from mmlearn.data.synthetic.regions import crop
+from mmlearn.data.synthetic.scenes import Link
 
 SURE = 0.9  # the probability that a detector gives to the true class
 # What captions call the categories of COCO, besides their names.
@@ -146,7 +146,7 @@ class BoxedImageText(ImageText):
 class BoxDetector:
     r"""The regions of each picture: its annotated boxes, the largest first, so that ``boxes_of`` counts regions.
 
-    What it returns is what :class:`~mmlearn.data.made.regions.SceneDetector` does, for any number of ``classes``:
+    What it returns is what :class:`~mmlearn.data.synthetic.regions.SceneDetector` does, for any number of ``classes``:
     ``regions`` (b, p, 3 · width² + classes), whose first part are the pixels in each box, resized by RoIAlign to
     ``width`` × ``width``, moved by -0.4, about their mean, and divided by 4, and behind them the classes'
     probabilities; ``boxes`` (b, p, 4) as shares of the picture; ``region_mask`` (b, p); and ``region_classes``

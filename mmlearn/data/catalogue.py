@@ -16,13 +16,13 @@ from mmlearn.names import choices
 
 @cache
 def data_sets(apart: bool = True) -> dict[str, type[Dataset]]:
-    """The data sets by name: every class in a module of ``made`` or ``packaged`` that says what it ``shows``.
+    """The data sets by name: every class in a module of ``synthetic`` or ``packaged`` that says what it ``shows``.
 
     Such a class also has a ``name``, its ``splits``, a ``licence``, and as ``disk`` how much room it takes. One that is
     installed apart says so, comes last, and is left out where ``apart`` is False.
     """
     found = []
-    for package in ("made", "packaged"):
+    for package in ("synthetic", "packaged"):
         folder = import_module(f"mmlearn.data.{package}")
         modules = [import_module(f"{folder.__name__}.{each.name}") for each in iter_modules(folder.__path__)]
         classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmlearn.data.boxes import BoxDetector, BoxedImageText, phrases
-from mmlearn.data.made.scenes import Link
+from mmlearn.data.synthetic.scenes import Link
 from mmlearn.data.user_data import own_pairs, without_boxes
 
 

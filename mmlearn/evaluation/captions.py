@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmlearn.data.made.crowded_scenes import MORE
-from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEMPLATES, TEXTURES
+from mmlearn.data.synthetic.layouts import COLOURS, MORE, RELATIONS, SHAPES, SIZES, TEMPLATES, TEXTURES
 
 NGram = tuple[str, ...]
 

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.made.scenes import COLOURS, SHAPES
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
 
 NOTHING = len(COLOURS)  # the number of an empty cell, as colour and as shape
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.made.scenes import COLOURS, SHAPES, SceneSample
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
+from mmlearn.data.synthetic.scenes import SceneSample
 
 
 class PatchLabels(nn.Module):

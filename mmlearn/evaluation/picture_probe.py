@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mmlearn.data.made.scenes import COLOURS, SHAPES
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
 from mmlearn.evaluation.measures import Rows, row
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.evaluation.probes import linear_probe

@@ -22,7 +22,7 @@ def replies(run: Any, samples: Sequence[Any]) -> Rows:
     said, blind = (write_responses(run, each, asked) for each in (image, image.roll(len(samples) // 2, 0)))
     by_task: dict[str, list[int]] = {}
     for i, one in enumerate(asked):
-        by_task.setdefault(one.instruction.task, []).append(i)
+        by_task.setdefault(one.task, []).append(i)
     common = {task: Counter(right[i] for i in rows).most_common(1)[0][1] for task, rows in by_task.items()}
     prior, hits = sum(common.values()) / len(asked), [one == other for one, other in zip(said, right)]
     found = {"instructions answered": row(sum(hits) / len(asked), prior)}

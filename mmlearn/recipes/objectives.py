@@ -13,7 +13,7 @@ from mmlearn.data.fields import (
     SwappedSegments,
 )
 from mmlearn.data.fields.texts import Answers
-from mmlearn.data.made.instructions import instruct
+from mmlearn.data.synthetic.instructions import Instructed, Reworded, instruct
 from mmlearn.evaluation.measures import (
     answers,
     masked_regions,
@@ -32,18 +32,6 @@ from mmlearn.recipes.chance import ln, ln_batch
 from mmlearn.recipes.recipe import Objective
 
 
-class Reworded:
-    """A sample that is as it was, but for its text."""
-
-    def __init__(self, sample: Any):
-        self.sample = sample
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "sample":  # not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.sample, name)
-
-
 class Asked(Reworded):
     """A sample whose text is its question. ``ValueError`` for a sample without one."""
 
@@ -53,15 +41,10 @@ class Asked(Reworded):
         self.caption = sample.question.text
 
 
-class Instructed(Reworded):
+def reply(sample: Any) -> Instructed:
     """A sample whose text is an instruction and the response to it. ``ValueError`` for a sample without a question."""
-
-    def __init__(self, sample: Any):
-        Answers().check_sample(sample, "reply")
-        super().__init__(sample)
-        self.instruction = instruct(sample)
-        self.prompt, self.response = self.instruction.prompt, self.instruction.response
-        self.caption = f"{self.prompt} {self.response}"
+    Answers().check_sample(sample, "reply")
+    return instruct(sample)
 
 
 ITC = Objective("itc", {"itc": ln_batch}, measures=(retrieval("image", "text"),), samples=5000)
@@ -87,7 +70,7 @@ SPANS = Objective("spans", {"spans": ln("vocab_size")}, labels=(HiddenSpans(),),
 INFILLING = Objective(
     "infilling", {"infilling": ln("vocab_size")}, labels=(Infilled(),), measures=(rewritten(Infilled()),)
 )
-REPLY = Objective("reply", {"lm": ln("vocab_size")}, ask=Instructed, measures=(replies,))
+REPLY = Objective("reply", {"lm": ln("vocab_size")}, ask=reply, measures=(replies,))
 VQA = Objective(
     "vqa", {"vqa": ln("answers")}, reads=(Answers(),), ask=Asked, measures=(answers,), samples=5000, by_request=True
 )

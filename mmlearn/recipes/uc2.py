@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
-from mmlearn.data.made.regions import CLASSES
+from mmlearn.data.synthetic.regions import CLASSES
 from mmlearn.evaluation.measures import Rows, most_common, row
 from mmlearn.models.fusion.losses import Batch, hidden_regions
 from mmlearn.models.fusion.single_stream import SingleStreamOutput

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmlearn.data.fields import Batch, Field, Regions
 from mmlearn.data.fields.labels import Sizes
 from mmlearn.data.fields.orders import Box, Orders, Told
-from mmlearn.data.made.orders import PREFIXES, Order
+from mmlearn.data.synthetic.instructions import PREFIXES, Instruct
 from mmlearn.evaluation.orders import captioned, located, told
 from mmlearn.models.many_tasks.vl_t5 import VLT5, VLT5Config
 from mmlearn.recipes import Objective, OneOf, Recipe
@@ -50,7 +50,7 @@ class Pointed(Told):
 
 def objective(task: str, label: Told, measure: Callable, *reads: Field) -> Objective:
     """A task under its prefix."""
-    return Objective(task, TOKENS, (label,), reads, Order(task, PREFIXES[task]), measures=(measure(task),))
+    return Objective(task, TOKENS, (label,), reads, Instruct(task, PREFIXES[task]), measures=(measure(task),))
 
 
 RECIPE = Recipe(

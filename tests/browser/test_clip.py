@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer as Engine
 
-from mmlearn.data.made import drawing, scenes
+from mmlearn.data.synthetic import drawing, layouts, scenes
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import CLIP, CLIPConfig
 from mmlearn.visualization.in_browser import read_for_browser
@@ -122,7 +122,7 @@ def test_pictures_have_the_embeddings_and_contributions_of_pytorch(computing, mo
 def test_a_scene_is_drawn_as_the_data_set_draws_it(computing, model):
     objects = model[2]["objects"]
     found = computing.evaluate("all => all.map(objects => [...clipPage.scenes.draw(objects)])", objects)
-    layout = scenes.lay_out("test", np.arange(len(objects)), 0)
+    layout = layouts.scene_layout("test", np.arange(len(objects)), 0)
     ground = (drawing.grounds(64) * 255).round()
     number = int(np.abs(ground - model[2]["scenes"]["ground"].numpy()).max((1, 2, 3)).argmin())
     middle = np.full_like(layout.jitter, drawing.JITTER)

@@ -20,7 +20,7 @@ from mmlearn.data.batches import (
     shuffled,
     shuffled_batches,
 )
-from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.synthetic.scenes import Scenes
 
 
 class Numbers(torch.utils.data.Dataset):

@@ -8,8 +8,8 @@ from testing_tools import refused
 
 from mmlearn.data import data_sets, load
 from mmlearn.data.catalogue import asked
-from mmlearn.data.made import __path__ as made
 from mmlearn.data.packaged import easy_vqa
+from mmlearn.data.synthetic import __path__ as made
 from mmlearn.names import choices
 
 NAMES = ("crowded-scenes", "cues", "scenes", "scenes-sound", "scenes-video", "talking-lips", "texts")
@@ -40,13 +40,13 @@ def test_every_split_loads_and_no_other(name):
 def test_a_new_data_set_is_one_file(tmp_path):
     """It is found because it is there."""
     (tmp_path / "toy.py").write_text(
-        "from mmlearn.data.made.rendered import Rendered\n\n\n"
+        "from mmlearn.data.synthetic.dataset import Rendered\n\n\n"
         "class Toy(Rendered):\n"
         "    name, splits, shows = 'toy', ('train',), 'a number'\n\n"
         "    def __init__(self, split='train', *, size=24, seed=0, length=3, more=0):\n"
         "        super().__init__(split, size=size, seed=seed, length=length)\n"
         "        self.more = more\n\n"
-        "    def _render(self, index):\n"
+        "    def _make(self, index):\n"
         "        return [number + self.more for number in index.tolist()]\n"
     )
     made.append(str(tmp_path))

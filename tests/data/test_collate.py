@@ -21,9 +21,9 @@ from mmlearn.data.fields import (
     Tokens,
     Waveform,
 )
-from mmlearn.data.made.questions import ANSWERS
-from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.synthetic.questions import ANSWERS
+from mmlearn.data.synthetic.regions import SceneDetector
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.recipes import VQA
 
 

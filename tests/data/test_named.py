@@ -6,9 +6,8 @@ from small_coco import write_coco
 from testing_tools import refused
 
 from mmlearn.data import fetch
-from mmlearn.data.made.named_once import NamedOnce
-from mmlearn.data.made.scenes import Scenes
 from mmlearn.data.named import NamedRegions, asked_word, named_links, region_cells, right_regions
+from mmlearn.data.synthetic.scenes import NamedOnce, Scenes
 from mmlearn.evaluation import on_grid
 
 

@@ -8,7 +8,8 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from testing_tools import refused
 
-from mmlearn.data.made.scenes import RELATIONS, SHAPES, Scenes
+from mmlearn.data.synthetic.layouts import RELATIONS, SHAPES
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.evaluation.captions import (
     bleu,
     check_facts,

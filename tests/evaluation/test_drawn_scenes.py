@@ -4,12 +4,11 @@ import numpy as np
 import torch
 from testing_tools import close, refused, seeded
 
-from mmlearn.data.made.one_object import lay_out_one, one_object_samples
-from mmlearn.data.made.scenes import COLOURS, SHAPES
-from mmlearn.data.made.two_objects import TwoObjects
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES, small_layout
+from mmlearn.data.synthetic.scenes import SmallScenes, draw_samples
 from mmlearn.evaluation.drawn_scenes import NOTHING, CellReader, cells_of, object_scores, picture_scores, scene_scores
 
-SAMPLES = TwoObjects("test").__getitems__(list(range(40)))
+SAMPLES = SmallScenes("test").__getitems__(list(range(40)))
 
 
 def test_the_truth_has_every_score():
@@ -84,7 +83,7 @@ def test_a_reader_sees_one_cell_at_a_time_and_learns():
     refused("no 2 × 2 even cells", reader, torch.zeros(1, 3, 25, 25))
 
 
-ONE = one_object_samples(lay_out_one("test", np.arange(40), 0), 16)
+ONE = draw_samples(small_layout("test", np.arange(40), 0, objects=1), 16)
 
 
 def test_one_object_is_scored_by_colour_shape_and_place():

@@ -403,7 +403,7 @@ def test_hiding_the_region_that_counts_costs_most():
 
 def test_from_scenes_to_a_report():
     """The whole path on real captions: a map that is the region itself points always."""
-    from mmlearn.data.made.scenes import Scenes
+    from mmlearn.data.synthetic.scenes import Scenes
     from mmlearn.data.tokenizer import Tokenizer
 
     samples = [Scenes("val", length=6)[i] for i in range(6)]

@@ -22,7 +22,7 @@ from mmlearn.data.fields import (
     Tokens,
     Waveform,
 )
-from mmlearn.data.made.questions import Question
+from mmlearn.data.synthetic.questions import Question
 from mmlearn.evaluation import measures as of
 from mmlearn.evaluation import modality_gap, occlude, pair_alignment, pointing_chance, retrieval, uniformity
 from mmlearn.evaluation.captions import cider_d, rouge_l

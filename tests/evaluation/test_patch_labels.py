@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from testing_tools import close, refused
 
-from mmlearn.data.made.one_object import lay_out_one, one_object_samples
-from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES, small_layout
+from mmlearn.data.synthetic.scenes import Scenes, draw_samples
 from mmlearn.evaluation.patch_labels import PatchLabels, patch_labels
 from mmlearn.layers import ImageEncoder, ImageEncoderConfig
 
@@ -32,7 +32,7 @@ def test_a_patch_has_the_labels_of_what_stands_in_its_cell(side):
 
 
 def test_cells_must_divide_into_patches():
-    samples = one_object_samples(lay_out_one("train", np.arange(2), 0), 32)
+    samples = draw_samples(small_layout("train", np.arange(2), 0, objects=1), 32)
     assert (patch_labels(samples, 4)[..., 0] > 0).sum(1).tolist() == [4, 4]
     refused("3 patches a side do not divide into 2 cells", patch_labels, samples, 3)
 
@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_each_kind_and_nothing_is_a_label_of_its_own():
 
 def test_labels_are_learned():
     torch.manual_seed(0)
-    samples = one_object_samples(lay_out_one("train", np.arange(4), 0), 32)
+    samples = draw_samples(small_layout("train", np.arange(4), 0, objects=1), 32)
     image, label = torch.stack([sample.image for sample in samples]), patch_labels(samples, 4)
     system = PatchLabels(ImageEncoder(EYE), EYE.width, {"colour": 12, "shape": 12, "cell": 4})
     optimizer = torch.optim.Adam(system.parameters(), 1e-2)

@@ -42,7 +42,7 @@ def test_replies():
     )
     rows = replies(run, samples)
     assert rows["instructions answered"]["obtained"] == 0.75
-    tasks = [one.instruction.task for one in asked]
+    tasks = [one.task for one in asked]
     for task in ("answer", "describe"):
         own = [i for i in range(40) if tasks[i] == task]
         found = rows[f"instructions answered, {task}"]

@@ -14,7 +14,7 @@ from torchaudio.functional import melscale_fbanks
 
 from mmlearn import evaluation, layers, objectives
 from mmlearn.data.batches import rank_batches
-from mmlearn.data.made.scene_sound import add_noise
+from mmlearn.data.synthetic.scene_sound import add_noise
 from mmlearn.evaluation.retrieval import ranks
 from mmlearn.exercises import NOT_SOLVED, attempt, experiments, load_checks, progress_file, solution, solved
 from mmlearn.generation.cache import Cache

@@ -6,11 +6,11 @@ import torch
 from torch.utils.data import Dataset
 
 from mmlearn.data.fields import Labels
-from mmlearn.data.made.cues import Cues
-from mmlearn.data.made.scene_sound import SoundScenes
-from mmlearn.data.made.scene_video import VideoScenes
-from mmlearn.data.made.scenes import Scenes
-from mmlearn.data.made.talking_lips import TalkingLips
+from mmlearn.data.synthetic.cues import Cues
+from mmlearn.data.synthetic.scene_sound import SoundScenes
+from mmlearn.data.synthetic.scene_video import VideoScenes
+from mmlearn.data.synthetic.scenes import Scenes
+from mmlearn.data.synthetic.talking_lips import TalkingLips
 from mmlearn.recipes.discovery import find_recipe
 
 WORDS = ("low", "middle", "high")

@@ -11,8 +11,8 @@ from testing_tools import Listed, close, refused
 
 from mmlearn.data import fetch, load
 from mmlearn.data.fields import Image, LogMel, Regions, Tagged, Tokens, Video, size
-from mmlearn.data.made.questions import ANSWERS
 from mmlearn.data.speech_features import mfcc
+from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.objectives.clusters import nearest
 from mmlearn.recipes import Recipe, Stage
 from mmlearn.recipes.discovery import find_recipe, system_files

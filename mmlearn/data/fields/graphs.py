@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from mmlearn.data.fields.field import Batch, size
 from mmlearn.data.fields.labels import SPECIAL, Label, MaskedTokens, Sizes
 from mmlearn.data.fields.texts import Tokens
-from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
+from mmlearn.data.synthetic.layouts import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 from mmlearn.objectives.masked import IGNORED, ROLES, mask_nodes

@@ -16,8 +16,8 @@ from mmlearn.data.augment import augment
 from mmlearn.data.batches import fetch, image_statistics, normalised, spread
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.made.regions import SceneDetector
 from mmlearn.data.readers.sound import RATE
+from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
 from mmlearn.objectives.clusters import cluster, nearest
 

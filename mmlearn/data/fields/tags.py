@@ -11,7 +11,7 @@ from mmlearn.data.batches import numbered, spread
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.fields.field import Batch
 from mmlearn.data.fields.texts import RENDERED, Segments, in_parts
-from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mmlearn.data.batches import fetch, numbered, spread
 from mmlearn.data.fields.field import Batch, Field, size
-from mmlearn.data.made.questions import ANSWERS
+from mmlearn.data.synthetic.questions import ANSWERS
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.layers.config import Config
 from mmlearn.objectives.sentences import segment_rows

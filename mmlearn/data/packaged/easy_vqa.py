@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmlearn.data.made.questions import Question
 from mmlearn.data.readers.pictures import read_picture
+from mmlearn.data.synthetic.questions import Question
 from mmlearn.names import choices
 
 SPLITS = ("train", "test")

@@ -2,26 +2,31 @@
 
 from mmlearn.data.fields import Image, PatchCodes
 from mmlearn.data.fields.orders import Box, Infilling, Located, Orders, Told
-from mmlearn.data.made.orders import Order
+from mmlearn.data.synthetic.instructions import Instruct
 from mmlearn.evaluation.orders import captioned, filled, located, told
 from mmlearn.recipes import Objective, OneOf, ln
 
 TOKENS = {"tokens": ln("all_tokens")}
 READS = (Image(), Orders())
-CAPTION = Objective("caption", TOKENS, labels=(Told(),), ask=Order("caption"), measures=(captioned("caption"),))
-VQA = Objective("vqa", TOKENS, labels=(Told(),), ask=Order("vqa"), measures=(told("vqa"),))
+CAPTION = Objective("caption", TOKENS, labels=(Told(),), ask=Instruct("caption"), measures=(captioned("caption"),))
+VQA = Objective("vqa", TOKENS, labels=(Told(),), ask=Instruct("vqa"), measures=(told("vqa"),))
 GROUNDING = Objective(
-    "grounding", TOKENS, labels=(Located(),), reads=(Box(),), ask=Order("grounding"), measures=(located("grounding"),)
+    "grounding",
+    TOKENS,
+    labels=(Located(),),
+    reads=(Box(),),
+    ask=Instruct("grounding"),
+    measures=(located("grounding"),),
 )
 NAMING = Objective(
-    "naming", TOKENS, labels=(Told(region=True),), reads=(Box(),), ask=Order("naming"), measures=(told("naming"),)
+    "naming", TOKENS, labels=(Told(region=True),), reads=(Box(),), ask=Instruct("naming"), measures=(told("naming"),)
 )
 INFILLING = Objective(
     "infilling",
     TOKENS,
     labels=(Infilling(),),
     reads=(PatchCodes(),),
-    ask=Order("infilling"),
+    ask=Instruct("infilling"),
     measures=(filled("infilling"),),
 )
 ALL_TASKS = OneOf(CAPTION, VQA, GROUNDING, NAMING, INFILLING)

@@ -9,7 +9,7 @@ from testing_tools import refused
 from mmlearn.data import Tokenizer
 from mmlearn.data.fields import MaskedTokens, MatchLabel, Tokens
 from mmlearn.data.fields.graphs import GraphTokens, KnowledgeTokens, MaskedNodes, MaskedSentence, inject
-from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.models.fusion.kvl_bert import KVLBERTConfig
 from mmlearn.objectives.masked import ROLES
 

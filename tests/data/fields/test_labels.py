@@ -8,8 +8,9 @@ from testing_tools import close, refused
 
 from mmlearn.data import Tokenizer
 from mmlearn.data.fields import MaskedRegions, MaskedTokens, MatchLabel, Regions, ShuffledTokens, Tokens
-from mmlearn.data.made.regions import SceneDetector
-from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
+from mmlearn.data.synthetic.regions import SceneDetector
+from mmlearn.data.synthetic.scenes import Scenes
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from testing_tools import close, refused
 from mmlearn.data import load
 from mmlearn.data.fields import PatchCodes
 from mmlearn.data.fields.orders import Box, Infilling, Located, Orders, Told, middle, without_middle
-from mmlearn.data.made.orders import Order
+from mmlearn.data.synthetic.instructions import Instruct
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.objectives.boxes import dequantise
 
@@ -19,12 +19,12 @@ def build():
     """Samples of a task, their tokenizer, and the batch that a label makes of them."""
     data = load("scenes", "train", size=32)
     samples = [data[i] for i in range(12)]
-    captions = [Order(task)(one).caption for task in ("caption", "vqa", "grounding", "naming") for one in samples]
+    captions = [Instruct(task)(one).caption for task in ("caption", "vqa", "grounding", "naming") for one in samples]
     tokenizer = Tokenizer.train(captions, vocab_size=500, max_length=48)
     sizes = {"vocab_size": tokenizer.vocab_size, "bins": BINS}
 
     def make(task, label, *fields):
-        asked = [Order(task)(sample) for sample in samples]
+        asked = [Instruct(task)(sample) for sample in samples]
         batch = Orders(tokenizer, bins=BINS)(asked)
         for field in fields:
             batch |= field(asked)

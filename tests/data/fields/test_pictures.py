@@ -10,7 +10,7 @@ from testing_tools import Listed, close, refused
 from mmlearn.data import fetch, load
 from mmlearn.data.augment import augment
 from mmlearn.data.fields import Image, Regions, Video
-from mmlearn.data.made.regions import SceneDetector
+from mmlearn.data.synthetic.regions import SceneDetector
 from mmlearn.layers.config import Config
 from mmlearn.models.contrastive.clip import CLIPConfig
 from mmlearn.models.trimodal.misa import MISAConfig

@@ -9,8 +9,8 @@ from testing_tools import Listed, refused, seeded
 from mmlearn.data.boxes import BoxDetector
 from mmlearn.data.collate import Collate
 from mmlearn.data.fields import MaskedTokens, MatchLabel, Polluted, Tagged
-from mmlearn.data.made.regions import CLASSES, SceneDetector
-from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.synthetic.regions import CLASSES, SceneDetector
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.layers import Config
 from mmlearn.recipes.objectives import Reworded
 

@@ -9,7 +9,7 @@ from testing_tools import Listed, refused
 
 from mmlearn.data import Tokenizer, load
 from mmlearn.data.fields import Answers, Labels, Tokens
-from mmlearn.data.made.questions import ANSWERS, Question
+from mmlearn.data.synthetic.questions import ANSWERS, Question
 from mmlearn.layers.config import Config
 from mmlearn.models.contrastive.clip import CLIPConfig
 

@@ -9,7 +9,7 @@ from testing_tools import Listed, refused, seeded
 from mmlearn.data import load
 from mmlearn.data.fields import Tokens
 from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
-from mmlearn.data.made.regions import CLASSES
+from mmlearn.data.synthetic.regions import CLASSES
 from mmlearn.layers.config import Config
 
 

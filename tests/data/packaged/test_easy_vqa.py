@@ -11,9 +11,9 @@ from PIL import Image
 from testing_tools import refused
 
 from mmlearn.data import Batches, Tokenizer, fields
-from mmlearn.data.made.scene_tasks import task_collate
 from mmlearn.data.packaged import easy_vqa as module
 from mmlearn.data.packaged.easy_vqa import EasyVQA
+from mmlearn.data.synthetic.scene_tasks import task_collate
 
 ROWS = {
     "train": [

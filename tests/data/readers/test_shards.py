@@ -9,9 +9,9 @@ import torch
 from testing_tools import captioned, picture_file, refused, write_tar
 
 from mmlearn.data import load
-from mmlearn.data.made.scenes import Scenes
 from mmlearn.data.readers.folder import split_of
 from mmlearn.data.readers.shards import ShardFolder, Shards, write_shards
+from mmlearn.data.synthetic.scenes import Scenes
 
 webdataset = pytest.importorskip("webdataset")
 COLOURS = ("red", "green", "blue")

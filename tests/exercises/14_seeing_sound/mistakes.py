@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from common_mistakes import from_global_state, from_own_seed, then
 
-from mmlearn.data.made.scene_sound import add_noise
+from mmlearn.data.synthetic.scene_sound import add_noise
 from mmlearn.evaluation import frames_near, si_sdr
 from mmlearn.objectives import ratio_masks
 

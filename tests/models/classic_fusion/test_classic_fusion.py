@@ -10,7 +10,7 @@ from testing_tools import close, pairs, refused, seeded, shaken
 from torch import nn
 
 from mmlearn.data import fetch
-from mmlearn.data.made.cues import Cues
+from mmlearn.data.synthetic.cues import Cues
 from mmlearn.models.classic_fusion.bimodal_autoencoder import BimodalAutoencoder, BimodalAutoencoderConfig
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
 from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig

@@ -7,7 +7,8 @@ from batches import read, scenes
 from testing_tools import close, shaken
 
 from mmlearn.data import Tokenizer
-from mmlearn.data.made.scenes import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES, Scenes
+from mmlearn.data.synthetic.layouts import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.models.fusion.ernie_vil import ERNIEViL, ERNIEViLConfig
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig
 from mmlearn.objectives.masked import ROLES

@@ -11,8 +11,8 @@ import torch
 from testing_tools import assert_rows_are_independent, close, overfit, refused
 from torch import Tensor, nn
 
-from mmlearn.data.made.questions import ANSWERS as ANSWERS_OF_SCENES
-from mmlearn.data.made.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
+from mmlearn.data.synthetic.questions import ANSWERS as ANSWERS_OF_SCENES
+from mmlearn.data.synthetic.scene_tasks import NLVR, VQA, Entailment, Referring, task_collate
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation import predict
 from mmlearn.models.align.blip import BLIP, BLIPConfig

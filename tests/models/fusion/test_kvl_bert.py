@@ -9,7 +9,8 @@ from testing_tools import close, shaken
 from mmlearn.data import Collate, Tokenizer
 from mmlearn.data.fields import MaskedRegions, MaskedTokens, Regions, Tokens
 from mmlearn.data.fields.graphs import KnowledgeTokens, MaskedSentence
-from mmlearn.data.made.scenes import COLOURS, SHAPES, Scenes
+from mmlearn.data.synthetic.layouts import COLOURS, SHAPES
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.layers import record_attention
 from mmlearn.models.fusion.kvl_bert import KNOWLEDGE, KVLBERT, KVLBERTConfig, visible_matrix
 from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from batches import read, scenes
 from testing_tools import close, refused
 
-from mmlearn.data.made.scenes import Scenes
+from mmlearn.data.synthetic.scenes import Scenes
 from mmlearn.models.fusion.oscar import OSCAR, OSCARConfig
 from mmlearn.models.fusion.vinvl import VinVL, VinVLConfig
 from mmlearn.recipes.discovery import find_recipe

@@ -8,7 +8,7 @@ from testing_tools import close
 from mmlearn.data import load
 from mmlearn.data.fields import Regions
 from mmlearn.data.fields.orders import Orders
-from mmlearn.data.made.orders import PREFIXES, Order
+from mmlearn.data.synthetic.instructions import PREFIXES, Instruct
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import VLT5, VLT5Config
 from mmlearn.recipes.vl_t5 import Numbered, Pointed
@@ -16,7 +16,7 @@ from mmlearn.recipes.vl_t5 import Numbered, Pointed
 
 def test_a_region_is_told_by_its_number():
     data = load("scenes", "train", size=32)
-    samples = {task: [Order(task, PREFIXES[task])(data[i]) for i in range(8)] for task in ("grounding", "naming")}
+    samples = {task: [Instruct(task, PREFIXES[task])(data[i]) for i in range(8)] for task in ("grounding", "naming")}
     tokenizer = Tokenizer.train([one.caption for each in samples.values() for one in each], vocab_size=300)
     words = tokenizer.vocab_size
     found = {}

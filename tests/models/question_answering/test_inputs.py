@@ -75,7 +75,7 @@ def test_bad_input(name, unchecked):
 
 
 def test_an_answer_outside_the_list_is_told_by_its_word():
-    from mmlearn.data.made.questions import Question
+    from mmlearn.data.synthetic.questions import Question
 
     class Sample:
         question = Question("colour", "what colour is it?", "mauve")
