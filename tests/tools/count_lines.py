@@ -13,19 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-NOT_COUNTED = re.compile(
-    r"tests/(attacks|exercises/\d\d)"
-)  # attacks, and wrong answers that the checks of exercises find
+NOT_COUNTED = re.compile(r"tests/(attacks|exercises/\d\d)")  # attacks, and wrong answers
 
 
 def files(folder):
     """Each Python file under a folder of the repository, by its path there, with its text."""
-    found = sorted((ROOT / folder).rglob("*.py"))
-    return {
-        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-        for path in found
-        if "_shipped" not in path.parts
-    }
+    found = [path for path in sorted((ROOT / folder).rglob("*.py")) if "_shipped" not in path.parts]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in found}
 
 
 def lines(text):
@@ -69,7 +63,7 @@ def percentile(numbers, percent):
     return statistics.quantiles(numbers, n=100)[percent - 1]
 
 
-def tests_per_line(library, tests):
+def lines_of_tests(library, tests):
     """Lines of tests for each line of the library, attacks and wrong answers not counted."""
     counted = sum(lines(text) for name, text in tests.items() if not NOT_COUNTED.match(name))
     return counted / sum(map(lines, library.values()))
@@ -92,7 +86,7 @@ def main():
     shares = ", ".join(f"{percent} % ≤ {percentile(lengths.values(), percent):.0f}" for percent in (50, 90, 99))
     longest = max(lengths, key=lengths.get)
     print(f"{len(lengths)} functions, lines: {shares}; longest: {longest}, {lengths[longest]}")
-    print(f"{tests_per_line(library, tests):.2f} lines of tests for each of the library")
+    print(f"{lines_of_tests(library, tests):.2f} lines of tests for each of the library")
 
 
 if __name__ == "__main__":
