@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from testing_tools import close, mean_loss, overfit, pairs, refused
+from testing_tools import close, mean_loss, pairs, refused
 
 from mmlearn.data.fields import resize
 from mmlearn.models.audio.clap import CLAP, CLAPConfig
@@ -50,10 +50,6 @@ def test_repeated_captions_all_count(model):
     same = batch["caption_id"][:, None] == batch["caption_id"]
     close(model.loss(batch)["atc"], pair_cross_entropy(cosine, cosine.T, same))
     assert model.loss(batch)["atc"] != model.loss(sounds())["atc"]
-
-
-def test_one_batch_is_learned_by_heart():
-    assert overfit(CLAP(TINY), sounds(4), steps=40, learning_rate=3e-3) < 0.02
 
 
 def test_logits_stay_bounded(model):

@@ -186,12 +186,9 @@ def test_losses_start_at_what_guessing_costs():
     assert model.loss(batch)["ctc"].item() == pytest.approx(sum(spelled) / 4, abs=1e-3)
 
 
-@pytest.mark.parametrize(("config", "target"), [(TINY, "cluster"), (TEXT, "ctc")], ids=["cluster", "ctc"])
-def test_one_batch_is_learned_by_heart(config, target):
-    model, batch = AVHuBERT(dataclasses.replace(config, both_probability=1.0)), speech()
-    if target == "cluster":
-        batch |= model.draw(batch["video_mask"])._asdict()
-    assert set(model.loss(batch)) == {target}
+def test_texts_are_learned_by_heart():
+    model, batch = AVHuBERT(dataclasses.replace(TEXT, both_probability=1.0)), speech()
+    assert set(model.loss(batch)) == {"ctc"}
     assert overfit(model, batch, steps=60, learning_rate=5e-3) < 0.1
 
 

@@ -99,13 +99,6 @@ def test_questions_count_where_the_picture_is_the_one_asked_about():
     assert answer_loss(logits, soft, matched * 0) == answer_loss(logits, answer, matched * 0) == 0
 
 
-def test_one_batch_is_learned_by_heart():
-    """All but the features, which are noise of 216 numbers for each of 13 regions, and take longer."""
-    model, batch = LXMERT(dataclasses.replace(WHOLE, feature_head=False)), scenes()
-    assert overfit(model, batch, steps=120, learning_rate=3e-3) < 0.05
-    assert torch.equal(read(model, batch).match_logits.argmax(-1), batch["match_label"])
-
-
 def test_features_are_learned_by_heart():
     model, batch = LXMERT(TINY), scenes(b=3)
     batch = {name: batch[name] for name in (*INPUTS, "masked_regions", "region_target")}

@@ -73,9 +73,8 @@ def test_one_score_is_a_logit_against_nothing():
     close(model.loss(batch)["itm"], expected)
 
 
-@pytest.mark.parametrize("config", [MLM, ITM, VQA], ids=["mlm", "itm", "vqa"])
-def test_one_batch_is_learned_by_heart(config):
-    assert overfit(ViLT(config), labelled(4), steps=60, learning_rate=3e-3) < 0.05
+def test_answers_are_learned_by_heart():
+    assert overfit(ViLT(VQA), labelled(4), steps=60, learning_rate=3e-3) < 0.05
 
 
 def test_heads_are_built_where_asked():
