@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import read, scenes
-from testing_tools import close, mean_loss, overfit, refused, shaken
+from testing_tools import close, overfit, refused, shaken
 from torch import nn
 
 from mmlearn.models.fusion.heads import VQAHead
@@ -38,17 +38,6 @@ def test_each_stream_reads_the_other_and_only_by_cross_layers():
 
 
 # Losses.
-
-
-@pytest.mark.parametrize(
-    ("label", "start"), [("token_label", math.log(512)), ("match_label", math.log(2)), ("answer", math.log(10))]
-)
-def test_losses_start_where_nothing_is_known(label, start):
-    def only(seed):
-        batch = scenes(seed=seed)
-        return {name: batch[name] for name in (*INPUTS, label)}
-
-    assert mean_loss(lambda: LXMERT(PUBLISHED_START), only) == pytest.approx(start, abs=0.05)
 
 
 def test_region_losses_start_where_nothing_is_known():
