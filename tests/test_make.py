@@ -26,6 +26,7 @@ NOTEBOOKS, DEV = (
 PARTS = [
     "ruff check",
     "ruff format --check",
+    "-m mypy",
     "tests --ignore tests/browser",
     "--nbval-lax",
     "sphinx -W",
@@ -104,7 +105,7 @@ def test_all_parts_of_the_test_run_in_order(make):
     assert headings == ["style", "unit tests: parity, exercises, README", "chapters", "book", "browser"]
 
 
-@pytest.mark.parametrize(("part", "name"), zip(PARTS, ("style", "style", "unit tests", "chapters", "book", "browser")))
+@pytest.mark.parametrize(("part", "name"), zip(PARTS, ["style"] * 3 + ["unit tests", "chapters", "book", "browser"]))
 def test_it_stops_at_the_first_part_that_fails_and_names_it(make, part, name):
     done, ran = make("test", break_at=f"pytest -q {part}" if name == "browser" else part)
     assert done.returncode != 0

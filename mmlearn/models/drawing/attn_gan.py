@@ -35,6 +35,7 @@ from mmlearn.models.drawing.parts import (
 )
 from mmlearn.models.picture_tokens.coder import check_size
 from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
+from mmlearn.objectives.all_gather import gather
 from mmlearn.objectives.drawing import (
     conditioning_augmentation,
     damsm,
@@ -43,7 +44,6 @@ from mmlearn.objectives.drawing import (
     standard_normal_divergence,
     word_attention,
 )
-from mmlearn.objectives.gather import gather
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from mmlearn.models.drawing.parts import (
     noise_for,
 )
 from mmlearn.objectives.adversarial import logistic_discrimination
+from mmlearn.objectives.all_gather import gather
 from mmlearn.objectives.contrastive import ranking_hinge
 from mmlearn.objectives.drawing import (
     interpolate_texts,
@@ -38,7 +39,6 @@ from mmlearn.objectives.drawing import (
     matching_aware_generation,
     other_captions,
 )
-from mmlearn.objectives.gather import gather
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.pooling import real_first
 from mmlearn.models.picture_tokens.coder import check_size
+from mmlearn.objectives.all_gather import gather
 from mmlearn.objectives.contrastive import same_caption
-from mmlearn.objectives.gather import gather
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def caption_numbers(batch: dict[str, Tensor]) -> Int[Tensor, "b"]:
     return batch.get("caption_id", torch.arange(len(tokens), device=tokens.device))
 
 
-def gathered_pairs(batch: Batch) -> Bool[Tensor, "all all"]:
+def gathered_pairs(batch: dict[str, Tensor]) -> Bool[Tensor, "all all"]:
     """Which pictures and texts of all processes belong together."""
     everyone = {name: gather(batch[name]) for name in ("tokens", "caption_id") if name in batch}
     return same_caption(caption_numbers(everyone))
