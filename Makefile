@@ -2,22 +2,33 @@
 PYTHON ?= python3
 WORKERS ?= logical
 CHAPTERS ?= notebooks
+# Chapters that make test runs at laptop scale, with bounds; the others run at smoke. make chapters-full: all at laptop.
+AT_LAPTOP := 00,07b,08,13a,21b,22a
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# Each process takes a row of tests that stand one after the other, so that they share what one of them has built.
+UNITS := $(PYTEST) -p no:nbval -n $(WORKERS) --maxprocesses 8 --dist worksteal
+# Notebooks in the order of tests/tools/scales.py: those that take longest first.
+NBVAL := PYTHONPATH=tests/tools $(PYTEST) -p scales -n $(WORKERS) --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help lesson test lab book bench attack gpu bench-gpu style units chapters browser
+.PHONY: help lesson test lab book bench attack gpu gpu-shrunk bench-gpu style units chapters chapters-full browser \
+	quick
 
 help:
 	@echo 'make lesson   train a small CLIP in front of you, measure it, and draw where words look (chapter 00)'
+	@echo 'make quick    a look in three minutes: layers, objectives, eight systems, three published ones, a lesson'
 	@echo 'make test     everything that CI runs: style, unit tests, chapters, book, browser'
+	@echo 'make chapters-full  every chapter at laptop scale, with its bounds: an hour and a half on two cores'
 	@echo 'make lab      JupyterLab at the first chapter'
 	@echo 'make book     build the book into book/_build/html'
 	@echo 'make bench    step time beside Transformers'
 	@echo 'make attack   ten minutes of attacks at random (make attack OPTIONS="--minutes 2 --seed 3")'
 	@echo 'make gpu      every chapter at gpu scale, with three seeds, recorded (make gpu OPTIONS=--resume goes on)'
+	@echo 'make gpu-shrunk  the same settings made small, on a CPU, to see that they run'
 	@echo 'make bench-gpu  speed, utilisation and memory of GPUs beside other implementations, recorded'
 	@echo
 	@echo 'Each sets itself up in .venv first. One part of make test alone: make style, units, chapters or browser.'
@@ -38,12 +49,27 @@ attack: .venv/dev.done
 gpu: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/gpu_chapters.py $(OPTIONS)
 
+# What make gpu does, made small, two chapters at a time; needs no GPU.
+gpu-shrunk: .venv/dev.done
+	@basename -s .ipynb notebooks/*.ipynb | MMLEARN_SHRINK=1 OMP_NUM_THREADS=1 \
+		xargs -n 1 -P 2 $(BIN)/python tests/benchmarks/gpu_chapters.py --seeds 1
+
 bench-gpu: .venv/dev.done
 	@$(BIN)/python tests/benchmarks/gpu.py $(OPTIONS)
 
 # The parts of make test, in order; the first that fails is named and stops it.
 heading = @printf '\n== %s ==\n' '$(1)'
 stopped = { printf '\nmake: stopped, %s failed\n' '$(1)' >&2; exit 1; }
+
+# A look before a commit, in three minutes on two cores: the textbook, eight unlike systems, three published families.
+QUICK := albert,attn-gan,blip,clip,detr,flamingo,vq-vae,wav2vec2
+
+quick: .venv/dev.done
+	$(call heading,quick)
+	@$(UNITS) tests/layers tests/objectives \
+		$(foreach family,bert clip wav2vec2,tests/parity/test_$(family).py) \
+		tests/contract/test_contract.py --systems $(QUICK) || $(call stopped,unit tests)
+	@$(NBVAL) --scale smoke notebooks/00_*.ipynb || $(call stopped,chapters)
 
 test: style units chapters book browser
 	@printf '\nAll parts passed.\n'
@@ -54,12 +80,15 @@ style: .venv/dev.done
 
 units: .venv/dev.done
 	$(call heading,unit tests: parity$(comma) exercises$(comma) README)
-	@$(PYTEST) -n $(WORKERS) --maxprocesses 8 tests --ignore tests/browser || $(call stopped,unit tests)
+	@$(UNITS) tests --ignore tests/browser || $(call stopped,unit tests)
 
 chapters: .venv/dev.done
 	$(call heading,chapters)
-	@PYTHONPATH=tests/tools $(PYTEST) -p late -rs -n $(WORKERS) --maxprocesses 8 --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout 900 $(CHAPTERS) || $(call stopped,chapters)
+	@$(NBVAL) --scale smoke --at-laptop $(AT_LAPTOP) $(CHAPTERS) || $(call stopped,chapters)
+
+chapters-full: .venv/dev.done
+	$(call heading,chapters at laptop scale)
+	@$(NBVAL) $(CHAPTERS) || $(call stopped,chapters)
 
 book: .venv/dev.done
 	$(call heading,book)

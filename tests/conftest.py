@@ -14,6 +14,10 @@ jaxtyping.install_import_hook("mmlearn", "testing_tools.typecheck")  # before an
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--systems", default="", help="hold these systems alone to the contract, with commas between them")
+
+
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mmlearn.recipes.discovery import system_files
+
 ROOT = Path(__file__).parents[1]
 STUB = """#!/bin/sh
 case "$1 $2" in
@@ -24,6 +26,7 @@ NOTEBOOKS, DEV = (
 PARTS = [
     "ruff check",
     "ruff format --check",
+    "-m mypy",
     "tests --ignore tests/browser",
     "--nbval-lax",
     "sphinx -W",
@@ -102,7 +105,7 @@ def test_all_parts_of_the_test_run_in_order(make):
     assert headings == ["style", "unit tests: parity, exercises, README", "chapters", "book", "browser"]
 
 
-@pytest.mark.parametrize(("part", "name"), zip(PARTS, ("style", "style", "unit tests", "chapters", "book", "browser")))
+@pytest.mark.parametrize(("part", "name"), zip(PARTS, ["style"] * 3 + ["unit tests", "chapters", "book", "browser"]))
 def test_it_stops_at_the_first_part_that_fails_and_names_it(make, part, name):
     done, ran = make("test", break_at=f"pytest -q {part}" if name == "browser" else part)
     assert done.returncode != 0
@@ -150,28 +153,36 @@ def test_constraints_pin_every_direct_dependency_within_its_bounds():
             assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
 
 
-def test_ci_runs_what_make_test_runs():
+def test_ci_leaves_nothing_out():
     script = (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "set -euo pipefail" in script
-    commands = [line for line in script.splitlines() if not line.startswith("#")]
-    assert "make test CHAPTERS=\"$(shuffled notebooks/*.ipynb | tr '\\n' ' ')\"" in commands
-    assert "shuffled notebooks/*.ipynb | xargs basename -s .ipynb -a |" in commands  # and each of them made small
-    assert any("MMLEARN_SHRINK=1" in line for line in commands)
-    assert any("gpu_chapters.py --seeds 1" in line for line in commands)
+    assert [line for line in script.splitlines() if line.startswith("make ")] == ["make test", "make gpu-shrunk"]
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
-    assert "run: make test\n" in workflow
-    assert "MMLEARN_SHRINK=1" in workflow
-    assert "gpu_chapters.py" in workflow
+    assert all(f"run: make {target}" in workflow for target in ("test", "gpu-shrunk"))
 
 
-def test_ci_hands_over_every_chapter_in_an_order_of_the_commit():
-    shuffled = next(line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("shuffled()"))
-    names = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
+def test_the_gpu_settings_of_every_chapter_are_run_small(make):
+    (make.folder / "notebooks").mkdir()
+    for name in ("00_first", "01_second"):
+        (make.folder / "notebooks" / f"{name}.ipynb").touch()
+    assert sorted(make("gpu-shrunk")[1][1:]) == [
+        f"tests/benchmarks/gpu_chapters.py --seeds 1 {name}" for name in ("00_first", "01_second")
+    ]
 
-    def order(commit):
-        command = ["bash", "-c", f'git() {{ echo {commit}; }}; {shuffled}; shuffled "$@"', "bash", *names]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
 
-    assert order("a1") == order("a1") != order("b2")
-    assert sorted(order("a1")) == sorted(names)
+def test_chapters_run_at_smoke_but_for_some_and_all_at_laptop_when_asked(make):
+    named = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("AT_LAPTOP"))
+    kept = named.split()[-1]
+    assert {path.name.partition("_")[0] for path in (ROOT / "notebooks").glob("*.ipynb")} >= set(kept.split(","))
+    assert f"--scale smoke --at-laptop {kept} notebooks" in make("chapters")[1][-1]
+    assert make("chapters-full")[1][-1].endswith("--nbval-cell-timeout 900 notebooks")
+
+
+def test_quick_tries_systems_and_files_that_there_are(make):
+    units, lesson = (command.split() for command in make("quick")[1][1:])
+    wanted = units[units.index("--systems") + 1].split(",")
+    assert len(wanted) == 8
+    assert set(wanted) <= system_files().keys()
+    assert all((ROOT / word).exists() for word in units if word.startswith("tests/"))
+    assert lesson[-3:-1] == ["--scale", "smoke"]

@@ -16,8 +16,14 @@ FOOT = re.compile(r"^RECIPE = Recipe\(", re.MULTILINE)
 
 def system_files() -> dict[str, Path]:
     """Each system's name and recipe: ``sound_of_pixels.py`` is ``sound-of-pixels``. Nothing is imported for it."""
-    found = {path.stem.replace("_", "-"): path for path in _files() if FOOT.search(path.read_text("utf-8"))}
+    found = {path.stem.replace("_", "-"): path for path in _files() if _has_recipe(path, path.stat().st_mtime_ns)}
     return dict(sorted(found.items()))
+
+
+@cache
+def _has_recipe(path: Path, changed: int) -> bool:
+    """A file is read once, and again where it has changed."""
+    return FOOT.search(path.read_text("utf-8")) is not None
 
 
 def _files() -> list[Path]:

@@ -9,15 +9,17 @@ import inspect
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from elsewhere import DIFFERENTIATED, NO_BACKWARD, NO_BF16_LSTM, NO_SUCH_AUTOCAST, STOPPED, fake_gpu, other_device
+from ranks import in_ranks
 from safetensors.torch import load_file
 from testing_tools import fit, unchecked
 from torch import Tensor, nn
@@ -45,6 +47,7 @@ CONSTANT = {  # what has no gradient in a loss, though it depends on what is lea
     "pixels": "the choice of codes, past which a gradient is copied",
     "wra": "the plan of transport",
 }
+NOT_OF_CAPTIONS = {"difference": "compares features of a batch, whatever its rows say"}
 APART = {  # turns, or losses of a task, that do not go through ``forward``, and what they train
     "codec_loss": "a codec, by a forward pass of its own",
     "match_loss": "what finds pictures for words",
@@ -101,19 +104,25 @@ class Case:
         return " ".join([self.stage.name, "+".join(one.name for one in self.task), self.turn.loss]).strip()
 
 
-@cache
-def cases(name: str, seed: int = 0, dropped: tuple[str, ...] = ()) -> list[Case]:
-    """All cases of a system. Nothing is dropped at random, but half of what the setting ``dropped`` is about."""
+@lru_cache(maxsize=SEEDS)
+def cases(name: str, seed: int = 0) -> list[Case]:
+    """All cases of a system. Nothing is dropped at random."""
     recipe, found = find_recipe(name), []
-    config = recipe.tiny()
-    for setting in dropout_settings(config):
-        config = with_setting(config, setting, 0.5 if setting == dropped else 0.0)
-    torch.manual_seed(seed)
-    prototype = recipe.make(config)
+    prototype = with_dropout(recipe, 0.0, seed)
+    config = prototype.config
     for stage in recipe.stages:
         for task, batch in zip(stage.tasks(), recipe.examples(config, seed=seed, stage=stage.name)):
             found += [Case(recipe, stage, turn, task, prototype, batch) for turn in stage.turns]
     return found
+
+
+def with_dropout(recipe: Recipe, rate: float, seed: int = 0, only: tuple[str, ...] = ()) -> nn.Module:
+    """A system in which all settings of dropout, or ``only`` this one, have this rate, and the others 0."""
+    config = recipe.tiny()
+    for setting in dropout_settings(config):
+        config = with_setting(config, setting, rate if only in ((), setting) else 0.0)
+    torch.manual_seed(seed)
+    return recipe.make(config)
 
 
 def dropout_settings(config: Any) -> Iterator[tuple[str, ...]]:
@@ -201,21 +210,20 @@ def close(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
 
 
 def train(case: Case, system: nn.Module, steps: int) -> Iterator[Batch]:
-    """The losses of so many steps of AdamW on the one batch; annotations are checked in the first.
+    """The losses of so many steps of AdamW on the one batch.
 
     As in training, long gradients are cut and the rate falls: detectors do not settle otherwise.
     """
     trained = [p for p in system.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, steps)
-    for step in range(steps):
-        with unchecked(step > 0):
-            optimizer.zero_grad()
-            losses = case.losses(system)
-            sum(losses.values()).backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            falling.step()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        losses = case.losses(system)
+        sum(losses.values()).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        falling.step()
         yield {name: loss.detach() for name, loss in losses.items()}
 
 
@@ -326,6 +334,76 @@ def a_padded_row_is_the_row_alone(name: str, folder: Path) -> None:
                 found = call(system, batch)
                 for key in comparable(case, batch, whole, found):
                     close(whole[key][i][tuple(slice(n) for n in found[key].shape[1:])], found[key][0])
+
+
+def processes_together_learn_what_one_learns_of_all(name: str, folder: Path) -> None:
+    """With half of the rows each: the mean of their losses and gradients is that of one process with all rows.
+
+    So what compares rows gathers them first. The halves are the same rows under other captions' numbers, so that as
+    many words are hidden in each. What a system draws is left out, because each process draws for its own rows.
+    """
+    for case in cases(name):
+        both, half = twice(case), rows_in(case.batch) // 2
+        work = partial(learned, case, undrawn(case))
+        whole, parts = work(both), in_ranks(work, [take(both, slice(half)), take(both, slice(half, None))])
+        for key in whole:
+            close((parts[0][key] + parts[1][key]) / 2, whole[key])
+
+
+def equal_captions_are_no_negatives(name: str, folder: Path) -> None:
+    """Captions with one ``caption_id``, in every loss that compares rows; which number it is does not matter.
+
+    A loss compares rows where it is another when each row is there twice, as if they were other pairs.
+    """
+    for case in cases(name):
+        if "caption_id" not in case.batch:
+            continue
+        numbers, chosen = torch.arange(rows_in(case.batch)), undrawn(case)
+        once, again = (
+            case.losses(case.settled().train(), take(twice(case), slice(n))) for n in (len(numbers) // 2, None)
+        )
+        others, renumbered, same = (
+            case.losses(case.settled().train(), case.batch | {"caption_id": ids})
+            for ids in (numbers, 7 * numbers + 3, numbers // numbers[-1])  # one caption for all rows but the last
+        )
+        for key, loss in others.items():
+            assert torch.equal(loss, renumbered[key]), f"{case}: {key} takes a caption_id for more than a name"
+            compares = key in chosen - NOT_OF_CAPTIONS.keys() and not torch.isclose(once[key], again[key], rtol=1e-4)
+            assert not compares or not torch.isclose(loss, same[key]), f"{case}: equal captions are negatives in {key}"
+
+
+def twice(case: Case) -> Batch:
+    """Half of the rows, and the same once more as if they were others."""
+    half = take(case.batch, slice(0, rows_in(case.batch) // 2))
+    both = {key: torch.cat([value, value]) for key, value in half.items()}
+    return both | ({"caption_id": torch.arange(rows_in(both))} if "caption_id" in both else {})
+
+
+class OtherDraws(torch.Generator):
+    """A generator that draws otherwise than one that is seeded alike."""
+
+    def manual_seed(self, seed: int) -> "OtherDraws":
+        return super().manual_seed(seed + 1)
+
+
+def undrawn(case: Case) -> set[str]:
+    """The losses of this turn that do not depend on what the system draws for a step."""
+    one, two = (case.settled().train() for _ in range(2))
+    with torch.no_grad():
+        before = case.losses(one)
+        with patch("torch.Generator", OtherDraws):
+            after = case.losses(two)
+    return {key for key in before if torch.equal(before[key], after[key])}
+
+
+def learned(case: Case, chosen: set[str], batch: Batch) -> Batch:
+    """The chosen losses of a settled system in training, and the gradients of their sum."""
+    system = case.settled().train()
+    losses = {key: loss for key, loss in case.losses(system, batch).items() if key in chosen}
+    if (total := sum(losses.values(), torch.zeros(()))).requires_grad:
+        names = [key for key, parameter in system.named_parameters() if parameter.requires_grad]
+        losses |= {f"gradient of {key}": x for key, x in zip(names, gradients(total, system))}
+    return losses
 
 
 def rows_do_not_depend_on_each_other(name: str, folder: Path) -> None:
@@ -447,18 +525,30 @@ def nothing_is_drawn_from_a_global_state(name: str, folder: Path) -> None:
 def dropout_acts_in_training_only(name: str, folder: Path) -> None:
     """Each setting that is called so, by itself; nothing of a part of the same name that stays as it is."""
 
-    def total(case: Case, system: nn.Module, seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return sum(case.losses(copy.deepcopy(system)).values())
+    def differs(case: Case, training: bool) -> bool:
+        total = []
+        for seed in (0, 1):
+            system = case.settled().train(training)
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                total.append(sum(case.losses(system).values()))
+        return not torch.equal(*total)
 
-    for setting in dropout_settings(find_recipe(name).tiny()):
-        acts = learns = False
-        for case in cases(name, 0, setting):
-            system = case.settled()
-            assert torch.equal(total(case, system, 0), total(case, system, 1)), f"{'.'.join(setting)} in evaluation"
-            part = getattr(system, setting[0], None) if len(setting) > 1 else None  # of which it is a setting
+    recipe = find_recipe(name)
+    if not (settings := list(dropout_settings(recipe.tiny()))):
+        return
+    dropping = with_dropout(recipe, 0.5)
+    for case in cases(name):
+        assert not differs(dataclasses.replace(case, prototype=dropping), False), f"{case} drops in evaluation"
+    for setting in settings:
+        acts, learns, dropping = False, False, with_dropout(recipe, 0.5, only=setting)
+        for case in cases(name):
+            case = dataclasses.replace(case, prototype=dropping)
+            part = getattr(case.system(), setting[0], None) if len(setting) > 1 else None  # of which it is a setting
             here = any(p.requires_grad for p in part.parameters()) if isinstance(part, nn.Module) else True
-            acted = not torch.equal(total(case, system.train(), 0), total(case, system, 1))
+            if here and acts:
+                continue
+            acted = differs(case, True)
             assert here or not acted, f"{'.'.join(setting)} acts in a part that stays as it is"
             acts, learns = acts or acted, learns or here
         assert acts or not learns, f"{'.'.join(setting)} does nothing"
@@ -565,7 +655,7 @@ def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Pa
     save_run(run, folder)
     save_model(run.system, folder / "model.safetensors")
     back = load_run(folder)
-    for step in range(6):  # of which each may serve another task
+    for step in range(6 if len(run.tasks) > 1 else 1):  # of which each may serve another task
         batch, again = (collated(each, samples[:8], step) for each in (run, back))
         run.recipe.check(batch, run.system.config)
         assert batch.keys() == again.keys()
@@ -577,7 +667,7 @@ def data_becomes_what_the_recipe_says_and_a_run_comes_back(name: str, folder: Pa
     objectives = list(dict.fromkeys(one for task in run.tasks for one in task))
     for label, row in measure(back, samples[:24], objectives).items():
         assert math.isfinite(row["obtained"]), label
-    with other_device(back.system, {}):
+    with other_device(back.system, {}):  # whose numbers are not always those of a real one
         try:
             measure(back, samples[:12], objectives)
         except RuntimeError as error:
@@ -717,7 +807,7 @@ def nothing_is_on_the_wrong_device(name: str, folder: Path) -> None:
 def forward_is_one_graph(name: str, folder: Path) -> None:
     """``torch.compile`` finds nothing in a forward pass that it has to leave to Python, such as a look at a value.
 
-    The graph is run as it was found, and computes the same. Cases whose inputs have the same shapes have one graph. A
+    The graph is run as it was found, and computes the same. Cases with the same entries have one graph. A
     system that leaves the graph in evaluation does not in training. PyTorch's own recurrent layers always leave it.
     Of systems in DIFFERENTIATED PyTorch traces the backward pass as well, and gradients are the same too.
     """
@@ -726,10 +816,10 @@ def forward_is_one_graph(name: str, folder: Path) -> None:
         system = case.settled()
         wanted = inspect.signature(system.forward).parameters
         given = {key: value for key, value in case.batch.items() if key in wanted}
-        shapes = frozenset((key, value.shape, value.dtype) for key, value in given.items())
-        if shapes in seen or any(isinstance(part, nn.RNNBase) for part in system.modules()):
+        entries = frozenset((key, value.ndim, value.dtype) for key, value in given.items())
+        if entries in seen or any(isinstance(part, nn.RNNBase) for part in system.modules()):
             continue
-        seen.add(shapes)
+        seen.add(entries)
         try:
             outputs = plainly_and_compiled(system, given, backend)
         except torch._dynamo.exc.Unsupported:
@@ -756,6 +846,9 @@ def weighed(output: tuple[Any, ...]) -> Tensor:
     return sum((x * torch.linspace(-1, 1, x.numel()).view_as(x)).sum() for x in parts)
 
 
+# In these, annotations are checked as well, which takes a quarter of the time.
+ANNOTATED = {losses_are_those_of_the_recipe_and_start_at_chance, rows_do_not_depend_on_each_other}
+ANNOTATED |= {what_is_written_is_that_of_the_row_alone}
 PROMISES = [
     presets_survive_json,
     losses_are_those_of_the_recipe_and_start_at_chance,
@@ -763,6 +856,8 @@ PROMISES = [
     one_batch_is_learned_by_heart,
     what_padding_holds_changes_nothing,
     a_padded_row_is_the_row_alone,
+    processes_together_learn_what_one_learns_of_all,
+    equal_captions_are_no_negatives,
     rows_do_not_depend_on_each_other,
     what_is_written_is_that_of_the_row_alone,
     a_gradient_reaches_every_parameter_and_only_what_moves_moves,
@@ -778,3 +873,9 @@ PROMISES = [
     nothing_is_on_the_wrong_device,
     forward_is_one_graph,
 ]
+
+
+def keeps(promise: Callable[[str, Path], None], name: str, folder: Path) -> None:
+    """Fails where a system breaks a promise."""
+    with unchecked(promise not in ANNOTATED):
+        promise(name, folder)

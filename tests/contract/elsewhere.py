@@ -35,7 +35,7 @@ NO_BACKWARD = "hasPrimaryContext"  # so says PyTorch where a gradient is taken o
 NO_SUCH_AUTOCAST = ("unsupported autocast device_type", "unsupported scalarType")
 NO_BF16_LSTM = "could not create a primitive descriptor for the LSTM"  # so says PyTorch on processors without bf16
 # Some of whose compiled backward pass is looked at as well, which takes as long again as all else of the contract.
-DIFFERENTIATED = {"albef", "bert", "blip", "clip", "gpt2", "siglip", "vilt", "vit", "wav2vec2"}
+DIFFERENTIATED = {"albef", "bert", "clip", "gpt2", "wav2vec2"}
 THERE = torch.device("meta")
 aten = torch.ops.aten
 BETWEEN = {aten._to_copy.default, aten.copy_.default}  # these move tensors from one device to another

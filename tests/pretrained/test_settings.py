@@ -722,16 +722,16 @@ def drops(model, share):
 
 @pytest.fixture(scope="module")
 def unchanged(saved):
-    """A function from a case to what Transformers gives with its own configuration; ours gives the same."""
+    """A function from a case to what Transformers gives with its own configuration; ours, which gives the same."""
 
     @cache
     def results(case):
         kind, _, run = CASES[case]
+        theirs, ours = load_theirs(kind, saved(case)), load_pretrained(saved(case))
         with torch.no_grad():
-            expected, got = run(load_theirs(kind, saved(case)), load_pretrained(saved(case)))
-            table = padding(load_theirs(kind, saved(case)))
+            expected, got = run(theirs, ours)
         close(got, expected)
-        return expected, table
+        return expected, padding(theirs), ours
 
     return results
 
@@ -740,25 +740,42 @@ def differ(one, other):
     return any(a.shape != b.shape or (a - b).abs().max() > 1e-6 for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize(("case", "part", "key", "value"), ALL)
-def test_a_setting_is_followed_or_refused(case, part, key, value, saved, unchanged, tmp_path):
-    kind, _, run = CASES[case]
-    reason, (before, table) = why_nothing(case, part, key), unchanged(case)
-    whole = json.loads((saved(case) / "config.json").read_text())
-    (whole[part] if part else whole)[key] = value
-    if key == "num_labels":
-        del whole["id2label"], whole["label2id"]
-    (tmp_path / "config.json").write_text(json.dumps(whole))
+@pytest.mark.parametrize("case", CASES)
+def test_each_setting_is_followed_or_refused(case, saved, unchanged, tmp_path, subtests):
+    """One by one; those that should change nothing together, and one by one only where that changes something."""
     (tmp_path / "model.safetensors").symlink_to(saved(case) / "model.safetensors")
-    theirs = load_theirs(kind, tmp_path)
+    settings = [row for name, *row in ALL if name == case]
+    together = {(part, key): value for part, key, value in settings if why_nothing(case, part, key)}
     try:
-        ours = load_pretrained(tmp_path)
+        followed_or_refused(case, [(*name, value) for name, value in together.items()], saved, unchanged, tmp_path)
+    except (AssertionError, RuntimeError):
+        together = {}
+    for setting in settings:
+        if together.get(tuple(setting[:2]), ()) != setting[2]:
+            with subtests.test(setting=setting):
+                followed_or_refused(case, [setting], saved, unchanged, tmp_path)
+
+
+def followed_or_refused(case, settings, saved, unchanged, folder):
+    """These settings, which are one, or have no effect."""
+    (kind, _, run), (before, table, ours_before) = CASES[case], unchanged(case)
+    part, key, value = settings[0]
+    reason = why_nothing(case, part, key)
+    whole = json.loads((saved(case) / "config.json").read_text())
+    for part, key, value in settings:
+        (whole[part] if part else whole)[key] = value
+        if key == "num_labels":
+            del whole["id2label"], whole["label2id"]
+    (folder / "config.json").write_text(json.dumps(whole))
+    try:
+        ours = load_pretrained(folder)
     except ValueError as error:
         message = str(error)
         assert reason is None, f"refused, though it changes nothing: {message}"
         assert "\n" not in message
-        assert key in message or theirs is None, message
+        assert key in message or load_theirs(kind, folder) is None, message
         return
+    theirs = load_theirs(kind, folder)
     assert theirs is not None, "Transformers does not fit these weights to it, and ours passes it over"
     with torch.no_grad():
         expected, got = run(theirs, ours)
@@ -766,7 +783,7 @@ def test_a_setting_is_followed_or_refused(case, part, key, value, saved, unchang
     assert padding(ours) == padding(theirs)
     if reason is None and "drop" in key:
         assert drops(ours, value)
-        assert not drops(load_pretrained(saved(case)), value)
+        assert not drops(ours_before, value)
     elif reason is None:
         assert differ(expected, before) or padding(theirs) != table, "it changes nothing: say in NOTHING why"
     else:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import testing_tools
-from contract import PROMISES
+from contract import PROMISES, keeps
 
 import mmlearn.models
 import mmlearn.recipes
@@ -103,4 +103,4 @@ def test_they_are_trained_resumed_and_measured(dropped, works, tmp_path, name, o
 @pytest.mark.parametrize("name", TOYS)
 def test_they_keep_the_contract(dropped, tmp_path, name, promise):
     (tmp_path / "run").mkdir()
-    promise(name, tmp_path / "run")
+    keeps(promise, name, tmp_path / "run")

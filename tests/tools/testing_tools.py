@@ -123,11 +123,12 @@ def assert_unit_length(x):
 @contextmanager
 def unchecked(here=True):
     """Annotations are not checked within, as for a user."""
-    jaxtyping.config.update("jaxtyping_disable", here)
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", here or before)
     try:
         yield
     finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def fit(system, data, collate, **settings):

@@ -30,11 +30,12 @@ from mmlearn.models.drawing.parts import (
     Reader,
     Up,
     caption_numbers,
+    gathered_pairs,
     noise_for,
 )
 from mmlearn.models.picture_tokens.coder import check_size
 from mmlearn.objectives.adversarial import logistic_discrimination, logistic_generation
-from mmlearn.objectives.contrastive import same_caption
+from mmlearn.objectives.all_gather import gather
 from mmlearn.objectives.drawing import (
     conditioning_augmentation,
     damsm,
@@ -90,8 +91,8 @@ class DAMSM(Reader):
         batch: dict[str, Tensor],
     ) -> dict[str, Float[Tensor, ""]]:
         """The same for pictures in place of the batch's, where its texts are read already."""
-        positives = same_caption(caption_numbers(batch))
-        return damsm(*self.picture(image), words, sentence, batch["mask"], positives)
+        everyone = map(gather, (*self.picture(image), words, sentence, batch["mask"]))
+        return damsm(*everyone, gathered_pairs(batch))
 
 
 class Residual(nn.Module):

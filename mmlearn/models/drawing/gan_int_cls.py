@@ -27,10 +27,12 @@ from mmlearn.models.drawing.parts import (
     First,
     Reader,
     caption_numbers,
+    gathered_pairs,
     noise_for,
 )
 from mmlearn.objectives.adversarial import logistic_discrimination
-from mmlearn.objectives.contrastive import ranking_hinge, same_caption
+from mmlearn.objectives.all_gather import gather
+from mmlearn.objectives.contrastive import ranking_hinge
 from mmlearn.objectives.drawing import (
     interpolate_texts,
     matching_aware_discrimination,
@@ -59,8 +61,8 @@ class HingeReader(Reader):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """How far other pairs are from being worse than the right one. Source: Reed et al. 2016, section 3.2."""
         sentence, picture = self.text(batch["tokens"], batch["mask"])[1], self.picture(batch["image"])[1]
-        pair = (F.normalize(x, dim=-1, eps=1e-6) for x in (picture, sentence))
-        return {"hinge": ranking_hinge(*pair, positives=same_caption(caption_numbers(batch)))}
+        pair = (gather(F.normalize(x, dim=-1, eps=1e-6)) for x in (picture, sentence))
+        return {"hinge": ranking_hinge(*pair, positives=gathered_pairs(batch))}
 
 
 class GANINTCLS(Drawer):

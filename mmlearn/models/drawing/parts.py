@@ -18,6 +18,8 @@ from mmlearn.layers.config import Config
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.pooling import real_first
 from mmlearn.models.picture_tokens.coder import check_size
+from mmlearn.objectives.all_gather import gather
+from mmlearn.objectives.contrastive import same_caption
 
 
 @dataclass(frozen=True)
@@ -202,3 +204,9 @@ def caption_numbers(batch: dict[str, Tensor]) -> Int[Tensor, "b"]:
     """``caption_id`` of a batch, or a number for each row where a batch does not have it."""
     tokens = batch["tokens"]
     return batch.get("caption_id", torch.arange(len(tokens), device=tokens.device))
+
+
+def gathered_pairs(batch: dict[str, Tensor]) -> Bool[Tensor, "all all"]:
+    """Which pictures and texts of all processes belong together."""
+    everyone = {name: gather(batch[name]) for name in ("tokens", "caption_id") if name in batch}
+    return same_caption(caption_numbers(everyone))

@@ -74,10 +74,12 @@ class Vokenization(nn.Module):
         vokenizer, mask = self.vokenizer.train(self.training), batch["mask"]
         features = vokenizer.features(batch["image"])
         tokens, pictures = vokenizer.embed_tokens(batch["tokens"], mask), vokenizer.embed_images(features)
+        everyone = map(gather, (tokens, pictures, mask))  # pictures of other processes are wrong ones, too
+        known = gather(batch["caption_id"]) if "caption_id" in batch else None
         if self.training:
             vokenizer.keep(gather(features))
         margin = self.config.vokenizer.margin
-        return {"match": token_image_hinge(tokens, pictures, mask, margin, batch.get("caption_id"))}
+        return {"match": token_image_hinge(*everyone, margin, known)}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""The second stage: the masked words, and the voken of each word, of those that are not masked as well.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig, real_first, select_tokens, small_linear
 from mmlearn.models.trimodal.sequences import MODALITIES, TINY, Sequences, read_batch, task_loss
-from mmlearn.objectives import central_moment_discrepancy, difference_loss
+from mmlearn.objectives import central_moment_discrepancy, difference_loss, gather
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,10 @@ class MISA(nn.Module):
         class that does not exist, and for an empty batch. Source: section 3.5 and equations 7 to 12.
         """
         output, config = self(**read_batch(batch, "MISA")), self.config
-        shared, private = output.shared.unbind(1), output.private.unbind(1)
+        shared, private = (
+            gather(output.shared).unbind(1),
+            gather(output.private).unbind(1),
+        )  # what a batch has in common
         pairs = list(combinations(range(3), 2))
         similarity = sum(central_moment_discrepancy(shared[i], shared[j], config.moments) for i, j in pairs) / 3
         difference = sum(difference_loss(own, common) for own, common in zip(private, shared))

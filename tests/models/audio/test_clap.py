@@ -1,11 +1,8 @@
 """CLAP: losses that start and end where they should, captions that repeat, bounded logits, what is wrong."""
 
-import dataclasses
-import math
-
 import pytest
 import torch
-from testing_tools import close, mean_loss, overfit, pairs, refused
+from testing_tools import close, pairs, refused
 
 from mmlearn.data.fields import resize
 from mmlearn.models.audio.clap import CLAP, CLAPConfig
@@ -35,14 +32,6 @@ def model():
     return model
 
 
-def test_the_loss_starts_at_what_guessing_costs():
-    """With a temperature that prefers nothing: the published one makes chance differences large."""
-    config = dataclasses.replace(TINY, temperature=100.0)
-    assert mean_loss(lambda: CLAP(config), lambda seed: sounds(8, seed=seed), seeds=3) == pytest.approx(
-        math.log(8), abs=0.01
-    )
-
-
 def test_repeated_captions_all_count(model):
     batch = sounds() | {"caption_id": torch.tensor([0, 1, 0, 2, 3, 1])}
     output = model(**{name: rows for name, rows in batch.items() if name != "caption_id"})
@@ -50,10 +39,6 @@ def test_repeated_captions_all_count(model):
     same = batch["caption_id"][:, None] == batch["caption_id"]
     close(model.loss(batch)["atc"], pair_cross_entropy(cosine, cosine.T, same))
     assert model.loss(batch)["atc"] != model.loss(sounds())["atc"]
-
-
-def test_one_batch_is_learned_by_heart():
-    assert overfit(CLAP(TINY), sounds(4), steps=40, learning_rate=3e-3) < 0.02
 
 
 def test_logits_stay_bounded(model):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from testing_tools import END, close, overfit, pairs, refused
+from testing_tools import END, close, pairs, refused
 
 from mmlearn.models.contrastive.clip import CLIP, CLIPConfig
 
@@ -24,16 +24,6 @@ def test_pictures_and_texts_are_read_as_described(config):
     for i, row in enumerate(batch["tokens"].tolist()):
         expected = model.text_projection(words[i, row.index(END)])
         close(model.encode_text(batch["tokens"], batch["mask"])[i], expected / expected.norm())
-
-
-@pytest.mark.parametrize("config", [TINY, CLASS])
-def test_one_batch_is_learned_by_heart(config):
-    model, batch = CLIP(config), pairs()
-    assert overfit(model, batch, steps=60) < 0.02
-    output = model(**batch)
-    similarity = output.image_embedding @ output.text_embedding.T
-    assert similarity.argmax(0).tolist() == similarity.argmax(1).tolist() == list(range(8))
-    assert model.loss({name: x[:1] for name, x in batch.items()})["itc"].item() == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

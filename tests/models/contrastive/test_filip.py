@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from testing_tools import assert_unit_length, overfit, pairs
+from testing_tools import assert_unit_length, pairs
 
 from mmlearn.models.contrastive.filip import FILIP, FILIPConfig
-from mmlearn.objectives import late_interaction
 
 TINY = FILIPConfig.tiny()
 
@@ -25,11 +24,3 @@ def test_later_words_change_no_earlier_one():
     changed = tokens.clone()
     changed[:, 5:] = 2
     assert torch.equal(model.encode_text(changed)[:, :5], model.encode_text(tokens)[:, :5])
-
-
-def test_one_batch_is_learned_by_heart():
-    model, batch = FILIP(TINY), pairs()
-    assert overfit(model, batch, steps=60) < 0.02
-    output = model(**batch)
-    for similarity in late_interaction(output.image_tokens, output.text_tokens, batch["mask"]):
-        assert similarity.argmax(1).tolist() == list(range(8))

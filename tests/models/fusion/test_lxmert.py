@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import read, scenes
-from testing_tools import close, mean_loss, overfit, refused, shaken
+from testing_tools import close, overfit, refused, shaken
 from torch import nn
 
 from mmlearn.models.fusion.heads import VQAHead
@@ -38,17 +38,6 @@ def test_each_stream_reads_the_other_and_only_by_cross_layers():
 
 
 # Losses.
-
-
-@pytest.mark.parametrize(
-    ("label", "start"), [("token_label", math.log(512)), ("match_label", math.log(2)), ("answer", math.log(10))]
-)
-def test_losses_start_where_nothing_is_known(label, start):
-    def only(seed):
-        batch = scenes(seed=seed)
-        return {name: batch[name] for name in (*INPUTS, label)}
-
-    assert mean_loss(lambda: LXMERT(PUBLISHED_START), only) == pytest.approx(start, abs=0.05)
 
 
 def test_region_losses_start_where_nothing_is_known():
@@ -97,13 +86,6 @@ def test_questions_count_where_the_picture_is_the_one_asked_about():
     close(answer_loss(logits, soft), each.mean())
     close(answer_loss(logits, soft, matched), each[[0, 1, 3]].mean())
     assert answer_loss(logits, soft, matched * 0) == answer_loss(logits, answer, matched * 0) == 0
-
-
-def test_one_batch_is_learned_by_heart():
-    """All but the features, which are noise of 216 numbers for each of 13 regions, and take longer."""
-    model, batch = LXMERT(dataclasses.replace(WHOLE, feature_head=False)), scenes()
-    assert overfit(model, batch, steps=120, learning_rate=3e-3) < 0.05
-    assert torch.equal(read(model, batch).match_logits.argmax(-1), batch["match_label"])
 
 
 def test_features_are_learned_by_heart():

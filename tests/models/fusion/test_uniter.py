@@ -313,15 +313,6 @@ def test_a_batch_trains_what_it_has_labels_for(name):
         assert list(model.loss(inputs | {"match_label": batch["match_label"]})) == ["itm", "wra"]
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_one_batch_is_learned_by_heart(name):
-    """Without WRA, which has no lowest value to reach, and MRFR, for which see below."""
-    objectives = [objective for objective in build(name).config.objectives if objective not in ("mrfr", "wra")]
-    objectives = tuple("mrc" if objective == "mrc_kl" else objective for objective in objectives)
-    model, batch = build(name, objectives=objectives, depth=2), scenes(4)
-    assert overfit(model, batch, steps=80, learning_rate=3e-3) < 0.05
-
-
 def test_features_of_one_batch_are_learned_by_heart():
     model, batch = build("uniter", objectives=("mrfr", "mrc_kl"), depth=1), scenes(4, p=3)
     before = model.loss(batch)

@@ -22,18 +22,9 @@ def read(model, batch):
     return model(batch["tokens"], batch["image"], batch["mask"])
 
 
-def test_losses_start_at_what_guessing_costs():
-    def start(config):
-        return mean_loss(lambda: ViLT(dataclasses.replace(config, initial_std=0.02)), labelled)
-
-    assert start(MLM) == pytest.approx(math.log(512), abs=0.05)
-    assert start(ITM) == pytest.approx(math.log(2), abs=0.02)
-    assert start(dataclasses.replace(ITM, match_outputs=1)) == pytest.approx(math.log(2), abs=0.02)
-    assert start(VQA) == pytest.approx(math.log(7), abs=0.05)
-
-
-def test_answers_start_at_what_guessing_costs_in_tiny_as_it_is():
-    assert mean_loss(lambda: ViLT(VQA), labelled) == pytest.approx(math.log(7), abs=0.05)
+def test_a_yes_or_no_in_one_number_starts_at_what_guessing_costs():
+    config = dataclasses.replace(ITM, match_outputs=1, initial_std=0.02)
+    assert mean_loss(lambda: ViLT(config), labelled) == pytest.approx(math.log(2), abs=0.02)
 
 
 def test_alignment_brings_true_pairs_near_and_false_ones_apart():
@@ -73,9 +64,8 @@ def test_one_score_is_a_logit_against_nothing():
     close(model.loss(batch)["itm"], expected)
 
 
-@pytest.mark.parametrize("config", [MLM, ITM, VQA], ids=["mlm", "itm", "vqa"])
-def test_one_batch_is_learned_by_heart(config):
-    assert overfit(ViLT(config), labelled(4), steps=60, learning_rate=3e-3) < 0.05
+def test_answers_are_learned_by_heart():
+    assert overfit(ViLT(VQA), labelled(4), steps=60, learning_rate=3e-3) < 0.05
 
 
 def test_heads_are_built_where_asked():

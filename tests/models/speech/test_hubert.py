@@ -1,12 +1,11 @@
 """HuBERT: padding and gaps never leak, clusters are guessed and made anew, chance resumes, sizes are the published."""
 
 import dataclasses
-import json
 import math
 
 import pytest
 import torch
-from testing_tools import assert_rows_are_independent, close, fit, mean_loss, overfit
+from testing_tools import close, fit, mean_loss, overfit
 from torch.utils.data import Dataset
 
 from mmlearn.data.speech_features import mfcc
@@ -76,12 +75,6 @@ def test_padding_changes_nothing_that_is_real(norm):
     assert model.loss(batch) == model.loss(batch | {"cluster": number.masked_fill(~output.mask, -100)})
 
 
-def test_rows_do_not_depend_on_each_other():
-    model, batch = HuBERT(SMALL), clips()
-    rows = batch["waveform"], batch["waveform_mask"]
-    assert_rows_are_independent(lambda *rows: model(*rows).cluster_logits, *rows)
-
-
 def test_gaps_hide_what_is_to_be_guessed():
     model = HuBERT(dataclasses.replace(SMALL, speech=dataclasses.replace(SMALL.speech, convolution_norm="layer")))
     batch = clips(1)
@@ -129,13 +122,6 @@ def test_guessing_costs_ln_of_the_clusters_and_the_spread_of_cosines():
 
     assert start(10.0) == pytest.approx(math.log(7), abs=0.02)
     assert start(0.1) == pytest.approx(math.log(7) + 0.5 / (256 * 0.1**2), abs=0.15)
-
-
-def test_one_batch_is_learned_by_heart():
-    torch.manual_seed(0)
-    model, batch = HuBERT(SMALL), clips(2)
-    batch |= {"masked": model.draw(real_frames(model, batch))}
-    assert overfit(model, batch, steps=60, learning_rate=5e-3) < 0.1
 
 
 def test_texts_are_learned():
@@ -318,9 +304,3 @@ def test_attention_is_recorded():
         recorded = read(model, batch)
     close(recorded.cluster_logits, read(model, batch).cluster_logits)
     assert list(maps) == [f"speech.context.transformer.blocks.{i}.attention" for i in range(3)]
-
-
-@pytest.mark.parametrize("preset", HuBERTConfig.PRESETS)
-def test_presets_survive_json(preset):
-    config = HuBERTConfig.preset(preset)
-    assert HuBERTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

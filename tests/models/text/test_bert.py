@@ -25,10 +25,7 @@ def gaps(b=8, seed=0):
     return batch | {"next_label": torch.arange(b) % 2}
 
 
-def test_losses_start_at_ln_v_and_ln_2():
-    """Logits of 64 features and a table of spread 0.02 spread by 0.16, which adds 0.013 to ln v."""
-    heads = dict(language_head=True)
-    assert mean_loss(lambda: BERT(dataclasses.replace(TINY, **heads)), gaps) == pytest.approx(math.log(512), abs=0.05)
+def test_the_next_sentence_starts_at_ln_2():
     heads = dict(next_sentence_head=True)
     assert mean_loss(lambda: BERT(dataclasses.replace(TINY, **heads)), gaps) == pytest.approx(math.log(2), abs=0.05)
 
@@ -39,14 +36,6 @@ def test_a_batch_without_masked_tokens_costs_nothing():
     loss.backward()
     assert loss.item() == 0
     assert (model.language_head.bias.grad == 0).all()
-
-
-def test_one_batch_is_learned_by_heart():
-    model, batch = BERT(HEADS), gaps()
-    assert overfit(model, batch, steps=120, learning_rate=3e-3) < 0.05
-    guess = model(batch["tokens"], batch["mask"], batch["token_type"]).token_logits.argmax(-1)
-    masked = batch["token_label"] != -100
-    assert torch.equal(guess[masked], batch["token_label"][masked])
 
 
 def test_heads_are_built_where_asked():

@@ -1,21 +1,10 @@
 """ImageBind: pictures bind, nothing else is compared; what a row lacks has no part; frozen encoders stay put."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
-from testing_tools import (
-    assert_rows_are_independent,
-    assert_unit_length,
-    close,
-    count_parameters,
-    mean_loss,
-    other_padding,
-    overfit,
-    pairs,
-    refused,
-)
+from testing_tools import assert_unit_length, close, count_parameters, other_padding, overfit, pairs, refused
 from torch import nn
 
 from mmlearn.layers import ImageEncoder, TextEncoder
@@ -61,14 +50,8 @@ def test_padding_changes_nothing(config):
 
 
 @each
-def test_rows_do_not_depend_on_each_other(config):
-    model, batch = ImageBind(config), three()
-    for field in range(3):
-        assert_rows_are_independent(
-            lambda *rows: model(*rows)[field],  # noqa: B023
-            *(batch[name] for name in ("image", "tokens", "mask", "mel", "mel_mask")),
-        )
-    for embedding in read(model, batch):
+def test_embeddings_have_unit_length(config):
+    for embedding in read(ImageBind(config), three()):
         assert_unit_length(embedding)
 
 
@@ -117,12 +100,6 @@ def test_a_row_need_not_have_every_modality():
     assert losses["image_text"].item() == 0
     sum(losses.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_losses_start_near_what_guessing_costs():
-    warm = dataclasses.replace(TINY, temperature=1.0)
-    start = mean_loss(lambda: ImageBind(warm), lambda seed: three(8, seed=seed), seeds=4)
-    assert start == pytest.approx(2 * math.log(8), abs=0.1)
 
 
 def test_one_batch_is_learned_by_heart_and_binds_what_never_met():

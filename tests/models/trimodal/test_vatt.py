@@ -1,20 +1,11 @@
 """VATT: padding never leaks, dropping is the generator's, both spaces learn, sizes are the published ones."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from testing_tools import (
-    assert_rows_are_independent,
-    assert_unit_length,
-    close,
-    count_parameters,
-    mean_loss,
-    overfit,
-    refused,
-)
+from testing_tools import assert_unit_length, close, count_parameters, overfit, refused
 from torch import nn
 
 from mmlearn.models.trimodal.vatt import MODALITIES, VATT, Projection, VATTConfig
@@ -71,14 +62,6 @@ def test_padding_changes_nothing(config):
     for name in ("video_mask", "waveform_mask", "mask"):
         whole = model(**batch | {name: torch.ones_like(batch[name])})
         assert any(not torch.allclose(x, y, atol=1e-3) for x, y in zip(whole, model(**batch)))
-
-
-@each
-def test_rows_do_not_depend_on_each_other(config):
-    model, batch = VATT(config).eval(), films()
-    names = ("video", "waveform", "tokens", "video_mask", "waveform_mask", "mask")
-    for field in range(4):
-        assert_rows_are_independent(lambda *rows: model(*rows)[field], *(batch[name] for name in names))  # noqa: B023
 
 
 def test_embeddings_have_unit_length_in_two_spaces():
@@ -208,13 +191,6 @@ def test_what_does_not_exist_is_unknown_to_batch_norms():
     text = model(**batch).text
     assert (text[~exists] == 0).all()
     assert_unit_length(text[exists])
-
-
-def test_losses_start_near_what_guessing_costs():
-    """At this temperature random directions spread, so a little above ln(2b - 1) each."""
-    guess = 2 * math.log(2 * 8 - 1)
-    warm = dataclasses.replace(TINY, temperature=1.0)
-    assert mean_loss(lambda: VATT(warm), lambda seed: films(8, seed=seed), seeds=6) == pytest.approx(guess, abs=0.1)
 
 
 @pytest.mark.parametrize(("name", "rate"), [("three", 0.0), ("agnostic, class token", 0.0), ("agnostic", 0.5)])
