@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
 from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
-from mmlearn.models.unified.multiway import PICTURES, SHARED, Multiway, MultiwayConfig, MultiwayOutput
+from mmlearn.models.unified.multiway import Multiway, MultiwayConfig, MultiwayTextOutput
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
 
@@ -18,13 +18,15 @@ def words_alone(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float |
     texts = {name: batch[name] for name in ("tokens", "mask", "token_label")}
     asked = texts["token_label"] != IGNORED
 
-    def right(output: MultiwayOutput, rows: dict[str, Tensor]) -> Tensor:
+    def right(output: MultiwayTextOutput, rows: dict[str, Tensor]) -> Tensor:
         return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
 
     accuracy = run.read(texts, right).float().mean()
     return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][asked]))}
 
 
+SHARED = ("attention", "norm", "type_embeddings")
+IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
 MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
 WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(words_alone,))
@@ -40,9 +42,9 @@ RECIPE = Recipe(
     MultiwayConfig,
     reads=(Tokens(), Patches()),
     stages=(
-        Stage(MIM, turns=(Turn(moves=(*SHARED, "ways.image", "image_embedding", "code_head")),), name="pictures"),
+        Stage(MIM, turns=(Turn(moves=(*SHARED, "experts.image", "image_embedding", "code_head")),), name="pictures"),
         Stage(  # attention and the MLPs of pictures stay as they are
-            WORDS, turns=(Turn(moves=("ways.text", "text_embedding", "language_head")),), name="texts"
+            WORDS, turns=(Turn(moves=("experts.text", "text_embedding", "language_head")),), name="texts"
         ),
         Stage(
             Objective(
@@ -54,7 +56,7 @@ RECIPE = Recipe(
             ),
             turns=(
                 Turn(
-                    moves=(*SHARED, *PICTURES, "ways", "text_embedding", "language_head", "match_head")
+                    moves=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
                     + ("image_projection", "text_projection", "logit_scale")
                 ),
             ),
@@ -62,7 +64,9 @@ RECIPE = Recipe(
         ),
         Stage(  # what BEiT-3 learns, from the start: all three
             OneOf(MIM, WORDS, MMM),
-            turns=(Turn(moves=(*SHARED, "ways", "image_embedding", "text_embedding", "language_head", "code_head")),),
+            turns=(
+                Turn(moves=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")),
+            ),
             name="masked-data",
         ),
     ),

@@ -6,7 +6,7 @@ from typing import Any
 from mmlearn.data.fields import Image, MaskedTokens, Tokens
 from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.models.text.vokenization import SPEAKS, Vokenization, VokenizationConfig
+from mmlearn.models.text.vokenization import Vokenization, VokenizationConfig
 from mmlearn.pretrained.backbone import load_backbone
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 from mmlearn.recipes.shared.vokens import pictures_found
@@ -22,6 +22,7 @@ def vokens_named(run: Any, samples: Sequence[Any]) -> Rows:
     return {"vokens named": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
 
 
+LANGUAGE_MODEL = ("embedding", "transformer", "language_head", "voken_head")
 MATCH = Objective(
     "match",
     {"match": lambda config, batch: config.vokenizer.margin},
@@ -40,7 +41,7 @@ RECIPE = Recipe(
     reads=(Tokens(),),
     stages=(
         Stage(MATCH, turns=(Turn("match_loss", moves=("vokenizer",)),), name="vokenize"),
-        Stage(LANGUAGE, turns=(Turn(moves=SPEAKS),), name="language"),
+        Stage(LANGUAGE, turns=(Turn(moves=LANGUAGE_MODEL),), name="language"),
     ),
     build=lambda config: Vokenization(config, load_backbone()),
     architecture="""

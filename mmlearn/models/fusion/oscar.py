@@ -1,4 +1,4 @@
-r"""OSCAR: names of what a detector found stand between the words and the regions, as anchors that both sides know.
+r"""OSCAR: the tags of detected objects stand between the words and the regions, as anchors for both modalities.
 
 Paper: Li et al. 2020, "Oscar: Object-Semantics Aligned Pre-training for Vision-Language Tasks".
 Official code: https://github.com/microsoft/Oscar.
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.losses import Batch, Losses
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses
 from mmlearn.models.fusion.regions import TINY, box_sizes
 from mmlearn.models.fusion.single_stream import LARGE, SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.objectives.tags import triple_contrastive
@@ -26,7 +26,7 @@ from mmlearn.objectives.tags import triple_contrastive
 
 @dataclass(frozen=True)
 class OSCARConfig(SingleStreamConfig):
-    region_norm: bool = False  # whether projected regions are normalised
+    region_norm: bool = False  # normalise projected regions
     objectives: tuple[str, ...] = ("mlm", "contrastive")
 
     PRESETS = {"tiny": TINY, "base": dict(), "large": LARGE}
@@ -55,12 +55,12 @@ class OSCAR(SingleStream):
         self.contrast_head = nn.Linear(config.width, 1 + len(self.POLLUTED)) if contrastive else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
-        width_height = box_sizes(boxes)[..., :2]
-        image = self.region_norm(self.region_projection(torch.cat([regions, boxes, width_height], dim=-1)))
-        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)
+    def embed(self, regions, boxes, region_mask, masked, tokens, token_type, mask):
+        box = torch.cat([boxes, box_sizes(boxes)[..., :2]], dim=-1)  # (b, p, 6)
+        image = self.region_norm(self.region_projection(torch.cat([regions, box], dim=-1)))  # (b, p, d)
+        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)  # (b, n, d)
 
-    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+    def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
         """``contrastive``: is this triple whole, or which part is another picture's?"""
         if self.contrast_head is None or "polluted" not in batch:
             return {}

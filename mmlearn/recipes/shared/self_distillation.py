@@ -14,7 +14,7 @@ def hidden_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dic
     """
     batch = run.on_device(run.collate()(samples))
     with evaluating(run.system):
-        prediction, target, masked = run.system.compare(batch)
+        prediction, target, masked = run.system.predictions_and_targets(batch)
     said, wanted = prediction[masked], target[masked]
     left, spread = (said - wanted).square().mean(), wanted.var(0).mean()
     return {"hidden features explained": row(1 - left / spread, 0.0), "variance of targets": row(spread)}
