@@ -37,7 +37,7 @@ def cluster_targets(
     frames than clusters.
     Source: sections II-A and IV-B.
     """
-    frames = [mfcc(clip) if model is None else model.hidden(clip, block) for clip in clips]
+    frames = [mfcc(clip) if model is None else model.block_output(clip, block) for clip in clips]
     every = torch.cat(frames)
     scale = every.std(0).clamp(min=1e-6) if model is None else 1.0
     centroids = cluster(every / scale, clusters, generator=generator)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.context_network import ContextNetwork
 from mmlearn.models.speech.encoder import TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.unified.data2vec import Data2Vec, Data2VecConfig

@@ -239,7 +239,7 @@ def test_safe_against_its_equations():
         shaken(SAFE(dataclasses.replace(SAFEConfig.tiny(), prediction_weight=2.0, similarity_weight=3.0))),
         labelled(),
     )
-    text, picture = model.read(batch["tokens"], batch["mask"]), model.look(batch["image"])
+    text, picture = model.embed_text(batch["tokens"], batch["mask"]), model.embed_image(batch["image"])
     places = model.image_encoder(batch["image"]).clamp(min=0).flatten(2).amax(2)
     close(picture, F.linear(places, model.image_output.weight, model.image_output.bias))
     output = model(batch["image"], batch["tokens"], batch["mask"])
