@@ -32,9 +32,9 @@ RECIPE = Recipe(
     reads=(Video(), LogMel(), Clusters(every=2)),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
     architecture="""
-    lips -> convolutions [ResNet] -> hide spans, drop one -> transformer -> scores of clusters
-    scores of clusters -> !cross-entropy [hidden frames]
-    log-mel -> projection -> hide spans, drop one
+    lips -> convolutions [ResNet] -> mask spans, drop one -> transformer -> scores of clusters
+    scores of clusters -> !cross-entropy [masked frames]
+    log-mel -> projection -> mask spans, drop one
     *k-means -> cluster of each frame -> !cross-entropy
     """,
 )

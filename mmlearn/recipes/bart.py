@@ -11,8 +11,7 @@ RECIPE = Recipe(
     learns=INFILLING,
     writes=True,
     architecture="""
-    spoilt words -> sum [token, place] -> encoder -> decoder [causal, looks at words] -> language head -> !infilling
-    target [one place later] -> target sum [token, place] -> decoder
-    sum == target sum
+    corrupted words -> sum [token, position] -> encoder -> decoder [causal, attends to words] -> language head ->
+    !infilling target [shifted right] -> target sum [token, position] -> decoder sum == target sum
     """,
 )

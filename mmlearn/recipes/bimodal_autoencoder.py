@@ -1,4 +1,4 @@
-"""The recipe of The bimodal deep autoencoder: what it reads, what it learns, and how that is measured."""
+"""The recipe of the bimodal deep autoencoder: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Cues
 from mmlearn.models.classic_fusion.bimodal_autoencoder import BimodalAutoencoder, BimodalAutoencoderConfig

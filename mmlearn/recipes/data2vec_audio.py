@@ -11,7 +11,7 @@ RECIPE = Recipe(
     reads=(Waveform(),),
     learns=Objective("self-distillation", {"regression": None}, measures=(hidden_features_explained,)),
     architecture="""
-    waveform -> convolutions -> hide spans -> student [transformer] -> head -> !squared error [hidden frames]
+    waveform -> convolutions -> mask spans -> student [transformer] -> head -> !squared error [masked frames]
     waveform -> teacher [the same, no gradient] -> mean of last layers [normalised] -> !squared error
     student ~> teacher
     """,

@@ -13,7 +13,7 @@ RECIPE = Recipe(
         "self-distillation", {"regression": None}, labels=(MaskedTokens(),), measures=(hidden_features_explained,)
     ),
     architecture="""
-    words with gaps -> student [BERT] -> head -> !smooth L1 [gaps]
+    masked words -> student [BERT] -> head -> !smooth L1 [masked words]
     whole text -> teacher [no gradient] -> mean of last layers [normalised] -> !smooth L1
     student ~> teacher
     """,

@@ -13,7 +13,7 @@ RECIPE = Recipe(
         "self-distillation", {"regression": None}, labels=(MaskedPatches(),), measures=(hidden_features_explained,)
     ),
     architecture="""
-    image -> hide blocks -> student [ViT, relative positions] -> head -> !smooth L1 [hidden patches]
+    image -> mask blocks -> student [ViT, relative positions] -> head -> !smooth L1 [masked patches]
     image -> teacher [no gradient] -> mean of last layers [normalised] -> !smooth L1
     student ~> teacher
     """,

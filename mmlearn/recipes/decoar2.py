@@ -37,7 +37,7 @@ RECIPE = Recipe(
         "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(distance_of_hidden_frames,)
     ),
     architecture="""
-    log-mel -> hide spans -> transformer -> quantiser [codebooks] -> rebuild -> !L1 [hidden frames]
+    log-mel -> mask spans -> transformer -> quantiser [codebooks] -> reconstruct -> !L1 [masked frames]
     log-mel -> !L1
     quantiser -> !diversity
     """,

@@ -1,4 +1,4 @@
-"""The recipe of The denoising autoencoder: what it reads, what it learns, and how that is measured."""
+"""The recipe of the denoising autoencoder: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Cues
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
@@ -11,6 +11,6 @@ RECIPE = Recipe(
     reads=(Cues(),),
     learns=RESTORES,
     architecture="""
-    cues -> destroyed in part -> hidden layer -> decoder -> !reconstruction
+    cues -> corrupted -> hidden layer -> decoder -> !reconstruction
     """,
 )

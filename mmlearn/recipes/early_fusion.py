@@ -1,4 +1,4 @@
-"""The recipe of Early fusion: what it reads, what it learns, and how that is measured."""
+"""The recipe of early fusion: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
 from mmlearn.recipes import Recipe
@@ -10,7 +10,7 @@ RECIPE = Recipe(
     reads=READS,
     learns=LEARNS,
     architecture="""
-    first cue -> side by side -> hidden layer -> !classes
-    second cue -> side by side
+    first cue -> concatenation -> hidden layer -> !classes
+    second cue -> concatenation
     """,
 )

@@ -50,7 +50,7 @@ RECIPE = Recipe(
     reads=(Waveform(), Clusters()),
     learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
     architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> scores of clusters -> !cross-entropy [hidden frames]
+    waveform -> convolutions -> mask spans -> transformer -> scores of clusters -> !cross-entropy [masked frames]
     waveform -> *k-means [MFCC, then features] -> cluster of each frame -> !cross-entropy
     """,
 )

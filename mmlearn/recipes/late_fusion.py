@@ -1,4 +1,4 @@
-"""The recipe of Late fusion: what it reads, what it learns, and how that is measured."""
+"""The recipe of late fusion: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.models.classic_fusion.late_fusion import LateFusion, LateFusionConfig
 from mmlearn.recipes import Recipe

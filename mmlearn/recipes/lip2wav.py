@@ -1,4 +1,4 @@
-"""The recipe of A regressor like Lip2Wav: what it reads, what it learns, and how that is measured."""
+"""The recipe of Lip2Wav: what it reads, what it learns, and how that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     reads=(Video(), LogMel(fixed="log-mels are what is learned")),
     learns=Objective("reconstruction", {"before": silence, "mel": silence}, measures=(distance_of_speech,)),
     architecture="""
-    lips -> convolutions over space and time -> encoder -> decoder [looks at the video]
+    lips -> convolutions over space and time -> encoder -> decoder [attends to the video]
     decoder -> before -> post-net -> mel -> !L1
     true past [log-mel] -> pre-net -> decoder
     before -> !L1

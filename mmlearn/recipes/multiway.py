@@ -1,4 +1,4 @@
-"""The recipe of Multiway transformer: what it reads, what it learns, and how that is measured."""
+"""The recipe of the Multiway transformer: what it reads, what it learns, and how that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -71,8 +71,8 @@ RECIPE = Recipe(
         ),
     ),
     architecture="""
-    image -> patches -> one row
-    text -> words -> one row -> shared attention -> MLP of pictures -> !MIM [first stage]
+    image -> patches -> one sequence
+    text -> words -> one sequence -> shared attention -> MLP of pictures -> !MIM [first stage]
     shared attention -> MLP of texts -> !MLM [second stage]
     shared attention -> MLP of pairs [last blocks] -> !ITM and MLM [third stage]
     MLP of pictures -> !ITC

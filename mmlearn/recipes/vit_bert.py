@@ -60,9 +60,9 @@ RECIPE = Recipe(
         ),
     ),
     architecture="""
-    words with gaps -> sum [token, place] -> shared transformer [gradient masks] -> language head -> !MLM and KD
-    image -> patches [hidden ones] -> shared transformer -> code head -> !MIM and KD
-    words with gaps -> *teacher of texts [trained first] -> !MLM and KD
+    masked words -> sum [token, position] -> shared transformer [gradient masks] -> language head -> !MLM and KD
+    image -> patches [masked] -> shared transformer -> code head -> !MIM and KD
+    masked words -> *teacher of texts [trained first] -> !MLM and KD
     patches -> *teacher of pictures [trained first] -> !MIM and KD
     """,
 )

@@ -49,7 +49,7 @@ RECIPE = Recipe(
     words -> vokenizer's BERT -> f [each token] -> !hinge
     g -> vokens [nearest pictures]
     f -> vokens
-    words with gaps -> BERT -> !MLM
+    masked words -> BERT -> !MLM
     BERT -> voken head -> !voken classification
     vokens -> !voken classification
     """,

@@ -16,7 +16,7 @@ from mmlearn.recipes import Objective, Recipe
 
 
 class Found(NamedTuple):
-    """How often hidden frames are found among distractors, how often one that guesses is right, and codes in use."""
+    """How often masked frames are found among distractors, how often by chance, and the perplexity of codes."""
 
     accuracy: float
     chance: float
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 @torch.no_grad()
 def find_hidden_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> Found:
-    """Hide spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is hidden."""
+    """Mask spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is masked."""
     right, chance, used = [], [], []
     for batch in batches:
         waveform, mask = batch["waveform"], batch["waveform_mask"]
@@ -58,7 +58,7 @@ RECIPE = Recipe(
         measures=(hidden_frames_found,),
     ),
     architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> c [context] -> !contrast [own code among distractors]
+    waveform -> convolutions -> mask spans -> transformer -> c [context] -> !contrast [own code among distractors]
     convolutions -> quantiser [codebooks] -> q [code] -> !contrast
     quantiser -> !diversity
     """,

@@ -32,8 +32,8 @@ class LateFusion(CueClassifier):
 
     .. math:: \hat y = \frac{1}{\sum_i r_i} \sum_i r_i f_i(x_i)
 
-    A sum of functions of one modality each cannot say whether two modalities differ. Inputs and errors are those of
-    :class:`~mmlearn.models.classic_fusion.cues.CueReader`; without any modality all logits are 0.
+    A sum of functions of one modality each cannot depend on whether two modalities differ. Inputs and errors are those
+    of :class:`~mmlearn.models.classic_fusion.cues.CueReader`; without any modality all logits are 0.
     """
 
     def __init__(self, config: LateFusionConfig):

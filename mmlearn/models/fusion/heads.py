@@ -82,7 +82,7 @@ class VQAHead(ClassifierHead):
 class NLVRHead(ClassifierHead):
     """Is a sentence true of two pictures? The pooled states of both, each fused with the sentence: (b, 2, d) → (b, 2).
 
-    Index 1 is *true*. Both pictures of a pair are read side by side, so their order counts, because sentences speak of
+    Index 1 is *true*. The states of both pictures are concatenated, so their order counts, because sentences mention
     left and right. Source: Suhr et al. 2019 (NLVR2); Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020
     (UNITER), "Pair".
     """

@@ -6,8 +6,8 @@ Official code: https://github.com/microsoft/Oscar.
 Deviations: ``tiny`` is ours. Regions and tags come from a detector that is not trained along. Weights start as in our
 BERT, from a normal cut at two deviations. A batch trains every objective whose labels it holds. Half of a batch is
 polluted, where the paper draws for each triple. Wrong tags are another picture's tags, as in the paper; the code may
-also take its caption. As in the code, a token that is to be guessed may also show another one or itself, as in BERT;
-tokens are guessed in polluted triples too; and class 0 is a whole triple, which the paper calls y = 1.
+also take its caption. As in the code, a masked token may also become another one or stay, as in BERT;
+masked tokens are predicted in polluted triples too; and class 0 is a matching triple, which the paper calls y = 1.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class OSCAR(SingleStream):
     .. math:: v_i = W [v'_i, x_1, y_1, x_2, y_2, w, h] + b
 
     ``token_type`` is 0 for words and 1 for tags; regions have neither type nor position. A text without tags, and
-    without a ``token_type``, is read as well. Masked tokens (``mlm``) may be words or tags. ``contrastive`` asks the
-    first token whether the tags are another picture's, as ``polluted`` (b,) says: 0 no, 1 yes.
+    without a ``token_type``, is read as well. Masked tokens (``mlm``) may be words or tags. ``contrastive``
+    predicts from the first token whether the tags are another picture's: ``polluted`` (b,) is 1 where they are.
     Source: Li et al. 2020 (OSCAR), section 3: input, masked token loss and contrastive loss.
     """
 
@@ -61,7 +61,7 @@ class OSCAR(SingleStream):
         return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)  # (b, n, d)
 
     def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
-        """``contrastive``: is this triple whole, or which part is another picture's?"""
+        """``contrastive``: does this triple match, or which part is another picture's?"""
         if self.contrast_head is None or "polluted" not in batch:
             return {}
         return {"contrastive": triple_contrastive(self.contrast_head(output.pooled), batch["polluted"])}

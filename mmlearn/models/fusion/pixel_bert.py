@@ -89,7 +89,7 @@ class PixelBERT(CountsSteps):
 
     .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v
 
-    Pixels have no positions of their own: the model knows where they are only as far as the backbone tells it.
+    Pixels have no positions of their own; only the backbone may encode where they are.
     ``mask`` is True where a token is real; ``token_type`` is by default the first. A ``generator`` draws
     ``sampled_pixels`` of each picture, and the others are left out. ``backbone`` is built as the configuration says
     unless it is given; it maps (b, 3, height, width) to (b, ``feature_width``, height/``stride``, width/``stride``),

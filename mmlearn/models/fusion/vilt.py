@@ -6,7 +6,7 @@ Official code: https://github.com/dandelin/ViLT.
 Deviations: ``tiny`` is ours. Weights start at random, where the paper starts from a ViT trained on ImageNet. All losses
 whose labels a batch has are computed in one pass; the official code passes twice, once with masked texts and true
 pictures, once with whole texts of which half have a false picture. All patches are read; the official code takes 200 of
-them at random where a picture has more. The head that fills gaps shares the token table, as in BERT and in
+them at random where a picture has more. The masked language head shares the token table, as in BERT and in
 Transformers; in the official code it has its own (``tied=False``). Norms add 1e-12 everywhere, as in Transformers; the
 official code adds 1e-6 in the blocks. The data decide whether words are masked whole and how pictures are augmented.
 """
@@ -60,7 +60,7 @@ class PatchEmbedding(ImageEmbedding):
     .. math:: \bar v = [v_\mathrm{class};\, v_1 V;\, \dots;\, v_N V] + V^\mathrm{pos}
 
     A picture of another size gets its positions by bilinear interpolation of the learned grid, corner on corner.
-    ``pixel_mask`` (b, height, width) says where in a padded batch a picture is: True in a rectangle at its top left.
+    ``pixel_mask`` (b, height, width) is True where a padded batch shows a picture: in a rectangle at its top left.
     Returns (b, 1 + p, d), and (b, 1 + p), True where a patch is real. Raises ``ValueError`` for pictures that are not
     float (b, 3, height, width) or are smaller than a patch, and for a mask of another shape.
     Source: equation 2; the official code for other sizes.

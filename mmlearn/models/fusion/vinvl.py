@@ -22,7 +22,7 @@ class VinVLConfig(OSCARConfig):
 
 
 class VinVL(OSCAR):
-    """OSCAR with three classes: ``polluted`` (b,) is 0 for a whole triple, 1 where tags are wrong, 2 where words are.
+    """OSCAR with three classes: ``polluted`` (b,) is 0 for a matching triple, 1 for wrong tags, 2 for wrong words.
 
     Finding wrong tags trains for questions, where q is an answer; finding wrong words trains for retrieval.
     Source: Zhang et al. 2021 (VinVL), section 3.2.

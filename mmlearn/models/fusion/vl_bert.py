@@ -4,12 +4,12 @@ Paper: Su et al. 2020, "VL-BERT: Pre-training of Generic Visual-Linguistic Repre
 Official code: https://github.com/jackroos/VL-BERT.
 
 Deviations: ``tiny`` is ours. Regions come from a detector that is not trained along. Weights start as in our BERT, from
-a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC asks for the likeliest class,
-as in the paper (the code asks for all of them, as ``mrc_kl`` does). All masked regions are hidden; the code shows one
-in ten as it is. As in the code for given features, boxes are centre and size (in the paper corners), [END] has no
-visual feature (in the paper the whole picture's), and the whole picture is the mean of the unmasked regions (in the
-paper a network's view of it; the code adds 1e-5 to their number). Its box ends at the picture's edge, in the code one
-pixel before. No text comes without a picture. Where a text fills all positions, regions and [END] share its last.
+a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC predicts the likeliest class,
+as in the paper (the code predicts the distribution, as ``mrc_kl`` does). All masked regions become zeros; the code
+keeps one in ten as it is. As in the code for given features, boxes are centre and size (in the paper corners), [END]
+has no visual feature (in the paper the whole picture's), and the whole picture is the mean of the unmasked regions (in
+the paper a network's view of it; the code adds 1e-5 to their number). Its box ends at the picture's edge, in the code
+one pixel before. No text comes without a picture. Where a text fills all positions, regions and [END] share its last.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,8 @@ Paper: Chi et al. 2021, "InfoXLM: An Information-Theoretic Framework for Cross-L
 Official code: https://github.com/microsoft/unilm/tree/master/infoxlm.
 
 Deviations: weights start at random; the paper starts from XLM-R. All three objectives learn from the same pairs of
-texts; in the paper MMLM has texts without a translation. Embeddings have unit length, and each text of a pair looks for
-the other; in the official code their length is free, a text that is drawn looks for the other, candidates are those of
+texts; in the paper MMLM has texts without a translation. Embeddings have unit length, and each text of a pair retrieves
+the other; in the official code their length is free, a text that is drawn retrieves the other, candidates are those of
 the queue alone, and it begins once the queue is full. Sentences are not mixed: the paper's mixup joins two pairs.
 ``tiny`` is ours.
 """

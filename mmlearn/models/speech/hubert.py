@@ -12,7 +12,7 @@ once and begins once; the official code takes batches of them, and the best of 2
 start normal, in the code uniform from 0 to 1. One set of clusters is predicted, not an ensemble of several. When a text
 is learned, frames are masked only where the batch says so, and channels never. Published models want each clip at mean
 0 and variance 1: :func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer
-padding changes what is heard, as it does there.
+padding changes the frames, as it does there.
 """
 
 from dataclasses import dataclass, replace

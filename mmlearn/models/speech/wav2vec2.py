@@ -12,8 +12,8 @@ code two. A distractor counts as the target where its codes are the same; the of
 rounding may tell apart. Losses are means over masked frames, in Transformers sums. In evaluation diversity is that of
 the codes in use, as in Transformers; the official code has that of their probabilities. When a text is learned, frames
 are masked only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
-is heard, as it does there.
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes the
+frames, as it does there.
 """
 
 from dataclasses import dataclass

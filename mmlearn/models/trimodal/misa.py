@@ -3,7 +3,7 @@ r"""MISA: words, voice and face are projected to one shared space, and each to a
 Paper: Hazarika et al. 2020, "MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis",
 ACM Multimedia. Official code: https://github.com/declare-lab/MISA.
 
-Deviations: ``tiny`` is ours. Words are looked up in a table that learns and read by an LSTM, as sound and video are;
+Deviations: ``tiny`` is ours. Words have learned embeddings and an LSTM, as sound and video do;
 the paper also reads them by BERT. The similarity loss is the CMD; the official code can also train a discriminator. The
 difference loss divides by the square of the width, as the code does and the paper does not. Its gradient also goes
 through the length of each row, which the code leaves out. The recurrent weights of LSTMs start as PyTorch has them, in

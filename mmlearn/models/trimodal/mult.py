@@ -3,7 +3,7 @@ r"""MulT: each of three unaligned sequences attends to each of the others.
 Paper: Tsai et al. 2019, "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL.
 Official code: https://github.com/yaohungt/Multimodal-Transformer.
 
-Deviations: ``tiny`` is ours. Words are looked up in a table that learns, where the paper has fixed GloVe vectors.
+Deviations: ``tiny`` is ours. Words have learned embeddings, where the paper has fixed GloVe vectors.
 Sequences have masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is
 summarised by its last real element. Residual paths carry unnormalised features, as in the official code; equation 4 of
 the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their

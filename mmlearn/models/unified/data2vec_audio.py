@@ -5,7 +5,7 @@ Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
 
 Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, spans of 80 ms, because its
 clips last a second, and positions that do not read padding; those of the published sizes do, so that longer padding
-changes what is heard near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
+changes the frames near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
 ``dropout`` but for attention weights, and none of layers. Clips of a batch may have different numbers of hidden frames,
 which the official code evens out. Losses are means over features. Released models have no head and no teacher; one with
 a head for texts learns these by CTC.

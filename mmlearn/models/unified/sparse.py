@@ -83,7 +83,7 @@ class SparseBlock(TransformerBlock):
         mask: Bool[Tensor, "..."] | None = None,
         real: Bool[Tensor, "b n"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Routing]:
-        """``mask`` is that of attention, and says as well which tokens are ``real`` where that is not given."""
+        """``mask`` is that of attention; tokens that are ``real`` (default: ``mask``) are sent to experts."""
         x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask))
         y, routing = self.mlp(self.mlp_norm(x), mask if real is None else real)
         return x + self.dropout(y), routing

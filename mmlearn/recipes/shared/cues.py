@@ -1,4 +1,4 @@
-"""What recipes share: cues."""
+"""What the recipes of classic fusion share."""
 
 from collections.abc import Sequence
 from typing import Any

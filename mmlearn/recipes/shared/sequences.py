@@ -1,4 +1,4 @@
-"""What recipes share: sequences."""
+"""What the recipes of words, sound and video share."""
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes

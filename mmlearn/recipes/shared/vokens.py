@@ -1,4 +1,4 @@
-"""What recipes share: vokens."""
+"""The measure that Vokenization and its chapter share."""
 
 from collections.abc import Sequence
 from typing import Any
