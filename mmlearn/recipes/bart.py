@@ -11,7 +11,8 @@ RECIPE = Recipe(
     learns=INFILLING,
     writes=True,
     architecture="""
-    corrupted words -> sum [token, position] -> encoder -> decoder [causal, attends to words] -> language head ->
-    !infilling target [shifted right] -> target sum [token, position] -> decoder sum == target sum
+    corrupted words -> sum [token, position] -> encoder -> decoder [causal] -> language head -> !infilling
+    target [shifted right] -> target sum [token, position] -> decoder
+    sum == target sum
     """,
 )

@@ -10,8 +10,8 @@ RECIPE = Recipe(
     reads=(Tokens(),),
     learns=RTD,
     architecture="""
-    masked words -> sum [token, type, position] -> generator [small] -> language head -> !MLM language head -> corrupted
-    words [samples] -> corrupted sum [token, type, position] -> discriminator -> detection head -> !RTD sum == corrupted
-    sum
+    masked words -> sum [token, type, position] -> generator [small] -> language head -> !MLM
+    language head -> corrupted words [samples] -> corrupted sum -> discriminator -> detection head -> !RTD
+    sum == corrupted sum
     """,
 )
