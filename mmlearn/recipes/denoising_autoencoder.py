@@ -3,13 +3,13 @@
 from mmlearn.data.fields import Cues
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import RESTORES
+from mmlearn.recipes.shared.cues import RECONSTRUCTION
 
 RECIPE = Recipe(
     DenoisingAutoencoder,
     DenoisingAutoencoderConfig,
     reads=(Cues(),),
-    learns=RESTORES,
+    learns=RECONSTRUCTION,
     architecture="""
     cues -> corrupted -> hidden layer -> decoder -> !reconstruction
     """,

@@ -2,13 +2,13 @@
 
 from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     EarlyFusion,
     EarlyFusionConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
     first cue -> concatenation -> hidden layer -> !classes
     second cue -> concatenation

@@ -2,13 +2,13 @@
 
 from mmlearn.models.classic_fusion.late_fusion import LateFusion, LateFusionConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     LateFusion,
     LateFusionConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
     first cue -> first classifier -> mean -> !classes
     second cue -> second classifier -> mean

@@ -12,24 +12,24 @@ from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
 
 
-def words_alone(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many masked tokens are guessed without a picture. Chance: the commonest token."""
+def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many masked tokens are predicted without a picture. Chance: the commonest token."""
     batch = run.label(run.plain(samples), MaskedTokens())
     texts = {name: batch[name] for name in ("tokens", "mask", "token_label")}
-    asked = texts["token_label"] != IGNORED
+    masked = texts["token_label"] != IGNORED
 
     def right(output: MultiwayTextOutput, rows: dict[str, Tensor]) -> Tensor:
         return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
 
     accuracy = run.read(texts, right).float().mean()
-    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][asked]))}
+    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][masked]))}
 
 
 SHARED = ("attention", "norm", "type_embeddings")
 IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
 MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
-WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(words_alone,))
+WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(text_only_word_accuracy,))
 MMM = Objective(
     "mmm",
     {"mmm_text": ln("vocab_size"), "mmm_image": ln("codes")},

@@ -19,8 +19,8 @@ from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
 from mmlearn.recipes.shared.translations import masked_words_with_translation
 
 
-def regions_named(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many hidden regions are named. Chance: always the commonest name."""
+def region_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many masked regions get the token of their class. Chance: always the commonest."""
 
     def names(output: SingleStreamOutput, rows: Batch) -> Int[Tensor, "n 2"]:
         masked = regions_to_predict(rows)
@@ -28,7 +28,7 @@ def regions_named(run: Any, samples: Sequence[Any]) -> Rows:
         return torch.stack([run.system.token_logits(output.regions[masked]).argmax(-1), true], dim=1)
 
     guess, true = run.read(run.label(run.plain(samples), MaskedRegions()), names).unbind(1)
-    return {"hidden regions named": row((guess == true).float().mean(), most_common(true))}
+    return {"masked-region accuracy": row((guess == true).float().mean(), most_common(true))}
 
 
 VTLM = Objective(
@@ -37,7 +37,7 @@ VTLM = Objective(
     labels=(MaskedTranslations(together=True),),
     measures=(masked_words_with_translation,),
 )
-MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(regions_named,))
+MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(region_token_accuracy,))
 RECIPE = Recipe(
     UC2,
     UC2Config,

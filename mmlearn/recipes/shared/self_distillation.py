@@ -7,7 +7,7 @@ from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.mode import evaluating
 
 
-def hidden_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def masked_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How much of the teacher's variance at masked positions the student explains, and how large that variance is.
 
     The variance of a collapsed teacher is near 0. Chance: the mean of all targets.
@@ -17,4 +17,4 @@ def hidden_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dic
         prediction, target, masked = run.system.predictions_and_targets(batch)
     prediction, target = prediction[masked], target[masked]  # (masked, d)
     error, variance = (prediction - target).square().mean(), target.var(0).mean()
-    return {"hidden features explained": row(1 - error / variance, 0.0), "variance of targets": row(variance)}
+    return {"masked features explained": row(1 - error / variance, 0.0), "variance of targets": row(variance)}

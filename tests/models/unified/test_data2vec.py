@@ -11,7 +11,7 @@ from testing_tools import close
 
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.shared.self_distillation import hidden_features_explained
+from mmlearn.recipes.shared.self_distillation import masked_features_explained
 
 NAMES = ("data2vec-text", "data2vec-vision", "data2vec-audio")
 
@@ -102,7 +102,7 @@ def test_how_much_of_the_teacher_is_explained():
         system = torch.nn.Module()
         system.predictions_and_targets = lambda batch: (torch.where(hidden[..., None], said, 99.0), target, hidden)
         run = SimpleNamespace(system=system, collate=lambda: lambda samples: {}, on_device=lambda batch: batch)
-        return [row["obtained"] for row in hidden_features_explained(run, []).values()]
+        return [row["obtained"] for row in masked_features_explained(run, []).values()]
 
     assert explained(target)[0] == pytest.approx(1.0)
     share, spread = explained(target[hidden].mean(0).expand_as(target))
