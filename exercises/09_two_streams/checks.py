@@ -118,11 +118,11 @@ def _check_mixed_up(
     visual: Tensor,
     mask: Tensor,
     visual_mask: Tensor,
-    text_looks: Callable,
-    visual_looks: Callable,
+    text_attends: Callable,
+    visual_attends: Callable,
 ) -> None:
     """Tell what was mixed up: which text and which visual stream each mistake gives, the property, and a hint."""
-    right, looked = co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
+    right, looked = co_attention(text, visual, mask, visual_mask, text_attends, visual_attends)
     any_mask = (mask, visual_mask, None)
     for texts, visuals, property, hint in (
         (
@@ -132,39 +132,39 @@ def _check_mixed_up(
             "text looks at visual, and what comes back are the words.",
         ),
         (
-            [text_looks(text, text, m) for m in any_mask],
-            [visual_looks(visual, visual, m) for m in any_mask],
+            [text_attends(text, text, m) for m in any_mask],
+            [visual_attends(visual, visual, m) for m in any_mask],
             "Each stream must look at the other; here one looks at itself.",
             "the context of the text is visual, and the context of visual is the text.",
         ),
         (
-            [visual_looks(text, visual, m) for m in any_mask],
-            [text_looks(visual, text, m) for m in any_mask],
-            "Each stream must look with its own weights: text_looks is for the text.",
-            "the queries of the text go into text_looks.",
+            [visual_attends(text, visual, m) for m in any_mask],
+            [text_attends(visual, text, m) for m in any_mask],
+            "Each stream must look with its own weights: text_attends is for the text.",
+            "the queries of the text go into text_attends.",
         ),
         ((text,), (visual,), "Both must look; here one stays as it is.", "two calls, one for each stream."),
         (
-            (text_looks(text, visual, mask),),
-            (visual_looks(visual, text, visual_mask),),
+            (text_attends(text, visual, mask),),
+            (visual_attends(visual, text, visual_mask),),
             "The mask must be that of the stream looked at; here it is the looking one's own.",
             "a mask says which keys are real, and the keys are the other stream's.",
         ),
         (
-            (text_looks(text, visual, None),),
-            (visual_looks(visual, text, None),),
+            (text_attends(text, visual, None),),
+            (visual_attends(visual, text, None),),
             "What is padding in the other stream must not be seen; here a mask is missing.",
             "hand on the mask of the stream that is looked at.",
         ),
         (
-            (text_looks(text, looked, visual_mask),),
-            (visual_looks(visual, right, mask),),
+            (text_attends(text, looked, visual_mask),),
+            (visual_attends(visual, right, mask),),
             "Both must see the other as it was before; here one sees what the other has become.",
             "do not write over text before visual has looked at it.",
         ),
         (
-            (text_looks(text, visual, ~visual_mask),),
-            (visual_looks(visual, text, ~mask),),
+            (text_attends(text, visual, ~visual_mask),),
+            (visual_attends(visual, text, ~mask),),
             "True must mean that a token is real; here a mask is inverted.",
             "a look takes a mask as you are given it.",
         ),

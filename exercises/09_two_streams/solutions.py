@@ -12,11 +12,11 @@ def box_sizes(boxes):
     return torch.stack([width, height, width * height], dim=-1)
 
 
-def co_attention(text, visual, mask, visual_mask, text_looks, visual_looks):
+def co_attention(text, visual, mask, visual_mask, text_attends, visual_attends):
     # The text asks, the visual stream is its context, and the mask is that of the context.
-    new_text = text_looks(text, visual, visual_mask)
+    new_text = text_attends(text, visual, visual_mask)
     # The other way round; it looks at the text as it was, not at new_text.
-    new_visual = visual_looks(visual, text, mask)
+    new_visual = visual_attends(visual, text, mask)
     return new_text, new_visual
 
 

@@ -24,7 +24,7 @@ from mmlearn.exercises import (
 )
 from mmlearn.exercises.inputs import between, first_of
 from mmlearn.generation.ctc import collapse
-from mmlearn.models.speech.encoder import frame_count, frame_mask, window
+from mmlearn.models.speech.encoder import frame_count, frame_mask, receptive_field
 from mmlearn.objectives import ctc_log_likelihood
 
 
@@ -159,7 +159,7 @@ def check_frame_count(function: Callable) -> None:
         same = agreement(function, frame_count)
         same((n, kernels, strides), "It must work as well.", "no tensor needed.")
     compare(
-        torch.arange(1, window(kernels, strides)),
+        torch.arange(1, receptive_field(kernels, strides)),
         kernels,
         strides,
         "A clip that is shorter than a window must have 0 frames.",
@@ -183,7 +183,7 @@ def check_frame_count(function: Callable) -> None:
 def check_frame_mask(function: Callable) -> None:
     """A frame is real where all samples that it sees are."""
     kernels, strides = [(10, 3, 3), (8, 4, 2), (6, 5, 4)][between(0, 2)], (5, 2, 2)
-    hop, seen = math.prod(strides), window(kernels, strides)
+    hop, seen = math.prod(strides), receptive_field(kernels, strides)
     n = seen + hop * between(12, 16) + between(0, hop - 1)
     frames = frame_count(n, kernels, strides)
 

@@ -57,8 +57,8 @@ def binding_loss(image_embedding, other_embedding, logit_scale, present, positiv
     return (F.cross_entropy(logits, by_image) + F.cross_entropy(logits.T, by_other)) / 2
 
 
-def read_others(target, sources, masks, looks):
-    # Each look gets the target as it was, its own source and its own mask.
-    read = [look(target, source, mask) for look, source, mask in zip(looks, sources, masks)]
+def read_others(target, sources, masks, layers):
+    # Each layer gets the target as it was, its own source and its own mask.
+    read = [layer(target, source, mask) for layer, source, mask in zip(layers, sources, masks)]
     # Side by side along the last axis.
     return torch.cat(read, dim=-1)

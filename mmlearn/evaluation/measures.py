@@ -292,7 +292,7 @@ def replaced_words(run: Any, samples: Sequence[Any]) -> Rows:
     """How many words are judged right, all and those that a generator wrote. Chance: all are taken to be real."""
     batch = run.on_device(run.label(run.plain(samples), MaskedTokens()))
     with evaluating(run.system):
-        output = run.call(run.system.forward, batch | {"truth": batch["token_label"]})
+        output = run.call(run.system.forward, batch | {"original": batch["token_label"]})
     guess, replaced = (x[batch["mask"]].cpu() for x in (output.replaced_logits > 0, output.replaced))
     return words_judged(guess, replaced, "replaced")
 

@@ -296,7 +296,7 @@ LAYOUTS = (
         renames=(
             (r"^bert\.", ""),
             (r"^v_embeddings\.image_embeddings", "visual_embedding.features"),
-            (r"^v_embeddings\.image_location_embeddings", "visual_embedding.places"),
+            (r"^v_embeddings\.image_location_embeddings", "visual_embedding.boxes"),
             (r"^v_embeddings\.LayerNorm", "visual_embedding.norm"),
             (r"^encoder\.v_layer\.", "visual_blocks."),
             (r"^encoder\.layer\.", "text_blocks."),

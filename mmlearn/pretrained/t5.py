@@ -54,7 +54,7 @@ FAMILY = Family(
     renames=(
         (r"^shared\.", "embedding."),
         (r"^lm_head\.", "language_head."),
-        (r"\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias", ".distance_bias"),
+        (r"\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias", ".relative_bias"),
         (r"\.block\.", ".blocks."),
         (r"\.layer\.0\.SelfAttention\.", ".attention."),
         (r"\.layer\.0\.layer_norm", ".attention_norm"),

@@ -47,7 +47,7 @@ FAMILY = Family(
         (r"^embeddings\.cls_token", "image_embedding.class_token"),
         (r"^embeddings\.position_embeddings", "image_embedding.positions"),
         (r"^embeddings\.patch_embeddings\.projection", "image_embedding.patches"),
-        (r"^embeddings\.token_type_embeddings", "modalities"),
+        (r"^embeddings\.token_type_embeddings", "type_embeddings"),
         (r"^encoder\.layer", "transformer.blocks"),
         *BLOCK,
         (r"^layernorm", "norm"),

@@ -11,7 +11,7 @@ RECIPE = Recipe(
     learns=(SOP, MLM),
     settings={"language_head": True, "order_head": True},
     architecture="""
-    two segments -> narrow sum [token, type, place] -> widen -> block [again and again] -> language head -> !MLM
+    two segments -> narrow sum [token, type, position] -> widen -> block [again and again] -> language head -> !MLM
     block -> pooler [first token] -> order head -> !SOP
     """,
 )

@@ -10,7 +10,7 @@ RECIPE = Recipe(
     ASTConfig,
     reads=(LogMel(), Labels()),
     learns=Objective(
-        "classification", {"classification": ln("num_classes")}, measures=(classes("words told"),), samples=5000
+        "classification", {"classification": ln("num_classes")}, measures=(classes("word accuracy"),), samples=5000
     ),
     architecture="""
     log-mel -> overlapping patches -> transformer -> class token -> !classification

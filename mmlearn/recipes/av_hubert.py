@@ -12,29 +12,29 @@ from mmlearn.models.audiovisual.av_hubert import AVHuBERT, AVHuBERTConfig
 from mmlearn.recipes import Objective, Recipe, ln
 
 
-def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many clusters of frames are guessed whose sound or picture is hidden. Chance: always the commonest."""
+def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many clusters of frames are predicted whose sound or picture is masked. Chance: always the commonest."""
     guess, label = [], []
     for batch in run.batches(samples):
         streams = [batch[name] for name in ("video", "mel", "video_mask", "mel_mask")]
         real = run.system.frame_mask(*streams)
         draws = run.system.draw(real)
-        hidden = (draws.audio_masked | draws.video_masked) & real
-        guess.append(run.system(*streams, draws).cluster_logits[hidden].argmax(-1))
-        label.append(batch["cluster"][hidden])
+        masked = (draws.audio_masked | draws.video_masked) & real
+        guess.append(run.system(*streams, draws).cluster_logits[masked].argmax(-1))
+        label.append(batch["cluster"][masked])
     guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
+    return {"masked-cluster accuracy": row((guess == label).float().mean(), most_common(label))}
 
 
 RECIPE = Recipe(
     AVHuBERT,
     AVHuBERTConfig,
     reads=(Video(), LogMel(), Clusters(every=2)),
-    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(masked_cluster_accuracy,)),
     architecture="""
-    lips -> convolutions [ResNet] -> hide spans, drop one -> transformer -> scores of clusters
-    scores of clusters -> !cross-entropy [hidden frames]
-    log-mel -> projection -> hide spans, drop one
+    lips -> convolutions [ResNet] -> mask spans, drop one -> transformer -> scores of clusters
+    scores of clusters -> !cross-entropy [masked frames]
+    log-mel -> projection -> mask spans, drop one
     *k-means -> cluster of each frame -> !cross-entropy
     """,
 )

@@ -11,8 +11,8 @@ RECIPE = Recipe(
     learns=INFILLING,
     writes=True,
     architecture="""
-    spoilt words -> sum [token, place] -> encoder -> decoder [causal, looks at words] -> language head -> !infilling
-    target [one place later] -> target sum [token, place] -> decoder
+    corrupted words -> sum [token, position] -> encoder -> decoder [causal] -> language head -> !infilling
+    target [shifted right] -> target sum [token, position] -> decoder
     sum == target sum
     """,
 )

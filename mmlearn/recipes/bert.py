@@ -11,6 +11,6 @@ RECIPE = Recipe(
     learns=MLM,
     settings={"language_head": True, "pooler": False},
     architecture="""
-    words -> sum [token, type, place] -> transformer -> language head -> !MLM
+    words -> sum [token, type, position] -> transformer -> language head -> !MLM
     """,
 )

@@ -3,15 +3,15 @@
 from mmlearn.data.fields import Waveform
 from mmlearn.models.unified.data2vec_audio import Data2VecAudio, Data2VecAudioConfig
 from mmlearn.recipes import Objective, Recipe
-from mmlearn.recipes.shared.self_distillation import hidden_features_explained
+from mmlearn.recipes.shared.self_distillation import masked_features_explained
 
 RECIPE = Recipe(
     Data2VecAudio,
     Data2VecAudioConfig,
     reads=(Waveform(),),
-    learns=Objective("self-distillation", {"regression": None}, measures=(hidden_features_explained,)),
+    learns=Objective("self-distillation", {"regression": None}, measures=(masked_features_explained,)),
     architecture="""
-    waveform -> convolutions -> hide spans -> student [transformer] -> head -> !squared error [hidden frames]
+    waveform -> convolutions -> mask spans -> student [transformer] -> head -> !squared error [masked frames]
     waveform -> teacher [the same, no gradient] -> mean of last layers [normalised] -> !squared error
     student ~> teacher
     """,

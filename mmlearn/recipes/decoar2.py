@@ -13,18 +13,18 @@ from mmlearn.objectives.speech import code_perplexity
 from mmlearn.recipes import Objective, Recipe, silence
 
 
-def distance_of_hidden_frames(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How far rebuilt frames are from what was there. Chance: the mean of all sounds."""
-    off, blind, used = [], [], []
+def masked_frame_distance(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """The L1 distance of masked frames from their reconstruction. Chance: the mean of all sounds."""
+    distance, chance, used = [], [], []
     for batch in run.batches(samples):
         mel, mask = batch["mel"], batch["mel_mask"]
         masked = run.system.draw(mask).masked
         output = run.system(mel, mask, masked)
-        off.append((output.mel - mel).mT[masked].abs())
-        blind.append(mel.mT[masked].abs())
+        distance.append((output.mel - mel).mT[masked].abs())
+        chance.append(mel.mT[masked].abs())
         used.append(output.probability[masked])
     return {
-        "distance of hidden frames": row(all_hidden(off).mean(), torch.cat(blind).mean()),
+        "L1 distance of masked frames": row(all_hidden(distance).mean(), torch.cat(chance).mean()),
         f"perplexity of {run.system.config.entries} codes": row(code_perplexity(torch.cat(used)).mean()),
     }
 
@@ -34,10 +34,10 @@ RECIPE = Recipe(
     DeCoAR2Config,
     reads=(LogMel(fixed="log-mels are rebuilt here"),),
     learns=Objective(
-        "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(distance_of_hidden_frames,)
+        "reconstruction", {"reconstruction": silence, "diversity": None}, measures=(masked_frame_distance,)
     ),
     architecture="""
-    log-mel -> hide spans -> transformer -> quantiser [codebooks] -> rebuild -> !L1 [hidden frames]
+    log-mel -> mask spans -> transformer -> quantiser [codebooks] -> reconstruct -> !L1 [masked frames]
     log-mel -> !L1
     quantiser -> !diversity
     """,

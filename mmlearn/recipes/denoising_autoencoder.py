@@ -1,16 +1,16 @@
-"""The recipe of The denoising autoencoder: what it reads, what it learns, and how that is measured."""
+"""The recipe of the denoising autoencoder: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Cues
 from mmlearn.models.classic_fusion.denoising_autoencoder import DenoisingAutoencoder, DenoisingAutoencoderConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import RESTORES
+from mmlearn.recipes.shared.cues import RECONSTRUCTION
 
 RECIPE = Recipe(
     DenoisingAutoencoder,
     DenoisingAutoencoderConfig,
     reads=(Cues(),),
-    learns=RESTORES,
+    learns=RECONSTRUCTION,
     architecture="""
-    cues -> destroyed in part -> hidden layer -> decoder -> !reconstruction
+    cues -> corrupted -> hidden layer -> decoder -> !reconstruction
     """,
 )

@@ -1,16 +1,16 @@
-"""The recipe of Early fusion: what it reads, what it learns, and how that is measured."""
+"""The recipe of early fusion: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.models.classic_fusion.early_fusion import EarlyFusion, EarlyFusionConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     EarlyFusion,
     EarlyFusionConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
-    first cue -> side by side -> hidden layer -> !classes
-    second cue -> side by side
+    first cue -> concatenation -> hidden layer -> !classes
+    second cue -> concatenation
     """,
 )

@@ -10,8 +10,8 @@ RECIPE = Recipe(
     reads=(Tokens(),),
     learns=RTD,
     architecture="""
-    words with gaps -> sum [token, type, place] -> generator [small] -> language head -> !MLM
-    language head -> filled words [drawn] -> filled sum [token, type, place] -> discriminator -> detection head -> !RTD
-    sum == filled sum
+    masked words -> sum [token, type, position] -> generator [small] -> language head -> !MLM
+    language head -> corrupted words [samples] -> corrupted sum -> discriminator -> detection head -> !RTD
+    sum == corrupted sum
     """,
 )

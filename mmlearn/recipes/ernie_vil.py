@@ -23,7 +23,7 @@ RECIPE = Recipe(
     reads=(GraphTokens(), Regions()),
     learns=OneOf((ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})), *map(prediction_of, ROLES)),
     architecture="""
-    words -> text blocks -> co-attention layers [each stream asks the other] -> !MLM
+    words -> text blocks -> co-attention layers [each stream attends to the other] -> !MLM
     *detector [not trained] -> regions -> visual blocks -> co-attention layers -> !ITM
     co-attention layers -> !MRC-kl
     co-attention layers -> !objects, attributes, relations [one role a batch]

@@ -2,13 +2,13 @@
 
 from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     GMU,
     GMUConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
     first cue -> first projection -> gated sum -> hidden layer -> !classes
     second cue -> second projection -> gated sum

@@ -11,7 +11,7 @@ RECIPE = Recipe(
     learns=LM,
     writes=True,
     architecture="""
-    words -> sum [token, place] -> transformer [causal] -> norm -> token table -> !LM
+    words -> sum [token, position] -> transformer [causal] -> norm -> token table -> !LM
     sum == token table
     """,
 )

@@ -15,8 +15,8 @@ from mmlearn.objectives.clusters import cluster, nearest
 from mmlearn.recipes import Objective, Recipe, ln
 
 
-def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many clusters of hidden frames are guessed. Chance: always the commonest."""
+def masked_cluster_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many clusters of masked frames are predicted. Chance: always the commonest."""
     guess, label = [], []
     for batch in run.batches(samples):
         waveform, mask = batch["waveform"], batch["waveform_mask"]
@@ -24,7 +24,7 @@ def hidden_clusters_guessed(run: Any, samples: Sequence[Any]) -> dict[str, dict[
         guess.append(run.system(waveform, mask, masked).cluster_logits[masked].argmax(-1))
         label.append(batch["cluster"][masked])
     guess, label = all_hidden(guess).cpu(), torch.cat(label).cpu()
-    return {"hidden numbers guessed": row((guess == label).float().mean(), most_common(label))}
+    return {"masked-cluster accuracy": row((guess == label).float().mean(), most_common(label))}
 
 
 def cluster_targets(
@@ -37,7 +37,7 @@ def cluster_targets(
     frames than clusters.
     Source: sections II-A and IV-B.
     """
-    frames = [mfcc(clip) if model is None else model.hidden(clip, block) for clip in clips]
+    frames = [mfcc(clip) if model is None else model.block_output(clip, block) for clip in clips]
     every = torch.cat(frames)
     scale = every.std(0).clamp(min=1e-6) if model is None else 1.0
     centroids = cluster(every / scale, clusters, generator=generator)
@@ -48,9 +48,9 @@ RECIPE = Recipe(
     HuBERT,
     HuBERTConfig,
     reads=(Waveform(), Clusters()),
-    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(hidden_clusters_guessed,)),
+    learns=Objective("cluster", {"cluster": ln("clusters")}, measures=(masked_cluster_accuracy,)),
     architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> scores of clusters -> !cross-entropy [hidden frames]
+    waveform -> convolutions -> mask spans -> transformer -> scores of clusters -> !cross-entropy [masked frames]
     waveform -> *k-means [MFCC, then features] -> cluster of each frame -> !cross-entropy
     """,
 )

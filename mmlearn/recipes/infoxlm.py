@@ -17,8 +17,8 @@ RECIPE = Recipe(
         measures=(masked_words_with_translation, retrieval("text", "translation")),
     ),
     architecture="""
-    text with gaps -> XLM-R -> !MMLM
-    both texts with gaps [one row] -> XLM-R -> !TLM
+    masked text -> XLM-R -> !MMLM
+    both texts, masked [one sequence] -> XLM-R -> !TLM
     text -> lower blocks [first token] -> !XlCo
     translation -> lower blocks
     lower blocks == XLM-R

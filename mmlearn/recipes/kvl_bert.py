@@ -15,10 +15,10 @@ RECIPE = Recipe(
     reads=(KnowledgeTokens(graph=KNOWLEDGE), Regions()),
     learns=(replace(MLM, labels=(LABEL,), measures=(hidden_words(LABEL),)), MRM),
     architecture="""
-    words -> sentence tree [a branch of what is known of a word] -> token and visual feature [of every element]
+    words -> sentence tree [a branch for each triple of a word] -> token and visual feature [of every element]
     *knowledge graph [not trained] -> sentence tree
     *detector [not trained] -> regions -> token and visual feature
-    token and visual feature -> BERT [a branch sees only its word] -> !MLM
+    token and visual feature -> BERT [a branch attends only to its word] -> !MLM
     BERT -> !MRC
     """,
 )

@@ -12,7 +12,7 @@ from mmlearn.objectives.experts import top_experts
 from mmlearn.recipes import Objective, Recipe, ln_batch
 
 
-def experts_used(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def expert_usage(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How many experts of the last sparse block each modality uses, and how many tokens go to experts of its own.
 
     Used experts are the exponential of the entropy of choices. An expert is a modality's own if at least 90 % of what
@@ -20,11 +20,11 @@ def experts_used(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float 
     """
     config, counts = run.system.config, {"image": 0, "text": 0}
     for batch in run.batches(samples):
-        found = (
+        last_routings = (
             run.system.read_image(batch["image"])[1][-1],
             run.system.read_text(batch["tokens"], batch["mask"])[1][-1],
         )
-        for name, routing in zip(counts, found):
+        for name, routing in zip(counts, last_routings):
             choice = top_experts(routing.probability, config.chosen)[1][routing.real].flatten()
             counts[name] = counts[name] + choice.cpu().bincount(minlength=config.experts)
     shares = {name: count / count.sum() for name, count in counts.items()}
@@ -43,7 +43,7 @@ RECIPE = Recipe(
     learns=Objective(
         "itc",
         {"itc": ln_batch, "balance": None, "z": None, "local": None, "global": None},
-        measures=(retrieval("image", "text"), experts_used),
+        measures=(retrieval("image", "text"), expert_usage),
         samples=1000,
     ),
     architecture="""

@@ -2,13 +2,13 @@
 
 from mmlearn.models.classic_fusion.lmf import LMF, LMFConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     LMF,
     LMFConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
     first cue -> first encoder -> low-rank product -> !classes
     second cue -> second encoder -> low-rank product

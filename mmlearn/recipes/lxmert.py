@@ -14,7 +14,7 @@ RECIPE = Recipe(
     learns=(ITM, MLM, replace(MRM, chance=MRM.chance | {"mrfr": None}), replace(VQA, labels=(MaskedTokens(),))),
     settings={"answers": 0, "region_attributes": 0},
     architecture="""
-    words -> language encoder -> cross-modality layers [each stream asks the other] -> !MLM
+    words -> language encoder -> cross-modality layers [each stream attends to the other] -> !MLM
     *detector [not trained] -> regions -> object encoder -> cross-modality layers -> !ITM
     cross-modality layers -> !MRFR, MRC
     cross-modality layers -> !VQA

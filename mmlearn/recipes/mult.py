@@ -10,14 +10,14 @@ RECIPE = Recipe(
     reads=READS,
     learns=TASK,
     architecture="""
-    words -> convolution of words -> words ask sound and video -> memory of words -> joined -> !task
-    sound -> convolution of sound -> sound asks words and video -> memory of sound -> joined
-    video -> convolution of video -> video asks words and sound -> memory of video -> joined
-    convolution of sound -> words ask sound and video
-    convolution of video -> words ask sound and video
-    convolution of words -> sound asks words and video
-    convolution of video -> sound asks words and video
-    convolution of words -> video asks words and sound
-    convolution of sound -> video asks words and sound
+    words -> convolution of words -> words attend to sound and video -> memory of words -> joined -> !task
+    sound -> convolution of sound -> sound attends to words and video -> memory of sound -> joined
+    video -> convolution of video -> video attends to words and sound -> memory of video -> joined
+    convolution of sound -> words attend to sound and video
+    convolution of video -> words attend to sound and video
+    convolution of words -> sound attends to words and video
+    convolution of video -> sound attends to words and video
+    convolution of words -> video attends to words and sound
+    convolution of sound -> video attends to words and sound
     """,
 )

@@ -1,4 +1,4 @@
-"""The recipe of Multiway transformer: what it reads, what it learns, and how that is measured."""
+"""The recipe of the Multiway transformer: what it reads, what it learns, and how that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,27 +7,29 @@ from torch import Tensor
 
 from mmlearn.data.fields import MaskedPatches, MaskedTokens, MatchLabel, PatchCodes, Patches, Tokens
 from mmlearn.evaluation.measures import hidden_codes_named, masked_words, matching, most_common, retrieval, row
-from mmlearn.models.unified.multiway import PICTURES, SHARED, Multiway, MultiwayConfig, MultiwayOutput
+from mmlearn.models.unified.multiway import Multiway, MultiwayConfig, MultiwayTextOutput
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import Objective, OneOf, Recipe, Stage, Turn, ln, ln_batch
 
 
-def words_alone(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many masked tokens are guessed without a picture. Chance: the commonest token."""
+def text_only_word_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many masked tokens are predicted without a picture. Chance: the commonest token."""
     batch = run.label(run.plain(samples), MaskedTokens())
     texts = {name: batch[name] for name in ("tokens", "mask", "token_label")}
-    asked = texts["token_label"] != IGNORED
+    masked = texts["token_label"] != IGNORED
 
-    def right(output: MultiwayOutput, rows: dict[str, Tensor]) -> Tensor:
+    def right(output: MultiwayTextOutput, rows: dict[str, Tensor]) -> Tensor:
         return (output.token_logits.argmax(-1) == rows["token_label"])[rows["token_label"] != IGNORED]
 
     accuracy = run.read(texts, right).float().mean()
-    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][asked]))}
+    return {"masked-word accuracy, no picture": row(accuracy, most_common(texts["token_label"][masked]))}
 
 
+SHARED = ("attention", "norm", "type_embeddings")
+IMAGE_EMBEDDING = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")
 CODES = PatchCodes()
 MIM = Objective("mim", {"mim": ln("codes")}, reads=(CODES,), labels=(MaskedPatches(),), measures=(hidden_codes_named,))
-WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(words_alone,))
+WORDS = Objective("mlm", {"mlm": ln("vocab_size")}, labels=(MaskedTokens(),), measures=(text_only_word_accuracy,))
 MMM = Objective(
     "mmm",
     {"mmm_text": ln("vocab_size"), "mmm_image": ln("codes")},
@@ -40,9 +42,9 @@ RECIPE = Recipe(
     MultiwayConfig,
     reads=(Tokens(), Patches()),
     stages=(
-        Stage(MIM, turns=(Turn(moves=(*SHARED, "ways.image", "image_embedding", "code_head")),), name="pictures"),
+        Stage(MIM, turns=(Turn(moves=(*SHARED, "experts.image", "image_embedding", "code_head")),), name="pictures"),
         Stage(  # attention and the MLPs of pictures stay as they are
-            WORDS, turns=(Turn(moves=("ways.text", "text_embedding", "language_head")),), name="texts"
+            WORDS, turns=(Turn(moves=("experts.text", "text_embedding", "language_head")),), name="texts"
         ),
         Stage(
             Objective(
@@ -54,7 +56,7 @@ RECIPE = Recipe(
             ),
             turns=(
                 Turn(
-                    moves=(*SHARED, *PICTURES, "ways", "text_embedding", "language_head", "match_head")
+                    moves=(*SHARED, *IMAGE_EMBEDDING, "experts", "text_embedding", "language_head", "match_head")
                     + ("image_projection", "text_projection", "logit_scale")
                 ),
             ),
@@ -62,13 +64,15 @@ RECIPE = Recipe(
         ),
         Stage(  # what BEiT-3 learns, from the start: all three
             OneOf(MIM, WORDS, MMM),
-            turns=(Turn(moves=(*SHARED, "ways", "image_embedding", "text_embedding", "language_head", "code_head")),),
+            turns=(
+                Turn(moves=(*SHARED, "experts", "image_embedding", "text_embedding", "language_head", "code_head")),
+            ),
             name="masked-data",
         ),
     ),
     architecture="""
-    image -> patches -> one row
-    text -> words -> one row -> shared attention -> MLP of pictures -> !MIM [first stage]
+    image -> patches -> one sequence
+    text -> words -> one sequence -> shared attention -> MLP of pictures -> !MIM [first stage]
     shared attention -> MLP of texts -> !MLM [second stage]
     shared attention -> MLP of pairs [last blocks] -> !ITM and MLM [third stage]
     MLP of pictures -> !ITC

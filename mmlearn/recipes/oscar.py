@@ -11,7 +11,7 @@ RECIPE = Recipe(
     reads=(Tagged(), Regions()),
     learns=(Objective("contrastive", {"contrastive": ln(2)}, (Polluted(),), measures=(triples_told(Polluted()),)), MLM),
     architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM [of words and tags]
+    words -> sum [token, type, position] -> BERT [one sequence] -> !MLM [of words and tags]
     tags [of regions] -> sum
     *detector [not trained] -> tags
     detector -> regions -> projection [features, box] -> BERT -> !tags polluted?

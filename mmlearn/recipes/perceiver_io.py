@@ -11,8 +11,8 @@ RECIPE = Recipe(
     learns=MLM,
     settings={"language_head": True},
     architecture="""
-    words with gaps -> one row [places, padding] -> latents ask [cross-attention] -> latents think [self-attention]
-    image -> patches [Fourier features] -> one row
-    latents think -> queries ask [a query for each word] -> !MLM
+    masked words -> one sequence [positions, padding] -> encode [cross-attention] -> process [self-attention]
+    image -> patches [Fourier features] -> one sequence
+    process -> decode [a query for each word] -> !MLM
     """,
 )

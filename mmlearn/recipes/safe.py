@@ -16,8 +16,8 @@ RECIPE = Recipe(
         measures=(matching,),
     ),
     architecture="""
-    words -> Text-CNN -> side by side -> !prediction
-    image -> convolutions -> side by side
+    words -> Text-CNN -> concatenation -> !prediction
+    image -> convolutions -> concatenation
     Text-CNN -> cosine -> !similarity
     convolutions -> cosine
     """,

@@ -13,7 +13,7 @@ RECIPE = Recipe(
         Stage(STD, turns=(Turn(moves=("embedding", "transformer", "detection_head")),), name="refine"),
     ),
     architecture="""
-    words with gaps -> sum [token, type, place] -> transformer -> language head -> !MLM
+    masked words -> sum [token, type, position] -> transformer -> language head -> !MLM
     shuffled words -> sum
     transformer -> detection head -> !STD
     """,

@@ -11,8 +11,8 @@ RECIPE = Recipe(
     learns=SPANS,
     writes=True,
     architecture="""
-    words with gaps -> token table -> encoder -> decoder [causal, looks at words] -> language head -> !spans
-    target [one place later] -> target table -> decoder
+    masked words -> token table -> encoder -> decoder [causal, attends to words] -> language head -> !spans
+    target [shifted right] -> target table -> decoder
     token table == target table
     """,
 )

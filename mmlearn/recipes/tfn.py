@@ -2,13 +2,13 @@
 
 from mmlearn.models.classic_fusion.tfn import TFN, TFNConfig
 from mmlearn.recipes import Recipe
-from mmlearn.recipes.shared.cues import LEARNS, READS
+from mmlearn.recipes.shared.cues import CLASSES, READS
 
 RECIPE = Recipe(
     TFN,
     TFNConfig,
     reads=READS,
-    learns=LEARNS,
+    learns=CLASSES,
     architecture="""
     first cue -> first encoder -> outer product -> hidden layer -> !classes
     second cue -> second encoder -> outer product

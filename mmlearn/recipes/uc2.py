@@ -12,23 +12,23 @@ from mmlearn.data.fields import MaskedRegions, Regions
 from mmlearn.data.fields.translations import EitherLanguage, MaskedTranslations, Translations
 from mmlearn.data.synthetic.regions import CLASSES
 from mmlearn.evaluation.measures import Rows, most_common, row
-from mmlearn.models.fusion.losses import Batch, hidden_regions
+from mmlearn.models.fusion.pretraining_losses import Batch, regions_to_predict
 from mmlearn.models.fusion.single_stream import SingleStreamOutput
 from mmlearn.models.many_languages.uc2 import UC2, UC2Config
 from mmlearn.recipes import ITM, MLM, Objective, OneOf, Recipe, ln
 from mmlearn.recipes.shared.translations import masked_words_with_translation
 
 
-def regions_named(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many hidden regions are named. Chance: always the commonest name."""
+def region_token_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many masked regions get the token of their class. Chance: always the commonest."""
 
     def names(output: SingleStreamOutput, rows: Batch) -> Int[Tensor, "n 2"]:
-        hidden = hidden_regions(rows)
-        true = run.system.class_tokens[rows["region_classes"][hidden].argmax(-1)]
-        return torch.stack([run.system.token_logits(output.regions[hidden]).argmax(-1), true], dim=1)
+        masked = regions_to_predict(rows)
+        true = run.system.class_tokens[rows["region_classes"][masked].argmax(-1)]
+        return torch.stack([run.system.token_logits(output.regions[masked]).argmax(-1), true], dim=1)
 
     guess, true = run.read(run.label(run.plain(samples), MaskedRegions()), names).unbind(1)
-    return {"hidden regions named": row((guess == true).float().mean(), most_common(true))}
+    return {"masked-region accuracy": row((guess == true).float().mean(), most_common(true))}
 
 
 VTLM = Objective(
@@ -37,7 +37,7 @@ VTLM = Objective(
     labels=(MaskedTranslations(together=True),),
     measures=(masked_words_with_translation,),
 )
-MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(regions_named,))
+MRTM = Objective("mrtm", {"mrtm": ln("vocab_size")}, labels=(MaskedRegions(),), measures=(region_token_accuracy,))
 RECIPE = Recipe(
     UC2,
     UC2Config,

@@ -12,7 +12,7 @@ RECIPE = Recipe(
     reads=(Tokens(), Regions()),
     learns=(ITM, MLM, replace(MRM, chance={"mrc_kl": even_classes})),
     architecture="""
-    words -> text blocks -> co-attention layers [each stream asks the other] -> !MLM
+    words -> text blocks -> co-attention layers [each stream attends to the other] -> !MLM
     *detector [not trained] -> regions -> visual blocks -> co-attention layers -> !ITM
     co-attention layers -> !MRC-kl
     """,

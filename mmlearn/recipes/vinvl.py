@@ -32,7 +32,7 @@ RECIPE = Recipe(
         ),
     ),
     architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM [of words and tags]
+    words -> sum [token, type, position] -> BERT [one sequence] -> !MLM [of words and tags]
     tags [or the answer] -> sum
     *detector [not trained] -> tags
     detector -> regions -> projection [features, box] -> BERT -> !tags or words polluted?

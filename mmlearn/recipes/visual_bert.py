@@ -10,7 +10,7 @@ RECIPE = Recipe(
     reads=(Tokens(), Regions()),
     learns=(ITM, MLM),
     architecture="""
-    words -> sum [token, type, place] -> BERT [one sequence] -> !MLM
+    words -> sum [token, type, position] -> BERT [one sequence] -> !MLM
     regions -> sum of a region [features, type] -> BERT -> !ITM
     *detector [not trained] -> regions
     """,

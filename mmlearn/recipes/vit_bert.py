@@ -11,24 +11,24 @@ from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 
 
-def by_labels(size: str) -> Callable:
-    """What a loss costs before anything is learned, as a share of that of its labels."""
+def label_chance(size: str) -> Callable:
+    """The loss of a label before anything is learned, with its weight."""
     return lambda config, batch: (1 - config.distillation) * ln(size)(config, batch)
 
 
-def teachers_guess(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How many hidden words and codes the teachers guess. Chance: always the commonest."""
+def teacher_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How many masked words and codes the teachers predict. Chance: always the commonest."""
     batch = run.on_device(run.collate()(samples))
     with evaluating(run.system):
         words = run.system.text_teacher(batch["tokens"], batch["mask"]).argmax(-1)
         codes = run.system.image_teacher(batch["image"], batch["masked_patches"]).argmax(-1)
     rows = {}
-    asked = batch["token_label"] != IGNORED, batch["masked_patches"]
+    masked = batch["token_label"] != IGNORED, batch["masked_patches"]
     for name, guess, right, where in zip(
-        ("words", "codes"), (words, codes), (batch["token_label"], batch["code"]), asked
+        ("word", "code"), (words, codes), (batch["token_label"], batch["code"]), masked
     ):
         share = (guess[where] == right[where]).float().mean()
-        rows[f"hidden {name} that the teacher guesses"] = row(share, most_common(right[where].cpu()))
+        rows[f"masked-{name} accuracy of the teacher"] = row(share, most_common(right[where].cpu()))
     return rows
 
 
@@ -42,7 +42,7 @@ RECIPE = Recipe(
             Objective(
                 "teach",
                 {"teacher_mlm": ln("vocab_size"), "teacher_mim": ln("codes")},
-                measures=(teachers_guess,),
+                measures=(teacher_accuracy,),
                 **LABELS,
             ),
             turns=(Turn("teacher_loss", moves=("text_teacher", "image_teacher")),),
@@ -51,7 +51,7 @@ RECIPE = Recipe(
         Stage(
             Objective(
                 "unpaired",
-                {"mlm": by_labels("vocab_size"), "text_kd": None, "mim": by_labels("codes"), "image_kd": None},
+                {"mlm": label_chance("vocab_size"), "text_kd": None, "mim": label_chance("codes"), "image_kd": None},
                 measures=(masked_words, hidden_codes_named),
                 **LABELS,
             ),
@@ -60,9 +60,9 @@ RECIPE = Recipe(
         ),
     ),
     architecture="""
-    words with gaps -> sum [token, place] -> shared transformer [gradient masks] -> language head -> !MLM and KD
-    image -> patches [hidden ones] -> shared transformer -> code head -> !MIM and KD
-    words with gaps -> *teacher of texts [trained first] -> !MLM and KD
+    masked words -> sum [token, position] -> shared transformer [gradient masks] -> language head -> !MLM and KD
+    image -> patches [masked] -> shared transformer -> code head -> !MIM and KD
+    masked words -> *teacher of texts [trained first] -> !MLM and KD
     patches -> *teacher of pictures [trained first] -> !MIM and KD
     """,
 )

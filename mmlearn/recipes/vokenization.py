@@ -6,33 +6,34 @@ from typing import Any
 from mmlearn.data.fields import Image, MaskedTokens, Tokens
 from mmlearn.evaluation.measures import Rows, masked_words, most_common, row
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.models.text.vokenization import SPEAKS, Vokenization, VokenizationConfig
+from mmlearn.models.text.vokenization import Vokenization, VokenizationConfig
 from mmlearn.pretrained.backbone import load_backbone
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
-from mmlearn.recipes.shared.vokens import pictures_found
+from mmlearn.recipes.shared.vokens import token_to_image_recall
 
 
-def vokens_named(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many vokens are named where some words are masked. Chance: always the commonest."""
+def voken_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
+    """How many vokens are predicted where some words are masked. Chance: always the commonest."""
     plain = run.plain(samples)
-    whole, mask = run.on_device(plain), plain["mask"]
+    unmasked, mask = run.on_device(plain), plain["mask"]
     with evaluating(run.system):
-        vokens = run.system.vokenizer.retrieve(whole["tokens"], whole["mask"]).cpu()
+        vokens = run.system.vokenizer.retrieve(unmasked["tokens"], unmasked["mask"]).cpu()
     guess = run.read(run.label(plain, MaskedTokens()), lambda output, rows: output.voken_logits.argmax(-1))
-    return {"vokens named": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
+    return {"voken accuracy": row((guess == vokens)[mask].float().mean(), most_common(vokens[mask]))}
 
 
+LANGUAGE_MODEL = ("embedding", "transformer", "language_head", "voken_head")
 MATCH = Objective(
     "match",
     {"match": lambda config, batch: config.vokenizer.margin},
     reads=(Image(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),),  # the picture network normalises them itself
-    measures=(pictures_found,),
+    measures=(token_to_image_recall,),
 )
 LANGUAGE = Objective(
     "language",
     {"mlm": ln("vocab_size"), "voken": ln("num_vokens")},
     labels=(MaskedTokens(),),
-    measures=(masked_words, vokens_named),
+    measures=(masked_words, voken_accuracy),
 )
 RECIPE = Recipe(
     Vokenization,
@@ -40,7 +41,7 @@ RECIPE = Recipe(
     reads=(Tokens(),),
     stages=(
         Stage(MATCH, turns=(Turn("match_loss", moves=("vokenizer",)),), name="vokenize"),
-        Stage(LANGUAGE, turns=(Turn(moves=SPEAKS),), name="language"),
+        Stage(LANGUAGE, turns=(Turn(moves=LANGUAGE_MODEL),), name="language"),
     ),
     build=lambda config: Vokenization(config, load_backbone()),
     architecture="""
@@ -48,7 +49,7 @@ RECIPE = Recipe(
     words -> vokenizer's BERT -> f [each token] -> !hinge
     g -> vokens [nearest pictures]
     f -> vokens
-    words with gaps -> BERT -> !MLM
+    masked words -> BERT -> !MLM
     BERT -> voken head -> !voken classification
     vokens -> !voken classification
     """,

@@ -15,8 +15,8 @@ from mmlearn.objectives import code_perplexity
 from mmlearn.recipes import Objective, Recipe
 
 
-class Found(NamedTuple):
-    """How often hidden frames are found among distractors, how often one that guesses is right, and codes in use."""
+class MaskedFrames(NamedTuple):
+    """How often masked frames are found among distractors, how often by chance, and the perplexity of codes."""
 
     accuracy: float
     chance: float
@@ -24,26 +24,28 @@ class Found(NamedTuple):
 
 
 @torch.no_grad()
-def find_hidden_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> Found:
-    """Hide spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is hidden."""
+def find_masked_frames(system: Wav2Vec2, batches: Iterable[dict[str, Tensor]]) -> MaskedFrames:
+    """Mask spans of these clips, and let a system in evaluation mode find them. ``ValueError`` where none is masked."""
     right, chance, used = [], [], []
     for batch in batches:
         waveform, mask = batch["waveform"], batch["waveform_mask"]
         draws = system.draw(system.speech.frame_mask(waveform, mask))
         output = system(waveform, mask, draws.masked)
-        found = found_among_distractors(output.context, output.target, output.codes, draws.distractor, draws.masked)
-        right.append(found[0].float())
-        chance.append(found[1])
+        hits, by_chance = found_among_distractors(
+            output.context, output.target, output.codes, draws.distractor, draws.masked
+        )
+        right.append(hits.float())
+        chance.append(by_chance)
         used.append(output.probability[draws.masked])
     perplexity = code_perplexity(torch.cat(used)).mean().item()
-    return Found(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
+    return MaskedFrames(all_hidden(right).mean().item(), torch.cat(chance).mean().item(), perplexity)
 
 
-def hidden_frames_found(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How often a hidden frame is found among distractors of its clip, and how many codes are in use."""
-    found = find_hidden_frames(run.system, run.batches(samples))
+def masked_frame_accuracy(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How often a masked frame is found among distractors of its clip, and how many codes are in use."""
+    found = find_masked_frames(run.system, run.batches(samples))
     return {
-        "hidden frames found": row(found.accuracy, found.chance),
+        "masked-frame accuracy": row(found.accuracy, found.chance),
         f"perplexity of {run.system.config.entries} codes": row(found.perplexity),
     }
 
@@ -55,10 +57,10 @@ RECIPE = Recipe(
     learns=Objective(
         "contrastive",
         {"contrastive": lambda config, batch: math.log(1 + config.distractors), "diversity": None},
-        measures=(hidden_frames_found,),
+        measures=(masked_frame_accuracy,),
     ),
     architecture="""
-    waveform -> convolutions -> hide spans -> transformer -> c [context] -> !contrast [own code among distractors]
+    waveform -> convolutions -> mask spans -> transformer -> c [context] -> !contrast [own code among distractors]
     convolutions -> quantiser [codebooks] -> q [code] -> !contrast
     quantiser -> !diversity
     """,

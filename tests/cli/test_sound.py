@@ -223,9 +223,9 @@ def test_sounds_of_ones_own_are_learned_from(works, sounds, system, tmp_path):
     rows = {row["measure"]: row for row in json.loads(said.out)}
     wanted = {
         "clap": {"audio to text R@1 of 8", "text to audio median rank"},
-        "decoar2": {"distance of hidden frames", "perplexity of 32 codes"},
-        "hubert": {"hidden numbers guessed"},
-        "wav2vec2": {"hidden frames found", "perplexity of 32 codes"},
+        "decoar2": {"L1 distance of masked frames", "perplexity of 32 codes"},
+        "hubert": {"masked-cluster accuracy"},
+        "wav2vec2": {"masked-frame accuracy", "perplexity of 32 codes"},
     }[system]
     assert wanted <= set(rows)
     assert all(np.isfinite(row["obtained"]) for row in rows.values())
@@ -236,7 +236,9 @@ def test_spoken_words_are_learned(mmlearn, works, fails, words, sounds, tmp_path
     options = ["--steps", 2, "--batch-size", 2]
     said = works("train", "ast", "--data", words, *options, "--output", run)
     said = mmlearn("evaluate", run, "--data", words, "--split", "train", "--json")
-    assert [(row["measure"], row["chance"]) for row in json.loads(said.out)] == [("words told", pytest.approx(2 / 3))]
+    assert [(row["measure"], row["chance"]) for row in json.loads(said.out)] == [
+        ("word accuracy", pytest.approx(2 / 3))
+    ]
     folder, _ = sounds
     says = "Captions are told apart here, and these are 8 different ones of 8: use data where each occurs often"
     fails("train", "ast", "--data", folder, *options, "--output", tmp_path / "other", says=says)

@@ -153,7 +153,7 @@ def test_waveforms_are_heard_in_frames_of_20_ms():
         middle = (clips[row].mel[:, 2 * frame + 1] - centroids).square().sum(1)  # 10 ms a frame of the log-mel
         assert batch["cluster"][row, frame] == middle.argmin()
     assert system.loss(batch)["cluster"] > 0
-    assert system.guesses(batch).shape == (*real.shape, 7)
+    assert system.cluster_logits(batch).shape == (*real.shape, 7)
 
 
 def test_waveforms_are_kept_where_they_are_asked_for(tmp_path, monkeypatch):

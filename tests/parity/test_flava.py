@@ -65,7 +65,7 @@ def test_pairs(case, match, twins, assert_same_gradients):
     label = {"some wrong": [1, 0, 1, 1], "none right": [0] * 4, "all right": [1] * 4}[match]
     batch["match_label"] = torch.tensor(label)
     expected = published(**theirs(batch, "text", "image"), itm_labels=batch["match_label"])
-    output = ours(batch["tokens"], batch["mask"], batch["image"], batch["masked_patches"])
+    output = ours(batch["image"], batch["tokens"], batch["mask"], batch["masked_patches"])
     close(output.image_tokens, expected.image_masked_embeddings)
     close(output.text_tokens[batch["mask"]], expected.text_masked_embeddings[batch["mask"]])
     true = torch.tensor(label) == (0 if match == "none right" else 1)  # theirs are of true pairs, or of all
@@ -100,7 +100,7 @@ def test_encoders_alone(case, twins):
     batch = inputs()
     mask = batch["mask"]
     expected = published(input_ids=batch["tokens"], attention_mask=mask.long(), pixel_values=batch["image"])
-    output = ours(batch["tokens"], mask, batch["image"])
+    output = ours(batch["image"], batch["tokens"], mask)
     close(output.image_tokens, expected.image_embeddings)
     close(output.text_tokens[mask], expected.text_embeddings[mask])
     close(output.tokens[:, :11], expected.multimodal_embeddings[:, :11])

@@ -37,7 +37,7 @@ def test_texts_are_read_as_by_xlm_r(case, twins):
     close(ours(tokens, mask).tokens[mask], expected.hidden_states[-1][mask])
     first = expected.hidden_states[1][:, 0] @ ours.online.projection.weight.T
     close(ours.encode_text(tokens, mask), F.normalize(first, dim=-1))
-    loss = ours.guess(tokens, mask, label)
+    loss = ours.mlm_loss(tokens, mask, label)
     close(loss, expected.loss)
     loss.backward()
     expected.loss.backward()

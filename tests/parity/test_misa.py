@@ -93,10 +93,10 @@ def losses(logits, label, own, private, shared, back):
 
 NAMES = [
     (r"^embed\.", "sequences.words."),
-    (r"^(.)rnn1\.(.*)_l0_reverse", r"utterance.\1.first.back.\2_l0"),
-    (r"^(.)rnn1\.", r"utterance.\1.first.there."),
-    (r"^(.)rnn2\.(.*)_l0_reverse", r"utterance.\1.second.back.\2_l0"),
-    (r"^(.)rnn2\.", r"utterance.\1.second.there."),
+    (r"^(.)rnn1\.(.*)_l0_reverse", r"utterance.\1.first.backward_lstm.\2_l0"),
+    (r"^(.)rnn1\.", r"utterance.\1.first.forward_lstm."),
+    (r"^(.)rnn2\.(.*)_l0_reverse", r"utterance.\1.second.backward_lstm.\2_l0"),
+    (r"^(.)rnn2\.", r"utterance.\1.second.forward_lstm."),
     (r"^(.)layer_norm", r"utterance.\1.norm"),
     (r"^project_(.)", r"utterance.\1.projection"),
     (r"^private_(.)", r"private.\1"),

@@ -44,7 +44,7 @@ def test_masked_words(case, padded, twins, assert_same_gradients):
     tokens, mask = texts(config, 3, padded)
     label = to_guess(tokens, mask)
     expected = published(tokens, mask.long(), labels=label, output_hidden_states=True)
-    output = ours(tokens, mask)
+    output = ours(tokens=tokens, mask=mask)
     close(output.token_logits, expected.logits)
     close(output.latents, expected.hidden_states[-1])
     loss = ours.loss(dict(tokens=tokens, mask=mask, token_label=label))["mlm"]
@@ -57,7 +57,7 @@ def test_a_shorter_text_is_asked_for_fewer_words(case, twins):
     config = PerceiverConfig(**CASES[case])
     published, ours = twins(PerceiverForMaskedLM(config))
     tokens = torch.randint(50, (2, 4))
-    close(ours(tokens).token_logits, published(tokens).logits[:, :4])
+    close(ours(tokens=tokens).token_logits, published(tokens).logits[:, :4])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -68,7 +68,7 @@ def test_texts_in_classes(case, twins, assert_same_gradients):
     tokens, mask = texts(config, 4, True)
     label = torch.arange(4) % 3
     expected = published(tokens, mask.long(), labels=label)
-    close(ours(tokens, mask).logits, expected.logits)
+    close(ours(tokens=tokens, mask=mask).logits, expected.logits)
     loss = ours.loss(dict(tokens=tokens, mask=mask, label=label))["classification"]
     close(loss, expected.loss)
     assert_same_gradients(published, ours, loss, expected.loss)

@@ -1,11 +1,11 @@
-"""AST: a spectrogram is a picture, and a transformer reads it as patches that overlap.
+"""AST: a vision transformer that reads a spectrogram as overlapping patches.
 
 Paper: Gong et al. 2021, "AST: Audio Spectrogram Transformer".
 Official code: https://github.com/YuanGongND/ast.
 
 Deviations: ``tiny`` is ours. Weights start at random, where the paper starts from a DeiT trained on ImageNet. Tokens
 and positions then start from a normal of 0.02, as the positions of the official code do without that model; in ``tiny``
-it is wider. The classifier starts at 0, so that no class is preferred. A clip that is shorter than ``frames`` takes the
+it is wider. The classifier starts at 0, so that it prefers no class. A clip that is shorter than ``frames`` takes the
 first positions in time, and its padding can be masked. The official code fills it up with zeros that are attended to,
 and cuts the positions of shorter clips out of the middle. Norms add 1e-12, as in Transformers; the official code adds
 1e-6. The caller normalises the log-mel: the official code subtracts the mean of its data set and divides by twice the
@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
-from mmlearn.models.audio.encoder import patchify_sound
-from mmlearn.models.audio.inputs import real_frames
+from mmlearn.models.audio.checks import real_frames
+from mmlearn.models.audio.encoder import patchify_clips
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class ASTConfig(TransformerConfig):
 
 
 class ASTOutput(NamedTuple):
-    representation: Float[Tensor, "b d"]  # what the classifier reads
+    representation: Float[Tensor, "b d"]  # which the classifier reads
     logits: Float[Tensor, "b classes"] | None
 
 
 class SpectrogramEmbedding(nn.Module):
-    r"""Square patches of a log-mel, one every ``frequency_stride`` mels and ``time_stride`` frames, with their places.
+    r"""Square patches of a log-mel, one every ``frequency_stride`` mels and ``time_stride`` frames, with positions.
 
     .. math:: z_0 = [x_\mathrm{class};\, x_\mathrm{distil};\, x_p^1 E;\, \dots;\, x_p^N E] + E_\mathrm{pos}, \quad
        N = \left\lfloor \tfrac{m - P + S_f}{S_f} \right\rfloor \left\lfloor \tfrac{s - P + S_t}{S_t} \right\rfloor
 
-    ``mel_mask`` (b, s) is True where a frame is real; :func:`~mmlearn.models.audio.encoder.patchify_sound` says what
-    becomes of the others. Returns (b, 2 + p, d), and (b, 2 + p), which is True for both tokens and for real patches.
-    Raises ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` does. Source: section 2.1 and figure 1.
+    ``mel_mask`` (b, s) is True where a frame is real; :func:`~mmlearn.models.audio.encoder.patchify_clips` treats the
+    others. Returns (b, 2 + p, d), and (b, 2 + p), which is True for both tokens and for real patches.
+    Raises ``ValueError`` as :func:`~mmlearn.models.audio.checks.real_frames` does. Source: section 2.1 and figure 1.
     """
 
     def __init__(self, config: ASTConfig):
@@ -82,10 +82,11 @@ class SpectrogramEmbedding(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         config, size = self.config, (self.config.patch_size, self.config.patch_size)
         real = real_frames(mel, mel_mask, config.mels, config.frames)
-        patches, columns = patchify_sound(mel, real, size, (config.frequency_stride, config.time_stride))
+        patches, columns = patchify_clips(mel, real, size, (config.frequency_stride, config.time_stride))
         x = self.patches(patches)  # (b, row, column, d)
-        places = rearrange(self.positions[2:], "(row column) d -> row column d", row=self.grid[0])
-        x = rearrange(x + places[:, : x.shape[2]], "b row column d -> b (row column) d")
+        positions = rearrange(self.positions[2:], "(row column) d -> row column d", row=self.grid[0])
+        # A shorter clip takes the first positions in time.
+        x = rearrange(x + positions[:, : x.shape[2]], "b row column d -> b (row column) d")
         tokens = torch.stack([self.class_token, self.distillation_token]) + self.positions[:2]
         x = torch.cat([repeat(tokens, "two d -> b two d", b=len(x)).to(x), x], dim=1)
         mask = repeat(columns, "b column -> b (row column)", row=self.grid[0])
@@ -119,9 +120,9 @@ class AST(nn.Module):
 
     def forward(self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None) -> ASTOutput:
         x, mask = self.embedding(mel, mel_mask)
-        both = torch.arange(2, device=x.device).expand(len(x), -1)  # where the two tokens stand
-        tokens = self.norm(self.transformer.read(self.dropout(x), both, mask))  # (b, 2, d)
-        representation = tokens.mean(1)
+        positions = torch.arange(2, device=x.device).expand(len(x), -1)  # of the class and the distillation token
+        tokens = self.norm(self.transformer.read(self.dropout(x), positions, mask))  # (b, 2, d)
+        representation = tokens.mean(1)  # (b, d)
         return ASTOutput(representation, self.classifier(representation) if self.classifier is not None else None)
 
     def tokens(
@@ -132,7 +133,7 @@ class AST(nn.Module):
         return self.norm(self.transformer(self.dropout(x), mask)), mask
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``classification``: which class, for a ``label`` int (b,), or a yes or no to each, for float (b, classes).
+        """``classification``: of one class, for a ``label`` int (b,), or of several, for float (b, classes).
 
         The first is cross-entropy, as for spoken words; the second is binary cross-entropy, as for AudioSet. Raises
         ``ValueError`` without a classifier, ``mel`` or ``label``, for an empty batch and for a label of another shape.

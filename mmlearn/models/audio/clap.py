@@ -1,4 +1,4 @@
-"""CLAP: a sound and a text in one space, trained by telling pairs apart.
+"""CLAP: a sound and a text in one space, trained by contrast.
 
 Paper: Wu et al. 2023, "Large-scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption
 Augmentation"; the audio tower is HTS-AT (Chen et al. 2022). Official code: https://github.com/LAION-AI/CLAP.
@@ -8,8 +8,8 @@ fused checkpoints are refused. A clip of any length is stretched to the length o
 repeat a short waveform up to ten seconds. HTS-AT's classifier and stochastic depth are left out. Each direction of the
 loss has its own scale, as in published weights; the official code has one for both, unless it trains more projections.
 The loss is the paper's, of both directions. Transformers' ``return_loss`` transposes the logits of sounds once more, so
-it asks each text for its sound twice, and no sound for its text. Weights start at random, where the paper starts from
-RoBERTa. Positions of tokens count from the beginning of the row, so texts must be padded at their end.
+it retrieves the sound of each text twice, and the text of no sound. Weights start at random, where the paper starts
+from RoBERTa. Positions of tokens count from the beginning of the row, so texts must be padded at their end.
 """
 
 import math
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, patchify
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
-from mmlearn.models.audio.inputs import real_frames
+from mmlearn.models.audio.checks import real_frames
 from mmlearn.models.audio.mel import MelNorm
 from mmlearn.models.audio.swin import Swin, SwinConfig
 from mmlearn.objectives import both_ways, gather, gathered_positives, own_rows, pair_cross_entropy
@@ -39,7 +39,7 @@ class HTSATConfig(SwinConfig):
     window: int = 8
     dropout: float = 0.1
     mels: int = 64
-    pieces: int = 4  # that time is cut into, one below the other, which makes the log-mel a square picture
+    pieces: int = 4  # segments of time, stacked along frequency to make the log-mel a square image
     patch_size: int = 4  # mels, and frames
 
     @property
@@ -66,17 +66,17 @@ class CLAPConfig(Config):
 class CLAPOutput(NamedTuple):
     audio_embedding: Float[Tensor, "b d"]  # unit length
     text_embedding: Float[Tensor, "b d"]  # unit length
-    audio_logit_scale: Float[Tensor, ""]  # 1/τ for a sound that looks for its text, already exponentiated
-    text_logit_scale: Float[Tensor, ""]  # for a text that looks for its sound
+    audio_logit_scale: Float[Tensor, ""]  # 1/τ of sounds against texts, already exponentiated
+    text_logit_scale: Float[Tensor, ""]  # 1/τ of texts against sounds
 
 
 class HTSAT(nn.Module):
-    r"""HTS-AT: log-mel → a square picture → patches → Swin → norm.
+    r"""HTS-AT: log-mel → a square image → patches → Swin → norm.
 
     Bands are normalised over the batch, and each clip is stretched to ``frames``. Its ``pieces`` of time, one below the
-    other, are the picture, so that a window sees neighbours in time and frequency. Returns (b, bands, times, d): what
-    is left of both axes, in order. ``mel_mask`` (b, s) is True from the first frame of a sound to its last. Raises
-    ``ValueError`` as :func:`~mmlearn.models.audio.inputs.real_frames` and :class:`~mmlearn.models.audio.swin.Swin` do.
+    other, are the image, so that a window holds neighbours in time and frequency. Returns (b, bands, times, d), both
+    axes in order. ``mel_mask`` (b, s) is True from the first frame of a sound to its last. Raises
+    ``ValueError`` as :func:`~mmlearn.models.audio.checks.real_frames` and :class:`~mmlearn.models.audio.swin.Swin` do.
     Source: Chen et al. 2022, section 2.1 and figure 1, and the official code.
     """
 
@@ -89,7 +89,7 @@ class HTSAT(nn.Module):
         self.mel_norm = MelNorm(config.mels, config.frames)
         self.patches = nn.Linear(size**2, config.width)
         self.patch_norm = nn.LayerNorm(config.width)
-        self.side = config.mels * config.pieces // size  # patches on each side of the picture
+        self.side = config.mels * config.pieces // size  # patches on each side of the image
         self.swin = Swin(config, (self.side, self.side))
         self.width = config.width * 2 ** (len(config.depths) - 1)
         self.norm = nn.LayerNorm(self.width)
@@ -98,9 +98,10 @@ class HTSAT(nn.Module):
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b bands times d"]:
         x = self.mel_norm(mel, real_frames(mel, mel_mask, self.config.mels, self.config.frames))  # (b, mels, frames)
-        picture = rearrange(x, "b mel (piece s) -> b 1 (piece mel) s", piece=self.config.pieces)
-        x = self.patch_norm(self.patches(patchify(picture, self.config.patch_size)))
+        image = rearrange(x, "b mel (piece s) -> b 1 (piece mel) s", piece=self.config.pieces)
+        x = self.patch_norm(self.patches(patchify(image, self.config.patch_size)))  # (b, row column, d)
         x = self.norm(self.swin(rearrange(x, "b (row column) d -> b row column d", row=self.side)))
+        # Undo the stacking, so that time is one axis again.
         return rearrange(x, "b (piece band) s d -> b band (piece s) d", piece=self.config.pieces)
 
 
@@ -123,7 +124,7 @@ class RoBERTa(nn.Module):
 
 
 def projection(width: int, embedding_width: int) -> nn.Sequential:
-    """Two linear layers with a ReLU between them, which bring a tower into the common space. Source: section 3.1."""
+    """Two linear layers with a ReLU between them, into the shared space. Source: section 3.1."""
     return nn.Sequential(nn.Linear(width, embedding_width), nn.ReLU(), nn.Linear(embedding_width, embedding_width))
 
 
@@ -150,7 +151,8 @@ class CLAP(nn.Module):
     def encode_audio(
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b d"]:
-        return F.normalize(self.audio_projection(self.audio_encoder(mel, mel_mask).mean((1, 2))), dim=-1)
+        pooled = self.audio_encoder(mel, mel_mask).mean((1, 2))  # (b, d)
+        return F.normalize(self.audio_projection(pooled), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         return F.normalize(self.text_projection(self.text_encoder(tokens, mask)), dim=-1)
@@ -166,7 +168,7 @@ class CLAP(nn.Module):
         return CLAPOutput(audio, text, self.audio_logit_scale.exp(), self.text_logit_scale.exp())
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        r"""``atc``: each sound picks its text over the batch of all processes, and each text its sound.
+        r"""``atc``: each sound is matched with its text over the batch of all processes, and each text with its sound.
 
         .. math:: L = -\frac{1}{2N} \sum_i \left[\log \mathrm{softmax}_j (s_a\, E^a_i \cdot E^t_j)\big|_{j=i}
            + \log \mathrm{softmax}_j (s_t\, E^t_i \cdot E^a_j)\big|_{j=i}\right]
@@ -182,8 +184,8 @@ class CLAP(nn.Module):
         output = self(batch["mel"], batch["tokens"], batch.get("mel_mask"), batch.get("mask"))
         audio, text = gather(output.audio_embedding), gather(output.text_embedding)
         rows = own_rows(output.audio_embedding)
-        by_audio, by_text = both_ways(audio, text, rows)
-        logits = output.audio_logit_scale * by_audio, output.text_logit_scale * by_text
+        audio_to_text, text_to_audio = both_ways(audio, text, rows)
+        logits = output.audio_logit_scale * audio_to_text, output.text_logit_scale * text_to_audio
         return {"atc": pair_cross_entropy(*logits, gathered_positives(batch.get("caption_id")), rows)}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Sound as tokens: pieces of a waveform, or patches of time and frequency of a log-mel spectrogram.
+"""Sound as tokens: segments of a waveform, or patches of a log-mel spectrogram.
 
 Source: Akbari et al. 2021 (VATT), section 3.1; Gong et al. 2021 (AST), section 2.1.
 """
@@ -13,15 +13,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
-from mmlearn.models.audio.inputs import real_frames, real_samples
+from mmlearn.models.audio.checks import real_frames, real_samples
 
 
 class WaveformTokens(nn.Module):
-    r"""Cut a waveform into pieces of ``patch`` samples, project each, and add the learned embedding of its place.
+    r"""Cut a waveform into patches of ``patch`` samples, project each, and add its learned position.
 
-    The last piece is filled with zeros. Samples where ``waveform_mask`` is False become zeros as well. A piece is real
+    The last patch is filled with zeros. Samples where ``waveform_mask`` is False become zeros as well. A patch is real
     if any of its samples is. Returns (b, n, d) and (b, n). Raises ``ValueError`` as
-    :func:`~mmlearn.models.audio.inputs.real_samples` does, and for a waveform that is longer than ``samples``.
+    :func:`~mmlearn.models.audio.checks.real_samples` does, and for a waveform that is longer than ``samples``.
     Source: Akbari et al. 2021 (VATT), section 3.1.
     """
 
@@ -39,8 +39,8 @@ class WaveformTokens(nn.Module):
             raise ValueError(f"Sound has 1 to {self.samples} samples here, got {waveform.shape[1]}; cut it.")
         missing = -waveform.shape[1] % self.patch
         waveform, real = F.pad(waveform.masked_fill(~real, 0), (0, missing)), F.pad(real, (0, missing))
-        pieces = waveform.unflatten(1, (-1, self.patch))  # (b, n, samples of a piece)
-        return self.patches(pieces) + self.positions[: pieces.shape[1]], real.unflatten(1, (-1, self.patch)).any(-1)
+        patches = waveform.unflatten(1, (-1, self.patch))  # (b, n, patch)
+        return self.patches(patches) + self.positions[: patches.shape[1]], real.unflatten(1, (-1, self.patch)).any(-1)
 
 
 def patchify_mel(
@@ -62,7 +62,7 @@ def patchify_frames(mask: Bool[Tensor, "b s"], size: int, stride: int) -> Bool[T
     return torch.cat([frames[:, :1].any(-1), frames[:, 1:].all(-1)], dim=1)
 
 
-def patchify_sound(
+def patchify_clips(
     mel: Float[Tensor, "b mels s"], real: Bool[Tensor, "b s"], size: tuple[int, int], stride: tuple[int, int]
 ) -> tuple[Float[Tensor, "b row column values"], Bool[Tensor, "b column"]]:
     """The patches of clips of different lengths, and which of their columns are real.
@@ -84,9 +84,9 @@ class AudioEncoderConfig(TransformerConfig):
     patch_size: tuple[int, int] = (16, 16)  # bands, frames
     stride: tuple[int, int] = (10, 10)  # below patch_size, patches overlap
     class_token: bool = True
-    one_position: bool = False  # a learned embedding for each patch, and not one for its band and one for its time
+    one_position: bool = False  # a learned position for each patch, not one for its band and one for its time
     patch_norm: bool = False  # patches are normalised before they get a position, and projected without a bias
-    extra_key: bool = False  # every query may attend to a learned key and value besides
+    extra_key: bool = False  # every query may also attend to a learned key and value
 
 
 class AudioEncoderOutput(NamedTuple):
@@ -100,9 +100,9 @@ class AudioEmbedding(nn.Module):
     .. math:: z_{ij} = E\, x_{ij} + e^\mathrm{band}_i + e^\mathrm{time}_j
 
     With ``one_position`` it is :math:`e_{ij}`, and the class token has one too, as in the official code of ImageBind.
-    ``mel_mask`` (b, s) is True where a frame is real; :func:`patchify_sound` says what becomes of the others. The class
+    ``mel_mask`` (b, s) is True where a frame is real; :func:`patchify_clips` treats the others. The class
     token, where there is one, stands first and is always real. Returns (b, n, d) and (b, n). Raises ``ValueError`` as
-    :func:`~mmlearn.models.audio.inputs.real_frames` does.
+    :func:`~mmlearn.models.audio.checks.real_frames` does.
     Source: Gong et al. 2021 (AST), section 2.1, which has one embedding a patch; Akbari et al. 2021 (VATT), equation 1,
     for the sum.
     """
@@ -126,7 +126,7 @@ class AudioEmbedding(nn.Module):
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         real = real_frames(mel, mel_mask, self.config.mels, self.config.frames)
-        patches, columns = patchify_sound(mel, real, self.config.patch_size, self.config.stride)
+        patches, columns = patchify_clips(mel, real, self.config.patch_size, self.config.stride)
         x = self.patch_norm(self.patches(patches))  # (b, row, column, d)
         if self.config.one_position:
             x = x + self.positions[:, : x.shape[2]]
@@ -135,14 +135,14 @@ class AudioEmbedding(nn.Module):
         mask = repeat(columns, "b column -> b (row column)", row=x.shape[1])
         x = rearrange(x, "b row column d -> b (row column) d")
         if self.class_token is not None:
-            first = self.class_token + self.class_position if self.config.one_position else self.class_token
-            x = torch.cat([repeat(first, "d -> b 1 d", b=len(x)).to(x), x], dim=1)
+            class_token = self.class_token + self.class_position if self.config.one_position else self.class_token
+            x = torch.cat([repeat(class_token, "d -> b 1 d", b=len(x)).to(x), x], dim=1)  # (b, 1 + row column, d)
             mask = F.pad(mask, (1, 0), value=True)
         return x, mask
 
 
-class WithOneMore(nn.Linear):
-    """A linear layer of all tokens, and behind them a vector that is learned: (b, n, d) → (b, n + 1, d)."""
+class LinearWithExtraToken(nn.Linear):
+    """A linear layer of all tokens, followed by a learned vector: (b, n, d) → (b, n + 1, d)."""
 
     def __init__(self, width: int):
         super().__init__(width, width)
@@ -165,7 +165,8 @@ class AudioEncoder(nn.Module):
         self.extra_key = config.extra_key
         if config.extra_key:
             for block in self.transformer.blocks:
-                block.attention.key, block.attention.value = WithOneMore(config.width), WithOneMore(config.width)
+                block.attention.key = LinearWithExtraToken(config.width)
+                block.attention.value = LinearWithExtraToken(config.width)
             self.transformer.reset_parameters(config.width, config.depth)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
@@ -173,5 +174,5 @@ class AudioEncoder(nn.Module):
         self, mel: Float[Tensor, "b mels s"], mel_mask: Bool[Tensor, "b s"] | None = None
     ) -> AudioEncoderOutput:
         x, mask = self.embedding(mel, mel_mask)
-        keys = F.pad(mask, (0, 1), value=True) if self.extra_key else mask
-        return AudioEncoderOutput(self.norm(self.transformer(x, keys)), mask)
+        key_mask = F.pad(mask, (0, 1), value=True) if self.extra_key else mask  # the learned key is real
+        return AudioEncoderOutput(self.norm(self.transformer(x, key_mask)), mask)

@@ -1,6 +1,6 @@
-"""Swin: a transformer whose tokens look around in small windows, and become fewer and wider from stage to stage.
+"""Swin: a transformer with attention in small windows, whose tokens become fewer and wider from stage to stage.
 
-Tokens keep their place on a grid, (b, rows, columns, d). Source: Liu et al. 2021, "Swin Transformer: Hierarchical
+Tokens stay on a grid, (b, rows, columns, d). Source: Liu et al. 2021, "Swin Transformer: Hierarchical
 Vision Transformer using Shifted Windows"; official code https://github.com/microsoft/Swin-Transformer. The audio tower
 of CLAP is one (Chen et al. 2022, HTS-AT).
 """
@@ -23,7 +23,7 @@ class SwinConfig(Config):
     window: int  # tokens on each side of a window
     activation: str = "gelu"
     dropout: float = 0.0
-    attention_dropout: float | None = 0.0  # of attention weights; None: as elsewhere
+    attention_dropout: float | None = 0.0  # of attention weights; None: dropout
 
     def stage(self, i: int) -> TransformerConfig:
         """The settings of the blocks of stage i, counted from 0."""
@@ -38,9 +38,9 @@ class SwinBlock(TransformerBlock):
     .. math:: \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt k} + B\right) V, \quad
        B_{ij} = \hat B[\,\mathrm{row}_i - \mathrm{row}_j,\; \mathrm{column}_i - \mathrm{column}_j\,]
 
-    B is learned, and tells how far two tokens are apart. With ``shift`` the windows stand that many tokens lower and
-    further right, so that neighbours meet which other blocks keep apart: the grid is rolled, and a mask keeps apart
-    what shares a window only because of the rolling.
+    B is learned, a bias for each distance of two tokens. With ``shift`` the windows lie that many tokens lower and
+    further right, so that neighbours attend to each other that other blocks separate: the grid is rolled, and a mask
+    separates tokens that share a window only because of the rolling.
 
     Attention is recorded as (b · windows, h, n, n). Raises ``ValueError`` for a grid that windows do not fill.
     Source: Liu et al. 2021, section 3.2, equations 3 and 4 and figure 4.
@@ -53,10 +53,10 @@ class SwinBlock(TransformerBlock):
         nn.init.trunc_normal_(self.position_bias, std=0.02)
 
     def forward(self, x: Float[Tensor, "b rows columns d"]) -> Float[Tensor, "b rows columns d"]:
-        x = self.residual(x, self.attention_norm, self.attend_in_windows)
+        x = self.residual(x, self.attention_norm, self.window_attention)
         return self.residual(x, self.mlp_norm, self.mlp)
 
-    def attend_in_windows(self, x: Float[Tensor, "b rows columns d"]) -> Float[Tensor, "b rows columns d"]:
+    def window_attention(self, x: Float[Tensor, "b rows columns d"]) -> Float[Tensor, "b rows columns d"]:
         b, rows, columns, _ = x.shape
         size, shift = self.window, self.shift
         if rows % size or columns % size:
@@ -64,31 +64,31 @@ class SwinBlock(TransformerBlock):
         mask = None
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
-            mask = repeat(same_side(rows, columns, size, shift, x.device), "window q n -> (b window) q n", b=b)
+            mask = repeat(shift_mask(rows, columns, size, shift, x.device), "window q n -> (b window) q n", b=b)
         tokens = rearrange(x, "b (row y) (column x) d -> (b row column) (y x) d", y=size, x=size)
-        bias = self.position_bias.T[:, relative_places(size, x.device)]  # (h, n, n)
-        tokens = self.attention(tokens, mask=mask, bias=bias[None])
+        bias = self.position_bias.T[:, relative_position_index(size, x.device)]  # (h, n, n)
+        tokens = self.attention(tokens, mask=mask, bias=bias[None])  # (b windows, n, d)
         split = dict(row=rows // size, column=columns // size, y=size)
         x = rearrange(tokens, "(b row column) (y x) d -> b (row y) (column x) d", **split)
         return x.roll((shift, shift), (1, 2)) if shift else x
 
 
-def relative_places(window: int, device: torch.device | None = None) -> Int[Tensor, "n n"]:
-    """For each two tokens of a window, row by row: which row of the bias table says how far apart they are."""
-    place = torch.arange(window, device=device)
-    apart = place[:, None] - place + window - 1  # from 0
-    both = apart[:, None, :, None] * (2 * window - 1) + apart[:, None]  # (y, x, other y, other x)
-    return both.reshape(window**2, window**2)
+def relative_position_index(window: int, device: torch.device | None = None) -> Int[Tensor, "n n"]:
+    """The row of the bias table for each two tokens of a window, which are counted row by row."""
+    position = torch.arange(window, device=device)
+    distance = position[:, None] - position + window - 1  # along one axis, from 0
+    index = distance[:, None, :, None] * (2 * window - 1) + distance[:, None]  # (y, x, other y, other x)
+    return index.reshape(window**2, window**2)
 
 
-def same_side(
+def shift_mask(
     rows: int, columns: int, window: int, shift: int, device: torch.device | None = None
 ) -> Bool[Tensor, "windows n n"]:
     """Which tokens of each window were neighbours before the grid was rolled by ``shift``."""
     row, column = (torch.arange(size, device=device) >= size - shift for size in (rows, columns))
-    side = row[:, None] * 2 + column
-    side = rearrange(side, "(row y) (column x) -> (row column) (y x)", y=window, x=window)
-    return side[:, :, None] == side[:, None]
+    region = row[:, None] * 2 + column  # (rows, columns): what was rolled round, by row, by column or both
+    region = rearrange(region, "(row y) (column x) -> (row column) (y x)", y=window, x=window)
+    return region[:, :, None] == region[:, None]
 
 
 class PatchMerging(nn.Module):
@@ -129,7 +129,7 @@ class Swin(nn.Module):
             if any(side % 2**i for side in grid) or not window or any(side % window for side in size):
                 raise ValueError(
                     f"Stage {i} has {grid[0] / 2**i:g} × {grid[1] / 2**i:g} tokens, which windows of {config.window} × "
-                    f"{config.window} do not fill; change the picture, the patch or the window."
+                    f"{config.window} do not fill; change the image, the patch or the window."
                 )
             shift = window // 2 if min(size) > window else 0
             if i:

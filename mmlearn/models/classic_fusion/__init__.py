@@ -1,1 +1,1 @@
-"""Fusion before transformers: by vectors, gates and products, and by autoencoders."""
+"""Fusion before transformers: by concatenation, gates and products, and by autoencoders."""

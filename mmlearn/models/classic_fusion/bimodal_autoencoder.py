@@ -1,4 +1,4 @@
-r"""The bimodal deep autoencoder: both modalities are restored, also from one of them alone.
+r"""The bimodal deep autoencoder: both modalities are reconstructed, also from one of them alone.
 
 Paper: Ngiam et al. 2011, "Multimodal Deep Learning", ICML. The authors released no code.
 
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.classic_fusion.cues import AutoencoderOutput, CueAutoencoder, CueConfig, Encoders
+from mmlearn.models.classic_fusion.cues import AutoencoderOutput, CueAutoencoder, CueConfig, CueEncoders
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class BimodalAutoencoder(CueAutoencoder):
     .. math:: s = W \big[\mathrm{ReLU}(W_1 x_1); \dots; \mathrm{ReLU}(W_m x_m)\big], \quad
        \hat x_i = V_i'\, \mathrm{ReLU}(V_i s)
 
-    Biases are left out of the equation. All modalities are restored, whichever were seen. Inputs and errors are those
-    of :class:`~mmlearn.models.classic_fusion.cues.CueReader`. Source: section 4.1 and figure 3b.
+    Biases are left out of the equation. All modalities are reconstructed, whichever were given. Inputs and errors are
+    those of :class:`~mmlearn.models.classic_fusion.cues.CueReader`. Source: section 4.1 and figure 3b.
     """
 
     def __init__(self, config: BimodalAutoencoderConfig):
         super().__init__(config)
         m, width, shared = config.modalities, config.width, config.shared_width
-        self.encoders = Encoders(config)
+        self.encoders = CueEncoders(config)
         self.to_shared = nn.Linear(m * width, shared)
         self.decoders = nn.ModuleList(
             nn.Sequential(nn.Linear(shared, width), nn.ReLU(), nn.Linear(width, config.features)) for _ in range(m)
@@ -48,11 +48,12 @@ class BimodalAutoencoder(CueAutoencoder):
     def encode_cues(
         self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b d"]:
-        """What all modalities share, from those that are there."""
-        return self.to_shared(self.encoders(*self.read(cues, cue_mask)).flatten(1))
+        """The shared representation, from the modalities that are present."""
+        encoded = self.encoders(*self.read(cues, cue_mask))  # (b, m, width)
+        return self.to_shared(encoded.flatten(1))
 
     def forward(
         self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None
     ) -> AutoencoderOutput:
-        shared = self.encode_cues(cues, cue_mask)
+        shared = self.encode_cues(cues, cue_mask)  # (b, d)
         return AutoencoderOutput(shared, torch.stack([decode(shared) for decode in self.decoders], dim=1))

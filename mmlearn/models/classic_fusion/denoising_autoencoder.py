@@ -1,12 +1,12 @@
-r"""The denoising autoencoder: numbers of the input are destroyed, and the network restores all of it.
+r"""The denoising autoencoder: the input is corrupted, and the network reconstructs the original.
 
 Paper: Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders", ICML. The authors
 released no code with it.
 
-Deviations: ``tiny`` is ours. The input is the vectors of all modalities side by side; the paper has digits of one
-picture. Numbers are not from 0 to 1, so the decoder is linear and the loss the squared error, one of the paper's two.
-There is one layer; the paper stacks them, each trained on what the one before says. A missing modality is zeros, and is
-not asked for. Weights of both ways are tied, which the paper leaves open.
+Deviations: ``tiny`` is ours. The input is the concatenation of all modalities; the paper has digits of one picture.
+Numbers are not from 0 to 1, so the decoder is linear and the loss the squared error, one of the paper's two. There is
+one layer; the paper stacks them, each trained on the output of the one before. A missing modality is zeros, and has no
+loss. Weights of both ways are tied, which the paper leaves open.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from mmlearn.objectives.cues import destroy_numbers
 
 @dataclass(frozen=True)
 class DenoisingAutoencoderConfig(CueConfig):
-    input_dropout: float = 0.25  # ν: the share of numbers that training destroys
+    input_dropout: float = 0.25  # ν: the share of numbers that training sets to 0
 
     PRESETS = {"tiny": dict(width=64)}
 
@@ -44,8 +44,8 @@ class DenoisingAutoencoder(CueAutoencoder):
     def encode_cues(
         self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b d"]:
-        """The hidden layer, in training of an input that is destroyed in part."""
-        x = self.read(cues, cue_mask)[0].flatten(1)
+        """The hidden layer, in training of a corrupted input."""
+        x = self.read(cues, cue_mask)[0].flatten(1)  # (b, m features)
         if self.training and self.config.input_dropout:
             x = destroy_numbers(x, torch.rand(x.shape, device=x.device), self.config.input_dropout)
         return self.encoder(x).sigmoid()
@@ -54,5 +54,5 @@ class DenoisingAutoencoder(CueAutoencoder):
         self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None
     ) -> AutoencoderOutput:
         hidden = self.encode_cues(cues, cue_mask)
-        restored = F.linear(hidden, self.encoder.weight.T, self.bias)
-        return AutoencoderOutput(hidden, restored.unflatten(1, cues.shape[1:]))
+        reconstruction = F.linear(hidden, self.encoder.weight.T, self.bias)  # (b, m features)
+        return AutoencoderOutput(hidden, reconstruction.unflatten(1, cues.shape[1:]))

@@ -1,4 +1,4 @@
-r"""Early fusion: the features of all modalities stand side by side, and one network reads them.
+r"""Early fusion: the features of all modalities are concatenated, and one network reads them.
 
 Paper: Baltrušaitis et al. 2019, "Multimodal Machine Learning: A Survey and Taxonomy", names it; the idea is older than
 its name, and the baseline of every system of this family.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, FusionConfig, hidden_layer
+from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, FusionConfig, classifier
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class EarlyFusion(CueClassifier):
 
     def __init__(self, config: EarlyFusionConfig):
         super().__init__(config)
-        self.classifier = hidden_layer(config.modalities * config.features, config.width, config.num_classes)
+        self.classifier = classifier(config.modalities * config.features, config.width, config.num_classes)
 
     def forward(self, cues: Float[Tensor, "b m features"], cue_mask: Bool[Tensor, "b m"] | None = None) -> CueOutput:
-        return CueOutput(self.classifier(self.read(cues, cue_mask)[0].flatten(1)))
+        x = self.read(cues, cue_mask)[0].flatten(1)  # (b, m features)
+        return CueOutput(self.classifier(x))

@@ -1,4 +1,4 @@
-r"""LMF: what a linear layer would read from the outer product, without ever making the product.
+r"""LMF: a linear layer on the outer product, computed without the product by low-rank factors.
 
 Paper: Liu et al. 2018, "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL. Official code:
 https://github.com/Justin1904/Low-rank-Multimodal-Fusion.
@@ -16,7 +16,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.classic_fusion.cues import CueClassifier, CueOutput, Encoders, FusionConfig, with_one
+from mmlearn.models.classic_fusion.cues import CueClassifier, CueEncoders, CueOutput, FusionConfig, append_one
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def low_rank_product(
 
     m R (d + 1) weights an output, where the layer has (d + 1)^m. Source: section 3.
     """
-    return einsum(with_one(x), factors, "b m d, m rank d outputs -> b m rank outputs").prod(1).sum(1)
+    return einsum(append_one(x), factors, "b m d, m rank d outputs -> b m rank outputs").prod(1).sum(1)
 
 
 class LMF(CueClassifier):
@@ -48,7 +48,7 @@ class LMF(CueClassifier):
 
     def __init__(self, config: LMFConfig):
         super().__init__(config)
-        self.encoders = Encoders(config)
+        self.encoders = CueEncoders(config)
         self.factors = nn.Parameter(torch.empty(config.modalities, config.rank, config.width + 1, config.num_classes))
         self.bias = nn.Parameter(torch.zeros(config.num_classes))
         nn.init.normal_(self.factors, std=(config.width + 1) ** -0.5)

@@ -1,1 +1,1 @@
-"""One transformer, or two that meet, over the words and the pixels or regions of a picture."""
+"""One transformer, or two joined by cross-attention, over the words and the pixels or regions of a picture."""

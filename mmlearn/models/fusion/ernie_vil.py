@@ -11,7 +11,7 @@ the paper those of words start from ERNIE 2.0. Of the official presets only base
 
 from dataclasses import dataclass
 
-from mmlearn.models.fusion.losses import Batch, Losses, masked_words
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, mlm_loss
 from mmlearn.models.fusion.vilbert import ViLBERT, ViLBERTConfig, ViLBERTOutput
 from mmlearn.objectives.masked import ROLES
 
@@ -31,18 +31,18 @@ class ERNIEViL(ViLBERT):
        \ell_\mathrm{rel} &= -\log P(w_{r} \mid w_{o_1}, w_{o_2}, w_{\setminus r}, v)
 
     An object o has the attribute a, and stands to another in the relation r. Because words of one role alone are
-    masked, an attribute is always told beside its object, and a relation between its two. Each is a mean over the
+    masked, an attribute is always predicted next to its object, and a relation between its two. Each is a mean over the
     masked tokens. Inputs, outputs and errors are ViLBERT's.
     Source: scene graph prediction in Yu et al. 2021, the three equations of object, attribute and relationship
     prediction.
     """
 
     def word_losses(self, output: ViLBERTOutput, batch: Batch) -> Losses:
-        """``mlm``, ``object``, ``attribute`` and ``relation``: which words were hidden?
+        """``mlm``, ``object``, ``attribute`` and ``relation``: the masked words.
 
         ``object_label`` (b, t) is the true token where a word of an object was, and -100 elsewhere; so are the others.
         """
         losses = super().word_losses(output, batch)
         for role in ROLES:
-            losses |= masked_words(self, output, batch, name=role, label=f"{role}_label")
+            losses |= mlm_loss(self, output, batch, name=role, label=f"{role}_label")
         return losses

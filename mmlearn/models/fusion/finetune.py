@@ -1,4 +1,4 @@
-"""A fusion encoder put to a task: pretrain once, then learn each task from few labels by a small head.
+"""Fine-tuning a fusion encoder: pretrain once, then learn each task from few labels with a small head.
 
 Papers: Tan & Bansal 2019, "LXMERT: Learning Cross-Modality Encoder Representations from Transformers"; Chen et al.
 2020, "UNITER: UNiversal Image-TExt Representation Learning". Official code: https://github.com/airsplay/lxmert,
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.models.fusion.heads import EntailmentHead, NLVRHead, ReferringHead, VQAHead
 
-PICTURE = ("image", "pixel_mask", "regions", "boxes", "region_mask")  # of two pictures each is (b, 2, ...)
+IMAGE_INPUTS = ("image", "pixel_mask", "regions", "boxes", "region_mask")  # of two pictures each is (b, 2, ...)
 
 
 class FineTuned(nn.Module):
@@ -27,7 +27,7 @@ class FineTuned(nn.Module):
 
     ``encoder`` is a module that reads entries of a batch by name and returns ``pooled`` (b, d), or else ``tokens``
     (b, t, d), of which the first is taken. A :class:`~mmlearn.models.fusion.heads.ReferringHead` needs ``regions``
-    (b, p, d) instead. The head says which task it is. For pairs of pictures the batch holds one sentence a pair, and
+    (b, p, d) instead. The head determines the task. For pairs of pictures the batch holds one sentence a pair, and
     ``image``, ``pixel_mask``, ``regions``, ``boxes`` and ``region_mask`` with an axis of two behind the first.
 
     The encoder learns too, unless it was frozen by ``encoder.requires_grad_(False)``; then it also stays in evaluation
@@ -40,8 +40,8 @@ class FineTuned(nn.Module):
         self.encoder = encoder
         self.head = head
         parameters = inspect.signature(encoder.forward).parameters.values()
-        self.reads = {
-            parameter.name: parameter.default is parameter.empty  # whether the encoder needs it
+        self.inputs = {
+            parameter.name: parameter.default is parameter.empty  # whether it is required
             for parameter in parameters
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         }
@@ -54,12 +54,12 @@ class FineTuned(nn.Module):
 
     def forward(self, **batch: Tensor) -> Float[Tensor, "b outputs"]:
         """The head's logits. Takes a whole batch by name, ``system(**batch)``, and passes on what the encoder reads."""
-        if any(needed and name not in batch for name, needed in self.reads.items()):
-            needed = ", ".join(name for name, needed in self.reads.items() if needed)
-            raise ValueError(f"The encoder needs {needed}, and the batch has only {', '.join(batch)}.")
-        inputs = {name: batch[name] for name in self.reads if name in batch}
+        required = [name for name, required in self.inputs.items() if required]
+        if any(name not in batch for name in required):
+            raise ValueError(f"The encoder needs {', '.join(required)}, and the batch has only {', '.join(batch)}.")
+        inputs = {name: batch[name] for name in self.inputs if name in batch}
         if isinstance(self.head, NLVRHead):
-            pooled = _pooled(self.encoder(**_one_by_one(inputs)))
+            pooled = _pooled(self.encoder(**_split_pairs(inputs)))  # (2 b, d)
             return self.head(rearrange(pooled, "(b pair) d -> b pair d", pair=2))
         output = self.encoder(**inputs)
         if not isinstance(self.head, ReferringHead):
@@ -91,11 +91,11 @@ def _pooled(output: Any) -> Float[Tensor, "b d"]:
     raise ValueError(f"A head reads pooled or tokens of an encoder, and {type(output).__name__} has neither.")
 
 
-def _one_by_one(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def _split_pairs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Two pictures a sentence → one picture a sentence, each sentence twice."""
     pairs = {}
     for name, value in inputs.items():
-        if name not in PICTURE:
+        if name not in IMAGE_INPUTS:
             pairs[name] = repeat(value, "b ... -> (b pair) ...", pair=2)
         elif value.ndim < 3 or value.shape[1] != 2:
             raise ValueError(f"Of two pictures {name} is (b, 2, ...); got {tuple(value.shape)}.")

@@ -1,7 +1,7 @@
-"""Heads that read a fusion encoder for a task: an answer, a verdict on two pictures, entailment, the region meant.
+"""Heads that fine-tune a fusion encoder: VQA, NLVR2, visual entailment and referring expressions.
 
-Each takes states and gives logits; ``loss`` compares them with the label. All start as BERT does: logits are near 0, so
-a head that has learned nothing holds every answer for equally likely.
+Each maps states to logits; ``loss`` compares them with the label. All start as BERT does: logits are near 0, so an
+untrained head finds every answer equally likely.
 """
 
 import torch
@@ -24,10 +24,10 @@ def classifier(width: int, hidden: int, outputs: int, *, norm_epsilon: float = 1
     return nn.Sequential(first, nn.GELU(), norm, nn.Linear(hidden, outputs))
 
 
-class _Head(nn.Module):
+class ClassifierHead(nn.Module):
     """A classifier of pooled states under cross-entropy. ``task`` names its loss, ``label`` its entry of a batch.
 
-    ``loss`` raises ``ValueError`` for labels that do not exist. A label of -100 means that nothing is asked.
+    ``loss`` raises ``ValueError`` for labels that do not exist. A label of -100 means that there is no question.
     """
 
     task: str
@@ -46,7 +46,7 @@ class _Head(nn.Module):
         return masked_cross_entropy(logits, label)
 
 
-class VQAHead(_Head):
+class VQAHead(ClassifierHead):
     r"""Answering as a choice among frequent answers: (b, d) → (b, answers).
 
     A label (b,) is the one right answer, learned by cross-entropy. Labels (b, answers) are soft scores s from 0 to 1,
@@ -79,10 +79,10 @@ class VQAHead(_Head):
         return F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / max(len(logits), 1)
 
 
-class NLVRHead(_Head):
+class NLVRHead(ClassifierHead):
     """Is a sentence true of two pictures? The pooled states of both, each fused with the sentence: (b, 2, d) → (b, 2).
 
-    Index 1 is *true*. Both pictures of a pair are read side by side, so their order counts, because sentences speak of
+    Index 1 is *true*. The states of both pictures are concatenated, so their order counts, because sentences mention
     left and right. Source: Suhr et al. 2019 (NLVR2); Tan & Bansal 2019 (LXMERT), official code; Chen et al. 2020
     (UNITER), "Pair".
     """
@@ -96,7 +96,7 @@ class NLVRHead(_Head):
         return self.classifier(rearrange(pooled, "b pair d -> b (pair d)"))
 
 
-class EntailmentHead(_Head):
+class EntailmentHead(ClassifierHead):
     """Does a picture entail a sentence, contradict it, or neither? (b, d) → (b, 3).
 
     Source: Xie et al. 2019, "Visual Entailment", section 3.
@@ -109,7 +109,7 @@ class EntailmentHead(_Head):
 
 
 class ReferringHead(nn.Module):
-    r"""Which region does the expression mean? Scores w·h_i + c of real regions, which a softmax makes probabilities.
+    r"""Which region does the expression refer to? A score for each real region, and a softmax over them.
 
     .. math:: P(i) = \frac{\exp(w^\top h_i + c)}{\sum_{j\ \mathrm{real}} \exp(w^\top h_j + c)}
 
@@ -128,19 +128,19 @@ class ReferringHead(nn.Module):
     def forward(
         self, regions: Float[Tensor, "b p d"], region_mask: Bool[Tensor, "b p"] | None = None
     ) -> Float[Tensor, "b p"]:
-        scores = self.score(regions)[..., 0]
+        scores = self.score(regions)[..., 0]  # (b, p)
         return scores if region_mask is None else scores.masked_fill(~region_mask, -torch.inf)
 
     def loss(self, logits: Float[Tensor, "b p"], label: Int[Tensor, "b"]) -> Float[Tensor, ""]:
         _check_labels(label, self.label, len(logits))
-        total = masked_cross_entropy(logits, label)
+        loss = masked_cross_entropy(logits, label)
         if not may_look(label):
-            return total
+            return loss
         padding = logits.gather(1, label.clamp(min=0)[:, None])[:, 0].isneginf() & (label >= 0)
         if padding.any():
             row = int(padding.nonzero()[0])
             raise ValueError(f"Expression {row} refers to region {int(label[row])}, which region_mask says is padding.")
-        return total
+        return loss
 
 
 def _check_labels(label: Tensor, name: str, b: int) -> None:

@@ -1,4 +1,4 @@
-r"""KVL-BERT: VL-BERT on sentences into which a knowledge graph has put what it knows of their words.
+r"""KVL-BERT: VL-BERT on sentences in which words are followed by triples of a knowledge graph.
 
 Paper: Song et al. 2021, "KVL-BERT: Knowledge Enhanced Visual-and-Linguistic BERT for visual commonsense reasoning",
 Knowledge-Based Systems. No code was published. How knowledge is put in, its positions and what it may see are those of
@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmlearn.models.fusion.regions import INPUTS, read_regions
+from mmlearn.models.fusion.regions import REGION_INPUTS, read_regions
 from mmlearn.models.fusion.single_stream import SingleStreamOutput
 from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig
 
-# What is known of the words of scenes: a word → its (relation, tail) pairs.
+# The knowledge graph of the words of scenes: a word → its (relation, tail) pairs.
 KNOWLEDGE = {
     **{colour: [("is", "warm")] for colour in ("red", "orange", "yellow", "brown")},
     **{colour: [("is", "cold")] for colour in ("green", "cyan", "blue")},
@@ -45,23 +45,23 @@ class KVLBERTConfig(VLBERTConfig):
 
 
 def visible_matrix(entity: Int[Tensor, "b n"], branch: Int[Tensor, "b n"]) -> Bool[Tensor, "b n n"]:
-    r"""Which tokens see each other: those of one branch, and those of a word and the branches that hang on it.
+    r"""Which tokens attend to each other: those of one branch, and those of a word and its branches.
 
     .. math:: M_{ij} = [\mathrm{branch}_i = \mathrm{branch}_j] \lor
        [\mathrm{entity}_i = \mathrm{entity}_j \land (\mathrm{branch}_i = 0 \lor \mathrm{branch}_j = 0)]
 
-    Branch 0 is the sentence. So knowledge reaches its own word at once, and all others only through that word. A
-    branch with the entity -1 is seen by nobody else. Source: Liu et al. 2020 (K-BERT), seeing layer; Song et al. 2021
+    Branch 0 is the sentence. So knowledge reaches its own word directly, and all others only through that word. No
+    other token attends to a branch with the entity -1. Source: Liu et al. 2020 (K-BERT), seeing layer; Song et al. 2021
     (KVL-BERT), mask-self-attention.
     """
-    in_sentence = branch == 0
-    one_branch = branch[:, :, None] == branch[:, None]
-    one_entity = (entity[:, :, None] == entity[:, None]) & (entity >= 0)[:, None]
-    return one_branch | one_entity & (in_sentence[:, :, None] | in_sentence[:, None])
+    in_sentence = branch == 0  # (b, n)
+    same_branch = branch[:, :, None] == branch[:, None]  # (b, n, n)
+    same_entity = (entity[:, :, None] == entity[:, None]) & (entity >= 0)[:, None]
+    return same_branch | same_entity & (in_sentence[:, :, None] | in_sentence[:, None])
 
 
 class KVLBERT(VLBERT):
-    r"""VL-BERT in whose attention each token sees only what the matrix M lets it see.
+    r"""VL-BERT in which each token attends only to the tokens that the matrix M allows.
 
     .. math:: \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{k}} + \log M\right) V
 
@@ -71,13 +71,13 @@ class KVLBERT(VLBERT):
     :class:`~mmlearn.models.fusion.vl_bert.VLBERT`. Source: Song et al. 2021, section 3.
     """
 
-    READS = (*INPUTS, "position", "entity", "branch")
+    INPUTS = (*REGION_INPUTS, "position", "entity", "branch")
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
         regions: Float[Tensor, "b p f"],
         boxes: Float[Tensor, "b p 4"],
+        tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
         masked_regions: Bool[Tensor, "b p"] | None = None,
@@ -90,10 +90,11 @@ class KVLBERT(VLBERT):
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        nothing = torch.zeros_like(tokens)
-        token_type, entity, branch = (nothing if x is None else x for x in (token_type, entity, branch))
-        sentence = mask & (branch == 0)
-        x = self.embed(tokens, token_type, sentence, regions, boxes, region_mask, masked, position)
-        more = (0, x.shape[1] - tokens.shape[1])  # the picture belongs to the sentence
-        visible = visible_matrix(F.pad(entity, more, value=-1), F.pad(branch, more))
+        zeros = torch.zeros_like(tokens)
+        token_type, entity, branch = (zeros if x is None else x for x in (token_type, entity, branch))
+        sentence = mask & (branch == 0)  # (b, t): knowledge moves no position of what follows
+        x = self.embed(regions, boxes, region_mask, masked, tokens, token_type, sentence, position)  # (b, n, d)
+        image_length = x.shape[1] - tokens.shape[1]  # regions and [END] belong to the sentence: branch 0
+        entity, branch = F.pad(entity, (0, image_length), value=-1), F.pad(branch, (0, image_length))
+        visible = visible_matrix(entity, branch)  # (b, n, n)
         return self.encode(x, mask, region_mask, visible)

@@ -1,4 +1,4 @@
-r"""LXMERT: one encoder for words, one for regions, and layers in which each asks the other.
+r"""LXMERT: one encoder for words, one for regions, and layers in which each attends to the other.
 
 Paper: Tan & Bansal 2019, "LXMERT: Learning Cross-Modality Encoder Representations from Transformers", EMNLP.
 Official code: https://github.com/airsplay/lxmert.
@@ -22,17 +22,17 @@ from mmlearn.layers import Attention, BERTEmbedding, BERTEncoderConfig, Transfor
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert, pooler
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.losses import (
+from mmlearn.models.fusion.pretraining_losses import (
     Batch,
     Losses,
-    answers,
-    hidden_regions,
-    learnable,
-    masked_words,
-    matching,
-    of_hidden,
+    check_losses,
+    itm_loss,
+    mlm_loss,
+    region_targets,
+    regions_to_predict,
+    vqa_loss,
 )
-from mmlearn.models.fusion.regions import INPUTS, TINY, check_boxes, read_regions
+from mmlearn.models.fusion.regions import REGION_INPUTS, TINY, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_classification, smooth_region_regression
 
@@ -64,7 +64,7 @@ class LXMERTOutput(NamedTuple):
 
 
 class RegionEmbedding(nn.Module):
-    r"""The feature of a region and the place of its box, each projected and normalised, and the mean of the two.
+    r"""The features and the box of a region, each projected and normalised, and the mean of the two.
 
     .. math:: v_j = \big(\mathrm{LN}(W_F f_j + b_F) + \mathrm{LN}(W_P p_j + b_P)\big) / 2
 
@@ -84,13 +84,13 @@ class RegionEmbedding(nn.Module):
 
 
 class CrossModalityLayer(nn.Module):
-    r"""Words ask regions and regions ask words, at the same time; then each stream goes on alone through a block.
+    r"""Words attend to regions and regions to words, at the same time; then each stream passes a block of its own.
 
     .. math:: \hat h_i = \mathrm{LN}\big(h_i + \mathrm{CrossAtt}(h_i, \{v_1, \dots, v_m\})\big), \quad
        \hat v_j = \mathrm{LN}\big(v_j + \mathrm{CrossAtt}(v_j, \{h_1, \dots, h_n\})\big)
 
     Both directions share one attention and its norm, as the official code has it. Its second map in
-    :func:`~mmlearn.layers.record_attention`, ``cross_attention#2``, is of regions that look at words.
+    :func:`~mmlearn.layers.record_attention`, ``cross_attention#2``, is of regions that attend to words.
     Source: section 2.2, cross-modality encoder.
     """
 
@@ -110,17 +110,17 @@ class CrossModalityLayer(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b p d"]]:
-        words, regions = co_attention(words, regions, mask, region_mask, self.look, self.look)
+        words, regions = co_attention(words, regions, mask, region_mask, self.cross_attend, self.cross_attend)
         return self.language(words, mask), self.regions(regions, region_mask)
 
-    def look(
+    def cross_attend(
         self, x: Float[Tensor, "b q d"], context: Float[Tensor, "b n d"], context_mask: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b q d"]:
         return self.cross_norm(x + self.dropout(self.cross_attention(x, context, context_mask)))
 
 
 class RegionHead(nn.Module):
-    """What was at a masked region? One layer, and on top of it a linear layer for each kind of answer.
+    """Predicts features, classes and attributes of a masked region: one layer, and a linear layer for each of them.
 
     Returns (..., size) for each name in ``outputs``. Source: section 3.1.2 and the official code.
     """
@@ -137,7 +137,7 @@ class RegionHead(nn.Module):
         return {name: output(x) for name, output in self.outputs.items()}
 
 
-# Loss → the output of the region head, the entry of a batch that says what is right, and how they are compared.
+# Loss → the output of the region head, the label in a batch, and the objective that compares them.
 REGION_LOSSES = {
     "mrfr": ("features", "region_target", smooth_region_regression),
     "mrc": ("classes", "region_classes", masked_region_classification),
@@ -146,7 +146,7 @@ REGION_LOSSES = {
 
 
 class LXMERT(nn.Module):
-    """A BERT of words, a BERT of regions without order, and cross-modality layers; read at the first word.
+    """A BERT of words, a BERT of regions without order, and cross-modality layers; pooled at the first word.
 
     Inputs are those of :func:`~mmlearn.models.fusion.regions.read_regions`, as are errors. Heads are built where the
     configuration asks for them. Source: section 2 and figure 1.
@@ -168,14 +168,14 @@ class LXMERT(nn.Module):
         outputs = {name: size for name, size in outputs.items() if size}
         self.region_head = RegionHead(config, outputs) if outputs else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
-        # It starts in its own way: so small that it prefers no answer.
+        # Built after the others were initialised, because it starts in its own way: so small that it prefers no answer.
         self.answer_head = VQAHead(config.width, config.answers) if config.answers else None
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
         regions: Float[Tensor, "b p f"],
         boxes: Float[Tensor, "b p 4"],
+        tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
         masked_regions: Bool[Tensor, "b p"] | None = None,
@@ -184,11 +184,11 @@ class LXMERT(nn.Module):
         regions, boxes, region_mask, _ = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=self.config.region_width
         )
-        words = self.language_encoder(self.embedding(tokens, token_type, mask), mask)
-        regions = self.region_encoder(self.region_embedding(regions, boxes), region_mask)
+        words = self.language_encoder(self.embedding(tokens, token_type, mask), mask)  # (b, t, d)
+        regions = self.region_encoder(self.region_embedding(regions, boxes), region_mask)  # (b, p, d)
         for layer in self.cross_layers:
             words, regions = layer(words, regions, mask, region_mask)
-        pooled = self.pooler(words[:, 0])
+        pooled = self.pooler(words[:, 0])  # (b, d)
         return LXMERTOutput(
             tokens=words,
             regions=regions,
@@ -203,23 +203,24 @@ class LXMERT(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm``, ``vqa``, ``mrfr``, ``mrc`` and ``mrc_attributes``: those with labels and a head to learn.
 
-        Labels are those of :mod:`mmlearn.models.fusion.losses`, and ``region_attributes`` (b, p, attributes). Raises
-        ``ValueError`` without any of them, for an empty batch, and for boxes that cannot be. Source: section 3.1.
+        Labels are those of :mod:`mmlearn.models.fusion.pretraining_losses`, and ``region_attributes``
+        (b, p, attributes). Raises ``ValueError`` without any of them, for an empty batch, and for boxes that cannot be.
+        Source: section 3.1.
         """
-        output = self(**{name: batch[name] for name in INPUTS if name in batch})
+        output = self(**{name: batch[name] for name in REGION_INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))
-        losses = masked_words(self, output, batch, matched_only=False) | matching(self, output, batch)
-        losses |= answers(self, output, batch) | self.region_losses(output.regions, batch)
-        return learnable(self, batch, losses)
+        losses = mlm_loss(self, output, batch, matched_only=False) | itm_loss(self, output, batch)
+        losses |= vqa_loss(self, output, batch) | self.region_losses(output.regions, batch)
+        return check_losses(self, batch, losses)
 
     def region_losses(self, regions: Float[Tensor, "b p d"], batch: Batch) -> Losses:
         """``mrfr``, ``mrc`` and ``mrc_attributes``, as far as there are heads and labels."""
         if self.region_head is None or "masked_regions" not in batch:
             return {}
-        hidden = hidden_regions(batch, matched_only=False)
-        predicted = self.region_head(regions[hidden])
+        masked = regions_to_predict(batch, matched_only=False)  # (b, p)
+        predicted = self.region_head(regions[masked])  # each (masked, size)
         return {
-            name: loss(predicted[head], *of_hidden(batch, label, hidden))
+            name: loss(predicted[head], *region_targets(batch, label, masked))
             for name, (head, label, loss) in REGION_LOSSES.items()
             if head in predicted and label in batch
         }

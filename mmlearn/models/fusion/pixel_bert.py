@@ -1,4 +1,4 @@
-"""Pixel-BERT: every pixel of a convolutional network's feature map is a token that BERT reads beside the words.
+"""Pixel-BERT: every pixel of a convolutional network's feature map is a token that BERT reads along with the words.
 
 Paper: Huang et al. 2020, "Pixel-BERT: Aligning Image Pixels with Text by Deep Multi-Modal Transformers",
 arXiv 2004.00849. Official code: none was published.
@@ -26,7 +26,7 @@ from mmlearn.layers.embeddings import check_image, convolutional_stem
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert, pooler
 from mmlearn.layers.steps import CountsSteps
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.losses import Batch, Losses, answers, learnable, masked_words, matching
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, check_losses, itm_loss, mlm_loss, vqa_loss
 from mmlearn.objectives.draws import generator_of_step
 
 # Name → blocks of each stage, groups, and channels of each group.
@@ -75,7 +75,8 @@ def resnet_backbone(name: str) -> nn.Sequential:
     return nn.Sequential(layers | {"pool": nn.MaxPool2d(2, ceil_mode=True)})
 
 
-def _backbone(config: PixelBERTConfig) -> nn.Module:
+def build_backbone(config: PixelBERTConfig) -> nn.Module:
+    """The backbone that the configuration names. ``ValueError`` for an unknown one."""
     if config.backbone == "convolutions":
         return convolutional_stem(config.stride, config.feature_width)
     if config.backbone not in RESNETS:
@@ -84,11 +85,11 @@ def _backbone(config: PixelBERTConfig) -> nn.Module:
 
 
 class PixelBERT(CountsSteps):
-    r"""Words as in BERT and pixels of a feature map, told apart by what is added to each, through BERT's blocks.
+    r"""Words as in BERT and pixels of a feature map, each with its own type embedding, through BERT's blocks.
 
     .. math:: \hat w_i = \mathrm{LN}(w_i + p_i + s_w), \quad \hat v_j = W \, \mathrm{CNN}(I)_j + s_v
 
-    Pixels have no positions of their own: the model knows where they are only as far as the backbone tells it.
+    Pixels have no positions of their own; only the backbone may encode where they are.
     ``mask`` is True where a token is real; ``token_type`` is by default the first. A ``generator`` draws
     ``sampled_pixels`` of each picture, and the others are left out. ``backbone`` is built as the configuration says
     unless it is given; it maps (b, 3, height, width) to (b, ``feature_width``, height/``stride``, width/``stride``),
@@ -107,9 +108,9 @@ class PixelBERT(CountsSteps):
         self.language_head = MaskedLanguageHead(config) if config.pretraining_heads else None
         self.match_head = nn.Linear(config.width, 2) if config.pretraining_heads else None
         self.apply(partial(initialise_as_bert, std=config.initial_std))
-        # These start in their own way; the head so small that it prefers no answer.
+        # Built after the others were initialised, because they start in their own way: the head prefers no answer.
         self.answer_head = VQAHead(config.width, config.answers) if config.answers else None
-        self.backbone = _backbone(config) if backbone is None else backbone
+        self.backbone = build_backbone(config) if backbone is None else backbone
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -120,8 +121,8 @@ class PixelBERT(CountsSteps):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
         image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
         generator: torch.Generator | None = None,
@@ -129,15 +130,15 @@ class PixelBERT(CountsSteps):
         check_image(image, self.config.stride)
         if len(tokens) != len(image):
             raise ValueError(f"Each text has its picture; got {len(image)} images and {len(tokens)} texts.")
-        features = rearrange(self.backbone(image), "b f row column -> b (row column) f")
+        features = rearrange(self.backbone(image), "b f row column -> b (row column) f")  # (b, p, f)
         if generator is not None and self.config.sampled_pixels:
-            features = _sample(features, self.config.sampled_pixels, generator)
-        pixels = self.embedding.dropout(self.image_projection(features))
+            features = sample_pixels(features, self.config.sampled_pixels, generator)  # (b, k, f)
+        pixels = self.embedding.dropout(self.image_projection(features))  # (b, p, d)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        real = F.pad(mask, (0, pixels.shape[1]), value=True)  # every pixel is
+        real = F.pad(mask, (0, pixels.shape[1]), value=True)  # (b, t + p): every pixel is real
         x = self.transformer(torch.cat([self.embedding(tokens, token_type, mask), pixels], dim=1), real)
         words, pixels = x.split([tokens.shape[1], pixels.shape[1]], dim=1)
-        pooled = self.pooler(words[:, 0])
+        pooled = self.pooler(words[:, 0])  # (b, d)
         return PixelBERTOutput(
             tokens=words,
             pixels=pixels,
@@ -152,18 +153,19 @@ class PixelBERT(CountsSteps):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm`` and ``vqa``: those with labels in the batch and a head to learn.
 
-        Labels are those of :mod:`mmlearn.models.fusion.losses`. Pixels are sampled in training, but not where there are
-        answers, because that is no pretraining. Raises ``ValueError`` without any label, or for an empty batch.
+        Labels are those of :mod:`mmlearn.models.fusion.pretraining_losses`. Pixels are sampled in training, but not
+        where there are answers, because that is no pretraining. Raises ``ValueError`` without any label, or for an
+        empty batch.
         """
         pretraining = self.training and "answer" not in batch
         generator = generator_of_step(self.config.seed, self.steps) if pretraining else None
-        output = self(batch["tokens"], batch["image"], batch.get("mask"), batch.get("token_type"), generator)
-        losses = masked_words(self, output, batch) | matching(self, output, batch) | answers(self, output, batch)
-        return learnable(self, batch, losses)
+        output = self(batch["image"], batch["tokens"], batch.get("mask"), batch.get("token_type"), generator)
+        losses = mlm_loss(self, output, batch) | itm_loss(self, output, batch) | vqa_loss(self, output, batch)
+        return check_losses(self, batch, losses)
 
 
-def _sample(features: Float[Tensor, "b p f"], count: int, generator: torch.Generator) -> Float[Tensor, "b k f"]:
+def sample_pixels(features: Float[Tensor, "b p f"], count: int, generator: torch.Generator) -> Float[Tensor, "b k f"]:
     """``count`` pixels of each picture, in the order in which they lie. All sets are equally likely."""
-    draw = torch.rand(features.shape[:2], generator=generator, device=generator.device)
-    kept = draw.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
+    noise = torch.rand(features.shape[:2], generator=generator, device=generator.device)  # (b, p)
+    kept = noise.argsort(1)[:, :count].sort(1).values.to(features.device)  # (b, k)
     return features.gather(1, kept[..., None].expand(-1, -1, features.shape[-1]))

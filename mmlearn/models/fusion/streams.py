@@ -1,4 +1,4 @@
-"""Two streams that look at each other: what ViLBERT and LXMERT share.
+"""Two streams that attend to each other: what ViLBERT and LXMERT share.
 
 Source: Lu et al. 2019 (ViLBERT), section 2.1; Tan & Bansal 2019 (LXMERT), section 2.2.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Look = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, mask of the context) -> queries
+CrossAttend = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (queries, context, context_mask) -> queries
 
 
 def co_attention(
@@ -16,14 +16,14 @@ def co_attention(
     visual: Float[Tensor, "b n visual_width"],
     mask: Bool[Tensor, "b t"] | None,
     visual_mask: Bool[Tensor, "b n"] | None,
-    text_looks: Look,
-    visual_looks: Look,
+    text_attends: CrossAttend,
+    visual_attends: CrossAttend,
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n visual_width"]]:
-    r"""Two streams look at each other at the same time: queries of one, keys and values of the other, and its mask.
+    r"""Two streams attend to each other at once: queries of one, keys and values of the other, and its mask.
 
-    .. math:: x' = \mathrm{look}_x(x; y, m_y), \quad y' = \mathrm{look}_y(y; x, m_x)
+    .. math:: x' = \mathrm{attend}_x(x; y, m_y), \quad y' = \mathrm{attend}_y(y; x, m_x)
 
-    Both see the other as it was before, so neither comes first. A mask says which tokens of its own stream are real, so
-    it goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
+    Both read the other as it was before, so neither comes first. A mask says which tokens of its own stream are real,
+    so it goes with the keys. Source: Lu et al. 2019 (ViLBERT), section 2.1 and figure 2b.
     """
-    return text_looks(text, visual, visual_mask), visual_looks(visual, text, mask)
+    return text_attends(text, visual, visual_mask), visual_attends(visual, text, mask)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from mmlearn.layers.language import initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
-from mmlearn.models.fusion.placed_regions import PlacedRegions
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, region_targets, regions_to_predict
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import LARGE, SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.fusion.uniter_encoder import UNITEREncoder
 from mmlearn.objectives.masked import masked_region_regression
 from mmlearn.objectives.transport import word_region_alignment
 
@@ -36,8 +36,8 @@ class UNITERConfig(SingleStreamConfig):
     PRESETS = {"tiny": TINY, "base": dict(), "large": LARGE}
 
 
-class UNITER(PlacedRegions):
-    """One stream, in which regions are guessed as well, and matched with words.
+class UNITER(UNITEREncoder):
+    """One stream, in which masked regions are predicted as well, and words and regions are aligned.
 
     Source: Chen et al. 2020, section 3.1 and figure 1; section 3.2 for the objectives.
     """
@@ -56,20 +56,21 @@ class UNITER(PlacedRegions):
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def region_features(self, regions: Float[Tensor, "*p d"]) -> Float[Tensor, "*p f"]:
-        """What a region held, written by the transpose of the matrix that reads features."""
+        """The features of masked regions, predicted through the transpose of the matrix that projects features."""
         return F.linear(self.region_regression(regions), self.region_projection.weight.T, self.region_regression_bias)
 
-    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+    def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
         """``mrc`` or ``mrc_kl``, ``mrfr``, and ``wra``, the alignment of words and regions."""
-        losses = super().picture_losses(output, batch)
+        losses = super().image_losses(output, batch)
         if self.region_regression is not None and {"masked_regions", "region_target"} <= batch.keys():
-            hidden = hidden_regions(batch)
-            prediction = self.region_features(output.regions[hidden])
-            losses["mrfr"] = masked_region_regression(prediction, *of_hidden(batch, "region_target", hidden))
+            masked = regions_to_predict(batch)  # (b, p)
+            prediction = self.region_features(output.regions[masked])  # (masked, f)
+            losses["mrfr"] = masked_region_regression(prediction, *region_targets(batch, "region_target", masked))
         if "wra" in self.config.objectives and "match_label" in batch:
             word_mask = batch.get("mask", torch.ones_like(batch["tokens"], dtype=torch.bool))
             region_mask = batch.get("region_mask", torch.ones_like(batch["boxes"][..., 0], dtype=torch.bool))
             distance = word_region_alignment(output.tokens, output.regions, word_mask, region_mask)  # (b,)
+            # Matching pairs are pulled together, others pushed apart, as in the official code.
             signed = torch.where(batch["match_label"] == 1, distance, -distance)
             losses["wra"] = self.config.alignment_weight * signed.mean()
         return losses

@@ -1,4 +1,4 @@
-r"""ViLBERT: a BERT of words and a BERT of regions, each with its own width, that meet in co-attention layers.
+r"""ViLBERT: a BERT of words and a BERT of regions, each with its own width, joined by co-attention layers.
 
 Paper: Lu et al. 2019, "ViLBERT: Pretraining Task-Agnostic Visiolinguistic Representations for Vision-and-Language
 Tasks", NeurIPS. Official code: https://github.com/jiasenlu/vilbert_beta and, for its successor "12-in-1",
@@ -8,7 +8,7 @@ Deviations: ``tiny`` is ours. The official co-attention layer holds two linear l
 ``q_dense2``, 11 million weights in base); they are left out. Masked words and regions are predicted for every pair, as
 in the paper, also where picture and text do not match; 12-in-1 leaves those out. All masked regions become zeros, where
 the paper keeps one in ten as it is. The IMG token has the mean over all real regions, as in the code for tasks; the
-code for pretraining divides by the number of places, padding among them, that no masked region overlaps.
+code for pretraining divides by the number of rows, padding among them, that no masked region overlaps.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,16 @@ from torch import Tensor, nn
 from mmlearn.layers import MLP, Attention, BERTEmbedding, BERTEncoderConfig, TransformerBlock, TransformerConfig
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
 from mmlearn.models.fusion.heads import classifier
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, learnable, masked_words, matching, of_hidden
-from mmlearn.models.fusion.regions import INPUTS, TINY, box_sizes, check_boxes, read_regions
+from mmlearn.models.fusion.pretraining_losses import (
+    Batch,
+    Losses,
+    check_losses,
+    itm_loss,
+    mlm_loss,
+    region_targets,
+    regions_to_predict,
+)
+from mmlearn.models.fusion.regions import REGION_INPUTS, TINY, box_sizes, check_boxes, read_regions
 from mmlearn.models.fusion.streams import co_attention
 from mmlearn.objectives.masked import masked_region_kl
 
@@ -51,7 +59,7 @@ class ViLBERTConfig(BERTEncoderConfig):
     region_classes: int = 1601  # of the detector, with background
     co_attention_width: int = 1024  # of all heads of a co-attention together, and of what is pooled
     co_attention_heads: int = 8
-    text_connections: tuple[int, ...] = (6, 7, 8, 9, 10, 11)  # so many blocks of a stream come before each meeting
+    text_connections: tuple[int, ...] = (6, 7, 8, 9, 10, 11)  # blocks of a stream before each co-attention layer
     visual_connections: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
 
     PRESETS = {
@@ -71,12 +79,12 @@ class ViLBERTOutput(NamedTuple):
 
 
 class VisualEmbedding(nn.Module):
-    r"""An IMG token and the regions, each as its features plus its place, normalised. Returns (b, 1 + p, d).
+    r"""An IMG token and the regions, each as its features plus its box, normalised. Returns (b, 1 + p, d).
 
     .. math:: v_j = \mathrm{LN}\big(W_F f_j + b_F + W_S s_j + b_S\big), \quad
        s_j = (x_1, y_1, x_2, y_2, \text{area})
 
-    with the box as shares of the picture. The IMG token stands for the whole picture: the mean of its real regions'
+    with the box as shares of the picture. The IMG token represents the whole picture: the mean of its real regions'
     features, those masked to zero included, in a box around everything. Padding of ``regions`` must be 0.
     Source: section 2.2.
     """
@@ -84,18 +92,19 @@ class VisualEmbedding(nn.Module):
     def __init__(self, config: ViLBERTConfig):
         super().__init__()
         self.features = nn.Linear(config.region_width, config.visual.width)
-        self.places = nn.Linear(5, config.visual.width)
+        self.boxes = nn.Linear(5, config.visual.width)
         self.norm = nn.LayerNorm(config.visual.width, eps=config.visual.norm_epsilon)
         self.dropout = nn.Dropout(config.visual.dropout)
 
     def forward(
         self, regions: Float[Tensor, "b p f"], boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"]
     ) -> Float[Tensor, "b n d"]:
-        image = regions.sum(1, keepdim=True) / region_mask.sum(1).clamp(min=1)[:, None, None]
-        whole = repeat(boxes.new_tensor([0, 0, 1, 1]), "corner -> b 1 corner", b=len(boxes))
-        boxes = torch.cat([whole, boxes], dim=1)
-        places = torch.cat([boxes, box_sizes(boxes)[..., 2:]], dim=-1)
-        return self.dropout(self.norm(self.features(torch.cat([image, regions], dim=1)) + self.places(places)))
+        image = regions.sum(1, keepdim=True) / region_mask.sum(1).clamp(min=1)[:, None, None]  # (b, 1, f)
+        regions = torch.cat([image, regions], dim=1)  # (b, 1 + p, f)
+        whole_image = repeat(boxes.new_tensor([0, 0, 1, 1]), "corner -> b 1 corner", b=len(boxes))
+        boxes = torch.cat([whole_image, boxes], dim=1)  # (b, 1 + p, 4)
+        geometry = torch.cat([boxes, box_sizes(boxes)[..., 2:]], dim=-1)  # (b, 1 + p, 5): corners and area
+        return self.dropout(self.norm(self.features(regions) + self.boxes(geometry)))  # (b, 1 + p, d)
 
 
 class CoAttentionStream(nn.Module):
@@ -133,7 +142,7 @@ class CoAttentionStream(nn.Module):
 
 
 class CoAttentionLayer(nn.Module):
-    """Where the streams meet: words look at regions while regions look at words. Source: section 2.1, figure 2b."""
+    """Words attend to regions while regions attend to words. Source: section 2.1, figure 2b."""
 
     def __init__(self, config: ViLBERTConfig):
         super().__init__()
@@ -152,7 +161,7 @@ class CoAttentionLayer(nn.Module):
 
 
 class ViLBERT(nn.Module):
-    """Two streams of post-norm blocks; before the blocks that the configuration names, both pass a co-attention layer.
+    """Two streams of post-norm blocks, with co-attention layers before the blocks that the configuration names.
 
     Inputs are those of :func:`~mmlearn.models.fusion.regions.read_regions`, as are errors. Raises ``ValueError`` also
     for connections that do not fit the streams. Source: section 2 and figure 1; the official configuration of six
@@ -179,9 +188,9 @@ class ViLBERT(nn.Module):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
         regions: Float[Tensor, "b p f"],
         boxes: Float[Tensor, "b p 4"],
+        tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
         masked_regions: Bool[Tensor, "b p"] | None = None,
@@ -191,19 +200,19 @@ class ViLBERT(nn.Module):
         regions, boxes, region_mask, _ = read_regions(
             regions, boxes, region_mask, masked_regions, texts=len(tokens), width=config.region_width
         )
-        text = self.embedding(tokens, token_type, mask)
-        visual = self.visual_embedding(regions, boxes, region_mask)
+        text = self.embedding(tokens, token_type, mask)  # (b, t, d)
+        visual = self.visual_embedding(regions, boxes, region_mask)  # (b, 1 + p, visual_width)
         visual_mask = F.pad(region_mask, (1, 0), value=True)  # the IMG token is real
-        t = v = 0  # blocks of each stream that are behind us
-        for meet, next_t, next_v in zip(self.co_attention, config.text_connections, config.visual_connections):
-            text = through(self.text_blocks[t:next_t], text, mask)
-            visual = through(self.visual_blocks[v:next_v], visual, visual_mask)
-            text, visual = meet(text, visual, mask, visual_mask)
+        t = v = 0  # blocks of each stream that are done
+        for layer, next_t, next_v in zip(self.co_attention, config.text_connections, config.visual_connections):
+            text = run_blocks(self.text_blocks[t:next_t], text, mask)
+            visual = run_blocks(self.visual_blocks[v:next_v], visual, visual_mask)
+            text, visual = layer(text, visual, mask, visual_mask)
             t, v = next_t, next_v
-        text = through(self.text_blocks[t:], text, mask)
-        visual = through(self.visual_blocks[v:], visual, visual_mask)
+        text = run_blocks(self.text_blocks[t:], text, mask)
+        visual = run_blocks(self.visual_blocks[v:], visual, visual_mask)
         # Pooled by ReLU, as in the official code; BERT's own pooler has tanh.
-        pooled = self.text_pooler(text[:, 0]).relu() * self.visual_pooler(visual[:, 0]).relu()
+        pooled = self.text_pooler(text[:, 0]).relu() * self.visual_pooler(visual[:, 0]).relu()  # (b, c)
         return ViLBERTOutput(text, visual[:, 0], visual[:, 1:], pooled, self.match_head(self.dropout(pooled)))
 
     def token_logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
@@ -212,27 +221,27 @@ class ViLBERT(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         """``mlm``, ``itm`` and ``mrc_kl``: those whose labels the batch holds.
 
-        Labels are those of :mod:`mmlearn.models.fusion.losses`. Raises ``ValueError`` without any of them, for an empty
-        batch, and for boxes that cannot be. Source: section 2.2, training tasks.
+        Labels are those of :mod:`mmlearn.models.fusion.pretraining_losses`. Raises ``ValueError`` without any of them,
+        for an empty batch, and for boxes that cannot be. Source: section 2.2, training tasks.
         """
-        output = self(**{name: batch[name] for name in INPUTS if name in batch})
+        output = self(**{name: batch[name] for name in REGION_INPUTS if name in batch})
         check_boxes(batch["boxes"], batch.get("region_mask"))
-        losses = self.word_losses(output, batch) | matching(self, output, batch)
+        losses = self.word_losses(output, batch) | itm_loss(self, output, batch)
         if {"masked_regions", "region_classes"} <= batch.keys():
-            hidden = hidden_regions(batch, matched_only=False)
-            logits = self.region_head(output.regions[hidden])
-            losses["mrc_kl"] = masked_region_kl(logits, *of_hidden(batch, "region_classes", hidden))
-        return learnable(self, batch, losses)
+            masked = regions_to_predict(batch, matched_only=False)  # (b, p)
+            logits = self.region_head(output.regions[masked])  # (masked, classes)
+            losses["mrc_kl"] = masked_region_kl(logits, *region_targets(batch, "region_classes", masked))
+        return check_losses(self, batch, losses)
 
     def word_losses(self, output: ViLBERTOutput, batch: Batch) -> Losses:
-        """``mlm``: which words were hidden?"""
-        return masked_words(self, output, batch, matched_only=False)
+        """``mlm``: the masked words."""
+        return mlm_loss(self, output, batch, matched_only=False)
 
 
-def through(
+def run_blocks(
     blocks: Iterable[TransformerBlock], x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None
 ) -> Float[Tensor, "b n d"]:
-    """One block after the other."""
+    """The blocks, one after the other."""
     for block in blocks:
         x = block(x, mask)
     return x
@@ -241,7 +250,7 @@ def through(
 def _check_connections(config: ViLBERTConfig) -> None:
     text, visual = config.text_connections, config.visual_connections
     if len(text) != len(visual):
-        raise ValueError(f"The streams meet as often as each other: got text {text} and visual {visual} connections.")
-    for name, places, depth in (("text", text, config.depth), ("visual", visual, config.visual.depth)):
-        if list(places) != sorted(places) or any(not 0 <= place <= depth for place in places):
-            raise ValueError(f"{name}_connections rise, from 0 to {depth} blocks; got {places}.")
+        raise ValueError(f"Both streams need as many connections; got text {text} and visual {visual}.")
+    for name, positions, depth in (("text", text, config.depth), ("visual", visual, config.visual.depth)):
+        if list(positions) != sorted(positions) or any(not 0 <= position <= depth for position in positions):
+            raise ValueError(f"{name}_connections rise, from 0 to {depth} blocks; got {positions}.")

@@ -1,4 +1,4 @@
-r"""VinVL: OSCAR+, which reads regions of a better detector, and is asked which part of a triple does not belong to it.
+r"""VinVL: OSCAR+, which reads regions of a better detector and predicts which part of a triple does not belong to it.
 
 Paper: Zhang et al. 2021, "VinVL: Revisiting Visual Representations in Vision-Language Models".
 Official code: https://github.com/microsoft/Oscar, of which ``oscar/run_oscarplus_pretrain.py`` is this.
@@ -22,10 +22,10 @@ class VinVLConfig(OSCARConfig):
 
 
 class VinVL(OSCAR):
-    """OSCAR with three classes: ``polluted`` (b,) is 0 for a whole triple, 1 where tags are wrong, 2 where words are.
+    """OSCAR with three classes: ``polluted`` (b,) is 0 for a matching triple, 1 for wrong tags, 2 for wrong words.
 
-    To be told from words with wrong tags trains for questions, where q is an answer, and from tags with wrong words for
-    retrieval. Source: Zhang et al. 2021 (VinVL), section 3.2.
+    Finding wrong tags trains for questions, where q is an answer; finding wrong words trains for retrieval.
+    Source: Zhang et al. 2021 (VinVL), section 3.2.
     """
 
     POLLUTED = ("tags", "words")

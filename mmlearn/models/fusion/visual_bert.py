@@ -29,7 +29,7 @@ class VisualBERT(SingleStream):
 
     .. math:: \mathrm{LN}(W v + e_\mathrm{picture} + e_\mathrm{position})
 
-    Words are also guessed in texts that do not match, because the paper gives each picture two captions, of which the
+    Words are also predicted in texts that do not match, because the paper gives each picture two captions, of which the
     first always matches. Boxes are not read.
     Source: Li et al. 2019, section 3.2; section 3.3 for the objectives.
     """
@@ -48,7 +48,8 @@ class VisualBERT(SingleStream):
             self.region_types.weight.copy_(self.embedding.token_types.weight)
             self.region_positions.copy_(self.embedding.positions)
 
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
-        image = self.region_projection(regions) + self.region_types.weight[self.PICTURE] + self.region_positions[0]
-        image = self.embedding.dropout(self.embedding.norm(image))
-        return torch.cat([self.embedding(tokens, token_type, mask), image], dim=1)
+    def embed(self, regions, boxes, region_mask, masked, tokens, token_type, mask):
+        # All regions share one position, because they have no order.
+        image = self.region_projection(regions) + self.region_types.weight[self.IMAGE_TYPE] + self.region_positions[0]
+        image = self.embedding.dropout(self.embedding.norm(image))  # (b, p, d)
+        return torch.cat([self.embedding(tokens, token_type, mask), image], dim=1)  # (b, n, d)

@@ -4,12 +4,12 @@ Paper: Su et al. 2020, "VL-BERT: Pre-training of Generic Visual-Linguistic Repre
 Official code: https://github.com/jackroos/VL-BERT.
 
 Deviations: ``tiny`` is ours. Regions come from a detector that is not trained along. Weights start as in our BERT, from
-a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC asks for the likeliest class,
-as in the paper (the code asks for all of them, as ``mrc_kl`` does). All masked regions are hidden; the code shows one
-in ten as it is. As in the code for given features, boxes are centre and size (in the paper corners), [END] has no
-visual feature (in the paper the whole picture's), and the whole picture is the mean of the unmasked regions (in the
-paper a network's view of it; the code adds 1e-5 to their number). Its box ends at the picture's edge, in the code one
-pixel before. No text comes without a picture. Where a text fills all positions, regions and [END] share its last.
+a normal cut at two deviations. A batch trains every objective whose labels it holds. MRC predicts the likeliest class,
+as in the paper (the code predicts the distribution, as ``mrc_kl`` does). All masked regions become zeros; the code
+keeps one in ten as it is. As in the code for given features, boxes are centre and size (in the paper corners), [END]
+has no visual feature (in the paper the whole picture's), and the whole picture is the mean of the unmasked regions (in
+the paper a network's view of it; the code adds 1e-5 to their number). Its box ends at the picture's edge, in the code
+one pixel before. No text comes without a picture. Where a text fills all positions, regions and [END] share its last.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class VLBERTConfig(SingleStreamConfig):
     PRESETS = {"tiny": TINY | dict(geometry_width=64, visual_scale=0.125), "base": dict(), "large": LARGE}
 
 
-def box_waves(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p width"]:
+def sinusoidal_boxes(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p width"]:
     r"""Sines and cosines of a box's centre and size, in percent of the picture's, at m wavelengths each.
 
     .. math:: \sin(100\, g / 1000^{i/m}),\; \cos(100\, g / 1000^{i/m}), \quad
@@ -47,15 +47,15 @@ def box_waves(boxes: Float[Tensor, "b p 4"], width: int) -> Float[Tensor, "b p w
     """
     if width % 8:
         raise ValueError(f"A box is four numbers in sines and cosines: width must be a multiple of 8, got {width}.")
-    left, top, right, bottom = boxes.unbind(-1)
-    place = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=-1)
-    steps = torch.arange(width // 8, device=boxes.device) / (width // 8)
-    angle = 100 * place[..., None] / 1000**steps  # (b, p, 4, m)
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+    left, top, right, bottom = boxes.unbind(-1)  # each (b, p)
+    geometry = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=-1)  # (b, p, 4)
+    exponent = torch.arange(width // 8, device=boxes.device) / (width // 8)  # (m,)
+    angle = 100 * geometry[..., None] / 1000**exponent  # (b, p, 4, m)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)  # (b, p, width)
 
 
 class VLBERT(SingleStream):
-    r"""Each element is a token, a visual feature, a segment and a position; words get the whole picture's feature.
+    r"""Each element has a token, a visual feature, a segment and a position; words get the whole picture's feature.
 
     .. math:: e_\mathrm{token} + \mathrm{LN}(\mathrm{ReLU}(W [g(\mathrm{box}), v])) + e_\mathrm{segment}
        + e_\mathrm{position}
@@ -66,7 +66,7 @@ class VLBERT(SingleStream):
     """
 
     OBJECTIVES = ("mlm", "mrc", "mrc_kl", "itm")
-    PICTURE = 2
+    IMAGE_TYPE = 2
 
     def __init__(self, config: VLBERTConfig):
         super().__init__(config)
@@ -87,20 +87,25 @@ class VLBERT(SingleStream):
         for norm in (self.word_visual_norm, self.region_visual_norm):
             nn.init.constant_(norm.weight, config.visual_scale)
 
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked, position=None):
-        shown = (region_mask & ~masked).sum(1)[:, None, None]
-        whole = regions.sum(1, keepdim=True) / shown.clamp(min=1)  # the mean of what is shown
-        regions = torch.cat([regions + masked[..., None] * self.masked_region, whole], dim=1)
+    def embed(self, regions, boxes, region_mask, masked, tokens, token_type, mask, position=None):
+        # The whole picture is one more region: the mean of the unmasked ones, in a box around everything.
+        unmasked = (region_mask & ~masked).sum(1)[:, None, None]  # (b, 1, 1)
+        whole_image = regions.sum(1, keepdim=True) / unmasked.clamp(min=1)  # (b, 1, f)
+        regions = torch.cat([regions + masked[..., None] * self.masked_region, whole_image], dim=1)  # (b, p + 1, f)
         boxes = torch.cat([boxes, boxes.new_tensor([0, 0, 1, 1]).expand(len(boxes), 1, 4)], dim=1)
-        visual = self.visual(torch.cat([box_waves(boxes, self.config.geometry_width), regions], dim=-1))
-        table, segments, places = self.embedding, self.embedding.token_types, self.embedding.positions
-        # Only BERT's sum of embeddings, because visual features join it before the norm.
+        geometry = sinusoidal_boxes(boxes, self.config.geometry_width)
+        visual = self.visual(torch.cat([geometry, regions], dim=-1))  # (b, p + 1, d)
+
         check_text_mask(mask)
-        words = TextEmbedding.forward(table, tokens, position)  # which knowledge between them does not move
+        embedding, segments, positions = self.embedding, self.embedding.token_types, self.embedding.positions
+        # Only BERT's sum of embeddings, because visual features join it before the norm.
+        words = TextEmbedding.forward(embedding, tokens, position)  # (b, t, d)
         text = words + segments(token_type) + self.word_visual_norm(visual[:, -1:])
-        behind = mask.sum(1)[:, None]
+
+        next_position = mask.sum(1)[:, None]  # (b, 1): all regions stand right behind the text
         image_token = torch.where(F.pad(masked, (0, 1))[..., None], self.masked_image_token, self.image_token)
-        image = image_token + self.region_visual_norm(visual) + places[behind.clamp(max=len(places) - 1)]
-        end = self.end_token + places[(behind + 1).clamp(max=len(places) - 1)]
-        picture = torch.cat([image, end], dim=1) + segments.weight[self.PICTURE]
-        return table.dropout(table.norm(torch.cat([text, picture], dim=1)))
+        image = image_token + self.region_visual_norm(visual)
+        image = image + positions[next_position.clamp(max=len(positions) - 1)]  # (b, p + 1, d)
+        end = self.end_token + positions[(next_position + 1).clamp(max=len(positions) - 1)]  # (b, 1, d)
+        image = torch.cat([image, end], dim=1) + segments.weight[self.IMAGE_TYPE]
+        return embedding.dropout(embedding.norm(torch.cat([text, image], dim=1)))  # (b, t + p + 2, d)

@@ -1,1 +1,1 @@
-"""Texts in many languages, alone and with pictures: what is said in one helps to read another."""
+"""Texts in many languages, alone and with pictures: what is learned in one language helps in the others."""

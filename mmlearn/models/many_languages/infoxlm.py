@@ -4,8 +4,8 @@ Paper: Chi et al. 2021, "InfoXLM: An Information-Theoretic Framework for Cross-L
 Official code: https://github.com/microsoft/unilm/tree/master/infoxlm.
 
 Deviations: weights start at random; the paper starts from XLM-R. All three objectives learn from the same pairs of
-texts; in the paper MMLM has texts without a translation. Embeddings have unit length, and each text of a pair looks for
-the other; in the official code their length is free, a text that is drawn looks for the other, candidates are those of
+texts; in the paper MMLM has texts without a translation. Embeddings have unit length, and each text of a pair retrieves
+the other; in the official code their length is free, a text that is drawn retrieves the other, candidates are those of
 the queue alone, and it begins once the queue is full. Sentences are not mixed: the paper's mixup joins two pairs.
 ``tiny`` is ours.
 """
@@ -51,7 +51,7 @@ class InfoXLMOutput(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """XLM-R's encoder, and a projection of what a block in the middle says of the first token: it has a slow copy."""
+    """XLM-R's encoder, and a projection of the first token after a middle block. It is what has a momentum copy."""
 
     def __init__(self, config: InfoXLMConfig):
         super().__init__()
@@ -70,7 +70,8 @@ class Encoder(nn.Module):
         return x
 
     def embed(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
-        return F.normalize(self.projection(self(tokens, mask, self.contrast_depth)[:, 0]), dim=-1)
+        first_token = self(tokens, mask, self.contrast_depth)[:, 0]  # (b, d)
+        return F.normalize(self.projection(first_token), dim=-1)
 
 
 class InfoXLM(nn.Module):
@@ -78,7 +79,7 @@ class InfoXLM(nn.Module):
 
     ``mask`` is True where a token is real; tokens do not say their language. A text and its translation are read in one
     row (:func:`~mmlearn.objectives.translation.join_translations`). Raises ``ValueError`` for a momentum that cannot
-    be, or a layer that there is not.
+    be, or a block that does not exist.
     """
 
     def __init__(self, config: InfoXLMConfig):
@@ -106,12 +107,12 @@ class InfoXLM(nn.Module):
     ) -> Float[Tensor, "b d"]:
         return self.online.embed(translation, translation_mask)
 
-    def guess(
+    def mlm_loss(
         self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], label: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
-        """The cross-entropy of the hidden tokens. Only these are scored, because the vocabulary is large."""
-        hidden = label != IGNORED
-        return masked_cross_entropy(self.token_logits(self(tokens, mask).tokens[hidden]), label[hidden])
+        """The cross-entropy of the masked tokens. Only these are scored, because the vocabulary is large."""
+        masked = label != IGNORED  # (b, n)
+        return masked_cross_entropy(self.token_logits(self(tokens, mask).tokens[masked]), label[masked])
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""MMLM of the text alone, TLM of both texts in one row, and the contrast of both whole texts.
@@ -120,23 +121,29 @@ class InfoXLM(nn.Module):
            {\sum_{c'} \exp(g(c_1)^\top \bar g(c') / \tau)}
 
         for each of the two; candidates c' are those of the batch and of the queue. ``token_label`` and
-        ``translation_label`` are the true tokens where some are hidden and -100 elsewhere. In training the batch's
+        ``translation_label`` are the true tokens where some are masked and -100 elsewhere. In training the batch's
         momentum embeddings go into the queue. Source: the paper's MMLM, TLM and cross-lingual contrast.
         """
-        text = batch["tokens"], batch["mask"], batch["token_label"]
-        other = batch["translation"], batch["translation_mask"], batch["translation_label"]
-        pair, real = join_translations(text[0], other[0], text[1], other[1])
-        pair_label, _ = join_translations(text[2], other[2], text[1], other[1], IGNORED)
-        losses = {"mmlm": self.guess(*text), "tlm": self.guess(pair, real, pair_label)}
-        whole = [(torch.where(hidden == IGNORED, tokens, hidden), mask) for tokens, mask, hidden in (text, other)]
-        embeddings = tuple(self.online.embed(*each) for each in whole)
+        tokens, mask, label = batch["tokens"], batch["mask"], batch["token_label"]
+        translation, translation_mask = batch["translation"], batch["translation_mask"]
+        translation_label = batch["translation_label"]
+        pair, pair_mask = join_translations(tokens, translation, mask, translation_mask)  # (b, t + u)
+        pair_label, _ = join_translations(label, translation_label, mask, translation_mask, IGNORED)
+        losses = {"mmlm": self.mlm_loss(tokens, mask, label), "tlm": self.mlm_loss(pair, pair_mask, pair_label)}
+
+        # The contrast reads the texts unmasked.
+        texts = [
+            (torch.where(label == IGNORED, tokens, label), mask),
+            (torch.where(translation_label == IGNORED, translation, translation_label), translation_mask),
+        ]
+        embeddings = tuple(self.online.embed(*text) for text in texts)  # each (b, d)
         with torch.no_grad():
-            momentum_embeddings = tuple(self.momentum_encoder.embed(*each) for each in whole)
-        meaning = batch.get("caption_id", text[0].new_full((len(text[0]),), -1))
+            momentum_embeddings = tuple(self.momentum_encoder.embed(*text) for text in texts)
+        caption_id = batch.get("caption_id", tokens.new_full((len(tokens),), -1))
         scale = 1 / self.config.temperature
-        losses["xlco"] = queue_contrast(embeddings, momentum_embeddings, meaning, self.queue, scale, alpha=0.0)
+        losses["xlco"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha=0.0)
         if self.training:
-            self.queue.push(*map(gather, momentum_embeddings), gather(meaning))
+            self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         return losses
 
     @torch.no_grad()

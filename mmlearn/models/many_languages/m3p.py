@@ -5,8 +5,8 @@ Official code: https://github.com/microsoft/M3P.
 
 Deviations: weights start at random; the paper starts from XLM-R. There are two languages, and the translation of a
 caption is the dictionary; the paper has 50, and dictionaries of words. A word is translated with probability 0.5. xMLM
-reads captions and translations, each alone, where the paper has texts of Wikipedia. A hidden region is always hidden;
-the official code shows one in ten as it is. ``tiny`` is ours.
+reads captions and translations, each alone, where the paper has texts of Wikipedia. All masked regions become zeros;
+the official code keeps one in ten as it is. ``tiny`` is ours.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions, of_hidden
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, region_targets, regions_to_predict
 from mmlearn.models.fusion.regions import TINY, box_sizes
 from mmlearn.models.fusion.single_stream import SingleStream, SingleStreamConfig, SingleStreamOutput
 from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
@@ -26,13 +26,13 @@ from mmlearn.objectives.masked import IGNORED, masked_region_classification, mas
 
 @dataclass(frozen=True)
 class M3PConfig(SingleStreamConfig):
-    token_types: int = 1  # words and regions are told apart by what they are
+    token_types: int = 1  # words and regions share the only one
 
     PRESETS = {"tiny": TINY | dict(token_types=1), "base": XLM_R}
 
 
 class M3P(SingleStream):
-    r"""Words as XLM-R reads them, and regions, which are features v and a place. Switched captions may become longer.
+    r"""Words as in XLM-R, and regions, which are features v and a box. Code-switched captions may become longer.
 
     .. math:: \mathrm{LN}(W_v v + W_l [x_1, y_1, x_2, y_2, w h])
 
@@ -40,7 +40,7 @@ class M3P(SingleStream):
     """
 
     OBJECTIVES = ("mlm", "itm")
-    PICTURE = 0
+    IMAGE_TYPE = 0
 
     def __init__(self, config: M3PConfig):
         super().__init__(for_two_texts(config))
@@ -53,10 +53,10 @@ class M3P(SingleStream):
         self.region_classifier = nn.Linear(width, config.region_classes)
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
-    def embed(self, tokens, token_type, mask, regions, boxes, region_mask, masked):
-        place = torch.cat([boxes, box_sizes(boxes)[..., 2:]], dim=-1)
-        image = self.region_norm(self.region_projection(regions) + self.box_projection(place))
-        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)
+    def embed(self, regions, boxes, region_mask, masked, tokens, token_type, mask):
+        geometry = torch.cat([boxes, box_sizes(boxes)[..., 2:]], dim=-1)  # (b, p, 5): corners and area
+        image = self.region_norm(self.region_projection(regions) + self.box_projection(geometry))  # (b, p, d)
+        return torch.cat([self.embedding(tokens, token_type, mask), self.embedding.dropout(image)], dim=1)  # (b, n, d)
 
     def loss(self, batch: Batch) -> Losses:
         """As of :class:`~mmlearn.models.fusion.single_stream.SingleStream`; with ``translation_label``, ``xmlm``.
@@ -68,18 +68,18 @@ class M3P(SingleStream):
         states, labels = [], []
         for text in ("tokens", "mask", "token_label"), ("translation", "translation_mask", "translation_label"):
             tokens, mask, label = (batch[name] for name in text)
-            hidden = label != IGNORED
-            states.append(self.transformer(self.embedding(tokens, mask=mask), mask)[hidden])
-            labels.append(label[hidden])
+            masked = label != IGNORED
+            states.append(self.transformer(self.embedding(tokens, mask=mask), mask)[masked])  # (masked, d)
+            labels.append(label[masked])
         return {"xmlm": masked_cross_entropy(self.token_logits(torch.cat(states)), torch.cat(labels))}
 
-    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
-        """``mrfr`` and ``mrc``: the features and the likeliest class of hidden regions."""
+    def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+        """``mrfr`` and ``mrc``: the features and the likeliest class of masked regions."""
         if not {"masked_regions", "region_target", "region_classes"} <= batch.keys():
             return {}
-        hidden = hidden_regions(batch)
-        x = output.regions[hidden]
-        features, classes = (of_hidden(batch, label, hidden) for label in ("region_target", "region_classes"))
+        masked = regions_to_predict(batch)  # (b, p)
+        x = output.regions[masked]  # (masked, d)
+        features, classes = (region_targets(batch, label, masked) for label in ("region_target", "region_classes"))
         return {
             "mrfr": masked_region_regression(self.region_regression(x), *features),
             "mrc": masked_region_classification(self.region_classifier(x), *classes),

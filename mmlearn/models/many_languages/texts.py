@@ -1,4 +1,4 @@
-"""What the systems of many languages share: the vocabulary and sizes of XLM-R, and how well they read across languages.
+"""What the systems of many languages share: the vocabulary and the sizes of XLM-R.
 
 Source: Conneau et al. 2020 (XLM-R), section 3.
 """
@@ -12,5 +12,5 @@ LARGE = dict(width=1024, depth=24, num_heads=16)
 
 
 def for_two_texts(config: BERTEncoderConfig) -> BERTEncoderConfig:
-    """The configuration with places for a text and its translation in one row: XLM-R's 512 are for two texts of 256."""
+    """The configuration with positions for a text and its translation in one row: XLM-R's 512 hold two texts of 256."""
     return replace(config, max_length=2 * config.max_length)

@@ -16,10 +16,10 @@ from functools import partial
 import torch
 
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
-from mmlearn.models.fusion.losses import Batch, Losses, hidden_regions
-from mmlearn.models.fusion.placed_regions import PlacedRegions
+from mmlearn.models.fusion.pretraining_losses import Batch, Losses, regions_to_predict
 from mmlearn.models.fusion.regions import TINY
 from mmlearn.models.fusion.single_stream import SingleStreamConfig, SingleStreamOutput
+from mmlearn.models.fusion.uniter_encoder import UNITEREncoder
 from mmlearn.models.many_languages.texts import XLM_R, for_two_texts
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.objectives.translation import join_translations, masked_region_to_token
@@ -32,7 +32,7 @@ class UC2Config(SingleStreamConfig):
     PRESETS = {"tiny": TINY, "base": XLM_R}
 
 
-class UC2(PlacedRegions):
+class UC2(UNITEREncoder):
     """One stream: a caption, or a caption and its translation in one row, and the regions of a picture.
 
     Source: section 3.1 and figure 2; section 3.2 for the objectives.
@@ -49,11 +49,11 @@ class UC2(PlacedRegions):
     def loss(self, batch: Batch) -> Losses:
         """As of :class:`~mmlearn.models.fusion.single_stream.SingleStream`; with ``translation_label``, ``vtlm``.
 
-        VTLM is MLM of a row ``[x; x'; v]``, so its words are guessed from the other language and from the picture.
+        VTLM is MLM of a row ``[x; x'; v]``, so its words are predicted from the other language and from the picture.
         """
         if "translation_label" not in batch:
             return super().loss(batch)
-        masks = batch["mask"], batch["translation_mask"]
+        masks = batch["mask"], batch["translation_mask"]  # (b, t), (b, u)
         for mask in masks:
             check_text_mask(mask)
         tokens, mask = join_translations(batch["tokens"], batch["translation"], *masks)
@@ -61,10 +61,10 @@ class UC2(PlacedRegions):
         losses = super().loss(batch | {"tokens": tokens, "mask": mask, "token_label": label})
         return {{"mlm": "vtlm"}.get(name, name): loss for name, loss in losses.items()}
 
-    def picture_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
-        """``mrtm``: the token that names the class of a hidden region, by the head that guesses words."""
+    def image_losses(self, output: SingleStreamOutput, batch: Batch) -> Losses:
+        """``mrtm``: the token that names the class of a masked region, from the head that predicts words."""
         if self.language_head is None or not {"masked_regions", "region_classes"} <= batch.keys():
             return {}
-        hidden = hidden_regions(batch)
-        logits = self.token_logits(output.regions[hidden])
-        return {"mrtm": masked_region_to_token(logits, batch["region_classes"][hidden], self.class_tokens)}
+        masked = regions_to_predict(batch)  # (b, p)
+        logits = self.token_logits(output.regions[masked])  # (masked, v)
+        return {"mrtm": masked_region_to_token(logits, batch["region_classes"][masked], self.class_tokens)}

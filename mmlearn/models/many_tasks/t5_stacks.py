@@ -11,7 +11,7 @@ __all__ = ["T5Config", "T5Stack", "distances_of_words", "start_as_t5"]
 
 def distances_of_words(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
     """The bias of distances between words, and 0 for so many others behind them."""
-    return F.pad(stack.distances(words, words), (0, others, 0, others))
+    return F.pad(stack.position_bias(words, words), (0, others, 0, others))
 
 
 def start_as_t5(system: nn.Module, head_width: int) -> None:

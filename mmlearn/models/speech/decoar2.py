@@ -1,14 +1,14 @@
-"""DeCoAR 2.0: hear a spectrogram with gaps, say it in codes, and rebuild from the codes what was in the gaps.
+"""DeCoAR 2.0: encode a masked spectrogram, quantise the encoding, and reconstruct the masked frames from the codes.
 
 Paper: Ling & Liu 2020, "DeCoAR 2.0: Deep Contextualized Acoustic Representations with Vector Quantization". Official
 code: https://github.com/awslabs/speech-representations.
 
-Deviations: ``tiny`` is ours. Blocks start scaled by width and depth. Scores of codes start with a spread of 5; those of
-wav2vec 2.0's quantiser start with the square root of the width, which leaves more entries unused. There is one
+Deviations: ``tiny`` is ours. Blocks start scaled by width and depth. Logits of codes start with a deviation of 5; those
+of wav2vec 2.0's quantiser start with the square root of the width, which leaves more entries unused. There is one
 ``dropout``, and no dropout of layers or between the two layers of an MLP. Both losses are means: the reconstruction's
-over hidden frames and bands, diversity's over hidden frames. Diversity has the form of wav2vec 2.0's official code
-(:func:`mmlearn.objectives.speech.code_diversity`). A hidden frame shows one learned vector after the projection.
-Spectrograms come as the data has them: bring each band to mean 0 and variance 1.
+over masked frames and bands, diversity's over masked frames. Diversity has the form of wav2vec 2.0's official code
+(:func:`mmlearn.objectives.speech.code_diversity`). A masked frame becomes one learned vector after the projection.
+Spectrograms are not normalised here: bring each band to mean 0 and variance 1.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.audio.inputs import real_frames
-from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
+from mmlearn.models.audio.checks import real_frames
+from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.reconstruction import masked_l1
@@ -36,10 +36,10 @@ class DeCoAR2Config(ContextConfig):
     norm_first: bool = False
     dropout: float = 0.1
     mels: int = 80  # bands of the spectrogram
-    codebooks: int = 2  # 0: no quantiser, for a model that only reads
+    codebooks: int = 2  # 0: no quantiser and no reconstruction
     entries: int = 320  # of each codebook
-    code_width: int = 768  # of the chosen entries together
-    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, the least, factor of a step
+    code_width: int = 768  # of the chosen entries, concatenated
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # first, last, factor of a step
     diversity_weight: float = 0.1  # α
     mask_probability: float = 0.065  # the share of frames that begin a span
     mask_length: int = 20  # frames
@@ -54,28 +54,28 @@ class DeCoAR2Config(ContextConfig):
 
 
 class DeCoAR2Output(NamedTuple):
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip: what other tasks use
-    mask: Bool[Tensor, "b s"]  # which of them are real
-    mel: Float[Tensor, "b mels s"] | None  # rebuilt from codes
+    tokens: Float[Tensor, "b s d"]  # contextual frames, which other tasks use
+    mask: Bool[Tensor, "b s"]  # True where a frame is real
+    mel: Float[Tensor, "b mels s"] | None  # reconstructed from the codes; None without a quantiser, here and below
     codes: Int[Tensor, "b s groups"] | None
     probability: Float[Tensor, "b s groups entries"] | None
 
 
 class Draws(NamedTuple):
-    """What a step leaves to chance."""
+    """The random draws of a step."""
 
     masked: Bool[Tensor, "b s"]
     gumbel: Float[Tensor, "b s groups entries"]
 
 
 class DeCoAR2(CountsSteps):
-    r"""A transformer reads log-mel frames of which spans are hidden. Codes of what it makes rebuild the spectrogram.
+    r"""A transformer reads log-mel frames with masked spans. Codes of its outputs reconstruct the spectrogram.
 
     .. math:: h = g(\mathrm{mask}(x W)), \quad q = \mathrm{quantise}(h), \quad \hat x = \mathrm{FFN}(q)
 
-    ``mel_mask`` is True where a frame is real, ``masked`` where it is hidden. With ``gumbel`` noise (b, s, codebooks,
+    ``mel_mask`` is True where a frame is real, ``masked`` where it is masked. With ``gumbel`` noise (b, s, codebooks,
     entries) codes are samples, without it the likeliest. Raises ``ValueError`` as
-    :func:`~mmlearn.models.audio.inputs.real_frames` and :func:`~mmlearn.models.speech.context_network.hide` do.
+    :func:`~mmlearn.models.audio.checks.real_frames` and :func:`~mmlearn.models.speech.context_network.mask_frames` do.
     Source: section 2 and figure 1.
     """
 
@@ -95,11 +95,11 @@ class DeCoAR2(CountsSteps):
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:
-        """τ of the straight-through choice now."""
+        """The temperature τ of the straight-through choice at this step."""
         return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Draws:
-        """Hidden spans and noise for clips with these real frames. They depend on the seed and the step alone."""
+        """Masked spans and noise for clips with these real frames. They depend on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)
         masked = mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
         noise = gumbel_noise((*mask.shape, config.codebooks, config.entries), generator=generator)
@@ -113,14 +113,15 @@ class DeCoAR2(CountsSteps):
         gumbel: Float[Tensor, "b s groups entries"] | None = None,
     ) -> DeCoAR2Output:
         mask = real_frames(mel, mel_mask, self.config.mels)
-        tokens = self.context(hide(self.projection(mel.mT), masked, self.mask_embedding), mask)
+        x = mask_frames(self.projection(mel.mT), masked, self.mask_embedding)  # (b, s, d)
+        tokens = self.context(x, mask)
         if self.quantiser is None:
             return DeCoAR2Output(tokens, mask, None, None, None)
         vectors, codes, probability = self.quantiser(tokens, gumbel, self.gumbel_temperature)
         return DeCoAR2Output(tokens, mask, self.reconstruction(vectors).mT, codes, probability)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``reconstruction`` of hidden frames, and ``diversity`` of the codes there.
+        """``reconstruction`` of masked frames, and ``diversity`` of the codes there.
 
         ``masked`` and ``gumbel`` (see :class:`Draws`) may be in the batch; those that are missing are drawn for the
         step. Noise is added in training only. Raises ``ValueError`` without ``mel`` or for an empty batch.
@@ -130,16 +131,15 @@ class DeCoAR2(CountsSteps):
             found = ", ".join(batch) or "nothing"
             raise ValueError(f"DeCoAR 2.0 learns from mel (b, mels, s); this batch has {found}.")
         if self.quantiser is None:
-            raise ValueError("Nothing to learn: this DeCoAR 2.0 only reads; set codebooks in its configuration.")
+            raise ValueError("Nothing to learn: this DeCoAR 2.0 has no quantiser; set codebooks in its configuration.")
         mel = batch["mel"]
         if not len(mel):
             raise ValueError("A batch holds at least one clip.")
         real = real_frames(mel, batch.get("mel_mask"), self.config.mels)
-        draws = Draws(*(batch.get(name, drawn) for name, drawn in self.draw(real)._asdict().items()))
-        masked = draws.masked & real
-        output = self(mel, real, masked, draws.gumbel if self.training else None)
-        diversity = code_diversity(output.probability[masked])
+        masked, gumbel = self.draw(real)
+        masked, gumbel = batch.get("masked", masked) & real, batch.get("gumbel", gumbel)
+        output = self(mel, real, masked, gumbel if self.training else None)
         return {
             "reconstruction": masked_l1(output.mel.mT, mel.mT, masked),
-            "diversity": self.config.diversity_weight * diversity,
+            "diversity": self.config.diversity_weight * code_diversity(output.probability[masked]),
         }

@@ -1,4 +1,4 @@
-"""Speech from the waveform: strided convolutions, a context network, and the head that reads words off its frames.
+"""Speech from the waveform: strided convolutions, a context network, and a CTC head.
 
 Waveforms are float32 (b, samples) at 16 kHz. Frames are written ``s``; with the published strides there are 50 a
 second, each of 25 ms. Source: Baevski et al. 2020 (wav2vec 2.0), sections 2 and 4.2; Hsu et al. 2021 (HuBERT).
@@ -15,14 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import small_linear
-from mmlearn.models.audio.inputs import real_samples
-from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, hide
+from mmlearn.models.audio.checks import real_samples
+from mmlearn.models.speech.context_network import TINY_CONTEXT, ContextConfig, ContextNetwork, mask_frames
 
 Count = TypeVar("Count", int, Tensor)
 
 
 def frame_count(samples: Count, kernels: Sequence[int], strides: Sequence[int]) -> Count:
-    r"""How many frames strided convolutions without padding make of so many samples, a number or a tensor of them.
+    r"""How many frames strided convolutions without padding make of ``samples``, a number or a tensor of them.
 
     .. math:: n \leftarrow \left\lfloor \frac{n - k}{s} \right\rfloor + 1 \quad \text{for each kernel k and stride s}
 
@@ -33,23 +33,23 @@ def frame_count(samples: Count, kernels: Sequence[int], strides: Sequence[int]) 
     return samples.clamp(min=0) if isinstance(samples, Tensor) else max(samples, 0)
 
 
-def window(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    r"""How many samples the first frame sees, :math:`1 + \sum_i (k_i - 1) \prod_{j < i} s_j`."""
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    r"""How many samples a frame is computed from, :math:`1 + \sum_i (k_i - 1) \prod_{j < i} s_j`."""
     return 1 + sum((kernel - 1) * math.prod(strides[:i]) for i, kernel in enumerate(kernels))
 
 
 def frame_mask(
     waveform_mask: Bool[Tensor, "b samples"], kernels: Sequence[int], strides: Sequence[int]
 ) -> Bool[Tensor, "b s"]:
-    """Which frames are real: those that see real samples alone.
+    """Which frames are real: those whose receptive field holds real samples alone.
 
     A clip whose real part is shorter than a window has no real frame. Raises ``ValueError`` for a mask that is shorter
     than a window.
     """
-    seen = window(kernels, strides)
-    if waveform_mask.shape[1] < seen:
-        raise ValueError(f"A clip of {waveform_mask.shape[1]} samples is shorter than one window of {seen}.")
-    return waveform_mask.unfold(1, seen, math.prod(strides)).all(-1)
+    size = receptive_field(kernels, strides)
+    if waveform_mask.shape[1] < size:
+        raise ValueError(f"A clip of {waveform_mask.shape[1]} samples is shorter than one window of {size}.")
+    return waveform_mask.unfold(1, size, math.prod(strides)).all(-1)  # (b, s, samples of a window) → (b, s)
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ LARGE_SPEECH = SpeechEncoderConfig(
 class FeatureEncoder(nn.Module):
     r"""Samples → frames, by convolutions without padding, each with GELU: (b, samples) → (b, s, channels).
 
-    With the norm "group" the first convolution is normalised over time, each channel on its own: what is loud stays
-    loud within a clip, but longer padding changes what a frame is. "clip" is the same over the real samples alone,
-    which ``waveform_mask`` tells, so the length of the padding does not matter. With "layer" each frame is normalised
-    over its channels after every convolution. It then depends on no sample beyond its window, but loud and quiet sound
-    the same, and small networks learn later.
+    With the norm "group" the first convolution is normalised over time, each channel on its own: differences
+    in loudness stay within a clip, but longer padding changes its frames. "clip" is the same over the real samples
+    alone, by ``waveform_mask``, so the length of the padding does not matter. With "layer" each frame is normalised
+    over its channels after every convolution. It then depends on no sample beyond its window, but loudness is
+    lost, and small networks learn later.
 
-    Padding is heard as 0. Raises ``ValueError`` for another norm, for lists of different lengths, for a waveform that
-    is shorter than one window, and as :func:`~mmlearn.models.audio.inputs.real_samples` does.
+    Padding is read as 0. Raises ``ValueError`` for another norm, for lists of different lengths, for a waveform that
+    is shorter than one window, and as :func:`~mmlearn.models.audio.checks.real_samples` does.
     Source: Baevski et al. 2020 (wav2vec 2.0), sections 2 and 4.2, and official code for "group" and "layer".
     """
 
@@ -99,8 +99,8 @@ class FeatureEncoder(nn.Module):
             raise ValueError(f"Each convolution has its channels, kernel and stride; got {counts} of them.")
         self.kernels, self.strides, self.norm = tuple(kernels), tuple(strides), norm
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, kernel, stride, bias=bias)
-            for before, after, kernel, stride in zip((1, *channels), channels, kernels, strides)
+            nn.Conv1d(in_channels, out_channels, kernel, stride, bias=bias)
+            for in_channels, out_channels, kernel, stride in zip((1, *channels), channels, kernels, strides)
         )
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight)
@@ -113,12 +113,12 @@ class FeatureEncoder(nn.Module):
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> Float[Tensor, "b s c"]:
         real = real_samples(waveform, waveform_mask)
-        seen = window(self.kernels, self.strides)
-        if waveform.shape[1] < seen:
-            raise ValueError(f"A clip of {waveform.shape[1]} samples is shorter than one window of {seen}.")
-        x = waveform.masked_fill(~real, 0)[:, None]  # (b, channels, n)
+        size = receptive_field(self.kernels, self.strides)
+        if waveform.shape[1] < size:
+            raise ValueError(f"A clip of {waveform.shape[1]} samples is shorter than one window of {size}.")
+        x = waveform.masked_fill(~real, 0)[:, None]  # (b, 1, samples)
         for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
+            x = convolution(x)  # (b, c, n)
             if self.norm == "layer":
                 x = self.norms[i](x.mT).mT
             elif i == 0 and self.norm == "clip":
@@ -130,27 +130,27 @@ class FeatureEncoder(nn.Module):
 
 
 def norm_over_clip(x: Float[Tensor, "b c n"], real: Bool[Tensor, "b n"], norm: nn.GroupNorm) -> Float[Tensor, "b c n"]:
-    """Each channel of each clip at mean 0 and variance 1 over what is real."""
-    share = (real / real.sum(1, keepdim=True).clamp(min=1))[..., None].to(x)  # (b, n, 1); products with it are means
-    x = x - x @ share
-    scale = norm.weight[:, None] * (x.square() @ share + norm.eps).rsqrt()
+    """Each channel of each clip at mean 0 and variance 1 over the real positions."""
+    weight = (real / real.sum(1, keepdim=True).clamp(min=1))[..., None].to(x)  # (b, n, 1); products with it are means
+    x = x - x @ weight
+    scale = norm.weight[:, None] * (x.square() @ weight + norm.eps).rsqrt()  # (b, c, 1)
     return torch.addcmul(norm.bias[:, None], x, scale)
 
 
 class SpeechOutput(NamedTuple):
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
-    mask: Bool[Tensor, "b s"]  # which of them are real
-    features: Float[Tensor, "b s c"]  # what was heard at each, normalised, before anything was hidden
+    tokens: Float[Tensor, "b s d"]  # contextual frames
+    mask: Bool[Tensor, "b s"]  # True where a frame is real
+    features: Float[Tensor, "b s c"]  # of the convolutions, normalised and unmasked
 
 
 class SpeechEncoder(nn.Module):
-    r"""Waveform → frames → hidden spans → positions → transformer: what wav2vec 2.0 and HuBERT share.
+    r"""Waveform → frames → masked spans → positions → transformer: what wav2vec 2.0 and HuBERT share.
 
     .. math:: z = f(x), \quad c = g(\mathrm{mask}(z W) + \mathrm{pos})
 
-    ``waveform_mask`` says which samples are real, ``masked`` (b, s) which frames are hidden: these show one learned
-    vector. With ``depth`` only that many blocks are computed, without the last norm. Raises ``ValueError`` as
-    :class:`FeatureEncoder` and :func:`~mmlearn.models.speech.context_network.hide` do.
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is replaced by one learned vector.
+    With ``depth`` only that many blocks are computed, without the last norm. Raises ``ValueError`` as
+    :class:`FeatureEncoder` and :func:`~mmlearn.models.speech.context_network.mask_frames` do.
     Source: Baevski et al. 2020 (wav2vec 2.0), section 2 and figure 1.
     """
 
@@ -169,7 +169,7 @@ class SpeechEncoder(nn.Module):
     def frame_mask(
         self, waveform: Float[Tensor, "b samples"], waveform_mask: Bool[Tensor, "b samples"] | None = None
     ) -> Bool[Tensor, "b s"]:
-        """Which frames of these clips are real: the shape in which spans are hidden and clusters are given."""
+        """Which frames of these clips are real."""
         return frame_mask(real_samples(waveform, waveform_mask), self.config.kernels, self.config.strides)
 
     def forward(
@@ -179,14 +179,14 @@ class SpeechEncoder(nn.Module):
         masked: Bool[Tensor, "b s"] | None = None,
         depth: int | None = None,
     ) -> SpeechOutput:
-        features = self.feature_norm(self.feature_encoder(waveform, waveform_mask))
-        x = hide(self.dropout(self.projection(features)), masked, self.mask_embedding)
+        features = self.feature_norm(self.feature_encoder(waveform, waveform_mask))  # (b, s, c)
+        x = mask_frames(self.dropout(self.projection(features)), masked, self.mask_embedding)  # (b, s, d)
         mask = self.frame_mask(waveform, waveform_mask)
         return SpeechOutput(self.context(x, mask, depth), mask, features)
 
 
 class CTCHead(nn.Module):
-    r"""Each frame names a token or the blank; the cost of a text is that of all ways in which frames can spell it.
+    r"""Each frame predicts a token or the blank; a text costs the likelihood of all alignments that spell it.
 
     .. math:: \ell = -\frac{1}{b} \sum_i \log \sum_{\pi \in B^{-1}(y_i)} \prod_s \mathrm{softmax}(z_s)_{\pi_s}
 
@@ -227,6 +227,6 @@ class CTCHead(nn.Module):
                 f"A clip of {int(frames[short][0])} frames cannot spell a text that needs {int(needed[short][0])}: "
                 "one for each token, and one between equal neighbours."
             )
-        log_probability = logits.float().log_softmax(-1).transpose(0, 1)
+        log_probability = logits.float().log_softmax(-1).transpose(0, 1)  # (s, b, v), as ctc_loss takes it
         cost = F.ctc_loss(log_probability, tokens, frames, length, blank=self.blank, reduction="none")
         return (cost / length.clamp(min=1) if self.reduction == "mean" else cost).mean()

@@ -1,4 +1,4 @@
-"""Product quantisation: features become one entry of each of a few codebooks, and the choice has a gradient."""
+"""Product quantisation: features become one entry of each of a few codebooks, by a choice with a gradient."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ from mmlearn.layers.gumbel import straight_through
 class Quantised(NamedTuple):
     """What :class:`ProductQuantiser` returns."""
 
-    vectors: Float[Tensor, "*n d"]  # the chosen entries, one after the other
-    codes: Int[Tensor, "*n groups"]  # which they are
+    vectors: Float[Tensor, "*n d"]  # the chosen entries, concatenated
+    codes: Int[Tensor, "*n groups"]  # their indices
     probability: Float[Tensor, "*n groups entries"]  # of each choice, without noise; one-hot where there was none
 
 
 class ProductQuantiser(nn.Module):
-    r"""Choose one of V entries in each of G codebooks, and put them side by side: (…, input) → (…, width).
+    r"""Choose one of V entries in each of G codebooks, and concatenate them: (…, input) → (…, width).
 
     .. math:: l = W z + b \in \mathbb{R}^{G \times V}, \quad q = [e_{1, v_1};\, \dots;\, e_{G, v_G}]
 
@@ -54,5 +54,5 @@ class ProductQuantiser(nn.Module):
             choice = straight_through(logits.float(), noise.to(logits.device), temperature)
             probability = logits.float().softmax(-1)
         table = rearrange(self.entries, "(g v) d -> g v d", g=self.groups)
-        vectors = torch.einsum("...gv,gvd->...gd", choice.to(table), table)
+        vectors = torch.einsum("...gv,gvd->...gd", choice.to(table), table)  # a product, so that choice has a gradient
         return Quantised(vectors.flatten(-2), choice.argmax(-1), probability)

@@ -1,4 +1,4 @@
-"""wav2vec 2.0: hear a clip with gaps, and tell for each gap which of a few sounds of the same clip was there.
+"""wav2vec 2.0: encode a masked clip, and tell each masked frame's code from those of other frames of the clip.
 
 Paper: Baevski et al. 2020, "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations".
 Official code: https://github.com/facebookresearch/fairseq (examples/wav2vec).
@@ -7,13 +7,13 @@ Deviations: ``tiny`` is ours: it has few channels, normalised over what is real 
 32, noise whose temperature falls faster, and spans of 80 ms, because its clips last a second. Blocks start scaled by
 width and depth, the official code's as BERT's. There is one ``dropout`` but for attention weights, and none of layers
 or between the two layers of an MLP. Two parts of the base recipe are left out: a penalty on the size of the features,
-and the scaling of the gradients of the convolutions by a tenth. At least one span of a clip is hidden, in the official
+and the scaling of the gradients of the convolutions by a tenth. At least one span of a clip is masked, in the official
 code two. A distractor counts as the target where its codes are the same; the official code compares vectors, which
-rounding may tell apart. Losses are means over hidden frames, in Transformers sums. In evaluation diversity is that of
+rounding may tell apart. Losses are means over masked frames, in Transformers sums. In evaluation diversity is that of
 the codes in use, as in Transformers; the official code has that of their probabilities. When a text is learned, frames
-are hidden only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
-:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes what
-is heard, as it does there.
+are masked only where the batch says so, and channels never. Published models want each clip at mean 0 and variance 1:
+:func:`mmlearn.data.speech_features.standardise`. With the norm "group", of the base model, longer padding changes the
+frames, as it does there.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mmlearn.layers import Config
 from mmlearn.layers.gumbel import annealed, gumbel_noise
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.encoder import LARGE_SPEECH, TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
 from mmlearn.models.speech.quantiser import ProductQuantiser
 from mmlearn.objectives import code_diversity, distractor_contrast, mask_spans, sample_distractors
@@ -35,19 +35,19 @@ from mmlearn.objectives.draws import generator_of_step
 @dataclass(frozen=True)
 class Wav2Vec2Config(Config):
     speech: SpeechEncoderConfig = SpeechEncoderConfig()
-    codebooks: int = 2  # 0: no quantiser, for a model that only reads
+    codebooks: int = 2  # 0: no quantiser
     entries: int = 320  # of each codebook
-    code_width: int = 256  # of the chosen entries together
+    code_width: int = 256  # of the chosen entries, concatenated
     embedding_width: int = 256  # where context and codes are compared
     distractors: int = 100
     temperature: float = 0.1  # of the contrast, κ
-    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # at the start, the least, factor of a step
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # first, last, factor of a step
     diversity_weight: float = 0.1  # α
     mask_probability: float = 0.065  # the share of frames that begin a span
     mask_length: int = 10  # frames
     vocab_size: int = 0  # of the texts; 0: no head
-    blank: int = 0  # the token that stands for none
-    ctc_reduction: str = "sum"  # of the costs of a text's tokens, or "mean"
+    blank: int = 0  # the blank token of CTC
+    ctc_reduction: str = "sum"  # over the tokens of a text, or "mean"
     seed: int = 0  # of spans, distractors and noise
 
     PRESETS = {
@@ -61,17 +61,17 @@ class Wav2Vec2Config(Config):
 
 
 class Wav2Vec2Output(NamedTuple):
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
-    mask: Bool[Tensor, "b s"]  # which of them are real
-    context: Float[Tensor, "b s e"] | None  # the frames, where they are compared with
-    target: Float[Tensor, "b s e"] | None  # what was heard, quantised
-    codes: Int[Tensor, "b s groups"] | None  # which entry of each codebook that is
+    tokens: Float[Tensor, "b s d"]  # contextual frames
+    mask: Bool[Tensor, "b s"]  # True where a frame is real
+    context: Float[Tensor, "b s e"] | None  # projected frames, which are compared with
+    target: Float[Tensor, "b s e"] | None  # projected codes; None without a quantiser, as are these four
+    codes: Int[Tensor, "b s groups"] | None  # the entry of each codebook
     probability: Float[Tensor, "b s groups entries"] | None
-    logits: Float[Tensor, "b s v"] | None  # of a token or the blank
+    logits: Float[Tensor, "b s v"] | None  # of CTC
 
 
 class Draws(NamedTuple):
-    """What a step leaves to chance."""
+    """The random draws of a step."""
 
     masked: Bool[Tensor, "b s"]
     distractor: Int[Tensor, "b s k"]
@@ -79,11 +79,11 @@ class Draws(NamedTuple):
 
 
 class Wav2Vec2(CountsSteps):
-    r"""A transformer hears what is not hidden. A quantiser hears everything, and gives what the transformer looks for.
+    r"""A transformer reads the masked clip. A quantiser reads the unmasked one, and makes the targets.
 
     .. math:: z = f(x), \quad q = \mathrm{quantise}(z) W_q, \quad c = g(\mathrm{mask}(z)) W_c
 
-    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. With ``gumbel`` noise
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is masked. With ``gumbel`` noise
     (b, s, codebooks, entries) codes are samples, without it the likeliest. To learn texts, build a model with
     ``vocab_size`` and load the ``speech`` of a pretrained one. Raises ``ValueError`` as the parts of
     :mod:`mmlearn.models.speech.encoder` do.
@@ -94,19 +94,19 @@ class Wav2Vec2(CountsSteps):
         super().__init__()
         self.config = config
         self.speech = SpeechEncoder(config.speech)
-        width, heard = config.speech.width, config.speech.channels[-1]
+        width, feature_width = config.speech.width, config.speech.channels[-1]
         self.quantiser = self.context_projection = self.target_projection = self.ctc_head = None
         if config.codebooks:
-            self.quantiser = ProductQuantiser(heard, config.codebooks, config.entries, config.code_width)
+            self.quantiser = ProductQuantiser(feature_width, config.codebooks, config.entries, config.code_width)
             self.context_projection = nn.Linear(width, config.embedding_width)
             self.target_projection = nn.Linear(config.code_width, config.embedding_width)
         if config.vocab_size:
-            more = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
-            self.ctc_head = CTCHead(width, config.vocab_size, **more)
+            options = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
+            self.ctc_head = CTCHead(width, config.vocab_size, **options)
 
     @property
     def gumbel_temperature(self) -> Float[Tensor, ""]:
-        """τ of the straight-through choice now. Source: section 4.2."""
+        """The temperature τ of the straight-through choice at this step. Source: section 4.2."""
         return annealed(self.config.gumbel_temperature, self.steps)
 
     def draw(self, real: Bool[Tensor, "b s"], masked: Bool[Tensor, "b s"] | None = None) -> Draws:
@@ -129,9 +129,10 @@ class Wav2Vec2(CountsSteps):
         masked: Bool[Tensor, "b s"] | None = None,
         gumbel: Float[Tensor, "b s groups entries"] | None = None,
     ) -> Wav2Vec2Output:
-        tokens, mask, features = self.speech(waveform, waveform_mask, masked)
+        tokens, mask, features = self.speech(waveform, waveform_mask, masked)  # (b, s, d), (b, s), (b, s, c)
         context = target = codes = probability = None
         if self.quantiser is not None:
+            # Targets come from the unmasked features.
             vectors, codes, probability = self.quantiser(features, gumbel, self.gumbel_temperature)
             context, target = self.context_projection(tokens), self.target_projection(vectors)
         logits = self.ctc_head(tokens) if self.ctc_head is not None else None
@@ -154,7 +155,8 @@ class Wav2Vec2(CountsSteps):
         masked, distractor, gumbel = self.draw(real, batch.get("masked"))
         distractor, gumbel = batch.get("distractor", distractor), batch.get("gumbel", gumbel)
         output = self(waveform, waveform_mask, masked, gumbel if self.training else None)
-        compared = output.context, output.target, output.codes
-        contrast = distractor_contrast(*compared, distractor, masked, self.config.temperature)
+        contrast = distractor_contrast(
+            output.context, output.target, output.codes, distractor, masked, self.config.temperature
+        )
         diversity = code_diversity(output.probability[masked])
         return {"contrastive": contrast, "diversity": self.config.diversity_weight * diversity}

@@ -1,4 +1,4 @@
-"""ALBERT: a BERT whose blocks are one block, with a narrow token table, that learns whether two segments are in order.
+"""ALBERT: a BERT with one shared block and a narrow token table, which also predicts the order of two segments.
 
 Paper: Lan et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations". Official code:
 https://github.com/google-research/albert. Presets are those of version 2, which drops nothing.
@@ -41,7 +41,7 @@ class ALBERTOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]
     pooled: Float[Tensor, "b d"] | None  # of the first token
     token_logits: Float[Tensor, "b t v"] | None
-    order_logits: Float[Tensor, "b 2"] | None  # 0: in order, 1: exchanged
+    order_logits: Float[Tensor, "b 2"] | None  # 1: the segments were exchanged
 
 
 class ALBERT(nn.Module):
@@ -74,8 +74,8 @@ class ALBERT(nn.Module):
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> ALBERTOutput:
         if token_type is not None and mask is not None:
-            token_type = token_type.masked_fill(~mask, 0)  # padding may hold any number
-        x = self.widen(self.embedding(tokens, token_type, mask))
+            token_type = token_type.masked_fill(~mask, 0)  # padding may hold any number, and the table has two rows
+        x = self.widen(self.embedding(tokens, token_type, mask))  # (b, t, e) → (b, t, d)
         for _ in range(self.config.depth):
             x = self.block(x, mask)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None

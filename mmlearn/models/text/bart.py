@@ -1,11 +1,11 @@
-"""BART: an encoder reads a spoilt text, a decoder writes it as it was.
+"""BART: an encoder reads a corrupted text, a decoder writes the original.
 
 Paper: Lewis et al. 2020, "BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation,
 Translation, and Comprehension". Official code: https://github.com/facebookresearch/fairseq/tree/main/examples/bart.
 
-Deviations: the recipe spoils texts by infilling alone, because most captions are one sentence; the paper also permutes
-sentences (:mod:`mmlearn.objectives.denoising` has all five of its corruptions). Inside an MLP nothing is dropped.
-``tiny`` is ours.
+Deviations: the recipe corrupts texts by infilling alone, because most captions are one sentence; the paper also
+permutes sentences (:mod:`mmlearn.objectives.denoising` has all five of its corruptions). Inside an MLP nothing is
+dropped. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import look_up
 from mmlearn.layers.language import initialise_as_bert
-from mmlearn.models.text.writing import source_texts, write_for
+from mmlearn.models.text.writing import generate_from, source_texts
 from mmlearn.objectives import shifted_right, text_denoising
 
 FIRST_POSITION = 2  # of the position table; nothing reads the rows before
@@ -57,7 +57,7 @@ class BARTConfig(TransformerConfig):
 
 class BARTOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]  # of the text that was read
-    token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
+    token_logits: Float[Tensor, "b o v"]  # at position i: token i of the target
 
 
 class BARTStack(nn.Module):
@@ -80,20 +80,20 @@ class BARTStack(nn.Module):
         context_mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """Positions count from 0 unless given. ``ValueError`` for a text that is longer than ``max_length``."""
-        places = self.positions[FIRST_POSITION:]
-        length = x.shape[1] if mask is None else mask.shape[1]
-        if length > len(places):
-            raise ValueError(f"{length} tokens are more than the {len(places)} positions of this model; shorten it.")
-        places = places[: x.shape[1]] if position is None else places[position]
-        x = self.dropout(self.embedding_norm(x + places))
+        positions = self.positions[FIRST_POSITION:]  # (max_length, d)
+        length = x.shape[1] if mask is None else mask.shape[1]  # a cache holds the tokens before x
+        if length > len(positions):
+            raise ValueError(f"{length} tokens are more than the {len(positions)} positions of this model; shorten it.")
+        positions = positions[: x.shape[1]] if position is None else positions[position]
+        x = self.dropout(self.embedding_norm(x + positions))
         return self.transformer(x, mask, self.causal, context, context_mask)
 
 
 class BART(nn.Module):
-    """An encoder that reads a text both ways, and a decoder that writes one from left to right and looks at it.
+    """A bidirectional encoder of a text, and a causal decoder that attends to it.
 
-    ``mask`` and ``target_mask`` are True where a token is real; what pads a text stands behind it. Both read the same
-    token table, which is the language head as well. The decoder reads the target one place to the right.
+    ``mask`` and ``target_mask`` are True where a token is real; a text is padded at its right. Both share one
+    token table, which is the language head as well. The decoder reads the target shifted one position to the right.
     Source: section 2.1.
     """
 
@@ -126,9 +126,11 @@ class BART(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b t"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b t"] | None = None
     ) -> BARTOutput:
-        context = self.encode(tokens, mask)
-        before = shifted_right(target, self.config.decoder_start_token)
-        return BARTOutput(context, self.decode(before, context, mask))
+        context = self.encode(tokens, mask)  # (b, t, d)
+        previous = shifted_right(
+            target, self.config.decoder_start_token
+        )  # (b, o): token i is predicted from those before
+        return BARTOutput(context, self.decode(previous, context, mask))
 
     @torch.no_grad()
     def generate(
@@ -139,19 +141,19 @@ class BART(nn.Module):
         prompt_mask: Bool[Tensor, "b t"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b o"]:
-        """What is written for these texts, which have no special tokens: up to ``max_length`` tokens with the end."""
-        begin, end, pad = self.config.start_token, self.config.end_token, self.config.pad_token
-        source = source_texts(prompt, prompt_mask, [begin], [end], pad)
+        """The texts written for these, which have no special tokens: up to ``max_length`` tokens with the end token."""
+        config = self.config
+        source = source_texts(prompt, prompt_mask, [config.start_token], [config.end_token], config.pad_token)
 
-        def last_logits(now: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
-            return self.decode(now.tokens, context, mask, now.position, now.key_mask)[:, -1]
+        def last_logits(step: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
+            return self.decode(step.tokens, context, mask, step.position, step.key_mask)[:, -1]
 
-        return write_for(self, source, last_logits, decode, self.config.decoder_start_token, max_length)
+        return generate_from(self, source, last_logits, decode, config.decoder_start_token, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of every real token of the target, from the spoilt text and the tokens of the target before it.
+        """Cross-entropy of every real token of the target, from the corrupted text and the tokens before it.
 
-        ``batch["target"]`` (b, o) is the text as it was, ``batch["target_mask"]`` says which of it is real.
+        ``batch["target"]`` (b, o) is the original text, ``batch["target_mask"]`` is True where it is real.
         ``ValueError`` without a text. Source: section 2.2.
         """
         if not len(batch["tokens"]):

@@ -1,12 +1,12 @@
-"""BERT: a text encoder that reads both ways, trained by filling gaps and by judging whether two sentences follow.
+"""BERT: a bidirectional text encoder, trained to predict masked words and whether one sentence follows another.
 
 Paper: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding".
 Official code: https://github.com/google-research/bert. Two presets are the same model trained otherwise: RoBERTa (Liu
 et al. 2019), without next sentences, on more text and with other masks in each epoch, as here; and DistilBERT (Sanh et
-al. 2019), half as deep, taught by BERT.
+al. 2019), half as deep, distilled from BERT.
 
 Deviations: ``tiny`` is ours. The teacher of DistilBERT is not here. The vector of the pad token gets no gradient from
-where it is read, as in Transformers.
+its look-up, as in Transformers.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class BERTOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]
     pooled: Float[Tensor, "b d"] | None  # of the first token
     token_logits: Float[Tensor, "b t v"] | None
-    next_logits: Float[Tensor, "b 2"] | None  # 0: follows, 1: does not
+    next_logits: Float[Tensor, "b 2"] | None  # 1: the second sentence does not follow the first
 
 
 class BERT(nn.Module):
@@ -72,7 +72,7 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
     ) -> BERTOutput:
-        x = self.transformer(self.embedding(tokens, token_type, mask), mask)
+        x = self.transformer(self.embedding(tokens, token_type, mask), mask)  # (b, t, d)
         pooled = self.pooler(x[:, 0]) if self.pooler is not None else None
         head, table = self.language_head, self.embedding.tokens.weight
         return BERTOutput(

@@ -1,12 +1,12 @@
-"""ELECTRA: a small model fills gaps with words that might stand there, a large one says of each word whether it is new.
+"""ELECTRA: a small generator fills masked words with plausible ones, a large discriminator detects the replaced words.
 
 Paper: Clark et al. 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators". Official code:
 https://github.com/google-research/electra.
 
-Deviations: ``small`` has the generator of the paper's table 6, a quarter as wide as the discriminator. A gap is shown
-as in BERT, in 10 % of cases with its own word and in 10 % with a random one; in the official code it is the mask token
-in 85 % and else its own word. The generator never writes the pad token. A published checkpoint is one half of this
-model. ``tiny`` is ours.
+Deviations: ``small`` has the generator of the paper's table 6, a quarter as wide as the discriminator. A masked token
+becomes as in BERT itself in 10 % of cases and a random one in 10 %; in the official code it is the mask token
+in 85 % and else its own word. The generator never writes the pad token. A published checkpoint holds one half of
+this model. ``tiny`` is ours.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from mmlearn.objectives.masked import IGNORED
 class ELECTRAConfig(BERTEncoderConfig):
     """The sizes of a BERT are the discriminator's."""
 
-    embedding_width: int = 768  # both halves project it to their width, where that is another
+    embedding_width: int = 768  # of the shared table; each half projects it to its own width
     generator_width: int = 256
     generator_depth: int = 12
     generator_heads: int = 4
@@ -52,12 +52,12 @@ class ELECTRAConfig(BERTEncoderConfig):
 class ELECTRAOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"] | None  # of the discriminator, which is what tasks use
     replaced_logits: Float[Tensor, "b t"] | None  # above 0: this token is not the original one
-    token_logits: Float[Tensor, "b t v"] | Float[Tensor, "gaps v"] | None  # of the generator; of gaps alone if it fills
-    filled: Int[Tensor, "b t"] | None = None  # the text as the generator has filled it
+    token_logits: Float[Tensor, "b t v"] | Float[Tensor, "masked v"] | None  # of the generator
+    corrupted: Int[Tensor, "b t"] | None = None  # the text with the generator's samples
     replaced: Bool[Tensor, "b t"] | None = None  # which of its tokens are not the original ones
 
 
-class Half(nn.Module):
+class ELECTRAEncoder(nn.Module):
     """A transformer that reads embeddings of another width."""
 
     def __init__(self, config: BERTEncoderConfig, embedding_width: int):
@@ -71,7 +71,7 @@ class Half(nn.Module):
 
 
 class ELECTRA(CountsSteps):
-    """Two encoders over one embedding: the generator with a language head, the discriminator with a yes/no question.
+    """Two encoders over one embedding: a generator with a language head, a discriminator with a detection head.
 
     ``mask`` is True where a token is real; ``token_type`` says to which of two sentences it belongs. ``ValueError``
     where neither half is to be built. Source: section 2, figure 2, and section 3.2 for the shared embedding.
@@ -80,7 +80,9 @@ class ELECTRA(CountsSteps):
     def __init__(self, config: ELECTRAConfig):
         super().__init__()
         if not (config.generator or config.discriminator):
-            raise ValueError("ELECTRA fills gaps or judges words: set generator=True, discriminator=True, or both.")
+            raise ValueError(
+                "ELECTRA has a generator or a discriminator: set generator=True, discriminator=True, or both."
+            )
         self.config = config
         self.embedding = BERTEmbedding(replace(config, width=config.embedding_width))
         self.generator = self.language_head = self.discriminator = self.detection_head = None
@@ -92,10 +94,10 @@ class ELECTRA(CountsSteps):
                 num_heads=config.generator_heads,
                 mlp_width=config.generator_mlp_width,
             )
-            self.generator = Half(small, config.embedding_width)
+            self.generator = ELECTRAEncoder(small, config.embedding_width)
             self.language_head = MaskedLanguageHead(replace(small, activation="gelu"), config.embedding_width)
         if config.discriminator:
-            self.discriminator = Half(config, config.embedding_width)
+            self.discriminator = ELECTRAEncoder(config, config.embedding_width)
             self.detection_head = DetectionHead(config)
         self.apply(partial(initialise_as_bert, std=config.initial_std))
 
@@ -104,62 +106,65 @@ class ELECTRA(CountsSteps):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         token_type: Int[Tensor, "b t"] | None = None,
-        truth: Int[Tensor, "b t"] | None = None,
+        original: Int[Tensor, "b t"] | None = None,
     ) -> ELECTRAOutput:
-        """Both halves read the text; or, where the ``truth`` of its gaps is given, the generator fills them first.
+        """Both halves read the text; with ``original`` the generator first replaces its masked tokens.
 
-        ``truth`` is the true token of a gap and -100 elsewhere. The generator then speaks of gaps alone, and the
-        discriminator reads what it wrote. ``ValueError`` for a truth without a generator.
+        ``original`` is the original token where one is masked, and -100 elsewhere. The generator then predicts masked
+        tokens alone, and the discriminator reads its samples. ``ValueError`` for ``original`` without a generator.
         """
-        if truth is not None and self.generator is None:
+        if original is not None and self.generator is None:
             raise ValueError("This ELECTRA was built without a generator; set generator=True in its configuration.")
-        x = self.embedding(tokens, token_type, mask)
-        states = replaced_logits = token_logits = filled = replaced = None
+        x = self.embedding(tokens, token_type, mask)  # (b, t, e)
+        states = replaced_logits = token_logits = corrupted = replaced = None
         if self.generator is not None:
-            small = self.generator(x, mask)
-            small = small if truth is None else small[truth != IGNORED]
-            token_logits = self.language_head(small, self.embedding.tokens.weight)
-            if truth is not None:
-                filled, replaced = self.fill(tokens, truth, token_logits)
-                x = self.embedding(filled, token_type, mask)
+            hidden = self.generator(x, mask)  # (b, t, generator_width)
+            hidden = hidden if original is None else hidden[original != IGNORED]  # (masked, generator_width)
+            token_logits = self.language_head(hidden, self.embedding.tokens.weight)
+            if original is not None:
+                corrupted, replaced = self.corrupt(tokens, original, token_logits)
+                x = self.embedding(corrupted, token_type, mask)
         if self.discriminator is not None:
-            states = self.discriminator(x, mask)
-            replaced_logits = self.detection_head(states)
-        return ELECTRAOutput(states, replaced_logits, token_logits, filled, replaced)
+            states = self.discriminator(x, mask)  # (b, t, d)
+            replaced_logits = self.detection_head(states)  # (b, t)
+        return ELECTRAOutput(states, replaced_logits, token_logits, corrupted, replaced)
 
-    def fill(
-        self, tokens: Int[Tensor, "b t"], truth: Int[Tensor, "b t"], logits: Float[Tensor, "gaps v"]
+    def corrupt(
+        self, tokens: Int[Tensor, "b t"], original: Int[Tensor, "b t"], logits: Float[Tensor, "masked v"]
     ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
-        """The text with a word drawn for each gap, and which tokens are not the true ones. Draws go by the step."""
-        odds, pad = logits.detach().clone(), self.config.pad_token
+        """The text with a sample of the generator for each masked token, and which tokens are not the original ones.
+
+        Samples depend on the seed and the step alone. No gradient goes through them.
+        """
+        logits, pad = logits.detach().clone(), self.config.pad_token
         if pad is not None:
-            odds[:, pad] = -torch.inf  # nothing is to look like padding
-        return sample_replacements(odds, tokens, truth, generator_of_step(self.config.seed, self.steps))
+            logits[:, pad] = -torch.inf  # no sample may look like padding
+        return sample_replacements(logits, tokens, original, generator_of_step(self.config.seed, self.steps))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The generator's MLM, and λ times the discriminator's RTD on what the generator wrote.
+        """The generator's MLM, and λ times the discriminator's RTD on the corrupted text.
 
-        ``batch["token_label"]`` (b, t) is the true token where there is a gap and -100 elsewhere. Without a generator
+        ``batch["token_label"]`` (b, t) is the true token where one was masked and -100 elsewhere. Without a generator
         ``batch["replaced"]`` (b, t) says which tokens are not the original ones. ``ValueError`` without a text.
         Source: section 2, the combined loss; appendix A for λ = 50.
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
         tokens, mask, losses = batch["tokens"], batch.get("mask"), {}
-        judged = self.generator is None and "replaced" in batch  # words that somebody else has replaced
-        truth = None if judged else batch["token_label"]
-        output = self(tokens, mask, batch.get("token_type"), truth)
-        if truth is not None:
-            losses["mlm"] = masked_cross_entropy(output.token_logits, truth[truth != IGNORED])
+        corrupted_before = self.generator is None and "replaced" in batch  # by a generator outside this model
+        original = None if corrupted_before else batch["token_label"]
+        output = self(tokens, mask, batch.get("token_type"), original)
+        if original is not None:
+            losses["mlm"] = masked_cross_entropy(output.token_logits, original[original != IGNORED])
         if self.discriminator is not None:
-            replaced = batch["replaced"] if truth is None else output.replaced
+            replaced = batch["replaced"] if original is None else output.replaced
             real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
             losses["rtd"] = self.config.rtd_weight * replaced_token_detection(output.replaced_logits, replaced, real)
         return losses
 
 
 class DetectionHead(nn.Module):
-    """Is this token new? A layer and one number."""
+    """One logit for each token: is it replaced?"""
 
     def __init__(self, config: ELECTRAConfig):
         super().__init__()

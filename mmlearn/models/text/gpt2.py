@@ -1,10 +1,10 @@
-"""GPT-2: a transformer that reads from left to right and says at every token which one comes next.
+"""GPT-2: a causal transformer that predicts at every token the next one.
 
 Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; its predecessor is Radford et al.
 2018, "Improving Language Understanding by Generative Pre-Training". Official code: https://github.com/openai/gpt-2.
 
-Deviations: weights start with a spread that goes by width and depth, as in :class:`~mmlearn.layers.Transformer`; the
-official code starts all at 0.02 and divides only those that end a branch. ``tiny`` is ours.
+Deviations: weights start with a deviation that depends on width and depth, as in :class:`~mmlearn.layers.Transformer`;
+the official code starts all at 0.02 and divides only those that end a branch. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from mmlearn.objectives import causal_language_modelling
 class GPT2Config(TransformerConfig):
     vocab_size: int = 50_257
     max_length: int = 1024  # tokens
-    start_token: int = 50_256  # before a text
-    end_token: int = 50_256  # where a written text is complete
-    pad_token: int = 50_256  # behind the end
+    start_token: int = 50_256  # begins a text
+    end_token: int = 50_256  # ends a text
+    pad_token: int = 50_256  # after the end
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -47,7 +47,7 @@ class GPT2Config(TransformerConfig):
 
 class GPT2Output(NamedTuple):
     tokens: Float[Tensor, "b t d"]
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+    token_logits: Float[Tensor, "b t v"]  # at position i: the token after token i
 
 
 class GPT2(nn.Module):
@@ -56,8 +56,8 @@ class GPT2(nn.Module):
     .. math:: h_0 = E[x] + P, \quad h_l = \mathrm{block}(h_{l-1}), \quad
        p(x_{t+1} \mid x_{\le t}) = \mathrm{softmax}(E\, \mathrm{LN}(h_L)_t)
 
-    ``mask`` is True where a token is real; what pads a text stands behind it. Source: Radford et al. 2018, equation 2;
-    Radford et al. 2019, section 2.3, for where the norms stand.
+    ``mask`` is True where a token is real; a text is padded at its right. Source: Radford et al. 2018, equation 2;
+    Radford et al. 2019, section 2.3, for the order of norms.
     """
 
     def __init__(self, config: GPT2Config):
@@ -69,7 +69,7 @@ class GPT2(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> GPT2Output:
-        x = self.states(tokens, mask)
+        x = self.states(tokens, mask)  # (b, t, d)
         return GPT2Output(x, self.logits(x))
 
     def states(
@@ -79,7 +79,7 @@ class GPT2(nn.Module):
         return self.read(self.embedding(tokens, position), mask)
 
     def read(self, x: Float[Tensor, "b q d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b q d"]:
-        """States of what is embedded already, with its places: words, or what a bridge has put before them."""
+        """States of embeddings that already hold their positions: of words, or of what a bridge puts before them."""
         return self.norm(self.transformer(self.dropout(x), mask, causal=True))
 
     def logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
@@ -95,7 +95,7 @@ class GPT2(nn.Module):
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
-        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+        """Continuations of the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
         A prompt has no special tokens and may be empty, (b, 0); without one a single text is written. Shorter ones are
         padded at their left, where ``prompt_mask`` is False.
@@ -103,8 +103,8 @@ class GPT2(nn.Module):
         device = self.embedding.positions.device
         prompt = torch.zeros(1, 0, dtype=torch.long, device=device) if prompt is None else prompt
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            return self.logits(self.states(now.tokens, now.key_mask, now.position)[:, -1])
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            return self.logits(self.states(step.tokens, step.key_mask, step.position)[:, -1])
 
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
         return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)

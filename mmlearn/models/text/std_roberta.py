@@ -1,8 +1,8 @@
-"""STD-RoBERTa: a RoBERTa that has learned to fill gaps goes on learning which words are not at their place.
+"""STD-RoBERTa: a pretrained RoBERTa is refined by detecting which tokens were shuffled.
 
 Paper: Panda et al. 2021, "Shuffled-token Detection for Refining Pre-trained RoBERTa". No official code.
 
-Deviations: tokens change places, where the paper moves words, which may have several tokens. ``tiny`` is ours.
+Deviations: tokens are shuffled, in the paper words, which may have several tokens. ``tiny`` is ours.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class STDRoBERTaConfig(BERTConfig):
 class STDRoBERTaOutput(NamedTuple):
     tokens: Float[Tensor, "b t d"]
     token_logits: Float[Tensor, "b t v"]
-    shuffled_logits: Float[Tensor, "b t"]  # above 0: this token is not at its place
+    shuffled_logits: Float[Tensor, "b t"]  # above 0: this token was moved
 
 
 class STDRoBERTa(BERT):
-    """A BERT without next sentences, and a linear layer that says of each token whether it was moved."""
+    """A BERT without next sentences, and a linear layer that predicts for each token whether it was moved."""
 
     def __init__(self, config: STDRoBERTaConfig):
         super().__init__(config)
@@ -43,7 +43,7 @@ class STDRoBERTa(BERT):
         return STDRoBERTaOutput(output.tokens, output.token_logits, shuffled)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Which tokens are ``shuffled`` (b, t), where the batch says so, and else what the masked ones were.
+        """``std`` where the batch has ``shuffled`` (b, t), True where a token was moved; else ``mlm``.
 
         ``batch["token_label"]`` (b, t) is the true token where one was masked and -100 elsewhere.
         """

@@ -1,4 +1,4 @@
-"""T5: every task is a text that is read and a text that is written; it learns by writing what was cut out.
+"""T5: every task maps a text to a text; pretraining writes the spans that were masked out of a text.
 
 Papers: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"; the
 presets "v1.1", with gated layers and a language head of their own, are of Shazeer 2020, "GLU Variants Improve
@@ -25,7 +25,7 @@ from mmlearn.generation.decoding import greedy
 from mmlearn.layers import Attention, TransformerBlock, TransformerConfig
 from mmlearn.layers.activations import ACTIVATIONS
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.text.writing import source_texts, write_for
+from mmlearn.models.text.writing import generate_from, source_texts
 from mmlearn.objectives import shifted_right, span_denoising
 
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
@@ -34,7 +34,7 @@ V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
 @dataclass(frozen=True)
 class T5Config(TransformerConfig):
     vocab_size: int = 32_128  # with sentinels
-    pad_token: int = 0  # with which a written text begins, too
+    pad_token: int = 0  # also the start token of the decoder
     end_token: int = 1
     width: int = 512
     depth: int = 6
@@ -43,10 +43,10 @@ class T5Config(TransformerConfig):
     head_width: int = 64
     mlp_width: int = 2048
     activation: str = "relu"
-    gated: bool = False  # a second layer of the MLP multiplies the first
-    tied: bool = True  # the token table is the language head, and what it reads is divided by √d
-    position_buckets: int = 32  # how many distances are told apart
-    max_distance: int = 128  # from which on all are alike
+    gated: bool = False  # the MLP has a gate
+    tied: bool = True  # the token table is the language head, and its input is divided by √d
+    position_buckets: int = 32  # of relative distances
+    max_distance: int = 128  # from which on all share a bucket
     norm_epsilon: float = 1e-6
     dropout: float = 0.1
 
@@ -65,11 +65,11 @@ class T5Config(TransformerConfig):
 
 class T5Output(NamedTuple):
     tokens: Float[Tensor, "b t d"]  # of the text that was read
-    token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
+    token_logits: Float[Tensor, "b o v"]  # at position i: token i of the target
 
 
 class UnscaledAttention(Attention):
-    r"""Attention without the division by √k, :math:`\mathrm{softmax}(Q K^\top + B) V`, which the start makes up for."""
+    r"""Attention without the division by √k, :math:`\mathrm{softmax}(Q K^\top + B) V`: queries start smaller."""
 
     def heads(self, query: Tensor, *inputs: Tensor | bool | None) -> Float[Tensor, "b h q k"]:
         return super().heads(query * query.shape[-1] ** 0.5, *inputs)
@@ -90,7 +90,7 @@ class T5MLP(nn.Module):
         self.contract = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        hidden = self.activation(self.expand(x))
+        hidden = self.activation(self.expand(x))  # (b, n, mlp_width)
         return self.contract(self.dropout(hidden if self.gate is None else hidden * self.gate(x)))
 
 
@@ -116,7 +116,7 @@ class T5Block(TransformerBlock):
 def distance_buckets(
     queries: int, keys: int, buckets: int, max_distance: int, causal: bool
 ) -> Int[Tensor, "queries keys"]:
-    r"""Which bucket the distance from each query to each key falls in; the last query stands at the last key.
+    r"""The bucket of the distance from each query to each key; the last query stands at the last key.
 
     Half of the buckets are for the smallest distances, one each, the other half grow as their logarithm up to
     ``max_distance`` m. Where queries also see later keys, those have half of all buckets.
@@ -126,9 +126,9 @@ def distance_buckets(
 
     Source: Raffel et al. 2020, section 2.1; official code, ``_relative_position_bucket``.
     """
-    place = torch.arange(keys)
-    distance = place[keys - queries :, None] - place  # above 0: the key is before the query
-    later = 0
+    position = torch.arange(keys)
+    distance = position[keys - queries :, None] - position  # (queries, keys); above 0: the key is before the query
+    later = 0  # where the buckets of later keys begin
     if causal:
         distance = distance.clamp(min=0)
     else:
@@ -147,15 +147,15 @@ class T5Stack(nn.Module):
     def __init__(self, config: T5Config, depth: int, decoder: bool):
         super().__init__()
         self.decoder, self.buckets = decoder, (config.position_buckets, config.max_distance, decoder)
-        self.distance_bias = nn.Embedding(config.position_buckets, config.num_heads)
+        self.relative_bias = nn.Embedding(config.position_buckets, config.num_heads)
         self.blocks = nn.ModuleList(T5Block(config, decoder) for _ in range(depth))
         self.norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def distances(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
+    def position_bias(self, queries: int, keys: int) -> Float[Tensor, "1 h q n"]:
         """The bias of each distance in each head; the last query stands at the last key."""
-        buckets = distance_buckets(queries, keys, *self.buckets).to(self.distance_bias.weight.device)
-        return rearrange(self.distance_bias(buckets), "q n h -> 1 h q n")
+        buckets = distance_buckets(queries, keys, *self.buckets).to(self.relative_bias.weight.device)
+        return rearrange(self.relative_bias(buckets), "q n h -> 1 h q n")
 
     def forward(
         self,
@@ -167,21 +167,21 @@ class T5Stack(nn.Module):
     ) -> Float[Tensor, "b q d"]:
         """``mask`` counts earlier tokens as well, where their keys are kept in a cache.
 
-        ``bias`` is that of distances, unless it is given, as where not all tokens are words.
+        ``bias`` is :meth:`position_bias` unless it is given, as where not all tokens are words.
         """
         x = self.dropout(x)
         if bias is None:
-            bias = self.distances(x.shape[1], x.shape[1] if mask is None else mask.shape[1])
+            bias = self.position_bias(x.shape[1], x.shape[1] if mask is None else mask.shape[1])
         for block in self.blocks:
             x = block(x, mask, self.decoder, context, context_mask, bias)
         return self.dropout(self.norm(x))
 
 
 class T5(nn.Module):
-    """An encoder that reads a text both ways, and a decoder that writes one from left to right and looks at it.
+    """A bidirectional encoder of a text, and a causal decoder that attends to it.
 
-    ``mask`` and ``target_mask`` are True where a token is real. The decoder reads the target one place to the right,
-    behind the pad token. Source: Raffel et al. 2020, section 2.1.
+    ``mask`` and ``target_mask`` are True where a token is real. The decoder reads the target shifted one position to
+    the right, after the pad token. Source: Raffel et al. 2020, section 2.1.
     """
 
     def __init__(self, config: T5Config):
@@ -194,7 +194,7 @@ class T5(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A normal of 1 over the root of what a layer reads; of queries also over √k; of tokens 1: official code."""
+        """Normals of deviation 1/√(inputs), for queries 1/√(inputs · k), for tokens 1. Source: official code."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 scale = self.config.head_width if name.endswith(".query") else 1
@@ -221,8 +221,9 @@ class T5(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b t"], target: Int[Tensor, "b o"], mask: Bool[Tensor, "b t"] | None = None
     ) -> T5Output:
-        context = self.encode(tokens, mask)
-        return T5Output(context, self.decode(shifted_right(target, self.config.pad_token), context, mask))
+        context = self.encode(tokens, mask)  # (b, t, d)
+        previous = shifted_right(target, self.config.pad_token)  # (b, o): token i is predicted from those before it
+        return T5Output(context, self.decode(previous, context, mask))
 
     @torch.no_grad()
     def generate(
@@ -233,19 +234,19 @@ class T5(nn.Module):
         prompt_mask: Bool[Tensor, "b t"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b o"]:
-        """What is written for these texts, which have no special tokens: up to ``max_length`` tokens with the end."""
+        """The texts written for these, which have no special tokens: up to ``max_length`` tokens with the end token."""
         end, pad = self.config.end_token, self.config.pad_token
         source = source_texts(prompt, prompt_mask, [], [end], pad)
 
-        def last_logits(now: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
-            return self.decode(now.tokens, context, mask, now.mask)[:, -1]
+        def last_logits(step: Reading, context: Tensor, mask: Tensor | None) -> Tensor:
+            return self.decode(step.tokens, context, mask, step.mask)[:, -1]
 
-        return write_for(self, source, last_logits, decode, pad, max_length)
+        return generate_from(self, source, last_logits, decode, pad, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of every real token of the target, from the text and the tokens of the target before it.
+        """Cross-entropy of every real token of the target, from the text and the tokens before it.
 
-        ``batch["target"]`` (b, o) is what was cut out, ``batch["target_mask"]`` says which of it is real.
+        ``batch["target"]`` (b, o) holds the masked spans, ``batch["target_mask"]`` is True where it is real.
         ``ValueError`` without a text.
         """
         if not len(batch["tokens"]):

@@ -1,4 +1,4 @@
-"""What finds vokens: tokens within their texts, and pictures, in one space. The first stage of Vokenization."""
+"""The vokenizer, the first stage of Vokenization: tokens in their context and pictures in one space."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,11 @@ from mmlearn.objectives.vokens import nearest_vokens
 
 @dataclass(frozen=True)
 class VokenizerConfig(BERTEncoderConfig):
-    matched_layers: int = 4  # a token is known by what these last blocks say of it, side by side
+    matched_layers: int = 4  # a token is the outputs of so many last blocks, concatenated
     image_width: int = Backbone.width  # features of a picture
-    hidden_width: int = 256  # between these and the space of tokens and pictures
+    hidden_width: int = 256  # of both MLPs
     embedding_width: int = 64
-    match_dropout: float = 0.3  # there
+    match_dropout: float = 0.3  # in both MLPs
     margin: float = 0.5
     num_vokens: int = 50_000
 
@@ -31,7 +31,7 @@ TINY_VOKENIZER = VokenizerConfig(**TINY_BERT | dict(depth=2, matched_layers=2, m
 
 
 class Vokenizer(nn.Module):
-    r"""A BERT and a picture network, each with an MLP behind it, and the pictures that are vokens.
+    r"""A BERT and an image network, each followed by an MLP, and the pictures that are vokens.
 
     .. math:: f(w_i; s) = \frac{\mathrm{MLP}_w(h_i)}{\lVert \mathrm{MLP}_w(h_i) \rVert}, \quad
        g(x) = \frac{\mathrm{MLP}_x(e)}{\lVert \mathrm{MLP}_x(e) \rVert}
@@ -48,12 +48,13 @@ class Vokenizer(nn.Module):
         self.transformer = Transformer(config)
         for part in (self.embedding, self.transformer):
             part.apply(partial(initialise_as_bert, std=config.initial_std))
-        self.token_projection = self._projection(config.matched_layers * config.width)
-        self.image_projection = self._projection(config.image_width)
+        self.token_projection = self.mlp(config.matched_layers * config.width)
+        self.image_projection = self.mlp(config.image_width)
         self.register_buffer("vokens", torch.randn(config.num_vokens, config.image_width))
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))  # the oldest voken
 
-    def _projection(self, features: int) -> nn.Sequential:
+    def mlp(self, features: int) -> nn.Sequential:
+        """From features to the space of tokens and pictures."""
         config = self.config
         hidden, out = nn.Linear(features, config.hidden_width), nn.Linear(config.hidden_width, config.embedding_width)
         return nn.Sequential(hidden, nn.ReLU(), nn.Dropout(config.match_dropout), out)
@@ -64,7 +65,7 @@ class Vokenizer(nn.Module):
         return self
 
     @torch.no_grad()
-    def features(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b e"]:
+    def image_features(self, image: Float[Tensor, "b ..."]) -> Float[Tensor, "b e"]:
         return self.image_tower(image)
 
     def embed_images(self, features: Float[Tensor, "b e"]) -> Float[Tensor, "b d"]:
@@ -73,21 +74,22 @@ class Vokenizer(nn.Module):
     def embed_tokens(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        x, layers = self.embedding(tokens, mask=mask), []
+        x, layers = self.embedding(tokens, mask=mask), []  # (b, t, width)
         for block in self.transformer.blocks:
             x = block(x, mask)
             layers.append(x)
-        return F.normalize(self.token_projection(torch.cat(layers[-self.config.matched_layers :], -1)), dim=-1)
+        states = torch.cat(layers[-self.config.matched_layers :], -1)  # (b, t, matched_layers · width)
+        return F.normalize(self.token_projection(states), dim=-1)
 
     @torch.no_grad()
     def retrieve(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-        """The number of each token's voken; -100 where nothing is real. Nothing learns from it."""
+        """The index of each token's voken; -100 at padding. It has no gradient."""
         return nearest_vokens(self.embed_tokens(tokens, mask), self.embed_images(self.vokens), mask)
 
     @torch.no_grad()
-    def keep(self, features: Float[Tensor, "n e"]) -> None:
-        """Write pictures over the oldest vokens, in place; of too many the last."""
+    def push(self, features: Float[Tensor, "n e"]) -> None:
+        """Replace the oldest vokens, in place; of too many pictures the last are kept."""
         features = features[-len(self.vokens) :]
-        places, pointer = queue_places(self.pointer, len(features), len(self.vokens))
-        self.vokens[places] = features.to(self.vokens.dtype)
+        positions, pointer = queue_places(self.pointer, len(features), len(self.vokens))
+        self.vokens[positions] = features.to(self.vokens.dtype)
         self.pointer.copy_(pointer)

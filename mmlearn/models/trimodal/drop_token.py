@@ -1,4 +1,4 @@
-"""Fewer tokens: a random part of them, which costs less and is enough to learn from, or one that stands for all."""
+"""Fewer tokens: DropToken keeps a random part of them in training, pooling makes one vector of them."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class KeptTokens(NamedTuple):
-    """What is left of a sequence: tokens, which of them are real, and where each of them stood."""
+    """The kept tokens of a sequence, their mask, and their positions in it."""
 
     tokens: Float[Tensor, "b k d"]
     mask: Bool[Tensor, "b k"]
@@ -23,7 +23,7 @@ def drop_tokens(
 
     .. math:: k_i = \lceil (1 - r)\, n_i \rceil, \quad k = \lceil (1 - r)\, n \rceil
 
-    Every row gives up the same share of its real tokens: k_i of n_i are kept, and k - k_i tokens of padding follow.
+    Every row loses the same share of its real tokens: k_i of n_i are kept, and k - k_i tokens of padding follow.
     Tokens need their positions beforehand. With ``rate`` 0 all tokens are returned and nothing is drawn. Raises
     ``ValueError`` for a rate that is not at least 0 and below 1. Source: Akbari et al. 2021 (VATT), section 3.1.1.
     """
@@ -33,18 +33,17 @@ def drop_tokens(
     mask = torch.ones(b, n, dtype=torch.bool, device=x.device) if mask is None else mask
     if rate == 0:
         return KeptTokens(x, mask, torch.arange(n, device=x.device).expand(b, n))
-    keep = 1 - rate
-    chance = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
-    shares = [math.ceil(count * keep - 1e-9) for count in range(n + 1)]  # k of n; as floats, 10 · 0.3 is above 3
-    drawn = chance.masked_fill(~mask, 2).argsort(1)[:, : shares[n]]  # real ones first, in random order
-    real = torch.tensor(shares, device=x.device)[mask.sum(1)]
-    kept = torch.arange(drawn.shape[1], device=x.device) < real[:, None]
-    position, order = drawn.masked_fill(~kept, n).sort(1)  # what is not kept goes last
+    noise = torch.rand((b, n), generator=generator, device=generator.device).to(x.device)
+    kept_of = [math.ceil(count * (1 - rate) - 1e-9) for count in range(n + 1)]  # as floats, 10 · 0.3 is above 3
+    drawn = noise.masked_fill(~mask, 2).argsort(1)[:, : kept_of[n]]  # (b, k): real ones first, in random order
+    k = torch.tensor(kept_of, device=x.device)[mask.sum(1)]  # (b,)
+    kept = torch.arange(drawn.shape[1], device=x.device) < k[:, None]
+    position, order = drawn.masked_fill(~kept, n).sort(1)  # padding goes last
     position = torch.where(position == n, drawn.gather(1, order), position)
     return KeptTokens(x.gather(1, position[..., None].expand(-1, -1, x.shape[2])), kept.gather(1, order), position)
 
 
-def maximum(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
+def masked_max(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b d"]:
     """The largest value of each feature over the tokens that are real; zeros where none is."""
     if mask is None:
         return x.amax(1)

@@ -1,9 +1,9 @@
-r"""Graph-MFN: a graph of all combinations of words, sound and video, whose edges the input itself makes strong or weak.
+r"""Graph-MFN: a graph of all combinations of words, sound and video, whose edges are weighted by the input.
 
 Paper: Zadeh et al. 2018, "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic Fusion
 Graph". Official code: https://github.com/A2Zadeh/CMU-MultimodalSDK (mmmodelsdk).
 
-Deviations: ``tiny`` is ours. The paper aligns sound and video with words, whose times it knows; here each sequence is
+Deviations: ``tiny`` is ours. The paper aligns sound and video with words by their times; here each sequence is
 cut into ``steps`` parts of equal length, and each part is the mean of its elements. Words are looked up in a table that
 learns. The network of a vertex is one layer with tanh, those of the gates too. Scores are learned by their absolute
 distance, classes by cross-entropy.
@@ -44,7 +44,7 @@ class GraphMFNConfig(Config):
 
 class GraphMFNOutput(NamedTuple):
     logits: Float[Tensor, "b outputs"]
-    efficacies: Float[Tensor, "b steps 19"]  # how strong each of EDGES is, from 0 to 1
+    efficacies: Float[Tensor, "b steps 19"]  # the weight of each of EDGES, from 0 to 1
 
 
 def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int) -> Float[Tensor, "b steps d"]:
@@ -57,13 +57,13 @@ def equal_parts(x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], steps: int
     x = select_tokens(x, real_first(mask)) * mask.sum(1).bool()[:, None, None]
     n, step = mask.sum(1).clamp(min=1)[:, None], torch.arange(steps, device=x.device)
     first, end = step * n // steps, ((step + 1) * n + steps - 1) // steps  # (b, steps)
-    place = torch.arange(x.shape[1], device=x.device)
-    inside = ((place >= first[..., None]) & (place < end[..., None])).to(x)
+    position = torch.arange(x.shape[1], device=x.device)
+    inside = ((position >= first[..., None]) & (position < end[..., None])).to(x)  # (b, steps, n)
     return inside @ x / inside.sum(-1, keepdim=True)
 
 
 class DynamicFusionGraph(nn.Module):
-    r"""A vertex for each modality, for two, for all three, and one that fuses them; efficacies α weigh what flows.
+    r"""Vertices for one, two and three modalities, and one that fuses them; efficacies α weigh the edges.
 
     .. math:: \alpha = \sigma(D_\alpha([v_l; v_a; v_v])), \quad
        v_S = D_S\big([\alpha_{P \to S}\, v_P]_{P \subsetneq S}\big), \quad
@@ -79,22 +79,22 @@ class DynamicFusionGraph(nn.Module):
         self.efficacy = nn.Sequential(nn.Linear(3 * features, width), nn.ReLU(), nn.Linear(width, len(EDGES)))
         self.vertices = nn.ModuleDict()
         for whole in (*(subset for subset in SUBSETS if len(subset) > 1), "fusion"):
-            read = sum(sizes[part] for part, into in EDGES if into == whole)
-            self.vertices["+".join(whole) if whole != "fusion" else whole] = nn.Linear(read, width)
+            inputs = sum(sizes[part] for part, target in EDGES if target == whole)
+            self.vertices["+".join(whole) if whole != "fusion" else whole] = nn.Linear(inputs, width)
 
-    def forward(self, singles: dict[str, Float[Tensor, "b f"]]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 19"]]:
-        known = {(name,): singles[name] for name in MODALITIES}
-        efficacy = torch.sigmoid(self.efficacy(torch.cat(list(known.values()), dim=-1)))
-        strength = dict(zip(EDGES, efficacy.unbind(-1)))
-        for name, network in self.vertices.items():
+    def forward(self, unimodal: dict[str, Float[Tensor, "b f"]]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 19"]]:
+        vertices = {(name,): unimodal[name] for name in MODALITIES}
+        efficacy = torch.sigmoid(self.efficacy(torch.cat(list(vertices.values()), dim=-1)))  # (b, 19)
+        weight = dict(zip(EDGES, efficacy.unbind(-1)))
+        for name, network in self.vertices.items():  # small subsets first
             whole = name if name == "fusion" else tuple(name.split("+"))
-            read = [strength[edge][:, None] * known[edge[0]] for edge in EDGES if edge[1] == whole]
-            known[whole] = torch.tanh(network(torch.cat(read, dim=-1)))
-        return known["fusion"], efficacy
+            inputs = [weight[edge][:, None] * vertices[edge[0]] for edge in EDGES if edge[1] == whole]
+            vertices[whole] = torch.tanh(network(torch.cat(inputs, dim=-1)))  # (b, d)
+        return vertices["fusion"], efficacy
 
 
 class GraphMFN(nn.Module):
-    r"""An LSTM for each modality; at every step the graph fuses their cells, and a gated memory keeps what it says.
+    r"""An LSTM for each modality; at every step the graph fuses their cells, and a gated memory accumulates the result.
 
     .. math:: T^t = \mathrm{DFG}(c^{[t-1, t]}), \quad u^t = \gamma_1^t \odot u^{t-1} + \gamma_2^t \odot \hat u^t, \quad
        \hat u^t = \tanh(D_u T^t), \; \gamma_{1,2}^t = \sigma(D_{1,2} T^t), \quad \hat y = D([h^S; u^S])
@@ -109,35 +109,38 @@ class GraphMFN(nn.Module):
         self.sequences = Sequences(config.vocab_size, widths)
         self.cells = nn.ModuleDict({name: nn.LSTMCell(size, config.lstm_width) for name, size in widths.items()})
         self.graph = DynamicFusionGraph(2 * config.lstm_width, config.width)
-        self.update, self.keep, self.write = (nn.Linear(config.width, config.memory_width) for _ in range(3))
-        read = 3 * config.lstm_width + config.memory_width
-        self.hidden, self.dropout = nn.Linear(read, config.width), nn.Dropout(config.dropout)
+        self.update = nn.Linear(config.width, config.memory_width)
+        self.retain_gate = nn.Linear(config.width, config.memory_width)
+        self.update_gate = nn.Linear(config.width, config.memory_width)
+        self.hidden = nn.Linear(3 * config.lstm_width + config.memory_width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
         self.prediction = small_linear(config.width, config.outputs)
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
-        mel: Float[Tensor, "b mels s"],
         video: Float[Tensor, "b f *frame"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mel: Float[Tensor, "b mels s"],
+        tokens: Int[Tensor, "b t"],
         video_mask: Bool[Tensor, "b f"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> GraphMFNOutput:
-        found = self.sequences(tokens, mel, video, mask, mel_mask, video_mask)
-        parts = {name: equal_parts(*found[name], self.config.steps) for name in MODALITIES}
+        sequences = self.sequences(video, mel, tokens, video_mask, mel_mask, mask)
+        parts = {name: equal_parts(*sequences[name], self.config.steps) for name in MODALITIES}  # (b, steps, …)
         zero = parts["text"].new_zeros(len(tokens), self.config.lstm_width)
         state = dict.fromkeys(MODALITIES, (zero, zero))
         memory, efficacies = zero.new_zeros(len(tokens), self.config.memory_width), []
         for step in range(self.config.steps):
-            after = {name: self.cells[name](parts[name][:, step], state[name]) for name in MODALITIES}
-            both = {name: torch.cat([state[name][1], after[name][1]], dim=-1) for name in MODALITIES}
-            fused, efficacy = self.graph(both)
-            update, keep, write = torch.tanh(self.update(fused)), self.keep(fused), self.write(fused)
-            memory = torch.sigmoid(keep) * memory + torch.sigmoid(write) * update
+            next_state = {name: self.cells[name](parts[name][:, step], state[name]) for name in MODALITIES}
+            # The graph sees the cells before and after the step, so that it can react to what changes.
+            cells = {name: torch.cat([state[name][1], next_state[name][1]], dim=-1) for name in MODALITIES}
+            fused, efficacy = self.graph(cells)  # (b, d), (b, 19)
+            retain, update = torch.sigmoid(self.retain_gate(fused)), torch.sigmoid(self.update_gate(fused))
+            memory = retain * memory + update * torch.tanh(self.update(fused))
             efficacies.append(efficacy)
-            state = after
-        read = torch.cat([*(state[name][0] for name in MODALITIES), memory], dim=-1)
-        logits = self.prediction(self.dropout(torch.relu(self.hidden(read))))
+            state = next_state
+        states = torch.cat([*(state[name][0] for name in MODALITIES), memory], dim=-1)
+        logits = self.prediction(self.dropout(torch.relu(self.hidden(states))))
         return GraphMFNOutput(logits, torch.stack(efficacies, dim=1))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:

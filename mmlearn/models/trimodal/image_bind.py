@@ -1,15 +1,15 @@
-r"""ImageBind: every modality learns to agree with pictures, and so with every other one, without having met it.
+r"""ImageBind: every modality is aligned with pictures, and thereby with every other one, without pairs of the two.
 
 Paper: Girdhar et al. 2023, "ImageBind: One Embedding Space To Bind Them All", CVPR.
 Official code: https://github.com/facebookresearch/ImageBind (the model; only the paper says how it was trained).
 
 Deviations: encoders of pictures, texts and log-mels are built in; those of video, depth, heat and motion are given as
-``encoders``. ``tiny`` is ours: its towers are read by the maximum over real tokens, and all of them learn. Every pair
-learns its temperature; the paper keeps some of them fixed. The loss is the mean of both directions, where the paper has
-their sum. Pictures are cut into patches of one frame; the official code repeats a picture to a film of two frames and
-has weights for both, whose sum is ours. In ``tiny`` a patch of sound has one learned embedding for its band and one for
-its time. No blocks are dropped. Texts that are equal in a batch (``caption_id``) are no negatives of each other's
-pictures, and a row need not have every modality.
+``encoders``. ``tiny`` is ours: its towers are pooled by the maximum over real tokens, and all of them learn. Every
+pair learns its temperature; the paper keeps some of them fixed. The loss is the mean of both directions, where the
+paper has their sum. Pictures are cut into patches of one frame; the official code repeats a picture to a film of two
+frames and has weights for both, whose sum is ours. In ``tiny`` a patch of sound has one learned embedding for its band
+and one for its time. No blocks are dropped. Texts that are equal in a batch (``caption_id``) are no negatives of each
+other's pictures, and a row need not have every modality.
 """
 
 import math
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, select_tokens
 from mmlearn.models.audio.encoder import AudioEncoder, AudioEncoderConfig
-from mmlearn.models.trimodal.drop_token import maximum
+from mmlearn.models.trimodal.drop_token import masked_max
 from mmlearn.names import choices
 from mmlearn.objectives import binding_loss, gather, same_caption
 
@@ -39,7 +39,7 @@ class ImageBindConfig(Config):
         norm_epsilon=1e-6, one_position=True, patch_norm=True, extra_key=True
     )
     embedding_width: int = 1024
-    pooling: str = "class"  # a tower is read at its class token, a text at its last one, or by the "max" over real ones
+    pooling: str = "class"  # at the class token, of a text at its last token; or the "max" over real tokens
     temperature: float = 0.07  # at the start; each pair learns its own
     frozen: tuple[str, ...] = ("image", "text")  # encoders that do not learn
 
@@ -57,16 +57,14 @@ class ImageBindConfig(Config):
 
 
 class ImageBindOutput(NamedTuple):
-    """All embeddings have unit length; None stands for a modality that was not given."""
+    """All embeddings have unit length."""
 
     image_embedding: Float[Tensor, "b d"]
-    text_embedding: Float[Tensor, "b d"] | None
-    audio_embedding: Float[Tensor, "b d"] | None
-    own_embeddings: dict[str, Float[Tensor, "b d"]]  # of the modalities for which encoders were given
+    other_embeddings: dict[str, Float[Tensor, "b d"]]  # of the other modalities that were given, by their names
 
 
 class Tower(nn.Module):
-    """An encoder, the way in which its tokens are read, and a projection. Source: section 3.2."""
+    """An encoder, the pooling of its tokens, and a projection. Source: section 3.2."""
 
     def __init__(self, encoder: nn.Module, width: int, config: ImageBindConfig):
         super().__init__()
@@ -77,7 +75,7 @@ class Tower(nn.Module):
 
     def pool(self, x: Tensor, mask: Tensor | None, position: int | Tensor = 0) -> Float[Tensor, "b d"]:
         """The projected token at this position, or the maximum over those that are real."""
-        return self.projection(maximum(x, mask) if self.pooling == "max" else select_tokens(x, position))
+        return self.projection(masked_max(x, mask) if self.pooling == "max" else select_tokens(x, position))
 
 
 class ImageTower(Tower):
@@ -148,7 +146,7 @@ class ImageBind(nn.Module):
         return self
 
     def encode(self, modality: str, *inputs: Tensor | None) -> Float[Tensor, "b d"]:
-        """Unit vectors of a modality, from what its encoder reads. ``ValueError`` for one without an encoder."""
+        """Unit vectors of a modality, from the inputs of its encoder. ``ValueError`` for one without an encoder."""
         if modality not in self.encoders:
             raise ValueError(f"There is no encoder for {modality!r}; {choices(modality, self.encoders)}.")
         return F.normalize(self.encoders[modality](*(x for x in inputs if x is not None)), dim=-1)
@@ -167,17 +165,22 @@ class ImageBind(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "b ..."],
-        tokens: Int[Tensor, "b t"] | None = None,
-        mask: Bool[Tensor, "b t"] | None = None,
         mel: Float[Tensor, "b mels s"] | None = None,
+        tokens: Int[Tensor, "b t"] | None = None,
         mel_mask: Bool[Tensor, "b s"] | None = None,
-        **own: Tensor,
+        mask: Bool[Tensor, "b t"] | None = None,
+        **more: Tensor,
     ) -> ImageBindOutput:
-        """``own`` are modalities with encoders of one's own, by their names, such as ``depth`` and ``depth_mask``."""
-        text = None if tokens is None else self.encode_text(tokens, mask)
-        audio = None if mel is None else self.encode_audio(mel, mel_mask)
-        others = {name: self.encode(name, own[name], own.get(f"{name}_mask")) for name in self.others if name in own}
-        return ImageBindOutput(self.encode_image(image), text, audio, others)
+        """``more`` are modalities with given encoders, by their names, such as ``depth`` and ``depth_mask``."""
+        others = {}
+        if tokens is not None:
+            others["text"] = self.encode_text(tokens, mask)
+        if mel is not None:
+            others["audio"] = self.encode_audio(mel, mel_mask)
+        for name in self.others:
+            if name in more:
+                others[name] = self.encode(name, more[name], more.get(f"{name}_mask"))
+        return ImageBindOutput(self.encode_image(image), others)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""InfoNCE of pictures with each other modality in the batch: ``image_text``, ``image_audio`` and so on.
@@ -185,9 +188,9 @@ class ImageBind(nn.Module):
         .. math:: \ell = \sum_M \ell_{I, M}, \quad \ell_{I, M} = \mathrm{InfoNCE}(q, k), \quad q = f(I), \; k = g(M)
 
         A text is ``tokens`` and ``mask``, a sound ``mel`` and ``mel_mask``; any other modality has its own name. A row
-        whose mask says that nothing is real lacks that modality and has no part in its loss, which is 0 where all rows
-        lack it. There is no loss where both encoders are frozen. Raises ``ValueError`` where nothing is left to learn,
-        and for an empty batch. Source: equation 1.
+        whose mask is all False lacks that modality and has no part in its loss, which is 0 where all rows lack it.
+        There is no loss where both encoders are frozen. Raises ``ValueError`` where nothing is left to learn, and for
+        an empty batch. Source: equation 1.
         """
         frozen = self.config.frozen if "image" in self.config.frozen else ()
         learned = [name for name in self.others if name not in frozen]
@@ -201,10 +204,9 @@ class ImageBind(nn.Module):
         output = self(batch["image"], **{entry: batch[entry] for entry in entries})
         image, caption_id = gather(output.image_embedding), batch.get("caption_id")
         positives = None if caption_id is None else same_caption(gather(caption_id))
-        others = {"text": output.text_embedding, "audio": output.audio_embedding} | output.own_embeddings
         losses = {}
         for name in names:
-            other, scale = gather(others[name]), self.logit_scales[name].exp()
+            other, scale = gather(output.other_embeddings[name]), self.logit_scales[name].exp()
             if len(other) != len(image):
                 raise ValueError(f"Each picture has its {name}; got {len(image)} images and {len(other)} of {name}.")
             mask = batch.get(_entries(name)[1])

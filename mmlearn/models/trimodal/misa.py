@@ -1,13 +1,13 @@
-r"""MISA: what words, voice and face have in common goes to one space, and what each of them adds to a space of its own.
+r"""MISA: words, voice and face are projected to one shared space, and each to a private space of its own.
 
 Paper: Hazarika et al. 2020, "MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis",
 ACM Multimedia. Official code: https://github.com/declare-lab/MISA.
 
-Deviations: ``tiny`` is ours. Words are looked up in a table that learns and read by an LSTM, as sound and video are;
+Deviations: ``tiny`` is ours. Words have learned embeddings and an LSTM, as sound and video do;
 the paper also reads them by BERT. The similarity loss is the CMD; the official code can also train a discriminator. The
 difference loss divides by the square of the width, as the code does and the paper does not. Its gradient also goes
 through the length of each row, which the code leaves out. The recurrent weights of LSTMs start as PyTorch has them, in
-the code orthogonal. A classifier that tells shared from private parts, which the code builds and gives the weight 0, is
+the code orthogonal. A classifier of shared against private parts, which the code builds and gives the weight 0, is
 left out. Scores are learned by their squared distance, classes by cross-entropy.
 """
 
@@ -41,7 +41,7 @@ class MISAConfig(TransformerConfig):
     text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74
     video_width: int = 47
-    audio_pool: int = 1  # frames of sound whose mean is read as one
+    audio_pool: int = 1  # frames of sound that are averaged
     lstm_width: int | None = None  # of each direction; None: that of the features, as in the official code
     outputs: int = 1  # classes, or 1: a score
     similarity_weight: float = 1.0  # α
@@ -66,51 +66,52 @@ class MISAOutput(NamedTuple):
     reconstruction: Float[Tensor, "b 3 d"]  # û
 
 
-class LSTMBothWays(nn.Module):
-    """An LSTM that reads each sequence from its first element to its last, and one that reads it backwards.
+class BidirectionalLSTM(nn.Module):
+    """An LSTM that reads each sequence forwards, and one that reads it backwards.
 
-    The first ``length`` elements of each row are real. Returns the states of both, (b, n, 2 d), and the two with which
-    they end, (b, 2 d).
+    The first ``length`` elements of each row are real. Returns the states of both, (b, n, 2 d), and their last states,
+    (b, 2 d).
     """
 
     def __init__(self, features: int, width: int):
         super().__init__()
-        self.there = nn.LSTM(features, width, batch_first=True)
-        self.back = nn.LSTM(features, width, batch_first=True)
+        self.forward_lstm = nn.LSTM(features, width, batch_first=True)
+        self.backward_lstm = nn.LSTM(features, width, batch_first=True)
 
     def forward(
         self, x: Float[Tensor, "b n features"], length: Int[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b n double"], Float[Tensor, "b double"]]:
         last = length - 1
-        # Turns the real part of a row round, and done twice gives the row again.
-        turned = (last[:, None] - torch.arange(x.shape[1], device=x.device)) % x.shape[1]
-        there, back = self.there(x)[0], self.back(select_tokens(x, turned))[0]
-        ends = torch.cat([select_tokens(there, last), select_tokens(back, last)], dim=-1)
-        return torch.cat([there, select_tokens(back, turned)], dim=-1), ends
+        # Reverses the real part of a row; applied twice it gives the row again.
+        reverse = (last[:, None] - torch.arange(x.shape[1], device=x.device)) % x.shape[1]  # (b, n)
+        forwards = self.forward_lstm(x)[0]  # (b, n, d)
+        backwards = self.backward_lstm(select_tokens(x, reverse))[0]
+        last_states = torch.cat([select_tokens(forwards, last), select_tokens(backwards, last)], dim=-1)
+        return torch.cat([forwards, select_tokens(backwards, reverse)], dim=-1), last_states
 
 
 class UtteranceEncoder(nn.Module):
-    r"""Two layers of LSTMs, each reading both ways. What they end with becomes one vector.
+    r"""Two bidirectional LSTM layers, whose last states become one vector.
 
     .. math:: u_m = \mathrm{LN}\big(\mathrm{ReLU}(W_m\, \mathrm{sLSTM}(U_m) + b_m)\big)
 
-    Elements that are not real are passed over; a sequence without a real element reads as a single zero.
+    Padding is skipped, also inside a sequence; a sequence without a real element reads as a single zero.
     Source: section 3.3.1; the norm between both layers is the official code's.
     """
 
     def __init__(self, features: int, lstm_width: int, width: int):
         super().__init__()
-        self.first = LSTMBothWays(features, lstm_width)
+        self.first = BidirectionalLSTM(features, lstm_width)
         self.norm = nn.LayerNorm(2 * lstm_width)
-        self.second = LSTMBothWays(2 * lstm_width, lstm_width)
+        self.second = BidirectionalLSTM(2 * lstm_width, lstm_width)
         self.projection = nn.Sequential(nn.Linear(4 * lstm_width, width), nn.ReLU(), nn.LayerNorm(width))
 
     def forward(self, x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        x = select_tokens(x, real_first(mask))
+        x = select_tokens(x, real_first(mask))  # padding to the end
         length = mask.sum(1).clamp(min=1)
-        states, first = self.first(x, length)
+        states, first = self.first(x, length)  # (b, n, 2 lstm_width), (b, 2 lstm_width)
         _, second = self.second(self.norm(states), length)
-        return self.projection(torch.cat([first, second], dim=-1))
+        return self.projection(torch.cat([first, second], dim=-1))  # (b, d)
 
 
 class MISA(nn.Module):
@@ -132,7 +133,7 @@ class MISA(nn.Module):
         self.utterance = nn.ModuleDict(
             {name: UtteranceEncoder(size, config.lstm_width or size, width) for name, size in widths.items()}
         )
-        # A sigmoid, because the CMD of what is shared needs bounds.
+        # A sigmoid, because the CMD of shared parts needs bounds.
         self.shared = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
         self.private = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(width, width), nn.Sigmoid()) for name in MODALITIES}
@@ -148,19 +149,19 @@ class MISA(nn.Module):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
-        mel: Float[Tensor, "b mels s"],
         video: Float[Tensor, "b f *frame"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mel: Float[Tensor, "b mels s"],
+        tokens: Int[Tensor, "b t"],
         video_mask: Bool[Tensor, "b f"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> MISAOutput:
-        sequences = self.sequences(tokens, mel, video, mask, mel_mask, video_mask)
-        utterance = {name: self.utterance[name](*sequences[name]) for name in MODALITIES}
+        sequences = self.sequences(video, mel, tokens, video_mask, mel_mask, mask)
+        utterance = {name: self.utterance[name](*sequences[name]) for name in MODALITIES}  # each (b, d)
         private = {name: self.private[name](u) for name, u in utterance.items()}
         shared = {name: self.shared(u) for name, u in utterance.items()}
-        back = {name: self.decoders[name](shared[name] + private[name]) for name in MODALITIES}
-        parts = [torch.stack(list(part.values()), dim=1) for part in (utterance, shared, private, back)]
+        decoded = {name: self.decoders[name](shared[name] + private[name]) for name in MODALITIES}
+        parts = [torch.stack(list(part.values()), dim=1) for part in (utterance, shared, private, decoded)]
         fused = self.fusion(torch.cat(parts[1:3], dim=1))  # (b, 6, d)
         return MISAOutput(self.prediction(fused.flatten(1)), *parts)
 
@@ -180,7 +181,8 @@ class MISA(nn.Module):
         )  # what a batch has in common
         pairs = list(combinations(range(3), 2))
         similarity = sum(central_moment_discrepancy(shared[i], shared[j], config.moments) for i, j in pairs) / 3
-        difference = sum(difference_loss(own, common) for own, common in zip(private, shared))
+        # Private parts differ from the shared part of their modality, and from each other.
+        difference = sum(difference_loss(*parts) for parts in zip(private, shared))
         difference = difference + sum(difference_loss(private[i], private[j]) for i, j in pairs)
         reconstruction = F.mse_loss(output.reconstruction, output.utterance)
         return {

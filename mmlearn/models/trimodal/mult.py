@@ -1,18 +1,18 @@
-r"""MulT: each of three sequences reads each of the others, and nothing has to be aligned beforehand.
+r"""MulT: each of three unaligned sequences attends to each of the others.
 
 Paper: Tsai et al. 2019, "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL.
 Official code: https://github.com/yaohungt/Multimodal-Transformer.
 
-Deviations: ``tiny`` is ours. Words are looked up in a table that learns, where the paper has fixed GloVe vectors.
+Deviations: ``tiny`` is ours. Words have learned embeddings, where the paper has fixed GloVe vectors.
 Sequences have masks: a convolution reads zeros where there is padding, padding is never attended to, and a sequence is
-read at its last real element. Residual paths carry what is not yet normalised, as in the official code; equation 4 of
+summarised by its last real element. Residual paths carry unnormalised features, as in the official code; equation 4 of
 the paper writes LN there as well. As in equation 2, and not in the code, features are not multiplied by √d before their
 positions are added, and memories get no positions a second time. Positions are those of Vaswani et al. 2017; the code
-counts from 1, and has all sines before all cosines and another longest wave. ``MOSEI`` has the sizes of the official
-code, which are its defaults; the paper's table has others, and ranges of kernel sizes. Every element sees all others;
-the code hides later ones unless it is told not to. There is one ``dropout``; the paper has one for each place. Labels
-that are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the
-official code.
+counts from 1, and has all sines before all cosines and another longest period. ``MOSEI`` has the sizes of the official
+code, which are its defaults; the paper's table has others, and ranges of kernel sizes. Every element attends to all
+others; the code masks later ones by default. There is one ``dropout``; the paper has one for each layer. Labels that
+are classes are learned by cross-entropy, as in the paper, and scores by their absolute distance, as in the official
+code.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,8 +41,8 @@ class MulTConfig(TransformerConfig):
     text_width: int = 300  # features of a word, of an audio frame and of a video frame
     audio_width: int = 74
     video_width: int = 35
-    audio_pool: int = 1  # frames of sound whose mean is read as one
-    text_kernel: int = 1  # neighbours that the first convolution reads
+    audio_pool: int = 1  # frames of sound that are averaged
+    text_kernel: int = 1  # of the first convolution
     audio_kernel: int = 1
     video_kernel: int = 1
     outputs: int = 1  # classes, or 1: a score
@@ -57,14 +57,14 @@ class MulTConfig(TransformerConfig):
 
 class MulTOutput(NamedTuple):
     logits: Float[Tensor, "b outputs"]
-    summary: Float[Tensor, "b d"]  # the last elements of all three memories, each of two widths
+    summary: Float[Tensor, "b d"]  # the last elements of all three memories, concatenated
 
 
-Look = Callable[[Tensor, Tensor, Tensor], Tensor]  # (queries, context, mask of the context) → queries
+CrossAttend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (queries, context, context_mask) → queries
 
 
 class CrossmodalBlock(TransformerBlock):
-    r"""The target attends to the source, which stays as it was, instead of to itself. Then comes the MLP.
+    r"""The target attends to the source, which stays the same, instead of to itself. Then comes the MLP.
 
     .. math:: \hat Z^{[i]} = \mathrm{CM}^{[i]}(\mathrm{LN}(Z^{[i-1]}), \mathrm{LN}(Z^{[0]}_\beta)) + Z^{[i-1]}, \quad
        Z^{[i]} = f(\mathrm{LN}(\hat Z^{[i]})) + \hat Z^{[i]}
@@ -81,7 +81,7 @@ class CrossmodalBlock(TransformerBlock):
 
 
 class CrossmodalTransformer(nn.Module):
-    """Blocks in which one sequence reads another, which stays the same in all of them, and a norm.
+    """Blocks in which one sequence attends to another, which stays the same in all of them, and a norm.
 
     Source: section 3.2 and figure 3b; the last norm is the official code's.
     """
@@ -103,17 +103,17 @@ def read_others(
     target: Float[Tensor, "b q d"],
     sources: Sequence[Float[Tensor, "b _ d"]],
     masks: Sequence[Bool[Tensor, "b _"]],
-    looks: Sequence[Look],
+    layers: Sequence[CrossAttend],
 ) -> Float[Tensor, "b q features"]:
-    r"""One sequence reads each of the others: the queries are its own, keys and values the other's, as is the mask.
+    r"""One sequence attends to each of the others: the queries are its own, keys, values and the mask the other's.
 
-    .. math:: Z_\alpha = [\mathrm{look}_{\beta \to \alpha}(X_\alpha; X_\beta, m_\beta);
-       \mathrm{look}_{\gamma \to \alpha}(X_\alpha; X_\gamma, m_\gamma)]
+    .. math:: Z_\alpha = [\mathrm{CM}_{\beta \to \alpha}(X_\alpha; X_\beta, m_\beta);
+       \mathrm{CM}_{\gamma \to \alpha}(X_\alpha; X_\gamma, m_\gamma)]
 
-    Every look begins with the same target. What they see stands side by side, as long as the target and as wide as all
-    of them together. Source: section 3.3.
+    Every one of the ``layers`` starts from the same target. Their outputs are concatenated, as long as the target.
+    Source: section 3.3.
     """
-    return torch.cat([look(target, source, mask) for source, mask, look in zip(sources, masks, looks)], dim=-1)
+    return torch.cat([layer(target, source, mask) for source, mask, layer in zip(sources, masks, layers)], dim=-1)
 
 
 class MulT(nn.Module):
@@ -123,8 +123,8 @@ class MulT(nn.Module):
        Z_\alpha = [Z_{\beta \to \alpha}^{[D]}; Z_{\gamma \to \alpha}^{[D]}]
 
     Inputs and errors are those of :class:`~mmlearn.models.trimodal.sequences.Sequences`; the three may have any
-    lengths, and one without a real element says nothing. In :func:`~mmlearn.layers.record_attention` the map of
-    ``crossmodal.audio_to_text.blocks.i.attention`` shows at which frames of sound each word looks.
+    lengths, and one without a real element adds nothing. In :func:`~mmlearn.layers.record_attention` the map of
+    ``crossmodal.audio_to_text.blocks.i.attention`` shows which frames of sound each word attends to.
     Source: section 3 and figure 2.
     """
 
@@ -150,28 +150,29 @@ class MulT(nn.Module):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
-        mel: Float[Tensor, "b mels s"],
         video: Float[Tensor, "b f *frame"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mel: Float[Tensor, "b mels s"],
+        tokens: Int[Tensor, "b t"],
         video_mask: Bool[Tensor, "b f"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> MulTOutput:
         x, real = {}, {}
-        sequences = self.sequences(tokens, mel, video, mask, mel_mask, video_mask)
+        sequences = self.sequences(video, mel, tokens, video_mask, mel_mask, mask)
         for name, (sequence, real[name]) in sequences.items():
-            convolved = self.convolutions[name](sequence.mT).mT
+            convolved = self.convolutions[name](sequence.mT).mT  # (b, n, d)
             x[name] = self.dropout(convolved + sinusoidal_positions(*convolved.shape[1:]).to(convolved))
         last = []
         for target in MODALITIES:
             others = [source for source in MODALITIES if source != target]
-            looks = [self.crossmodal[f"{source}_to_{target}"] for source in others]
-            read = read_others(x[target], [x[name] for name in others], [real[name] for name in others], looks)
-            end = real[target].int().cumsum(1).argmax(1)  # the last real element
-            last.append(self.memory_norms[target](self.memories[target].read(read, end, real[target])))
-        summary = torch.cat(last, dim=-1)
-        deeper = self.hidden_output(self.dropout(F.relu(self.hidden(summary))))
-        return MulTOutput(self.output(summary + deeper), summary)
+            layers = [self.crossmodal[f"{source}_to_{target}"] for source in others]
+            sources, masks = [x[name] for name in others], [real[name] for name in others]
+            y = read_others(x[target], sources, masks, layers)  # (b, n, 2 d)
+            end = real[target].int().cumsum(1).argmax(1)  # (b,): the last real element
+            last.append(self.memory_norms[target](self.memories[target].read(y, end, real[target])))  # (b, 2 d)
+        summary = torch.cat(last, dim=-1)  # (b, 6 d)
+        residual = self.hidden_output(self.dropout(F.relu(self.hidden(summary))))
+        return MulTOutput(self.output(summary + residual), summary)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``task``: cross-entropy where ``label`` (b,) is a class, the mean absolute error where it is a score.

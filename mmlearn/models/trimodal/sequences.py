@@ -1,4 +1,4 @@
-"""Three sequences, each with its own length and mask: how systems that read words, sound and video frames begin."""
+"""Three sequences, each with its own length and mask: the input layer of systems of words, sound and video frames."""
 
 from collections.abc import Callable
 
@@ -17,10 +17,10 @@ Sequence = tuple[Float[Tensor, "b n features"], Bool[Tensor, "b n"]]
 
 
 class Sequences(nn.Module):
-    """Words by a table that learns, sound frame by frame, and video frames as lists of numbers, each with its mask.
+    """Words as learned embeddings, sound frame by frame, and flattened video frames, each with its mask.
 
-    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is read as
-    the list of its numbers. Masks are True where an element is real. ``widths`` are the features of a word, of a frame
+    Texts are tokens; sound is (b, features, s) like a log-mel; a frame of a video may have any shape, and is
+    flattened. Masks are True where an element is real. ``widths`` are the features of a word, of a frame
     of sound and of a frame of video. Every ``audio_pool`` frames of sound become one, the mean of the real ones; the
     rest at the end becomes one more. Where there is padding, features are zeros. Raises ``ValueError`` for sequences of
     another number of features or without elements, where the three modalities have different numbers of rows, for masks
@@ -35,13 +35,14 @@ class Sequences(nn.Module):
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
-        mel: Float[Tensor, "b mels s"],
         video: Float[Tensor, "b f *frame"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mel: Float[Tensor, "b mels s"],
+        tokens: Int[Tensor, "b t"],
         video_mask: Bool[Tensor, "b f"] | None = None,
+        mel_mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> dict[str, Sequence]:
+        # Each (b, n, features).
         sequences = {"text": look_up(self.words, tokens), "audio": mel.mT, "video": video.flatten(2)}
         masks = {"text": mask, "audio": mel_mask, "video": video_mask}
         result = {}
@@ -60,16 +61,17 @@ class Sequences(nn.Module):
 def mean_pool(
     x: Float[Tensor, "b n features"], mask: Bool[Tensor, "b n"], size: int
 ) -> tuple[Float[Tensor, "b fewer features"], Bool[Tensor, "b fewer"]]:
-    """The mean of the real ones among every ``size`` elements, and where there are any; zeros where there are none."""
+    """The mean of the real ones among every ``size`` elements, and whether there are any; else zeros."""
     if size == 1:
         return x, mask
     missing = -x.shape[1] % size
     x, mask = F.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, size)), F.pad(mask, (0, missing)).unflatten(1, (-1, size))
+    # (b, fewer, size, features) → (b, fewer, features)
     return (x * mask[..., None]).sum(2) / mask.sum(2).clamp(min=1)[..., None], mask.any(2)
 
 
 def read_batch(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The entries of a batch that a system reads; errors call it by its ``name``.
+    """The entries of a batch that a system reads; its ``name`` is for errors.
 
     Raises ``ValueError`` for a batch that lacks one of them or a label, or that is empty.
     """
@@ -77,7 +79,7 @@ def read_batch(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
         raise ValueError(f"Nothing to learn: {name} needs {' and '.join(missing)} in the batch as well.")
     if not len(batch["tokens"]):
         raise ValueError("A batch holds at least one text with its sound and video.")
-    keys = ("tokens", "mel", "video", "mask", "mel_mask", "video_mask")
+    keys = ("video", "mel", "tokens", "video_mask", "mel_mask", "mask")
     return {key: batch[key] for key in keys if batch.get(key) is not None}
 
 
@@ -98,6 +100,6 @@ def task_loss(
         return distance(logits[:, 0], label)
     try:
         return F.cross_entropy(logits, label)
-    except IndexError as error:  # looked at afterwards, because looking at every label of every batch takes time
+    except IndexError as error:  # checked afterwards, because checking every label of every batch takes time
         wrong = int(label[(label < 0) | (label >= outputs)][0])
         raise ValueError(f"batch['label'] holds {wrong}; labels are 0 to {outputs - 1} here.") from error

@@ -1,4 +1,4 @@
-"""Video as tokens: boxes of a few frames and a few pixels.
+"""Video as tokens: patches over a few frames and pixels (tubelets).
 
 Source: Akbari et al. 2021 (VATT), section 3.1.
 """
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 class VideoTokens(nn.Module):
-    r"""Cut a video into boxes of frames and pixels, project each, and add where it is in time, height and width.
+    r"""Cut a video into patches of frames and pixels, project each, and add positions in time, height and width.
 
     .. math:: z_{ijk} = W_{vp}\, x_{ijk} + e^\mathrm{temporal}_i + e^\mathrm{vertical}_j + e^\mathrm{horizontal}_k
 
-    A last box that is not full is filled with zeros. Frames where ``video_mask`` (b, f) is False become zeros as well.
-    A box is real if any of its frames is. Returns (b, n, d) and (b, n): first all boxes of the earliest frames, row by
-    row. Raises ``ValueError`` for videos that are not float (b, f, 3, height, width), or larger than ``size``.
-    Source: Akbari et al. 2021 (VATT), section 3.1 and equation 1.
+    A last patch that is not full is filled with zeros. Frames where ``video_mask`` (b, f) is False become zeros as
+    well. A patch is real if any of its frames is. Returns (b, n, d) and (b, n): first all patches of the earliest
+    frames, row by row. Raises ``ValueError`` for videos that are not float (b, f, 3, height, width), or larger than
+    ``size``. Source: Akbari et al. 2021 (VATT), section 3.1 and equation 1.
     """
 
     def __init__(self, size: tuple[int, ...], patch: tuple[int, ...], width: int):
@@ -26,7 +26,7 @@ class VideoTokens(nn.Module):
         self.size, self.patch = size, patch
         self.patches = nn.Linear(3 * patch[0] * patch[1] * patch[2], width)
         self.times, self.rows, self.columns = (
-            nn.Parameter(torch.randn(-(-most // part), width) * width**-0.5) for most, part in zip(size, patch)
+            nn.Parameter(torch.randn(-(-length // side), width) * width**-0.5) for length, side in zip(size, patch)
         )
 
     def forward(
@@ -40,12 +40,11 @@ class VideoTokens(nn.Module):
         t, y, x = self.patch
         missing = -video.shape[1] % t, -video.shape[3] % y, -video.shape[4] % x
         video = F.pad(video, (0, missing[2], 0, missing[1], 0, 0, 0, missing[0]))
-        boxes = rearrange(
-            video, "b (f t) c (row y) (column x) -> b f row column (t c y x)", t=t, y=y, x=x
-        )  # (b, f / t, rows, columns, values)
-        _, f, row, column, _ = boxes.shape
-        tokens = self.patches(boxes) + self.times[:f, None, None] + self.rows[:row, None] + self.columns[:column]
-        real = F.pad(video_mask, (0, missing[0])).unflatten(1, (f, t)).any(-1)
+        patches = rearrange(video, "b (f t) c (row y) (column x) -> b f row column (t c y x)", t=t, y=y, x=x)
+        _, f, row, column, _ = patches.shape
+        tokens = self.patches(patches) + self.times[:f, None, None] + self.rows[:row, None] + self.columns[:column]
+        real = F.pad(video_mask, (0, missing[0])).unflatten(1, (f, t)).any(-1)  # (b, f)
+        # (b, f, row, column, d) → (b, n, d)
         return tokens.flatten(1, 3), repeat(real, "b f -> b (f row column)", row=row, column=column)
 
     def _check(self, video: Tensor) -> None:

@@ -1,11 +1,11 @@
-"""data2vec for speech: a transformer that hears a clip with gaps predicts what its slow copy makes of the whole clip.
+"""data2vec for speech: from a masked clip a transformer predicts the features of its momentum copy of the whole clip.
 
 Paper: Baevski et al. 2022, "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language".
 Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
 
 Deviations: ``tiny`` is ours: it has few channels, normalised over what is real of a clip, spans of 80 ms, because its
 clips last a second, and positions that do not read padding; those of the published sizes do, so that longer padding
-changes what is heard near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
+changes the frames near a clip's end, as it does there. Blocks start scaled by width and depth. There is one
 ``dropout`` but for attention weights, and none of layers. Clips of a batch may have different numbers of hidden frames,
 which the official code evens out. Losses are means over features. Released models have no head and no teacher; one with
 a head for texts learns these by CTC.
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmlearn.models.audio.inputs import check_clips
+from mmlearn.models.audio.checks import check_clips
 from mmlearn.models.speech.context_network import ContextNetwork
 from mmlearn.models.speech.encoder import TINY_SPEECH, CTCHead, SpeechEncoder, SpeechEncoderConfig
-from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig
+from mmlearn.models.unified.data2vec import Data2Vec, Data2VecConfig
 from mmlearn.objectives.draws import generator_of_step
 from mmlearn.objectives.speech import mask_spans
 
@@ -29,15 +29,15 @@ BASE = SpeechEncoderConfig(convolution_norm="layer", position_kernel=19)
 
 
 @dataclass(frozen=True)
-class Data2VecAudioConfig(SelfTaughtConfig):
+class Data2VecAudioConfig(Data2VecConfig):
     speech: SpeechEncoderConfig = BASE
-    position_layers: int = 5  # convolutions, one after the other, that tell frames their places
-    clip_positions: bool = False  # they read padding as silence, however long it is
+    position_layers: int = 5  # convolutions in sequence that give frames their positions
+    clip_positions: bool = False  # they read padding as zeros
     mask_probability: float = 0.065  # the share of frames that begin a span
     mask_length: int = 10  # frames
     vocab_size: int = 0  # of the texts; 0: no head
-    blank: int = 0  # the token that stands for none
-    ctc_reduction: str = "sum"  # of the costs of a text's tokens, or "mean"
+    blank: int = 0  # the blank token of CTC
+    ctc_reduction: str = "sum"  # over the tokens of a text, or "mean"
     seed: int = 0  # of spans
 
     PRESETS = {
@@ -50,16 +50,16 @@ class Data2VecAudioConfig(SelfTaughtConfig):
 
 
 class Data2VecAudioOutput(NamedTuple):
-    tokens: Float[Tensor, "b s d"]  # frames that have seen the clip
-    mask: Bool[Tensor, "b s"]  # which of them are real
+    tokens: Float[Tensor, "b s d"]  # contextual frames
+    mask: Bool[Tensor, "b s"]  # True where a frame is real
     prediction: Float[Tensor, "b s d"] | None  # of the teacher's target at each frame
-    logits: Float[Tensor, "b s v"] | None  # of a token or the blank
+    logits: Float[Tensor, "b s v"] | None  # of CTC
 
 
 class StackedPositions(nn.Module):
-    """Where a frame is, from its neighbours: several grouped convolutions, each normalised over features, with GELU.
+    """Positions from neighbouring frames: several grouped convolutions, each normalised over features, with GELU.
 
-    Without a ``mask`` what stands in padding is read, too. Source: official code, ``pos_conv_depth``.
+    Without a ``mask`` padding is read as well. Source: official code, ``pos_conv_depth``.
     """
 
     def __init__(self, width: int, kernel: int, groups: int, layers: int):
@@ -69,7 +69,7 @@ class StackedPositions(nn.Module):
     def forward(self, x: Float[Tensor, "b s d"], mask: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b s d"]:
         for convolution in self.convolutions:
             kernel = convolution.kernel_size[0]
-            x = convolution(F.pad(x.mT, (kernel // 2, (kernel - 1) // 2))).mT
+            x = convolution(F.pad(x.mT, (kernel // 2, (kernel - 1) // 2))).mT  # (b, s, d)
             x = F.gelu(F.layer_norm(x, x.shape[-1:]))
             x = x if mask is None else x.masked_fill(~mask[..., None], 0)
         return x
@@ -91,10 +91,10 @@ class StackedContext(ContextNetwork):
         return self.transformer(x, mask)
 
 
-class Data2VecAudio(SelfTaught):
+class Data2VecAudio(Data2Vec):
     """A speech encoder that learns from itself.
 
-    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is hidden. Raises ``ValueError``
+    ``waveform_mask`` is True where a sample is real, ``masked`` (b, s) where a frame is masked. Raises ``ValueError``
     for pre-norm blocks, and as the parts of :mod:`mmlearn.models.speech.encoder` do.
     """
 
@@ -107,15 +107,15 @@ class Data2VecAudio(SelfTaught):
         self.encoder.context = StackedContext(config.speech, config.position_layers, config.clip_positions)
         self.ctc_head = None
         if config.vocab_size:
-            more = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
-            self.ctc_head = CTCHead(config.speech.width, config.vocab_size, **more)
+            options = dict(blank=config.blank, dropout=config.speech.dropout, reduction=config.ctc_reduction)
+            self.ctc_head = CTCHead(config.speech.width, config.vocab_size, **options)
         self.add_teacher(config.speech.width, config.speech.depth)
 
     def blocks_of(self, encoder: SpeechEncoder) -> nn.ModuleList:
         return encoder.context.transformer.blocks
 
     def draw(self, mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b s"]:
-        """Which frames to hide of clips with these real frames. It depends on the seed and the step alone."""
+        """Which frames to mask, of these real ones. It depends on the seed and the step alone."""
         config, generator = self.config, generator_of_step(self.config.seed, self.steps)
         return mask_spans(mask, probability=config.mask_probability, length=config.mask_length, generator=generator)
 
@@ -125,12 +125,12 @@ class Data2VecAudio(SelfTaught):
         waveform_mask: Bool[Tensor, "b samples"] | None = None,
         masked: Bool[Tensor, "b s"] | None = None,
     ) -> Data2VecAudioOutput:
-        tokens, mask, _ = self.encoder(waveform, waveform_mask, masked)
+        tokens, mask, _ = self.encoder(waveform, waveform_mask, masked)  # (b, s, d), (b, s)
         prediction = self.head(tokens) if self.head is not None else None
         return Data2VecAudioOutput(tokens, mask, prediction, self.ctc_head(tokens) if self.ctc_head else None)
 
-    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the student says of a clip with gaps, what the teacher makes of the whole one, and where gaps are."""
+    def predictions_and_targets(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's predictions from a masked clip, the teacher's features of the unmasked one, and the mask."""
         waveform, waveform_mask = check_clips(batch)
         real = self.encoder.frame_mask(waveform, waveform_mask)
         masked = batch["masked"] if "masked" in batch else self.draw(real)
@@ -140,7 +140,7 @@ class Data2VecAudio(SelfTaught):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``ctc`` where the batch has ``tokens`` and the model a head for them; else ``regression`` to the teacher.
 
-        ``masked`` (b, s) may say which frames to hide; otherwise they are drawn for the step. ``ValueError`` without a
+        ``masked`` (b, s) may say which frames to mask; otherwise they are drawn for the step. ``ValueError`` without a
         waveform, for an empty batch, and with nothing to learn by.
         """
         waveform, waveform_mask = check_clips(batch)
@@ -149,4 +149,4 @@ class Data2VecAudio(SelfTaught):
             return {"ctc": self.ctc_head.loss(output.logits, output.mask, batch["tokens"], batch.get("mask"))}
         if self.teacher is None:
             raise ValueError("Nothing to learn: this Data2VecAudio needs pretrain=True, or tokens and vocab_size.")
-        return self.regression(*self.compare(batch))
+        return self.regression(*self.predictions_and_targets(batch))

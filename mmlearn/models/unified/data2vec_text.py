@@ -1,10 +1,10 @@
-"""data2vec for text: a BERT with gaps predicts what its slow copy makes of the whole text, not which words were there.
+"""data2vec for text: from a masked text BERT predicts the features of its momentum copy, not the masked words.
 
 Paper: Baevski et al. 2022, "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language".
 Official code: https://github.com/facebookresearch/fairseq (examples/data2vec).
 
-Deviations: ``tiny`` is ours: its teacher follows faster. Gaps are BERT's, single tokens and 15 % of them; the official
-configuration hides 35 %, four in a row, always by the mask token. There is one sentence or caption a row, not 512
+Deviations: ``tiny`` is ours: its teacher follows faster. Masks are BERT's, single tokens and 15 % of them; the official
+configuration masks 35 %, four in a row, always by the mask token. There is one sentence or caption a row, not 512
 tokens. The head is one linear layer, there two with GELU between them, the teacher's decay rises in 100,000 steps,
 there in 300,000, and losses are means over features. Released models have no head and no teacher; one with a language
 head learns masked words instead.
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, MaskedLanguageHead, Transformer
 from mmlearn.layers.language import initialise_as_bert, pooler
-from mmlearn.models.unified.self_taught import SelfTaught, SelfTaughtConfig
+from mmlearn.models.unified.data2vec import Data2Vec, Data2VecConfig
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 
 ROBERTA = dict(vocab_size=50_265, first_position=2, token_types=1, pad_token=1, norm_epsilon=1e-5)
 
 
 @dataclass(frozen=True)
-class Data2VecTextConfig(SelfTaughtConfig):
+class Data2VecTextConfig(Data2VecConfig):
     text: BERTEncoderConfig = BERTEncoderConfig(**ROBERTA)
     top_layers: int = 10
     beta: float = 4.0
@@ -68,7 +68,7 @@ class WordEncoder(nn.Module):
         return self.transformer(self.embedding(tokens, token_type, mask), mask)
 
 
-class Data2VecText(SelfTaught):
+class Data2VecText(Data2Vec):
     """A text encoder in RoBERTa's layout that learns from itself.
 
     ``mask`` is True where a token is real.
@@ -99,28 +99,28 @@ class Data2VecText(SelfTaught):
         )
 
     def token_logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
-        """Which words stood there, by the language head. It need read only those that were hidden."""
+        """Logits of the language head, which need read only masked tokens."""
         return self.language_head(x, self.encoder.embedding.tokens.weight)
 
-    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the student says of a text with gaps, what the teacher makes of the whole one, and where gaps are."""
+    def predictions_and_targets(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's predictions from a masked text, the teacher's features of the unmasked one, and the mask."""
         label, mask = batch["token_label"], batch.get("mask")
-        whole = torch.where(label == IGNORED, batch["tokens"], label)
-        target = self.targets(whole, mask)
+        unmasked = torch.where(label == IGNORED, batch["tokens"], label)  # (b, t)
+        target = self.targets(unmasked, mask)  # (b, t, d)
         return self(batch["tokens"], mask).prediction, target, label != IGNORED
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``regression`` to the teacher; without one ``mlm``, where there is a language head.
 
-        ``batch["token_label"]`` (b, t) is the true token where there is a gap and -100 elsewhere. ``ValueError``
+        ``batch["token_label"]`` (b, t) is the true token where one was masked and -100 elsewhere. ``ValueError``
         without a text, or with nothing to learn by.
         """
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one text.")
         if self.teacher is not None:
-            return self.regression(*self.compare(batch))
+            return self.regression(*self.predictions_and_targets(batch))
         if self.language_head is None:
             raise ValueError("Nothing to learn: this Data2VecText needs pretrain=True, or language_head.")
         output, label = self(batch["tokens"], batch.get("mask"), batch.get("token_type")), batch["token_label"]
-        hidden = label != IGNORED
-        return {"mlm": masked_cross_entropy(self.token_logits(output.tokens[hidden]), label[hidden])}
+        masked = label != IGNORED
+        return {"mlm": masked_cross_entropy(self.token_logits(output.tokens[masked]), label[masked])}

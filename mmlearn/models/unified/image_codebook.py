@@ -14,20 +14,20 @@ from torch import Tensor, nn
 class CodebookBlock(nn.Module):
     """Four convolutions at a quarter of the channels, which add a little: one over ``layers`` squared."""
 
-    def __init__(self, inside: int, outside: int, layers: int):
+    def __init__(self, in_channels: int, out_channels: int, layers: int):
         super().__init__()
         self.gain = 1 / layers**2
-        self.skip = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
-        narrow = outside // 4
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        narrow = out_channels // 4
         self.path = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(inside, narrow, 3, padding=1),
+            nn.Conv2d(in_channels, narrow, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(narrow, narrow, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(narrow, narrow, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(narrow, outside, 1),
+            nn.Conv2d(narrow, out_channels, 1),
         )
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b channels height width"]:
@@ -43,9 +43,9 @@ class ImageCodebook(nn.Module):
     def __init__(self, width: int, codes: int):
         super().__init__()
         parts = OrderedDict(input=nn.Conv2d(3, width, 7, padding=3))
-        for i, (inside, outside) in enumerate(((1, 1), (1, 2), (2, 4), (4, 8)), 1):
-            group = OrderedDict(block_1=CodebookBlock(inside * width, outside * width, 8))
-            group["block_2"] = CodebookBlock(outside * width, outside * width, 8)
+        for i, (factor_in, factor_out) in enumerate(((1, 1), (1, 2), (2, 4), (4, 8)), 1):
+            group = OrderedDict(block_1=CodebookBlock(factor_in * width, factor_out * width, 8))
+            group["block_2"] = CodebookBlock(factor_out * width, factor_out * width, 8)
             if i < 4:
                 group["pool"] = nn.MaxPool2d(2)
             parts[f"group_{i}"] = nn.Sequential(group)

@@ -1,4 +1,4 @@
-"""LIMoE: one transformer for pictures and for texts, in which each token goes to a few of many experts.
+"""LIMoE: one transformer for pictures and texts, whose router sends each token to a few of many experts.
 
 Paper: Mustafa et al. 2022, "Multimodal Contrastive Learning with LIMoE: the Language-Image Mixture of Experts".
 Official code: https://github.com/google-research/vmoe has its sparse layers, not LIMoE itself.
@@ -37,13 +37,13 @@ class LIMoEConfig(TransformerConfig):
     vocab_size: int = 32_000
     max_length: int = 16  # tokens
     experts: int = 32  # of each sparse block
-    chosen: int = 1  # experts that each token goes to
+    chosen: int = 1  # experts of each token
     sparse_every: int = 2  # every so many blocks one is sparse, the last one first
     embedding_width: int = 768  # where pictures and texts are compared
     logit_scale: float = 2.3026  # ln(1/τ) at the start
     auxiliary_weight: float = 0.04  # of each loss of routing
-    image_experts: float = 20.0  # that pictures use at least, and
-    text_experts: float = 9.0  # texts
+    image_experts: float = 20.0  # that pictures use at least
+    text_experts: float = 9.0  # that texts use at least
 
     PRESETS = {
         "tiny": dict(width=64, depth=2, num_heads=4, image_size=64, patch_size=16, vocab_size=512, max_length=32)
@@ -57,12 +57,12 @@ class LIMoEOutput(NamedTuple):
     image_embedding: Float[Tensor, "b e"]  # unit length
     text_embedding: Float[Tensor, "b e"]  # unit length
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
-    patch_routing: list[Routing]  # where patches went in each sparse block,
-    word_routing: list[Routing]  # and tokens of texts
+    patch_routing: list[Routing]  # of patches, in each sparse block
+    word_routing: list[Routing]  # of tokens of texts
 
 
 class LIMoE(nn.Module):
-    """One encoder of both modalities, which share all but their embeddings and projections; a mean of tokens is read.
+    """One encoder of both modalities, which share all but their embeddings and projections, and are pooled by a mean.
 
     ``mask`` is True where a token is real. Raises ``ValueError`` for settings that cannot be.
     """
@@ -93,27 +93,28 @@ class LIMoE(nn.Module):
     def read(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None
     ) -> tuple[Float[Tensor, "b d"], list[Routing]]:
-        """The mean of the real tokens after all blocks, and where they went in each sparse one."""
+        """The mean of the real tokens after all blocks, and their routing in each sparse one."""
         routings = []
         for block in self.blocks:
-            x = block(x, mask)
-            if isinstance(x, tuple):
-                x, routing = x
+            if isinstance(block, SparseBlock):
+                x, routing = block(x, mask)
                 routings.append(routing)
-        x = self.norm(x)
+            else:
+                x = block(x, mask)
+        x = self.norm(x)  # (b, n, d)
         if mask is None:
             return x.mean(1), routings
         return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1), routings
 
     def read_image(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Float[Tensor, "b e"], list[Routing]]:
-        """A picture's embedding, and where its patches went."""
+        """A picture's embedding, and the routing of its patches."""
         x, routings = self.read(self.image_embedding(image), None)
         return F.normalize(self.image_projection(x), dim=-1), routings
 
     def read_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b e"], list[Routing]]:
-        """A text's embedding, and where its tokens went."""
+        """A text's embedding, and the routing of its tokens."""
         x, routings = self.read(self.text_embedding(tokens), mask)
         return F.normalize(self.text_projection(x), dim=-1), routings
 
@@ -129,8 +130,9 @@ class LIMoE(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> LIMoEOutput:
-        (seen, patches), (text, words) = self.read_image(image), self.read_text(tokens, mask)
-        return LIMoEOutput(seen, text, self.logit_scale.exp(), patches, words)
+        image_embedding, patch_routing = self.read_image(image)
+        text_embedding, word_routing = self.read_text(tokens, mask)
+        return LIMoEOutput(image_embedding, text_embedding, self.logit_scale.exp(), patch_routing, word_routing)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``itc``, and of routing, as means over sparse blocks, ``balance``, ``z``, ``local`` and ``global``.
@@ -142,30 +144,29 @@ class LIMoE(nn.Module):
         for name in ("image", "tokens"):
             if name not in batch or not len(batch[name]):
                 raise ValueError(f"LIMoE compares pictures with texts, and this batch has no {name}.")
-        image, text, scale, *routings = self(batch["image"], batch["tokens"], batch.get("mask"))
-        rows, positives = own_rows(image), gathered_positives(batch.get("caption_id"))
-        contrast = info_nce(gather(image), gather(text), scale, positives, rows)
-        routed = self.routing_losses(*routings)
-        return {"itc": contrast} | {name: self.config.auxiliary_weight * value for name, value in routed.items()}
+        output = self(batch["image"], batch["tokens"], batch.get("mask"))
+        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        rows, positives = own_rows(output.image_embedding), gathered_positives(batch.get("caption_id"))
+        contrast = info_nce(image, text, output.logit_scale, positives, rows)
+        routing_losses = self.routing_losses(output.patch_routing, output.word_routing)
+        return {"itc": contrast} | {name: self.config.auxiliary_weight * loss for name, loss in routing_losses.items()}
 
-    def routing_losses(self, seen: list[Routing], words: list[Routing]) -> dict[str, Float[Tensor, ""]]:
-        """See :meth:`loss`; without weights. Source: the paper's auxiliary losses."""
-        config, found = self.config, []
-        for patches, tokens in zip(seen, words):
-            logits, probability, real = (torch.cat(parts) for parts in zip(patches, tokens))
-            apart = [
-                global_entropy(part.probability, part.real, least)
-                for part, least in ((patches, config.image_experts), (tokens, config.text_experts))
-            ]
-            found.append(
+    def routing_losses(self, patch_routing: list[Routing], word_routing: list[Routing]) -> dict[str, Float[Tensor, ""]]:
+        """The unweighted auxiliary losses of :meth:`loss`. Source: the paper's auxiliary losses."""
+        config, losses = self.config, []  # of each sparse block
+        for patches, words in zip(patch_routing, word_routing):
+            logits, probability, real = (torch.cat(parts) for parts in zip(patches, words))  # of both modalities
+            image_entropy = global_entropy(patches.probability, patches.real, config.image_experts)
+            text_entropy = global_entropy(words.probability, words.real, config.text_experts)
+            losses.append(
                 {
                     "balance": balance(probability, real, config.chosen),
                     "z": router_z(logits, real),
-                    "local": local_entropy(tokens.probability, tokens.real),
-                    "global": sum(apart),
+                    "local": local_entropy(words.probability, words.real),
+                    "global": image_entropy + text_entropy,
                 }
             )
-        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        return {name: sum(block[name] for block in losses) / len(losses) for name in losses[0]}
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -1,4 +1,4 @@
-"""Multiway transformer: all modalities attend together, and each has an MLP of its own, as in VLMo and BEiT-3.
+"""Multiway transformer: all modalities share attention, and each has an MLP of its own, as in VLMo and BEiT-3.
 
 Papers: Bao et al. 2022, "VLMo: Unified Vision-Language Pre-Training with Mixture-of-Modality-Experts"; and, as BEiT-3,
 Wang et al. 2023, "Image as a Foreign Language: BEiT Pretraining for All Vision and Vision-Language Tasks".
@@ -7,11 +7,11 @@ Official code: https://github.com/microsoft/unilm/tree/master/vlmo and https://g
 Deviations: ``tiny`` is ours. Blocks have neither the scales nor the relative positions of VLMo's, but a bias of keys,
 and start scaled by width and depth; no block is dropped. Norms are of one modality where MLPs are, as in VLMo; in
 BEiT-3 those of attention are, too. Codes of patches are data: the recipe takes k-means of colours
-(:class:`~mmlearn.data.fields.PatchCodes`). Half of the pairs are wrong and drawn evenly; in VLMo's code each pair meets
-a wrong picture and a wrong text, and those that look right are likelier. Words are hidden one by one, there whole, and
-all losses weigh the same, there MLM of pairs a quarter. In the contrast each modality goes its own way through all
-blocks; VLMo's code adds a second one behind the MLPs of pairs. BEiT-3's masked data modelling is a stage of its own, to
-be taken in place of the third; it hides as many words of pairs as of texts.
+(:class:`~mmlearn.data.fields.PatchCodes`). Half of the pairs are wrong and drawn evenly; in VLMo's code each pair has
+a wrong picture and a wrong text, and those that look right are likelier. Words are masked token by token, there whole,
+and all losses weigh the same, there MLM of pairs a quarter. In the contrast each modality passes its own experts in all
+blocks; VLMo's code adds a second contrast after the experts of pairs. BEiT-3's masked data modelling is a stage of its
+own, to be taken in place of the third; it masks as many words of pairs as of texts.
 """
 
 from collections.abc import Callable
@@ -39,11 +39,11 @@ class MultiwayConfig(BERTEncoderConfig):
     dropout: float = 0.0
     image_size: int | tuple[int, int] = 224  # pixels
     patch_size: int = 16  # pixels
-    pair_blocks: int = 2  # the last ones, in which pairs have an MLP of their own; 0: in none
+    pair_blocks: int = 2  # the last blocks, in which pairs have an expert of their own
     embedding_width: int = 768  # where pictures and texts are compared
     logit_scale: float = 2.6592  # ln(1/τ) at the start
     codes: int = 8192  # of the codebook of patches
-    mask_share: float = 0.4  # of patches that are hidden, at most
+    mask_share: float = 0.4  # of patches that are masked, at most
 
     PRESETS = {
         "tiny": TINY_BERT | dict(image_size=64, patch_size=16, pair_blocks=1, embedding_width=64, codes=64),
@@ -52,12 +52,28 @@ class MultiwayConfig(BERTEncoderConfig):
     }
 
 
-class MultiwayOutput(NamedTuple):
-    text_tokens: Float[Tensor, "b t d"] | None
-    image_tokens: Float[Tensor, "b n d"] | None  # the class token, then the patches
-    token_logits: Float[Tensor, "b t v"] | None
-    code_logits: Float[Tensor, "b p codes"] | None
-    match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together; of pairs alone
+class MultiwayImageOutput(NamedTuple):
+    """Of a picture alone."""
+
+    image_tokens: Float[Tensor, "b n d"]  # the class token, then the patches
+    code_logits: Float[Tensor, "b p codes"]
+
+
+class MultiwayTextOutput(NamedTuple):
+    """Of a text alone."""
+
+    text_tokens: Float[Tensor, "b t d"]
+    token_logits: Float[Tensor, "b t v"]
+
+
+class MultiwayPairOutput(NamedTuple):
+    """Of a picture with a text."""
+
+    image_tokens: Float[Tensor, "b n d"]
+    text_tokens: Float[Tensor, "b t d"]
+    code_logits: Float[Tensor, "b p codes"]
+    token_logits: Float[Tensor, "b t v"]
+    match_logits: Float[Tensor, "b 2"]  # 1: picture and text belong together
 
 
 class SharedAttention(nn.Module):
@@ -74,7 +90,7 @@ class SharedAttention(nn.Module):
         return x + self.dropout(self.attention(self.norm(x), None, mask))
 
 
-class Way(nn.Module):
+class ModalityExpert(nn.Module):
     """The half of a block that one modality has for itself: a norm and an MLP on a residual path."""
 
     def __init__(self, config: MultiwayConfig):
@@ -90,10 +106,10 @@ class Way(nn.Module):
 def by_modality(
     x: Float[Tensor, "b n d"], words: int, text: Callable, image: Callable, pair: Callable | None = None
 ) -> Float[Tensor, "b n d"]:
-    """The first ``words`` tokens go their way and the patches behind them theirs; or both together that of a pair.
+    """The expert of texts for the first ``words`` tokens, that of images for the patches after them; or that of pairs.
 
-    A ``pair`` has its way only where there are words and patches. Source: Bao et al. 2022 (VLMo), official code,
-    ``multiway_transformer.py``.
+    The ``pair`` expert, if given, takes all tokens, but only where there are both words and patches. Source: Bao et al.
+    2022 (VLMo), official code, ``multiway_transformer.py``.
     """
     if pair is not None and 0 < words < x.shape[1]:
         return pair(x)
@@ -101,10 +117,10 @@ def by_modality(
 
 
 class Multiway(nn.Module):
-    """A text, a picture, or both in one row: words first, then the class token and the patches.
+    """A picture, a text, or both in one sequence: words first, then the class token and the patches.
 
-    ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is hidden. Raises ``ValueError``
-    where nothing is given, for post-norm blocks, and for more blocks with a way for pairs than there are.
+    ``mask`` is True where a token is real, ``masked_patches`` (b, p) where a patch is masked. Raises ``ValueError``
+    where nothing is given, for post-norm blocks, and for more blocks with an expert for pairs than there are.
     Source: Bao et al. 2022 (VLMo), official code, ``vlmo_module.py``.
     """
 
@@ -116,10 +132,12 @@ class Multiway(nn.Module):
         width = config.width
         self.image_embedding = MaskedImageEmbedding(config.image_size, config.patch_size, width)
         self.text_embedding = BERTEmbedding(config)
-        self.modality = nn.Embedding(2, width)  # 0: text, 1: picture
-        blocks = {"text": config.depth, "image": config.depth, "pair": config.pair_blocks}
+        self.type_embeddings = nn.Embedding(2, width)  # text, image
         self.attention = nn.ModuleList(SharedAttention(config) for _ in range(config.depth))
-        self.ways = nn.ModuleDict({way: nn.ModuleList(Way(config) for _ in range(n)) for way, n in blocks.items()})
+        depths = {"text": config.depth, "image": config.depth, "pair": config.pair_blocks}
+        self.experts = nn.ModuleDict(
+            {name: nn.ModuleList(ModalityExpert(config) for _ in range(depth)) for name, depth in depths.items()}
+        )
         self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
         self.code_head = nn.Linear(width, config.codes)
         self.language_head = MaskedLanguageHead(config)
@@ -128,41 +146,47 @@ class Multiway(nn.Module):
         self.text_projection = nn.Linear(width, config.embedding_width, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         for name, part in self.named_children():
-            if name in ("attention", "ways"):
+            if name in ("attention", "experts"):
                 Transformer.reset_parameters(part, width, config.depth)  # as in every transformer here
             elif name != "image_embedding":
                 part.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def read(
-        self, tokens: Tensor | None, mask: Tensor | None, image: Tensor | None, masked_patches: Tensor | None = None
-    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n d"]]:
-        """The states of words and of patches, one of which may be none."""
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"] | None,
+        mask: Bool[Tensor, "b t"] | None = None,
+        masked_patches: Bool[Tensor, "b p"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b t d"]]:
+        """The states of patches and of words; those of a modality that is not given are empty."""
         if tokens is None and image is None:
             raise ValueError("Nothing to read: give tokens, an image, or both.")
         parts = []
         if tokens is not None:
-            parts.append(self.text_embedding(tokens, mask=mask) + self.modality.weight[0])
+            parts.append(self.text_embedding(tokens, mask=mask) + self.type_embeddings.weight[0])
         if image is not None:
-            parts.append(self.image_embedding(image, masked_patches) + self.modality.weight[1])
+            parts.append(self.image_embedding(image, masked_patches) + self.type_embeddings.weight[1])
         if mask is not None and image is not None:
-            mask = torch.cat([mask, mask.new_ones(len(image), parts[-1].shape[1])], 1)
-        words = 0 if tokens is None else tokens.shape[1]
-        x = self.norm(self.blocks(torch.cat(parts, 1), mask, words))
-        return x[:, :words], x[:, words:]
+            mask = torch.cat([mask, mask.new_ones(len(image), parts[-1].shape[1])], 1)  # (b, t + n)
+        t = 0 if tokens is None else tokens.shape[1]
+        x = self.norm(self.blocks(torch.cat(parts, 1), mask, t))  # (b, t + n, d)
+        return x[:, t:], x[:, :t]
 
     def blocks(self, x: Float[Tensor, "b n d"], mask: Tensor | None, words: int) -> Float[Tensor, "b n d"]:
-        """Each block's attention of all tokens, and then the ways of modalities; of pairs in the last blocks alone."""
-        first, ways = self.config.depth - self.config.pair_blocks, self.ways
+        """In each block attention over all tokens, then the modality experts; that of pairs in the last blocks only."""
+        first, experts = self.config.depth - self.config.pair_blocks, self.experts
         for i, attention in enumerate(self.attention):
-            pair = ways["pair"][i - first] if i >= first else None
-            x = by_modality(attention(x, mask), words, ways["text"][i], ways["image"][i], pair)
+            pair = experts["pair"][i - first] if i >= first else None
+            x = by_modality(attention(x, mask), words, experts["text"][i], experts["image"][i], pair)
         return x
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b e"]:
-        return F.normalize(self.image_projection(self.read(None, None, image)[1][:, 0]), dim=-1)
+        patches, _ = self.read(image, None)
+        return F.normalize(self.image_projection(patches[:, 0]), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b e"]:
-        return F.normalize(self.text_projection(self.read(tokens, mask, None)[0][:, 0]), dim=-1)
+        _, words = self.read(None, tokens, mask)
+        return F.normalize(self.text_projection(words[:, 0]), dim=-1)
 
     def match(
         self,
@@ -171,73 +195,81 @@ class Multiway(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
         """Logits of whether picture and text belong together, which they do at index 1."""
-        return self.match_head(self.read(tokens, mask, image)[0][:, 0])
+        _, words = self.read(image, tokens, mask)
+        return self.match_head(words[:, 0])
+
+    def token_logits(self, words: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
+        return self.language_head(words, self.text_embedding.tokens.weight)
 
     def forward(
         self,
+        image: Float[Tensor, "b 3 height width"] | None = None,
         tokens: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
-        image: Float[Tensor, "b 3 height width"] | None = None,
         masked_patches: Bool[Tensor, "b p"] | None = None,
-    ) -> MultiwayOutput:
-        words, patches = self.read(tokens, mask, image, masked_patches)
-        both = tokens is not None and image is not None
-        return MultiwayOutput(
-            words if tokens is not None else None,
-            patches if image is not None else None,
-            self.language_head(words, self.text_embedding.tokens.weight) if tokens is not None else None,
-            self.code_head(patches[:, 1:]) if image is not None else None,
-            self.match_head(words[:, 0]) if both else None,
-        )
+    ) -> MultiwayImageOutput | MultiwayTextOutput | MultiwayPairOutput:
+        patches, words = self.read(image, tokens, mask, masked_patches)  # (b, n, d), (b, t, d)
+        if image is None:
+            return MultiwayTextOutput(words, self.token_logits(words))
+        code_logits = self.code_head(patches[:, 1:])  # (b, p, codes)
+        if tokens is None:
+            return MultiwayImageOutput(patches, code_logits)
+        token_logits = self.token_logits(words)
+        return MultiwayPairOutput(patches, words, code_logits, token_logits, self.match_head(words[:, 0]))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Labels say what the batch teaches, whatever else stands in it.
+        """The labels of a batch determine its losses.
 
         ``masked_patches`` (b, p) alone: ``mim`` of pictures. ``token_label`` (b, t) alone: ``mlm`` of texts. Both:
         BEiT-3's ``mmm_text`` and ``mmm_image``. With ``match_label`` (b,), VLMo's ``itc``, ``itm`` and ``mlm`` of
-        pairs, of which those with 0 are wrong. ``ValueError`` without a label or a row, for a modality that is missing,
-        and for a code outside the codebook.
+        pairs, of which those with 0 do not match. ``ValueError`` without a label or a row, for a modality that is
+        missing, and for a code outside the codebook.
         """
-        wanted = {"token_label": "tokens", "masked_patches": "image", "match_label": "image"}
-        labels = {name for name in wanted if name in batch}
+        inputs = {"token_label": "tokens", "masked_patches": "image", "match_label": "image"}  # label → what it needs
+        labels = {name for name in inputs if name in batch}
         if not labels:
             raise ValueError("Nothing to learn: the batch has none of token_label, masked_patches and match_label.")
         for name in sorted(labels):
-            if wanted[name] not in batch or not len(batch[wanted[name]]):
-                raise ValueError(f"The batch has {name}, but no {wanted[name]}: this modality is missing.")
-        tokens, mask, image, label = (batch.get(name) for name in ("tokens", "mask", "image", "token_label"))
+            if inputs[name] not in batch or not len(batch[inputs[name]]):
+                raise ValueError(f"The batch has {name}, but no {inputs[name]}: this modality is missing.")
+        image, tokens, mask, label = (batch.get(name) for name in ("image", "tokens", "mask", "token_label"))
         if "match_label" in labels:
-            return self.pair_losses(tokens, mask, image, label, batch["match_label"], batch.get("caption_id"))
-        hidden = batch.get("masked_patches")
+            return self.pair_losses(image, tokens, mask, label, batch["match_label"], batch.get("caption_id"))
+        masked_patches = batch.get("masked_patches")
         if labels == {"masked_patches"}:
-            return {"mim": masked_codes(self(image=image, masked_patches=hidden).code_logits, batch["code"], hidden)}
+            output = self(image=image, masked_patches=masked_patches)
+            return {"mim": masked_codes(output.code_logits, batch["code"], masked_patches)}
         if labels == {"token_label"}:
-            return {"mlm": masked_cross_entropy(self(tokens, mask).token_logits, label)}
-        output = self(tokens, mask, image, hidden)
-        text = masked_cross_entropy(output.token_logits, label)
-        return {"mmm_text": text, "mmm_image": masked_codes(output.code_logits, batch["code"], hidden)}
+            return {"mlm": masked_cross_entropy(self(tokens=tokens, mask=mask).token_logits, label)}
+        output = self(image, tokens, mask, masked_patches)
+        return {
+            "mmm_text": masked_cross_entropy(output.token_logits, label),
+            "mmm_image": masked_codes(output.code_logits, batch["code"], masked_patches),
+        }
 
     def pair_losses(
-        self, tokens: Tensor, mask: Tensor | None, image: Tensor, label: Tensor, match_label: Tensor, caption_id: Tensor
+        self,
+        image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None,
+        label: Int[Tensor, "b t"],
+        match_label: Int[Tensor, "b"],
+        caption_id: Int[Tensor, "b"] | None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Contrast and matching of what is whole; words with gaps of true pairs only."""
-        whole = torch.where(label == IGNORED, tokens, label)
-        gathered = (gather(x) for x in (self.encode_image(image), self.encode_text(whole, mask)))
-        known = None if caption_id is None else gather(caption_id)
-        contrast = matched_info_nce(*gathered, self.logit_scale.exp(), gather(match_label == 1), known)
-        true = asking_rows(match_label == 1)
-        logits = self(tokens, mask, image).token_logits
+        """Contrast and matching of unmasked pairs; masked words of matching pairs only."""
+        unmasked = torch.where(label == IGNORED, tokens, label)  # (b, t)
+        embeddings = gather(self.encode_image(image)), gather(self.encode_text(unmasked, mask))  # each (b, e)
+        caption_id = None if caption_id is None else gather(caption_id)
+        contrast = matched_info_nce(*embeddings, self.logit_scale.exp(), gather(match_label == 1), caption_id)
+        matched = asking_rows(match_label == 1)  # (b,)
+        token_logits = self(image, tokens, mask).token_logits
         return {
             "itc": contrast,
-            "itm": image_text_matching(self.match(image, whole, mask), match_label),
-            "mlm": masked_cross_entropy(logits, label.masked_fill(~true[:, None], IGNORED)),
+            "itm": image_text_matching(self.match(image, unmasked, mask), match_label),
+            "mlm": masked_cross_entropy(token_logits, label.masked_fill(~matched[:, None], IGNORED)),
         }
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Keep the temperature at 0.01 or more, as CLIP's."""
         self.logit_scale.clamp_(max=4.6052)
-
-
-SHARED = ("attention", "norm", "modality")
-PICTURES = ("image_embedding.patches", "image_embedding.class_token", "image_embedding.positions")

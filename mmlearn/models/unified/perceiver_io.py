@@ -1,12 +1,12 @@
-"""Perceiver IO: a few latents ask a long input of any modality, think among themselves, and are asked for each output.
+"""Perceiver IO: a few latents attend to a long input, process it among themselves, and are queried for each output.
 
 Paper: Jaegle et al. 2022, "Perceiver IO: A General Architecture for Structured Inputs & Outputs".
 Official code: https://github.com/google-deepmind/deepmind-research/tree/master/perceiver.
 
-Deviations: ``tiny`` is ours: it reads a text and a picture in patches at once, and fills gaps of the text, which the
+Deviations: ``tiny`` is ours: it reads a text and a picture in patches at once, and predicts masked words, which the
 paper does with bytes and without pictures. Where a text and a picture are read together, each is padded to one width by
 a learned vector, as in the paper's multimodal autoencoder, whose other modalities are not here. Queries for words are
-made only for as many places as the text has; in Transformers for all of ``max_length``. The inputs of released image
+made only for as many positions as the text has; in Transformers for all of ``max_length``. The inputs of released image
 models with learned positions or convolutions are not built, only those with Fourier features. Weights start as BERT's
 and GELU is exact, as in Transformers; the official code scales weights by their inputs and approximates GELU.
 """
@@ -30,39 +30,39 @@ from mmlearn.objectives import class_cross_entropy, masked_cross_entropy
 
 @dataclass(frozen=True)
 class PerceiverIOConfig(Config):
-    latents: int = 256  # how many
-    width: int = 1280  # of each
+    latents: int = 256  # number of latents
+    width: int = 1280  # of a latent
     depth: int = 26  # blocks among latents
-    repeats: int = 1  # how often these blocks are passed, with the same weights
+    repeats: int = 1  # of these blocks, with the same weights
     num_heads: int = 8
-    cross_heads: int = 8  # of latents that ask the input
-    key_width: int | None = None  # of all heads together; the width of what asks, and of what is asked in the encoder
-    value_width: int | None = None  # the same; key_width
+    cross_heads: int = 8  # of the encoder's cross-attention
+    key_width: int | None = None  # of all heads together; None: that of the context
+    value_width: int | None = None  # of all heads together; None: key_width
     mlp_factor: int = 1  # an MLP is so many times as wide as its block
     cross_mlp_factor: int = 1
-    query_residual: bool = True  # latents keep what they were when they ask the input
+    query_residual: bool = True  # a residual path around the encoder's cross-attention
     activation: str = "gelu"
     dropout: float = 0.1  # of attention weights
     initial_std: float = 0.02
-    vocab_size: int = 0  # 0: no text is read
+    vocab_size: int = 0  # 0: reads no text
     max_length: int = 2048  # tokens
     text_width: int = 768
-    language_head: bool = False  # for gaps in the text
+    language_head: bool = False  # for masked words
     language_head_heads: int = 8
     language_key_width: int = 256  # of the queries for words
-    pictures: bool = False  # read pictures
-    image_size: int | tuple[int, int] = 224  # pixels; nothing is built by it, only examples
+    images: bool = False  # read pictures
+    image_size: int | tuple[int, int] = 224  # pixels; only of examples
     patch_size: int = 1  # pixels; 1: each pixel is an input
     bands: int = 64  # frequencies for each axis of a picture
-    resolution: int = 224  # pixels that the highest frequency can tell apart
+    resolution: int = 224  # pixels; sets the highest frequency
     num_classes: int = 0  # 0: no classifier
 
     PRESETS = {
         "tiny": dict(latents=16, width=64, depth=2, num_heads=4, cross_heads=2, dropout=0.0, initial_std=0.125)
         | dict(vocab_size=512, max_length=32, text_width=64, language_head=True, language_head_heads=2)
-        | dict(language_key_width=64, pictures=True, image_size=64, patch_size=8, bands=8, resolution=8),
+        | dict(language_key_width=64, images=True, image_size=64, patch_size=8, bands=8, resolution=8),
         "language": dict(key_width=256, value_width=1280, vocab_size=262, language_head=True),
-        "fourier": dict(latents=512, width=1024, depth=6, repeats=8, cross_heads=1, pictures=True, num_classes=1000),
+        "fourier": dict(latents=512, width=1024, depth=6, repeats=8, cross_heads=1, images=True, num_classes=1000),
     }
 
 
@@ -87,12 +87,12 @@ class WideAttention(Attention):
 
 
 class PerceiverBlock(nn.Module):
-    r"""A pre-norm block whose queries ask themselves, or a ``context`` of ``context_width`` that has a norm, too.
+    r"""A pre-norm block of self-attention, or of cross-attention to a ``context`` that has a norm of its own.
 
     .. math:: x \leftarrow x + \mathrm{Attention}(\mathrm{LN}(x), \mathrm{LN}(c)), \quad
        x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))
 
-    Without ``residual`` what asks is not added to what it hears, because it is of another kind: a place, not a word.
+    Without ``residual`` the queries are not added to the result, because they hold positions, not content.
     Source: official code, ``SelfAttention`` and ``CrossAttention``.
     """
 
@@ -110,12 +110,12 @@ class PerceiverBlock(nn.Module):
     ):
         super().__init__()
         self.residual = residual
-        asked = context_width or width
-        key_width = key_width or asked
-        widths = asked, key_width, value_width or key_width
+        key_width = key_width or context_width or width
         self.attention_norm = nn.LayerNorm(width)
-        self.context_norm = nn.LayerNorm(asked) if context_width else None
-        self.attention = WideAttention(width, num_heads, *widths, config.dropout)
+        self.context_norm = nn.LayerNorm(context_width) if context_width else None
+        self.attention = WideAttention(
+            width, num_heads, context_width or width, key_width, value_width or key_width, config.dropout
+        )
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, mlp_factor * width, config.activation)
 
@@ -126,15 +126,15 @@ class PerceiverBlock(nn.Module):
         mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         queries = self.attention_norm(x)
-        heard = self.attention(queries, None if context is None else self.context_norm(context), mask)
-        x = x + heard if self.residual else heard
+        y = self.attention(queries, None if context is None else self.context_norm(context), mask)  # (b, q, d)
+        x = x + y if self.residual else y
         return x + self.mlp(self.mlp_norm(x))
 
 
 def fourier_features(
     rows: int, columns: int, bands: int, resolution: int, device: torch.device | None = None
 ) -> Float[Tensor, "p features"]:
-    r"""Where each place of a grid is, from -1 to 1 on both axes, and sines and cosines of that at rising frequencies.
+    r"""The position of each cell of a grid, from -1 to 1 on both axes, and its sines and cosines at rising frequencies.
 
     .. math:: [x_d,\; \sin(\pi f_k x_d),\; \cos(\pi f_k x_d)], \quad f_k \;\text{evenly from 1 to}\; \mu / 2
 
@@ -142,63 +142,68 @@ def fourier_features(
     official code, ``generate_fourier_features``.
     """
     axes = [torch.linspace(-1, 1, count, device=device) for count in (rows, columns)]
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
-    angle = (math.pi * place[..., None] * torch.linspace(1, resolution / 2, bands, device=device)).flatten(1)
-    return torch.cat([place, angle.sin(), angle.cos()], 1)
+    position = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)  # (p, 2)
+    frequency = torch.linspace(1, resolution / 2, bands, device=device)
+    angle = (math.pi * position[..., None] * frequency).flatten(1)  # (p, 2 · bands)
+    return torch.cat([position, angle.sin(), angle.cos()], 1)
 
 
 class PerceiverIO(nn.Module):
-    """Inputs of all modalities in one row, which latents ask once; queries then ask the latents for each output.
+    """Encode, process, decode: latents attend to the inputs, then to each other; output queries attend to the latents.
 
-    ``tokens`` (b, t) with their ``mask``, an ``image``, or both: a modality that is missing is not asked. Raises
+    Inputs are an ``image``, ``tokens`` (b, t) with their ``mask``, or both in one sequence. Raises
     ``ValueError`` where neither is given, for one that the model was not built for, and for settings that cannot be.
     Source: official code, ``perceiver.py``.
     """
 
     def __init__(self, config: PerceiverIOConfig):
         super().__init__()
-        if not (config.vocab_size or config.pictures):
-            raise ValueError("A Perceiver IO reads something: set vocab_size, pictures, or both.")
+        if not (config.vocab_size or config.images):
+            raise ValueError("A Perceiver IO reads something: set vocab_size, images, or both.")
         if config.language_head and not config.vocab_size:
-            raise ValueError("language_head says words of a vocabulary; set vocab_size as well.")
+            raise ValueError("language_head predicts words of a vocabulary; set vocab_size as well.")
         self.config = config
         width, std = config.width, config.initial_std
-        own = {"text": config.text_width if config.vocab_size else 0, "image": 0}
-        if config.pictures:
-            own["image"] = 3 * config.patch_size**2 + 2 * (1 + 2 * config.bands)
-        both = all(own.values())
-        common = max(own.values()) + (2 if both else 0)  # at least two features tell modalities apart
-        self.padding = nn.ParameterDict(
-            {name: nn.Parameter(std * torch.randn(common - one)) for name, one in own.items()} if both else {}
+        widths = {"text": config.text_width if config.vocab_size else 0, "image": 0}
+        if config.images:
+            widths["image"] = 3 * config.patch_size**2 + 2 * (1 + 2 * config.bands)
+        both = all(widths.values())
+        # Learned features pad each modality to one width, and at least two of them identify it.
+        input_width = max(widths.values()) + (2 if both else 0)
+        self.modality_padding = nn.ParameterDict(
+            {name: nn.Parameter(std * torch.randn(input_width - own)) for name, own in widths.items()} if both else {}
         )
         self.embedding = None
         if config.vocab_size:
             self.embedding = TextEmbedding(config.vocab_size, config.text_width, config.max_length)
-        self.start = nn.Parameter(std * torch.randn(config.latents, width))
-        widths = dict(key_width=config.key_width, value_width=config.value_width)
-        cross = dict(context_width=common, mlp_factor=config.cross_mlp_factor, residual=config.query_residual)
-        self.ask = PerceiverBlock(config, width, config.cross_heads, **cross, **widths)
-        self.think = nn.ModuleList(
-            PerceiverBlock(config, width, config.num_heads, mlp_factor=config.mlp_factor, **widths)
+        self.latents = nn.Parameter(std * torch.randn(config.latents, width))
+        key_widths = dict(key_width=config.key_width, value_width=config.value_width)
+        cross = dict(context_width=input_width, mlp_factor=config.cross_mlp_factor, residual=config.query_residual)
+        self.encoder = PerceiverBlock(config, width, config.cross_heads, **cross, **key_widths)
+        self.processor = nn.ModuleList(
+            PerceiverBlock(config, width, config.num_heads, mlp_factor=config.mlp_factor, **key_widths)
             for _ in range(config.depth)
         )
         self.word_queries = self.class_query = None
         if config.language_head:
-            words, heads = config.text_width, config.language_head_heads
-            self.word_queries = nn.Parameter(std * torch.randn(config.max_length, words))
-            keys = dict(context_width=width, key_width=config.language_key_width, value_width=words)
-            self.say = PerceiverBlock(config, words, heads, residual=False, **keys)
+            text_width, heads = config.text_width, config.language_head_heads
+            self.word_queries = nn.Parameter(std * torch.randn(config.max_length, text_width))
+            cross = dict(context_width=width, key_width=config.language_key_width, value_width=text_width)
+            self.word_decoder = PerceiverBlock(config, text_width, heads, residual=False, **cross)
             self.word_bias = nn.Parameter(torch.zeros(config.vocab_size))
         if config.num_classes:
             self.class_query = nn.Parameter(std * torch.randn(1, width))
-            self.classify = PerceiverBlock(config, width, 1, context_width=width)
+            self.class_decoder = PerceiverBlock(config, width, 1, context_width=width)
             self.classifier = nn.Linear(width, config.num_classes)
         self.apply(partial(initialise_as_bert, std=std))
 
-    def inputs(
-        self, tokens: Tensor | None, mask: Tensor | None, image: Tensor | None
+    def embed(
+        self,
+        image: Float[Tensor, "b 3 height width"] | None,
+        tokens: Int[Tensor, "b t"] | None,
+        mask: Bool[Tensor, "b t"] | None,
     ) -> tuple[Float[Tensor, "b n c"], Bool[Tensor, "b n"] | None]:
-        """What the latents ask: words and patches in one row, and which of them are real."""
+        """Words and then patches in one sequence, and which of them are real."""
         config, parts, real = self.config, {}, {}
         if tokens is not None:
             if self.embedding is None:
@@ -206,41 +211,42 @@ class PerceiverIO(nn.Module):
             parts["text"] = self.embedding(tokens)
             real["text"] = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         if image is not None:
-            if not config.pictures:
-                raise ValueError("This Perceiver IO reads no pictures: set pictures, or leave image out.")
-            places = fourier_features(
-                *check_image(image, config.patch_size), config.bands, config.resolution, image.device
-            )
-            patches = patchify(image, config.patch_size)
-            parts["image"] = torch.cat([patches, places.to(patches).expand(len(patches), -1, -1)], -1)
+            if not config.images:
+                raise ValueError("This Perceiver IO reads no pictures: set images, or leave image out.")
+            grid = check_image(image, config.patch_size)
+            positions = fourier_features(*grid, config.bands, config.resolution, image.device)  # (p, features)
+            patches = patchify(image, config.patch_size)  # (b, p, pixels)
+            parts["image"] = torch.cat([patches, positions.to(patches).expand(len(patches), -1, -1)], -1)
             real["image"] = torch.ones_like(patches[..., 0], dtype=torch.bool)
         if not parts:
             raise ValueError("Nothing to read: give tokens, an image, or both.")
-        for name, vector in self.padding.items():
+        for name, vector in self.modality_padding.items():
             if name in parts:
-                more = vector.to(parts[name]).expand(*parts[name].shape[:2], -1)
-                parts[name] = torch.cat([parts[name], more], -1)
-        row = torch.cat(list(parts.values()), 1)
-        return row, None if mask is None else torch.cat(list(real.values()), 1)
+                padding = vector.to(parts[name]).expand(*parts[name].shape[:2], -1)
+                parts[name] = torch.cat([parts[name], padding], -1)  # (b, …, c)
+        return torch.cat(list(parts.values()), 1), None if mask is None else torch.cat(list(real.values()), 1)
 
     def forward(
         self,
+        image: Float[Tensor, "b 3 height width"] | None = None,
         tokens: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
-        image: Float[Tensor, "b 3 height width"] | None = None,
     ) -> PerceiverIOOutput:
-        row, real = self.inputs(tokens, mask, image)
-        latents = self.ask(repeat(self.start, "n d -> b n d", b=len(row)), row, real)
+        inputs, real = self.embed(image, tokens, mask)  # (b, n, c)
+        b = len(inputs)
+        # The cost of n inputs is paid once: blocks among the latents do not depend on n.
+        latents = self.encoder(repeat(self.latents, "latents d -> b latents d", b=b), inputs, real)
         for _ in range(self.config.repeats):
-            for block in self.think:
+            for block in self.processor:
                 latents = block(latents)
         token_logits = logits = None
         if self.word_queries is not None and tokens is not None:
-            queries = repeat(self.word_queries[: tokens.shape[1]], "t d -> b t d", b=len(row))
-            token_logits = F.linear(self.say(queries, latents), self.embedding.tokens.weight, self.word_bias)
+            queries = repeat(self.word_queries[: tokens.shape[1]], "t d -> b t d", b=b)
+            words = self.word_decoder(queries, latents)  # (b, t, text_width)
+            token_logits = F.linear(words, self.embedding.tokens.weight, self.word_bias)
         if self.class_query is not None:
-            query = repeat(self.class_query, "1 d -> b 1 d", b=len(row))
-            logits = self.classifier(self.classify(query, latents)[:, 0])
+            query = repeat(self.class_query, "1 d -> b 1 d", b=b)
+            logits = self.classifier(self.class_decoder(query, latents)[:, 0])
         return PerceiverIOOutput(latents, token_logits, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
@@ -248,10 +254,10 @@ class PerceiverIO(nn.Module):
 
         ``ValueError`` for an empty batch, and where no head can learn from it.
         """
-        given = {name: batch[name] for name in ("tokens", "mask", "image") if name in batch}
-        if not given or not len(next(iter(given.values()))):
+        inputs = {name: batch[name] for name in ("image", "tokens", "mask") if name in batch}
+        if not inputs or not len(next(iter(inputs.values()))):
             raise ValueError("A batch holds at least one row, of tokens, of an image, or of both.")
-        output, losses = self(**given), {}
+        output, losses = self(**inputs), {}
         if output.token_logits is not None and "token_label" in batch:
             losses["mlm"] = masked_cross_entropy(output.token_logits, batch["token_label"])
         if output.logits is not None and "label" in batch:

@@ -1,4 +1,4 @@
-"""Sparse blocks, LIMoE's and M6's: each token goes to a few of many MLPs, as the system's configuration says.
+"""Sparse blocks, LIMoE's and M6's: a router sends each token to a few of many MLPs.
 
 Source: Mustafa et al. 2022 (LIMoE) and the official code of sparse layers, https://github.com/google-research/vmoe.
 """
@@ -16,7 +16,7 @@ from mmlearn.objectives.experts import top_experts
 
 
 class Routing(NamedTuple):
-    """Where tokens go in one sparse block."""
+    """What the router of one sparse block decides for n tokens."""
 
     logits: Float[Tensor, "n e"]
     probability: Float[Tensor, "n e"]
@@ -30,14 +30,14 @@ def send_to_experts(
     experts: Sequence[Callable[[Tensor], Tensor]],
     real: Bool[Tensor, "n"],
 ) -> Float[Tensor, "n d"]:
-    r"""What the k experts of each token make of it, by their weights: :math:`\sum_j w_{ij}\, E_{c_{ij}}(x_i)`.
+    r"""The weighted sum of the k experts of each token, :math:`\sum_j w_{ij}\, E_{c_{ij}}(x_i)`.
 
     Each expert computes the tokens that chose it, and no others. Padding goes to none, and is 0.
     Source: official code, ``vmoe/nn/routing.py``.
     """
     y = torch.zeros_like(tokens)
-    for number, expert in enumerate(experts):
-        token, rank = ((choice == number) & real[:, None]).nonzero(as_tuple=True)
+    for i, expert in enumerate(experts):
+        token, rank = ((choice == i) & real[:, None]).nonzero(as_tuple=True)  # those that chose this expert
         y = y.index_add(0, token, (weight[token, rank, None] * expert(tokens[token])).to(y))
     return y
 
@@ -62,16 +62,16 @@ class SparseMLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> tuple[Float[Tensor, "b n d"], Routing]:
-        tokens = rearrange(x, "b n d -> (b n) d")
+        tokens = rearrange(x, "b n d -> (b n) d")  # rows do not matter to a router
         real = torch.ones(len(tokens), dtype=torch.bool, device=x.device) if mask is None else mask.flatten()
-        logits = self.router(tokens)
+        logits = self.router(tokens)  # (b n, e)
         probability = logits.softmax(-1)
         y = send_to_experts(tokens, *top_experts(probability, self.chosen), list(self.experts), real)
         return y.view_as(x), Routing(logits, probability, real)
 
 
 class SparseBlock(TransformerBlock):
-    """A pre-norm block whose MLP is a :class:`SparseMLP`. Returns the tokens, and where they went."""
+    """A pre-norm block whose MLP is a :class:`SparseMLP`. Returns the tokens, and their routing."""
 
     def __init__(self, config: Any):
         super().__init__(config)
@@ -83,7 +83,7 @@ class SparseBlock(TransformerBlock):
         mask: Bool[Tensor, "..."] | None = None,
         real: Bool[Tensor, "b n"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Routing]:
-        """``mask`` is that of attention, and says as well which tokens are ``real`` where that is not given."""
+        """``mask`` is that of attention; tokens that are ``real`` (default: ``mask``) are sent to experts."""
         x = self.residual(x, self.attention_norm, lambda x: self.attention(x, None, mask))
         y, routing = self.mlp(self.mlp_norm(x), mask if real is None else real)
         return x + self.dropout(y), routing

@@ -1,4 +1,4 @@
-"""What recipes share: self distillation."""
+"""What the recipes of data2vec share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from mmlearn.evaluation.measures import row
 from mmlearn.evaluation.mode import evaluating
 
 
-def hidden_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
-    """How much of the teacher's variance at hidden places the student explains, and how large that variance is.
+def masked_features_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """How much of the teacher's variance at masked positions the student explains, and how large that variance is.
 
-    Of a teacher that has collapsed the variance is near 0. Chance: to say the mean of all targets.
+    The variance of a collapsed teacher is near 0. Chance: the mean of all targets.
     """
     batch = run.on_device(run.collate()(samples))
     with evaluating(run.system):
-        prediction, target, masked = run.system.compare(batch)
-    said, wanted = prediction[masked], target[masked]
-    left, spread = (said - wanted).square().mean(), wanted.var(0).mean()
-    return {"hidden features explained": row(1 - left / spread, 0.0), "variance of targets": row(spread)}
+        prediction, target, masked = run.system.predictions_and_targets(batch)
+    prediction, target = prediction[masked], target[masked]  # (masked, d)
+    error, variance = (prediction - target).square().mean(), target.var(0).mean()
+    return {"masked features explained": row(1 - error / variance, 0.0), "variance of targets": row(variance)}

@@ -1,4 +1,4 @@
-"""What recipes share: sequences."""
+"""What the recipes of words, sound and video share."""
 
 from mmlearn.data.fields import Labels, LogMel, Tokens, Video
 from mmlearn.evaluation.measures import classes
@@ -10,4 +10,4 @@ READS = (
     Video(fps=10, shown=16, features="video_width"),
     Labels(source="order", into="outputs"),
 )
-TASK = Objective("task", {"task": ln("outputs")}, measures=(classes("orders told"),))
+TASK = Objective("task", {"task": ln("outputs")}, measures=(classes("order accuracy"),))

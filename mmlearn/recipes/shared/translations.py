@@ -1,4 +1,4 @@
-"""What recipes share: translations."""
+"""The measure that UC2 and InfoXLM share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from mmlearn.objectives.translation import join_translations
 
 
 def masked_words_with_translation(run: Any, samples: Sequence[Any]) -> Rows:
-    """How many masked tokens of captions are guessed beside their translation, beside another one, and beside none.
+    """How many masked tokens of captions are predicted next to their translation, to another one, and to none.
 
     Chance: the commonest token.
     """

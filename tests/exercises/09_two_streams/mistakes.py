@@ -25,30 +25,30 @@ def _up_to_the_corner(boxes):
     return torch.cat([box_sizes(boxes)[..., :2], (boxes[..., 2] * boxes[..., 3])[..., None]], -1)
 
 
-def _text_first(text, visual, mask, visual_mask, text_looks, visual_looks):
-    text = text_looks(text, visual, visual_mask)
-    return text, visual_looks(visual, text, mask)
+def _text_first(text, visual, mask, visual_mask, text_attends, visual_attends):
+    text = text_attends(text, visual, visual_mask)
+    return text, visual_attends(visual, text, mask)
 
 
-def _visual_first(text, visual, mask, visual_mask, text_looks, visual_looks):
-    visual = visual_looks(visual, text, mask)
-    return text_looks(text, visual, visual_mask), visual
+def _visual_first(text, visual, mask, visual_mask, text_attends, visual_attends):
+    visual = visual_attends(visual, text, mask)
+    return text_attends(text, visual, visual_mask), visual
 
 
-def _joined(text, visual, mask, visual_mask, text_looks, visual_looks):
+def _joined(text, visual, mask, visual_mask, text_attends, visual_attends):
     """Both streams in one, as a single-stream model has it."""
     if text.shape[-1] != visual.shape[-1]:
-        return co_attention(text, visual, mask, visual_mask, text_looks, visual_looks)
+        return co_attention(text, visual, mask, visual_mask, text_attends, visual_attends)
     both, real = torch.cat([text, visual], 1), torch.cat([mask, visual_mask], 1)
-    return text_looks(text, both, real), visual_looks(visual, both, real)
+    return text_attends(text, both, real), visual_attends(visual, both, real)
 
 
-def _masks_inverted(text, visual, mask, visual_mask, text_looks, visual_looks):
-    return text_looks(text, visual, ~visual_mask), visual_looks(visual, text, ~mask)
+def _masks_inverted(text, visual, mask, visual_mask, text_attends, visual_attends):
+    return text_attends(text, visual, ~visual_mask), visual_attends(visual, text, ~mask)
 
 
-def _needs_masks(text, visual, mask, visual_mask, text_looks, visual_looks):
-    return text_looks(text, visual, visual_mask & True), visual_looks(visual, text, mask & True)
+def _needs_masks(text, visual, mask, visual_mask, text_attends, visual_attends):
+    return text_attends(text, visual, visual_mask & True), visual_attends(visual, text, mask & True)
 
 
 def _residual_twice(text, visual, *rest):
@@ -203,7 +203,7 @@ MISTAKES = {
             "keys of its own, the other's mask": lambda t, v, m, n, look, other: (look(t, t, n), other(v, v, m)),
         },
         "as it was before": {"text first": _text_first, "visual first": _visual_first},
-        "with its own weights: text_looks is for the text": {
+        "with its own weights: text_attends is for the text": {
             "looks exchanged": lambda t, v, m, n, look, other: co_attention(t, v, m, n, other, look)
         },
         "The text stream must come back first": {"streams exchanged": then(co_attention, lambda y: y[::-1])},

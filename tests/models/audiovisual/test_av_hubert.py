@@ -199,11 +199,11 @@ def test_sound_and_picture_of_a_frame_go_together():
     for frame in (0, 5, 11):
         heard = mel.clone()
         heard[:, :, 4 * frame : 4 * frame + 4] += 3
-        change = model.hear(heard, None, real, None) - model.hear(mel, None, real, None)
+        change = model.audio_features(heard, None, real, None) - model.audio_features(mel, None, real, None)
         assert change.abs().amax((0, 2)).nonzero().flatten().tolist() == [frame]
         seen = video.clone()
         seen[:, frame] = torch.rand(3, 16, 16)
-        change = (model.see(seen, real, None) - model.see(video, real, None)).abs().amax((0, 2))
+        change = (model.video_features(seen, real, None) - model.video_features(video, real, None)).abs().amax((0, 2))
         # The first convolution sees one frame before and one behind.
         assert change.nonzero().flatten().tolist() == [k for k in range(frame - 1, frame + 2) if 0 <= k < 12]
 

@@ -8,7 +8,7 @@ from testing_tools import close, count_parameters, overfit, refused
 from torch import nn
 
 from mmlearn.layers import record_attention
-from mmlearn.models.audiovisual.lip2wav import Convolution, FaceEncoder, Lip2Wav, Lip2WavConfig
+from mmlearn.models.audiovisual.lip2wav import ConvBlock, FaceEncoder, Lip2Wav, Lip2WavConfig
 
 TINY = dataclasses.replace(Lip2WavConfig.tiny(), mels=8, video_widths=(8, 8), width=32, prenet_width=16)
 STEADY = dataclasses.replace(TINY, prenet_dropout=0.0)
@@ -126,7 +126,7 @@ def test_convolutions_keep_time_and_add_what_came():
     assert [layer.residual for layer in encoder.layers] == [False, False, True, True]
     assert [layer.convolution.stride for layer in encoder.layers] == [(1, 2, 2)] * 2 + [(1, 1, 1)] * 2
     assert encoder(torch.randn(2, 5, 3, 20, 12), torch.ones(2, 5, dtype=torch.bool)).shape == (2, 5, 7)
-    layer = Convolution(nn.Conv1d(3, 3, 1), nn.Identity(), residual=True)
+    layer = ConvBlock(nn.Conv1d(3, 3, 1), nn.Identity(), residual=True)
     layer.norm.weight.data.zero_()
     x, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]]).bool()
     assert torch.equal(layer(x, mask), x * mask[:, None])

@@ -74,10 +74,10 @@ def test_rows_that_follow_each_other_are_mixed():
 
 def test_frames_are_taken_at_equal_distances():
     model, video = SoundOfPixels(TINY), torch.arange(9.0).view(1, 9, 1, 1, 1).expand(2, 9, 3, 4, 4)
-    assert model._frames(video, None)[0, :, 0, 0, 0].tolist() == [0, 4, 8]
+    assert model.sample_frames(video, None)[0, :, 0, 0, 0].tolist() == [0, 4, 8]
     mask = torch.arange(9) < torch.tensor([[5], [1]])
-    assert model._frames(video, mask)[:, :, 0, 0, 0].tolist() == [[0, 2, 4], [0, 0, 0]]
-    assert model._frames(video[:, :1], None)[0, :, 0, 0, 0].tolist() == [0, 0, 0]
+    assert model.sample_frames(video, mask)[:, :, 0, 0, 0].tolist() == [[0, 2, 4], [0, 0, 0]]
+    assert model.sample_frames(video[:, :1], None)[0, :, 0, 0, 0].tolist() == [0, 0, 0]
 
 
 def test_pixels_are_the_largest_over_time_and_the_clip_the_largest_over_pixels():

@@ -20,7 +20,7 @@ from mmlearn.models.classic_fusion.lmf import LMF, LMFConfig, low_rank_product
 from mmlearn.models.classic_fusion.safe import SAFE, SAFEConfig, TextCNN
 from mmlearn.models.classic_fusion.tfn import TFN, TFNConfig, outer_product
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.shared.cues import restored
+from mmlearn.recipes.shared.cues import reconstruction_error
 from mmlearn.training.runs import new_run
 
 THREE = dict(modalities=3, features=5, width=4, num_classes=3)
@@ -194,14 +194,14 @@ def test_the_denoising_autoencoder_against_its_equation():
 def test_what_is_restored_is_measured_against_the_mean():
     run = new_run("bimodal-autoencoder", Cues("train", length=100))
     samples = fetch(Cues("test", missing=0.5), range(60))
-    rows = restored(run, samples)
+    rows = reconstruction_error(run, samples)
     whole = torch.stack([sample.cues for sample in samples if sample.cue_mask.all()])
     seen = torch.tensor([True, False]).expand(len(whole), 2)
     back = run.system.eval()(whole, seen).reconstruction
     found = rows["error of modality 1 from 0"]
     assert found["obtained"] == pytest.approx((back - whole)[:, 1].square().mean().item(), rel=1e-4)
     assert found["chance"] == pytest.approx(whole[:, 1].var(0, unbiased=False).mean().item(), rel=1e-4)
-    assert restored(run, [sample for sample in samples if not sample.cue_mask.all()]) == {}
+    assert reconstruction_error(run, [sample for sample in samples if not sample.cue_mask.all()]) == {}
 
 
 @pytest.mark.parametrize("system", EVERY, ids=lambda system: system.__name__)
@@ -239,7 +239,7 @@ def test_safe_against_its_equations():
         shaken(SAFE(dataclasses.replace(SAFEConfig.tiny(), prediction_weight=2.0, similarity_weight=3.0))),
         labelled(),
     )
-    text, picture = model.read(batch["tokens"], batch["mask"]), model.look(batch["image"])
+    text, picture = model.embed_text(batch["tokens"], batch["mask"]), model.embed_image(batch["image"])
     places = model.image_encoder(batch["image"]).clamp(min=0).flatten(2).amax(2)
     close(picture, F.linear(places, model.image_output.weight, model.image_output.bias))
     output = model(batch["image"], batch["tokens"], batch["mask"])

@@ -267,7 +267,7 @@ def test_every_fusion_system_is_an_encoder(name):
             "referring": ReferringHead(width),
         }
         system = FineTuned(encoder, head[task])
-        if task == "referring" and "regions" not in system.reads:
+        if task == "referring" and "regions" not in system.inputs:
             continue
         losses = system.loss(batch)
         losses[task].backward()

@@ -12,8 +12,8 @@ from testing_tools import close, overfit, refused, shaken
 from torch import nn
 
 from mmlearn.models.fusion.heads import VQAHead
-from mmlearn.models.fusion.losses import answers
 from mmlearn.models.fusion.lxmert import LXMERT, LXMERTConfig
+from mmlearn.models.fusion.pretraining_losses import vqa_loss
 
 TINY = LXMERTConfig.tiny()
 WHOLE = dataclasses.replace(TINY, region_attributes=12, answers=10)
@@ -73,7 +73,7 @@ def answer_loss(logits, answer, match_label=None):
     batch |= {} if match_label is None else {"match_label": match_label}
     system = nn.Module()
     system.answer_head = VQAHead(8, logits.shape[-1])
-    return answers(system, SimpleNamespace(answer_logits=logits), batch)["vqa"]
+    return vqa_loss(system, SimpleNamespace(answer_logits=logits), batch)["vqa"]
 
 
 def test_questions_count_where_the_picture_is_the_one_asked_about():

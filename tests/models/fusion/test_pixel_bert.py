@@ -31,7 +31,7 @@ CELLS = dataclasses.replace(TINY, stride=16, feature_width=3, sampled_pixels=5)
 
 
 def read(model, batch, generator=None):
-    return model(batch["tokens"], batch["image"], batch["mask"], generator=generator)
+    return model(batch["image"], batch["tokens"], batch["mask"], generator=generator)
 
 
 @contextmanager
@@ -45,11 +45,11 @@ def record_input(module):
 
 def test_every_word_and_pixel_reads_every_other():
     model, batch = PixelBERT(TINY), pairs(1)
-    before = torch.cat(model(batch["tokens"], batch["image"])[:2], dim=1)
+    before = torch.cat(model(batch["image"], batch["tokens"])[:2], dim=1)
     tokens, image = batch["tokens"].clone(), batch["image"].clone()
     tokens[0, 5] = 2
     image[:, :, 32:40, 32:40] += 1
-    for inputs in ((tokens, batch["image"]), (batch["tokens"], image)):
+    for inputs in ((batch["image"], tokens), (image, batch["tokens"])):
         after = torch.cat(model(*inputs)[:2], dim=1)
         assert ((after - before).abs().amax(-1) > 1e-7).all()
     places = (after - before).abs().amax(-1)[0].topk(4).indices - 12
@@ -105,7 +105,7 @@ def test_every_pixel_is_as_likely():
     tokens = torch.ones(500, 3, dtype=torch.long)
     with record_input(model.image_projection) as seen:
         for seed in range(4):
-            model(tokens, image, generator=torch.Generator().manual_seed(seed))
+            model(image, tokens, generator=torch.Generator().manual_seed(seed))
     counts = torch.cat(seen)[..., 0].round().long().flatten().bincount(minlength=16)
     expected, deviation = 2000 * 5 / 16, (2000 * 5 / 16 * 11 / 16) ** 0.5
     assert counts.sum() == 2000 * 5
@@ -164,10 +164,10 @@ def test_the_grid_is_that_of_the_feature_map(size):
     height, width = (size, size) if isinstance(size, int) else size
     image, tokens = torch.randn(1, 3, height, width), torch.ones(1, 3, dtype=torch.long)
     model = PixelBERT(dataclasses.replace(TINY, image_size=size))
-    assert model(tokens, image).pixels.shape[1] == math.prod(model.grid)
+    assert model(image, tokens).pixels.shape[1] == math.prod(model.grid)
     published = dataclasses.replace(TINY, image_size=size, backbone="resnet-50", stride=64, feature_width=2048)
     published = PixelBERT(published)
-    assert published(tokens, image).pixels.shape[1] == math.prod(published.grid)
+    assert published(image, tokens).pixels.shape[1] == math.prod(published.grid)
 
 
 def test_a_resnet_takes_torchvisions_weights():

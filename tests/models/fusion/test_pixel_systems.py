@@ -32,7 +32,7 @@ def test_losses_are_those_whose_labels_are_there(name):
 @both
 def test_words_are_guessed_at_gaps_of_matching_pairs_only(name):
     model, batch = build(name), labelled()
-    log_p = model.token_logits(model(batch["tokens"], batch["image"], batch["mask"]).tokens).log_softmax(-1)
+    log_p = model.token_logits(model(batch["image"], batch["tokens"], batch["mask"]).tokens).log_softmax(-1)
     cost = -log_p.gather(2, batch["token_label"].clamp(min=0)[..., None])[..., 0]
     gap = batch["token_label"] != -100
     matched = gap & (batch["match_label"] == 1)[:, None]
@@ -54,7 +54,7 @@ def test_no_gap_costs_nothing(name):
 def test_attention_is_recorded_on_the_grid(name):
     model, batch = build(name), pairs(2)
     with record_attention(model) as maps:
-        model(batch["tokens"], batch["image"], batch["mask"])
+        model(batch["image"], batch["tokens"], batch["mask"])
     assert list(maps) == [f"transformer.blocks.{i}.attention" for i in range(3)]
     weights, class_token = maps["transformer.blocks.2.attention"], int(name == "vilt")
     rows, columns = model.grid
@@ -70,9 +70,9 @@ def test_wrong_input_is_told(name, unchecked):
     model, (tokens, image) = build(name), (pairs(2)[key] for key in ("tokens", "image"))
     patch = 16 if name == "vilt" else 8
     for says, given in (
-        ("Each text has its picture; got 1 images and 2 texts", (tokens, image[:1])),
-        (r"float tensors of shape \(b, 3, height, width\); got torch.int64", (tokens, image.long())),
-        (rf"\({patch - 1}, 64\) pixels is smaller than one {patch}-pixel patch", (tokens, image[:, :, : patch - 1])),
-        ("33 tokens are more than the 32 positions", (torch.ones(2, 33, dtype=torch.long), image)),
+        ("Each text has its picture; got 1 images and 2 texts", (image[:1], tokens)),
+        (r"float tensors of shape \(b, 3, height, width\); got torch.int64", (image.long(), tokens)),
+        (rf"\({patch - 1}, 64\) pixels is smaller than one {patch}-pixel patch", (image[:, :, : patch - 1], tokens)),
+        ("33 tokens are more than the 32 positions", (image, torch.ones(2, 33, dtype=torch.long))),
     ):
         refused(says, model, *given)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from testing_tools import close, refused
 
-from mmlearn.models.fusion.losses import hidden_regions, of_hidden
+from mmlearn.models.fusion.pretraining_losses import region_targets, regions_to_predict
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -165,24 +165,25 @@ def test_numbers_of_another_type(of_regions, of_boxes, wrong):
 def test_regions_that_are_guessed_are_masked_real_and_of_pairs_that_match():
     tokens, masked = torch.zeros(3, 4).long(), torch.tensor([[True, False, True]] * 3)
     batch = {"tokens": tokens, "masked_regions": masked}
-    assert torch.equal(hidden_regions(batch), masked)
+    assert torch.equal(regions_to_predict(batch), masked)
     batch["region_mask"] = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
     real = masked & batch["region_mask"]
-    assert torch.equal(hidden_regions(batch), real)
+    assert torch.equal(regions_to_predict(batch), real)
     batch["match_label"] = torch.tensor([1, 1, 0])
-    assert torch.equal(hidden_regions(batch), torch.tensor([[True, False, True], [True, False, False], [False] * 3]))
-    assert torch.equal(hidden_regions(batch, matched_only=False), real)
+    expected = torch.tensor([[True, False, True], [True, False, False], [False] * 3])
+    assert torch.equal(regions_to_predict(batch), expected)
+    assert torch.equal(regions_to_predict(batch, matched_only=False), real)
 
 
 def test_a_head_reads_what_hidden_regions_held():
     hidden = torch.tensor([[True, False, True], [False, False, True]])
     features = torch.randn(2, 3, 4)
-    held, every = of_hidden({"region_target": features}, "region_target", hidden)
+    held, every = region_targets({"region_target": features}, "region_target", hidden)
     assert torch.equal(held, torch.stack([features[0, 0], features[0, 2], features[1, 2]]))
     assert every.tolist() == [True] * 3
     refused(
         r"region_target has a row for each of \(2, 3\)",
-        of_hidden,
+        region_targets,
         {"region_target": features[:, :2]},
         "region_target",
         hidden,

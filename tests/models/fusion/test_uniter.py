@@ -11,7 +11,7 @@ from testing_tools import close, gradient_of_states, overfit, refused
 
 from mmlearn.models.fusion.uniter import UNITER, UNITERConfig
 from mmlearn.models.fusion.visual_bert import VisualBERT, VisualBERTConfig
-from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig, box_waves
+from mmlearn.models.fusion.vl_bert import VLBERT, VLBERTConfig, sinusoidal_boxes
 from mmlearn.models.text.bert import BERT, BERTConfig
 
 SYSTEMS = {
@@ -149,7 +149,7 @@ def test_vl_bert_gives_each_element_a_token_and_a_visual_feature():
     length = int(batch["mask"][row].sum())
 
     def visual(feature, box):
-        return norm((model.visual[1].weight @ torch.cat([box_waves(box[None, None], 64)[0, 0], feature])).relu())
+        return norm((model.visual[1].weight @ torch.cat([sinusoidal_boxes(box[None, None], 64)[0, 0], feature])).relu())
 
     boxes, features = batch["boxes"][row], batch["regions"][row]
     seen = [i for i in range(9) if batch["region_mask"][row, i] and not batch["masked_regions"][row, i]]
@@ -174,14 +174,14 @@ def test_visual_bert_starts_with_the_tables_of_words():
 
 def test_waves_of_a_box():
     boxes = scenes()["boxes"]
-    waves = box_waves(boxes, 24)
+    waves = sinusoidal_boxes(boxes, 24)
     x1, y1, x2, y2 = boxes[1, 2].tolist()
     expected = []
     for g in ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1):
         angles = [100 * g / 1000 ** (i / 3) for i in range(3)]
         expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
     close(waves[1, 2], torch.tensor(expected), 1e-4)
-    refused("width must be a multiple of 8, got 20", box_waves, boxes, 20)
+    refused("width must be a multiple of 8, got 20", sinusoidal_boxes, boxes, 20)
 
 
 def test_vl_bert_reads_a_text_that_fills_all_positions():

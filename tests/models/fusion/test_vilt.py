@@ -19,7 +19,7 @@ VQA = dataclasses.replace(WRA, answers=7, alignment_weight=0.0)
 
 
 def read(model, batch):
-    return model(batch["tokens"], batch["image"], batch["mask"])
+    return model(batch["image"], batch["tokens"], batch["mask"])
 
 
 def test_a_yes_or_no_in_one_number_starts_at_what_guessing_costs():
@@ -99,7 +99,7 @@ def test_masks_of_pixels_that_cannot_be(unchecked):
     tokens, image, mask = batch["tokens"], batch["image"], batch["mask"]
     whole = torch.ones(2, 64, 64, dtype=torch.bool)
     for wrong in (whole.long(), whole[:, :32], whole[:1]):
-        refused(r"pixel_mask is boolean .*\(2, 64, 64\); got", model, tokens, image, mask, None, wrong)
+        refused(r"pixel_mask is boolean .*\(2, 64, 64\); got", model, image, tokens, mask, None, wrong)
     hole, shifted, empty = whole.clone(), whole.clone(), whole.clone()
     hole[1, 16:32, 16:32] = False
     shifted[1, :16] = False

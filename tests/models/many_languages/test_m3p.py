@@ -27,8 +27,8 @@ def test_texts_of_each_language_are_read_alone():
         for i in range(6):
             whole = batch | texts
             row, asked = (whole[name][i][whole[mask][i]] for name in (tokens, label))
-            nothing = torch.zeros(1, 1, 216), torch.zeros(1, 1, 4), None, torch.zeros(1, 1, dtype=torch.bool)
-            logits = model.token_logits(model(row[None], *nothing).tokens[0])
+            regions, boxes, unreal = torch.zeros(1, 1, 216), torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.bool)
+            logits = model.token_logits(model(regions, boxes, row[None], None, unreal).tokens[0])
             total, count = total + F.cross_entropy(logits, asked, reduction="sum"), count + (asked != -100).sum()
     close(losses["xmlm"], total / count)
     blind = model.loss(batch | texts | {"regions": batch["regions"] + 1, "boxes": batch["boxes"] / 2})

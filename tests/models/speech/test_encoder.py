@@ -16,7 +16,7 @@ from mmlearn.models.speech.encoder import (
     SpeechEncoderConfig,
     frame_count,
     frame_mask,
-    window,
+    receptive_field,
 )
 
 PUBLISHED = SpeechEncoderConfig()
@@ -45,7 +45,7 @@ def clips(b=4, samples=120):
 def test_frames_are_those_that_a_convolution_makes():
     for kernels, strides in [((5, 3), (3, 2)), ((4, 4, 2), (1, 3, 2)), ((2,), (7,))]:
         stack = nn.Sequential(*(nn.Conv1d(1, 1, kernel, stride) for kernel, stride in zip(kernels, strides)))
-        least = window(kernels, strides)
+        least = receptive_field(kernels, strides)
         for samples in range(least, least + 25):
             assert frame_count(samples, kernels, strides) == stack(torch.zeros(1, 1, samples)).shape[-1]
         assert frame_count(least, kernels, strides) == 1
@@ -53,7 +53,7 @@ def test_frames_are_those_that_a_convolution_makes():
 
 
 def test_published_strides_make_fifty_frames_a_second_of_25_ms():
-    assert window(KERNELS, STRIDES) == 400
+    assert receptive_field(KERNELS, STRIDES) == 400
     assert frame_count(16_000, KERNELS, STRIDES) == 49
     assert frame_count(15 * 16_000, KERNELS, STRIDES) == 749
     samples = torch.arange(0, 3000)

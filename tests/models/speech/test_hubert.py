@@ -161,7 +161,7 @@ def test_what_cannot_be_learned_is_told():
     with pytest.raises(ValueError, match=r"holds waveform \(b, samples\); this one has cluster"):
         model.loss({"cluster": batch["cluster"]})
     with pytest.raises(ValueError, match="block is from 0 to 3, got 4"):
-        model.hidden(batch["waveform"][0], 4)
+        model.block_output(batch["waveform"][0], 4)
     assert read(HuBERT(TEXTS), batch).cluster_logits is read(model, batch).logits is None
 
 
@@ -236,11 +236,11 @@ def test_the_next_clusters_are_of_what_was_learned():
 def test_hidden_states_are_read_without_dropout_and_leave_the_mode():
     speech = dataclasses.replace(SMALL.speech, dropout=0.5)
     model, clip = HuBERT(dataclasses.replace(SMALL, speech=speech)).train(), torch.randn(90)
-    one, two = model.hidden(clip, 2), model.hidden(clip, 2)
+    one, two = model.block_output(clip, 2), model.block_output(clip, 2)
     assert torch.equal(one, two)
     assert not one.requires_grad
     assert model.training
-    assert not model.eval().hidden(clip, 1).equal(one)
+    assert not model.eval().block_output(clip, 1).equal(one)
     assert not model.training
     close(one, model.speech(clip[None], depth=2).tokens[0])
 

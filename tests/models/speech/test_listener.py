@@ -25,7 +25,7 @@ def test_a_clip_in_a_padded_batch_is_heard_as_if_it_were_alone(stride, length):
     mel = noise(1, 2, 40, 30)
     frames, real = listener(mel, mask)
     assert real.sum(1).tolist() == [-(-length // stride), -(-30 // stride)]
-    close(listener.head(frames)[0, real[0]].log_softmax(-1), listener.say(mel[0, :, :length]), 1e-5)
+    close(listener.head(frames)[0, real[0]].log_softmax(-1), listener.log_probabilities(mel[0, :, :length]), 1e-5)
     other = mel.masked_fill(~mask[:, None], 100.0)
     close(listener(other, mask)[0], frames, 0)
 
@@ -40,7 +40,7 @@ def test_a_frame_is_centred_on_its_place():
 
 
 def test_what_it_says_are_logarithms_of_probabilities():
-    said = Listener(7, 8, 2, 3).eval().say(noise(0, 40, 11))
+    said = Listener(7, 8, 2, 3).eval().log_probabilities(noise(0, 40, 11))
     assert said.shape == (6, 7)
     close(said.exp().sum(-1), torch.ones(6))
 
@@ -49,12 +49,12 @@ def test_both_listeners_are_asked_alike():
     waveform, mask = noise(0, 1, 4000), torch.ones(1, 4000, dtype=torch.bool)
     hubert = HuBERTListener(replace(HuBERTConfig.tiny(), clusters=9, vocab_size=7)).eval()
     hidden = torch.arange(12)[None] < 3
-    close(hubert.say(waveform[0]), hubert(waveform).logits[0].log_softmax(-1))
-    close(hubert.say(waveform[0]).exp().sum(-1), torch.ones(12))
-    guesses = hubert.guesses({"waveform": waveform, "waveform_mask": mask, "masked": hidden})
+    close(hubert.log_probabilities(waveform[0]), hubert(waveform).logits[0].log_softmax(-1))
+    close(hubert.log_probabilities(waveform[0]).exp().sum(-1), torch.ones(12))
+    guesses = hubert.cluster_logits({"waveform": waveform, "waveform_mask": mask, "masked": hidden})
     close(guesses, hubert(waveform, mask, hidden).cluster_logits)
     small, mel, real = Listener(7, 8, 2, 3, clusters=9).eval(), noise(1, 1, 40, 24), torch.ones(1, 24, dtype=torch.bool)
-    close(small.guesses({"mel": mel, "mel_mask": real}), small.guess(small(mel, real)[0]))
+    close(small.cluster_logits({"mel": mel, "mel_mask": real}), small.cluster_head(small(mel, real)[0]))
 
 
 def test_it_learns_tokens_and_clusters_by_heart():

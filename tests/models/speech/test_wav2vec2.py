@@ -9,7 +9,7 @@ from testing_tools import close, mean_loss, overfit, refused
 
 from mmlearn.models.speech.encoder import SpeechEncoderConfig
 from mmlearn.models.speech.wav2vec2 import Wav2Vec2, Wav2Vec2Config
-from mmlearn.recipes.wav2vec2 import find_hidden_frames
+from mmlearn.recipes.wav2vec2 import find_masked_frames
 
 TINY = Wav2Vec2Config.tiny()
 # A frame for every 6 samples, so that tests are quick.
@@ -116,15 +116,15 @@ def test_the_choice_gets_colder():
 def test_what_was_learned_by_heart_is_found_again():
     torch.manual_seed(0)
     model, batch = Wav2Vec2(SMALL).eval(), clips()
-    guesses = find_hidden_frames(model, [batch, batch])
+    guesses = find_masked_frames(model, [batch, batch])
     overfit(model.train(), batch | {"gumbel": torch.zeros(4, 29, 2, 16)}, steps=60, learning_rate=5e-3)
-    found = find_hidden_frames(model.eval(), [batch])
+    found = find_masked_frames(model.eval(), [batch])
     assert found.accuracy > guesses.accuracy
     assert found.accuracy > 2 * found.chance
     assert 0 < found.chance < 1
     assert 1 <= found.perplexity <= 16
     with pytest.raises(ValueError, match="These sounds are too short"):
-        find_hidden_frames(model, [clips(1, samples=34)])
+        find_masked_frames(model, [clips(1, samples=34)])
 
 
 def test_texts_are_learned_by_heart():

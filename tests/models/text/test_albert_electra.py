@@ -48,12 +48,12 @@ def test_only_gaps_are_filled_and_each_step_draws_anew():
     model, (batch, tokens, hidden) = ELECTRA(ELECTRAConfig.tiny()), gaps()
     texts = batch["tokens"], None, None, batch["token_label"]
     output = model(*texts)
-    assert torch.equal(output.filled[~hidden], tokens[~hidden])
-    assert torch.equal(output.replaced, output.filled != tokens)
-    assert torch.equal(model(*texts).filled, output.filled)
-    assert (output.filled != 0).all()  # nothing looks like padding
+    assert torch.equal(output.corrupted[~hidden], tokens[~hidden])
+    assert torch.equal(output.replaced, output.corrupted != tokens)
+    assert torch.equal(model(*texts).corrupted, output.corrupted)
+    assert (output.corrupted != 0).all()  # nothing looks like padding
     model.after_step()
-    assert not torch.equal(model(*texts).filled, output.filled)
+    assert not torch.equal(model(*texts).corrupted, output.corrupted)
 
 
 def test_words_are_shared_and_learn_from_both_halves():

@@ -38,14 +38,14 @@ def test_the_last_pictures_are_vokens_in_training_alone():
     model.eval().match_loss(batch)
     assert torch.equal(model.vokenizer.vokens, before)
     model.train()
-    features, other = model.vokenizer.features(batch["image"]), pairs(8, seed=1)
+    features, other = model.vokenizer.image_features(batch["image"]), pairs(8, seed=1)
     model.match_loss(batch)
     close(model.vokenizer.vokens[:8], features)
     assert torch.equal(model.vokenizer.vokens[8:], before[8:])
     model.match_loss(other)  # which goes over the oldest
-    seen = torch.cat([features, model.vokenizer.features(other["image"])])
+    seen = torch.cat([features, model.vokenizer.image_features(other["image"])])
     close(model.vokenizer.vokens, torch.cat([seen[10:16], seen[6:8], seen[8:10]]))
-    model.vokenizer.keep(torch.arange(15 * FEATURES).view(15, FEATURES).float())
+    model.vokenizer.push(torch.arange(15 * FEATURES).view(15, FEATURES).float())
     assert model.vokenizer.vokens.sort(0).values[0, 0] == 5 * FEATURES  # of too many the last
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import close, refused, seeded
 
-from mmlearn.models.trimodal.drop_token import drop_tokens, maximum
+from mmlearn.models.trimodal.drop_token import drop_tokens, masked_max
 
 
 def numbered_tokens(b=3, n=10):
@@ -84,11 +84,11 @@ def test_a_rate_that_cannot_be(rate):
 def test_maximum_of_what_is_real():
     x = torch.randn(3, 5, 4, requires_grad=True)
     mask = torch.arange(5) < torch.tensor([[5], [2], [0]])
-    largest = maximum(x, mask)
+    largest = masked_max(x, mask)
     close(largest[0], x[0].amax(0))
     close(largest[1], x[1, :2].amax(0))
     assert (largest[2] == 0).all()
-    close(maximum(x), x.amax(1))
+    close(masked_max(x), x.amax(1))
     largest.sum().backward()
     assert x.grad.isfinite().all()
     assert (x.grad[~mask] == 0).all()

@@ -72,7 +72,7 @@ def test_the_memory_step_by_step():
     system, batch = shaken(GraphMFN(CONFIG)).eval(), talk(3)
     inputs = {name: value for name, value in batch.items() if name != "label"}
     output = system(**inputs)
-    found = system.sequences(*(inputs.get(k) for k in ("tokens", "mel", "video", "mask", "mel_mask", "video_mask")))
+    found = system.sequences(*(inputs.get(k) for k in ("video", "mel", "tokens", "video_mask", "mel_mask", "mask")))
     x = {name: equal_parts(*found[name], 4) for name in found}
     h = {name: torch.zeros(3, 8) for name in x}
     c, u = dict(h), torch.zeros(3, 5)
@@ -80,7 +80,7 @@ def test_the_memory_step_by_step():
         new = {name: system.cells[name](x[name][:, step], (h[name], c[name])) for name in x}
         graph, efficacy = system.graph({name: torch.cat([c[name], new[name][1]], -1) for name in x})
         close(output.efficacies[:, step], efficacy)
-        u = torch.sigmoid(system.keep(graph)) * u + torch.sigmoid(system.write(graph)) * torch.tanh(
+        u = torch.sigmoid(system.retain_gate(graph)) * u + torch.sigmoid(system.update_gate(graph)) * torch.tanh(
             system.update(graph)
         )
         h, c = ({name: new[name][k] for name in x} for k in (0, 1))

@@ -32,7 +32,8 @@ def three(b=6, seed=0):
 
 
 def read(model, batch):
-    return model(*(batch[name] for name in ("image", "tokens", "mask", "mel", "mel_mask")))[:3]
+    output = model(*(batch[name] for name in ("image", "mel", "tokens", "mel_mask", "mask")))
+    return output.image_embedding, *output.other_embeddings.values()
 
 
 @each
@@ -133,7 +134,7 @@ def test_encoders_may_be_given():
     model, batch = ImageBind(TINY, own), {"image": torch.randn(4, 3, 2, 2), "depth": torch.randn(4, 5)}
     assert set(model.loss(batch)) == {"image_depth"}
     assert_unit_length(model.encode("depth", batch["depth"]))
-    close(model(**batch).own_embeddings["depth"], model.encode("depth", batch["depth"]))
+    close(model(**batch).other_embeddings["depth"], model.encode("depth", batch["depth"]))
     assert set(model.loss(batch | {"tokens": torch.ones(4, 3, dtype=torch.long)})) == {"image_depth", "image_text"}
     refused(r"no encoder for 'audio'; choose from image, depth, text", model.encode, "audio", batch["depth"])
     for encoders in ({"text": own["text"]}, {"image": own["image"]}):

@@ -43,9 +43,9 @@ def torch_block(model):
 
 def torch_lstm(both):
     """PyTorch's LSTM that reads both ways, with the weights of our two."""
-    theirs = nn.LSTM(both.there.input_size, both.there.hidden_size, batch_first=True, bidirectional=True)
-    back = {f"{name}_reverse": weight for name, weight in both.back.state_dict().items()}
-    theirs.load_state_dict(both.there.state_dict() | back)
+    theirs = nn.LSTM(both.forward_lstm.input_size, both.forward_lstm.hidden_size, batch_first=True, bidirectional=True)
+    back = {f"{name}_reverse": weight for name, weight in both.backward_lstm.state_dict().items()}
+    theirs.load_state_dict(both.forward_lstm.state_dict() | back)
     return theirs
 
 

@@ -74,16 +74,16 @@ def test_embeddings_have_unit_length_in_two_spaces():
 def test_the_coarse_space_is_reached_through_the_fine_one():
     model, batch = VATT(TINY).eval(), films()
     every = torch.ones(4, dtype=torch.bool)
-    x = model.read("video", *model.tokens["video"](batch["video"], batch["video_mask"]))
+    x = model.pool("video", *model.tokens["video"](batch["video"], batch["video_mask"]))
     fine = model.video_head(x, every)
     close(model.encode_video(batch["video"], batch["video_mask"])[0], F.normalize(fine, dim=-1))
     close(
         model.encode_video(batch["video"], batch["video_mask"])[1],
         F.normalize(model.video_text_head(fine, every), dim=-1),
     )
-    x = model.read("audio", *model.tokens["audio"](batch["waveform"], batch["waveform_mask"]))
+    x = model.pool("audio", *model.tokens["audio"](batch["waveform"], batch["waveform_mask"]))
     among = F.normalize(model.video_text_head(model.audio_head(x, every), every), dim=-1)
-    close(model.audio_among_texts(batch["waveform"], batch["waveform_mask"]), among)
+    close(model.audio_in_text_space(batch["waveform"], batch["waveform_mask"]), among)
     assert [len(head.layers) for head in (model.video_head, model.audio_head, model.text_head)] == [2, 1, 1]
 
 

@@ -13,7 +13,7 @@ from mmlearn.models.unified.limoe import LIMoE, LIMoEConfig
 from mmlearn.models.unified.sparse import Routing, SparseBlock, SparseMLP
 from mmlearn.objectives import info_nce
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.limoe import experts_used
+from mmlearn.recipes.limoe import expert_usage
 
 CONFIG = LIMoEConfig.tiny()
 
@@ -137,7 +137,7 @@ def test_how_many_experts_each_modality_uses():
     read = dict(read_image=lambda image: (None, [words, patches]), read_text=lambda *text: (None, [words]))
     run = SimpleNamespace(system=SimpleNamespace(config=CONFIG, **read))
     run.batches = lambda samples: [dict(image=None, tokens=None, mask=None)] * 2
-    values = [row["obtained"] for row in experts_used(run, []).values()]
+    values = [row["obtained"] for row in expert_usage(run, []).values()]
     assert values == pytest.approx([2.0, 0.5, 3.0, 2 / 3])
 
 

@@ -28,7 +28,7 @@ def batches():
 def passed(model, **inputs):
     """Through which MLPs of which blocks a row goes, with how many tokens."""
     seen, hooks = {}, []
-    for way, blocks in model.ways.items():
+    for way, blocks in model.experts.items():
         for i, block in enumerate(blocks):
             note = lambda part, x, y, key=(way, i): seen.update({key: x[0].shape[1]}) if x[0].shape[1] else None  # noqa: E731
             hooks.append(block.register_forward_hook(note))
@@ -59,19 +59,19 @@ def test_equal_ways_are_one_plain_transformer():
     model, given = system(pair_blocks=3), batches()["pairs"]
     for i in range(3):
         for way in ("image", "pair"):
-            model.ways[way][i].load_state_dict(model.ways["text"][i].state_dict())
-    pair = model(given["tokens"], given["mask"], given["image"])
+            model.experts[way][i].load_state_dict(model.experts["text"][i].state_dict())
+    pair = model(given["image"], given["tokens"], given["mask"])
     two = Multiway(dataclasses.replace(CONFIG, pair_blocks=0)).eval()
     two.load_state_dict(model.state_dict(), strict=False)
-    close(pair.text_tokens, two(given["tokens"], given["mask"], given["image"]).text_tokens)
+    close(pair.text_tokens, two(given["image"], given["tokens"], given["mask"]).text_tokens)
 
 
 def test_stages_move_what_the_paper_moves():
     recipe, model = find_recipe("multiway"), system()
     moved = {stage.name: set(stage.turns[0].moved(model)) for stage in recipe.stages}
-    assert not any(name.startswith(("attention", "ways.image", "norm")) for name in moved["texts"])
-    assert not any(name.startswith(("ways.text", "ways.pair", "text")) for name in moved["pictures"])
-    assert {name for name in moved["pairs"] if name.startswith("ways.pair")}
+    assert not any(name.startswith(("attention", "experts.image", "norm")) for name in moved["texts"])
+    assert not any(name.startswith(("experts.text", "experts.pair", "text")) for name in moved["pictures"])
+    assert {name for name in moved["pairs"] if name.startswith("experts.pair")}
     assert set.union(*moved.values()) == {name for name, _ in model.named_parameters()}
 
 

@@ -23,8 +23,8 @@ def batch():
 
 def test_a_modality_that_is_missing_is_not_asked():
     model, given = system(num_classes=3), batch()
-    both = model(given["tokens"], given["mask"], given["image"])
-    text, image = model(given["tokens"], given["mask"]), model(image=given["image"])
+    both = model(given["image"], given["tokens"], given["mask"])
+    text, image = model(None, given["tokens"], given["mask"]), model(given["image"])
     for one, other in ((both, text), (both, image), (text, image)):
         assert not torch.allclose(one.latents, other.latents, atol=1e-3)
     assert both.latents.shape == text.latents.shape == image.latents.shape == (8, 16, 64)
@@ -35,19 +35,19 @@ def test_a_modality_that_is_missing_is_not_asked():
 def test_the_work_of_latents_does_not_grow_with_the_input():
     """Only what asks the input sees it: the rest has the latents' shape."""
     model, seen = system(), []
-    for block in model.think:
+    for block in model.processor:
         block.register_forward_hook(lambda part, inputs, output: seen.append(output.shape))
     given = batch()
-    model(given["tokens"], given["mask"], torch.randn(8, 3, 128, 128))
+    model(torch.randn(8, 3, 128, 128), given["tokens"], given["mask"])
     assert set(seen) == {(8, 16, 64)}
 
 
 def test_inputs_are_a_set_that_places_tell_apart():
     model, given = system(), batch()
-    row, real = model.inputs(given["tokens"], given["mask"], given["image"])
+    row, real = model.embed(given["image"], given["tokens"], given["mask"])
     order = torch.randperm(row.shape[1])
-    start = model.start.expand(8, -1, -1)
-    close(model.ask(start, row, real), model.ask(start, row[:, order], real[:, order]))
+    latents = model.latents.expand(8, -1, -1)
+    close(model.encoder(latents, row, real), model.encoder(latents, row[:, order], real[:, order]))
 
 
 def test_fourier_features_are_those_of_the_equation():
@@ -62,12 +62,12 @@ def test_fourier_features_are_those_of_the_equation():
 def test_what_cannot_be_is_told():
     with pytest.raises(ValueError, match=r"Nothing to read: give tokens, an image, or both\."):
         system()()
-    with pytest.raises(ValueError, match="reads no pictures: set pictures"):
-        system(pictures=False)(image=batch()["image"])
+    with pytest.raises(ValueError, match="reads no pictures: set images"):
+        system(images=False)(image=batch()["image"])
     with pytest.raises(ValueError, match="reads no texts: set vocab_size"):
-        system(vocab_size=0, language_head=False)(batch()["tokens"])
+        system(vocab_size=0, language_head=False)(tokens=batch()["tokens"])
     with pytest.raises(ValueError, match="A Perceiver IO reads something"):
-        system(vocab_size=0, language_head=False, pictures=False)
+        system(vocab_size=0, language_head=False, images=False)
     with pytest.raises(ValueError, match="do not divide into 4 heads"):
         system(key_width=30)
     with pytest.raises(ValueError, match="token_label needs language_head"):

@@ -46,7 +46,8 @@ def test_each_weight_gets_the_gradient_of_its_own_modality_alone():
 
 def test_in_evaluation_and_in_values_nothing_is_masked():
     model, given = system(), batch()
-    close(model.train()(given["tokens"], given["mask"]), model.eval()(given["tokens"], given["mask"]))
+    text = {name: given[name] for name in ("tokens", "mask")}
+    close(model.train()(**text), model.eval()(**text))
     model.loss(given)["mlm"].backward()
     name, owned = next(iter(model.masks("image").items()))
     assert (model.encoder.get_parameter(name).grad[owned] != 0).any()
@@ -77,7 +78,7 @@ def test_texts_and_pictures_never_meet():
 def test_labels_and_teachers_speak_of_hidden_places_alone():
     model, given = system(distillation=0.3, distillation_temperature=2.0).eval(), batch()
     hidden, asked = given["masked_patches"], given["token_label"] != IGNORED
-    said = model(given["tokens"], given["mask"], given["image"], hidden)
+    said = model(given["image"], given["tokens"], given["mask"], hidden)
     taught = {
         "text": (said.token_logits[asked], given["token_label"][asked], asked, model.text_teacher),
         "image": (said.code_logits[hidden], given["code"][hidden], hidden, model.image_teacher),

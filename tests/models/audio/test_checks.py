@@ -4,7 +4,7 @@ import pytest
 import torch
 from testing_tools import refused
 
-from mmlearn.models.audio.inputs import real_frames, real_samples
+from mmlearn.models.audio.checks import real_frames, real_samples
 
 MEL = torch.zeros(2, 64, 30)
 

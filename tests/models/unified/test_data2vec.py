@@ -11,7 +11,7 @@ from testing_tools import close
 
 from mmlearn.objectives.masked import IGNORED
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.shared.self_distillation import hidden_features_explained
+from mmlearn.recipes.shared.self_distillation import masked_features_explained
 
 NAMES = ("data2vec-text", "data2vec-vision", "data2vec-audio")
 
@@ -29,7 +29,7 @@ def test_the_teacher_has_no_gradient(name):
     system.loss(batch)["regression"].backward()
     assert not any(p.requires_grad or p.grad is not None for p in system.teacher.parameters())
     assert all(p.grad is not None for p in system.encoder.parameters())
-    _, target, _ = system.compare(batch)
+    _, target, _ = system.predictions_and_targets(batch)
     assert not target.requires_grad
 
 
@@ -38,7 +38,7 @@ def test_the_teacher_sees_the_whole_and_the_student_does_not(name):
     """What is hidden changes the target, and not what the student says."""
     system, batch = made(name)
     system.eval()
-    said, target, masked = system.compare(batch)
+    said, target, masked = system.predictions_and_targets(batch)
     other = dict(batch)
     if name == "data2vec-text":
         label = batch["token_label"]
@@ -49,9 +49,9 @@ def test_the_teacher_sees_the_whole_and_the_student_does_not(name):
     else:  # the last frame that is hidden hears samples that others hear, too
         other["masked"] = torch.ones_like(masked)
         batch = batch | {"masked": other["masked"]}
-        said, target, masked = system.compare(batch)
+        said, target, masked = system.predictions_and_targets(batch)
         other["waveform"] = torch.randn_like(batch["waveform"]) * batch["waveform_mask"]
-    said_then, target_then, masked_then = system.compare(other)
+    said_then, target_then, masked_then = system.predictions_and_targets(other)
     assert torch.equal(masked, masked_then)
     assert not torch.allclose(target[masked], target_then[masked], atol=1e-2)
     if name == "data2vec-audio":  # padding is no gap
@@ -67,7 +67,7 @@ def test_the_target_is_of_as_many_last_mlps_as_the_configuration_says(name):
     heard = []
     for block in system.blocks_of(system.teacher):
         block.mlp.register_forward_pre_hook(lambda part, inputs: heard.append(inputs[0]))
-    target = system.compare(batch)[1]
+    target = system.predictions_and_targets(batch)[1]
     layers = [block.mlp(x) for block, x in zip(system.blocks_of(system.teacher), list(heard))]
     if name == "data2vec-audio":
         real = system.encoder.frame_mask(batch["waveform"], batch["waveform_mask"])
@@ -85,12 +85,12 @@ def test_the_loss_is_of_what_is_hidden_and_real(name, beta):
     system, batch = made(name, beta=beta)
     system.eval()
     if name == "data2vec-audio":
-        batch = batch | {"masked": torch.ones_like(system.compare(batch)[2])}
+        batch = batch | {"masked": torch.ones_like(system.predictions_and_targets(batch)[2])}
         where = system.encoder.frame_mask(batch["waveform"], batch["waveform_mask"])
         assert not where.all()
     else:
         where = batch["masked_patches"] if name == "data2vec-vision" else batch["token_label"] != IGNORED
-    said, target, _ = system.compare(batch)
+    said, target, _ = system.predictions_and_targets(batch)
     expected = F.smooth_l1_loss(said[where], target[where], beta=beta)  # of 0 it makes the straight distance
     close(system.loss(batch)["regression"], expected if beta else F.mse_loss(said[where], target[where]))
 
@@ -100,9 +100,9 @@ def test_how_much_of_the_teacher_is_explained():
 
     def explained(said):
         system = torch.nn.Module()
-        system.compare = lambda batch: (torch.where(hidden[..., None], said, 99.0), target, hidden)
+        system.predictions_and_targets = lambda batch: (torch.where(hidden[..., None], said, 99.0), target, hidden)
         run = SimpleNamespace(system=system, collate=lambda: lambda samples: {}, on_device=lambda batch: batch)
-        return [row["obtained"] for row in hidden_features_explained(run, []).values()]
+        return [row["obtained"] for row in masked_features_explained(run, []).values()]
 
     assert explained(target)[0] == pytest.approx(1.0)
     share, spread = explained(target[hidden].mean(0).expand_as(target))
@@ -120,9 +120,9 @@ def test_the_target_does_not_depend_on_where_gaps_are(name):
         other = batch | {"tokens": whole, "token_label": whole.masked_fill(~batch["mask"], IGNORED)}
     else:
         key = "masked_patches" if name == "data2vec-vision" else "masked"
-        hidden = system.compare(batch)[2]
+        hidden = system.predictions_and_targets(batch)[2]
         batch, other = batch | {key: hidden}, batch | {key: ~hidden}
-    one, two = (system.compare(each)[1] for each in (batch, other))
+    one, two = (system.predictions_and_targets(each)[1] for each in (batch, other))
     real = batch.get("mask", torch.ones(one.shape[:2], dtype=torch.bool))
     close(one[real], two[real])
 
@@ -154,8 +154,8 @@ def test_nothing_is_dropped_in_the_teacher(name):
     system.train()
     assert not any(part.training for part in system.teacher.modules())
     if name == "data2vec-audio":
-        batch = batch | {"masked": system.compare(batch)[2]}
-    assert torch.equal(system.compare(batch)[1], system.compare(batch)[1])
+        batch = batch | {"masked": system.predictions_and_targets(batch)[2]}
+    assert torch.equal(system.predictions_and_targets(batch)[1], system.predictions_and_targets(batch)[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
