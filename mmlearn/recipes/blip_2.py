@@ -12,7 +12,7 @@ RECIPE = Recipe(
     stages=(
         Stage(
             (ITC, ITM_INSIDE, Objective("itg", {"itg": ln("vocab_size")})),
-            turns=(Turn("represent_loss", moves=FIRST),),
+            turns=(Turn("representation_loss", moves=FIRST),),
             name="represent",
         ),
         Stage(LM, turns=SPEAKS, name="generate"),

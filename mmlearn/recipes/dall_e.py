@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.fields import Tokens
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
 
@@ -27,7 +27,7 @@ RECIPE = Recipe(
                 {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
                 measures=(guessed("next code", codes_asked),),
             ),
-            turns=(Turn(moves=("writer", "text_places", "rows", "columns")),),
+            turns=(Turn(moves=("writer", "text_positions", "rows", "columns")),),
             name="drawing",
         ),
     ),

@@ -1,6 +1,6 @@
 """The recipe of Discrete VAE: what it reads, what it learns, and how that is measured."""
 
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.image_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from mmlearn.recipes import Objective, Recipe
 from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
 

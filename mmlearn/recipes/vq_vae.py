@@ -1,6 +1,6 @@
 """The recipe of VQ-VAE: what it reads, what it learns, and how that is measured."""
 
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.recipes import Objective, Recipe
 from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.models.picture_tokens.vqgan import VQGAN, VQGANConfig
+from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
 from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
 

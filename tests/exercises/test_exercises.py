@@ -32,7 +32,7 @@ from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig
 from mmlearn.models.question_answering.aoa import AttentionOnAttention
 from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
 from mmlearn.models.question_answering.san import Look

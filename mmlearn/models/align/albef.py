@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
-from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.models.align.pair_losses import match_right_and_wrong, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp

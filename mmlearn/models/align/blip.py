@@ -26,7 +26,7 @@ from mmlearn.generation.cache import Read, Reading, go_on
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
-from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.models.align.pair_losses import match_right_and_wrong, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp

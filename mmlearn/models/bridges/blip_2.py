@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
-from mmlearn.models.align.losses import match_right_and_wrong, read_pairs
+from mmlearn.models.align.pair_losses import match_right_and_wrong, read_pairs
 from mmlearn.models.bridges.bridge import (
     GPT2,
     TINY_IMAGE,
@@ -55,11 +55,11 @@ class BLIP2Config(Config):
     objectives: tuple[str, ...] = ("itc", "itm", "itg", "lm")  # what there are heads for
     label_smoothing: float = 0.1  # of contrast and of written texts, in the first stage
     temperature: float = 0.07  # at the start; learned where there are heads for all of the first stage
-    prefix_places: bool = True  # queries take places of the language model, as words do
+    prefix_positions: bool = True  # queries take places of the language model, as words do
 
     PRESETS = {
         "tiny": dict(image_encoder=TINY_IMAGE, query_former=TINY_QFORMER, language_model=TINY_LANGUAGE)
-        | dict(embedding_width=64, prefix_places=False),
+        | dict(embedding_width=64, prefix_positions=False),
         "pretrain": dict(objectives=("itc", "itm", "itg")),  # the first stage, without a language model
         "gpt2": dict(),
     }
@@ -179,7 +179,7 @@ class BLIP2(PrefixBridge):
             token_logits = self.logits_behind(prefix, tokens, mask)
         return BLIP2Output(prefix, token_logits, query_embedding, text_embedding, match_logits, written_logits)
 
-    def represent_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    def representation_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The first stage: contrast, matching with wrong pairs that look right, and writing. All share their queries.
 
         Wrong pairs are a function of the batch, so pictures come with their texts. Source: section 3.2.

@@ -86,8 +86,8 @@ class Bridge(nn.Module):
 class PrefixBridge(Bridge):
     """A bridge that turns a picture into n embeddings, which stand before the text.
 
-    A system gives ``prefix(image)``. Its ``config`` says with ``prefix_places`` whether those embeddings take places of
-    the language model, as words do, or none: then words keep the places that they have without a picture.
+    A system gives ``prefix(image)``. Its ``config`` says with ``prefix_positions`` whether those embeddings take places
+    of the language model, as words do, or none: then words keep the places that they have without a picture.
     """
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
@@ -107,12 +107,12 @@ class PrefixBridge(Bridge):
         self, prefix: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"]:
         """What the language model says after each token of a text that stands behind these embeddings."""
-        before = picture_before(self.language_model, prefix, self.config.prefix_places)
+        before = picture_before(self.language_model, prefix, self.config.prefix_positions)
         return self.language_model.logits(states_behind(self.language_model, before, tokens, mask))
 
     def before(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Before:
         """What stands before a text about each picture: examples of what is asked, if any, and the picture."""
-        places, model = self.config.prefix_places, self.language_model
+        places, model = self.config.prefix_positions, self.language_model
         if shots is None:
             return picture_before(model, self.prefix(image), places)
         pictures, tokens, mask = shots

@@ -30,11 +30,11 @@ class FrozenConfig(Config):
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
     language_model: GPT2Config = GPT2Config()
     num_prefix: int = 2  # embeddings that stand for a picture
-    prefix_places: bool = False  # they take places of the language model, as words do
+    prefix_positions: bool = False  # they take places of the language model, as words do
 
     PRESETS = {
         "tiny": dict(image_encoder=TINY_IMAGE, language_model=TINY_LANGUAGE, num_prefix=4),
-        "gpt2": dict(prefix_places=True),
+        "gpt2": dict(prefix_positions=True),
     }
 
 
@@ -69,5 +69,5 @@ class Frozen(PrefixBridge):
         """What comes after each token where pictures and texts stand in turn, and each sees all before it."""
         prefixes = self.prefix(image.flatten(0, 1)).unflatten(0, image.shape[:2])
         model, (s, t) = self.language_model, tokens.shape[1:]
-        turns = in_turn(model, prefixes, tokens, mask, self.config.prefix_places)
+        turns = in_turn(model, prefixes, tokens, mask, self.config.prefix_positions)
         return model.logits(model.read(turns.x, turns.real).unflatten(1, (s, -1))[:, :, -t:])

@@ -30,10 +30,10 @@ class LLaVAConfig(Config):
     projector_activation: str = "gelu"
     projector_bias: bool = True
     skipped_blocks: int = 1  # of the picture encoder, from its end: earlier ones know more of details
-    prefix_places: bool = True  # patches take places of the language model, as words do
+    prefix_positions: bool = True  # patches take places of the language model, as words do
 
     PRESETS = {
-        "tiny": dict(image_encoder=TINY_IMAGE, language_model=TINY_LANGUAGE, skipped_blocks=0, prefix_places=False),
+        "tiny": dict(image_encoder=TINY_IMAGE, language_model=TINY_LANGUAGE, skipped_blocks=0, prefix_positions=False),
         "gpt2": dict(),
         "gpt2-xl": dict(language_model=GPT2Config(**GPT2Config.PRESETS["xl"])),
     }

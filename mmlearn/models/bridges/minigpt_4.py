@@ -26,11 +26,11 @@ class MiniGPT4Config(Config):
     )
     query_former: QFormerConfig = QFormerConfig()
     language_model: GPT2Config = GPT2Config()
-    prefix_places: bool = True  # queries take places of the language model, as words do
+    prefix_positions: bool = True  # queries take places of the language model, as words do
 
     PRESETS = {
         "tiny": dict(image_encoder=TINY_IMAGE, query_former=TINY_QFORMER, language_model=TINY_LANGUAGE)
-        | dict(prefix_places=False),
+        | dict(prefix_positions=False),
         "gpt2": dict(),
     }
 

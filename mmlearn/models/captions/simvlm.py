@@ -76,7 +76,7 @@ class SimVLM(Captioner):
         self.config, side = config, config.image_size // config.stem.stride
         self.stem = resnet(config.stem, nn.BatchNorm2d)
         self.image_projection = nn.Linear(config.stem.widths[-1], config.width)
-        self.image_places = nn.Parameter(torch.randn(side**2, config.width) * config.width**-0.5)
+        self.image_positions = nn.Parameter(torch.randn(side**2, config.width) * config.width**-0.5)
         self.relative = RelativeBias((side, side), config.num_heads)
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
         self.encoder, self.decoder = Transformer(config), Transformer(config, context_width=config.width)
@@ -90,7 +90,7 @@ class SimVLM(Captioner):
         if image.shape[2:] != (side, side):
             raise ValueError(f"Pictures are of {side} pixels here, got {tuple(image.shape[2:])}: resize them.")
         places = rearrange(self.stem(image), "b f row column -> b (row column) f")
-        return self.image_projection(places) + self.image_places
+        return self.image_projection(places) + self.image_positions
 
     def encode(
         self,

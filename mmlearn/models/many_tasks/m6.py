@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import ImageEmbedding, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.unified_vocabulary import ImageTextSeq2Seq, Vocabulary, check_tokens
 from mmlearn.models.unified.sparse import Routing, SparseBlock
 from mmlearn.objectives import prefix_mask, shifted_right, text_denoising
 from mmlearn.objectives.experts import balance
@@ -60,7 +60,7 @@ class M6Output(NamedTuple):
     routings: list[Routing]  # where tokens went in each sparse block
 
 
-class M6(Pictured):
+class M6(ImageTextSeq2Seq):
     r"""Picture, text and target are one sequence; what is read is seen both ways, and the target from left to right.
 
     .. math:: p(y \mid x) = \prod_i p(y_i \mid x_v, x_l, y_{<i}), \quad \text{without } x_v \text{ or } x_l
@@ -83,8 +83,8 @@ class M6(Pictured):
         width, last = config.width, config.depth - 1
         self.image_embedding = ImageEmbedding(config.image_size, config.patch_size, width, class_token=False)
         self.tokens = nn.Embedding(config.all_tokens, width)
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
-        self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.target_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.blocks = nn.ModuleList(
             SparseBlock(config) if (last - i) % config.sparse_every == 0 else TransformerBlock(config)
             for i in range(config.depth)
@@ -105,7 +105,7 @@ class M6(Pictured):
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         mask = mask if seen is None else mask & seen[:, 1:]
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]])
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[: tokens.shape[1]])
         if image is not None:
             size = self.config.image_size
             if image.shape[2:] != ((size, size) if isinstance(size, int) else tuple(size)):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.unified_vocabulary import ImageTextSeq2Seq, Vocabulary, check_tokens
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 
 
@@ -76,7 +76,7 @@ def waves(side: int, width: int) -> Float[Tensor, "places width"]:
     return torch.cat([axis.repeat_interleave(side, 0), axis.repeat(side, 1)], 1)
 
 
-class OFA(Pictured):
+class OFA(ImageTextSeq2Seq):
     r"""Places of a feature map and words, side by side, through an encoder; a decoder that writes any token.
 
     .. math:: p(y \mid I, x) = \prod_i p(y_i \mid y_{<i},\, \mathrm{Enc}([\mathrm{ResNet}(I); x]))
@@ -96,9 +96,9 @@ class OFA(Pictured):
         self.image_projection = nn.Sequential(nn.Linear(config.backbone.widths[-1], width), normed)
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.kinds = nn.Parameter(torch.randn(2, width) * width**-0.5)  # of a picture, of a text
-        self.image_places = nn.Parameter(waves(config.side, width))
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
-        self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.image_positions = nn.Parameter(waves(config.side, width))
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.target_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Transformer(config)
         self.decoder = Transformer(replace(config, depth=config.decoder_depth), context_width=width)
@@ -113,7 +113,7 @@ class OFA(Pictured):
         if features.shape[2:] != (self.config.side,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        return self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.image_places
+        return self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.image_positions
 
     def encode(
         self,
@@ -124,7 +124,7 @@ class OFA(Pictured):
         """What is read, and which of it is real: places of the picture, if there is one, then words."""
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]] + self.kinds[1])
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[: tokens.shape[1]] + self.kinds[1])
         if image is not None:
             seen = self.image_norm(self.see(image) + self.kinds[0])
             x, mask = torch.cat([seen, x], 1), F.pad(mask, (seen.shape[1], 0), value=True)

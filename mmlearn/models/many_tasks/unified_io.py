@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, initialise_as_t5, word_position_bias
+from mmlearn.models.many_tasks.unified_vocabulary import ImageTextSeq2Seq, Vocabulary, check_tokens
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class UnifiedIOConfig(Vocabulary, T5Config):
     }
 
 
-class UnifiedIO(Pictured):
+class UnifiedIO(ImageTextSeq2Seq):
     r"""Words and patches, each with a place and a kind, through T5's encoder; T5's decoder writes any token.
 
     .. math:: x = [\mathrm{RMSNorm}(E(w_i) + p_i + s_w);\; \mathrm{RMSNorm}(W v_j + q_j + s_v)]
@@ -74,14 +74,14 @@ class UnifiedIO(Pictured):
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.patches = nn.Linear(3 * config.patch_size**2, width)
         self.kinds = nn.Parameter(torch.randn(2, width))  # of words, of patches
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width))
-        self.image_places = nn.Parameter(torch.randn(grid**2, width))
-        self.target_places = nn.Parameter(torch.randn(config.target_length, width))
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width))
+        self.image_positions = nn.Parameter(torch.randn(grid**2, width))
+        self.target_positions = nn.Parameter(torch.randn(config.target_length, width))
         norms = (nn.RMSNorm(width, config.norm_epsilon) for _ in range(3))
         self.text_norm, self.image_norm, self.target_norm = norms
         self.encoder = T5Stack(config, config.depth, decoder=False)
         self.decoder = T5Stack(config, config.decoder_depth or config.depth, decoder=True)
-        start_as_t5(self, config.head_width)
+        initialise_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 
     def see(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
@@ -91,7 +91,7 @@ class UnifiedIO(Pictured):
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
         x = self.patches(patchify(image, self.config.patch_size))
-        return self.image_norm(x + self.image_places + self.kinds[1])
+        return self.image_norm(x + self.image_positions + self.kinds[1])
 
     def encode(
         self,
@@ -103,11 +103,11 @@ class UnifiedIO(Pictured):
         check_tokens(tokens, self.config, self.config.max_length)
         t = tokens.shape[1]
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[:t] + self.kinds[0])
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[:t] + self.kinds[0])
         if image is not None:
             seen = self.see(image)
             x, mask = torch.cat([x, seen], 1), F.pad(mask, (0, seen.shape[1]), value=True)
-        return self.encoder(x, mask, bias=distances_of_words(self.encoder, t, x.shape[1] - t)), mask
+        return self.encoder(x, mask, bias=word_position_bias(self.encoder, t, x.shape[1] - t)), mask
 
     def decode(
         self,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, Transformer, TransformerConfig
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.detr_blocks import BoxHead, DETRDecoder, DETREncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes
 from mmlearn.objectives.classes import class_cross_entropy
@@ -86,10 +86,10 @@ class UniT(nn.Module):
         super().__init__()
         self.config = config
         picture, text, width = config.picture, config.text, config.decoder.width
-        self.image_encoder = PlacedEncoder(picture, config.backbone)
-        self.image_projection, self.image_places = (nn.Linear(picture.width, width) for _ in range(2))
+        self.image_encoder = DETREncoder(picture, config.backbone)
+        self.image_projection, self.image_positions = (nn.Linear(picture.width, width) for _ in range(2))
         self.embedding, self.text_encoder = BERTEmbedding(text), Transformer(text)
-        self.text_projection, self.text_places = (nn.Linear(text.width, width) for _ in range(2))
+        self.text_projection, self.text_positions = (nn.Linear(text.width, width) for _ in range(2))
         for part in (self.embedding, self.text_encoder):
             part.apply(lambda module: initialise_as_bert(module, text.initial_std))
         inputs = {"image": picture.width, "text": text.width}
@@ -97,7 +97,7 @@ class UniT(nn.Module):
             {f"{task}_{kind}": torch.randn(inputs[kind]) for task, kinds in TASKS.items() for kind in kinds}
         )
         self.queries = nn.ParameterDict({task: torch.randn(self._count(task), width) for task in TASKS})
-        self.decoder = PlacedDecoder(config.decoder)
+        self.decoder = DETRDecoder(config.decoder)
         self.class_head, self.box_head = nn.Linear(width, config.num_classes + 1), BoxHead(width)
         self.answer_head = TaskHead(width, config.answers)
         self.match_head, self.relation_head = TaskHead(width, 2), TaskHead(width, config.relations)
@@ -111,7 +111,7 @@ class UniT(nn.Module):
         first = self.task_vectors[f"{task}_image"].expand(len(x), 1, -1)
         behind = F.pad(places, (0, 0, 1, 0)), F.pad(mask, (1, 0), value=True)
         read = x + self.image_encoder(torch.cat([first.to(x), x], 1), *behind)[:, 1:]
-        return self.image_projection(read), self.image_places(places), mask
+        return self.image_projection(read), self.image_positions(places), mask
 
     def read_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, task: str
@@ -122,7 +122,7 @@ class UniT(nn.Module):
         x = torch.cat([first, self.embedding(tokens)], 1)
         read = self.text_encoder(x, F.pad(mask, (1, 0), value=True))[:, 1:]
         # Repeated, not expanded: the compiled loss of a text alone has no backward pass through an expanded one.
-        places = self.text_places(self.embedding.positions[: tokens.shape[1]]).repeat(len(tokens), 1, 1)
+        places = self.text_positions(self.embedding.positions[: tokens.shape[1]]).repeat(len(tokens), 1, 1)
         return self.text_projection(read), places, mask
 
     def solve(

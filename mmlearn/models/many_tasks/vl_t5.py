@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
-from mmlearn.models.many_tasks.one_vocabulary import OneVocabulary, Vocabulary, Written, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, initialise_as_t5, word_position_bias
+from mmlearn.models.many_tasks.unified_vocabulary import UnifiedVocabulary, Vocabulary, Written, check_tokens
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class VLT5Config(Vocabulary, T5Config):
     }
 
 
-class VLT5(OneVocabulary):
+class VLT5(UnifiedVocabulary):
     r"""Words and regions side by side through T5's encoder, and T5's decoder, which writes words and regions' tokens.
 
     .. math:: v_j = \mathrm{RMSNorm}(W_f f_j + W_b [b_j; |b_j|] + E_\mathrm{region}(j) + E_\mathrm{picture})
@@ -78,7 +78,7 @@ class VLT5(OneVocabulary):
         self.region_norm = nn.RMSNorm(width, config.norm_epsilon)
         self.encoder = T5Stack(config, config.depth, decoder=False)
         self.decoder = T5Stack(config, config.decoder_depth or config.depth, decoder=True)
-        start_as_t5(self, config.head_width)
+        initialise_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 
     def see(
@@ -105,7 +105,7 @@ class VLT5(OneVocabulary):
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         seen, real = self.see(regions, boxes, region_mask)
-        bias = distances_of_words(self.encoder, tokens.shape[1], seen.shape[1])
+        bias = word_position_bias(self.encoder, tokens.shape[1], seen.shape[1])
         mask = torch.cat([mask, real], 1)
         return self.encoder(torch.cat([look_up(self.tokens, tokens), seen], 1), mask, bias=bias), mask
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import MLP, Attention, small_linear
-from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import TINY, Answerer, AnsweringConfig, Cells, QuestionEncoder
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class AoA(Answerer):
         self.config = config
         width, fused = config.width, config.fused_width
         self.cells = Cells(config)
-        self.reader = QuestionReader(config)
+        self.reader = QuestionEncoder(config)
         self.encoder = nn.ModuleList(AoALayer(config, guided=False) for _ in range(config.depth))
         self.decoder = nn.ModuleList(AoALayer(config, guided=True) for _ in range(config.depth))
         self.picture, self.question = Reduction(width), Reduction(width)

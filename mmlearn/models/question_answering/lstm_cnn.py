@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import TINY, Answerer, AnsweringConfig, Cells, QuestionEncoder
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LSTMCNN(Answerer):
         super().__init__()
         self.config = config
         self.cells = Cells(config)
-        self.reader = QuestionReader(config, config.layers)
+        self.reader = QuestionEncoder(config, config.layers)
         rows, columns = self.cells.grid
         self.picture = nn.Linear(rows * columns * config.width, config.fused_width)
         self.question = nn.Linear(config.layers * config.width, config.fused_width)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import small_linear
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, check_questions
+from mmlearn.models.question_answering.vqa_blocks import TINY, Answerer, AnsweringConfig, Cells, check_questions
 from mmlearn.names import choices
 
 MEMORIES, TYINGS = ("patches", "facts"), ("adjacent", "layer-wise")

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import TINY, Answerer, AnsweringConfig, Cells, QuestionEncoder
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SAN(Answerer):
         self.config = config
         self.cells = Cells(config)
         self.picture = nn.Linear(config.width, config.width)
-        self.reader = QuestionReader(config)
+        self.reader = QuestionEncoder(config)
         self.looks = nn.ModuleList(
             Look(config.width, config.attention_width, config.dropout) for _ in range(config.hops)
         )

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import TransformerConfig
-from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.detr_blocks import BoxHead, DETRDecoder, DETREncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes, corners
 from mmlearn.objectives.set_matching import Weights, set_losses
@@ -32,9 +32,9 @@ class DETRConfig(TransformerConfig):
     num_queries: int = 100  # objects that can be found, at most
     auxiliary: bool = True  # each block of the decoder learns to say boxes, not the last one alone
     class_weight: float = 1.0
-    distance_weight: float = 5.0
-    overlap_weight: float = 2.0
-    nothing_weight: float = 0.1
+    l1_weight: float = 5.0
+    giou_weight: float = 2.0
+    no_object_weight: float = 0.1
     width: int = 256
     depth: int = 6
     decoder_depth: int = 6
@@ -54,7 +54,7 @@ class DETRConfig(TransformerConfig):
     @property
     def weights(self) -> Weights:
         """What counts how much, in matching and in the loss."""
-        return Weights(self.class_weight, self.distance_weight, self.overlap_weight, self.nothing_weight)
+        return Weights(self.class_weight, self.l1_weight, self.giou_weight, self.no_object_weight)
 
 
 class DETROutput(NamedTuple):
@@ -79,9 +79,9 @@ class DETR(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.encoder = PlacedEncoder(config, config.backbone)
-        self.decoder = PlacedDecoder(replace(config, depth=config.decoder_depth))
-        self.query_places = nn.Parameter(torch.randn(config.num_queries, width))
+        self.encoder = DETREncoder(config, config.backbone)
+        self.decoder = DETRDecoder(replace(config, depth=config.decoder_depth))
+        self.query_positions = nn.Parameter(torch.randn(config.num_queries, width))
         self.class_head = nn.Linear(width, config.num_classes + 1)
         self.box_head = BoxHead(width)
 
@@ -90,7 +90,7 @@ class DETR(nn.Module):
     ) -> DETROutput:
         x, places, mask = self.encoder.see(image, pixel_mask)
         pixels = self.encoder(x, places, mask)
-        found = self.decoder(self.query_places, pixels, places, mask)  # after each block
+        found = self.decoder(self.query_positions, pixels, places, mask)  # after each block
         saying = found if self.config.auxiliary else found[-1:]
         *earlier, last = [(self.class_head(queries), self.box_head(queries)) for queries in saying]
         return DETROutput(*last, found[-1], pixels, earlier)

@@ -35,7 +35,8 @@ class Noise(Label):
 def drawing_stages(
     finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
 ) -> tuple[Stage, Stage]:
-    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
+    """The stages of a :class:`TextToImageGAN`: its reader learns to find, then ``discriminators`` and generator take
+    turns."""
     turns = (
         Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
         Turn(moves=("generator",), betas=betas),
@@ -44,7 +45,7 @@ def drawing_stages(
     return (
         Stage(
             replace(finding, measures=(retrieval("image", "text"),), samples=1000),
-            turns=(Turn("reader_loss", moves=("reader",)),),
+            turns=(Turn("encoder_loss", moves=("encoders",)),),
             name="reader",
         ),
         Stage(drawing, turns=turns, name="drawing"),
@@ -61,7 +62,7 @@ def drawn(run: Any, samples: Sequence[Any]) -> Rows:
     real = one["image"]
     apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
     rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
-    taken = run.read(one, lambda output, rows: run.system.judged(output.image, output.sentence) > 0)
+    taken = run.read(one, lambda output, rows: run.system.discriminate(output.image, output.sentence) > 0)
     return rows | {"drawings taken for real": row(taken.float().mean())}
 
 

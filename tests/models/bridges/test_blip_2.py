@@ -20,10 +20,10 @@ def small():
 def test_the_losses_are_those_of_what_the_model_says():
     system, given = small(), pairs(4, 6)
     given["caption_id"] = torch.tensor([0, 1, 0, 2])
-    losses = system.represent_loss(given)
+    losses = system.representation_loss(given)
     scale = 1 / system.temperature.item()
     system.temperature.data.fill_(1e-7)  # so that the most similar wrong pair is drawn
-    matching = system.represent_loss(given)["itm"]
+    matching = system.representation_loss(given)["itm"]
     image, tokens, mask, caption = (given[name] for name in ("image", "tokens", "mask", "caption_id"))
     said = system(image, tokens, mask)
     logits = scale * query_text_similarity(said.query_embedding, said.text_embedding)

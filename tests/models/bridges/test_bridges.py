@@ -38,7 +38,7 @@ def test_all_are_there():
 @pytest.mark.parametrize("places", [False, True])
 @pytest.mark.parametrize("name", PREFIXES)
 def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, places):
-    system, given = shaken(tiny(name, prefix_places=places)).eval(), batch()
+    system, given = shaken(tiny(name, prefix_positions=places)).eval(), batch()
     nothing = torch.zeros(8, 0, system.language_model.config.width)
     for mask in (None, given["mask"]):
         said = system.logits_behind(nothing, given["tokens"], mask)
@@ -192,7 +192,7 @@ def test_a_turn_sees_what_stands_before_it_alone(name):
 @pytest.mark.parametrize("name", SHOTS)
 @pytest.mark.parametrize("places", [False, True])
 def test_writing_behind_shots_is_reading_them(name, places):
-    system = shaken(tiny(name, **({"prefix_places": places} if name == "frozen" else {})), 0.2).eval()
+    system = shaken(tiny(name, **({"prefix_positions": places} if name == "frozen" else {})), 0.2).eval()
     (image, tokens, mask), last = turns(), torch.randn(3, 3, 64, 64)
     prompt = tokens[:, 0, 1:3]
     got = system.generate(last, prompt=prompt, shots=(image, tokens, mask), max_length=6)
@@ -219,7 +219,7 @@ def test_writing_behind_shots_is_reading_them(name, places):
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_no_shots_are_as_none(name):
-    system, given = shaken(tiny(name, prefix_places=True), 0.2).eval(), batch(3, 6)
+    system, given = shaken(tiny(name, prefix_positions=True), 0.2).eval(), batch(3, 6)
     none = given["image"][:, None][:, :0], given["tokens"][:, None][:, :0], given["mask"][:, None][:, :0]
     got = system.generate(given["image"], prompt=given["tokens"][:, :2], shots=none, max_length=6)
     assert torch.equal(got, system.generate(given["image"], prompt=given["tokens"][:, :2], max_length=6))
@@ -267,7 +267,7 @@ def test_more_shots_than_the_language_model_has_places(name):
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_what_does_not_fit_the_language_model(name):
-    system, given = tiny(name, prefix_places=True), batch(2, 30)
+    system, given = tiny(name, prefix_positions=True), batch(2, 30)
     n = system.prefix(given["image"]).shape[1]
     refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
     refused(
@@ -278,7 +278,7 @@ def test_what_does_not_fit_the_language_model(name):
     )
     unknown = given["tokens"].clone()
     unknown[0, 0] = 999
-    system = tiny(name, prefix_places=False)
+    system = tiny(name, prefix_positions=False)
     refused("There is no token 999", system.logits_behind, system.prefix(given["image"]), unknown[:, :9])
 
 

@@ -6,7 +6,7 @@ from testing_tools import close, refused
 from torchvision.models import resnet18, resnet50
 
 from mmlearn.models import DETR, DETRConfig
-from mmlearn.models.vision.placed import grid_places
+from mmlearn.models.vision.detr_blocks import grid_places
 from mmlearn.models.vision.resnet import RESNETS, resnet
 
 

@@ -7,10 +7,10 @@ import torch
 from testing_tools import close, refused
 
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.models.many_tasks.one_vocabulary import OneVocabulary
+from mmlearn.models.many_tasks.unified_vocabulary import UnifiedVocabulary
 from mmlearn.recipes.discovery import find_recipe, system_files
 
-NAMES = [name for name in system_files() if issubclass(find_recipe(name).system, OneVocabulary)]
+NAMES = [name for name in system_files() if issubclass(find_recipe(name).system, UnifiedVocabulary)]
 PIXELS = [name for name in NAMES if "image" in find_recipe(name).holds()[0]]
 
 

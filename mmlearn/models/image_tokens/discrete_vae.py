@@ -3,7 +3,7 @@
 Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation" (DALL·E), section 2.1, its first stage. Official code:
 https://github.com/openai/DALL-E.
 
-Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.picture_tokens.coder`), not the deeper
+Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.image_tokens.autoencoder`), not the deeper
 bottleneck networks of the official code. A decoder reads entries of 64 numbers in place of 128. The scale of the
 Laplace distribution has a least value, e⁻⁵ unless ``least_log_scale`` says another. ``tiny`` and ``base`` are ours;
 ``base`` has the paper's codes and schedules.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
 from mmlearn.objectives.codes import (
     cosine_ramp,
     divergence_from_even,
@@ -31,7 +31,7 @@ from mmlearn.objectives.draws import generator_of_step
 
 
 @dataclass(frozen=True)
-class DiscreteVAEConfig(CoderConfig):
+class DiscreteVAEConfig(AutoencoderConfig):
     temperature: float = 1.0  # of the relaxed choice, τ, at the start
     last_temperature: float = 1 / 16
     temperature_steps: int = 150_000  # in which it falls

@@ -24,19 +24,19 @@ class Codebook(nn.Module):
 
     With ``decay`` γ above 0 entries are moving averages of the vectors that chose them
     (:func:`~mmlearn.objectives.codes.moving_entries`), and have no gradient. With 0 they are a parameter, which learns
-    by :func:`~mmlearn.objectives.codes.codebook_loss`. Either way, an entry that is chosen less often than ``revive``
-    times its even share becomes a vector of the last batch; at step 0 all entries do, because a start at random may be
-    far from all vectors. ``revive`` 0 leaves entries as they are. :meth:`observe` is for each batch, :meth:`after_step`
-    for each step; with several processes all see the vectors of all.
-    Source: van den Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox) and official
-    code, for random restarts and the start from a batch.
+    by :func:`~mmlearn.objectives.codes.codebook_loss`. Either way, an entry that is chosen less often than
+    ``restart_threshold`` times its even share becomes a vector of the last batch; at step 0 all entries do, because a
+    start at random may be far from all vectors. ``restart_threshold`` 0 leaves entries as they are. :meth:`observe` is
+    for each batch, :meth:`after_step` for each step; with several processes all see the vectors of all. Source: van den
+    Oord et al. 2017 (VQ-VAE), section 3 and appendix A.1; Dhariwal et al. 2020 (Jukebox) and official code, for random
+    restarts and the start from a batch.
     """
 
-    def __init__(self, entries: int, width: int, decay: float, revive: float, seed: int = 0):
+    def __init__(self, entries: int, width: int, decay: float, restart_threshold: float, seed: int = 0):
         super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"decay is from 0 to below 1, got {decay}; 0 lets entries learn by their gradient.")
-        self.decay, self.revive, self.seed = decay, revive, seed
+        self.decay, self.restart_threshold, self.seed = decay, restart_threshold, seed
         start = torch.randn(entries, width) * width**-0.5
         if decay:
             self.register_buffer("entries", start)
@@ -76,9 +76,9 @@ class Codebook(nn.Module):
                 mine.copy_(new)
         else:
             self.count.lerp_(count, 0.01)
-        if not self.revive:
+        if not self.restart_threshold:
             return
-        dead = dead_entries(self.count, self.revive) | (step == 0)
+        dead = dead_entries(self.count, self.restart_threshold) | (step == 0)
         drawn = torch.randint(len(vectors), (len(dead),), generator=generator_of_step(self.seed, step))
         fresh = vectors[drawn.to(vectors.device)]
         self.entries.copy_(torch.where(dead[:, None], fresh, self.entries))

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import TINY
+from mmlearn.models.image_tokens.autoencoder import TINY
+from mmlearn.models.image_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig, real_first
-from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
+from mmlearn.models.image_tokens.autoencoder import check_codes
+from mmlearn.models.image_tokens.codecs import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.token_model import OnCodec, check_words
 from mmlearn.objectives.causal_masked import causal_masked_modelling, move_spans, spans_of
 
 SPANS = 3  # of a document, at most

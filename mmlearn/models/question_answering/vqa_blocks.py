@@ -44,7 +44,7 @@ class Cells(ImageEmbedding):
             self.patches = nn.Sequential(nn.Linear(3 * patch**2, width), nn.ReLU(), nn.Linear(width, width))
 
 
-class QuestionReader(nn.Module):
+class QuestionEncoder(nn.Module):
     """LSTMs, one on the other, that read the words of a question from the first to the last.
 
     Returns the states of the last one, (b, t, d), which of them are real, and the state of each with which it ends,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
-from mmlearn.models.picture_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.coder import check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
+from mmlearn.models.image_tokens.autoencoder import check_codes
+from mmlearn.models.image_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.image_tokens.token_model import OnCodec, check_words
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 
 
@@ -70,14 +70,14 @@ class DALLE(OnCodec):
 
     def __init__(self, config: DALLEConfig, codec: nn.Module | None = None):
         super().__init__(config, DiscreteVAE(config.codec) if codec is None else codec)
-        self.text_places = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
         self.rows = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
         self.columns = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
 
     def places(self) -> Float[Tensor, "n d"]:
         """A vector for each place: those of the text, then those of the picture."""
         picture = self.rows[:, None] + self.columns
-        return torch.cat([self.text_places, picture.flatten(0, 1)])
+        return torch.cat([self.text_positions, picture.flatten(0, 1)])
 
     def text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b all"]:
         """Texts of one length; where nothing is real stands the padding of the place. Source: section 2.2."""

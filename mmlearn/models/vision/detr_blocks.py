@@ -18,7 +18,7 @@ from mmlearn.layers.embeddings import check_image
 from mmlearn.models.vision.resnet import ResNetConfig, resnet
 
 
-class PlacedAttention(Attention):
+class DETRAttention(Attention):
     r"""Attention whose queries and keys know their places, :math:`\mathrm{softmax}((x + p) W^Q ((c + r) W^K)^\top) V`.
 
     ``places`` p are of x, ``context_places`` r of the context c; without a context both are those of x.
@@ -38,15 +38,15 @@ class PlacedAttention(Attention):
         return self.output(self.heads(query, key, value, mask, False, None).transpose(1, 2).flatten(2))
 
 
-class PlacedBlock(TransformerBlock):
-    """A block of :class:`PlacedAttention`; with ``decoder`` it attends to a context as well."""
+class DETRBlock(TransformerBlock):
+    """A block of :class:`DETRAttention`; with ``decoder`` it attends to a context as well."""
 
     def __init__(self, config: TransformerConfig, decoder: bool = False):
         super().__init__(config, config.width if decoder else None)
         dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
-        self.attention = PlacedAttention(config.width, config.num_heads, dropout=dropout)
+        self.attention = DETRAttention(config.width, config.num_heads, dropout=dropout)
         if decoder:
-            self.cross_attention = PlacedAttention(config.width, config.num_heads, dropout=dropout)
+            self.cross_attention = DETRAttention(config.width, config.num_heads, dropout=dropout)
 
     def forward(
         self,
@@ -66,7 +66,7 @@ class PlacedBlock(TransformerBlock):
         return self.residual(x, self.mlp_norm, self.mlp)
 
 
-class PlacedEncoder(nn.Module):
+class DETREncoder(nn.Module):
     """A backbone, a 1 × 1 convolution, and blocks that read the places of its feature map."""
 
     def __init__(self, config: TransformerConfig, backbone: ResNetConfig):
@@ -74,7 +74,7 @@ class PlacedEncoder(nn.Module):
         width = config.width
         self.backbone = resnet(backbone)
         self.projection = nn.Linear(backbone.widths[-1], width)
-        self.blocks = nn.ModuleList(PlacedBlock(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(DETRBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, config.norm_epsilon) if config.norm_first else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         start_as_xavier(self.blocks)
@@ -106,12 +106,12 @@ class PlacedEncoder(nn.Module):
         return self.norm(x)
 
 
-class PlacedDecoder(nn.Module):
+class DETRDecoder(nn.Module):
     """Blocks whose queries begin at 0, are told apart by places of their own, and look at a context."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.blocks = nn.ModuleList(PlacedBlock(config, decoder=True) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(DETRBlock(config, decoder=True) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, config.norm_epsilon)
         start_as_xavier(self.blocks)
         # The first self-attention finds 0 at all queries, so that only its biases say anything.

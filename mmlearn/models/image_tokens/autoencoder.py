@@ -15,7 +15,7 @@ from mmlearn.values import may_look
 
 
 @dataclass(frozen=True)
-class CoderConfig(Config):
+class AutoencoderConfig(Config):
     """A picture of ``image_size`` pixels a side, halved ``halvings`` times, and the entries that its codes choose."""
 
     image_size: int = 128
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
     Raises ``ValueError`` for pictures of another size than the configuration's.
     """
 
-    def __init__(self, config: CoderConfig, outputs: int):
+    def __init__(self, config: AutoencoderConfig, outputs: int):
         super().__init__()
         self.image_size = config.side * 2**config.halvings  # asked first, so that what does not fit is told at once
         layers: list[nn.Module] = []
@@ -82,7 +82,7 @@ def check_size(image: Float[Tensor, "b 3 height width"], side: int) -> None:
 class Decoder(nn.Module):
     """A grid of vectors as a picture: (b, p, ``inputs``) → (b, ``channels``, height, width)."""
 
-    def __init__(self, config: CoderConfig, inputs: int, channels: int = 3):
+    def __init__(self, config: AutoencoderConfig, inputs: int, channels: int = 3):
         super().__init__()
         self.side = config.side
         blocks = (ResidualBlock(config.width) for _ in range(config.residual_depth))
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         return self.layers(rearrange(vectors, "b (row column) d -> b d row column", row=self.side))
 
 
-def check_codes(codes: Int[Tensor, "b p"], config: CoderConfig) -> None:
+def check_codes(codes: Int[Tensor, "b p"], config: AutoencoderConfig) -> None:
     """``ValueError`` for codes that are not of one picture a row, or, on a CPU, that the codebook does not have."""
     if codes.ndim != 2 or codes.shape[1] != config.side**2:
         raise ValueError(f"A picture has {config.side**2} codes, (b, {config.side**2}); got {tuple(codes.shape)}.")

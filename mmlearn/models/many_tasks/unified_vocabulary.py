@@ -52,7 +52,7 @@ class Written(NamedTuple):
     context: Float[Tensor, "b n d"]  # of what was read
 
 
-class OneVocabulary(nn.Module):
+class UnifiedVocabulary(nn.Module):
     """A system that reads pictures and texts, and writes tokens of one vocabulary.
 
     A system gives ``encode(…)``, which returns a context and what of it is real, and :meth:`decode`. Its ``config`` is
@@ -128,10 +128,10 @@ class OneVocabulary(nn.Module):
         return self.write(decode, allowed=range(first, self.config.all_tokens), count=count, **inputs) - first
 
 
-class Pictured(OneVocabulary):
-    """A :class:`OneVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``.
+class ImageTextSeq2Seq(UnifiedVocabulary):
+    """A :class:`UnifiedVocabulary` that reads an ``image`` and ``tokens``, in which a text begins with ``text_start``.
 
-    It has a table of ``tokens``, and ``target_places`` (most, d) of the tokens of a target.
+    It has a table of ``tokens``, and ``target_positions`` (most, d) of the tokens of a target.
     """
 
     def forward(
@@ -147,10 +147,10 @@ class Pictured(OneVocabulary):
         self, target: Int[Tensor, "b q"], position: Int[Tensor, "b q"] | None, target_mask: Bool[Tensor, "b o"] | None
     ) -> Float[Tensor, "b q d"]:
         """Tokens of a target with their places. ``ValueError`` for more than there are places."""
-        length, most = (target if target_mask is None else target_mask).shape[1], len(self.target_places)
+        length, most = (target if target_mask is None else target_mask).shape[1], len(self.target_positions)
         if length > most:
             raise ValueError(f"{length} tokens are more than the {most} of a target: write fewer.")
-        places = self.target_places[: target.shape[1]] if position is None else self.target_places[position]
+        places = self.target_positions[: target.shape[1]] if position is None else self.target_positions[position]
         return look_up(self.tokens, target) + places
 
     @torch.no_grad()

@@ -6,8 +6,8 @@ Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Offi
 Deviations: entries are moving averages, as in the paper's appendix A.1; its experiments let them learn by their
 gradient, as ``decay`` 0 does. Averages of a codebook start at one choice of each entry, where the official code starts
 at none and corrects for it, and they are not smoothed. Entries begin as vectors of the first batch, and those that
-nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless ``revive`` is 0. The residual blocks
-are as wide inside as outside. ``tiny`` and ``base`` are ours.
+nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The
+residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.codebook import Codebook
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.codebook import Codebook
 from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
 
 
 @dataclass(frozen=True)
-class VQVAEConfig(CoderConfig):
+class VQVAEConfig(AutoencoderConfig):
     decay: float = 0.99  # of the entries' moving averages; 0: they learn by their gradient
     beta: float = 0.25  # the weight of commitment
-    revive: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
+    restart_threshold: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
     seed: int = 0  # of what entries are made anew from
 
     PRESETS = {"tiny": TINY, "base": dict()}
@@ -54,7 +54,9 @@ class VQVAE(CountsSteps):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config, config.code_width)
-        self.codebook = Codebook(config.num_codes, config.code_width, config.decay, config.revive, config.seed)
+        self.codebook = Codebook(
+            config.num_codes, config.code_width, config.decay, config.restart_threshold, config.seed
+        )
         self.decoder = Decoder(config, config.code_width)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> VQVAEOutput:

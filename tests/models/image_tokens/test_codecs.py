@@ -9,9 +9,9 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.layers.gumbel import gumbel_noise
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.vqgan import VQGAN, VQGANConfig
+from mmlearn.models.image_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.objectives import code_perplexity
 from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
 from mmlearn.recipes.vqgan import RECIPE, passes
@@ -111,13 +111,13 @@ def test_the_codebook_moves_after_a_step_and_only_in_training():
     assert model.steps == 2
 
 
-@pytest.mark.parametrize(("decay", "revive"), [(0.95, 0.1), (0.0, 0.1)])
-def test_revival_puts_codes_to_use(decay, revive):
+@pytest.mark.parametrize(("decay", "restart_threshold"), [(0.95, 0.1), (0.0, 0.1)])
+def test_revival_puts_codes_to_use(decay, restart_threshold):
     """Nearly all of twelve codes are in use; the same training without revival uses fewer."""
     used = []
-    for share in (revive, 0.0):
+    for share in (restart_threshold, 0.0):
         torch.manual_seed(1)
-        model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=decay, revive=share, seed=3))
+        model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=decay, restart_threshold=share, seed=3))
         with torch.no_grad():
             model.codebook.entries[2:] += 50  # where no vector comes
             if decay:

@@ -9,10 +9,10 @@ from testing_tools import close, refused, seeded, shaken
 
 from mmlearn.generation.cache import uncached
 from mmlearn.generation.decoding import greedy, sample
-from mmlearn.models.picture_tokens.cm3 import CM3, CM3Config, tokens_asked
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAEConfig
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.cm3 import CM3, CM3Config, tokens_asked
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig
+from mmlearn.models.image_tokens.discrete_vae import DiscreteVAEConfig
+from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import put_back
 from mmlearn.recipes.dall_e import codes_asked
 from mmlearn.recipes.shared.image_codes import guessed
@@ -87,7 +87,7 @@ def test_places_are_those_of_rows_and_columns():
     places = model.places()
     assert places.shape == (23, 32)
     close(places[7 + 4 * 2 + 3], model.rows[2] + model.columns[3])
-    close(places[4], model.text_places[4])
+    close(places[4], model.text_positions[4])
 
 
 def test_dall_e_draws_what_it_learned_and_goes_on_from_what_has_begun():

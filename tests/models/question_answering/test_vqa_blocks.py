@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from testing_tools import close, pairs, refused, shaken
 
 from mmlearn.data.fields.texts import Answers
-from mmlearn.models.question_answering.inputs import AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import AnsweringConfig, Cells, QuestionEncoder
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = AnsweringConfig(width=16, word_width=12, vocab_size=512, image_size=64, patch_size=16, dropout=0.0, answers=7)
@@ -25,7 +25,7 @@ def asked(b=8):
 
 
 def test_a_question_is_read_as_by_pytorch_word_by_word():
-    reader, batch = QuestionReader(CONFIG, layers=2), pairs()
+    reader, batch = QuestionEncoder(CONFIG, layers=2), pairs()
     states, mask, ends = reader(batch["tokens"], batch["mask"])
     for i in range(8):
         x = F.embedding(batch["tokens"][i][batch["mask"][i]], reader.words.weight)[None]
@@ -37,7 +37,7 @@ def test_a_question_is_read_as_by_pytorch_word_by_word():
 
 
 def test_gaps_in_a_question_are_passed_over():
-    reader, batch = QuestionReader(CONFIG), pairs()
+    reader, batch = QuestionEncoder(CONFIG), pairs()
     mask = batch["mask"].roll(1, 1)
     _, _, right = reader(batch["tokens"], batch["mask"])
     _, _, moved = reader(batch["tokens"].roll(1, 1), mask)
