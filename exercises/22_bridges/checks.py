@@ -23,7 +23,7 @@ from mmlearn.exercises import (
 )
 from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform, unit
 from mmlearn.layers.lora import low_rank
-from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
 from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.generative import response_language_modelling
@@ -265,7 +265,7 @@ def check_query_text_mask(function: Callable) -> None:
 
 
 @task(
-    places_in_turn,
+    interleaved_positions,
     difficulty=3,
     minutes=20,
     example=by_hand(
@@ -273,7 +273,7 @@ def check_query_text_mask(function: Callable) -> None:
         gives=torch.tensor([[0, 1, 2, -1, 3, 4, -1, -1]]),
     ),
 )  # fmt: skip
-def check_places_in_turn(function: Callable) -> None:
+def check_interleaved_positions(function: Callable) -> None:
     """Places that go on from text to text, without padding, and with or without those of pictures."""
     s, t, n = between(2, 3), between(5, 6), between(2, 3)
     lengths = torch.stack([t - 1 - torch.arange(s), 2 + torch.arange(s)])
@@ -303,7 +303,9 @@ def check_places_in_turn(function: Callable) -> None:
                 hint,
             )
             expect(
-                torch.equal(got.flatten(1), places_in_turn(mask, n, takes)), "A picture stands before its text.", hint
+                torch.equal(got.flatten(1), interleaved_positions(mask, n, takes)),
+                "A picture stands before its text.",
+                hint,
             )
 
 

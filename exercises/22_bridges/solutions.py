@@ -61,7 +61,7 @@ def query_text_mask(task, queries, mask):
     return sees & real[:, None]
 
 
-def places_in_turn(mask, n, takes):
+def interleaved_positions(mask, n, takes):
     b, s, _ = mask.shape
     # What takes a place: real words, and pictures if they take some. A picture stands before its text.
     pictures = torch.full((b, s, n), takes)

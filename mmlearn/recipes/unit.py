@@ -26,7 +26,7 @@ def relations_told(run: Any, samples: Sequence[Any]) -> Rows:
 
 
 DETECTION = Objective(
-    "detection", {"classes": every_class, "distance": None, "overlap": None}, reads=(Objects(),), measures=(detected,)
+    "detection", {"classes": every_class, "l1": None, "giou": None}, reads=(Objects(),), measures=(detected,)
 )
 RELATION = Objective(
     "relation",

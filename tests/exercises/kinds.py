@@ -108,9 +108,9 @@ NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
     "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
-    "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
-    "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
-    "position_encoding words_then_codes responses_in_turn shuffled_labels",
+    "interleaved_positions draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates "
+    "infilling_task backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities "
+    "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",

@@ -25,7 +25,7 @@ from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.layers.lora import low_rank
 from mmlearn.models.align.pair_queue import queue_places
 from mmlearn.models.audiovisual.av_hubert import imposters
-from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
 from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
 from mmlearn.models.classic_fusion.lmf import low_rank_product
@@ -748,7 +748,7 @@ def test_worked_examples_of_exercise_22():
     seen = query_text_mask("writing", 1, torch.ones(1, 2, dtype=torch.bool))
     assert seen.int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
     two = torch.tensor([[[True, True, False], [True, False, False]]])
-    assert places_in_turn(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
+    assert interleaved_positions(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
     alike = query_text_contrast(torch.ones(2, 1, 1), torch.ones(2, 1), 5.0, torch.eye(2).bool())
     assert alike.item() == pytest.approx(0.693, abs=5e-4)
     assert responses_in_turn(torch.tensor([[3, 1, 2, 1]]), 8).int().tolist() == [[0, 0, 0, 1, 0, 0, 1, 0]]

@@ -10,12 +10,12 @@ __all__ = ["T5Config", "T5Stack", "initialise_as_t5", "word_position_bias"]
 
 
 def word_position_bias(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
-    """The bias of distances between words, and 0 for so many others behind them."""
+    """T5's relative position bias between words, and 0 for ``others``, tokens of an image after the words."""
     return F.pad(stack.distances(words, words), (0, others, 0, others))
 
 
 def initialise_as_t5(system: nn.Module, head_width: int) -> None:
-    """A normal of 1 over the root of what a layer reads; of queries also over √k; of a table over its width."""
+    """Normal weights of standard deviation 1/√inputs; of queries 1/√(inputs · k); of embeddings 1/√width."""
     for name, module in system.named_modules():
         if isinstance(module, nn.Linear):
             scale = head_width if name.endswith(".query") else 1

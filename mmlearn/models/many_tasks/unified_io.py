@@ -1,4 +1,4 @@
-"""Unified-IO: T5 reads patches beside words, and writes words, places and picture codes of one vocabulary.
+"""Unified-IO: T5 reads words and patches, and writes words, locations and image codes of one vocabulary.
 
 Paper: Lu et al. 2023, "Unified-IO: A Unified Model for Vision, Language, and Multi-Modal Tasks". Official code:
 https://github.com/allenai/unified-io-inference.
@@ -29,7 +29,7 @@ class UnifiedIOConfig(Vocabulary, T5Config):
     image_size: int = 384  # pixels
     patch_size: int = 16  # pixels, of a patch that is read and of a code that is written
     vocab_size: int = 32_152  # words
-    bins: int = 1000  # places
+    bins: int = 1000  # locations
     codes: int = 16_384
     max_length: int = 256  # tokens of a text
     target_length: int = 512  # tokens of a target
@@ -58,7 +58,7 @@ class UnifiedIOConfig(Vocabulary, T5Config):
 
 
 class UnifiedIO(ImageTextSeq2Seq):
-    r"""Words and patches, each with a place and a kind, through T5's encoder; T5's decoder writes any token.
+    r"""Words and patches, each with its position and type, through T5's encoder; T5's decoder writes any token.
 
     .. math:: x = [\mathrm{RMSNorm}(E(w_i) + p_i + s_w);\; \mathrm{RMSNorm}(W v_j + q_j + s_v)]
 
@@ -73,7 +73,7 @@ class UnifiedIO(ImageTextSeq2Seq):
         width, grid = config.width, config.image_size // config.patch_size
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.patches = nn.Linear(3 * config.patch_size**2, width)
-        self.kinds = nn.Parameter(torch.randn(2, width))  # of words, of patches
+        self.type_embeddings = nn.Parameter(torch.randn(2, width))  # of words, of patches
         self.text_positions = nn.Parameter(torch.randn(config.max_length, width))
         self.image_positions = nn.Parameter(torch.randn(grid**2, width))
         self.target_positions = nn.Parameter(torch.randn(config.target_length, width))
@@ -84,14 +84,14 @@ class UnifiedIO(ImageTextSeq2Seq):
         initialise_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 
-    def see(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        """Patches of a picture as tokens. ``ValueError`` for a picture of another size."""
+    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """The patches of an image as tokens. ``ValueError`` for an image of another size."""
         check_image(image, self.config.patch_size)
         if image.shape[2:] != (self.config.image_size,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        x = self.patches(patchify(image, self.config.patch_size))
-        return self.image_norm(x + self.image_positions + self.kinds[1])
+        x = self.patches(patchify(image, self.config.patch_size))  # (b, p, d)
+        return self.image_norm(x + self.image_positions + self.type_embeddings[1])
 
     def encode(
         self,
@@ -99,14 +99,14 @@ class UnifiedIO(ImageTextSeq2Seq):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """Words, then patches if there is a picture, and which of them are real."""
+        """The states of words, then of patches if there is an image; and their mask."""
         check_tokens(tokens, self.config, self.config.max_length)
         t = tokens.shape[1]
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[:t] + self.kinds[0])
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[:t] + self.type_embeddings[0])
         if image is not None:
-            seen = self.see(image)
-            x, mask = torch.cat([x, seen], 1), F.pad(mask, (0, seen.shape[1]), value=True)
+            patches = self.embed_image(image)
+            x, mask = torch.cat([x, patches], 1), F.pad(mask, (0, patches.shape[1]), value=True)  # (b, t + p, d)
         return self.encoder(x, mask, bias=word_position_bias(self.encoder, t, x.shape[1] - t)), mask
 
     def decode(
@@ -117,6 +117,6 @@ class UnifiedIO(ImageTextSeq2Seq):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
-        """Logits of what follows each token of a target, which begins with the start token."""
-        x = self.decoder(self.target_norm(self.placed(target, position, target_mask)), target_mask, context, mask)
+        """Logits of the next token after each token of a target, which begins with the start token."""
+        x = self.decoder(self.target_norm(self.embed_target(target, position, target_mask)), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)

@@ -9,8 +9,9 @@ from testing_tools import Listed, close, pairs, refused, shaken
 from mmlearn.generation.cache import begin
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import record_attention
+from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.models import GPT2
-from mmlearn.models.bridges.bridge import TINY_IMAGE, Bridge, PrefixBridge
+from mmlearn.models.bridges.bridge import Bridge, PrefixBridge
 from mmlearn.objectives import causal_language_modelling
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import fit
@@ -41,7 +42,7 @@ def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, places):
     system, given = shaken(tiny(name, prefix_positions=places)).eval(), batch()
     nothing = torch.zeros(8, 0, system.language_model.config.width)
     for mask in (None, given["mask"]):
-        said = system.logits_behind(nothing, given["tokens"], mask)
+        said = system.logits_after_prefix(nothing, given["tokens"], mask)
         assert torch.equal(said, system.language_model(given["tokens"], mask).token_logits)
 
 
@@ -124,7 +125,7 @@ def test_frozen_reads_the_class_token_where_there_is_one():
 
 def test_gated_blocks_stand_before_the_first_block_and_each_so_many():
     system, given = shaken(tiny("flamingo", gated_every=2)).eval(), batch()
-    model, latents = system.language_model, system.look(given["image"])
+    model, latents = system.language_model, system.encode_image(given["image"])
     first, second, third = model.transformer.blocks
     x = first(system.gated[0](model.embedding(given["tokens"]), latents), given["mask"], causal=True)
     x = second(x, given["mask"], causal=True)
@@ -240,7 +241,7 @@ def test_what_words_see_of_patches_goes_by_way_of_the_latents():
     system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), turns()
     with record_attention(system) as maps:
         system.read_shots(image, tokens, mask)
-    seen = system.patches_seen(maps, gate=1)
+    seen = system.patch_attention(maps, gate=1)
     (b, s, t), n, patches = tokens.shape, system.config.num_latents, 16
     assert seen.shape == (b, system.config.language_model.num_heads, s * t, s, patches)
     for i, h, q in ((0, 0, 0), (1, 1, t), (2, 0, s * t - 1)):
@@ -272,14 +273,14 @@ def test_what_does_not_fit_the_language_model(name):
     refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
     refused(
         "gives embeddings of width 5; the language model reads 64",
-        system.logits_behind,
+        system.logits_after_prefix,
         torch.zeros(2, 3, 5),
         given["tokens"],
     )
     unknown = given["tokens"].clone()
     unknown[0, 0] = 999
     system = tiny(name, prefix_positions=False)
-    refused("There is no token 999", system.logits_behind, system.prefix(given["image"]), unknown[:, :9])
+    refused("There is no token 999", system.logits_after_prefix, system.prefix(given["image"]), unknown[:, :9])
 
 
 @pytest.mark.parametrize("name", BRIDGES)
