@@ -9,7 +9,7 @@ from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
 from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
 
 
-def codes_asked(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
+def predicted_codes(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
     """Scores of every code, given the caption and all codes before, and which it is."""
     true = output.sequence[:, config.max_length :]
     return output.token_logits[:, -true.shape[1] :].flatten(0, 1), true.flatten()
@@ -25,9 +25,9 @@ RECIPE = Recipe(
             Objective(
                 "drawing",
                 {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
-                measures=(guessed("next code", codes_asked),),
+                measures=(guessed("next code", predicted_codes),),
             ),
-            turns=(Turn(moves=("writer", "text_positions", "rows", "columns")),),
+            turns=(Turn(moves=("decoder", "text_positions", "rows", "columns")),),
             name="drawing",
         ),
     ),

@@ -7,7 +7,7 @@ Deviations: captions are read by an LSTM both ways, there by convolutions over l
 images learn first to find each other and stay as they are then, here by a hinge over the pairs of a batch, there over
 classes. The discriminator has no batch norms, so that images do not depend on each other there, and starts by He's
 rule, there normal with 0.02. AdamW keeps nothing of old gradients, there half, which did better on small scenes. The
-wrong text of a image, and the other end of an interpolation, is the next one in the batch that differs. ``tiny`` is
+wrong text of an image, and the other end of an interpolation, is the next one in the batch that differs. ``tiny`` is
 ours; what a configuration is without it has the paper's images, noise and channels.
 """
 

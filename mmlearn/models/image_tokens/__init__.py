@@ -1,1 +1,1 @@
-"""Pictures as tokens: codebooks turn them into codes, and a language model reads and writes words and codes alike."""
+"""Images as tokens: codebooks turn them into codes, and a language model reads and writes words and codes alike."""

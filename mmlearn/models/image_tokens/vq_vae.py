@@ -1,4 +1,4 @@
-"""VQ-VAE: a picture becomes a grid of codes, each the nearest entry of a codebook, from which it is painted again.
+"""VQ-VAE: an image becomes a grid of codes, each the nearest entry of a codebook, and is reconstructed from them.
 
 Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Official code: Sonnet's
 ``vqvae_example.ipynb`` (https://github.com/google-deepmind/sonnet).
@@ -6,7 +6,7 @@ Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Offi
 Deviations: entries are moving averages, as in the paper's appendix A.1; its experiments let them learn by their
 gradient, as ``decay`` 0 does. Averages of a codebook start at one choice of each entry, where the official code starts
 at none and corrects for it, and they are not smoothed. Entries begin as vectors of the first batch, and those that
-nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The
+nothing chooses restart, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The
 residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
 """
 
@@ -35,18 +35,18 @@ class VQVAEConfig(AutoencoderConfig):
 
 
 class VQVAEOutput(NamedTuple):
-    image: Float[Tensor, "b 3 height width"]  # painted from the codes
+    image: Float[Tensor, "b 3 height width"]  # decoded from the codes
     codes: Int[Tensor, "b p"]  # row by row
-    z: Float[Tensor, "b p d"]  # what the encoder says, which chooses
-    entries: Float[Tensor, "b p d"]  # what it chose
+    z: Float[Tensor, "b p d"]  # the output of the encoder
+    entries: Float[Tensor, "b p d"]  # the nearest entries
 
 
 class VQVAE(CountsSteps):
-    r"""An encoder, the choice of the nearest entry, and a decoder that the gradient reaches as if nothing was chosen.
+    r"""An encoder, the nearest entries of a codebook, and a decoder whose gradient is copied to the encoder.
 
     .. math:: z = f(x), \quad k = \arg\min_j \lVert z - e_j \rVert, \quad \hat x = g(z + \mathrm{sg}[e_k - z])
 
-    Pixels are from −1 to 1. Raises ``ValueError`` for pictures of another size, and for codes that there are not.
+    Pixels are from −1 to 1. Raises ``ValueError`` for images of another size, and for codes outside the codebook.
     Source: section 3, equation 2 and figure 1.
     """
 
@@ -60,18 +60,18 @@ class VQVAE(CountsSteps):
         self.decoder = Decoder(config, config.code_width)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> VQVAEOutput:
-        z = self.encoder(image)
-        codes = self.codebook.choose(z)
-        entries = self.codebook(codes)
+        z = self.encoder(image)  # (b, p, d)
+        codes = self.codebook.nearest(z)  # (b, p)
+        entries = self.codebook(codes)  # (b, p, d)
         return VQVAEOutput(self.decoder(copied_gradient(z, entries)), codes, z, entries)
 
     @torch.no_grad()
-    def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
-        """The codes of these pictures, row by row."""
-        return self.codebook.choose(self.encoder(image))
+    def encode(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
+        """The codes of these images, row by row."""
+        return self.codebook.nearest(self.encoder(image))
 
-    def picture(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
-        """What the decoder paints from these codes."""
+    def decode(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
+        """The images for these codes."""
         check_codes(codes, self.config)
         return self.decoder(self.codebook(codes))
 
@@ -80,14 +80,14 @@ class VQVAE(CountsSteps):
 
         Source: section 3.2.
         """
-        return self.rebuild(batch["image"])[1]
+        return self.reconstruct(batch["image"])[1]
 
-    def rebuild(
+    def reconstruct(
         self, image: Float[Tensor, "b 3 height width"]
     ) -> tuple[Float[Tensor, "b 3 height width"], dict[str, Float[Tensor, ""]]]:
-        """The pictures as they are painted, and what :meth:`loss` says of them.
+        """The reconstructed images, and the losses of :meth:`loss`.
 
-        In training the codebook sees which vectors chose what.
+        In training the codebook observes which vectors chose which entries.
         """
         output = self(image)
         if self.training:
@@ -102,6 +102,6 @@ class VQVAE(CountsSteps):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the codebook, and count the step."""
+        """Update the codebook, and count the step."""
         self.codebook.after_step(self.steps)
         super().after_step()

@@ -37,8 +37,8 @@ def rebuilt(run: Any, samples: Sequence[Any]) -> Rows:
     error, square, colour, codes = [], [], [], []
     codec = getattr(run.system, "codec", run.system)
     for batch in run.batches(samples):
-        image, found = batch["image"], codec.codes(batch["image"])
-        error.append((codec.picture(found) - image).square().mean((1, 2, 3)))
+        image, found = batch["image"], codec.encode(batch["image"])
+        error.append((codec.decode(found) - image).square().mean((1, 2, 3)))
         square.append(image.square().mean((1, 2, 3)))
         colour.append(image.mean((2, 3)))
         codes.append(found.flatten().cpu())

@@ -262,15 +262,15 @@ def test_what_words_see_of_patches_goes_by_way_of_the_latents():
 def test_more_shots_than_the_language_model_has_places(name):
     system = tiny(name)
     image, tokens, mask = torch.randn(2, 9, 3, 64, 64), torch.full((2, 9, 4), 9), torch.ones(2, 9, 4, dtype=torch.bool)
-    refused("need 36 places, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)
-    refused("need 36 places", system.generate, image[:, 0], shots=(image, tokens, mask))
+    refused("need 36 positions, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)
+    refused("need 36 positions", system.generate, image[:, 0], shots=(image, tokens, mask))
 
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_what_does_not_fit_the_language_model(name):
     system, given = tiny(name, prefix_positions=True), batch(2, 30)
     n = system.prefix(given["image"]).shape[1]
-    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
+    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} positions, and the language", system, **given)
     refused(
         "gives embeddings of width 5; the language model reads 64",
         system.logits_after_prefix,

@@ -37,10 +37,10 @@ def made(system):
 @pytest.mark.parametrize("system", BUILD)
 def test_pictures_are_those_of_their_codes(system):
     model, image = made(system).eval(), pictures()
-    codes = model.codes(image)
+    codes = model.encode(image)
     assert codes.shape == (4, 16)
-    close(model.picture(codes), model(image).image)
-    assert model.picture(codes).abs().max() <= 1 or system is not DiscreteVAE
+    close(model.decode(codes), model(image).image)
+    assert model.decode(codes).abs().max() <= 1 or system is not DiscreteVAE
 
 
 @pytest.mark.parametrize("system", BUILD)
@@ -62,10 +62,10 @@ def test_codes_stand_row_by_row():
     moved = (model.encoder(other) != model.encoder(image)).any(-1)[0]
     assert moved[3]
     assert not moved[12]
-    codes = model.codes(image)
+    codes = model.encode(image)
     changed = codes.clone()
     changed[0, 3] = (codes[0, 3] + 1) % 12
-    painted = (model.picture(changed) != model.picture(codes)).any(1)[0]
+    painted = (model.decode(changed) != model.decode(codes)).any(1)[0]
     assert painted[0, -1]
     assert not painted[-1, 0]
 
@@ -128,7 +128,7 @@ def test_revival_puts_codes_to_use(decay, restart_threshold):
             sum(model.loss({"image": pictures(8, seed=step)}).values()).backward()
             optimizer.step()
             model.after_step()
-        codes = torch.nn.functional.one_hot(model.codes(pictures(32, seed=999)).flatten(), 12).float()
+        codes = torch.nn.functional.one_hot(model.encode(pictures(32, seed=999)).flatten(), 12).float()
         used.append(code_perplexity(codes[:, None]).item())
     assert used[0] > 5
     assert used[1] < 3
@@ -147,7 +147,7 @@ def test_noise_makes_codes_a_mixture_that_sharpens():
         sharp = ((logits + noise) * 16).softmax(-1)
         assert sharp.amax(-1).mean() > choice.amax(-1).mean() + 0.2
         close(model(image, noise).middle, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
-    assert torch.equal(model.draw(3), model.draw(3))
+    assert torch.equal(model.sample_noise(3), model.sample_noise(3))
 
 
 def test_the_scale_has_a_least_value():
@@ -174,9 +174,9 @@ def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
     model, image = made(DiscreteVAE), pictures()
     model.steps += 10
     pixels = 0.8 * (image + 1) / 2 + 0.1
-    for training, noise in ((True, model.draw(4)), (False, None)):
+    for training, noise in ((True, model.sample_noise(4)), (False, None)):
         losses, output = model.train(training).loss({"image": image}), model(image, noise)
-        spread = torch.distributions.Laplace(output.middle, output.log_scale.exp())
+        spread = torch.distributions.Laplace(output.mean, output.log_scale.exp())
         close(losses["rebuilding"], -(spread.log_prob(pixels.logit()) - (pixels * (1 - pixels)).log()).mean())
         p = output.logits.softmax(-1)
         close(losses["kl"], 6.6 * (p * (12 * p).log()).sum((1, 2)).mean() / (3 * 16 * 16))
@@ -188,7 +188,7 @@ def test_the_discriminator_and_the_painter_learn_in_turn():
     losses["discriminator"].backward()
     assert all(p.grad is None for p in model.encoder.parameters())
     assert all(p.grad is not None for p in model.discriminator.parameters())
-    assert model.codebook.seen is None  # which counts a batch once
+    assert model.codebook.pending is None  # which counts a batch once
     painter = model.loss({"image": image})
     assert painter.keys() == {"pixels", "commitment", "adversarial"}
     one, two = (
@@ -268,16 +268,16 @@ class Run:
 @torch.no_grad()
 def test_measures_are_those_of_all_pictures_at_once():
     model, image = made(VQGAN).eval(), pictures(7, seed=77) + torch.linspace(-0.3, 0.3, 7)[:, None, None, None]
-    codes = model.codes(image)
-    patches = torch.cat([model.discriminator(part) for part in (image, model.picture(codes))])
+    codes = model.encode(image)
+    patches = torch.cat([model.discriminator(part) for part in (image, model.decode(codes))])
     middle = patches.flatten().sort().values.tensor_split(4)[1]
     widest = middle.diff().argmax()
     model.discriminator[-1].bias -= middle[widest : widest + 2].mean()  # some pass, and none nearly
     error, used = rebuilt(Run(model), list(image)).values()
-    close(torch.tensor(error["obtained"]), (model.picture(codes) - image).square().mean())
+    close(torch.tensor(error["obtained"]), (model.decode(codes) - image).square().mean())
     close(torch.tensor(error["chance"]), image.transpose(0, 1).flatten(1).var(1, correction=0).mean())
     assert used == {"obtained": pytest.approx(len(set(codes.flatten().tolist())) / 12), "chance": 1 / 12}
     shares = passes(Run(model), list(image)).values()
-    for row, part in zip(shares, (image, model.picture(codes))):
+    for row, part in zip(shares, (image, model.decode(codes))):
         assert 0 < row["obtained"] < 1
         close(torch.tensor(row["obtained"]), (model.discriminator(part) > 0).float().mean())
