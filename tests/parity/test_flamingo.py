@@ -77,7 +77,7 @@ def test_resampler(case):
     theirs = IdeficsPerceiverResampler(published, width, depth, heads, width // heads, config.num_latents)
     places = {"latents": "latents", "norm.weight": "layer_norm.weight", "norm.bias": "layer_norm.bias"}
     for i in range(depth):
-        for part, other in (("picture", "context"), ("latents", "latents")):
+        for part, other in (("image", "context"), ("latents", "latents")):
             for what in ("weight", "bias"):
                 places[f"blocks.{i}.{part}_norm.{what}"] = f"blocks.{i}.0.{other}_layer_norm.{what}"
         for part, other in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "output_proj")):

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, go_on
+from mmlearn.generation.cache import Read, Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
@@ -193,13 +193,13 @@ class BLIP(nn.Module):
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
         """What reads captions of these pictures, and scores the word after them."""
         self._require("decoder")
         patches, decode = self.online.image_encoder(image), self.online.text.decode
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = decode(now.tokens, now.key_mask, now.context(patches), self.decoder_attention, now.position)
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            x = decode(step.tokens, step.key_mask, step.context(patches), self.decoder_attention, step.position)
             return self._token_logits(x[:, -1])
 
         return read
@@ -218,10 +218,10 @@ class BLIP(nn.Module):
 
         Shorter prompts are padded at their left, where ``prompt_mask`` is False.
         """
-        read = self.reader(image)
+        read = self.step_function(image)
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
         ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token or 0)
-        return go_on(self, read, self.decode_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(self, read, self.decode_token, prompt, prompt_mask, decode, max_length, **ids)
 
     def forward(
         self,

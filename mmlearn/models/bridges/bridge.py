@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, go_on
+from mmlearn.generation.cache import Read, Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
@@ -79,7 +79,7 @@ class Bridge(nn.Module):
         read, model = self.step_function(image, shots), self.language_model
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
         ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
-        return go_on(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
 
 class PrefixBridge(Bridge):

@@ -240,7 +240,7 @@ def test_captions_are_equal_with_and_without_the_cache(decode):
         prompt, mask = pad_left([batch["tokens"][i, 1 : 2 + i % 3] for i in range(8)])
         start, real = begin(model.decode_token, prompt, mask)
         with torch.no_grad():
-            next_logits = uncached(model.reader(batch["image"]), real)
+            next_logits = uncached(model.step_function(batch["image"]), real)
             expected = decode(next_logits, start, end_token=END, max_length=12)[:, 1:]
         got = model.generate(batch["image"], decode, prompt=prompt, prompt_mask=mask, max_length=11)
         assert torch.equal(got[:, 3:], expected[:, 3:])

@@ -46,9 +46,9 @@ def test_pictures_are_those_of_their_codes(system):
 @pytest.mark.parametrize("system", BUILD)
 def test_what_does_not_fit_is_told(system):
     model = made(system)
-    refused("There is no code 12: this codebook has 12", model.picture, torch.full((1, 16), 12))
-    refused("There is no code -1", model.picture, torch.full((1, 16), -1))
-    refused("A picture has 16 codes", model.picture, torch.zeros(1, 15, dtype=torch.long))
+    refused("There is no code 12: this codebook has 12", model.decode, torch.full((1, 16), 12))
+    refused("There is no code -1", model.decode, torch.full((1, 16), -1))
+    refused("An image has 16 codes", model.decode, torch.zeros(1, 15, dtype=torch.long))
     refused("resize them, or set image_size", model.codes, torch.zeros(1, 3, 20, 20))
     refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
 
@@ -141,12 +141,12 @@ def test_noise_makes_codes_a_mixture_that_sharpens():
         logits = model.encoder(image)
         choice = ((logits + noise) / 1.0).softmax(-1)
         middle, _ = model.decoder(choice @ model.entries).chunk(2, 1)
-        close(model(image, noise).middle, middle)
+        close(model(image, noise).mean, middle)
         model.steps += 10
         assert model.temperature == pytest.approx(1 / 16)
         sharp = ((logits + noise) * 16).softmax(-1)
         assert sharp.amax(-1).mean() > choice.amax(-1).mean() + 0.2
-        close(model(image, noise).middle, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
+        close(model(image, noise).mean, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
     assert torch.equal(model.sample_noise(3), model.sample_noise(3))
 
 

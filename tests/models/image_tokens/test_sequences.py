@@ -193,7 +193,7 @@ def test_a_row_is_written_as_if_it_were_alone():
 def test_what_does_not_fit_is_told(build):
     model = build()
     refused("There is no code 12", model.read, torch.full((3, 16), 12), TOKENS)
-    refused("A picture has 16 codes", model.read, torch.zeros(3, 9, dtype=torch.long), TOKENS)
+    refused("An image has 16 codes", model.read, torch.zeros(3, 9, dtype=torch.long), TOKENS)
     refused("There is no word 20", model.read, codes(), TOKENS + 11)
     refused("8 tokens are more than the 7", model.read, codes(), torch.ones(3, 8, dtype=torch.long))
     refused("There is no word -1", model.draw, TOKENS - 1)
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_told(build):
 def test_what_does_not_fit_into_a_gap_is_told():
     model = cm3()
     for hidden in (range(0, 17), range(5, 5), range(0, 8, 2)):
-        refused("a range of places within 16", model.infill, codes(), hidden, TOKENS)
+        refused("a range of positions within 16", model.infill, codes(), hidden, TOKENS)
     refused("more than the 3 sentinels", model.read, codes(), TOKENS, None, torch.zeros(3, 4, 2))
 
 
