@@ -35,7 +35,7 @@ from mmlearn.models.fusion.streams import co_attention
 from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig
 from mmlearn.models.question_answering.aoa import AttentionOnAttention
 from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
-from mmlearn.models.question_answering.san import Look
+from mmlearn.models.question_answering.san import AttentionHop
 from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
@@ -285,10 +285,15 @@ def test_worked_examples_of_exercise_03():
 def test_parts_of_exercise_03_are_those_of_the_library():
     of = {task.name: task.reference for task in TASKS if task.exercise == "03_questions"}
     u, v, same = torch.randn(2, 4), torch.randn(2, 5, 4), torch.testing.assert_close
-    parts = [Look(4, 3), Look(4, 3)]
+    parts = [AttentionHop(4, 3), AttentionHop(4, 3)]
 
     def look(u, v, part):
-        weights = part.cells.weight, part.question.weight, part.question.bias, part.score.weight[0]
+        weights = (
+            part.image_projection.weight,
+            part.question_projection.weight,
+            part.question_projection.bias,
+            part.score.weight[0],
+        )
         return of["region_weights"](u, v, *weights)
 
     same(look(u, v, parts[0]), parts[0](u, v)[1])
@@ -309,8 +314,8 @@ def test_the_memory_of_exercise_03_is_that_of_the_library():
     (hop,) = (task.reference for task in TASKS if task.name == "memory_hop")
     system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.tiny(), memory="facts", hops=1)).eval()
     tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
-    (m, c), real = system.remember(None, facts)
-    u, p = hop(system.sentence(tokens, tokens > 0, system.words), m, c, real)
+    (m, c), real = system.build_memory(None, facts)
+    u, p = hop(system.encode_sentence(tokens, tokens > 0, system.words), m, c, real)
     wanted = system(tokens, facts=facts)
     torch.testing.assert_close(system.answer_head(u), wanted.answer_logits)
     torch.testing.assert_close(p, wanted.maps[:, 0])
