@@ -23,7 +23,7 @@ from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilit
 from mmlearn.layers.gumbel import straight_through
 from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.layers.lora import low_rank
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.models.audiovisual.av_hubert import imposters
 from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
@@ -516,7 +516,7 @@ def test_worked_examples_of_exercise_11():
     fits = torch.tensor([[True, False, True, False]])
     target = objectives.distilled_targets(torch.zeros(1, 4), fits, 0.4)
     torch.testing.assert_close(target, rows([0.4, 0.1, 0.4, 0.1]))
-    places, pointer = queue_places(torch.tensor([3]), 4, 5)
+    places, pointer = queue_positions(torch.tensor([3]), 4, 5)
     assert (places.tolist(), pointer.tolist()) == ([3, 4, 0, 1], [2])
     similarity, own = rows([5, 2, 1]).log().expand(900, 3), torch.tensor([True, False, False]).expand(900, 3)
     drawn = objectives.hard_negatives(similarity, own, torch.Generator().manual_seed(0))

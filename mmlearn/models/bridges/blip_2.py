@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, MaskedLanguageHead
 from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
-from mmlearn.models.align.pair_losses import match_right_and_wrong, read_pairs
+from mmlearn.models.align.pair_losses import matching_loss, read_pairs
 from mmlearn.models.bridges.bridge import GPT2, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens, text_loss
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
 from mmlearn.objectives import gather, hard_negatives, own_rows
@@ -204,7 +204,7 @@ class BLIP2(PrefixBridge):
         wrong = self._match(
             torch.cat([patches, patches[image]]), torch.cat([tokens[text], tokens]), torch.cat([mask[text], mask])
         )  # (2 b, 2)
-        matching = match_right_and_wrong(output.match_logits, wrong)
+        matching = matching_loss(output.match_logits, wrong)
         writing = caption_language_modelling(output.caption_logits, tokens, mask, smoothing)
         return {"itc": contrast, "itm": matching, "itg": writing}
 

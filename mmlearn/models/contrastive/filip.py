@@ -1,10 +1,10 @@
-"""FILIP: words and patches find each other, and only then is the pair compared.
+"""FILIP: each word is compared with its most similar patch, and each patch with its word: late interaction.
 
 Paper: Yao et al. 2022, "FILIP: Fine-grained Interactive Language-Image Pre-Training". No official code.
 
 Deviations: all tokens take part (the paper exchanges the 25 % with the highest similarity between GPUs, in half
-precision, to save communication); captions are not augmented with back-translation; only patches stand for the picture,
-there is no class token; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
+precision, to save communication); captions are not augmented with back-translation; there is no class token, only
+patches; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
 """
 
 import math
@@ -45,9 +45,9 @@ class FILIPOutput(NamedTuple):
 
 
 class FILIP(nn.Module):
-    """CLIP's two towers, of which every token is projected and normalised.
+    """CLIP's two encoders, of which every token is projected and normalised.
 
-    Compare pictures and texts with :func:`mmlearn.objectives.late_interaction`.
+    Images and texts are compared by :func:`mmlearn.objectives.late_interaction`.
     """
 
     def __init__(self, config: FILIPConfig):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.models.vision.backbone import Backbone
 from mmlearn.objectives.vokens import nearest_vokens
 
@@ -88,6 +88,6 @@ class Vokenizer(nn.Module):
     def keep(self, features: Float[Tensor, "n e"]) -> None:
         """Write pictures over the oldest vokens, in place; of too many the last."""
         features = features[-len(self.vokens) :]
-        places, pointer = queue_places(self.pointer, len(features), len(self.vokens))
+        places, pointer = queue_positions(self.pointer, len(features), len(self.vokens))
         self.vokens[places] = features.to(self.vokens.dtype)
         self.pointer.copy_(pointer)
