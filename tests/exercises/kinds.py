@@ -151,8 +151,8 @@ SMALL = (
     "pair_similarity"
 )
 IDS = (
-    "same_caption random_negatives queue_positions frame_count collapse distractor_contrast shifted_right swap_segments "
-    "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
+    "same_caption random_negatives queue_positions frame_count collapse distractor_contrast shifted_right "
+    "swap_segments hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
     "until_end other_captions shuffled_labels"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.

@@ -103,11 +103,11 @@ class SCST(RecurrentCaptioner, CountsSteps):
     def self_critical_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """A sampled caption against the greedy one, both rewarded by the batch's captions. ``ValueError`` without a
         text, for one that is too long, and for a reward that is not finite. Source: section 4."""
-        if self.reward is None:
-            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         self.check_length(tokens.shape[1])
+        if self.reward is None:
+            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         real = tokens != self.config.pad_token if mask is None else mask
         return self.self_critical_from_features(self.features(batch["image"]), tokens, real)
 

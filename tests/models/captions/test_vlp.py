@@ -94,14 +94,14 @@ def test_a_word_is_what_stands_for_the_mask_behind_what_is_written(decode):
         one = {name: value[:1] for name, value in shown.items()}
         for i in range(4, text.shape[1]):
             asked = torch.cat([text[:, :i], torch.tensor([[TINY.mask_token]])], 1)
-            logits = system(asked, **one, seq2seq=torch.tensor([True])).token_logits
+            logits = system(tokens=asked, **one, seq2seq=torch.tensor([True])).token_logits
             assert logits[0, -1].argmax() == text[0, i]
 
 
 def test_what_cannot_be_is_told():
     system, (batch, _) = build(), batches()
     shown = {name: batch[name][:1] for name in SHOWN}
-    refused("33 tokens are more than the 32", system, torch.zeros(1, 33, dtype=torch.long), **shown)
+    refused("33 tokens are more than the 32", system, tokens=torch.zeros(1, 33, dtype=torch.long), **shown)
     narrow = shown | {"regions": shown["regions"][..., 1:]}
-    refused("region_width is 216", system, batch["tokens"][:1], **narrow)
+    refused("region_width is 216", system, tokens=batch["tokens"][:1], **narrow)
     refused("four types", VLP, dataclasses.replace(TINY, token_types=2))

@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_told(system):
     refused("There is no code 12: this codebook has 12", model.decode, torch.full((1, 16), 12))
     refused("There is no code -1", model.decode, torch.full((1, 16), -1))
     refused("An image has 16 codes", model.decode, torch.zeros(1, 15, dtype=torch.long))
-    refused("resize them, or set image_size", model.codes, torch.zeros(1, 3, 20, 20))
+    refused("resize them, or set image_size", model.encode, torch.zeros(1, 3, 20, 20))
     refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
 
 
