@@ -107,7 +107,7 @@ class ALBEFEncoders(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Encoded:
-        patches, words = self.image_encoder(image), self.read_text(tokens, mask)
+        patches, words = self.image_encoder(image), self.read_text(tokens, mask)  # (b, n, d), (b, t, width)
         return Encoded(patches, words, self.embed_image(patches), self.embed_text(words))
 
     def read_text(
@@ -227,14 +227,14 @@ class ALBEF(nn.Module):
         output = self(image, unmasked, mask, masked_tokens=None if label is None else tokens)
         embeddings, scale = (output.image_embedding, output.text_embedding), output.logit_scale
         with torch.no_grad():
-            teacher = self.momentum_encoder(image, unmasked, mask)
+            teacher = self.momentum_encoder(image, unmasked, mask)  # targets for the losses below
             teacher_logits = (
                 None if label is None else self.momentum_encoder.predict_masked(teacher.patches, tokens, mask)
             )
         momentum_embeddings = teacher.image_embedding, teacher.text_embedding
 
         losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, self.alpha)}
-        scale = scale if self.config.hard_negatives else 0.0
+        scale = scale if self.config.hard_negatives else 0.0  # 0: all wrong pairs are equally likely
         positives = positive_pairs(caption_id)
         generator = generator_of_step(
             self.config.seed, self.steps, self.queue.pointer[0]

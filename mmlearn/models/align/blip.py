@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from mmlearn.generation.cache import Read, Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
+from mmlearn.layers import BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
+from mmlearn.models.align.med import MED
 from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
@@ -59,52 +60,32 @@ class BLIPConfig(Config):
     }
 
 
-class BLIPOutput(NamedTuple):
+class MatchingOutput(NamedTuple):
+    """Of a model without the decoder."""
+
     patches: Float[Tensor, "b n image_width"]
-    image_embedding: Float[Tensor, "b d"] | None  # unit length
-    text_embedding: Float[Tensor, "b d"] | None  # unit length
-    tokens: Float[Tensor, "b t width"] | None  # after the image-grounded encoder
-    match_logits: Float[Tensor, "b 2"] | None  # index 1: image and text belong together
-    token_logits: Float[Tensor, "b t v"] | None  # at position i: of the token after token i
+    image_embedding: Float[Tensor, "b d"]  # unit length
+    text_embedding: Float[Tensor, "b d"]  # unit length
+    tokens: Float[Tensor, "b t width"]  # after the image-grounded encoder
+    match_logits: Float[Tensor, "b 2"]  # index 1: image and text belong together
 
 
-class MED(nn.Module):
-    """Multimodal mixture of encoder-decoder: one text transformer, BERT's without token types, in three roles.
+class CaptionOutput(NamedTuple):
+    """Of a model without the encoder."""
 
-    Without ``patches`` it is the unimodal encoder; with them, the image-grounded text encoder, because every block then
-    attends to the image; with a causal ``self_attention`` of its own, for each block an attention and its norm, the
-    image-grounded text decoder, which shares everything else. Source: section 3.1, figure 2 and table 3.
-    """
+    patches: Float[Tensor, "b n image_width"]
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
 
-    def __init__(self, config: BERTEncoderConfig, image_width: int):
-        super().__init__()
-        self.embedding = BERTEmbedding(config)
-        self.transformer = Transformer(config, context_width=image_width)
-        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
-    def forward(
-        self,
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        patches: Float[Tensor, "b p image_width"] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        return self.transformer(self.embedding(tokens, mask=mask), mask, context=patches)
+class BLIPOutput(NamedTuple):
+    """Of a whole model: as both above."""
 
-    def decode(
-        self,
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b all"] | None,
-        patches: Float[Tensor, "b p image_width"],
-        self_attention: nn.ModuleList | None = None,
-        position: Int[Tensor, "b t"] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        """Each token sees earlier ones and the image. Without a ``self_attention`` it is the encoder's."""
-        x, blocks = self.embedding(tokens, position=position), self.transformer.blocks
-        for block, own in zip(blocks, blocks if self_attention is None else self_attention):
-            x = block.residual(x, own.attention_norm, partial(own.attention, mask=mask, causal=True))
-            x = block.residual(x, block.cross_attention_norm, partial(block.cross_attention, context=patches))
-            x = block.residual(x, block.mlp_norm, block.mlp)
-        return x
+    patches: Float[Tensor, "b n image_width"]
+    image_embedding: Float[Tensor, "b d"]
+    text_embedding: Float[Tensor, "b d"]
+    tokens: Float[Tensor, "b t width"]
+    match_logits: Float[Tensor, "b 2"]
+    token_logits: Float[Tensor, "b t v"]
 
 
 class BLIPEncoders(nn.Module):
@@ -230,17 +211,17 @@ class BLIP(nn.Module):
         image: Float[Tensor, "b 3 height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
-    ) -> BLIPOutput:
-        patches = self.online.image_encoder(image)
-        image_embedding = text_embedding = states = match_logits = token_logits = None
-        if self.config.encoder:
-            image_embedding = self.online.embed_image(patches)
-            text_embedding = self.online.embed_text(tokens, mask)  # the unimodal encoder
-            states = self.online.text(_replace_first(self.encode_token, tokens), mask, patches)  # image-grounded
-            match_logits = self.match_head(states[:, 0])
-        if self.config.decoder:
-            token_logits = self._token_logits(self._decode(patches, tokens, mask))
-        return BLIPOutput(patches, image_embedding, text_embedding, states, match_logits, token_logits)
+    ) -> BLIPOutput | MatchingOutput | CaptionOutput:
+        patches = self.online.image_encoder(image)  # (b, n, image_width)
+        if not self.config.encoder:
+            return CaptionOutput(patches, self._token_logits(self._decode(patches, tokens, mask)))
+        image_embedding = self.online.embed_image(patches)
+        text_embedding = self.online.embed_text(tokens, mask)  # the unimodal encoder
+        states = self.online.text(_replace_first(self.encode_token, tokens), mask, patches)  # image-grounded
+        output = MatchingOutput(patches, image_embedding, text_embedding, states, self.match_head(states[:, 0]))
+        if not self.config.decoder:
+            return output
+        return BLIPOutput(*output, self._token_logits(self._decode(patches, tokens, mask)))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching if there is an encoder, captions if there is a decoder.

@@ -15,7 +15,7 @@ from torch import Tensor
 class KeptCaption(NamedTuple):
     """A caption that passed the filter: its image, its source ("web" or "synthetic"), its score."""
 
-    picture: int
+    image: int
     caption: str
     source: str
     score: float
@@ -51,15 +51,15 @@ def filter_captions(
     for score in (web_score, synthetic_score):
         _check_probabilities(score, threshold)
     kept = []
-    for picture, (one, two) in enumerate(zip(web, synthetic)):
-        candidates = [("web", one, float(web_score[picture])), ("synthetic", two, float(synthetic_score[picture]))]
-        found = [KeptCaption(picture, text, source, score) for source, text, score in candidates if score >= threshold]
+    for image, (one, two) in enumerate(zip(web, synthetic)):
+        candidates = [("web", one, float(web_score[image])), ("synthetic", two, float(synthetic_score[image]))]
+        found = [KeptCaption(image, text, source, score) for source, text, score in candidates if score >= threshold]
         kept += found[:1] if one == two else found
     return kept
 
 
 def filter_statistics(score: Float[Tensor, "n"], truth: Bool[Tensor, "n"], threshold: float = 0.5) -> FilterStatistics:
-    r"""How good a filter is on captions that are known to fit their picture or not, one ``truth`` for each score.
+    r"""How good a filter is on captions that are known to fit their image or not, one ``truth`` for each score.
 
     .. math:: \text{precision} = \frac{|K \cap T|}{|K|}, \quad \text{recall} = \frac{|K \cap T|}{|T|}
 

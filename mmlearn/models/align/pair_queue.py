@@ -36,7 +36,7 @@ class PairQueue(nn.Module):
 
     def positives(self, caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b size"]:
         """Which pairs of the queue have the caption of each row. A negative number equals no other."""
-        return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)
+        return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)  # (b, size)
 
     @torch.no_grad()
     def push(self, image: Float[Tensor, "n d"], text: Float[Tensor, "n d"], caption_id: Int[Tensor, "n"]) -> None:

@@ -27,7 +27,15 @@ from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig, MaskedLangu
 from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.layers.language import check_text_mask, initialise_as_bert
 from mmlearn.models.align.pair_losses import matching_loss, read_pairs
-from mmlearn.models.bridges.bridge import GPT2, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens, text_loss
+from mmlearn.models.bridges.bridge import (
+    GPT2,
+    TINY_LANGUAGE,
+    BridgeOutput,
+    GPT2Config,
+    PrefixBridge,
+    check_special_tokens,
+    text_loss,
+)
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig, TextSide
 from mmlearn.objectives import gather, hard_negatives, own_rows
 from mmlearn.objectives.align import positive_pairs
@@ -61,16 +69,26 @@ class BLIP2Config(Config):
     }
 
 
-class BLIP2Output(NamedTuple):
-    """Of the objectives that the model was built for, or of those that were asked for; None of others."""
+class RepresentationOutput(NamedTuple):
+    """Of the first stage; None of an objective without a head."""
 
     patches: Float[Tensor, "b p image_width"]
-    query_embedding: Float[Tensor, "b q d"] | None = None  # unit length
-    text_embedding: Float[Tensor, "b d"] | None = None  # unit length
-    match_logits: Float[Tensor, "b 2"] | None = None  # index 1: image and text belong together
-    caption_logits: Float[Tensor, "b t words"] | None = None  # of the Q-Former: at position i, of the token after it
-    prefix: Float[Tensor, "b q width"] | None = None  # the embeddings that the language model reads
-    token_logits: Float[Tensor, "b t v"] | None = None  # of the language model: at position i, of the token after it
+    query_embedding: Float[Tensor, "b q d"] | None  # unit length
+    text_embedding: Float[Tensor, "b d"] | None  # unit length
+    match_logits: Float[Tensor, "b 2"] | None  # index 1: image and text belong together
+    caption_logits: Float[Tensor, "b t words"] | None  # of the Q-Former: at position i, of the token after it
+
+
+class BLIP2Output(NamedTuple):
+    """Of both stages: a :class:`RepresentationOutput` and a :class:`BridgeOutput`."""
+
+    patches: Float[Tensor, "b p image_width"]
+    query_embedding: Float[Tensor, "b q d"] | None
+    text_embedding: Float[Tensor, "b d"] | None
+    match_logits: Float[Tensor, "b 2"] | None
+    caption_logits: Float[Tensor, "b t words"] | None
+    prefix: Float[Tensor, "b q width"]
+    token_logits: Float[Tensor, "b t v"]
 
 
 class BLIP2(PrefixBridge):
@@ -158,25 +176,38 @@ class BLIP2(PrefixBridge):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         objectives: Sequence[str] | None = None,
-    ) -> BLIP2Output:
-        """All objectives that the model was built for, or only these ``objectives``."""
-        wanted = self.config.objectives if objectives is None else objectives
-        output = BLIP2Output(self.image_encoder(image))
+    ) -> BLIP2Output | RepresentationOutput | BridgeOutput:
+        """All objectives that the model was built for, or only these ``objectives``; of one stage or of both."""
+        wanted = set(self.config.objectives if objectives is None else objectives)
+        patches = self.image_encoder(image)
+        if wanted == {"lm"}:
+            return self.generate_logits(patches, tokens, mask)
+        output = self.represent(patches, tokens, mask, wanted)
+        return output if "lm" not in wanted else BLIP2Output(*output, *self.generate_logits(patches, tokens, mask))
+
+    def represent(
+        self, patches: Float[Tensor, "b p d"], tokens: Int[Tensor, "b t"], mask: Tensor | None, wanted: set[str]
+    ) -> RepresentationOutput:
+        """The first stage: queries and words under a mask for each objective."""
+        query_embedding = text_embedding = match_logits = caption_logits = None
         if "itc" in wanted:  # queries and words do not see each other
-            queries, words = self._read_pair("contrast", output.patches, tokens, mask)
+            queries, words = self._read_pair("contrast", patches, tokens, mask)
             query_embedding = F.normalize(self.image_projection(queries), dim=-1)  # (b, q, d)
             text_embedding = F.normalize(self.text_projection(words[:, 0]), dim=-1)  # (b, d)
-            output = output._replace(query_embedding=query_embedding, text_embedding=text_embedding)
         if "itm" in wanted:  # all see all
-            output = output._replace(match_logits=self._match(output.patches, tokens, mask))
+            match_logits = self._match(patches, tokens, mask)
         if "itg" in wanted:  # words see queries and earlier words
             after_decode = F.pad(tokens[:, 1:], (1, 0), value=self.config.query_former.vocab_size)  # [Decode] is first
-            words = self._read_pair("writing", output.patches, after_decode, mask)[1]
-            output = output._replace(caption_logits=self.language_head(words, self.text.embedding.tokens.weight))
-        if "lm" in wanted:
-            prefix = self.language_projection(self.query_former(output.patches)[0])  # (b, q, width)
-            output = output._replace(prefix=prefix, token_logits=self.logits_after_prefix(prefix, tokens, mask))
-        return output
+            words = self._read_pair("writing", patches, after_decode, mask)[1]  # (b, t, d)
+            caption_logits = self.language_head(words, self.text.embedding.tokens.weight)
+        return RepresentationOutput(patches, query_embedding, text_embedding, match_logits, caption_logits)
+
+    def generate_logits(
+        self, patches: Float[Tensor, "b p d"], tokens: Int[Tensor, "b t"], mask: Tensor | None
+    ) -> BridgeOutput:
+        """The second stage: the language model reads the queries and the text."""
+        prefix = self.language_projection(self.query_former(patches)[0])  # (b, q, width)
+        return BridgeOutput(prefix, self.logits_after_prefix(prefix, tokens, mask))
 
     def representation_loss(
         self, batch: dict[str, Tensor], generator: torch.Generator | None = None

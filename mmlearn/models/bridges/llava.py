@@ -51,6 +51,7 @@ class Projector(nn.Module):
         self.activation = activation_called(config.projector_activation)
 
     def forward(self, x: Float[Tensor, "b p image_width"]) -> Float[Tensor, "b p d"]:
+        # (b, p, image_width) → (b, p, d)
         return self.first(x) if self.second is None else self.second(self.activation(self.first(x)))
 
 

@@ -97,7 +97,7 @@ class ALIGN(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes, smoothed. With ``caption_id``, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows, positives = own_rows(output.image_embedding), gathered_positives(batch.get("caption_id"))
         smoothing = self.config.label_smoothing
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows, smoothing)}

@@ -116,7 +116,7 @@ class CLIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives = gathered_positives(batch.get("caption_id"))
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}

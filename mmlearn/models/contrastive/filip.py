@@ -62,12 +62,12 @@ class FILIP(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        return F.normalize(self.image_projection(self.image_encoder(image)), dim=-1)
+        return F.normalize(self.image_projection(self.image_encoder(image)), dim=-1)  # each patch
 
     def encode_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        return F.normalize(self.text_projection(self.text_encoder(tokens, mask)), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder(tokens, mask)), dim=-1)  # each word
 
     def forward(
         self,
@@ -80,6 +80,7 @@ class FILIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Late-interaction InfoNCE over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch["mask"])
+        # All patches (all, p, d) and words (all, t, d): similarities are between all processes.
         patches, words, mask = gather(output.image_tokens), gather(output.text_tokens), gather(batch["mask"])
         rows = own_rows(output.image_tokens)
         positives, scale = gathered_positives(batch.get("caption_id")), output.logit_scale

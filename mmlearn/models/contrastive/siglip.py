@@ -70,6 +70,7 @@ class PoolingHead(nn.Module):
         self.mlp = MLP(config.width, config.mlp_width, config.activation)
 
     def forward(self, x: Float[Tensor, "b p d"]) -> Float[Tensor, "b d"]:
+        # (b, p, d) → (b, 1, d) → (b, d)
         x = rearrange(self.pooling(x), "b 1 d -> b d")
         return x + self.mlp(self.norm(x))
 
@@ -107,7 +108,7 @@ class SigLIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The pairwise sigmoid loss over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives, chunk_size = gathered_positives(batch.get("caption_id")), self.config.chunk_size
         scale, bias = output.logit_scale, output.logit_bias

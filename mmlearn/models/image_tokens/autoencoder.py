@@ -61,6 +61,7 @@ class Encoder(nn.Module):
         self.image_size = config.side * 2**config.halvings  # first, so that sizes that do not fit are refused at once
         layers: list[nn.Module] = []
         for i in range(config.halvings):
+            # Each halves the image.
             layers += [nn.Conv2d(config.width if i else 3, config.width, 4, stride=2, padding=1), nn.ReLU()]
         blocks = (PreActivationBlock(config.width) for _ in range(config.residual_depth))
         middle = nn.Conv2d(config.width, config.width, 3, padding=1)
@@ -89,8 +90,9 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(inputs, config.width, 3, padding=1), *blocks, nn.ReLU()]
         for i in range(config.halvings, 0, -1):
             outputs = config.width if i > 1 else channels
+            # Each doubles the grid.
             layers += [nn.ConvTranspose2d(config.width, outputs, 4, stride=2, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = nn.Sequential(*layers[:-1])  # without the last ReLU
 
     @property
     def last_layer(self) -> nn.Parameter:

@@ -88,7 +88,7 @@ class CodecLanguageModel(nn.Module):
 
     def __init__(self, config: TransformerConfig, codec: nn.Module):
         super().__init__()
-        got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))
+        got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))  # codes, and codes in a row
         if got != wanted:
             raise ValueError(
                 f"The codec has {got[0]} codes, {got[1]} in a row; the configuration {wanted[0]}, {wanted[1]} in a "

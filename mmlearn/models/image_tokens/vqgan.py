@@ -45,6 +45,7 @@ class PatchDiscriminator(nn.Sequential):
         channels = [3, *(width * min(2**i, 8) for i in range(halvings + 1))]
         for i in range(halvings + 1):
             layers.append(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2 if i < halvings else 1, padding=1))
+            # The first layer has no norm, as in the official code.
             layers += [nn.GroupNorm(min(8, channels[i + 1]), channels[i + 1])] if i else []
             layers.append(nn.LeakyReLU(0.2))
         super().__init__(*layers, nn.Conv2d(channels[-1], 1, 4, padding=1))
@@ -81,6 +82,6 @@ class VQGAN(VQVAE):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """As of a VQ-VAE, and ``adversarial``, weighted so that its gradient is as large as that of ``pixels``."""
         fake, losses = self.reconstruct(batch["image"])
-        adversarial = hinge_generation(self.discriminator(fake))
+        adversarial = hinge_generation(self.discriminator(fake))  # the discriminator does not learn here
         weight = adaptive_weight(losses["pixels"], adversarial, self.decoder.last_layer)
         return losses | {"adversarial": self._adversarial_on * self.config.adversarial_weight * weight * adversarial}

@@ -35,7 +35,7 @@ SMALL = dict(width=64, depth=1, num_heads=4, mlp_width=128, activation="relu", n
 @dataclass(frozen=True)
 class UniTConfig(Config):
     backbone: ResNetConfig = ResNetConfig()
-    picture: TransformerConfig = TransformerConfig(256, 6, 8, 2048, **DETR_LIKE)
+    image: TransformerConfig = TransformerConfig(256, 6, 8, 2048, **DETR_LIKE)
     text: BERTEncoderConfig = BERTEncoderConfig()
     decoder: TransformerConfig = TransformerConfig(768, 6, 8, 2048, **DETR_LIKE)
     image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
@@ -46,7 +46,7 @@ class UniTConfig(Config):
     relations: int = 4
 
     PRESETS = {
-        "tiny": dict(backbone=RESNETS["tiny"], picture=TransformerConfig(**SMALL), image_size=64, num_queries=36)
+        "tiny": dict(backbone=RESNETS["tiny"], image=TransformerConfig(**SMALL), image_size=64, num_queries=36)
         | dict(text=BERTEncoderConfig(**TINY_BERT | dict(depth=2)), decoder=TransformerConfig(**SMALL | dict(depth=2)))
         | dict(task_queries=4, num_classes=12, answers=41),
         "shared": dict(),
@@ -105,14 +105,14 @@ class UniT(nn.Module):
     def __init__(self, config: UniTConfig):
         super().__init__()
         self.config = config
-        picture, text, width = config.picture, config.text, config.decoder.width
-        self.image_encoder = DETREncoder(picture, config.backbone)
-        self.image_projection, self.image_positions = (nn.Linear(picture.width, width) for _ in range(2))
+        image, text, width = config.image, config.text, config.decoder.width
+        self.image_encoder = DETREncoder(image, config.backbone)
+        self.image_projection, self.image_positions = (nn.Linear(image.width, width) for _ in range(2))
         self.embedding, self.text_encoder = BERTEmbedding(text), Transformer(text)
         self.text_projection, self.text_positions = (nn.Linear(text.width, width) for _ in range(2))
         for part in (self.embedding, self.text_encoder):
             part.apply(lambda module: initialise_as_bert(module, text.initial_std))
-        inputs = {"image": picture.width, "text": text.width}
+        inputs = {"image": image.width, "text": text.width}
         self.task_vectors = nn.ParameterDict(
             {f"{task}_{kind}": torch.randn(inputs[kind]) for task, modalities in TASKS.items() for kind in modalities}
         )

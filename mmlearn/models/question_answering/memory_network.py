@@ -100,7 +100,7 @@ class MemoryNetwork(VQASystem):
         """The sum of the words' vectors, weighted by their positions."""
         d = self.config.width
         weight = position_encoding(mask, d) if self.config.position_encoding else mask[..., None]
-        vectors = look_up(table, tokens.flatten(0, -2)).view(*tokens.shape, d)
+        vectors = look_up(table, tokens.flatten(0, -2)).view(*tokens.shape, d)  # (*b, t, d)
         return (vectors * weight).sum(-2)
 
     def build_memory(self, image: Tensor | None, facts: Tensor | None) -> tuple[list[Tensor], Bool[Tensor, "b n"]]:
@@ -132,9 +132,9 @@ class MemoryNetwork(VQASystem):
     ) -> MemoryNetworkOutput:
         mask = check_questions(tokens, mask, self.config.start_token, self.config.end_token)
         memory, real = self.build_memory(image, facts)
-        u, maps = self.encode_sentence(tokens, mask, self.words), []
+        u, maps = self.encode_sentence(tokens, mask, self.words), []  # u (b, d)
         for hop in range(self.config.hops):
-            m, c = memory[hop : hop + 2] if self.hop_projection is None else memory
+            m, c = memory[hop : hop + 2] if self.hop_projection is None else memory  # (b, n, d) each
             scores = einsum(u, m, "b d, b n d -> b n")  # p
             maps.append(scores.masked_fill(~real, torch.finfo(scores.dtype).min).softmax(-1))
             o = einsum(maps[-1], c, "b n, b n d -> b d")  # (b, d)

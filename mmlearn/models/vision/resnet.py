@@ -47,23 +47,24 @@ class ResNetBlock(nn.Module):
 
     def __init__(self, before: int, width: int, stride: int, bottleneck: bool, norm: Callable[[int], nn.Module]):
         super().__init__()
-        middle = width // 4 if bottleneck else width
+        middle = width // 4 if bottleneck else width  # channels between the convolutions
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         widths = [before, middle, middle, width] if bottleneck else [before, width, width]
         self.count = len(kernels)
         for i, kernel in enumerate(kernels):
-            step = stride if i == (1 if bottleneck else 0) else 1
+            step = stride if i == (1 if bottleneck else 0) else 1  # the 3 × 3 convolution halves the image
             convolution = nn.Conv2d(widths[i], widths[i + 1], kernel, step, kernel // 2, bias=False)
             self.add_module(f"conv{i + 1}", convolution)
             self.add_module(f"bn{i + 1}", norm(widths[i + 1]))
         self.relu = nn.ReLU()
         self.downsample = None
+        # The identity does not fit where the shape changes: a 1 × 1 convolution replaces it.
         if stride != 1 or before != width:
             shortcut = nn.Conv2d(before, width, 1, stride, bias=False)
             self.downsample = nn.Sequential(shortcut, norm(width))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d rows columns"]:
-        y = x
+        y = x  # (b, c, height, width)
         for i in range(1, self.count + 1):
             y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
             y = self.relu(y) if i < self.count else y
@@ -81,6 +82,7 @@ def resnet(config: ResNetConfig, norm: Callable[[int], nn.Module] | None = None)
 
     if len(config.widths) != len(config.blocks) or not config.widths or min(config.blocks) < 1:
         raise ValueError(f"Each stage has a width and its blocks; got widths {config.widths}, blocks {config.blocks}.")
+    # The stem: (b, 3, height, width) → (b, stem_width, height / 4, width / 4).
     layers = OrderedDict(
         conv1=nn.Conv2d(3, config.stem_width, 7, 2, 3, bias=False),
         bn1=norm(config.stem_width),
