@@ -9,7 +9,7 @@ from mmlearn.data.fields import Batch, Label, Tokens
 from mmlearn.models.image_tokens.cm3 import CM3, SPANS, CM3Config, predicted_tokens
 from mmlearn.objectives.causal_masked import draw_shares
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
-from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
+from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ RECIPE = Recipe(
                 "cm",
                 {"cm": ln("all_tokens")},
                 labels=(MovedSpans(),),
-                measures=(guessed("next token", predicted_tokens),),
+                measures=(token_accuracy("next token", predicted_tokens),),
             ),
             turns=(Turn(moves=("decoder", "positions")),),
             name="documents",

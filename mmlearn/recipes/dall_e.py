@@ -6,7 +6,7 @@ from torch import Tensor
 from mmlearn.data.fields import Tokens
 from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
-from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
+from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
 def predicted_codes(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
@@ -25,7 +25,7 @@ RECIPE = Recipe(
             Objective(
                 "drawing",
                 {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
-                measures=(guessed("next code", predicted_codes),),
+                measures=(token_accuracy("next code", predicted_codes),),
             ),
             turns=(Turn(moves=("decoder", "text_positions", "rows", "columns")),),
             name="drawing",

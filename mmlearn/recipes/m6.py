@@ -16,7 +16,7 @@ from mmlearn.recipes.shared.unified_vocabulary import CAPTION, GROUNDING, INFILL
 
 
 @dataclass(frozen=True)
-class Seen(Label):
+class Visibility(Label):
     """``seen`` (b, 2): whether picture and text may be seen, which of three ways of encoding makes one stack do."""
 
     image: bool = True
@@ -29,7 +29,7 @@ class Seen(Label):
 
 
 @dataclass(frozen=True)
-class Gaps(Told):
+class DenoisingTarget(Told):
     """As :class:`~mmlearn.data.fields.orders.Told`, of a caption: it is read with gaps, and written whole."""
 
     share: float = 0.3
@@ -45,15 +45,20 @@ class Gaps(Told):
 
 
 LOSSES = TOKENS | {"balance": None}
-DENOISING = Objective("denoising", LOSSES, labels=(Gaps(), Seen(image=False)), measures=(told("denoising"),))
+DENOISING = Objective(
+    "denoising", LOSSES, labels=(DenoisingTarget(), Visibility(image=False)), measures=(told("denoising"),)
+)
 RECIPE = Recipe(
     M6,
     M6Config,
     reads=READS,
     learns=OneOf(
-        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Seen(text=False))),
+        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Visibility(text=False))),
         DENOISING,
-        *(replace(one, chance=LOSSES, labels=(*one.labels, Seen())) for one in (VQA, GROUNDING, NAMING, INFILLING)),
+        *(
+            replace(one, chance=LOSSES, labels=(*one.labels, Visibility()))
+            for one in (VQA, GROUNDING, NAMING, INFILLING)
+        ),
     ),
     writes=True,
     architecture="""

@@ -57,7 +57,7 @@ def drawn(run: Any, samples: Sequence[Any]) -> Rows:
 
     The difference is the root mean square of pixels, beside that of real pictures of different captions.
     """
-    one, other = (run.label(run.plain(samples), label) for label in (Noise(), Again()))
+    one, other = (run.label(run.plain(samples), label) for label in (Noise(), OtherNoise()))
     pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
     real = one["image"]
     apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
@@ -66,7 +66,7 @@ def drawn(run: Any, samples: Sequence[Any]) -> Rows:
     return rows | {"drawings taken for real": row(taken.float().mean())}
 
 
-class Again(Noise):
+class OtherNoise(Noise):
     """Other noise than :class:`Noise` draws."""
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
@@ -75,14 +75,14 @@ class Again(Noise):
 
 
 @dataclass(frozen=True)
-class DrawnPixels(Pixels):
+class GANPixels(Pixels):
     """As :class:`~mmlearn.recipes.shared.image_codes.Pixels`, and how many numbers a drawing takes by chance."""
 
     noise_numbers: int = 0
 
     known = (*Pixels.known, "noise_numbers")
 
-    def fitted(self, data: Any, config: Config, seed: int) -> "DrawnPixels":
+    def fitted(self, data: Any, config: Config, seed: int) -> "GANPixels":
         """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
         found = super().fitted(data, config, seed)
         return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)

@@ -17,7 +17,7 @@ from mmlearn.models import SCACNN, SCST, SCACNNConfig, SCSTConfig, ShowAndTell, 
 from mmlearn.models.recurrent_captions.recurrent import add_coordinates
 from mmlearn.models.recurrent_captions.sca_cnn import ChannelSpatialAttention
 from mmlearn.recipes.scst import CIDErReward
-from mmlearn.recipes.shared.recurrent_captions import looks_before_words
+from mmlearn.recipes.shared.recurrent_captions import maps_before_words
 
 SYSTEMS = {
     "show-and-tell": (ShowAndTell, ShowAndTellConfig.tiny()),
@@ -210,7 +210,7 @@ def test_places_know_where_they_are():
 
 def test_a_map_is_of_the_word_that_is_written_after_it():
     maps = torch.arange(24.0).view(2, 4, 3)
-    assert torch.equal(looks_before_words(maps)[:, 1:], maps[:, :-1])
+    assert torch.equal(maps_before_words(maps)[:, 1:], maps[:, :-1])
 
 
 @pytest.mark.parametrize("name", ["show-and-tell", "spatial-channel"])
