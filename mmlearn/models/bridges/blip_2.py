@@ -3,14 +3,14 @@
 Paper: Li et al. 2023, "BLIP-2: Bootstrapping Language-Image Pre-training with Frozen Image Encoders and Large Language
 Models". Official code: https://github.com/salesforce/LAVIS (``lavis/models/blip2_models``).
 
-Deviations: the language model is GPT-2, where the paper takes OPT and FlanT5, and the picture encoder a vision
-transformer of any kind. One vocabulary serves the Q-Former and the language model, whose first token is not asked. The
-Q-Former starts at random, where the paper takes BERT's weights. Wrong pairs are drawn by their softmax, to which the
-official code adds 1e-4 and which it takes over all processes. Where the batch says which captions are equal, all of
-them are positives. The norm behind the picture encoder stays as it is, there it learns, and τ is kept within bounds.
-Questions are answered as instructions are, behind the queries; in the paper the Q-Former reads the question too, and
-the picture encoder learns. ``tiny`` is ours: words keep the places that they have without a picture. A checkpoint of
-Transformers is one half of this model, without the temperature and the head that writes in the first stage.
+Deviations: the language model is GPT-2, where the paper takes OPT and FlanT5, and the image encoder a vision
+transformer of any size. The Q-Former and the language model share one vocabulary, whose first token is not predicted.
+The Q-Former starts at random, where the paper takes BERT's weights. Wrong pairs are drawn by their softmax within a
+process; the official code adds 1e-4 to it and draws over all processes. Where the batch has ``caption_id``, all equal
+captions are positives. The norm after the image encoder is frozen, in the official code it learns, and τ is kept within
+bounds. Questions are answered as instructions are, after the queries; in the paper the Q-Former reads the question too,
+and the image encoder learns. ``tiny`` is ours: words keep the positions that they have without an image. A checkpoint
+of Transformers is one half of this model, without the temperature and the language head of the first stage.
 """
 
 from collections.abc import Sequence

@@ -85,8 +85,8 @@ class Bridge(nn.Module):
 class PrefixBridge(Bridge):
     """A bridge that turns an image into n embeddings, which come before the text.
 
-    A system gives ``prefix(image)``. Its ``config`` says with ``prefix_positions`` whether those embeddings take places
-    of the language model, as words do, or none: then words keep the places that they have without a picture.
+    A subclass defines ``prefix(image)``. With ``prefix_positions`` in its ``config`` those embeddings take positions of
+    the language model, as words do; else they take none, and words keep the positions that they have without an image.
     """
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
@@ -193,7 +193,7 @@ def few_shot_prefix(
     shots, last = interleave(model, prefixes[:, :-1], tokens, mask, positions), prefixes[:, -1]
     n, count = last.shape[1], shots.num_positions
     if positions:
-        check_positions(model, int(count.max()) + n, f"{tokens.shape[1]} shots and a picture behind them")
+        check_positions(model, int(count.max()) + n, f"{tokens.shape[1]} shots and a picture after them")
         last = last + model.embedding.positions[count[:, None] + torch.arange(n, device=last.device)]  # (b, n, d)
         count = count + n
     mask = torch.cat([shots.mask, shots.mask.new_ones(len(last), n)], dim=1)

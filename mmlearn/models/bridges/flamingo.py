@@ -3,10 +3,10 @@
 Paper: Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning". No code was published;
 https://github.com/mlfoundations/open_flamingo builds it again, and so does Idefics in Transformers.
 
-Deviations: the language model is GPT-2, where the paper has Chinchilla, and the picture encoder a vision transformer,
-where it has an NFNet. Pictures alone are read, no videos, so latents have no times. Where a picture stands among texts
-is told by the turn, not by a tag, and a token always sees the picture before it; in training the paper lets some see
-the one behind. Every text has a start and an end token. ``tiny`` and the presets named after GPT-2 are ours.
+Deviations: the language model is GPT-2, where the paper has Chinchilla, and the image encoder a vision transformer,
+where it has an NFNet. There are no videos, so latents have no time embeddings. An image always comes before its text,
+without a tag, and a token always sees the image before it; in training the paper lets some see the next one. Every text
+has a start and an end token. ``tiny`` and the presets named after GPT-2 are ours.
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,10 @@
 
 Paper: Tsimpoukelli et al. 2021, "Multimodal Few-Shot Learning with Frozen Language Models". No code was published.
 
-Deviations: the picture encoder is a vision transformer, pooled, where the paper has an NF-ResNet-50; the language model
-is GPT-2, where the paper has a much larger one with relative positions. So that words keep the places that
-they have without a picture, as relative ones do, the prefix takes none, and it is told apart by what it holds; in the
-preset ``gpt2`` it takes some. ``tiny`` is ours.
+Deviations: the image encoder is a vision transformer, pooled, where the paper has an NF-ResNet-50; the language model
+is GPT-2, where the paper has a much larger one with relative positions. The prefix takes no positions, so that words
+keep the positions that they have without an image, as relative ones do; in the preset ``gpt2`` it takes some. ``tiny``
+is ours.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,11 @@
 Papers: Liu et al. 2023, "Visual Instruction Tuning"; Liu et al. 2024, "Improved Baselines with Visual Instruction
 Tuning" (LLaVA-1.5), for the projector of two layers. Official code: https://github.com/haotian-liu/LLaVA.
 
-Deviations: the language model is GPT-2, where the papers take Vicuna, and the picture encoder is a vision transformer
-of any kind, not CLIP's ViT-L/14 alone. A picture stands before its text, where theirs stands in the first turn, and no
-system message is written. Instructions and responses follow each other without the words USER and ASSISTANT. ``tiny``
-is ours: words keep the places that they have without a picture, and its projector reads the last block.
-The presets with published names of GPT-2 are ours as well.
+Deviations: the language model is GPT-2, where the papers take Vicuna, and the image encoder is a vision transformer of
+any size, not CLIP's ViT-L/14 alone. An image comes before its text, where theirs is part of the first turn, and there
+is no system message. Instructions and responses follow each other without the words USER and ASSISTANT. ``tiny`` is
+ours: words keep the positions that they have without an image, and its projector reads the last block. The presets with
+published names of GPT-2 are ours as well.
 """
 
 from dataclasses import dataclass

@@ -4,9 +4,9 @@ Paper: Zhu et al. 2023, "MiniGPT-4: Enhancing Vision-Language Understanding with
 Official code: https://github.com/Vision-CAIR/MiniGPT-4.
 
 Deviations: the language model is GPT-2, where the paper takes Vicuna. The second stage learns instructions of several
-kinds, where the paper has 3,500 long descriptions; the picture stands before the text, not within it, and the words
-Human and Assistant are not written. ``tiny`` is ours: words keep the places that they have without a picture. Without a
-Q-Former and a language model that others have trained, there is nothing that one layer could connect.
+kinds, where the paper has 3,500 long descriptions; the image comes before the text, not within it, and the words Human
+and Assistant are left out. ``tiny`` is ours: words keep the positions that they have without an image. It needs a
+pretrained Q-Former and a pretrained language model, because one layer alone learns nothing about either.
 """
 
 from dataclasses import dataclass

@@ -3,10 +3,10 @@
 Paper: Yu et al. 2022, "CoCa: Contrastive Captioners are Image-Text Foundation Models".
 Official code: none was published.
 
-Deviations: the paper does not say where the norms stand; here blocks are pre-norm, and each pooler and each half of the
-decoder ends with a norm. Pictures and texts are projected before they are compared. Captions are compared over the
-batch of all processes, and where the batch says which are equal, all of them are positives. The largest model is not
-here. ``tiny`` is ours.
+Deviations: the paper does not say where norms are; here blocks are pre-norm, and each pooler and each half of the
+decoder ends with a norm. Images and texts are projected before they are compared. The contrast is over the batch of all
+processes, and with ``caption_id`` in the batch all equal captions are positives. The largest model is not here.
+``tiny`` is ours.
 """
 
 import math
@@ -64,9 +64,9 @@ class CoCa(Captioner):
     .. math:: \ell = \lambda_\mathrm{con} \ell_\mathrm{con} + \lambda_\mathrm{cap} \ell_\mathrm{cap}, \quad
        \ell_\mathrm{cap} = -\sum_i \log p(y_i \mid y_{<i}, x)
 
-    A pooler is one attention in which learned queries read patches. The many queries of the first read for captions;
-    the single one of the second reads what they have read, for the contrast. A [CLS] token stands behind each text,
-    seen by no word, and its state after the first half is the text. One pass serves both losses. Padding, where
+    A pooler is one attention from learned queries to patches. The many queries of the first are for captions; the
+    single one of the second attends to them, for the contrast. A [CLS] token follows each text, seen by no word, and
+    its state after the first half is the text embedding. One pass serves both losses. Padding, where
     ``mask`` is False, comes last. A picture of another size gets its positions by interpolation. Raises ``ValueError``
     for pictures that are not float (b, 3, height, width) or are smaller than a patch, and for texts longer than
     ``max_length``. Source: sections 3.1 and 3.2, equations 2 to 4, figure 2 and table 1.

@@ -3,10 +3,10 @@
 Paper: Wang et al. 2022, "SimVLM: Simple Visual Language Model Pretraining with Weak Supervision".
 Official code: none was published.
 
-Deviations: texts without pictures, of which the paper adds some to each batch, are not read. The paper does not say
-where the norms stand, nor whether the token table also scores words; here blocks are pre-norm, and it does. The decoder
-begins with the last token of what is given. Patches have learned places beside their relative ones. ``tiny`` is ours,
-with two small stages of convolutions.
+Deviations: there are no texts without images, of which the paper adds some to each batch. The paper does not say where
+norms are, nor whether the token table is also the output layer; here blocks are pre-norm, and it is. The decoder begins
+with the last token of the prefix. Patches have learned positions and relative ones. ``tiny`` is ours, with two small
+stages of convolutions.
 """
 
 from collections.abc import Callable

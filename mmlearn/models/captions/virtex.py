@@ -3,7 +3,7 @@
 Paper: Desai & Johnson 2021, "VirTex: Learning Visual Representations from Textual Annotations".
 Official code: https://github.com/kdexd/virtex.
 
-Deviations: the norm behind the word embedding has the ε of all others, 1e-5 for the code's 1e-8. The last norm of each
+Deviations: the norm after the word embedding has the ε of all others, 1e-5, in the code 1e-8. The last norm of each
 residual block starts at 1, in the official code at 0. One optimiser trains everything; the paper has other learning
 rates for the network and for the decoders, and averages weights (Lookahead). ``tiny`` is ours: two small stages.
 """

@@ -3,11 +3,11 @@
 Paper: Zhou et al. 2020, "Unified Vision-Language Pre-Training for Image Captioning and VQA".
 Official code: https://github.com/LuoweiZhou/VLP.
 
-Deviations: weights start at random, where the paper starts from BERT's. Equation 1 is built as it stands; the official
-code has one more layer of the detector, ReLUs, and a sixth number of each box, its certainty. [CLS] is a vector of its
-own. Words count their places from 0, not from the last region. Of six token types in the code four are read, and here.
-A mask is drawn for each batch, as in the paper; for each caption in the code. Question answering is left to others.
-``tiny`` is ours.
+Deviations: weights start at random, where the paper starts from BERT's. Equation 1 is built as printed; the official
+code has one more layer of the detector, ReLUs, and a sixth number of each box, its confidence. [CLS] is a learned
+vector of its own. Positions of words count from 0, not from the last region. There are four token types, which are
+those that the code reads of its six. A mask is drawn for each batch, as in the paper; for each caption in the code.
+There is no question answering. ``tiny`` is ours.
 """
 
 from collections.abc import Callable
@@ -155,8 +155,8 @@ class VLP(Captioner):
             tokens = F.pad(step.tokens, (0, 1), value=self.config.mask_token)
             position = F.pad(step.position, (0, 1))
             position[:, -1] = step.position[:, -1] + 1
-            seen = step.context(x_regions), step.rows(mask_regions)
-            x = self.states(*seen, tokens, mask, step.rows(seq2seq), position)
+            embedded = step.context(x_regions), step.rows(mask_regions)
+            x = self.states(*embedded, tokens, mask, step.rows(seq2seq), position)
             return self.token_logits(x[:, -1])
 
         return read

@@ -3,13 +3,13 @@
 Paper: Xu et al. 2018, "AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative Adversarial
 Networks". Official code: https://github.com/taoxugit/AttnGAN.
 
-Deviations: regions come from a small network that learns with the text encoder, there from an Inception network that
-was trained on photographs. Images are upsampled by transposed convolutions, as in GAN-INT-CLS, there by upsampling and
-gated convolutions. Discriminators have no batch norms, and start by He's rule. The halves of a loss, without and with
-the text, are weighed equally, as in the paper; wrong texts are given to the discriminators, as in the official code.
-DAMSM is the mean of both directions, there their sum. The sentence that the discriminators read is the text encoder's,
-as in the official code. ``tiny`` is ours; what a configuration is without it has the paper's sizes of images, words and
-condition.
+Deviations: regions come from a small network that is trained with the text encoder; in the paper from an Inception
+network that was trained on photographs. The generator upsamples by transposed convolutions, as in GAN-INT-CLS; in the
+paper by nearest-neighbour upsampling and gated convolutions. Discriminators have no batch norms, and He's
+initialisation. The unconditional and the conditional half of a loss have equal weights, as in the paper; discriminators
+also see mismatched texts, as in the official code. DAMSM is the mean of both directions; in the paper their sum.
+Discriminators read the sentence of the text encoder, as in the official code. ``tiny`` is ours; the default
+configuration has the paper's sizes of images, words and condition.
 """
 
 from dataclasses import dataclass

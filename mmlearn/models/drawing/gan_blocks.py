@@ -56,7 +56,7 @@ TINY_DRAWING = dict(image_size=32, halvings=3, width=16, vocab_size=512, text_wi
 class CaptionEncoder(nn.Module):
     """A bidirectional LSTM: (b, t) → words (b, t, d), 0 at padding, and the sentence (b, d), its last states.
 
-    Padding may stand anywhere. Source: Xu et al. 2018 (AttnGAN), section 3.2.
+    Padding may be anywhere. Source: Xu et al. 2018 (AttnGAN), section 3.2.
     """
 
     def __init__(self, vocab_size: int, width: int):

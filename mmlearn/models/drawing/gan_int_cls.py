@@ -3,12 +3,13 @@
 Paper: Reed et al. 2016, "Generative Adversarial Text to Image Synthesis". Official code:
 https://github.com/reedscot/icml2016.
 
-Deviations: captions are read by an LSTM both ways, there by convolutions over letters. As there, encoders of texts and
-images learn first to find each other and stay as they are then, here by a hinge over the pairs of a batch, there over
-classes. The discriminator has no batch norms, so that images do not depend on each other there, and starts by He's
-rule, there normal with 0.02. AdamW keeps nothing of old gradients, there half, which did better on small scenes. The
-wrong text of an image, and the other end of an interpolation, is the next one in the batch that differs. ``tiny`` is
-ours; what a configuration is without it has the paper's images, noise and channels.
+Deviations: captions are read by a bidirectional LSTM; in the paper by convolutions over letters. As there, encoders of
+texts and images are first trained to match, and are frozen then: here by a hinge loss over the pairs of a batch, in the
+paper over classes. The discriminator has no batch norms, so that images do not depend on each other in it, and He's
+initialisation; in the official code normal weights of 0.02. AdamW has no momentum (β₁ = 0), in the paper 0.5, because
+that did better on small scenes. The mismatched text of an image, and the other end of an interpolation, is the next one
+in the batch that differs. ``tiny`` is ours; the default configuration has the paper's sizes of images, noise and
+channels.
 """
 
 from dataclasses import dataclass

@@ -80,7 +80,7 @@ class CM3(CodecLanguageModel):
     .. math:: \prod_i p(s_i \mid s_{<i}), \quad s = \mathrm{move}([y_1, \dots, y_t, k_1, \dots, k_P])
 
     It :meth:`draw`\ s an image for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
-    the next tokens of a document. Texts begin with the start token; padding may stand anywhere. Raises ``ValueError``
+    the next tokens of a document. Texts begin with the start token; padding may be anywhere. Raises ``ValueError``
     for words, codes, images and spans that do not fit. Source: sections 2 and 3.
     """
 

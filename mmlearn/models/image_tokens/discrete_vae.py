@@ -4,9 +4,9 @@ Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation" (DALL·E), secti
 https://github.com/openai/DALL-E.
 
 Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.image_tokens.autoencoder`), not the deeper
-bottleneck networks of the official code. A decoder reads entries of 64 numbers in place of 128. The scale of the
-Laplace distribution has a least value, e⁻⁵ unless ``least_log_scale`` says another. ``tiny`` and ``base`` are ours;
-``base`` has the paper's codes and schedules.
+bottleneck networks of the official code. The decoder reads entries of 64 numbers, there 128. The scale of the Laplace
+distribution has a minimum, e⁻⁵ by default (``least_log_scale``). ``tiny`` and ``base`` are ours; ``base`` has the
+paper's codes and schedules.
 """
 
 import math

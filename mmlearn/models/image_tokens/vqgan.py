@@ -4,10 +4,11 @@ Paper: Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthes
 https://github.com/CompVis/taming-transformers.
 
 Deviations: encoder, decoder and codebook are those of our VQ-VAE; the official ones are deeper, with attention and
-group norms, and their codebook learns by its gradient. The reconstruction loss is the squared error alone, there the
-absolute one and the perceptual distance by a VGG network that was trained on photographs. The discriminator has group
-norms in place of batch norms, so that images of a batch do not depend on each other, biases before them, and the usual
-start of weights, there normal with 0.02. It learns first in each step, there last. ``tiny`` and ``base`` are ours.
+group norms, and their codebook learns by its gradient. The reconstruction loss is the squared error alone; there it is
+the absolute error and the perceptual distance by a VGG network that was trained on photographs. The discriminator has
+group norms instead of batch norms, so that images of a batch do not depend on each other, biases before them, and
+PyTorch's initialisation; there normal weights of 0.02. It learns first in each step, there last. ``tiny`` and ``base``
+are ours.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,11 @@
 Papers: Lin et al. 2021, "M6: A Chinese Multimodal Pretrainer"; Yang et al. 2021, "M6-T: Exploring Sparse Expert Models
 and Beyond". Official code: none was published.
 
-Deviations: what could be read of the papers is their ideas, and no sizes, so that every number here is ours. Patches
-are projected, where the paper takes features of a convolutional network. A token goes to its likeliest expert, however
-many choose the same: experts have no capacity, nothing is dropped, and no noise is added. Words may be of any language;
-the paper's are Chinese. Places and picture codes are of the same vocabulary, so that scenes' tasks can be asked. Texts
-alone are learned as BART's are: from a caption with gaps.
+Deviations: only the ideas of the papers are used, and no sizes, so that every number here is ours. Patches are
+projected, where the paper takes features of a convolutional network. A token goes to its most likely expert, however
+many choose the same: experts have no capacity, no token is dropped, and no noise is added. Words may be of any
+language; the paper's are Chinese. Locations and image codes are in the same vocabulary, for the tasks of scenes. Texts
+alone are learned as BART's are: from a masked caption.
 """
 
 from dataclasses import dataclass

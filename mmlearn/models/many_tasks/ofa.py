@@ -3,13 +3,13 @@
 Paper: Wang et al. 2022, "OFA: Unifying Architectures, Tasks, and Modalities Through a Simple Sequence-to-Sequence
 Learning Framework". Official code: https://github.com/OFA-Sys/OFA.
 
-Deviations: blocks are pre-norm as theirs, without the further norms and scales of heads (NormFormer) and without
-relative positions; positions of words and of images are learned and added, where theirs go into scores of their own.
+Deviations: blocks are pre-norm as theirs, without the further norms and head scales (NormFormer) and without relative
+positions; positions of words and of images are learned and added, where theirs have attention scores of their own.
 Features of the image are normed once more before that, and its positions start as sines, so that they are as large as
-features, and those of a row or of a column have half in common. Codes are of any function of pictures, by default of
-colours of patches, where theirs are of a VQGAN. Tasks are five of the paper's eight, with the first wordings of its
-code and one more of ours. ``tiny`` is ours; ``base`` and ``large`` have the paper's widths and depths, and lack what is
-said here.
+features, and those of a row or of a column have half of their features in common. Codes are those of any function of
+images, by default of colours of patches, where theirs are of a VQGAN. There are five of the paper's eight tasks, with
+the first instructions of its code and one more of ours. ``tiny`` is ours; ``base`` and ``large`` have the paper's
+widths and depths, with these deviations.
 """
 
 from dataclasses import dataclass, replace

@@ -3,12 +3,12 @@
 Paper: Lu et al. 2023, "Unified-IO: A Unified Model for Vision, Language, and Multi-Modal Tasks". Official code:
 https://github.com/allenai/unified-io-inference.
 
-Deviations: scores know the distance between words, and none between patches or codes; the code has biases for rows and
-columns, and scores of places alone. A target is of words and places, or of codes, each at its own place; the code
-writes words first and a picture behind them. A box is left, top, right, bottom; the code has top first. Codes are of
-any function of pictures, by default of colours of patches, where theirs are of a VQGAN. Tasks are five; the paper has
-more than 80 data sets. All weights start at random, where theirs come from T5. ``tiny`` is ours; ``small`` to ``xl``
-have the code's widths and depths, and lack what is said here.
+Deviations: attention has T5's position bias between words, and none between patches or codes; the code has biases for
+rows and columns, and attention scores of positions alone. A target is of words and locations, or of codes, each at its
+own position; the code writes words first and then an image. A box is left, top, right, bottom; the code has top first.
+Codes are those of any function of images, by default of colours of patches, where theirs are of a VQGAN. There are five
+tasks; the paper has more than 80 data sets. All weights start at random, where theirs come from T5. ``tiny`` is ours;
+``small`` to ``xl`` have the code's widths and depths, with these deviations.
 """
 
 from dataclasses import dataclass

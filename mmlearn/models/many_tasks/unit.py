@@ -3,11 +3,12 @@
 Paper: Hu & Singh 2021, "UniT: Multimodal Multitask Learning with a Unified Transformer". Official code:
 https://github.com/facebookresearch/mmf, ``projects/unit``.
 
-Deviations: tasks are those of scenes: objects, answers, whether a text fits its picture, and a task of texts alone, the
-relation that is stated. The paper has seven on eight data sets. Answers are told apart by cross-entropy, where the code
-has a yes or no for each. All tokens of a text are looked at; the code shows the first one alone for some tasks. The
-backbone's last stage is not dilated, attributes of objects are not told, and all weights start at random. Each batch
-serves one task, all with equal odds. ``tiny`` is ours; ``shared`` has the paper's sizes and the heads of these tasks.
+Deviations: tasks are those of scenes: objects, answers, whether a text fits its image, and one task of texts alone, the
+relation that is stated. The paper has seven on eight data sets. Answers are classified by a softmax, where the code has
+a binary classification for each. The decoder attends to all tokens of a text; the code has only the first one for some
+tasks. The backbone's last stage is not dilated, attributes of objects are not predicted, and all weights start at
+random. Each batch serves one task, all with equal probability. ``tiny`` is ours; ``shared`` has the paper's sizes and
+the heads of these tasks.
 """
 
 from dataclasses import dataclass

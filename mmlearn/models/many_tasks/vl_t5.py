@@ -3,10 +3,10 @@
 Paper: Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation". Official code:
 https://github.com/j-min/VL-T5.
 
-Deviations: the vocabulary of words is that of the data, and behind it stands a token for each region, as in the code.
-Tasks are captions, questions, the region that a phrase means, and the name of a region; the paper also fills gaps of
-captions and tells wrong captions. All weights start at random, where the paper's come from T5. Boxes are told as left,
-top, right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
+Deviations: the vocabulary of words is that of the data, and after it comes a token for each region, as in the code.
+Tasks are captions, questions, the region that a phrase refers to, and the name of a region; the paper also fills gaps
+of captions and finds wrong captions. All weights start at random, where the paper's come from T5. Boxes are left, top,
+right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
 """
 
 from collections.abc import Callable

@@ -4,8 +4,8 @@ Paper: Sukhbaatar et al. 2015, "End-To-End Memory Networks".
 Official code: https://github.com/facebook/MemNN (MemN2N).
 
 Deviations: ``tiny`` is ours. The memory holds the cells of an image, or with ``memory="facts"`` sentences, as in the
-paper. Answers have a layer of their own, where adjacent tying would read them by the last embedding of words. The
-softmaxes are there from the first step ("linear start" is left out), and so is random noise in the order of facts.
+paper. Answers have a layer of their own, where adjacent tying would share the last embedding of words. There is no
+"linear start", so that softmaxes are used from the first step, and no random noise in the order of facts.
 """
 
 from dataclasses import dataclass
@@ -59,9 +59,9 @@ class MemoryNetwork(VQASystem):
        \quad m_i = \sum_j l_j \cdot A x_{ij} + T_A(i), \quad c_i = \sum_j l_j \cdot C x_{ij} + T_C(i)
 
     In a memory of patches x_i is a cell's features, and T its position; in one of facts T counts from the last fact
-    (temporal encoding). Facts are tokens (b, n, t), 0 where there is no word; a fact without words is not there. No
-    data set here has facts, so ``loss`` is about patches.
-    Raises ``ValueError`` for a setting that there is not, for empty questions, without the memory's input, and for more
+    (temporal encoding). Facts are tokens (b, n, t), 0 at padding; a fact without words is padding too. No
+    data set here has facts, so ``loss`` is of patches.
+    Raises ``ValueError`` for an unknown setting, for empty questions, without the memory's input, and for more
     facts than ``slots``. Source: sections 2.1, 2.2 and 4.1.
     """
 

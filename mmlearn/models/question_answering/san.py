@@ -3,9 +3,9 @@ r"""SAN: a question attends to the cells of an image, and with what it found it 
 Paper: Yang et al. 2016, "Stacked Attention Networks for Image Question Answering".
 Official code: https://github.com/zcyang/imageqa-san.
 
-Deviations: ``tiny`` is ours. GridEncoder are read by two layers that learn along and see no neighbours, with a learned
-place, where the paper takes the last pooling layer of a frozen VGG-19. The question is read by an LSTM; the paper also
-tries a convolutional network. The bias of a score is left out, because a softmax does not see it.
+Deviations: ``tiny`` is ours. Cells are encoded by two trained layers that do not see neighbours, plus a learned
+position, where the paper takes the last pooling layer of a frozen VGG-19. The question is read by an LSTM; the paper
+also tries a convolutional network. The bias of a score is left out, because the softmax cancels it.
 """
 
 from dataclasses import dataclass

@@ -3,10 +3,10 @@
 Paper: Chen et al. 2017, "SCA-CNN: Spatial and Channel-wise Attention in Convolutional Networks for Image Captioning".
 Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
 
-Deviations: weights of positions and of channels are multiplied by their number, so that even ones change nothing.
-The network is a residual one that starts at random and is trained with all else, where the paper's knew ImageNet. The
-last map enters the LSTM as its mean over places, so that places are pooled by their weights; its two last channels say
-where a place is, which small networks do not know. Nothing is dropped out.
+Deviations: weights of positions and of channels are multiplied by their number, so that equal ones change nothing. The
+network is a residual one that starts at random and is trained with all else, where the paper's was pretrained on
+ImageNet. The last map enters the LSTM as its mean over positions, so that positions are pooled by their weights; two
+more channels hold the coordinates of a position, which small networks do not know otherwise. There is no dropout.
 ``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
 """
 

@@ -3,12 +3,12 @@
 Paper: Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning". No official code; that of Luo,
 https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
 
-Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as it
-was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of training,
-which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that captions do not
-break off. The two coordinates of a position stand beside its features, because small networks do not know where a
-position is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are
-ours; the features of ``base`` are the paper's 512.
+Deviations: the network starts at random and is trained with all else, where the paper's was pretrained on ImageNet and
+frozen. The n-gram weights of the reward are by default those of the batch's references, in the paper those of all
+training captions, which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that
+captions do not break off. Features have two more channels with the coordinates of a position, because small networks do
+not know them otherwise. There is no scheduled sampling, no curriculum over words, and no dropout. ``tiny`` and ``base``
+are ours; the features of ``base`` are the paper's 512.
 """
 
 from collections.abc import Callable, Sequence
@@ -127,7 +127,7 @@ class SCST(RecurrentCaptioner, CountsSteps):
         return {"self_critical": self_critical(token_log_probs(logits, drawn), written, reward, baseline)}
 
     def _texts(self, tokens: Int[Tensor, "b t"]) -> list[list[int]]:
-        """Written texts without what stands behind their ends."""
+        """Texts up to their end tokens."""
         return [row[: int(n)].tolist() for row, n in zip(tokens, until_end(tokens, self.config.end_token).sum(1))]
 
     @torch.no_grad()

@@ -4,9 +4,9 @@ Paper: Vinyals et al. 2015, "Show and Tell: A Neural Image Caption Generator". O
 https://github.com/tensorflow/models/tree/archive/research/im2txt.
 
 Deviations: the network is a residual one that starts at random and is trained with all else; the paper's is an
-Inception network that knew ImageNet. Nothing is dropped out, captions are not written by an ensemble, and a loss is
-the mean over words, not the sum over a caption. Optimiser and rates are our loop's. ``tiny`` and ``base`` are ours; the
-LSTM of ``base`` has the paper's 512 features.
+Inception network that was pretrained on ImageNet. There is no dropout, captions are not written by an ensemble, and a
+loss is the mean over words, not the sum over a caption. Optimiser and rates are those of our loop. ``tiny`` and
+``base`` are ours; the LSTM of ``base`` has the paper's 512 features.
 """
 
 from dataclasses import dataclass

@@ -33,18 +33,21 @@ class Noise(Label):
 
 
 def drawing_stages(
-    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
+    matching: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
 ) -> tuple[Stage, Stage]:
-    """The stages of a :class:`TextToImageGAN`: its reader learns to find, then ``discriminators`` and generator take
-    turns."""
+    """The stages of a :class:`TextToImageGAN`: its encoders learn to match, then ``discriminators`` and generator
+    learn.
+
+    The latter two take turns, one optimiser step each.
+    """
     turns = (
         Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
         Turn(moves=("generator",), betas=betas),
     )
-    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
+    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(diversity_and_fooling,))
     return (
         Stage(
-            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
+            replace(matching, measures=(retrieval("image", "text"),), samples=1000),
             turns=(Turn("encoder_loss", moves=("encoders",)),),
             name="reader",
         ),
@@ -52,16 +55,16 @@ def drawing_stages(
     )
 
 
-def drawn(run: Any, samples: Sequence[Any]) -> Rows:
-    """Of drawings: how different two of one caption are, and how often the discriminator takes one for real.
+def diversity_and_fooling(run: Any, samples: Sequence[Any]) -> Rows:
+    """How different two generated images of one caption are, and how often the discriminator takes one for real.
 
-    The difference is the root mean square of pixels, beside that of real pictures of different captions.
+    The difference is the root mean square of pixels, compared with that of real images of different captions.
     """
     one, other = (run.label(run.plain(samples), label) for label in (Noise(), OtherNoise()))
-    pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
+    images = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
     real = one["image"]
-    apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
-    rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
+    distance = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
+    rows = {"two drawings of one caption, apart": row(distance(*images), distance(real, real.roll(1, 0)))}
     taken = run.read(one, lambda output, rows: run.system.discriminate(output.image, output.sentence) > 0)
     return rows | {"drawings taken for real": row(taken.float().mean())}
 
