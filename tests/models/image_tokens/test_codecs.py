@@ -13,8 +13,8 @@ from mmlearn.models.image_tokens.discrete_vae import DiscreteVAE, DiscreteVAECon
 from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.objectives import code_perplexity
-from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
-from mmlearn.recipes.vqgan import RECIPE, passes
+from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
+from mmlearn.recipes.vqgan import RECIPE
 from mmlearn.training import fit
 
 SMALL = dict(image_size=16, width=16, residual_depth=1, num_codes=12, code_width=8)
@@ -273,11 +273,11 @@ def test_measures_are_those_of_all_pictures_at_once():
     middle = patches.flatten().sort().values.tensor_split(4)[1]
     widest = middle.diff().argmax()
     model.discriminator[-1].bias -= middle[widest : widest + 2].mean()  # some pass, and none nearly
-    error, used = rebuilt(Run(model), list(image)).values()
+    error, used = reconstruction(Run(model), list(image)).values()
     close(torch.tensor(error["obtained"]), (model.decode(codes) - image).square().mean())
     close(torch.tensor(error["chance"]), image.transpose(0, 1).flatten(1).var(1, correction=0).mean())
     assert used == {"obtained": pytest.approx(len(set(codes.flatten().tolist())) / 12), "chance": 1 / 12}
-    shares = passes(Run(model), list(image)).values()
+    shares = fooling_rate(Run(model), list(image)).values()
     for row, part in zip(shares, (image, model.decode(codes))):
         assert 0 < row["obtained"] < 1
         close(torch.tensor(row["obtained"]), (model.discriminator(part) > 0).float().mean())

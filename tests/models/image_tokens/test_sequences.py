@@ -15,7 +15,7 @@ from mmlearn.models.image_tokens.discrete_vae import DiscreteVAEConfig
 from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import put_back
 from mmlearn.recipes.dall_e import predicted_codes
-from mmlearn.recipes.shared.image_codes import guessed
+from mmlearn.recipes.shared.image_codes import token_accuracy
 
 CODEC = dict(image_size=16, width=8, residual_depth=1, num_codes=12, code_width=8)
 SIZES = dict(vocab_size=20, max_length=7, width=32, depth=2, num_heads=2, dropout=0.0)
@@ -241,7 +241,7 @@ def test_the_likeliest_token_is_counted_where_it_is_asked():
             true = (output.moved if skipped == 1 else output.sequence)[0, skipped:]
             pairs += zip(output.token_logits[0, skipped - 1 :].argmax(-1).tolist(), true.tolist())
         true = [one for _, one in pairs]
-        got = guessed("next", asked)(Run(model), list(image))["next"]
+        got = token_accuracy("next", asked)(Run(model), list(image))["next"]
         assert got["obtained"] == pytest.approx(sum(one == two for one, two in pairs) / len(pairs))
         assert got["chance"] == pytest.approx(max(map(true.count, true)) / len(true))
 
