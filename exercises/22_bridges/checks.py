@@ -25,7 +25,7 @@ from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform
 from mmlearn.layers.lora import low_rank
 from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.generative import response_language_modelling
 
 # A gate that is closed, and a change that is thin.
@@ -176,7 +176,7 @@ def check_query_text_similarity(function: Callable) -> None:
 
 
 @task(
-    last_picture_mask,
+    last_image_mask,
     difficulty=2,
     minutes=15,
     example=by_hand(
@@ -184,7 +184,7 @@ def check_query_text_similarity(function: Callable) -> None:
         gives=torch.tensor([[[False, False], [True, False], [True, False], [False, True]]]),
     ),
 )  # fmt: skip
-def check_last_picture_mask(function: Callable) -> None:
+def check_last_image_mask(function: Callable) -> None:
     """The last picture before a token: neither earlier ones, nor one behind it."""
     pictures, each = between(3, 4), between(2, 3)
     t = 2 * pictures + 2
@@ -206,7 +206,7 @@ def check_last_picture_mask(function: Callable) -> None:
     in_a_row = "The embeddings of a picture must stand in a row; here pictures take turns."
     expect(not torch.equal(got, turns), in_a_row, "j // each is the picture of embedding j, not j % pictures.")
     expect(
-        torch.equal(got, last_picture_mask(before, pictures, each)),
+        torch.equal(got, last_image_mask(before, pictures, each)),
         "It must be the last picture before each token.",
         last,
     )

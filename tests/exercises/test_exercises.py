@@ -48,7 +48,7 @@ from mmlearn.models.trimodal.sequences import MODALITIES
 from mmlearn.models.unified.multiway import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.experts import balance, global_entropy
@@ -748,7 +748,7 @@ def test_worked_examples_of_exercise_22():
     assert cost.item() == pytest.approx(0.288, abs=5e-4)
     fits = query_text_similarity(rows([1, 0], [0.6, 0.8])[None], rows([0, 1], [1, 0]))
     assert fits.tolist() == rows([0.8, 1]).tolist()
-    seen = last_picture_mask(torch.tensor([[0, 1, 1, 2]]), 2, 1)
+    seen = last_image_mask(torch.tensor([[0, 1, 1, 2]]), 2, 1)
     assert seen.int().tolist() == [[[0, 0], [1, 0], [1, 0], [0, 1]]]
     seen = query_text_mask("writing", 1, torch.ones(1, 2, dtype=torch.bool))
     assert seen.int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]

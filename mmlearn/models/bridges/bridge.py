@@ -123,10 +123,12 @@ class PrefixBridge(Bridge):
     def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
         prefix, model = self.embed_prefix(image, shots), self.language_model
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            count = prefix.num_positions if isinstance(prefix.num_positions, int) else now.rows(prefix.num_positions)
-            before = Prefix(now.context(prefix.x), now.rows(prefix.mask), count)  # empty once its keys are in the cache
-            return model.logits(states_after_prefix(model, before, now.tokens, now.mask, now.position)[:, -1])
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            count = prefix.num_positions if isinstance(prefix.num_positions, int) else step.rows(prefix.num_positions)
+            before = Prefix(
+                step.context(prefix.x), step.rows(prefix.mask), count
+            )  # empty once its keys are in the cache
+            return model.logits(states_after_prefix(model, before, step.tokens, step.mask, step.position)[:, -1])
 
         return read
 

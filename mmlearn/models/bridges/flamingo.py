@@ -32,7 +32,7 @@ from mmlearn.models.bridges.bridge import (
     check_special_tokens,
     text_loss,
 )
-from mmlearn.objectives.bridging import last_picture_mask
+from mmlearn.objectives.bridging import last_image_mask
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ class GatedCrossAttention(nn.Module):
         self,
         x: Float[Tensor, "b t d"],
         latents: Float[Tensor, "b n image_width"],
-        sees: Bool[Tensor, "b t n"] | None = None,
+        latent_mask: Bool[Tensor, "b t n"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        x = gated(x, self.attention(self.attention_norm(x), latents, sees), self.attention_gate)
+        x = gated(x, self.attention(self.attention_norm(x), latents, latent_mask), self.attention_gate)
         return gated(x, self.mlp(x), self.mlp_gate)
 
 
@@ -180,7 +180,7 @@ class Flamingo(Bridge):
         self,
         x: Float[Tensor, "b q d"],
         latents: Float[Tensor, "b n image_width"],
-        sees: Bool[Tensor, "b q n"] | None = None,
+        latent_mask: Bool[Tensor, "b q n"] | None = None,
         mask: Bool[Tensor, "b all"] | None = None,
     ) -> Float[Tensor, "b q v"]:
         """Logits of the next token after each token; ``x`` are the embeddings of tokens, with positions."""
@@ -188,7 +188,7 @@ class Flamingo(Bridge):
         x = model.dropout(x)
         for i, block in enumerate(model.transformer.blocks):
             if i % self.config.gated_every == 0:  # then a gated block comes first
-                x = self.gated[i // self.config.gated_every](x, latents, sees)
+                x = self.gated[i // self.config.gated_every](x, latents, latent_mask)
             x = block(x, mask, causal=True)
         return model.logits(model.norm(x))
 
@@ -205,37 +205,45 @@ class Flamingo(Bridge):
         self, image: Float[Tensor, "b s 3 height width"], tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
     ) -> Float[Tensor, "b s t v"]:
         """Logits after each token of interleaved images and texts. ``ValueError`` for more tokens than positions."""
-        x, sees, mask = self._interleave(tokens, mask)
-        return self.logits(x, self.encode_image(image), sees, mask).unflatten(1, tokens.shape[1:])  # (b, s, t, v)
+        x, latent_mask, mask = self._interleave(tokens, mask)
+        return self.logits(x, self.encode_image(image), latent_mask, mask).unflatten(
+            1, tokens.shape[1:]
+        )  # (b, s, t, v)
 
     def _interleave(
         self, tokens: Int[Tensor, "b s t"], mask: Bool[Tensor, "b s t"]
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n seen"], Bool[Tensor, "b n"]]:
-        """Texts one after the other: their embeddings, which latents each token sees, and their mask."""
+        """Texts one after the other: their embeddings, which latents each token latent_mask, and their mask."""
         (b, s, t), mask = tokens.shape, mask.flatten(1)  # (b, s t)
         check_positions(self.language_model, int(mask.sum(1).max()), f"{s} texts")
         position = (mask.cumsum(1) - 1).clamp(min=0)
         images_before = 1 + torch.arange(s * t, device=tokens.device).expand(b, -1) // t  # (b, s t)
-        sees = last_picture_mask(images_before, s, self.config.num_latents)  # (b, s t, s latents)
-        return self.language_model.embedding(tokens.flatten(1), position), sees, mask
+        latent_mask = last_image_mask(images_before, s, self.config.num_latents)  # (b, s t, s latents)
+        return self.language_model.embedding(tokens.flatten(1), position), latent_mask, mask
 
     def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
         latents, model, n = self.encode_image(image), self.language_model, self.config.num_latents
         if shots is not None:
-            shot_words, shot_sees, shot_mask = self._interleave(*shots[1:])
+            shot_words, shot_latent_mask, shot_mask = self._interleave(*shots[1:])
             latents = torch.cat([self.encode_image(shots[0]), latents], dim=1)  # (b, (s + 1) n, image_width)
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
+        def read(step: Reading) -> Float[Tensor, "n v"]:
             if shots is None:
-                return self.logits(model.embedding(now.tokens, now.position), now.rows(latents), None, now.mask)[:, -1]
-            x = model.embedding(now.tokens, now.position + now.rows(shot_mask.sum(1))[:, None])
-            sees = torch.arange(latents.shape[1], device=x.device) >= latents.shape[1] - n  # the last image alone
-            sees = sees.expand(*x.shape[:2], -1)
-            words = now.context(shot_words)  # empty once its keys are in the cache
-            words_see = now.rows(F.pad(shot_sees, (0, n)))[:, : words.shape[1]]  # no shot sees the last image
-            mask = torch.cat([now.rows(shot_mask), now.mask], dim=1)
-            x, sees = torch.cat([words, x], dim=1), torch.cat([words_see, sees], dim=1)
-            return self.logits(x, now.rows(latents), sees, mask)[:, -1]
+                return self.logits(model.embedding(step.tokens, step.position), step.rows(latents), None, step.mask)[
+                    :, -1
+                ]
+            x = model.embedding(step.tokens, step.position + step.rows(shot_mask.sum(1))[:, None])
+            latent_mask = (
+                torch.arange(latents.shape[1], device=x.device) >= latents.shape[1] - n
+            )  # the last image alone
+            latent_mask = latent_mask.expand(*x.shape[:2], -1)
+            words = step.context(shot_words)  # empty once its keys are in the cache
+            words_latent_mask = step.rows(F.pad(shot_latent_mask, (0, n)))[
+                :, : words.shape[1]
+            ]  # no shot sees the last image
+            mask = torch.cat([step.rows(shot_mask), step.mask], dim=1)
+            x, latent_mask = torch.cat([words, x], dim=1), torch.cat([words_latent_mask, sees], dim=1)
+            return self.logits(x, step.rows(latents), latent_mask, mask)[:, -1]
 
         return read
 
