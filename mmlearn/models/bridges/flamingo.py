@@ -229,20 +229,16 @@ class Flamingo(Bridge):
 
         def read(step: Reading) -> Float[Tensor, "n v"]:
             if shots is None:
-                return self.logits(model.embedding(step.tokens, step.position), step.rows(latents), None, step.mask)[
-                    :, -1
-                ]
+                x = model.embedding(step.tokens, step.position)
+                return self.logits(x, step.rows(latents), None, step.mask)[:, -1]
             x = model.embedding(step.tokens, step.position + step.rows(shot_mask.sum(1))[:, None])
-            latent_mask = (
-                torch.arange(latents.shape[1], device=x.device) >= latents.shape[1] - n
-            )  # the last image alone
-            latent_mask = latent_mask.expand(*x.shape[:2], -1)
+            in_last = torch.arange(latents.shape[1], device=x.device) >= latents.shape[1] - n  # the last image alone
+            latent_mask = in_last.expand(*x.shape[:2], -1)
             words = step.context(shot_words)  # empty once its keys are in the cache
-            words_latent_mask = step.rows(F.pad(shot_latent_mask, (0, n)))[
-                :, : words.shape[1]
-            ]  # no shot sees the last image
+            before = F.pad(shot_latent_mask, (0, n))  # no shot sees the last image
+            before = step.rows(before)[:, : words.shape[1]]
             mask = torch.cat([step.rows(shot_mask), step.mask], dim=1)
-            x, latent_mask = torch.cat([words, x], dim=1), torch.cat([words_latent_mask, sees], dim=1)
+            x, latent_mask = torch.cat([words, x], dim=1), torch.cat([before, latent_mask], dim=1)
             return self.logits(x, step.rows(latents), latent_mask, mask)[:, -1]
 
         return read
