@@ -17,15 +17,16 @@ from mmlearn.recipes.shared.unified_vocabulary import CAPTION, GROUNDING, INFILL
 
 @dataclass(frozen=True)
 class Visibility(Label):
-    """``seen`` (b, 2): whether picture and text may be seen, which of three ways of encoding makes one stack do."""
+    """``modality_mask`` (b, 2): whether picture and text may be modality_mask, which of three ways of encoding makes
+    one stack do."""
 
     image: bool = True
     text: bool = True
 
-    holds = {"seen": "Bool b 2"}
+    holds = {"modality_mask": "Bool b 2"}
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        return batch | {"seen": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
+        return batch | {"modality_mask": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,10 @@ class M6(ImageTextSeq2Seq):
     .. math:: p(y \mid x) = \prod_i p(y_i \mid x_v, x_l, y_{<i}), \quad \text{without } x_v \text{ or } x_l
        \text{ where a mask hides it}
 
-    ``seen`` (b, 2) is False where a row's image, or its text, is hidden: text to text, image to text, or both to text
-    by the same weights. Every ``sparse_every``-th block sends a token to one of its experts. ``mask`` is True where a
-    token is real. Raises ``ValueError`` for settings, tokens and pictures that do not fit. Source: Lin et al. 2021;
-    Fedus et al. 2022 (Switch Transformers), section 2.1, for routing to one expert.
+    ``modality_mask`` (b, 2) is False where a row's image, or its text, is hidden: text to text, image to text, or both
+    to text by the same weights. Every ``sparse_every``-th block sends a token to one of its experts. ``mask`` is True
+    where a token is real. Raises ``ValueError`` for settings, tokens and pictures that do not fit. Source: Lin et al.
+    2021; Fedus et al. 2022 (Switch Transformers), section 2.1, for routing to one expert.
     """
 
     def __init__(self, config: M6Config):
@@ -105,12 +105,12 @@ class M6(ImageTextSeq2Seq):
         image: Float[Tensor, "b 3 height width"] | None,
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
-        seen: Bool[Tensor, "b 2"] | None = None,
+        modality_mask: Bool[Tensor, "b 2"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         """Image and text as they go into the first block, and which of their tokens may be attended to."""
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        mask = mask if seen is None else mask & seen[:, 1:]
+        mask = mask if modality_mask is None else mask & modality_mask[:, 1:]
         x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[: tokens.shape[1]])
         if image is not None:
             size = self.config.image_size
@@ -118,7 +118,7 @@ class M6(ImageTextSeq2Seq):
                 raise ValueError(f"Pictures are of {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
             patches = self.image_norm(self.image_embedding(image))
             image_mask = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
-            mask = torch.cat([image_mask if seen is None else image_mask & seen[:, :1], mask], 1)
+            mask = torch.cat([image_mask if modality_mask is None else image_mask & modality_mask[:, :1], mask], 1)
             x = torch.cat([patches, x], 1)  # (b, p + t, d)
         return self.dropout(x), mask
 
@@ -163,10 +163,10 @@ class M6(ImageTextSeq2Seq):
         tokens: Int[Tensor, "b t"],
         target: Int[Tensor, "b o"],
         mask: Bool[Tensor, "b t"] | None = None,
-        seen: Bool[Tensor, "b 2"] | None = None,
+        modality_mask: Bool[Tensor, "b 2"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> M6Output:
-        context, mask = self.encode(image, tokens, mask, seen)
+        context, mask = self.encode(image, tokens, mask, modality_mask)
         target = shifted_right(target, self.config.start_token)
         logits, routings = self.read_target(target, context, mask, None, target_mask)
         return M6Output(logits, context, routings)
@@ -174,7 +174,7 @@ class M6(ImageTextSeq2Seq):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``tokens``, and ``balance`` with its weight, the mean over sparse blocks. ``ValueError`` without a text."""
         check_texts(batch)
-        names = ("image", "tokens", "target", "mask", "seen", "target_mask")
+        names = ("image", "tokens", "target", "mask", "modality_mask", "target_mask")
         output = self(*(batch.get(name) for name in names))
         losses = [balance(routing.probability, routing.real, self.config.chosen) for routing in output.routings]
         balance_loss = self.config.balance_weight * sum(losses) / len(losses)

@@ -115,7 +115,11 @@ class UniT(nn.Module):
             part.apply(lambda module: initialise_as_bert(module, text.initial_std))
         inputs = {"image": image.width, "text": text.width}
         self.task_vectors = nn.ParameterDict(
-            {f"{task}_{kind}": torch.randn(inputs[kind]) for task, modalities in TASKS.items() for kind in modalities}
+            {
+                f"{task}_{modality}": torch.randn(inputs[modality])
+                for task, modalities in TASKS.items()
+                for modality in modalities
+            }
         )
         counts = {task: config.num_queries if task == "detection" else config.task_queries for task in TASKS}
         self.queries = nn.ParameterDict({task: torch.randn(count, width) for task, count in counts.items()})
