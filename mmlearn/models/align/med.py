@@ -44,9 +44,9 @@ class MED(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         """Each token sees earlier ones and the image. Without a ``self_attention`` it is the encoder's."""
         x, blocks = self.embedding(tokens, position=position), self.transformer.blocks
-        for block, own in zip(blocks, blocks if self_attention is None else self_attention):
-            # causal, with the decoder's weights
-            x = block.residual(x, own.attention_norm, partial(own.attention, mask=mask, causal=True))
+        for block, layer in zip(blocks, blocks if self_attention is None else self_attention):
+            # Causal, by the decoder's self-attention if it has one; the rest is the encoder's.
+            x = block.residual(x, layer.attention_norm, partial(layer.attention, mask=mask, causal=True))
             x = block.residual(x, block.cross_attention_norm, partial(block.cross_attention, context=patches))
             x = block.residual(x, block.mlp_norm, block.mlp)
         return x

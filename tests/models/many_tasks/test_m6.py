@@ -15,7 +15,7 @@ def test_a_mask_hides_a_modality_and_a_target_sees_no_later_token():
     torch.manual_seed(0)
     system, batch = M6(M6Config.tiny()), next(iter(find_recipe("m6").examples(M6Config.tiny())))
     image, tokens, target, mask = (batch[name] for name in ("image", "tokens", "target", "mask"))
-    image_only, text_only = (torch.tensor([modality_mask]).expand(8, 2) for seen in ([True, False], [False, True]))
+    image_only, text_only = (torch.tensor([visible]).expand(8, 2) for visible in ([True, False], [False, True]))
     with evaluating(system):
         one = system(image, tokens, target, mask, image_only).token_logits
         assert torch.equal(one, system(image, tokens.flip(0), target, mask, image_only).token_logits)
