@@ -130,7 +130,7 @@ def check_region_weights(function: Callable) -> None:
 
     scores = (cells + asked).tanh() @ w
     expect_not(got, scores, "Weights must add up to 1; here they are scores.", hint)
-    expect_not(got, scores.sigmoid(), "Cells share one softmax; here each has a sigmoid of its own.", hint)
+    expect_not(got, scores.sigmoid(), "GridEncoder share one softmax; here each has a sigmoid of its own.", hint)
     expect_not(got, scores.softmax(0), "The softmax must be over cells; here it is over pictures.", hint)
     blind = "The question must count; here weights are the same whatever is asked."
     expect_not(

@@ -26,7 +26,7 @@ from mmlearn.exercises import (
     task,
 )
 from mmlearn.exercises.inputs import between, seeded, uniform
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
@@ -204,12 +204,12 @@ def check_distilled_targets(function: Callable) -> None:
 
 
 @task(
-    queue_places,
+    queue_positions,
     difficulty=2,
     minutes=10,
     example=by_hand(torch.tensor([3]), 4, 5, gives=(torch.tensor([3, 4, 0, 1]), torch.tensor([2]))),
 )
-def check_queue_places(function: Callable) -> None:
+def check_queue_positions(function: Callable) -> None:
     """Rows go over the oldest ones, and round and round."""
 
     def both(pointer: int, n: int, size: int) -> tuple[list[int], int]:

@@ -36,7 +36,7 @@ def distilled_targets(teacher_logits, positives, alpha):
     return alpha * teacher + (1 - alpha) * label
 
 
-def queue_places(pointer, n, size):
+def queue_positions(pointer, n, size):
     # From the pointer on, one after another, and round the end of the queue with %.
     places = (pointer + torch.arange(n)) % size
     # The pointer moves by n, and goes round as well.

@@ -171,7 +171,10 @@ def check_hungarian(function: Callable) -> None:
 
 
 def set_cross_entropy(
-    logits: Float[Tensor, "b q c"], match: Int[Tensor, "b p"], classes: Int[Tensor, "b p"], nothing_weight: float = 0.1
+    logits: Float[Tensor, "b q c"],
+    match: Int[Tensor, "b p"],
+    classes: Int[Tensor, "b p"],
+    no_object_weight: float = 0.1,
 ) -> Float[Tensor, ""]:
     """The cross-entropy of all guesses, of which those without an object should say *nothing*, the last class."""
     nothing = logits.shape[-1] - 1
@@ -179,7 +182,7 @@ def set_cross_entropy(
     row, column = torch.where(match >= 0)
     asked[row, match[row, column]] = classes[row, column]
     weight = torch.ones(nothing + 1)
-    weight[nothing] = nothing_weight
+    weight[nothing] = no_object_weight
     return F.cross_entropy(logits.transpose(1, 2), asked, weight)
 
 
@@ -215,7 +218,7 @@ def check_set_cross_entropy(function: Callable) -> None:
         return torch.stack([(weight * loss).sum() / by(weight) for loss in each])
 
     right = asked(match)
-    rare = "weight has one number a class, and that of the last class is nothing_weight."
+    rare = "weight has one number a class, and that of the last class is no_object_weight."
     expect_not(got, cost(right, 1.0), "Nothing must count with its weight; here it counts as all others do.", rare)
     expect_not(
         got, cost(right, 0.0), "Guesses without an object must learn to say nothing; here they are left out.", rare
@@ -239,7 +242,7 @@ def check_set_cross_entropy(function: Callable) -> None:
     agreement(function, set_cross_entropy)(draws, "It must be the weighed cross-entropy of all guesses.", mean)
     with case("With another weight"):
         agreement(function, set_cross_entropy)(
-            [(*draw, 0.5) for draw in draws], "nothing_weight must be that of nothing.", rare
+            [(*draw, 0.5) for draw in draws], "no_object_weight must be that of nothing.", rare
         )
     turned = torch.randperm(p, generator=seeded())
     moved = [(logits, match[:, turned], classes[:, turned]) for logits, *_ in draws]

@@ -84,7 +84,7 @@ def hungarian(cost, real):
     return match
 
 
-def set_cross_entropy(logits, match, classes, nothing_weight=0.1):
+def set_cross_entropy(logits, match, classes, no_object_weight=0.1):
     nothing = logits.shape[-1] - 1
     # At first each guess should say nothing.
     asked = torch.full(logits.shape[:2], nothing)
@@ -93,7 +93,7 @@ def set_cross_entropy(logits, match, classes, nothing_weight=0.1):
     asked[row, match[row, column]] = classes[row, column]
     # One weight a class, 1 for all but nothing.
     weight = torch.ones(nothing + 1)
-    weight[nothing] = nothing_weight
+    weight[nothing] = no_object_weight
     # Cross-entropy takes classes in the second axis, and divides by the sum of weights.
     return F.cross_entropy(logits.transpose(1, 2), asked, weight)
 

@@ -11,6 +11,10 @@ def check_a_codebook_far_away(observed: list[int]) -> str:
     """
     expect(len(observed) == 2, "Two numbers must be observed: without revival, and with it.", "keep the last lines.")
     without, revived = observed
-    expect(revived > 24, "With revival most of 32 entries must be in use.", "change the marked line to revive=0.3.")
-    expect(without < revived, "The first number must be the one without revival.", "revive=0.0 at first.")
+    expect(
+        revived > 24,
+        "With revival most of 32 entries must be in use.",
+        "change the marked line to restart_threshold=0.3.",
+    )
+    expect(without < revived, "The first number must be the one without revival.", "restart_threshold=0.0 at first.")
     return "very few" if without <= 8 else "about half" if without < 24 else "all of them"

@@ -23,9 +23,9 @@ from mmlearn.exercises import (
 )
 from mmlearn.exercises.inputs import between, first_of, numbers, seeded, uniform, unit
 from mmlearn.layers.lora import low_rank
-from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.generative import response_language_modelling
 
 # A gate that is closed, and a change that is thin.
@@ -176,7 +176,7 @@ def check_query_text_similarity(function: Callable) -> None:
 
 
 @task(
-    last_picture_mask,
+    last_image_mask,
     difficulty=2,
     minutes=15,
     example=by_hand(
@@ -184,7 +184,7 @@ def check_query_text_similarity(function: Callable) -> None:
         gives=torch.tensor([[[False, False], [True, False], [True, False], [False, True]]]),
     ),
 )  # fmt: skip
-def check_last_picture_mask(function: Callable) -> None:
+def check_last_image_mask(function: Callable) -> None:
     """The last picture before a token: neither earlier ones, nor one behind it."""
     pictures, each = between(3, 4), between(2, 3)
     t = 2 * pictures + 2
@@ -206,7 +206,7 @@ def check_last_picture_mask(function: Callable) -> None:
     in_a_row = "The embeddings of a picture must stand in a row; here pictures take turns."
     expect(not torch.equal(got, turns), in_a_row, "j // each is the picture of embedding j, not j % pictures.")
     expect(
-        torch.equal(got, last_picture_mask(before, pictures, each)),
+        torch.equal(got, last_image_mask(before, pictures, each)),
         "It must be the last picture before each token.",
         last,
     )
@@ -265,7 +265,7 @@ def check_query_text_mask(function: Callable) -> None:
 
 
 @task(
-    places_in_turn,
+    interleaved_positions,
     difficulty=3,
     minutes=20,
     example=by_hand(
@@ -273,7 +273,7 @@ def check_query_text_mask(function: Callable) -> None:
         gives=torch.tensor([[0, 1, 2, -1, 3, 4, -1, -1]]),
     ),
 )  # fmt: skip
-def check_places_in_turn(function: Callable) -> None:
+def check_interleaved_positions(function: Callable) -> None:
     """Places that go on from text to text, without padding, and with or without those of pictures."""
     s, t, n = between(2, 3), between(5, 6), between(2, 3)
     lengths = torch.stack([t - 1 - torch.arange(s), 2 + torch.arange(s)])
@@ -303,7 +303,9 @@ def check_places_in_turn(function: Callable) -> None:
                 hint,
             )
             expect(
-                torch.equal(got.flatten(1), places_in_turn(mask, n, takes)), "A picture stands before its text.", hint
+                torch.equal(got.flatten(1), interleaved_positions(mask, n, takes)),
+                "A picture stands before its text.",
+                hint,
             )
 
 

@@ -37,7 +37,7 @@ def query_text_similarity(query_embedding, text_embedding):
     return cosine.amax(1)
 
 
-def last_picture_mask(pictures_before, pictures, each):
+def last_image_mask(pictures_before, pictures, each):
     # To which picture does each of the n embeddings belong, counted from 0.
     picture = torch.arange(pictures * each) // each
     # Where k pictures stand before a token, the last of them has the number k - 1.
@@ -61,7 +61,7 @@ def query_text_mask(task, queries, mask):
     return sees & real[:, None]
 
 
-def places_in_turn(mask, n, takes):
+def interleaved_positions(mask, n, takes):
     b, s, _ = mask.shape
     # What takes a place: real words, and pictures if they take some. A picture stands before its text.
     pictures = torch.full((b, s, n), takes)

@@ -96,7 +96,7 @@ def cached(model: nn.Module, read: Read, mask: Bool[Tensor, "b start"]) -> Itera
             layer.cache = None
 
 
-def go_on(
+def continue_prompts(
     model: nn.Module,
     read: Read,
     start_token: int,

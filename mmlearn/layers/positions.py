@@ -1,8 +1,10 @@
 """Positions that need no learning: sines and cosines, added to tokens or used to turn queries and keys."""
 
+import math
+
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -19,8 +21,8 @@ def sinusoidal_positions(length: int, width: int) -> Float[Tensor, "length width
     return rearrange([angle.sin(), angle.cos()], "pair length half -> length (half pair)")
 
 
-def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "places width"]:
-    r"""Places of a grid, row by row: one half of the features says the column, the other half the row.
+def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "p width"]:
+    r"""Positions of a grid, row by row: one half of the features encodes the column, the other half the row.
 
     .. math:: [\sin \omega x,\; \cos \omega x,\; \sin \omega y,\; \cos \omega y], \quad
        \omega_i = 10000^{-4i/d}, \; i = 0, \dots, d/4 - 1
@@ -34,6 +36,46 @@ def sinusoidal_grid(rows: int, columns: int, width: int) -> Float[Tensor, "place
     down, across = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (rows, columns)), indexing="ij")
     angles = [place.flatten()[:, None] * rate for place in (across, down)]
     return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], 1).float()
+
+
+def harmonic_grid(side: int, width: int) -> Float[Tensor, "p width"]:
+    r"""Positions of a square grid, row by row: one half of the features encodes the row, the other half the column.
+
+    .. math:: [\sin \omega_k y,\; \cos \omega_k y,\; \sin \omega_k x,\; \cos \omega_k x], \quad
+       \omega_k = \frac{\pi k}{2}, \; k = 1, \dots, d/4
+
+    x and y are the centre of a position, as shares of the image. The rates of :func:`sinusoidal_grid`, made for long
+    grids, would leave most features nearly equal on a small one. Raises ``ValueError`` where ``width`` is no multiple
+    of four. Source: ours.
+    """
+    if width % 4:
+        raise ValueError(f"Sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
+    angle = torch.pi / 2 * (torch.arange(side)[:, None] + 0.5) / side * torch.arange(1, width // 4 + 1)  # (side, d/4)
+    axis = torch.cat([angle.sin(), angle.cos()], 1)  # (side, d/2)
+    return torch.cat([axis.repeat_interleave(side, 0), axis.repeat(side, 1)], 1)
+
+
+def masked_sinusoidal_grid(
+    mask: Bool[Tensor, "b row column"], width: int, temperature: float = 10_000.0
+) -> Float[Tensor, "b p width"]:
+    r"""Positions of a padded grid: half of the features encodes the row, half the column, as shares of 2π.
+
+    .. math:: [\sin(y / T^{4i/d}),\; \cos(y / T^{4i/d})]_{i < d/4}, \quad y = 2 \pi \frac{\text{row}}{\text{rows}}
+
+    Rows and columns count from 1. Only real positions count, so that of a padded image the last real row has 2π as
+    well. Raises ``ValueError`` where the width is no multiple of four. Source: Carion et al. 2020 (DETR), section A.4,
+    and official code.
+    """
+    if width % 4:
+        raise ValueError(f"Sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
+    rate = temperature ** (4 * torch.arange(width // 4, device=mask.device) / width)  # (d/4,)
+    features = []
+    for axis in (1, 2):
+        position = mask.float().cumsum(axis)  # (b, row, column)
+        last = position.narrow(axis, position.shape[axis] - 1, 1)
+        angle = (position / (last + 1e-6) * 2 * math.pi)[..., None] / rate  # (b, row, column, d/4)
+        features.append(torch.stack([angle.sin(), angle.cos()], -1).flatten(3))  # (b, row, column, d/2)
+    return rearrange(torch.cat(features, -1), "b row column d -> b (row column) d")
 
 
 def rotary_angles(length: int, head_width: int, base: float = 10_000.0) -> Float[Tensor, "length half"]:

@@ -76,7 +76,7 @@ def query_text_contrast(
     return (image_loss + soft_cross_entropy(logit_scale * text_to_image, target)) / 2
 
 
-def last_picture_mask(pictures_before: Int[Tensor, "b t"], pictures: int, each: int) -> Bool[Tensor, "b t n"]:
+def last_image_mask(pictures_before: Int[Tensor, "b t"], pictures: int, each: int) -> Bool[Tensor, "b t n"]:
     r"""Each token sees the last picture before it, of n = pictures · each embeddings, and no other.
 
     .. math:: \mathrm{sees}(i, j) = [\lfloor j / \mathrm{each} \rfloor = \phi(i) - 1]

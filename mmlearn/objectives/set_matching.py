@@ -1,7 +1,7 @@
 r"""A set of guesses against a set of objects: each object gets the guess that fits it best, and no two the same.
 
-``logits`` (b, q, c + 1) say what each of q guesses is, the last class being *nothing*; ``guesses`` (b, q, 4) are boxes
-as middle, width and height. ``classes`` (b, p) and ``boxes`` (b, p, 4), left, top, right and bottom, are what is
+``logits`` (b, q, c + 1) say what each of q guesses is, the last class being *no object*; ``guesses`` (b, q, 4) are
+boxes as middle, width and height. ``classes`` (b, p) and ``boxes`` (b, p, 4), left, top, right and bottom, are what is
 there; ``real`` says which of these are no padding. Source: Carion et al. 2020 (DETR), section 3.1 and official code.
 """
 
@@ -17,12 +17,12 @@ from mmlearn.values import has_values
 
 
 class Weights(NamedTuple):
-    """What a class, the distance of boxes and their overlap count, in matching and in the loss."""
+    """The weights of class, L1 distance and GIoU, in matching and in the loss."""
 
     classes: float = 1.0
-    distance: float = 5.0
-    overlap: float = 2.0
-    nothing: float = 0.1  # of guesses that should be nothing, in the loss
+    l1: float = 5.0
+    giou: float = 2.0
+    no_object: float = 0.1  # of guesses without an object, in the loss
 
 
 USUAL = Weights()
@@ -47,7 +47,7 @@ def matching_cost(
     of_class = probability.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
     distance = (guesses[:, :, None] - middles(boxes)[:, None]).abs().sum(-1)
     pairs = torch.broadcast_tensors(corners(guesses)[:, :, None], boxes[:, None])
-    return weights.distance * distance - weights.classes * of_class - weights.overlap * generalised_iou(*pairs)
+    return weights.l1 * distance - weights.classes * of_class - weights.giou * generalised_iou(*pairs)
 
 
 @torch.no_grad()
@@ -83,13 +83,13 @@ def set_losses(
     real: Bool[Tensor, "b p"],
     weights: Weights = USUAL,
 ) -> dict[str, Float[Tensor, ""]]:
-    r"""``classes``, ``distance`` and ``overlap`` of the guesses, each with its weight, after :func:`hungarian`.
+    r"""``classes``, ``l1`` and ``giou`` of the guesses, each with its weight, after :func:`hungarian`.
 
     .. math:: \ell = -\frac{\sum_i w_i \log p_i(c_{\sigma(i)})}{\sum_i w_i}, \quad
        \frac{\lambda_1}{n} \sum_j \lVert b_{\sigma(j)} - \hat b_j \rVert_1, \quad
        \frac{\lambda_g}{n} \sum_j \big(1 - \mathrm{GIoU}(b_{\sigma(j)}, \hat b_j)\big)
 
-    A guess without an object should say *nothing*, which counts with the weight w = ``weights.nothing``; n is the
+    The class of a guess without an object is *no object*, which has the weight w = ``weights.no_object``; n is the
     number of objects in the batch, at least 1. Raises ``ValueError`` as :func:`hungarian` does.
     Source: Carion et al. 2020 (DETR), equation 2 and section A.2, and official code.
     """
@@ -102,13 +102,13 @@ def set_losses(
     place = torch.where(real, match, logits.shape[1])  # padding writes behind the last guess
     asked = asked.scatter(1, place, torch.where(real, classes, nothing))[:, :-1]
     weight = torch.ones(nothing + 1, dtype=logits.dtype, device=logits.device)
-    weight[-1] = weights.nothing
+    weight[-1] = weights.no_object
     count = real.sum().clamp(min=1)
     found = guesses.gather(1, match.clamp(min=0)[..., None].expand(-1, -1, 4))
     distance = (found - middles(boxes)).abs().sum(-1)
-    overlap = 1 - generalised_iou(corners(found), boxes)
+    giou = 1 - generalised_iou(corners(found), boxes)
     return {
         "classes": weights.classes * F.cross_entropy(logits.mT, asked, weight),
-        "distance": weights.distance * (distance * real).sum() / count,
-        "overlap": weights.overlap * (overlap * real).sum() / count,
+        "l1": weights.l1 * (distance * real).sum() / count,
+        "giou": weights.giou * (giou * real).sum() / count,
     }

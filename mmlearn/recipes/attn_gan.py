@@ -3,12 +3,12 @@
 from mmlearn.data.fields import Tokens
 from mmlearn.models.drawing.attn_gan import AttnGAN, AttnGANConfig
 from mmlearn.recipes import Objective, Recipe, ln_batch
-from mmlearn.recipes.shared.drawing import DrawnPixels, drawing_stages
+from mmlearn.recipes.shared.drawing import GANPixels, drawing_stages
 
 RECIPE = Recipe(
     AttnGAN,
     AttnGANConfig,
-    reads=(DrawnPixels(), Tokens()),
+    reads=(GANPixels(), Tokens()),
     stages=drawing_stages(
         Objective("damsm", {"words": ln_batch, "sentence": ln_batch}),
         "discriminators",

@@ -1,10 +1,11 @@
 """The recipe of BLIP-2: what it reads, what it learns, and how that is measured."""
 
 from mmlearn.data.fields import Dialogues, Image
-from mmlearn.models.bridges.blip_2 import BLIP2, FIRST, BLIP2Config
+from mmlearn.models.bridges.blip_2 import BLIP2, BLIP2Config
 from mmlearn.recipes import ITC, ITM_INSIDE, LM, REPLY, Objective, Recipe, Stage, Turn, ln
 
-SPEAKS = (Turn(moves=("query_former", "language_projection")),)
+REPRESENTATION = ("query_former", "text", "image_projection", "match_head", "language_head", "temperature")
+GENERATION = ("query_former", "language_projection")
 RECIPE = Recipe(
     BLIP2,
     BLIP2Config,
@@ -12,11 +13,11 @@ RECIPE = Recipe(
     stages=(
         Stage(
             (ITC, ITM_INSIDE, Objective("itg", {"itg": ln("vocab_size")})),
-            turns=(Turn("represent_loss", moves=FIRST),),
+            turns=(Turn("representation_loss", moves=REPRESENTATION),),
             name="represent",
         ),
-        Stage(LM, turns=SPEAKS, name="generate"),
-        Stage(REPLY, turns=SPEAKS, name="answer"),
+        Stage(LM, turns=(Turn(moves=GENERATION),), name="generate"),
+        Stage(REPLY, turns=(Turn(moves=GENERATION),), name="answer"),
     ),
     writes=True,
     architecture="""

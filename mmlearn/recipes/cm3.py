@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from mmlearn.data.fields import Batch, Label, Tokens
-from mmlearn.models.picture_tokens.cm3 import CM3, SPANS, CM3Config, tokens_asked
+from mmlearn.models.image_tokens.cm3 import CM3, SPANS, CM3Config, predicted_tokens
 from mmlearn.objectives.causal_masked import draw_shares
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
-from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
+from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,12 @@ RECIPE = Recipe(
         codec_stage("pixels", "commitment"),
         Stage(
             Objective(
-                "cm", {"cm": ln("all_tokens")}, labels=(MovedSpans(),), measures=(guessed("next token", tokens_asked),)
+                "cm",
+                {"cm": ln("all_tokens")},
+                labels=(MovedSpans(),),
+                measures=(token_accuracy("next token", predicted_tokens),),
             ),
-            turns=(Turn(moves=("writer", "places")),),
+            turns=(Turn(moves=("decoder", "positions")),),
             name="documents",
         ),
     ),

@@ -4,12 +4,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.fields import Tokens
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig, DALLEOutput
 from mmlearn.recipes import Objective, Recipe, Stage, Turn, ln
-from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, guessed
+from mmlearn.recipes.shared.image_codes import Pixels, codec_stage, token_accuracy
 
 
-def codes_asked(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
+def predicted_codes(config: DALLEConfig, output: DALLEOutput) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
     """Scores of every code, given the caption and all codes before, and which it is."""
     true = output.sequence[:, config.max_length :]
     return output.token_logits[:, -true.shape[1] :].flatten(0, 1), true.flatten()
@@ -25,9 +25,9 @@ RECIPE = Recipe(
             Objective(
                 "drawing",
                 {"words": ln("all_tokens", "word_weight"), "codes": ln("all_tokens", "code_weight")},
-                measures=(guessed("next code", codes_asked),),
+                measures=(token_accuracy("next code", predicted_codes),),
             ),
-            turns=(Turn(moves=("writer", "text_places", "rows", "columns")),),
+            turns=(Turn(moves=("decoder", "text_positions", "rows", "columns")),),
             name="drawing",
         ),
     ),

@@ -18,7 +18,7 @@ RECIPE = Recipe(
     DETR,
     DETRConfig,
     reads=(Image(), Objects()),
-    learns=Objective("detection", {"classes": every_class, "distance": None, "overlap": None}, measures=(detected,)),
+    learns=Objective("detection", {"classes": every_class, "l1": None, "giou": None}, measures=(detected,)),
     architecture="""
     image -> residual network -> places [row and column] -> encoder -> decoder -> !classes and boxes, matched
     queries [learned places] -> decoder

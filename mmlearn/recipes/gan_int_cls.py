@@ -3,12 +3,12 @@
 from mmlearn.data.fields import Tokens
 from mmlearn.models.drawing.gan_int_cls import GANINTCLS, GANINTCLSConfig
 from mmlearn.recipes import Objective, Recipe
-from mmlearn.recipes.shared.drawing import DrawnPixels, drawing_stages
+from mmlearn.recipes.shared.drawing import GANPixels, drawing_stages
 
 RECIPE = Recipe(
     GANINTCLS,
     GANINTCLSConfig,
-    reads=(DrawnPixels(), Tokens()),
+    reads=(GANPixels(), Tokens()),
     stages=drawing_stages(
         Objective("finding", {"hinge": None}),
         "discriminator",

@@ -16,20 +16,21 @@ from mmlearn.recipes.shared.unified_vocabulary import CAPTION, GROUNDING, INFILL
 
 
 @dataclass(frozen=True)
-class Seen(Label):
-    """``seen`` (b, 2): whether picture and text may be seen, which of three ways of encoding makes one stack do."""
+class Visibility(Label):
+    """``modality_mask`` (b, 2): whether picture and text may be modality_mask, which of three ways of encoding makes
+    one stack do."""
 
     image: bool = True
     text: bool = True
 
-    holds = {"seen": "Bool b 2"}
+    holds = {"modality_mask": "Bool b 2"}
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Sizes) -> Batch:
-        return batch | {"seen": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
+        return batch | {"modality_mask": torch.tensor([self.image, self.text]).expand(len(batch["tokens"]), 2)}
 
 
 @dataclass(frozen=True)
-class Gaps(Told):
+class DenoisingTarget(Told):
     """As :class:`~mmlearn.data.fields.orders.Told`, of a caption: it is read with gaps, and written whole."""
 
     share: float = 0.3
@@ -45,15 +46,20 @@ class Gaps(Told):
 
 
 LOSSES = TOKENS | {"balance": None}
-DENOISING = Objective("denoising", LOSSES, labels=(Gaps(), Seen(image=False)), measures=(told("denoising"),))
+DENOISING = Objective(
+    "denoising", LOSSES, labels=(DenoisingTarget(), Visibility(image=False)), measures=(told("denoising"),)
+)
 RECIPE = Recipe(
     M6,
     M6Config,
     reads=READS,
     learns=OneOf(
-        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Seen(text=False))),
+        replace(CAPTION, chance=LOSSES, labels=(*CAPTION.labels, Visibility(text=False))),
         DENOISING,
-        *(replace(one, chance=LOSSES, labels=(*one.labels, Seen())) for one in (VQA, GROUNDING, NAMING, INFILLING)),
+        *(
+            replace(one, chance=LOSSES, labels=(*one.labels, Visibility()))
+            for one in (VQA, GROUNDING, NAMING, INFILLING)
+        ),
     ),
     writes=True,
     architecture="""

@@ -14,14 +14,14 @@ from mmlearn.objectives import hidden_patches, masked_pixels, normalised_patches
 from mmlearn.recipes import Objective, Recipe
 
 
-def nothing_said(config: MAEConfig, batch: dict[str, Tensor]) -> float:
+def mean_pixel_loss(config: MAEConfig, batch: dict[str, Tensor]) -> float:
     """What it costs to say 0 of every hidden pixel: each patch's mean where they are normalised."""
     patches = patchify(batch["image"], config.image.patch_size)
     target = normalised_patches(patches) if config.normalise_pixels else patches
     return masked_pixels(torch.zeros_like(target), target, hidden_patches(batch["visible"], target.shape[1])).item()
 
 
-def painted(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+def pixels_explained(run: Any, samples: Sequence[Any]) -> dict[str, dict[str, float | None]]:
     """How much less wrong hidden pixels are than the mean of their own patch, as a share: 1 is perfect, 0 is chance."""
     batch = run.label(run.plain(samples), VisiblePatches())
 
@@ -37,7 +37,7 @@ RECIPE = Recipe(
     MAE,
     MAEConfig,
     reads=(Patches(),),
-    learns=Objective("mim", {"pixels": nothing_said}, labels=(VisiblePatches(),), measures=(painted,)),
+    learns=Objective("mim", {"pixels": mean_pixel_loss}, labels=(VisiblePatches(),), measures=(pixels_explained,)),
     architecture="""
     image -> patches -> visible ones -> ViT [a quarter of the patches] -> places [mask tokens at the others]
     places -> decoder [small] -> !squared error [hidden patches]

@@ -6,7 +6,7 @@ from mmlearn.data.fields import Image, Tokens
 from mmlearn.evaluation.captions import Rarity, cider_d_of_each, rarity
 from mmlearn.models.recurrent_captions.scst import SCST, SCSTConfig, Texts
 from mmlearn.recipes import LM, Objective, Recipe, Stage, Turn
-from mmlearn.recipes.shared.recurrent_captions import looks
+from mmlearn.recipes.shared.recurrent_captions import pointing_before_words
 
 
 class CIDErReward:
@@ -23,7 +23,7 @@ def _words(text: Sequence[int]) -> str:
     return " ".join(map(str, text))
 
 
-MEASURES = (*LM.measures, looks)
+MEASURES = (*LM.measures, pointing_before_words)
 RECIPE = Recipe(
     SCST,
     SCSTConfig,

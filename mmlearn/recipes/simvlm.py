@@ -13,7 +13,7 @@ from mmlearn.recipes.objectives import LM
 
 
 @dataclass(frozen=True)
-class Given(Label):
+class GivenPrefix(Label):
     """``prefix`` (b, t): which tokens of a text are given, a random number of its first ones. The others are asked."""
 
     holds = {"prefix": "Bool b t"}
@@ -26,7 +26,7 @@ RECIPE = Recipe(
     SimVLM,
     SimVLMConfig,
     reads=(Image(), Tokens()),
-    learns=Objective("prefix-lm", {"lm": ln("vocab_size")}, labels=(Given(),), measures=LM.measures),
+    learns=Objective("prefix-lm", {"lm": ln("vocab_size")}, labels=(GivenPrefix(),), measures=LM.measures),
     writes=True,
     architecture="""
     image -> convolutions [three stages] -> encoder [both ways] -> decoder [causal] -> !PrefixLM

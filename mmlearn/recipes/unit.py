@@ -17,7 +17,7 @@ def every_class(config: UniTConfig, batch: Batch) -> float:
     return config.decoder.depth * math.log(config.num_classes + 1)
 
 
-def relations_told(run: Any, samples: Sequence[Any]) -> Rows:
+def relation_accuracy(run: Any, samples: Sequence[Any]) -> Rows:
     """How many relations are read off captions. Chance: always the commonest."""
     batch = run.plain(samples, "relation")
     alone = {name: batch[name] for name in ("tokens", "mask")}
@@ -26,13 +26,13 @@ def relations_told(run: Any, samples: Sequence[Any]) -> Rows:
 
 
 DETECTION = Objective(
-    "detection", {"classes": every_class, "distance": None, "overlap": None}, reads=(Objects(),), measures=(detected,)
+    "detection", {"classes": every_class, "l1": None, "giou": None}, reads=(Objects(),), measures=(detected,)
 )
 RELATION = Objective(
     "relation",
     {"relation": ln("relations")},
     reads=(Labels(into="relations", source="stated"),),
-    measures=(relations_told,),
+    measures=(relation_accuracy,),
 )
 RECIPE = Recipe(
     UniT,

@@ -19,7 +19,7 @@ from mmlearn.recipes.shared.unified_vocabulary import TOKENS
 
 
 @dataclass(frozen=True)
-class Numbered(Field):
+class RegionNumber(Field):
     """``region`` (b,): the number of the region that is spoken of."""
 
     holds = {"region": "Int b < bins"}
@@ -35,7 +35,7 @@ class Numbered(Field):
 
 
 @dataclass(frozen=True)
-class Pointed(Told):
+class RegionTarget(Told):
     """As :class:`~mmlearn.data.fields.orders.Told`, with a region's token to be written, or at the prompt's end."""
 
     def targets(self, batch: Batch, sizes: Sizes) -> list[Int[Tensor, "_"]]:
@@ -60,8 +60,8 @@ RECIPE = Recipe(
     learns=OneOf(
         objective("caption", Told(), captioned),
         objective("vqa", Told(), told),
-        objective("grounding", Pointed(), located, Numbered(), Box()),
-        objective("naming", Pointed(region=True), told, Numbered()),
+        objective("grounding", RegionTarget(), located, RegionNumber(), Box()),
+        objective("naming", RegionTarget(region=True), told, RegionNumber()),
     ),
     architecture="""
     regions -> sum [features, box, number] -> encoder -> decoder [causal] -> !words and regions

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from mmlearn.evaluation.measures import Rows, row
-from mmlearn.models.picture_tokens.vqgan import VQGAN, VQGANConfig
+from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.recipes import Alarm, Objective, Recipe, Stage, Turn
-from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
+from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
 
 
-def passes(run: Any, samples: Sequence[Any]) -> Rows:
+def fooling_rate(run: Any, samples: Sequence[Any]) -> Rows:
     """How often a patch is taken for real, of pictures that are and that are painted."""
     real, painted = [], []
     for batch in run.batches(samples):
@@ -23,7 +23,7 @@ def passes(run: Any, samples: Sequence[Any]) -> Rows:
 
 # Who knows nothing pays 1. Before the discriminator counts both losses are 0, and so the second is not above its bound.
 WON = Alarm(
-    "the discriminator has won: next to no painted patch passes for real, and the decoder learns little from it; "
+    "the discriminator has won: next to no painted patch fooling_rate for real, and the decoder learns little from it; "
     "start anew with a higher adversarial_start or a lower adversarial_weight",
     below={"discriminator": 0.1},
     above={"adversarial": 0.0},
@@ -37,7 +37,7 @@ RECIPE = Recipe(
             Objective(
                 "rebuilding",
                 dict.fromkeys(("pixels", "commitment", "adversarial", "discriminator")),
-                measures=(rebuilt, passes),
+                measures=(reconstruction, fooling_rate),
             ),
             turns=(Turn("discriminator_loss", moves=("discriminator",), alarm=WON), Turn(moves=("encoder", "decoder"))),
         ),

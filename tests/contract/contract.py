@@ -51,8 +51,7 @@ NOT_OF_CAPTIONS = {"difference": "compares features of a batch, whatever its row
 APART = {  # turns, or losses of a task, that do not go through ``forward``, and what they train
     "codec_loss": "a codec, by a forward pass of its own",
     "match_loss": "what finds pictures for words",
-    "reader_loss": "readers of captions and pictures, before anything is drawn",
-    "represent_loss": "queries, beside texts of other pictures as well",
+    "encoder_loss": "readers of captions and pictures, before anything is drawn",
     "self_critical_loss": "what is written by the system itself, of features that are seen once",
     "teacher_loss": "teachers, by forward passes of their own",
     "xmlm": "texts without a picture, where a system reads both",

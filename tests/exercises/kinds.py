@@ -105,12 +105,12 @@ LEARNED = {
 }
 NOT_LEARNED = {  # tasks whose result nothing is learned from, and why
     "input": "patchify sinusoidal_positions box_sizes same_caption melscale_fbanks frame_count frame_mask collapse "
-    "add_noise queue_places imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
+    "add_noise queue_positions imposters modality_dropout mask_tokens mask_spans random_negatives hard_negatives "
     "sample_distractors shifted_right prefix_mask swap_segments sample_replacements hide_spans fill_spans "
-    "permute_sentences restore choose_places draw_spans rank_batches put_back last_picture_mask query_text_mask "
-    "places_in_turn draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates infilling_task "
-    "backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities until_end other_captions "
-    "position_encoding words_then_codes responses_in_turn shuffled_labels",
+    "permute_sentences restore choose_places draw_spans rank_batches put_back last_image_mask query_text_mask "
+    "interleaved_positions draw_pairs without_style one_vocabulary next_of_box three_encodings mixing_rates "
+    "infilling_task backwards seq2seq_mask what_learns leave_one_out destroy_numbers keep_modalities "
+    "until_end other_captions position_encoding words_then_codes responses_in_turn shuffled_labels",
     "target": "adaptive_weight moving_entries dead_entries normalised_patches contextual_targets "
     "inheritance_rate ratio_masks ipot soft_scores momentum_update momentum_weights distilled_targets quantise "
     "hungarian",
@@ -151,8 +151,8 @@ SMALL = (
     "pair_similarity"
 )
 IDS = (
-    "same_caption random_negatives queue_places frame_count collapse distractor_contrast shifted_right swap_segments "
-    "hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
+    "same_caption random_negatives queue_positions frame_count collapse distractor_contrast shifted_right "
+    "swap_segments hide_spans fill_spans permute_sentences restore rank_batches draw_pairs clap_loss infilling_task "
     "until_end other_captions shuffled_labels"
 )
 # Of a generator, but one text at a time, or with rows that are those of the batch or of hidden places.

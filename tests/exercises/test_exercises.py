@@ -23,19 +23,19 @@ from mmlearn.generation.decoding import beam_search, greedy, sampling_probabilit
 from mmlearn.layers.gumbel import straight_through
 from mmlearn.layers.language import MaskedLanguageHead
 from mmlearn.layers.lora import low_rank
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.models.audiovisual.av_hubert import imposters
-from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
 from mmlearn.models.classic_fusion.gmu import GMU, GMUConfig
 from mmlearn.models.classic_fusion.lmf import low_rank_product
 from mmlearn.models.classic_fusion.tfn import outer_product
 from mmlearn.models.fusion.regions import box_sizes
 from mmlearn.models.fusion.streams import co_attention
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig
 from mmlearn.models.question_answering.aoa import AttentionOnAttention
 from mmlearn.models.question_answering.memory_network import MemoryNetwork, MemoryNetworkConfig, position_encoding
-from mmlearn.models.question_answering.san import Look
+from mmlearn.models.question_answering.san import AttentionHop
 from mmlearn.models.recurrent_captions.sca_cnn import ORDERS, ChannelSpatialAttention
 from mmlearn.models.recurrent_captions.show_and_tell import ShowAndTell, ShowAndTellConfig
 from mmlearn.models.speech.encoder import frame_count, frame_mask
@@ -48,7 +48,7 @@ from mmlearn.models.trimodal.sequences import MODALITIES
 from mmlearn.models.unified.multiway import by_modality
 from mmlearn.models.unified.sparse import send_to_experts
 from mmlearn.objectives import large_batch
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
 from mmlearn.objectives.denoising import Corruption
 from mmlearn.objectives.distillation import momentum_update
 from mmlearn.objectives.experts import balance, global_entropy
@@ -285,10 +285,15 @@ def test_worked_examples_of_exercise_03():
 def test_parts_of_exercise_03_are_those_of_the_library():
     of = {task.name: task.reference for task in TASKS if task.exercise == "03_questions"}
     u, v, same = torch.randn(2, 4), torch.randn(2, 5, 4), torch.testing.assert_close
-    parts = [Look(4, 3), Look(4, 3)]
+    parts = [AttentionHop(4, 3), AttentionHop(4, 3)]
 
     def look(u, v, part):
-        weights = part.cells.weight, part.question.weight, part.question.bias, part.score.weight[0]
+        weights = (
+            part.image_projection.weight,
+            part.question_projection.weight,
+            part.question_projection.bias,
+            part.score.weight[0],
+        )
         return of["region_weights"](u, v, *weights)
 
     same(look(u, v, parts[0]), parts[0](u, v)[1])
@@ -309,8 +314,8 @@ def test_the_memory_of_exercise_03_is_that_of_the_library():
     (hop,) = (task.reference for task in TASKS if task.name == "memory_hop")
     system = MemoryNetwork(dataclasses.replace(MemoryNetworkConfig.tiny(), memory="facts", hops=1)).eval()
     tokens, facts = torch.tensor([[1, 5, 6, 2]]), torch.tensor([[[7, 8], [0, 0], [9, 0]]])
-    (m, c), real = system.remember(None, facts)
-    u, p = hop(system.sentence(tokens, tokens > 0, system.words), m, c, real)
+    (m, c), real = system.build_memory(None, facts)
+    u, p = hop(system.encode_sentence(tokens, tokens > 0, system.words), m, c, real)
     wanted = system(tokens, facts=facts)
     torch.testing.assert_close(system.answer_head(u), wanted.answer_logits)
     torch.testing.assert_close(p, wanted.maps[:, 0])
@@ -511,7 +516,7 @@ def test_worked_examples_of_exercise_11():
     fits = torch.tensor([[True, False, True, False]])
     target = objectives.distilled_targets(torch.zeros(1, 4), fits, 0.4)
     torch.testing.assert_close(target, rows([0.4, 0.1, 0.4, 0.1]))
-    places, pointer = queue_places(torch.tensor([3]), 4, 5)
+    places, pointer = queue_positions(torch.tensor([3]), 4, 5)
     assert (places.tolist(), pointer.tolist()) == ([3, 4, 0, 1], [2])
     similarity, own = rows([5, 2, 1]).log().expand(900, 3), torch.tensor([True, False, False]).expand(900, 3)
     drawn = objectives.hard_negatives(similarity, own, torch.Generator().manual_seed(0))
@@ -743,12 +748,12 @@ def test_worked_examples_of_exercise_22():
     assert cost.item() == pytest.approx(0.288, abs=5e-4)
     fits = query_text_similarity(rows([1, 0], [0.6, 0.8])[None], rows([0, 1], [1, 0]))
     assert fits.tolist() == rows([0.8, 1]).tolist()
-    seen = last_picture_mask(torch.tensor([[0, 1, 1, 2]]), 2, 1)
+    seen = last_image_mask(torch.tensor([[0, 1, 1, 2]]), 2, 1)
     assert seen.int().tolist() == [[[0, 0], [1, 0], [1, 0], [0, 1]]]
     seen = query_text_mask("writing", 1, torch.ones(1, 2, dtype=torch.bool))
     assert seen.int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
     two = torch.tensor([[[True, True, False], [True, False, False]]])
-    assert places_in_turn(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
+    assert interleaved_positions(two, 1, True).tolist() == [[0, 1, 2, -1, 3, 4, -1, -1]]
     alike = query_text_contrast(torch.ones(2, 1, 1), torch.ones(2, 1), 5.0, torch.eye(2).bool())
     assert alike.item() == pytest.approx(0.693, abs=5e-4)
     assert responses_in_turn(torch.tensor([[3, 1, 2, 1]]), 8).int().tolist() == [[0, 0, 0, 1, 0, 0, 1, 0]]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from testing_tools import close, refused, seeded
 
 from mmlearn.objectives import causal_language_modelling, info_nce, response_language_modelling
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_mask, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_mask, query_text_similarity
 
 
 def unit(*shape):
@@ -91,7 +91,7 @@ def test_the_losses_of_all_rows_are_those_of_their_parts():
 
 def test_a_token_sees_the_last_picture_before_it_and_no_other():
     before = torch.tensor([[0, 0, 1, 1, 2, 3], [1, 2, 2, 2, 2, 2]])
-    sees = last_picture_mask(before, pictures=3, each=2)
+    sees = last_image_mask(before, pictures=3, each=2)
     assert sees.shape == (2, 6, 6)
     for row, seen in zip(before, sees):
         for count, own in zip(row.tolist(), seen):

@@ -46,7 +46,7 @@ def test_losses_are_those_of_the_set(scene):
     other = set_losses(logits, guesses, torch.where(real, classes, 4), spoilt, real)
     assert all(torch.equal(other[name], whole[name]) for name in whole)
     empty = set_losses(logits, guesses, classes, boxes, real & False)
-    assert empty["distance"] == empty["overlap"] == 0
+    assert empty["l1"] == empty["giou"] == 0
     close(empty["classes"], -logits.log_softmax(-1)[..., -1].mean(), 1e-6)
 
 

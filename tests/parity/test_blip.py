@@ -57,7 +57,7 @@ def test_similarity(case, padded, twins, assert_same_gradients):
     close(got, expected)
     output = ours(image, tokens, mask)
     close(output.image_embedding @ output.text_embedding.T, expected)
-    assert output.token_logits is None
+    assert not hasattr(output, "token_logits")
     weight = torch.randn(got.shape, generator=torch.Generator().manual_seed(2))
     assert_same_gradients(published, ours, (got * weight).sum(), (expected * weight).sum())
 
@@ -76,7 +76,7 @@ def test_captioning(case, padded, label_smoothing, twins, assert_same_gradients)
     )
     output = ours(image, tokens, mask)
     close(output.token_logits[mask], expected.logits[mask])
-    assert output.match_logits is output.image_embedding is output.text_embedding is None
+    assert output._fields == ("patches", "token_logits")
     losses = ours.loss(dict(image=image, tokens=tokens, mask=mask))
     assert set(losses) == {"lm"}
     close(losses["lm"], expected.loss)

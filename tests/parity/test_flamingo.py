@@ -16,7 +16,7 @@ from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 from mmlearn.layers import ImageEncoderConfig
 from mmlearn.models.bridges.flamingo import FlamingoConfig, GatedCrossAttention, PerceiverResampler
 from mmlearn.models.text.gpt2 import GPT2Config
-from mmlearn.objectives.bridging import last_picture_mask
+from mmlearn.objectives.bridging import last_image_mask
 
 CASES = {"odd": (24, 3, 40, 5, 7, 2), "two latents": (16, 1, 24, 3, 2, 1), "deep": (32, 4, 16, 2, 5, 4)}
 
@@ -77,7 +77,7 @@ def test_resampler(case):
     theirs = IdeficsPerceiverResampler(published, width, depth, heads, width // heads, config.num_latents)
     places = {"latents": "latents", "norm.weight": "layer_norm.weight", "norm.bias": "layer_norm.bias"}
     for i in range(depth):
-        for part, other in (("picture", "context"), ("latents", "latents")):
+        for part, other in (("image", "context"), ("latents", "latents")):
             for what in ("weight", "bias"):
                 places[f"blocks.{i}.{part}_norm.{what}"] = f"blocks.{i}.0.{other}_layer_norm.{what}"
         for part, other in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "output_proj")):
@@ -111,7 +111,7 @@ def test_gated_block_among_several_pictures(case):
     pictures, each = 3, config.num_latents
     words, latents = torch.randn(2, 8, width), torch.randn(2, pictures * each, image_width)
     before = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 1, 1, 1, 2, 2, 3]])
-    sees = last_picture_mask(before, pictures, each)
+    sees = last_image_mask(before, pictures, each)
     hidden = torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)[:, None]
     expected = theirs(
         words, image_hidden_states=latents, image_attention_mask=hidden, cross_attention_gate=(before > 0).float()

@@ -1,1 +1,1 @@
-"""Systems that align picture and text before they fuse them."""
+"""Systems that align image and text embeddings before they fuse both."""

@@ -1,4 +1,4 @@
-"""ALBEF: align before fuse. Picture and text first find each other as vectors; only then words attend to patches.
+"""ALBEF: align before fuse. A contrast aligns image and text embeddings; only then words attend to patches.
 
 Paper: Li et al. 2021, "Align before Fuse: Vision and Language Representation Learning with Momentum Distillation".
 Official code: https://github.com/salesforce/ALBEF.
@@ -11,8 +11,8 @@ the official code over that of its own, with the same queue; both look for hard 
 says which captions are equal, all of them are positives, and none is a negative. Distillation is a cross-entropy, as in
 the official code; equations 6 and 7 have a divergence, which differs by a constant. With ``hard_negatives=False`` wrong
 pairs are drawn evenly, for comparison. ``tiny`` is ours: its momentum encoder is faster, and it has no class token but
-embeds a picture by each feature's maximum over the patches, because a class token needs several times as many steps to
-learn where to look.
+embeds an image by each feature's maximum over the patches, because a class token needs several times as many steps to
+learn where to attend.
 """
 
 import copy
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
 from mmlearn.layers.language import MaskedLanguageHead, initialise_as_bert
-from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import hard_pairs, masked_distillation, positive_pairs, ramp
@@ -40,13 +40,13 @@ from mmlearn.objectives.masked import IGNORED
 class ALBEFConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(image_size=256, norm_epsilon=1e-6)
     text: BERTEncoderConfig = BERTEncoderConfig(768, 6, 12)  # blocks that see only the text
-    fusion_depth: int = 6  # blocks that also attend to the picture
+    fusion_depth: int = 6  # blocks that also attend to the image
     embedding_width: int = 256
-    pooling: str = "class"  # a picture's embedding is of its class token, or the "max" over its patches
+    pooling: str = "class"  # an image's embedding is of its class token, or the "max" over its patches
     temperature: float = 0.07  # at the start; the model learns its own
     momentum: float = 0.995  # of the momentum encoder
     queue_size: int = 65_536  # embeddings of earlier batches, as more negatives; at most the size of the data
-    alpha: float = 0.4  # how much the momentum encoder is trusted; 0: no distillation
+    alpha: float = 0.4  # the weight of the momentum encoder's targets; 0: no distillation
     alpha_ramp: int = 10_000  # steps in which alpha rises from 0: an epoch of 5.1 M pairs in batches of 512
     hard_negatives: bool = True  # wrong pairs that look right; False: any
     seed: int = 0  # of the wrong pairs
@@ -60,7 +60,7 @@ class ALBEFConfig(Config):
 
 
 class Encoded(NamedTuple):
-    """What the two unimodal encoders make of pictures and texts."""
+    """The states and embeddings of the two unimodal encoders."""
 
     patches: Float[Tensor, "b n d"]
     words: Float[Tensor, "b t width"]
@@ -72,15 +72,15 @@ class ALBEFOutput(NamedTuple):
     image_embedding: Float[Tensor, "b d"]  # unit length
     text_embedding: Float[Tensor, "b d"]  # unit length
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
-    patches: Float[Tensor, "b n image_width"]  # the picture alone
-    words: Float[Tensor, "b t width"]  # the text alone
-    tokens: Float[Tensor, "b t width"]  # words that have seen the picture
-    match_logits: Float[Tensor, "b 2"]  # index 1: picture and text belong together
+    patches: Float[Tensor, "b n image_width"]  # after the image encoder
+    words: Float[Tensor, "b t width"]  # after the text encoder
+    tokens: Float[Tensor, "b t width"]  # after the multimodal encoder
+    match_logits: Float[Tensor, "b 2"]  # index 1: image and text belong together
     token_logits: Float[Tensor, "b t v"]
 
 
 class ALBEFEncoders(nn.Module):
-    """The image, text and multimodal encoder with their projections and the language head: all that has a slow copy.
+    """The image, text and multimodal encoder with their projections and the language head: all with a momentum copy.
 
     Source: section 3.1 and figure 1.
     """
@@ -107,7 +107,7 @@ class ALBEFEncoders(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Encoded:
-        patches, words = self.image_encoder(image), self.read_text(tokens, mask)
+        patches, words = self.image_encoder(image), self.read_text(tokens, mask)  # (b, n, d), (b, t, width)
         return Encoded(patches, words, self.embed_image(patches), self.embed_text(words))
 
     def read_text(
@@ -126,7 +126,7 @@ class ALBEFEncoders(nn.Module):
     def predict_tokens(self, states: Float[Tensor, "b t width"]) -> Float[Tensor, "b t v"]:
         return self.language_head(states, self.embedding.tokens.weight)
 
-    def fill_gaps(
+    def predict_masked(
         self,
         patches: Float[Tensor, "b n d"],
         masked_tokens: Int[Tensor, "b t"],
@@ -137,13 +137,13 @@ class ALBEFEncoders(nn.Module):
 
 
 class ALBEF(nn.Module):
-    """Three encoders, a momentum encoder that teaches them, and a queue of its embeddings of earlier batches.
+    """Three encoders, a momentum encoder that distils into them, and a queue of its embeddings of earlier batches.
 
     ``mask`` is True where a token is real. ``forward`` is figure 1 for pairs that belong together; with
-    ``masked_tokens`` (b, t), the texts with gaps, ``token_logits`` are of these. To judge one picture with many texts,
+    ``masked_tokens`` (b, t), the masked texts, ``token_logits`` are of these. To match one image with many texts,
     give what ``online.image_encoder`` and ``online.read_text`` return to ``online.multimodal_encoder`` and
     ``match_head``. The momentum encoder, the queue, its pointer and the count of steps are in ``state_dict``, and so in
-    a checkpoint. Raises ``ValueError`` for settings that cannot be. Source: section 3 and figure 1.
+    a checkpoint. Raises ``ValueError`` for impossible settings. Source: section 3 and figure 1.
     """
 
     def __init__(self, config: ALBEFConfig):
@@ -156,8 +156,8 @@ class ALBEF(nn.Module):
             raise ValueError(f"pooling is 'class' with a class token or 'max' without, not {config.pooling!r}.")
         self.config = config
         self.online = ALBEFEncoders(config)
-        start = partial(initialise_as_bert, std=config.text.initial_std)
-        self.match_head = nn.Linear(config.text.width, 2).apply(start)
+        as_bert = partial(initialise_as_bert, std=config.text.initial_std)
+        self.match_head = nn.Linear(config.text.width, 2).apply(as_bert)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))  # ln(1/τ)
         self.momentum_encoder = copy.deepcopy(self.online).requires_grad_(False)
         self.queue = PairQueue(config.queue_size, config.embedding_width)
@@ -170,12 +170,12 @@ class ALBEF(nn.Module):
 
     @property
     def cross_attention(self) -> list[str]:
-        """Where words attend to the picture, first block first: the names of these maps in ``record_attention``."""
+        """The names of the maps from words to patches in ``record_attention``, first block first."""
         return [f"online.multimodal_encoder.blocks.{i}.cross_attention" for i in range(self.config.fusion_depth)]
 
     @property
     def alpha(self) -> float:
-        """How much the momentum encoder is trusted now. Source: section 3.5."""
+        """The weight of the momentum encoder's targets now. Source: section 3.5."""
         return ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
@@ -190,11 +190,12 @@ class ALBEF(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
-        """Logits of whether picture and text belong together, which they do at index 1; for ranking candidates anew."""
+        """Logits of whether image and text belong together, at index 1; for reranking."""
         return self._match(self.online.image_encoder(image), self.online.read_text(tokens, mask), mask)
 
     def _match(self, patches: Tensor, words: Tensor, mask: Tensor | None) -> Float[Tensor, "b 2"]:
-        return self.match_head(self.online.multimodal_encoder.read(words, 0, mask, context=patches))
+        first = self.online.multimodal_encoder.read(words, 0, mask, context=patches)  # (b, width)
+        return self.match_head(first)
 
     def forward(
         self,
@@ -205,38 +206,42 @@ class ALBEF(nn.Module):
     ) -> ALBEFOutput:
         online = self.online
         patches, words, image_embedding, text_embedding = online(image, tokens, mask)
-        states = online.multimodal_encoder(words, mask, context=patches)
+        states = online.multimodal_encoder(words, mask, context=patches)  # (b, t, width)
         if masked_tokens is None:
             token_logits = online.predict_tokens(states)
         else:
-            token_logits = online.fill_gaps(patches, masked_tokens, mask)
+            token_logits = online.predict_masked(patches, masked_tokens, mask)
         match_logits, scale = self.match_head(states[:, 0]), self.logit_scale.exp()
         return ALBEFOutput(image_embedding, text_embedding, scale, patches, words, states, match_logits, token_logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching on whole texts and, with ``token_label`` in the batch, masked words.
 
-        Wrong pairs are made here, so every picture comes with its own text. In training the batch's embeddings go into
+        Wrong pairs are drawn here, so every image comes with its own text. In training the batch's embeddings go into
         the queue, once for each call, also where several calls make a step; in evaluation nothing changes.
         ``ValueError`` for no pair, and for a batch without two different captions, where no wrong pair exists.
         """
         image, tokens, mask, caption_id = read_pairs(batch, "ALBEF")
         label = batch.get("token_label")
-        whole = tokens if label is None else torch.where(label == IGNORED, tokens, label)
-        output = self(image, whole, mask, masked_tokens=None if label is None else tokens)
+        unmasked = tokens if label is None else torch.where(label == IGNORED, tokens, label)
+        output = self(image, unmasked, mask, masked_tokens=None if label is None else tokens)
         embeddings, scale = (output.image_embedding, output.text_embedding), output.logit_scale
         with torch.no_grad():
-            teacher = self.momentum_encoder(image, whole, mask)
-            teacher_logits = None if label is None else self.momentum_encoder.fill_gaps(teacher.patches, tokens, mask)
+            teacher = self.momentum_encoder(image, unmasked, mask)  # targets for the losses below
+            teacher_logits = (
+                None if label is None else self.momentum_encoder.predict_masked(teacher.patches, tokens, mask)
+            )
         momentum_embeddings = teacher.image_embedding, teacher.text_embedding
 
         losses = {"itc": queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, self.alpha)}
-        scale = scale if self.config.hard_negatives else 0.0
+        scale = scale if self.config.hard_negatives else 0.0  # 0: all wrong pairs are equally likely
         positives = positive_pairs(caption_id)
-        chance = generator_of_step(self.config.seed, self.steps, self.queue.pointer[0])  # a step may have many batches
-        picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
-        wrong = self._match(output.patches[picture], output.words[text], mask[text])
-        losses["itm"] = match_right_and_wrong(output.match_logits, wrong)
+        generator = generator_of_step(
+            self.config.seed, self.steps, self.queue.pointer[0]
+        )  # a step may have many batches
+        image, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
+        wrong = self._match(output.patches[image], output.words[text], mask[text])
+        losses["itm"] = matching_loss(output.match_logits, wrong)
         if label is not None:
             losses["mlm"] = masked_distillation(output.token_logits, label, teacher_logits, self.alpha)
         if self.training:

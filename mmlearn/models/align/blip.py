@@ -1,4 +1,4 @@
-"""BLIP: one text transformer that reads alone, reads beside a picture, and writes captions that it then filters.
+"""BLIP: one text transformer that encodes text, matches it with an image, and writes captions, which it also filters.
 
 Paper: Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training for Unified Vision-Language Understanding and
 Generation". Official code: https://github.com/salesforce/BLIP.
@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, go_on
+from mmlearn.generation.cache import Read, Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig, Transformer
+from mmlearn.layers import BERTEncoderConfig, Config, ImageEncoder, ImageEncoderConfig
 from mmlearn.layers.language import TINY_BERT, MaskedLanguageHead, check_text_mask, initialise_as_bert
-from mmlearn.models.align.losses import match_right_and_wrong, queue_contrast, read_pairs
+from mmlearn.models.align.med import MED
+from mmlearn.models.align.pair_losses import matching_loss, queue_contrast, read_pairs
 from mmlearn.models.align.pair_queue import PairQueue
 from mmlearn.objectives import gather, update_momentum_encoder
 from mmlearn.objectives.align import Pair, hard_pairs, positive_pairs, ramp
@@ -47,7 +48,7 @@ class BLIPConfig(Config):
     temperature: float = 0.07  # at the start; learned where there is a momentum encoder
     momentum: float = 0.995  # of the momentum encoder
     queue_size: int = 57_600  # embeddings of earlier batches, as more negatives; 0: no momentum encoder either
-    alpha: float = 0.4  # how much the momentum encoder is trusted
+    alpha: float = 0.4  # the weight of the momentum encoder's targets
     alpha_ramp: int = 10_000  # steps in which alpha rises from 0: two epochs of 14 M pairs in batches of 2,880
 
     PRESETS = {
@@ -59,56 +60,36 @@ class BLIPConfig(Config):
     }
 
 
-class BLIPOutput(NamedTuple):
+class MatchingOutput(NamedTuple):
+    """Of a model without the decoder."""
+
     patches: Float[Tensor, "b n image_width"]
-    image_embedding: Float[Tensor, "b d"] | None  # unit length
-    text_embedding: Float[Tensor, "b d"] | None  # unit length
-    tokens: Float[Tensor, "b t width"] | None  # words that have seen the picture, to be matched with it
-    match_logits: Float[Tensor, "b 2"] | None  # index 1: picture and text belong together
-    token_logits: Float[Tensor, "b t v"] | None  # at place i: what comes after token i
+    image_embedding: Float[Tensor, "b d"]  # unit length
+    text_embedding: Float[Tensor, "b d"]  # unit length
+    tokens: Float[Tensor, "b t width"]  # after the image-grounded encoder
+    match_logits: Float[Tensor, "b 2"]  # index 1: image and text belong together
 
 
-class MED(nn.Module):
-    """Multimodal mixture of encoder-decoder: one text transformer, BERT's without token types, in three roles.
+class CaptionOutput(NamedTuple):
+    """Of a model without the encoder."""
 
-    Without ``patches`` it is the unimodal encoder; with them, the image-grounded text encoder, because every block then
-    attends to the picture; with a causal ``self_attention`` of its own, for each block an attention and its norm, the
-    image-grounded text decoder, which shares everything else. Source: section 3.1, figure 2 and table 3.
-    """
+    patches: Float[Tensor, "b n image_width"]
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
 
-    def __init__(self, config: BERTEncoderConfig, image_width: int):
-        super().__init__()
-        self.embedding = BERTEmbedding(config)
-        self.transformer = Transformer(config, context_width=image_width)
-        self.apply(partial(initialise_as_bert, std=config.initial_std))
 
-    def forward(
-        self,
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b t"] | None = None,
-        patches: Float[Tensor, "b p image_width"] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        return self.transformer(self.embedding(tokens, mask=mask), mask, context=patches)
+class BLIPOutput(NamedTuple):
+    """Of a whole model: as both above."""
 
-    def decode(
-        self,
-        tokens: Int[Tensor, "b t"],
-        mask: Bool[Tensor, "b all"] | None,
-        patches: Float[Tensor, "b p image_width"],
-        self_attention: nn.ModuleList | None = None,
-        position: Int[Tensor, "b t"] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        """Each token sees those before it and the picture. Without a ``self_attention`` it is the encoder's."""
-        x, blocks = self.embedding(tokens, position=position), self.transformer.blocks
-        for block, own in zip(blocks, blocks if self_attention is None else self_attention):
-            x = block.residual(x, own.attention_norm, partial(own.attention, mask=mask, causal=True))
-            x = block.residual(x, block.cross_attention_norm, partial(block.cross_attention, context=patches))
-            x = block.residual(x, block.mlp_norm, block.mlp)
-        return x
+    patches: Float[Tensor, "b n image_width"]
+    image_embedding: Float[Tensor, "b d"]
+    text_embedding: Float[Tensor, "b d"]
+    tokens: Float[Tensor, "b t width"]
+    match_logits: Float[Tensor, "b 2"]
+    token_logits: Float[Tensor, "b t v"]
 
 
 class BLIPEncoders(nn.Module):
-    """The picture encoder, the text transformer and the projections: all that has a slow copy."""
+    """The image encoder, the text transformer and the projections: all with a momentum copy."""
 
     def __init__(self, config: BLIPConfig, text: BERTEncoderConfig):
         super().__init__()
@@ -124,16 +105,16 @@ class BLIPEncoders(nn.Module):
     def embed_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b embedding"]:
-        first = self.text.transformer.read(self.text.embedding(tokens, mask=mask), 0, mask)
+        first = self.text.transformer.read(self.text.embedding(tokens, mask=mask), 0, mask)  # (b, width)
         return F.normalize(self.text_projection(first), dim=-1)
 
 
 class BLIP(nn.Module):
-    """A picture encoder, and a text transformer in three roles.
+    """An image encoder, and a text transformer in three roles.
 
-    A text alone is compared with a picture; beginning with [Encode] beside the picture, it is matched with it;
-    beginning with [Decode] it is written. What stands first in ``tokens`` gives way to these. Padding, where ``mask``
-    is False, comes last. ``ValueError`` where nothing is to be built, or what is asked for was not. Source: section 3.
+    A text alone is contrasted with images; with [Encode] as its first token it is matched with an image; with [Decode]
+    it is written. These replace the first of ``tokens``. Padding, where ``mask`` is False, comes last. ``ValueError``
+    without encoder and decoder, and for a method whose half was not built. Source: section 3.
     """
 
     def __init__(self, config: BLIPConfig):
@@ -145,13 +126,15 @@ class BLIP(nn.Module):
         self.decode_token, self.encode_token = words, words + 1
         text = replace(config.text, vocab_size=words + 2)
         self.online = BLIPEncoders(config, text)
-        start = partial(initialise_as_bert, std=text.initial_std)
-        self.match_head = nn.Linear(text.width, 2).apply(start) if config.encoder else None
-        self.language_head = MaskedLanguageHead(text).apply(start) if config.decoder else None
+        as_bert = partial(initialise_as_bert, std=text.initial_std)
+        self.match_head = nn.Linear(text.width, 2).apply(as_bert) if config.encoder else None
+        self.language_head = MaskedLanguageHead(text).apply(as_bert) if config.decoder else None
         self.decoder_attention = self.momentum_encoder = self.queue = None
         if config.encoder and config.decoder:  # without an encoder, the transformer's attention is the decoder's
-            own = copy.deepcopy([(one.attention, one.attention_norm) for one in self.online.text.transformer.blocks])
-            self.decoder_attention = nn.ModuleList(nn.ModuleDict(zip(("attention", "attention_norm"), x)) for x in own)
+            blocks = self.online.text.transformer.blocks
+            copies = copy.deepcopy([(block.attention, block.attention_norm) for block in blocks])
+            names = ("attention", "attention_norm")
+            self.decoder_attention = nn.ModuleList(nn.ModuleDict(zip(names, pair)) for pair in copies)
         self.temperature = config.temperature
         if config.encoder and config.queue_size:
             self.temperature = nn.Parameter(torch.tensor(config.temperature))
@@ -177,29 +160,29 @@ class BLIP(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b 2"]:
-        """Logits of whether picture and text belong together, which they do at index 1."""
+        """Logits of whether image and text belong together, at index 1."""
         self._require("encoder")
         return self._match(self.online.image_encoder(image), tokens, mask)
 
     def _match(self, patches: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         text = self.online.text
-        x = text.embedding(_begin(self.encode_token, tokens), mask=mask)
-        return self.match_head(text.transformer.read(x, 0, mask, context=patches))
+        x = text.embedding(_replace_first(self.encode_token, tokens), mask=mask)  # (b, t, d)
+        return self.match_head(text.transformer.read(x, 0, mask, context=patches))  # of the state of [Encode]
 
     def _decode(self, patches: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Float[Tensor, "b t d"]:
         check_text_mask(mask)
-        return self.online.text.decode(_begin(self.decode_token, tokens), mask, patches, self.decoder_attention)
+        return self.online.text.decode(_replace_first(self.decode_token, tokens), mask, patches, self.decoder_attention)
 
     def _token_logits(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         return self.language_head(states, self.online.text.embedding.tokens.weight)
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        """What reads captions of these pictures, and scores the word after them."""
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        """The function that decoding calls: it scores the next word of captions of these images."""
         self._require("decoder")
         patches, decode = self.online.image_encoder(image), self.online.text.decode
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = decode(now.tokens, now.key_mask, now.context(patches), self.decoder_attention, now.position)
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            x = decode(step.tokens, step.key_mask, step.context(patches), self.decoder_attention, step.position)
             return self._token_logits(x[:, -1])
 
         return read
@@ -214,37 +197,37 @@ class BLIP(nn.Module):
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
-        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+        """Captions that continue the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
         Shorter prompts are padded at their left, where ``prompt_mask`` is False.
         """
-        read = self.reader(image)
+        read = self.step_function(image)
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
         ids = dict(end_token=self.config.end_token, pad_token=self.config.text.pad_token or 0)
-        return go_on(self, read, self.decode_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(self, read, self.decode_token, prompt, prompt_mask, decode, max_length, **ids)
 
     def forward(
         self,
         image: Float[Tensor, "b 3 height width"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
-    ) -> BLIPOutput:
-        patches = self.online.image_encoder(image)
-        image_embedding = text_embedding = states = match_logits = token_logits = None
-        if self.config.encoder:
-            image_embedding = self.online.embed_image(patches)
-            text_embedding = self.online.embed_text(tokens, mask)  # the unimodal encoder
-            states = self.online.text(_begin(self.encode_token, tokens), mask, patches)  # image-grounded
-            match_logits = self.match_head(states[:, 0])
-        if self.config.decoder:
-            token_logits = self._token_logits(self._decode(patches, tokens, mask))
-        return BLIPOutput(patches, image_embedding, text_embedding, states, match_logits, token_logits)
+    ) -> BLIPOutput | MatchingOutput | CaptionOutput:
+        patches = self.online.image_encoder(image)  # (b, n, image_width)
+        if not self.config.encoder:
+            return CaptionOutput(patches, self._token_logits(self._decode(patches, tokens, mask)))
+        image_embedding = self.online.embed_image(patches)
+        text_embedding = self.online.embed_text(tokens, mask)  # the unimodal encoder
+        states = self.online.text(_replace_first(self.encode_token, tokens), mask, patches)  # image-grounded
+        output = MatchingOutput(patches, image_embedding, text_embedding, states, self.match_head(states[:, 0]))
+        if not self.config.decoder:
+            return output
+        return BLIPOutput(*output, self._token_logits(self._decode(patches, tokens, mask)))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Contrast and matching if there is an encoder, captions if there is a decoder.
 
-        Wrong pairs are made here, as a function of the batch, so pictures come with their texts. In training the queue
-        takes the batch in. ``ValueError`` for no pair, and for one caption alone if there is an encoder.
+        Wrong pairs are drawn here, as a function of the batch, so images come with their texts. In training the batch
+        is pushed to the queue. ``ValueError`` for no pair, and for one caption alone if there is an encoder.
         """
         image, tokens, mask, caption_id = read_pairs(batch, "BLIP")
         output, losses = self(image, tokens, mask), {}
@@ -253,12 +236,12 @@ class BLIP(nn.Module):
             alpha, scale, positives = 0.0, 1 / self.temperature, positive_pairs(caption_id)
             if self.momentum_encoder is not None:
                 alpha = ramp(self.config.alpha, int(self.steps), self.config.alpha_ramp)
-                momentum_embeddings = self._embed_slowly(image, tokens, mask)
+                momentum_embeddings = self._momentum_embeddings(image, tokens, mask)
             losses["itc"] = queue_contrast(embeddings, momentum_embeddings, caption_id, self.queue, scale, alpha)
-            chance = generator_beside(tokens, int((tokens * mask).sum()))
-            picture, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, chance)
-            wrong = self._match(output.patches[picture], tokens[text], mask[text])
-            losses["itm"] = match_right_and_wrong(output.match_logits, wrong)
+            generator = generator_beside(tokens, int((tokens * mask).sum()))
+            image, text = hard_pairs(embeddings, momentum_embeddings, positives, scale, generator)
+            wrong = self._match(output.patches[image], tokens[text], mask[text])
+            losses["itm"] = matching_loss(output.match_logits, wrong)
             if self.queue is not None and self.training:
                 self.queue.push(*map(gather, momentum_embeddings), gather(caption_id))
         if self.config.decoder:
@@ -267,10 +250,10 @@ class BLIP(nn.Module):
         return losses
 
     @torch.no_grad()
-    def _embed_slowly(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Pair:
-        """What the momentum encoder makes of pictures and texts."""
-        slow = self.momentum_encoder
-        return slow.embed_image(slow.image_encoder(image)), slow.embed_text(tokens, mask)
+    def _momentum_embeddings(self, image: Tensor, tokens: Tensor, mask: Tensor) -> Pair:
+        """The embeddings of the momentum encoder."""
+        encoders = self.momentum_encoder
+        return encoders.embed_image(encoders.image_encoder(image)), encoders.embed_text(tokens, mask)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -281,6 +264,6 @@ class BLIP(nn.Module):
             self.temperature.clamp_(0.001, 0.5)
 
 
-def _begin(token: int, tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+def _replace_first(token: int, tokens: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     """The texts with this token in place of their first."""
     return F.pad(tokens[:, 1:], (1, 0), value=token)

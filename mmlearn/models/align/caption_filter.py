@@ -1,7 +1,7 @@
-"""Captioning and filtering: a captioner writes, a filter reads, and only captions that fit their picture stay.
+"""Captioning and filtering: a captioner writes captions, and a filter keeps those that fit their image.
 
-Captions from the web often say nothing of the picture. BLIP's decoder writes a synthetic one for each, its match
-head judges both, and a new model learns from what is kept.
+Captions from the web often do not describe the image. BLIP's decoder writes a synthetic one for each, its match
+head scores both, and a new model learns from what is kept.
 Source: Li et al. 2022 (BLIP), section 3.3 and figure 3.
 """
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 
 class KeptCaption(NamedTuple):
-    """A caption that passed the filter: of which picture, where it is from ("web" or "synthetic"), how well it fits."""
+    """A caption that passed the filter: its image, its source ("web" or "synthetic"), its score."""
 
-    picture: int
+    image: int
     caption: str
     source: str
     score: float
 
 
 class FilterStatistics(NamedTuple):
-    """What a filter does to captions whose truth is known; NaN is the share of nothing."""
+    """How well a filter separates captions whose truth is known; NaN where a share is of nothing."""
 
     kept: int  # captions
     share: float  # of all captions, kept
@@ -38,9 +38,9 @@ def filter_captions(
     synthetic_score: Float[Tensor, "n"],
     threshold: float = 0.5,
 ) -> list[KeptCaption]:
-    """The captions that score at least ``threshold``, picture by picture, the one from the web first.
+    """The captions that score at least ``threshold``, image by image, the one from the web first.
 
-    Picture i has the captions ``web[i]`` and ``synthetic[i]``; scores are the match head's probability that they
+    Image i has the captions ``web[i]`` and ``synthetic[i]``; scores are the match head's probability that they
     fit. A picture may keep both, one or none, and one that is written twice counts once. Raises ``ValueError`` where
     captions and scores are not as many, or a score or the threshold is no probability.
     Source: section 3.3.
@@ -51,15 +51,15 @@ def filter_captions(
     for score in (web_score, synthetic_score):
         _check_probabilities(score, threshold)
     kept = []
-    for picture, (one, two) in enumerate(zip(web, synthetic)):
-        candidates = [("web", one, float(web_score[picture])), ("synthetic", two, float(synthetic_score[picture]))]
-        found = [KeptCaption(picture, text, source, score) for source, text, score in candidates if score >= threshold]
+    for image, (one, two) in enumerate(zip(web, synthetic)):
+        candidates = [("web", one, float(web_score[image])), ("synthetic", two, float(synthetic_score[image]))]
+        found = [KeptCaption(image, text, source, score) for source, text, score in candidates if score >= threshold]
         kept += found[:1] if one == two else found
     return kept
 
 
 def filter_statistics(score: Float[Tensor, "n"], truth: Bool[Tensor, "n"], threshold: float = 0.5) -> FilterStatistics:
-    r"""How good a filter is on captions that are known to fit their picture or not, one ``truth`` for each score.
+    r"""How good a filter is on captions that are known to fit their image or not, one ``truth`` for each score.
 
     .. math:: \text{precision} = \frac{|K \cap T|}{|K|}, \quad \text{recall} = \frac{|K \cap T|}{|T|}
 

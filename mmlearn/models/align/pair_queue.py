@@ -6,19 +6,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
-def queue_places(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "1"]]:
-    r"""Where the next n rows go in a queue of this size, over its oldest ones, and where its oldest row is then.
+def queue_positions(pointer: Int[Tensor, "1"], n: int, size: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "1"]]:
+    r"""The positions of the next n rows in a queue, in place of its oldest ones, and the new position of its oldest
+    row.
 
-    .. math:: \mathrm{place}_i = (\mathrm{pointer} + i) \bmod \mathrm{size}
+    .. math:: \mathrm{position}_i = (\mathrm{pointer} + i) \bmod \mathrm{size}
 
-    ``pointer`` is the place of the oldest row now; after the last place comes the first.
+    ``pointer`` is the position of the oldest row now; after the last position comes the first.
     Source: He et al. 2020 (MoCo), section 3.2.
     """
     return (pointer + torch.arange(n, device=pointer.device)) % size, (pointer + n) % size
 
 
 class PairQueue(nn.Module):
-    """The last ``size`` pairs of picture and text embedding, and the numbers of their captions: all in a checkpoint.
+    """The last ``size`` pairs of image and text embeddings, and the numbers of their captions: all in a checkpoint.
 
     It starts with random directions. Raises ``ValueError`` for a size below 1.
     Source: He et al. 2020 (MoCo), section 3.2; Li et al. 2021 (ALBEF), section 3.2.
@@ -34,22 +35,22 @@ class PairQueue(nn.Module):
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))  # the oldest pair
 
     def positives(self, caption_id: Int[Tensor, "b"]) -> Bool[Tensor, "b size"]:
-        """Which of the pairs here have the caption of which row. A negative number is like no other."""
-        return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)
+        """Which pairs of the queue have the caption of each row. A negative number equals no other."""
+        return (caption_id[:, None] == self.caption_id) & (caption_id[:, None] >= 0)  # (b, size)
 
     @torch.no_grad()
     def push(self, image: Float[Tensor, "n d"], text: Float[Tensor, "n d"], caption_id: Int[Tensor, "n"]) -> None:
-        """Write pairs over the oldest ones, in place. Raises ``ValueError`` for more than the queue holds.
+        """Overwrite the oldest pairs. Raises ``ValueError`` for more than the queue holds.
 
-        A negative number stands for a caption that is like no other. A loss that read the queue needs it unchanged
+        A negative number is a caption that equals no other. A loss that read the queue needs it unchanged
         until its backward pass, and so a copy.
         """
         size, n = len(self.image), len(image)
         if n > size:
             raise ValueError(f"A queue of {size} pairs cannot take {n} at once; use a longer one or smaller batches.")
-        places, pointer = queue_places(self.pointer, n, size)
-        self.image[places], self.text[places] = image.to(self.image.dtype), text.to(self.text.dtype)
-        self.caption_id[places] = caption_id
+        positions, pointer = queue_positions(self.pointer, n, size)
+        self.image[positions], self.text[positions] = image.to(self.image.dtype), text.to(self.text.dtype)
+        self.caption_id[positions] = caption_id
         self.pointer.copy_(pointer)
 
     def check_data(self, length: int) -> None:

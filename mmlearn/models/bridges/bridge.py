@@ -1,7 +1,8 @@
-"""What bridges share: parts that stay as they are, and a picture that stands before a text as embeddings.
+"""What bridges share: frozen parts, and an image that becomes a prefix of embeddings before a text.
 
-The language model reads embeddings. Those of words come from its table; those that a bridge makes of a picture are no
-word's, and stand before them. Nothing else changes, so without any of them the language model says what it always said.
+The language model reads embeddings. Those of words come from its table; a bridge computes others from an image, and
+puts them before the words. Nothing else changes, so that without a prefix the language model predicts what it always
+did.
 """
 
 from collections.abc import Callable
@@ -12,53 +13,51 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, Reading, go_on
+from mmlearn.generation.cache import Read, Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
-from mmlearn.layers import ImageEncoderConfig
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.text.gpt2 import GPT2, GPT2Config
 from mmlearn.objectives.generative import causal_language_modelling, response_language_modelling
 
-TINY_IMAGE = ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, class_token=False, embedding_norm=True)
 TINY_LANGUAGE = GPT2Config(**GPT2Config.PRESETS["tiny"])
 
 Shots = tuple[Float[Tensor, "b s 3 height width"], Int[Tensor, "b s t"], Bool[Tensor, "b s t"]]
 
 
 class BridgeOutput(NamedTuple):
-    prefix: Float[Tensor, "b n d"]  # what stands for the picture
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+    prefix: Float[Tensor, "b n d"]  # the embeddings of the image
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
 
 
-class Before(NamedTuple):
-    """What stands before a text, embedded, with its places."""
+class Prefix(NamedTuple):
+    """The embeddings before a text, to which their positions are added already."""
 
     x: Float[Tensor, "b n d"]
-    real: Bool[Tensor, "b n"]
-    taken: int | Int[Tensor, "b"]  # places of the language model
+    mask: Bool[Tensor, "b n"]
+    num_positions: int | Int[Tensor, "b"]  # how many of the language model's positions they take
 
 
 class Bridge(nn.Module):
-    """A system with parts that others have trained, such as a ``language_model``.
+    """A system with pretrained parts, such as a ``language_model``.
 
-    A part of which nothing learns is in evaluation mode while the rest is trained, so nothing of it is dropped.
+    A frozen part is in evaluation mode while the rest is trained, so that no dropout is applied in it.
     """
 
     language_model: GPT2 | None
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.settle()
+        self.freeze_modes()
         return self
 
-    def settle(self) -> None:
-        """Put each part into the mode that goes with what learns now, which stages decide."""
+    def freeze_modes(self) -> None:
+        """Put each part into training or evaluation mode: stages of training decide which parts are frozen."""
         for part in self.children():
-            if learns := [parameter.requires_grad for parameter in part.parameters()]:
-                part.train(self.training and any(learns))
+            if trained := [parameter.requires_grad for parameter in part.parameters()]:
+                part.train(self.training and any(trained))
 
-    def reader(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
-        """What reads texts about each picture, and scores the token after them. ``shots`` as in :meth:`generate`."""
+    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+        """The function that decoding calls: it scores the next token of texts. ``shots`` as in :meth:`generate`."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -72,26 +71,26 @@ class Bridge(nn.Module):
         shots: Shots | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b length"]:
-        """Texts that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+        """Texts that continue the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
-        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` are s pictures with their
-        texts, in turn, for each row, which stand before. ``ValueError`` for more than there are places.
+        Shorter prompts are padded at their left, where ``prompt_mask`` is False. ``shots`` are s images, each followed
+        by its text, that come before the image of each row. ``ValueError`` for more tokens than positions.
         """
-        read, model = self.reader(image, shots), self.language_model
+        read, model = self.step_function(image, shots), self.language_model
         prompt = torch.zeros(len(image), 0, dtype=torch.long, device=image.device) if prompt is None else prompt
         ids = dict(end_token=model.config.end_token, pad_token=model.config.pad_token)
-        return go_on(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(model, read, model.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
 
 class PrefixBridge(Bridge):
-    """A bridge that turns a picture into n embeddings, which stand before the text.
+    """A bridge that turns an image into n embeddings, which come before the text.
 
-    A system gives ``prefix(image)``. Its ``config`` says with ``prefix_places`` whether those embeddings take places of
-    the language model, as words do, or none: then words keep the places that they have without a picture.
+    A subclass defines ``prefix(image)``. With ``prefix_positions`` in its ``config`` those embeddings take positions of
+    the language model, as words do; else they take none, and words keep the positions that they have without an image.
     """
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
-        """The embeddings that stand for each picture, as wide as those of words."""
+        """The embeddings of each image, as wide as those of words."""
         raise NotImplementedError
 
     def forward(
@@ -101,133 +100,140 @@ class PrefixBridge(Bridge):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> BridgeOutput:
         prefix = self.prefix(image)
-        return BridgeOutput(prefix, self.logits_behind(prefix, tokens, mask))
+        return BridgeOutput(prefix, self.logits_after_prefix(prefix, tokens, mask))
 
-    def logits_behind(
+    def logits_after_prefix(
         self, prefix: Float[Tensor, "b n d"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"]:
-        """What the language model says after each token of a text that stands behind these embeddings."""
-        before = picture_before(self.language_model, prefix, self.config.prefix_places)
-        return self.language_model.logits(states_behind(self.language_model, before, tokens, mask))
+        """Logits of the next token after each token of a text that follows these embeddings."""
+        before = image_prefix(self.language_model, prefix, self.config.prefix_positions)
+        return self.language_model.logits(states_after_prefix(self.language_model, before, tokens, mask))  # (b, t, v)
 
-    def before(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Before:
-        """What stands before a text about each picture: examples of what is asked, if any, and the picture."""
-        places, model = self.config.prefix_places, self.language_model
+    def embed_prefix(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Prefix:
+        """What comes before the text of each image: the image, and before it the shots, if any."""
+        positions, model = self.config.prefix_positions, self.language_model
         if shots is None:
-            return picture_before(model, self.prefix(image), places)
-        pictures, tokens, mask = shots
-        b, s = pictures.shape[:2]
-        shown = self.prefix(torch.cat([pictures, image[:, None]], 1).flatten(0, 1)).unflatten(0, (b, s + 1))
-        return shots_before(model, shown, tokens, mask, places)
+            return image_prefix(model, self.prefix(image), positions)
+        images, tokens, mask = shots
+        b, s = images.shape[:2]
+        images = torch.cat([images, image[:, None]], 1)  # (b, s + 1, 3, height, width)
+        prefixes = self.prefix(images.flatten(0, 1)).unflatten(0, (b, s + 1))  # (b, s + 1, n, d)
+        return few_shot_prefix(model, prefixes, tokens, mask, positions)
 
-    def reader(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
-        before, model = self.before(image, shots), self.language_model
+    def step_function(self, image: Float[Tensor, "b 3 height width"], shots: Shots | None = None) -> Read:
+        prefix, model = self.embed_prefix(image, shots), self.language_model
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            taken = before.taken if isinstance(before.taken, int) else now.rows(before.taken)
-            behind = Before(now.context(before.x), now.rows(before.real), taken)
-            return model.logits(states_behind(model, behind, now.tokens, now.mask, now.position)[:, -1])
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            count = prefix.num_positions if isinstance(prefix.num_positions, int) else step.rows(prefix.num_positions)
+            before = Prefix(
+                step.context(prefix.x), step.rows(prefix.mask), count
+            )  # empty once its keys are in the cache
+            return model.logits(states_after_prefix(model, before, step.tokens, step.mask, step.position)[:, -1])
 
         return read
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The next token of each text behind its picture; with a ``response`` in the batch, of that alone."""
-        self.settle()
+        """The next token of each text after its image; with a ``response`` in the batch, of the response alone."""
+        self.freeze_modes()
         return text_loss(self(batch["image"], batch["tokens"], batch.get("mask")).token_logits, batch)
 
 
-def picture_before(model: GPT2, prefix: Float[Tensor, "b n d"], places: bool) -> Before:
-    """A picture alone; with ``places`` its embeddings take some of the language model. ``ValueError`` as told below."""
+def image_prefix(model: GPT2, prefix: Float[Tensor, "b n d"], positions: bool) -> Prefix:
+    """The prefix of one image, whose embeddings take ``positions`` of the language model or none.
+
+    ``ValueError`` for embeddings of another width, and for more of them than positions.
+    """
     b, n, width = prefix.shape
     if width != model.config.width:
         reads = model.config.width
         raise ValueError(f"The bridge gives embeddings of width {width}; the language model reads {reads}.")
-    if places:
-        check_places(model, n, "the picture")
+    if positions:
+        check_positions(model, n, "the picture")
         prefix = prefix + model.embedding.positions[:n]
-    return Before(prefix, torch.ones(b, n, dtype=torch.bool, device=prefix.device), n if places else 0)
+    return Prefix(prefix, torch.ones(b, n, dtype=torch.bool, device=prefix.device), n if positions else 0)
 
 
-def in_turn(
+def interleave(
     model: GPT2,
     prefixes: Float[Tensor, "b s n d"],
     tokens: Int[Tensor, "b s t"],
     mask: Bool[Tensor, "b s t"],
-    places: bool,
-) -> Before:
-    """Pictures and texts in turn, of which each row may have others: each sees all that stands before it.
+    positions: bool,
+) -> Prefix:
+    """Images and texts, interleaved: s images of n embeddings, each followed by its text.
 
-    ``ValueError`` where they take more places than the language model has.
+    ``ValueError`` where they take more positions than the language model has.
     """
     (s, t), n = tokens.shape[1:], prefixes.shape[2]
-    words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))
-    place = places_in_turn(mask, n, places)
-    taken = (place >= 0).sum(1)
-    check_places(model, int(taken.max()), f"{s} pictures with their texts")
-    x = torch.cat([prefixes, words], 2).flatten(1, 2) + model.embedding.positions[place] * (place >= 0)[..., None]
-    return Before(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), taken)
+    words = look_up(model.embedding.tokens, tokens.flatten(1)).unflatten(1, (s, t))  # (b, s, t, d)
+    position = interleaved_positions(mask, n, positions)  # (b, s (n + t))
+    num_positions = (position >= 0).sum(1)
+    check_positions(model, int(num_positions.max()), f"{s} pictures with their texts")
+    x = torch.cat([prefixes, words], 2).flatten(1, 2)  # (b, s (n + t), d)
+    x = x + model.embedding.positions[position] * (position >= 0)[..., None]
+    return Prefix(x, torch.cat([mask.new_ones(*mask.shape[:2], n), mask], 2).flatten(1), num_positions)
 
 
-def places_in_turn(mask: Bool[Tensor, "b s t"], n: int, takes: bool) -> Int[Tensor, "b all"]:
-    """The place of the language model that everything has where s pictures of n embeddings and s texts take turns.
+def interleaved_positions(mask: Bool[Tensor, "b s t"], n: int, takes: bool) -> Int[Tensor, "b all"]:
+    """The position of each embedding where s images of n embeddings and s texts are interleaved.
 
-    Places go on from one text to the next, from 0. Padding has none, which is -1, and so do pictures unless each of
+    Positions count from 0 through all texts. Padding has none, which is -1, and so do images unless each of
     their embeddings ``takes`` one. Source: Tsimpoukelli et al. 2021 (Frozen), section 3.
     """
     counted = F.pad(mask, (n, 0), value=takes).flatten(1)
     return (counted.cumsum(1) - 1).masked_fill(~counted, -1)
 
 
-def shots_before(
+def few_shot_prefix(
     model: GPT2,
-    prefixes: Float[Tensor, "b pictures n d"],
+    prefixes: Float[Tensor, "b images n d"],
     tokens: Int[Tensor, "b s t"],
     mask: Bool[Tensor, "b s t"],
-    places: bool,
-) -> Before:
-    """Pictures and texts in turn, and one more picture at the end. ``ValueError`` for more than there are places."""
-    shots, last = in_turn(model, prefixes[:, :-1], tokens, mask, places), prefixes[:, -1]
-    n, taken = last.shape[1], shots.taken
-    if places:
-        check_places(model, int(taken.max()) + n, f"{tokens.shape[1]} shots and a picture behind them")
-        last, taken = last + model.embedding.positions[taken[:, None] + torch.arange(n, device=last.device)], taken + n
-    real = torch.cat([shots.real, shots.real.new_ones(len(last), n)], dim=1)
-    return Before(torch.cat([shots.x, last], dim=1), real, taken)
+    positions: bool,
+) -> Prefix:
+    """s interleaved images and texts, and one more image. ``ValueError`` for more embeddings than positions."""
+    shots, last = interleave(model, prefixes[:, :-1], tokens, mask, positions), prefixes[:, -1]
+    n, count = last.shape[1], shots.num_positions
+    if positions:
+        check_positions(model, int(count.max()) + n, f"{tokens.shape[1]} shots and a picture after them")
+        last = last + model.embedding.positions[count[:, None] + torch.arange(n, device=last.device)]  # (b, n, d)
+        count = count + n
+    mask = torch.cat([shots.mask, shots.mask.new_ones(len(last), n)], dim=1)
+    return Prefix(torch.cat([shots.x, last], dim=1), mask, count)
 
 
-def check_places(model: GPT2, needed: int, what: str) -> None:
-    """``ValueError`` where the language model has fewer places than are needed for this."""
+def check_positions(model: GPT2, needed: int, what: str) -> None:
+    """``ValueError`` where the language model has fewer positions than this needs."""
     if needed > (most := model.config.max_length):
         raise ValueError(
-            f"{what} need {needed} places, and the language model has {most}: give fewer, or shorter ones."
+            f"{what} need {needed} positions, and the language model has {most}: give fewer, or shorter ones."
         )
 
 
-def states_behind(
+def states_after_prefix(
     model: GPT2,
-    before: Before,
+    prefix: Prefix,
     tokens: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b all"] | None = None,
     position: Int[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t d"]:
-    """States of the tokens of a text that stands behind a picture.
+    """States of the tokens of a text that follows a prefix.
 
-    ``before.x`` is empty where its keys are in a cache. ``mask`` and ``position`` count words of this text alone; both
-    are given where shots stand before it. Raises ``ValueError`` where the language model has fewer places than are
-    needed.
+    ``prefix.x`` is empty where its keys are in a cache. ``mask`` and ``position`` count words of this text alone; both
+    are needed where the prefix has shots. Raises ``ValueError`` for more tokens than positions.
     """
-    t, taken = tokens.shape[1], before.taken
+    t, first = tokens.shape[1], prefix.num_positions  # the position of the first word
     if position is None:
-        check_places(model, taken + t, f"{f'{taken} embeddings of a picture and ' if taken else ''}{t} tokens")
-        words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[taken : taken + t]
+        check_positions(model, first + t, f"{f'{first} embeddings of a picture and ' if first else ''}{t} tokens")
+        words = look_up(model.embedding.tokens, tokens) + model.embedding.positions[first : first + t]  # (b, t, d)
     else:
-        words = model.embedding(tokens, position + (taken if isinstance(taken, int) else taken[:, None]))
-    mask = None if mask is None else torch.cat([before.real, mask], dim=1)
-    return model.read(torch.cat([before.x, words], dim=1), mask)[:, before.x.shape[1] :]
+        words = model.embedding(tokens, position + (first if isinstance(first, int) else first[:, None]))
+    mask = None if mask is None else torch.cat([prefix.mask, mask], dim=1)
+    return model.read(torch.cat([prefix.x, words], dim=1), mask)[:, prefix.x.shape[1] :]  # (b, n + t, d) → (b, t, d)
 
 
 def text_loss(logits: Float[Tensor, "b t v"], batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-    """Cross-entropy of the text, or of its ``response`` where the batch says which tokens that is.
+    """Cross-entropy of the text, or of its ``response`` where the batch has one.
 
     ``ValueError`` for a batch without a text.
     """
@@ -239,8 +245,8 @@ def text_loss(logits: Float[Tensor, "b t v"], batch: dict[str, Tensor]) -> dict[
     return {"lm": causal_language_modelling(logits, tokens, mask)}
 
 
-def check_specials(config: Any) -> None:
-    """``ValueError`` where special tokens are none of the language model's vocabulary."""
+def check_special_tokens(config: Any) -> None:
+    """``ValueError`` where a special token is not in the language model's vocabulary."""
     language = config.language_model
     for name in ("start_token", "end_token", "pad_token"):
         if not 0 <= getattr(language, name) < language.vocab_size:

@@ -1,12 +1,12 @@
-"""MiniGPT-4: one linear layer between a Q-Former that has learned to ask and a language model that has learned to talk.
+"""MiniGPT-4: one linear layer between a pretrained Q-Former and a pretrained language model.
 
 Paper: Zhu et al. 2023, "MiniGPT-4: Enhancing Vision-Language Understanding with Advanced Large Language Models".
 Official code: https://github.com/Vision-CAIR/MiniGPT-4.
 
 Deviations: the language model is GPT-2, where the paper takes Vicuna. The second stage learns instructions of several
-kinds, where the paper has 3,500 long descriptions; the picture stands before the text, not within it, and the words
-Human and Assistant are not written. ``tiny`` is ours: words keep the places that they have without a picture. Without a
-Q-Former and a language model that others have trained, there is nothing that one layer could connect.
+kinds, where the paper has 3,500 long descriptions; the image comes before the text, not within it, and the words Human
+and Assistant are left out. ``tiny`` is ours: words keep the positions that they have without an image. It needs a
+pretrained Q-Former and a pretrained language model, because one layer alone learns nothing about either.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.layers import Config, ImageEncoder, ImageEncoderConfig
-from mmlearn.models.bridges.bridge import GPT2, TINY_IMAGE, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_specials
+from mmlearn.layers.encoders import TINY_IMAGE
+from mmlearn.models.bridges.bridge import GPT2, TINY_LANGUAGE, GPT2Config, PrefixBridge, check_special_tokens
 from mmlearn.models.bridges.q_former import TINY_QFORMER, QFormer, QFormerConfig
 
 
@@ -26,17 +27,17 @@ class MiniGPT4Config(Config):
     )
     query_former: QFormerConfig = QFormerConfig()
     language_model: GPT2Config = GPT2Config()
-    prefix_places: bool = True  # queries take places of the language model, as words do
+    prefix_positions: bool = True  # queries take positions of the language model, as words do
 
     PRESETS = {
         "tiny": dict(image_encoder=TINY_IMAGE, query_former=TINY_QFORMER, language_model=TINY_LANGUAGE)
-        | dict(prefix_places=False),
+        | dict(prefix_positions=False),
         "gpt2": dict(),
     }
 
 
 class MiniGPT4(PrefixBridge):
-    r"""What the queries of a frozen Q-Former know of a picture, in the words of a frozen language model: W is all.
+    r"""The queries of a frozen Q-Former are projected to a frozen language model; only the projection learns.
 
     .. math:: p(x_i \mid I, x_{<i}) = \mathrm{LM}(W\, \mathrm{QFormer}(\mathrm{ViT}(I)) + b,\; x_{<i})
 
@@ -45,7 +46,7 @@ class MiniGPT4(PrefixBridge):
 
     def __init__(self, config: MiniGPT4Config):
         super().__init__()
-        check_specials(config)
+        check_special_tokens(config)
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder).requires_grad_(False)
         self.query_former = QFormer(config.query_former, config.image_encoder.width).requires_grad_(False)
@@ -53,4 +54,4 @@ class MiniGPT4(PrefixBridge):
         self.language_model = GPT2(config.language_model).requires_grad_(False)
 
     def prefix(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b q d"]:
-        return self.language_projection(self.query_former(self.image_encoder(image))[0])
+        return self.language_projection(self.query_former(self.image_encoder(image))[0])  # (b, q, image) → (b, q, d)

@@ -1,4 +1,4 @@
-"""The Q-Former: a few learned queries that look at a picture, and may meet a text, in a BERT.
+"""The Q-Former: a BERT in which a few learned queries attend to an image, and share self-attention with a text.
 
 Source: Li et al. 2023 (BLIP-2), section 3.1, and the official code (``lavis/models/blip2_models/Qformer.py``).
 """
@@ -21,14 +21,14 @@ class QFormerConfig(BERTEncoderConfig):
 
     token_types: int = 0
     num_queries: int = 32
-    cross_attention_every: int = 2  # blocks: the first, the third and so on look at the picture
+    cross_attention_every: int = 2  # blocks: the first, the third and so on attend to the image
 
 
 TINY_QFORMER = QFormerConfig(**TINY_BERT | dict(token_types=0, num_queries=8))
 
 
 class TextSide(nn.Module):
-    """What only the text has of its own: its embedding, and an MLP in each block."""
+    """What the text does not share with the queries: its embedding, and an MLP in each block."""
 
     def __init__(self, config: QFormerConfig):
         super().__init__()
@@ -40,10 +40,10 @@ class TextSide(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Queries and text share self-attention, by a mask; queries alone look at the picture, and each has its own MLPs.
+    """Queries and text share self-attention, under a mask; only queries attend to the image, and each has its own MLPs.
 
     Returns the states of the queries (b, q, d), and of the text (b, t, d) where there is one. ``mask`` (b, q + t,
-    q + t) says who sees whom (:func:`~mmlearn.objectives.bridging.query_text_mask`).
+    q + t) is True where a row attends to a column (:func:`~mmlearn.objectives.bridging.query_text_mask`).
     """
 
     def __init__(self, config: QFormerConfig, image_width: int):
@@ -51,8 +51,8 @@ class QFormer(nn.Module):
         self.queries = nn.Parameter(torch.randn(config.num_queries, config.width) * config.initial_std)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
-        looking = range(0, config.depth, config.cross_attention_every)
-        self.transformer = Transformer(config, context_width=image_width, context_blocks=looking)
+        crossing = range(0, config.depth, config.cross_attention_every)
+        self.transformer = Transformer(config, context_width=image_width, context_blocks=crossing)
         self.transformer.apply(partial(initialise_as_bert, std=config.initial_std))
 
     def forward(
@@ -62,18 +62,18 @@ class QFormer(nn.Module):
         tokens: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b n n"] | None = None,
     ) -> tuple[Float[Tensor, "b q d"], Float[Tensor, "b t d"]]:
-        asked = repeat(self.queries, "q d -> b q d", b=len(patches))
-        said = asked[:, :0] if text is None else text.embedding(tokens)
-        asked, said = (self.dropout(self.norm(x)) for x in (asked, said))
-        q = asked.shape[1]
+        queries = repeat(self.queries, "q d -> b q d", b=len(patches))
+        words = queries[:, :0] if text is None else text.embedding(tokens)  # (b, t, d)
+        queries, words = (self.dropout(self.norm(x)) for x in (queries, words))
+        q = queries.shape[1]
         for i, block in enumerate(self.transformer.blocks):
-            both = torch.cat([asked, said], dim=1)
-            both = block.residual(both, block.attention_norm, partial(block.attention, mask=mask))
-            asked, said = both[:, :q], both[:, q:]
+            x = torch.cat([queries, words], dim=1)  # (b, q + t, d)
+            x = block.residual(x, block.attention_norm, partial(block.attention, mask=mask))
+            queries, words = x[:, :q], x[:, q:]
             if block.cross_attention is not None:
-                look = partial(block.cross_attention, context=patches)
-                asked = block.residual(asked, block.cross_attention_norm, look)
-            asked = block.residual(asked, block.mlp_norm, block.mlp)
-            if text is not None:
-                said = block.residual(said, text.mlp_norms[i], text.mlps[i])
-        return asked, said
+                attend = partial(block.cross_attention, context=patches)
+                queries = block.residual(queries, block.cross_attention_norm, attend)
+            queries = block.residual(queries, block.mlp_norm, block.mlp)
+            if text is not None:  # words have an MLP of their own, which the second stage does not need
+                words = block.residual(words, text.mlp_norms[i], text.mlps[i])
+        return queries, words

@@ -1,4 +1,4 @@
-"""What all systems of this family can do: write about a picture, word by word, with a cache."""
+"""What all systems of this family can do: write a caption, word by word, with a cache."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Read, go_on
+from mmlearn.generation.cache import Read, continue_prompts
 from mmlearn.generation.decoding import greedy
 
 
 class Captioner(nn.Module):
     """A system that writes captions. Its ``config`` has a ``start_token``, an ``end_token`` and a ``pad_token``."""
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        """What reads captions of these pictures, and scores the word after them."""
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        """The function that decoding calls: it scores the next word of captions of these images."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -27,14 +27,14 @@ class Captioner(nn.Module):
         prompt_mask: Bool[Tensor, "b prompt"] | None = None,
         max_length: int = 20,
     ) -> Int[Tensor, "b t"]:
-        """Captions that go on from the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
+        """Captions that continue the ``prompt``, of up to ``max_length`` tokens with it and with the end token.
 
         Shorter prompts are padded at their left, where ``prompt_mask`` is False.
         """
-        prompt = no_words(image) if prompt is None else prompt
-        return self.go_on(self.reader(image), prompt, prompt_mask, decode, max_length)
+        prompt = empty_prompt(image) if prompt is None else prompt
+        return self.continue_prompts(self.step_function(image), prompt, prompt_mask, decode, max_length)
 
-    def go_on(
+    def continue_prompts(
         self,
         read: Read,
         prompt: Int[Tensor, "b prompt"],
@@ -42,14 +42,14 @@ class Captioner(nn.Module):
         decode: Callable[..., Tensor],
         max_length: int,
     ) -> Int[Tensor, "b t"]:
-        """What is written behind these prompts, with them."""
+        """These prompts and what is written after them."""
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
-        return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
 
-def no_words(picture: Float[Tensor, "b *rest"]) -> Int[Tensor, "b 0"]:
-    """An empty prompt for each picture."""
-    return torch.zeros(len(picture), 0, dtype=torch.long, device=picture.device)
+def empty_prompt(image: Float[Tensor, "b *rest"]) -> Int[Tensor, "b 0"]:
+    """An empty prompt for each image."""
+    return torch.zeros(len(image), 0, dtype=torch.long, device=image.device)
 
 
 def check_pairs(batch: dict[str, Tensor]) -> None:

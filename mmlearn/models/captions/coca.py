@@ -1,12 +1,12 @@
-"""CoCa: half of a decoder reads words alone, to be compared with pictures; the other half looks at them and writes.
+"""CoCa: half of a decoder reads words alone, for the contrast; the other half also attends to the image, and writes.
 
 Paper: Yu et al. 2022, "CoCa: Contrastive Captioners are Image-Text Foundation Models".
 Official code: none was published.
 
-Deviations: the paper does not say where the norms stand; here blocks are pre-norm, and each pooler and each half of the
-decoder ends with a norm. Pictures and texts are projected before they are compared. Captions are compared over the
-batch of all processes, and where the batch says which are equal, all of them are positives. The largest model is not
-here. ``tiny`` is ours.
+Deviations: the paper does not say where norms are; here blocks are pre-norm, and each pooler and each half of the
+decoder ends with a norm. Images and texts are projected before they are compared. The contrast is over the batch of all
+processes, and with ``caption_id`` in the batch all equal captions are positives. The largest model is not here.
+``tiny`` is ours.
 """
 
 import math
@@ -34,7 +34,7 @@ TEXT = dict(vocab_size=64_000, max_length=64)
 class CoCaConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(**IMAGE)
     text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, **TEXT)  # each half of the decoder
-    num_queries: int = 256  # that read a picture for captions; one reads it for the contrast
+    num_queries: int = 256  # of the pooler for captions; that for the contrast has one
     embedding_width: int = 768
     temperature: float = 0.07  # at the start; the model learns its own
     contrast_weight: float = 1.0
@@ -54,19 +54,19 @@ class CoCaConfig(Config):
 class CoCaOutput(NamedTuple):
     image_embedding: Float[Tensor, "b d"]  # unit length
     text_embedding: Float[Tensor, "b d"]  # unit length, of words alone
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
     logit_scale: Float[Tensor, ""]  # 1/τ, already exponentiated
 
 
 class CoCa(Captioner):
-    r"""A picture encoder, two poolers, and a causal decoder in two halves, of which the second attends to the picture.
+    r"""An image encoder, two poolers, and a causal decoder in two halves, of which the second attends to the image.
 
     .. math:: \ell = \lambda_\mathrm{con} \ell_\mathrm{con} + \lambda_\mathrm{cap} \ell_\mathrm{cap}, \quad
        \ell_\mathrm{cap} = -\sum_i \log p(y_i \mid y_{<i}, x)
 
-    A pooler is one attention in which learned queries read patches. The many queries of the first read for captions;
-    the single one of the second reads what they have read, for the contrast. A [CLS] token stands behind each text,
-    seen by no word, and its state after the first half is the text. One pass serves both losses. Padding, where
+    A pooler is one attention from learned queries to patches. The many queries of the first are for captions; the
+    single one of the second attends to them, for the contrast. A [CLS] token follows each text, seen by no word, and
+    its state after the first half is the text embedding. One pass serves both losses. Padding, where
     ``mask`` is False, comes last. A picture of another size gets its positions by interpolation. Raises ``ValueError``
     for pictures that are not float (b, 3, height, width) or are smaller than a patch, and for texts longer than
     ``max_length``. Source: sections 3.1 and 3.2, equations 2 to 4, figure 2 and table 1.
@@ -91,36 +91,37 @@ class CoCa(Captioner):
         for head in (self.language_head, self.image_projection, self.text_projection):
             nn.init.normal_(head.weight, std=0.5 * head.in_features**-0.5)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b queries d"]:
-        """What the queries for captions read of each picture."""
-        return self.caption_norm(self.caption_pooler(self.image_encoder(image)))
+    def read_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b queries d"]:
+        """The queries for captions, after the pooler."""
+        return self.caption_norm(self.caption_pooler(self.image_encoder(image)))  # (b, p, d) → (b, queries, d)
 
     def embed_image(self, queries: Float[Tensor, "b queries d"]) -> Float[Tensor, "b embedding"]:
-        pooled = self.contrast_norm(self.contrast_pooler(queries))[:, 0]
+        pooled = self.contrast_norm(self.contrast_pooler(queries))[:, 0]  # (b, 1, d) → (b, d)
         return F.normalize(self.image_projection(pooled), dim=-1)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        return self.embed_image(self.look(image))
+        return self.embed_image(self.read_image(image))
 
-    def read_words(
+    def read_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b embedding"]]:
-        """The first half: states of words, and the embedding of each text. Neither sees a picture."""
+        """The first half: states of words, and the embedding of each text. Neither sees the image."""
         check_text_mask(mask)
-        x = torch.cat([self.embedding(tokens), repeat(self.class_token, "d -> b 1 d", b=len(tokens))], 1)
+        class_token = repeat(self.class_token, "d -> b 1 d", b=len(tokens))
+        x = torch.cat([self.embedding(tokens), class_token], 1)  # (b, t + 1, d): [CLS] is last, seen by no word
         x = self.unimodal(x, None if mask is None else F.pad(mask, (0, 1), value=True), causal=True)
         return x[:, :-1], F.normalize(self.text_projection(self.class_norm(x[:, -1])), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        return self.read_words(tokens, mask)[1]
+        return self.read_text(tokens, mask)[1]
 
-    def look_up(
+    def decode(
         self,
         words: Float[Tensor, "b t d"],
         mask: Bool[Tensor, "b all"] | None,
         queries: Float[Tensor, "b queries_or_0 image_width"],
     ) -> Float[Tensor, "b t v"]:
-        """The second half: what comes after each word, from those before it and from the picture."""
+        """The second half: logits of the next token after each word, from earlier words and the image."""
         return self.language_head(self.norm(self.multimodal(words, mask, True, queries)))
 
     def forward(
@@ -129,22 +130,22 @@ class CoCa(Captioner):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> CoCaOutput:
-        queries = self.look(image)
-        words, text_embedding = self.read_words(tokens, mask)
-        logits = self.look_up(words, mask, queries)
+        queries = self.read_image(image)
+        words, text_embedding = self.read_text(tokens, mask)
+        logits = self.decode(words, mask, queries)
         return CoCaOutput(self.embed_image(queries), text_embedding, logits, self.logit_scale.exp())
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        queries = self.look(image)
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        queries = self.read_image(image)
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            words = self.unimodal(self.embedding(now.tokens, now.position), now.key_mask, causal=True)
-            return self.look_up(words, now.key_mask, now.context(queries))[:, -1]
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            words = self.unimodal(self.embedding(step.tokens, step.position), step.key_mask, causal=True)
+            return self.decode(words, step.key_mask, step.context(queries))[:, -1]
 
         return read
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``itc``: pictures and texts find each other; ``lm``: each token but the first. Both with their weights.
+        """``itc``: images and texts are matched; ``lm``: each token but the first. Both with their weights.
 
         With ``caption_id`` in the batch, repeated captions all count. ``ValueError`` without a text.
         """

@@ -1,4 +1,4 @@
-"""GIT: one transformer reads a picture's patches and then, from left to right, the words about it.
+"""GIT: one transformer reads the patches of an image and then, from left to right, the words about it.
 
 Paper: Wang et al. 2022, "GIT: A Generative Image-to-text Transformer for Vision and Language".
 Official code: https://github.com/microsoft/GenerativeImage2Text.
@@ -44,18 +44,18 @@ class GITConfig(Config):
 
     @property
     def pad_token(self) -> int:
-        """What stands behind the end of a written caption."""
+        """What follows the end of a written caption."""
         return self.text.pad_token or 0
 
 
 class GITOutput(NamedTuple):
     patches: Float[Tensor, "b p d"]  # as they go into the transformer
     tokens: Float[Tensor, "b t d"]
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
 
 
 class GIT(Captioner):
-    r"""Patches, projected and normalised, stand before the words in one post-norm transformer.
+    r"""Patches, projected and normalised, come before the words in one post-norm transformer.
 
     .. math:: \ell = \frac{1}{N+1} \sum_{i=1}^{N+1} \mathrm{CE}(y_i, p(y_i \mid I, y_{0:i-1}))
 
@@ -75,14 +75,14 @@ class GIT(Captioner):
         self.transformer = Transformer(text)
         self.language_head = nn.Linear(text.width, text.vocab_size)
         self.apply(partial(initialise_as_bert, std=text.initial_std))
-        self.image_encoder = ImageEncoder(config.image)  # which starts in its own way
+        self.image_encoder = ImageEncoder(config.image)  # initialised in its own way
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        """The patches of each picture as the transformer reads them."""
-        return self.image_projection(self.image_encoder(image))
+    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """The patches of each image as the transformer reads them."""
+        return self.image_projection(self.image_encoder(image))  # (b, p, image_width) → (b, p, d)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        """The mean of the patches as the picture encoder gives them, for a probe."""
+        """The mean of the patches after the image encoder, for a probe."""
         return self.image_encoder(image).mean(1)
 
     def states(
@@ -93,11 +93,11 @@ class GIT(Captioner):
         mask: Bool[Tensor, "b all"],
         position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """States of words behind p patches, of which ``patches`` is empty where their keys are in a cache."""
-        x = torch.cat([patches, self.embedding(tokens, position=position)], 1)
-        picture = F.pad(torch.zeros_like(mask), (p, 0), value=True)
-        seen = prefix_mask(picture, F.pad(mask, (p, 0), value=True))
-        return self.transformer(x, seen[:, -x.shape[1] :])[:, patches.shape[1] :]
+        """States of words after p patches; ``patches`` is empty where their keys are in a cache."""
+        x = torch.cat([patches, self.embedding(tokens, position=position)], 1)  # (b, p + t, d)
+        is_patch = F.pad(torch.zeros_like(mask), (p, 0), value=True)
+        attention_mask = prefix_mask(is_patch, F.pad(mask, (p, 0), value=True))  # (b, p + all, p + all)
+        return self.transformer(x, attention_mask[:, -x.shape[1] :])[:, patches.shape[1] :]
 
     def forward(
         self,
@@ -106,22 +106,22 @@ class GIT(Captioner):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> GITOutput:
         check_text_mask(mask)
-        patches = self.look(image)
+        patches = self.embed_image(image)
         real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         x = self.states(patches, patches.shape[1], tokens, real)
         return GITOutput(patches, x, self.language_head(x))
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        patches = self.look(image)
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        patches = self.embed_image(image)
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = self.states(now.context(patches), patches.shape[1], now.tokens, now.mask, now.position)
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            x = self.states(step.context(patches), patches.shape[1], step.tokens, step.mask, step.position)
             return self.language_head(x[:, -1])
 
         return read
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Each token but the first, from the picture and those before it. ``ValueError`` without a text."""
+        """Each token but the first, from the image and earlier tokens. ``ValueError`` without a text."""
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         logits = self(batch["image"], tokens, mask).token_logits

@@ -1,12 +1,12 @@
-"""SimVLM: a picture and the beginning of its text are read both ways, and the rest is written. There is no other loss.
+"""SimVLM: an encoder reads an image and the prefix of its text, a decoder writes the rest. There is no other loss.
 
 Paper: Wang et al. 2022, "SimVLM: Simple Visual Language Model Pretraining with Weak Supervision".
 Official code: none was published.
 
-Deviations: texts without pictures, of which the paper adds some to each batch, are not read. The paper does not say
-where the norms stand, nor whether the token table also scores words; here blocks are pre-norm, and it does. The decoder
-begins with the last token of what is given. Patches have learned places beside their relative ones. ``tiny`` is ours,
-with two small stages of convolutions.
+Deviations: there are no texts without images, of which the paper adds some to each batch. The paper does not say where
+norms are, nor whether the token table is also the output layer; here blocks are pre-norm, and it is. The decoder begins
+with the last token of the prefix. Patches have learned positions and relative ones. ``tiny`` is ours, with two small
+stages of convolutions.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from mmlearn.generation.cache import Read, Reading, begin
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image
-from mmlearn.models.captions.captioner import Captioner, check_pairs, no_words
+from mmlearn.models.captions.captioner import Captioner, check_pairs, empty_prompt
 from mmlearn.models.vision.relative_encoder import RelativeBias
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.objectives import prefix_language_modelling
@@ -55,20 +55,20 @@ class SimVLMConfig(TransformerConfig):
 
 
 class SimVLMOutput(NamedTuple):
-    context: Float[Tensor, "b n d"]  # patches and words, read both ways; words that are not given mean nothing
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i, from where the given text ends
+    context: Float[Tensor, "b n d"]  # states of patches and words; those of words outside the prefix mean nothing
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i, from the end of the prefix on
 
 
 class SimVLM(Captioner):
-    r"""An encoder of patches and of the given words, and a decoder that writes the words that follow.
+    r"""An encoder of patches and of the prefix, and a decoder that writes the words that follow.
 
     .. math:: \ell = -\log p(x_{\ge T_p} \mid x_{< T_p}) = -\sum_{i \ge T_p} \log p(x_i \mid x_{[T_p, i]}, x_{< T_p})
 
-    Patches are what a few stages of a residual network make of a picture. In the encoder patches and given words see
-    each other; patches know how they lie to each other by a bias of attention. ``prefix`` is True where a word is
-    given, without it the first alone; ``mask`` is True where one is real. Raises ``ValueError`` for pictures that are
-    not float (b, 3, height, width) or of another size than ``image_size``, and for texts longer than ``max_length``.
-    Source: sections 3.1 and 3.2, equation 3, and figure 1.
+    Patches are the output of a few stages of a residual network. In the encoder patches and the prefix see each other;
+    a bias of attention encodes relative positions of patches. ``prefix`` is True for words of the prefix, by default
+    the first word; ``mask`` is True where a word is real. Raises ``ValueError`` for pictures that are not float (b, 3,
+    height, width) or of another size than ``image_size``, and for texts longer than ``max_length``. Source: sections
+    3.1 and 3.2, equation 3, and figure 1.
     """
 
     def __init__(self, config: SimVLMConfig):
@@ -76,52 +76,52 @@ class SimVLM(Captioner):
         self.config, side = config, config.image_size // config.stem.stride
         self.stem = resnet(config.stem, nn.BatchNorm2d)
         self.image_projection = nn.Linear(config.stem.widths[-1], config.width)
-        self.image_places = nn.Parameter(torch.randn(side**2, config.width) * config.width**-0.5)
+        self.image_positions = nn.Parameter(torch.randn(side**2, config.width) * config.width**-0.5)
         self.relative = RelativeBias((side, side), config.num_heads)
         self.embedding = TextEmbedding(config.vocab_size, config.width, config.max_length)
         self.encoder, self.decoder = Transformer(config), Transformer(config, context_width=config.width)
         self.encoder_norm, self.norm = (nn.LayerNorm(config.width, eps=config.norm_epsilon) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
 
-    def look(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        """The patches of each picture as the encoder reads them."""
+    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """The patches of each image as the encoder reads them."""
         side, stride = self.config.image_size, self.config.stem.stride
         check_image(image, stride)
         if image.shape[2:] != (side, side):
             raise ValueError(f"Pictures are of {side} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        places = rearrange(self.stem(image), "b f row column -> b (row column) f")
-        return self.image_projection(places) + self.image_places
+        patches = rearrange(self.stem(image), "b f row column -> b (row column) f")
+        return self.image_projection(patches) + self.image_positions  # (b, p, d)
 
     def encode(
         self,
         image: Float[Tensor, "b 3 height width"],
         tokens: Int[Tensor, "b t"],
-        given: Bool[Tensor, "b t"],
+        prefix: Bool[Tensor, "b t"],
         position: Int[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """Patches and words read both ways, and which of them may be looked at: patches, and words that are given."""
-        patches, t = self.look(image), tokens.shape[1]
-        x = torch.cat([patches, self.embedding(tokens, position)], 1)
-        real, side = F.pad(given, (patches.shape[1], 0), value=True), self.relative.grid
-        bias = F.pad(self.relative(side)[..., 1:, 1:], (0, t, 0, t))  # without a class token
-        return self.encoder_norm(self.encoder(self.dropout(x), real, bias=bias)), real
+        """States of patches and words, and which of them may be attended to: patches, and words of the prefix."""
+        patches, t = self.embed_image(image), tokens.shape[1]
+        x = torch.cat([patches, self.embedding(tokens, position)], 1)  # (b, p + t, d)
+        mask = F.pad(prefix, (patches.shape[1], 0), value=True)
+        bias = self.relative(self.relative.grid)[..., 1:, 1:]  # (1, h, p, p), without a class token
+        return self.encoder_norm(self.encoder(self.dropout(x), mask, bias=F.pad(bias, (0, t, 0, t)))), mask
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
-        """The mean of the patches that the encoder has read without a word. Source: section 4.2.2, for the probe."""
-        nothing = no_words(image)
-        return self.encode(image, nothing, nothing.bool())[0].mean(1)
+        """The mean of the patches after the encoder, without words. Source: section 4.2.2, for the probe."""
+        prompt = empty_prompt(image)
+        return self.encode(image, prompt, prompt.bool())[0].mean(1)
 
     def decode(
         self,
         context: Float[Tensor, "b n_or_0 d"],
-        real: Bool[Tensor, "b n"],
+        context_mask: Bool[Tensor, "b n"],
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b all"],
         position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t v"]:
-        """What comes after each token. ``mask`` is True where a token may be seen by those behind it."""
-        x = self.dropout(self.embedding(tokens, position))
-        return F.linear(self.norm(self.decoder(x, mask, True, context, real)), self.embedding.tokens.weight)
+        """Logits of the next token after each token. ``mask`` is True where later tokens may attend to one."""
+        x = self.dropout(self.embedding(tokens, position))  # (b, t, d)
+        return F.linear(self.norm(self.decoder(x, mask, True, context, context_mask)), self.embedding.tokens.weight)
 
     def forward(
         self,
@@ -132,21 +132,21 @@ class SimVLM(Captioner):
     ) -> SimVLMOutput:
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         prefix = (torch.arange(tokens.shape[1], device=tokens.device) < 1).expand_as(mask) if prefix is None else prefix
-        context, real = self.encode(image, tokens, mask & prefix)
-        before = F.pad(prefix[:, 1:], (0, 1))  # given words but the last, which the decoder does not read
-        return SimVLMOutput(context, self.decode(context, real, tokens, mask & ~before))
+        context, context_mask = self.encode(image, tokens, mask & prefix)
+        before = F.pad(prefix[:, 1:], (0, 1))  # words of the prefix but the last: the decoder begins with that one
+        return SimVLMOutput(context, self.decode(context, context_mask, tokens, mask & ~before))
 
-    def reader(
+    def step_function(
         self, image: Float[Tensor, "b 3 height width"], start: Int[Tensor, "b start"], mask: Bool[Tensor, "b start"]
     ) -> Read:
-        """What reads captions of these pictures that begin so, and scores the word after them."""
-        context, real = self.encode(image, start, mask, (mask.cumsum(1) - 1).clamp(min=0))
+        """The function that decoding calls: it scores the next word of captions that begin with ``start``."""
+        context, context_mask = self.encode(image, start, mask, (mask.cumsum(1) - 1).clamp(min=0))
         before = start.shape[1] - 1
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            written = torch.arange(now.mask.shape[1], device=now.mask.device) >= before
-            seen = now.context(context), now.rows(real)
-            return self.decode(*seen, now.tokens, now.mask & written, now.position)[:, -1]
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            after = torch.arange(step.mask.shape[1], device=step.mask.device) >= before
+            encoded = step.context(context), step.rows(context_mask)
+            return self.decode(*encoded, step.tokens, step.mask & after, step.position)[:, -1]
 
         return read
 
@@ -164,13 +164,13 @@ class SimVLM(Captioner):
 
         Source: section 4.2.1.
         """
-        prompt = no_words(image) if prompt is None else prompt
-        read = self.reader(image, *begin(self.config.start_token, prompt, prompt_mask))
-        return self.go_on(read, prompt, prompt_mask, decode, max_length)
+        prompt = empty_prompt(image) if prompt is None else prompt
+        read = self.step_function(image, *begin(self.config.start_token, prompt, prompt_mask))
+        return self.continue_prompts(read, prompt, prompt_mask, decode, max_length)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Each token that is not given, from the picture, what is given and the tokens between. ``ValueError`` without
-        a text."""
+        """Each token after the prefix, from the image, the prefix and the tokens between. ``ValueError`` without a
+        text."""
         check_pairs(batch)
         tokens, mask, prefix = batch["tokens"], batch.get("mask"), batch["prefix"]
         logits = self(batch["image"], tokens, mask, prefix).token_logits

@@ -1,9 +1,9 @@
-"""VirTex: a convolutional network that learns to see because its captions must be written in both directions.
+"""VirTex: a convolutional network is pretrained by decoders that write captions in both directions.
 
 Paper: Desai & Johnson 2021, "VirTex: Learning Visual Representations from Textual Annotations".
 Official code: https://github.com/kdexd/virtex.
 
-Deviations: the norm behind the word embedding has the ε of all others, 1e-5 for the code's 1e-8. The last norm of each
+Deviations: the norm after the word embedding has the ε of all others, 1e-5, in the code 1e-8. The last norm of each
 residual block starts at 1, in the official code at 0. One optimiser trains everything; the paper has other learning
 rates for the network and for the decoders, and averages weights (Lookahead). ``tiny`` is ours: two small stages.
 """
@@ -54,22 +54,22 @@ class VirTexConfig(Config):
 
 
 class VirTexOutput(NamedTuple):
-    places: Float[Tensor, "b p f"]  # of the feature map, row by row
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
+    feature_map: Float[Tensor, "b p f"]  # row by row
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
     backward_logits: Float[Tensor, "b t v"]  # the same of the text from its last token to its first
 
 
 class VirTex(Captioner):
-    r"""A residual network, and two decoders that look at its feature map: one writes forwards and one backwards.
+    r"""A residual network, and two decoders that attend to its feature map: one writes forwards and one backwards.
 
     .. math:: \ell = -\sum_{i=1}^{T+1} \log p(c_i \mid c_{0:i-1}, I; \phi_f)
        - \sum_{i=0}^{T} \log p(c_i \mid c_{i+1:T+1}, I; \phi_b)
 
     where :math:`c_0` starts a caption and :math:`c_{T+1}` ends it. Decoders are post-norm, and share the token table,
-    which also scores words, its bias, the places of words, and the projection of the feature map. What is kept is the
-    network: :meth:`encode_image` is the mean of its last feature map. Padding, where ``mask`` is False, comes last.
-    Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a place of the
-    feature map, and for texts longer than ``max_length``. Source: section 3 and figure 3.
+    which is also the output layer, its bias, the positions of words, and the projection of the feature map. What is
+    kept is the network: :meth:`encode_image` is the mean of its last feature map. Padding, where ``mask`` is False,
+    comes last. Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or are smaller than a
+    position of the feature map, and for texts longer than ``max_length``. Source: section 3 and figure 3.
     """
 
     def __init__(self, config: VirTexConfig):
@@ -83,15 +83,15 @@ class VirTex(Captioner):
         for part in (self.image_projection, self.embedding, self.forward_decoder, self.backward_decoder):
             part.apply(partial(initialise_as_bert, std=text.initial_std))
 
-    def places(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p f"]:
-        """The last feature map of each picture, row by row."""
+    def feature_map(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p f"]:
+        """The last feature map of each image, row by row."""
         check_image(image, self.config.image.stride)
         return rearrange(self.image_encoder(image), "b f row column -> b (row column) f")
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b f"]:
-        return self.places(image).mean(1)
+        return self.feature_map(image).mean(1)
 
-    def score(
+    def decode(
         self,
         decoder: Transformer,
         patches: Float[Tensor, "b p_or_0 d"],
@@ -99,7 +99,7 @@ class VirTex(Captioner):
         mask: Bool[Tensor, "b all"] | None,
         position: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t v"]:
-        """What a decoder expects after each token. ``patches`` is empty where its keys are in a cache."""
+        """Logits of a decoder after each token. ``patches`` is empty where its keys are in a cache."""
         x = decoder(self.embedding(tokens, position=position), mask, True, patches)
         return F.linear(x, self.embedding.tokens.weight, self.bias)
 
@@ -109,23 +109,24 @@ class VirTex(Captioner):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> VirTexOutput:
-        places = self.places(image)
-        patches, turned = self.image_projection(places), backwards(tokens, mask)
-        there = self.score(self.forward_decoder, patches, tokens, mask)
-        return VirTexOutput(places, there, self.score(self.backward_decoder, patches, turned, mask))
+        feature_map = self.feature_map(image)  # (b, p, f)
+        patches = self.image_projection(feature_map)  # (b, p, d)
+        forward_logits = self.decode(self.forward_decoder, patches, tokens, mask)
+        backward_logits = self.decode(self.backward_decoder, patches, backwards(tokens, mask), mask)
+        return VirTexOutput(feature_map, forward_logits, backward_logits)
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        patches = self.image_projection(self.places(image))
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        patches = self.image_projection(self.feature_map(image))
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            seen = now.context(patches)
-            return self.score(self.forward_decoder, seen, now.tokens, now.key_mask, now.position)[:, -1]
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            x = step.context(patches)
+            return self.decode(self.forward_decoder, x, step.tokens, step.key_mask, step.position)[:, -1]
 
         return read
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``forward``: each token but the first, from those before it; ``backward``: each but the last, from those
-        behind it. ``ValueError`` without a text. Source: section 3, bicaptioning."""
+        """``forward``: each token but the first, from earlier ones; ``backward``: each but the last, from later ones.
+        ``ValueError`` without a text. Source: section 3, bicaptioning."""
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         output = self(batch["image"], tokens, mask)

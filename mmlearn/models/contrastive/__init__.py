@@ -1,1 +1,1 @@
-"""Dual encoders that learn by telling pairs apart."""
+"""Dual encoders that learn by contrasting matching pairs with others."""

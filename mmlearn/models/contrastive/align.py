@@ -1,4 +1,4 @@
-"""ALIGN: two towers trained from scratch on a billion pictures with whatever text stood beside them.
+"""ALIGN: two encoders trained from scratch on a billion images with their noisy alternative texts.
 
 Paper: Jia et al. 2021, "Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision". No
 official code; a model of the size ``base`` was released by Kakao Brain, and is in Transformers.
@@ -6,7 +6,7 @@ official code; a model of the size ``base`` was released by Kakao Brain, and is 
 Deviations: no block is left out at random while EfficientNet learns. Pictures are padded evenly where they are halved,
 as in torchvision, so that the released weights, which were trained with another padding, are not read. ``large`` has
 the paper's EfficientNet-L2 and BERT-Large, ``base`` the B7 and BERT-Base of its ablations; ``tiny`` is ours, with five
-stages, because seven would leave 2 × 2 places of a small picture, and starts warmer.
+stages, because seven would leave 2 × 2 positions of a small image, and starts warmer.
 """
 
 import math
@@ -54,7 +54,7 @@ class ALIGNOutput(NamedTuple):
 
 
 class ALIGN(nn.Module):
-    """An EfficientNet, averaged over all places, and BERT's first token, projected to as many features.
+    """An EfficientNet, averaged over all positions, and BERT's first token, projected to as many features.
 
     ``ValueError`` for a text that is padded at its left. Source: section 4.1 and figure 1; for the stages table 1 of
     EfficientNet (arXiv 1905.11946).
@@ -79,10 +79,11 @@ class ALIGN(nn.Module):
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
         check_image(image, patch_size=1)
-        return F.normalize(self.image_encoder(image).mean((2, 3)), dim=-1)
+        features = self.image_encoder(image)  # (b, d, rows, columns)
+        return F.normalize(features.mean((2, 3)), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        first = self.transformer.read(self.embedding(tokens, mask=mask), 0, mask)
+        first = self.transformer.read(self.embedding(tokens, mask=mask), 0, mask)  # (b, width)
         return F.normalize(self.text_projection(first), dim=-1)
 
     def forward(
@@ -96,7 +97,7 @@ class ALIGN(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes, smoothed. With ``caption_id``, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows, positives = own_rows(output.image_embedding), gathered_positives(batch.get("caption_id"))
         smoothing = self.config.label_smoothing
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows, smoothing)}

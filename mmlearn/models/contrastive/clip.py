@@ -1,12 +1,12 @@
-"""CLIP: two towers and one space, trained by telling pairs apart.
+"""CLIP: an image encoder and a text encoder share one embedding space, in which matching pairs are near.
 
 Paper: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 Official code: https://github.com/openai/CLIP.
 
 Deviations: of the image towers of the paper only the vision transformer is here. ``tiny`` is ours: it has no class
 token and takes each feature's maximum over the patches, because a class token needs several times as many steps to
-learn where to look, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`). ``tiny-conv``,
-for small pictures of real things, reads its patches by convolutions (Xiao et al. 2021).
+learn where to attend, and because the similarity then is a sum over patches (:meth:`CLIP.contributions`).
+``tiny-conv``, for small pictures of real things, reads its patches by convolutions (Xiao et al. 2021).
 """
 
 import math
@@ -30,9 +30,9 @@ class CLIPConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(embedding_norm=True, activation="quick_gelu", patch_size=32)
     text: TextEncoderConfig = TextEncoderConfig(activation="quick_gelu")
     embedding_width: int = 512
-    pooling: str = "class"  # the picture is its class token, or the "max" over its patches
+    pooling: str = "class"  # the image embedding is of its class token, or the "max" over its patches
     temperature: float = 0.07  # at the start; the model learns its own
-    end_token: int | None = None  # the text is read off here; None: at the highest token id, as in OpenAI's code
+    end_token: int | None = None  # whose state is the text; None: of the highest token id, as in OpenAI's code
 
     PRESETS = {
         "tiny": TINY,
@@ -54,10 +54,10 @@ class CLIPOutput(NamedTuple):
 
 
 class CLIP(nn.Module):
-    """An image tower read at its class token, a causal text tower read at its end token, both projected and normalised.
+    """An image encoder read at its class token, a causal text encoder read at its end token, projected and normalised.
 
-    ``mask`` is True where a token is real; it may be left out, for a causal tower never looks past the end token. A
-    text without the ``end_token`` that is set is read at its first token, as in the published code. Raises
+    ``mask`` is True where a token is real; it may be left out, because causal attention never sees past the end token.
+    A text without the ``end_token`` that is set is read at its first token, as in the published code. Raises
     ``ValueError`` for an unknown pooling, or one that does not go with ``class_token``.
     """
 
@@ -76,13 +76,16 @@ class CLIP(nn.Module):
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d"]:
         if self.config.pooling == "class":
-            return F.normalize(self.image_projection(self.image_encoder.read(image, 0)), dim=-1)
-        return F.normalize(self.image_projection(self.image_encoder(image)).amax(1), dim=-1)
+            class_token = self.image_encoder.read(image, 0)  # (b, width)
+            return F.normalize(self.image_projection(class_token), dim=-1)
+        patches = self.image_projection(self.image_encoder(image))  # (b, p, d)
+        return F.normalize(patches.amax(1), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
-        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
-        return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
+        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)  # (b,)
+        end_state = self.text_encoder.read(tokens, position, mask)  # (b, width)
+        return F.normalize(self.text_projection(end_state), dim=-1)
 
     def forward(
         self,
@@ -95,25 +98,25 @@ class CLIP(nn.Module):
     def contributions(
         self, image: Float[Tensor, "b 3 height width"], text_embedding: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b p"]:
-        r"""What each patch adds to the cosine of picture and text, under max pooling.
+        r"""What each patch adds to the cosine of image and text, under max pooling.
 
         Every feature comes from the one patch where it is largest, so the cosine is the sum of these over patches:
 
         .. math:: u^\top v = \sum_p \sum_{k:\, p = \arg\max_q x_{qk}} \frac{x_{pk} v_k}{\lVert \max_q x_q \rVert}
 
-        Raises ``ValueError`` where the picture is its class token.
+        Raises ``ValueError`` where the image embedding is of the class token.
         """
         if self.config.pooling != "max":
             raise ValueError("Only max pooling divides the similarity among patches.")
         features = self.image_projection(self.image_encoder(image))  # (b, p, d)
-        largest, place = features.max(1)
-        share = F.normalize(largest, dim=-1) * text_embedding
-        return torch.zeros_like(features[..., 0]).scatter_add(1, place, share)
+        largest, patch = features.max(1)  # (b, d) each
+        products = F.normalize(largest, dim=-1) * text_embedding  # whose sum over d is the cosine
+        return torch.zeros_like(features[..., 0]).scatter_add(1, patch, products)  # (b, p)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives = gathered_positives(batch.get("caption_id"))
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}

@@ -1,10 +1,10 @@
-"""FILIP: words and patches find each other, and only then is the pair compared.
+"""FILIP: each word is compared with its most similar patch, and each patch with its word: late interaction.
 
 Paper: Yao et al. 2022, "FILIP: Fine-grained Interactive Language-Image Pre-Training". No official code.
 
 Deviations: all tokens take part (the paper exchanges the 25 % with the highest similarity between GPUs, in half
-precision, to save communication); captions are not augmented with back-translation; only patches stand for the picture,
-there is no class token; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
+precision, to save communication); captions are not augmented with back-translation; there is no class token, only
+patches; ``tiny`` is ours, and starts colder, because a mean over words differs less from pair to pair.
 """
 
 import math
@@ -45,9 +45,9 @@ class FILIPOutput(NamedTuple):
 
 
 class FILIP(nn.Module):
-    """CLIP's two towers, of which every token is projected and normalised.
+    """CLIP's two encoders, of which every token is projected and normalised.
 
-    Compare pictures and texts with :func:`mmlearn.objectives.late_interaction`.
+    Images and texts are compared by :func:`mmlearn.objectives.late_interaction`.
     """
 
     def __init__(self, config: FILIPConfig):
@@ -62,12 +62,12 @@ class FILIP(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        return F.normalize(self.image_projection(self.image_encoder(image)), dim=-1)
+        return F.normalize(self.image_projection(self.image_encoder(image)), dim=-1)  # each patch
 
     def encode_text(
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        return F.normalize(self.text_projection(self.text_encoder(tokens, mask)), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder(tokens, mask)), dim=-1)  # each word
 
     def forward(
         self,
@@ -80,6 +80,7 @@ class FILIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """Late-interaction InfoNCE over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch["mask"])
+        # All patches (all, p, d) and words (all, t, d): similarities are between all processes.
         patches, words, mask = gather(output.image_tokens), gather(output.text_tokens), gather(batch["mask"])
         rows = own_rows(output.image_tokens)
         positives, scale = gathered_positives(batch.get("caption_id")), output.logit_scale

@@ -1,11 +1,11 @@
-"""LiT: lock the image tower, and let only the text tower learn what its features are called.
+"""LiT: the image encoder is locked, and the text encoder learns to match its features.
 
 Paper: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning".
 Official code: https://github.com/google-research/big_vision (``proj/image_text``).
 
 Deviations: the text tower is CLIP's, with its vocabulary and causal mask, where the paper also tries BERT's. ``tiny``
-and ``base`` are ours, and the recipe locks MobileNetV2: the released LiT-B16B has a ViT for pictures, BERT-base for
-texts, read at its first token, and a linear layer on the side of pictures as well.
+and ``base`` are ours, and the recipe locks MobileNetV2: the released LiT-B16B has a ViT for images, BERT-base for
+texts, read at its first token, and a linear layer for images as well.
 """
 
 import math
@@ -27,7 +27,7 @@ class LiTConfig(Config):
     image_width: int = Backbone.width  # features of the locked tower; the text is projected to as many
     text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, max_length=16)
     temperature: float = 0.1  # at the start; the model learns its own
-    end_token: int | None = None  # the text is read off here; None: at the highest token id
+    end_token: int | None = None  # whose state is the text; None: of the highest token id
 
     PRESETS = {"tiny": dict(text=TextEncoderConfig(128, 2, 4, vocab_size=512, max_length=32)), "base": dict()}
 
@@ -39,9 +39,9 @@ class LiTOutput(NamedTuple):
 
 
 class LiT(nn.Module):
-    """``image_tower`` maps pictures to features (b, image_width) and never learns, nor does it leave evaluation mode.
+    """``image_tower`` maps images to features (b, image_width); it is frozen and stays in evaluation mode.
 
-    Where features were computed beforehand, ``image_tower=nn.Identity()`` takes them in place of pictures.
+    With ``image_tower=nn.Identity()`` the system takes features that were computed before in place of images.
     """
 
     def __init__(self, config: LiTConfig, image_tower: nn.Module):
@@ -63,7 +63,7 @@ class LiT(nn.Module):
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         end = self.config.end_token
-        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)
+        position = tokens.argmax(-1) if end is None else (tokens == end).int().argmax(-1)  # (b,)
         return F.normalize(self.text_projection(self.text_encoder.read(tokens, position, mask)), dim=-1)
 
     def forward(
@@ -74,7 +74,7 @@ class LiT(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE over the batch of all processes. With ``caption_id`` in the batch, repeated captions all count."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives = gathered_positives(batch.get("caption_id"))
         return {"itc": info_nce(image, text, output.logit_scale, positives, rows)}

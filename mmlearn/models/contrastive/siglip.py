@@ -1,4 +1,4 @@
-"""SigLIP: every pair of a batch is a yes/no question of its own.
+"""SigLIP: every pair of a batch is a binary classification of its own.
 
 Paper: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training".
 Official code: https://github.com/google-research/big_vision.
@@ -22,31 +22,31 @@ from mmlearn.layers.encoders import ImageEncoder, ImageEncoderConfig, TextEncode
 from mmlearn.objectives import gather, gathered_positives, own_rows, pairwise_sigmoid
 
 GELU = dict(activation="gelu_tanh", norm_epsilon=1e-6)
-PICTURE = dict(class_token=False, **GELU)
+IMAGE = dict(class_token=False, **GELU)
 TEXT = dict(vocab_size=32_000, max_length=64, causal=False, **GELU)
 
 
 @dataclass(frozen=True)
 class SigLIPConfig(Config):
-    image: ImageEncoderConfig = ImageEncoderConfig(**PICTURE)
-    text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, **TEXT)  # its head: as wide as the picture's
+    image: ImageEncoderConfig = ImageEncoderConfig(**IMAGE)
+    text: TextEncoderConfig = TextEncoderConfig(768, 12, 12, **TEXT)  # its head: as wide as the image's
     pad_token: int = 1
     temperature: float = 0.1  # at the start
     bias: float = -10.0  # at the start: nearly all pairs do not match
-    chunk_size: int | None = None  # images that meet all texts at a time; None: all at once
+    chunk_size: int | None = None  # images that are compared with all texts at a time; None: all
 
     PRESETS = {
         "tiny": dict(
-            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, **PICTURE),
+            image=ImageEncoderConfig(64, 3, 2, image_size=64, patch_size=16, **IMAGE),
             text=TextEncoderConfig(64, 1, 2, **TEXT | dict(vocab_size=512, max_length=32)),
         ),
         "base-patch16-224": dict(),
         "large-patch16-256": dict(
-            image=ImageEncoderConfig(1024, 24, 16, image_size=256, **PICTURE),
+            image=ImageEncoderConfig(1024, 24, 16, image_size=256, **IMAGE),
             text=TextEncoderConfig(1024, 24, 16, **TEXT),
         ),
         "so400m-patch14-384": dict(
-            image=ImageEncoderConfig(1152, 27, 16, mlp_width=4304, image_size=384, patch_size=14, **PICTURE),
+            image=ImageEncoderConfig(1152, 27, 16, mlp_width=4304, image_size=384, patch_size=14, **IMAGE),
             text=TextEncoderConfig(1152, 27, 16, mlp_width=4304, **TEXT),
         ),
     }
@@ -60,7 +60,8 @@ class SigLIPOutput(NamedTuple):
 
 
 class PoolingHead(nn.Module):
-    """One learned query reads all patches, then an MLP on a residual path. Source: Zhai et al. 2022, section 3.1."""
+    """One learned query attends to all patches, then an MLP on a residual path. Source: Zhai et al. 2022, section
+    3.1."""
 
     def __init__(self, config: ImageEncoderConfig):
         super().__init__()
@@ -69,12 +70,13 @@ class PoolingHead(nn.Module):
         self.mlp = MLP(config.width, config.mlp_width, config.activation)
 
     def forward(self, x: Float[Tensor, "b p d"]) -> Float[Tensor, "b d"]:
+        # (b, p, d) → (b, 1, d) → (b, d)
         x = rearrange(self.pooling(x), "b 1 d -> b d")
         return x + self.mlp(self.norm(x))
 
 
 class SigLIP(nn.Module):
-    """An image tower pooled by attention, a text tower that reads both ways and is read at its last position."""
+    """An image encoder pooled by attention, and a bidirectional text encoder read at its last position."""
 
     def __init__(self, config: SigLIPConfig):
         super().__init__()
@@ -106,7 +108,7 @@ class SigLIP(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The pairwise sigmoid loss over the batch of all processes. With ``caption_id``, repeated captions match."""
         output = self(batch["image"], batch["tokens"], batch.get("mask"))
-        image, text = gather(output.image_embedding), gather(output.text_embedding)
+        image, text = gather(output.image_embedding), gather(output.text_embedding)  # (all, d) each
         rows = own_rows(output.image_embedding)
         positives, chunk_size = gathered_positives(batch.get("caption_id")), self.config.chunk_size
         scale, bias = output.logit_scale, output.logit_bias

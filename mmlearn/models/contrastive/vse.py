@@ -1,4 +1,4 @@
-"""VSE++: a picture and its caption lie close together, and closer than the wrong pair that is most like them.
+"""VSE++: an image and its caption are more similar than the hardest wrong pair, by a margin.
 
 Paper: Faghri et al. 2018, "VSE++: Improving Visual-Semantic Embeddings with Hard Negatives".
 Official code: https://github.com/fartashf/vsepp.
@@ -24,9 +24,9 @@ from mmlearn.objectives import gather, gathered_positives, own_rows, ranking_hin
 
 @dataclass(frozen=True)
 class VSEConfig(Config):
-    image_width: int = Backbone.width  # features of the picture network
+    image_width: int = Backbone.width  # features of the image encoder
     word_width: int = 300
-    width: int = 1024  # of the GRU, and of the space of pictures and captions
+    width: int = 1024  # of the GRU, and of the embeddings
     vocab_size: int = 10_000
     margin: float = 0.2
     hardest: bool = True  # False: all wrong pairs count, which the paper calls VSE0
@@ -40,10 +40,10 @@ class VSEOutput(NamedTuple):
 
 
 class VSE(nn.Module):
-    """A linear layer over the features of a picture, and a GRU that reads the caption word by word.
+    """A linear layer over the features of an image, and a GRU that reads the caption word by word.
 
-    ``image_tower`` maps pictures to features (b, image_width) and never learns; ``nn.Identity()`` takes features in
-    place of pictures. Padding, where ``mask`` is False, is passed over. Source: sections 2.1 and 3.
+    ``image_tower`` maps images to features (b, image_width) and is frozen; ``nn.Identity()`` takes features in
+    place of images. Padding, where ``mask`` is False, is skipped. Source: sections 2.1 and 3.
     """
 
     def __init__(self, config: VSEConfig, image_tower: nn.Module):
@@ -61,9 +61,10 @@ class VSE(nn.Module):
 
     def encode_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        words = select_tokens(look_up(self.words, tokens), real_first(mask))
+        words = select_tokens(look_up(self.words, tokens), real_first(mask))  # (b, t, e), padding last
         states, _ = self.gru(words)  # (b, t, d)
-        return F.normalize(select_tokens(states, mask.sum(1).clamp(min=1) - 1), dim=-1)
+        last = select_tokens(states, mask.sum(1).clamp(min=1) - 1)  # (b, d): of the last real token
+        return F.normalize(last, dim=-1)
 
     def forward(
         self, image: Float[Tensor, "b ..."], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
@@ -71,7 +72,7 @@ class VSE(nn.Module):
         return VSEOutput(self.encode_image(image), self.encode_text(tokens, mask))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The ranking hinge over the batch of all processes. With ``caption_id``, repeated captions are no negatives.
+        """The ranking hinge over the batch of all processes. With ``caption_id``, equal captions are no negatives.
 
         Source: equation 6, and equation 5 where all wrong pairs count.
         """

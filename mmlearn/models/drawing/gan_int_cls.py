@@ -3,12 +3,13 @@
 Paper: Reed et al. 2016, "Generative Adversarial Text to Image Synthesis". Official code:
 https://github.com/reedscot/icml2016.
 
-Deviations: captions are read by an LSTM both ways, there by convolutions over letters. As there, readers of texts and
-pictures learn first to find each other and stay as they are then, here by a hinge over the pairs of a batch, there over
-classes. The discriminator has no batch norms, so that pictures do not depend on each other there, and starts by He's
-rule, there normal with 0.02. AdamW keeps nothing of old gradients, there half, which did better on small scenes. The
-wrong text of a picture, and the other end of an interpolation, is the next one in the batch that differs. ``tiny`` is
-ours; what a configuration is without it has the paper's pictures, noise and channels.
+Deviations: captions are read by a bidirectional LSTM; in the paper by convolutions over letters. As there, encoders of
+texts and images are first trained to match, and are frozen then: here by a hinge loss over the pairs of a batch, in the
+paper over classes. The discriminator has no batch norms, so that images do not depend on each other in it, and He's
+initialisation; in the official code normal weights of 0.02. AdamW has no momentum (β₁ = 0), in the paper 0.5, because
+that did better on small scenes. The mismatched text of an image, and the other end of an interpolation, is the next one
+in the batch that differs. ``tiny`` is ours; the default configuration has the paper's sizes of images, noise and
+channels.
 """
 
 from dataclasses import dataclass
@@ -19,16 +20,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.models.drawing.parts import (
+from mmlearn.models.drawing.gan_blocks import (
     TINY_DRAWING,
     Discriminator,
-    Drawer,
     DrawingConfig,
-    First,
-    Reader,
-    caption_numbers,
+    InitStage,
+    TextImageEncoders,
+    TextToImageGAN,
+    check_noise,
     gathered_pairs,
-    noise_for,
 )
 from mmlearn.objectives.adversarial import logistic_discrimination
 from mmlearn.objectives.all_gather import gather
@@ -55,34 +55,34 @@ class GANINTCLSOutput(NamedTuple):
     sentence: Float[Tensor, "b d"]
 
 
-class HingeReader(Reader):
-    """Readers that put a picture and its sentence side by side, on a sphere."""
+class HingeEncoders(TextImageEncoders):
+    """Encoders that are trained by a hinge loss on the cosine of images and sentences."""
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """How far other pairs are from being worse than the right one. Source: Reed et al. 2016, section 3.2."""
-        sentence, picture = self.text(batch["tokens"], batch["mask"])[1], self.picture(batch["image"])[1]
-        pair = (gather(F.normalize(x, dim=-1, eps=1e-6)) for x in (picture, sentence))
+        """Wrong pairs should score lower than the right one, by a margin. Source: Reed et al. 2016, section 3.2."""
+        sentence, image = self.text(batch["tokens"], batch["mask"])[1], self.image(batch["image"])[1]  # (b, d) each
+        pair = (gather(F.normalize(x, dim=-1, eps=1e-6)) for x in (image, sentence))
         return {"hinge": ranking_hinge(*pair, positives=gathered_pairs(batch))}
 
 
-class GANINTCLS(Drawer):
-    r"""A generator of pictures from noise and a sentence, and a discriminator of pictures beside a sentence.
+class GANINTCLS(TextToImageGAN):
+    r"""A generator of images from noise and a sentence, and a discriminator that reads the sentence too.
 
     .. math:: \hat x = G(z, \varphi(t)), \qquad D(x, \varphi(t)) > 0 \text{ where } x \text{ is real and shows } t
 
-    Of a step there are two turns: :meth:`discriminator_loss`, then :meth:`loss`. Errors: ``ValueError`` for pictures of
-    another size and for noise that does not fit. Source: section 4, figure 2.
+    A step has two turns: :meth:`discriminator_loss`, then :meth:`loss`. Errors: ``ValueError`` for images of another
+    size and for noise that does not fit. Source: section 4, figure 2.
     """
 
     def __init__(self, config: GANINTCLSConfig):
         super().__init__()
         self.config = config
-        self.reader = HingeReader(config)
+        self.encoders = HingeEncoders(config)
         self.generator = nn.ModuleDict(
             {
                 "condition": nn.Sequential(nn.Linear(config.text_width, config.condition_width), nn.LeakyReLU(0.2)),
-                "paint": First(config, config.noise_width + config.condition_width, config.halvings),
-                "colours": nn.Sequential(nn.Conv2d(config.width, 3, 3, padding=1), nn.Tanh()),
+                "init_stage": InitStage(config, config.noise_width + config.condition_width, config.halvings),
+                "to_rgb": nn.Sequential(nn.Conv2d(config.width, 3, 3, padding=1), nn.Tanh()),
             }
         )
         self.discriminator = Discriminator(config, config.halvings)
@@ -96,31 +96,33 @@ class GANINTCLS(Drawer):
     def draw(
         self, sentence: Float[Tensor, "b d"], noise: Float[Tensor, "b numbers"] | None
     ) -> Float[Tensor, "b 3 h w"]:
-        """A picture for each sentence, which may be one that nobody wrote. Source: section 4.1."""
-        numbers = torch.cat([noise_for(sentence, noise, self.config), self.generator["condition"](sentence)], 1)
-        return self.generator["colours"](self.generator["paint"](numbers))
+        """An image for each sentence, which may be an interpolation of two. Source: section 4.1."""
+        z = torch.cat([check_noise(sentence, noise, self.config), self.generator["condition"](sentence)], 1)
+        return self.generator["to_rgb"](self.generator["init_stage"](z))  # (b, numbers) → (b, 3, h, w)
 
-    def judged(self, image: Float[Tensor, "b 3 height width"], sentence: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
+    def discriminate(
+        self, image: Float[Tensor, "b 3 height width"], sentence: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b"]:
         """The discriminator's scores."""
-        return self.discriminator.fits(self.discriminator.see(image), sentence)
+        return self.discriminator.conditional_score(self.discriminator.features(image), sentence)
 
     def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Real pictures with their text from those with a wrong text, and from what was drawn. Source: algorithm 1."""
+        """Real images with their text from those with a wrong text, and from generated ones. Source: algorithm 1."""
         with torch.no_grad():
-            drawing = self(batch["tokens"], batch["mask"], batch["noise"])
-        seen = self.discriminator.see(batch["image"])
-        real, made = self.discriminator.fits(seen, drawing.sentence), self.judged(*drawing)
+            fake, sentence = self(batch["tokens"], batch["mask"], batch["noise"])  # the generator does not learn here
+        features = self.discriminator.features(batch["image"])
+        real, fake = self.discriminator.conditional_score(features, sentence), self.discriminate(fake, sentence)
         if not self.config.matching_aware:
-            return {"discriminator": logistic_discrimination(real, made)}
-        other, differs = other_captions(caption_numbers(batch))
-        wrong = self.discriminator.fits(seen, drawing.sentence[other])
-        return {"discriminator": matching_aware_discrimination(real, wrong, made, differs)}
+            return {"discriminator": logistic_discrimination(real, fake)}
+        other, differs = other_captions(caption_ids(batch))
+        mismatched = self.discriminator.conditional_score(features, sentence[other])
+        return {"discriminator": matching_aware_discrimination(real, mismatched, fake, differs)}
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """To pass for real and for what the text says, and as much for texts in between. Source: equation 5."""
+        """To pass for real and to show the text, also for interpolated texts. Source: equation 5."""
         image, sentence = self(batch["tokens"], batch["mask"], batch["noise"])
-        made, between = self.judged(image, sentence), None
+        score, interpolated_score = self.discriminate(image, sentence), None
         if self.config.interpolate:
-            middle = interpolate_texts(sentence, sentence[other_captions(caption_numbers(batch))[0]])
-            between = self.judged(self.draw(middle, batch["noise"]), middle)
-        return {"generator": matching_aware_generation(made, between)}
+            interpolated = interpolate_texts(sentence, sentence[other_captions(caption_ids(batch))[0]])
+            interpolated_score = self.discriminate(self.draw(interpolated, batch["noise"]), interpolated)
+        return {"generator": matching_aware_generation(score, interpolated_score)}

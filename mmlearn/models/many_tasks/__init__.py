@@ -1,1 +1,1 @@
-"""One model that does many tasks: it is told which, and answers with words, places or picture codes."""
+"""One model that does many tasks: an instruction says which, and it answers with words, locations or image codes."""

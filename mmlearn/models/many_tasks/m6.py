@@ -1,13 +1,13 @@
-"""M6: one stack of blocks that is encoder and decoder in turn, as masks have it, with sparse experts.
+"""M6: one stack of blocks that is both encoder and decoder, by its attention mask, with sparse experts.
 
 Papers: Lin et al. 2021, "M6: A Chinese Multimodal Pretrainer"; Yang et al. 2021, "M6-T: Exploring Sparse Expert Models
 and Beyond". Official code: none was published.
 
-Deviations: what could be read of the papers is their ideas, and no sizes, so that every number here is ours. Patches
-are projected, where the paper takes features of a convolutional network. A token goes to its likeliest expert, however
-many choose the same: experts have no capacity, nothing is dropped, and no noise is added. Words may be of any language;
-the paper's are Chinese. Places and picture codes are of the same vocabulary, so that scenes' tasks can be asked. Texts
-alone are learned as BART's are: from a caption with gaps.
+Deviations: only the ideas of the papers are used, and no sizes, so that every number here is ours. Patches are
+projected, where the paper takes features of a convolutional network. A token goes to its most likely expert, however
+many choose the same: experts have no capacity, no token is dropped, and no noise is added. Words may be of any
+language; the paper's are Chinese. Locations and image codes are in the same vocabulary, for the tasks of scenes. Texts
+alone are learned as BART's are: from a masked caption.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,15 @@ from torch import Tensor, nn
 
 from mmlearn.layers import ImageEmbedding, Transformer, TransformerBlock, TransformerConfig
 from mmlearn.layers.embeddings import look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
+from mmlearn.models.many_tasks.unified_vocabulary import (
+    ImageTextSeq2Seq,
+    Vocabulary,
+    check_texts,
+    check_tokens,
+    token_loss,
+)
 from mmlearn.models.unified.sparse import Routing, SparseBlock
-from mmlearn.objectives import prefix_mask, shifted_right, text_denoising
+from mmlearn.objectives import prefix_mask, shifted_right
 from mmlearn.objectives.experts import balance
 
 
@@ -31,7 +37,7 @@ class M6Config(Vocabulary, TransformerConfig):
     image_size: int | tuple[int, int] = 224  # pixels
     patch_size: int = 16  # pixels
     vocab_size: int = 30_000  # words
-    bins: int = 1000  # places
+    bins: int = 1000  # locations
     codes: int = 8192
     max_length: int = 256  # tokens of a text, and of a target
     text_start: int = 1
@@ -55,21 +61,21 @@ class M6Config(Vocabulary, TransformerConfig):
 
 
 class M6Output(NamedTuple):
-    token_logits: Float[Tensor, "b o v"]  # at place i: what token i of the target is
-    context: Float[Tensor, "b n d"]  # what is read, as it goes into the first block
-    routings: list[Routing]  # where tokens went in each sparse block
+    token_logits: Float[Tensor, "b o v"]  # at position i: of token i of the target
+    context: Float[Tensor, "b n d"]  # image and text, as they go into the first block
+    routings: list[Routing]  # to which experts tokens went, in each sparse block
 
 
-class M6(Pictured):
-    r"""Picture, text and target are one sequence; what is read is seen both ways, and the target from left to right.
+class M6(ImageTextSeq2Seq):
+    r"""Image, text and target are one sequence: attention is bidirectional over the prefix, and causal over the target.
 
     .. math:: p(y \mid x) = \prod_i p(y_i \mid x_v, x_l, y_{<i}), \quad \text{without } x_v \text{ or } x_l
        \text{ where a mask hides it}
 
-    With ``seen`` (b, 2) a row's picture, or its text, is hidden: text to text, picture to text, or both to text by the
-    same weights. Every ``sparse_every``-th block sends a token to one of its experts. ``mask`` is True where a token is
-    real. Raises ``ValueError`` for settings, tokens and pictures that do not fit. Source: Lin et al. 2021; Fedus et al.
-    2022 (Switch Transformers), section 2.1, for routing to one expert.
+    ``modality_mask`` (b, 2) is False where a row's image, or its text, is hidden: text to text, image to text, or both
+    to text by the same weights. Every ``sparse_every``-th block sends a token to one of its experts. ``mask`` is True
+    where a token is real. Raises ``ValueError`` for settings, tokens and pictures that do not fit. Source: Lin et al.
+    2021; Fedus et al. 2022 (Switch Transformers), section 2.1, for routing to one expert.
     """
 
     def __init__(self, config: M6Config):
@@ -83,8 +89,8 @@ class M6(Pictured):
         width, last = config.width, config.depth - 1
         self.image_embedding = ImageEmbedding(config.image_size, config.patch_size, width, class_token=False)
         self.tokens = nn.Embedding(config.all_tokens, width)
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
-        self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.target_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.blocks = nn.ModuleList(
             SparseBlock(config) if (last - i) % config.sparse_every == 0 else TransformerBlock(config)
             for i in range(config.depth)
@@ -99,24 +105,24 @@ class M6(Pictured):
         image: Float[Tensor, "b 3 height width"] | None,
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
-        seen: Bool[Tensor, "b 2"] | None = None,
+        modality_mask: Bool[Tensor, "b 2"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """What is read, as it goes into the first block, and which of it may be seen."""
+        """Image and text as they go into the first block, and which of their tokens may be attended to."""
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        mask = mask if seen is None else mask & seen[:, 1:]
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]])
+        mask = mask if modality_mask is None else mask & modality_mask[:, 1:]
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[: tokens.shape[1]])
         if image is not None:
             size = self.config.image_size
             if image.shape[2:] != ((size, size) if isinstance(size, int) else tuple(size)):
                 raise ValueError(f"Pictures are of {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
             patches = self.image_norm(self.image_embedding(image))
-            shown = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
-            mask = torch.cat([shown if seen is None else shown & seen[:, :1], mask], 1)
-            x = torch.cat([patches, x], 1)
+            image_mask = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
+            mask = torch.cat([image_mask if modality_mask is None else image_mask & modality_mask[:, :1], mask], 1)
+            x = torch.cat([patches, x], 1)  # (b, p + t, d)
         return self.dropout(x), mask
 
-    def run(
+    def read_target(
         self,
         target: Int[Tensor, "b q"],
         context: Float[Tensor, "b n_or_0 d"],
@@ -124,18 +130,20 @@ class M6(Pictured):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> tuple[Float[Tensor, "b q v"], list[Routing]]:
-        """As :meth:`decode`, with where tokens went in sparse blocks. ``context`` is empty once it is in a cache."""
-        real = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
-        x = torch.cat([context, self.dropout(self.text_norm(self.placed(target, position, real)))], 1)
-        prefix, real = F.pad(torch.ones_like(mask), (0, real.shape[1]), value=False), torch.cat([mask, real], 1)
-        allowed, own = prefix_mask(prefix, real)[:, -x.shape[1] :], real[:, -x.shape[1] :]
-        routings = []
+        """As :meth:`decode`, with the routings of sparse blocks. ``context`` is empty once it is in a cache."""
+        target_mask = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
+        x = self.dropout(self.text_norm(self.embed_target(target, position, target_mask)))  # (b, q, d)
+        x = torch.cat([context, x], 1)  # (b, n + q, d)
+        is_prefix = F.pad(torch.ones_like(mask), (0, target_mask.shape[1]), value=False)
+        mask = torch.cat([mask, target_mask], 1)
+        attention_mask = prefix_mask(is_prefix, mask)[:, -x.shape[1] :]  # rows of earlier steps are in the cache
+        token_mask, routings = mask[:, -x.shape[1] :], []
         for block in self.blocks:
             if isinstance(block, SparseBlock):
-                x, routing = block(x, allowed, own)
+                x, routing = block(x, attention_mask, token_mask)  # padding goes to no expert
                 routings.append(routing)
             else:
-                x = block(x, allowed)
+                x = block(x, attention_mask)
         return F.linear(self.norm(x[:, -target.shape[1] :]), self.tokens.weight), routings
 
     def decode(
@@ -146,8 +154,8 @@ class M6(Pictured):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
-        """Logits of what follows each token of a target, which begins with the start token."""
-        return self.run(target, context, mask, position, target_mask)[0]
+        """Logits of the next token after each token of a target, which begins with the start token."""
+        return self.read_target(target, context, mask, position, target_mask)[0]
 
     def forward(
         self,
@@ -155,22 +163,19 @@ class M6(Pictured):
         tokens: Int[Tensor, "b t"],
         target: Int[Tensor, "b o"],
         mask: Bool[Tensor, "b t"] | None = None,
-        seen: Bool[Tensor, "b 2"] | None = None,
+        modality_mask: Bool[Tensor, "b 2"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> M6Output:
-        context, mask = self.encode(image, tokens, mask, seen)
+        context, mask = self.encode(image, tokens, mask, modality_mask)
         target = shifted_right(target, self.config.start_token)
-        logits, routings = self.run(target, context, mask, None, target_mask)
+        logits, routings = self.read_target(target, context, mask, None, target_mask)
         return M6Output(logits, context, routings)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``tokens``, and ``balance`` with its weight, the mean over sparse blocks. ``ValueError`` without a text."""
-        if not len(batch["tokens"]):
-            raise ValueError("A batch holds at least one text.")
-        names = ("image", "tokens", "target", "mask", "seen", "target_mask")
+        check_texts(batch)
+        names = ("image", "tokens", "target", "mask", "modality_mask", "target_mask")
         output = self(*(batch.get(name) for name in names))
-        even = [balance(one.probability, one.real, self.config.chosen) for one in output.routings]
-        return {
-            "tokens": text_denoising(output.token_logits, batch["target"], batch.get("target_mask")),
-            "balance": self.config.balance_weight * sum(even) / len(even),
-        }
+        losses = [balance(routing.probability, routing.real, self.config.chosen) for routing in output.routings]
+        balance_loss = self.config.balance_weight * sum(losses) / len(losses)
+        return token_loss(output.token_logits, batch) | {"balance": balance_loss}

@@ -1,15 +1,15 @@
-"""OFA: one encoder and decoder for all tasks, told in words what to do, over one vocabulary of words, places and codes.
+"""OFA: one encoder and decoder for all tasks, instructed in words, over a vocabulary of words, locations and codes.
 
 Paper: Wang et al. 2022, "OFA: Unifying Architectures, Tasks, and Modalities Through a Simple Sequence-to-Sequence
 Learning Framework". Official code: https://github.com/OFA-Sys/OFA.
 
-Deviations: blocks are pre-norm as theirs, without the further norms and scales of heads (NormFormer) and without
-relative places; places of words and of pictures are learned and added, where theirs go into scores of their own. What
-is seen is normed once more before that, and places of pictures begin as sines, so that they are as large as what is
-seen and those of a row or of a column have half in common. Codes are of any function of pictures, by default of colours
-of patches, where theirs are of a VQGAN. Tasks are five of the paper's eight, with the first wordings of its code and
-one more of ours.
-``tiny`` is ours; ``base`` and ``large`` have the paper's widths and depths, and lack what is said here.
+Deviations: blocks are pre-norm as theirs, without the further norms and head scales (NormFormer) and without relative
+positions; positions of words and of images are learned and added, where theirs have attention scores of their own.
+Features of the image are normed once more before that, and its positions start as sines, so that they are as large as
+features, and those of a row or of a column have half of their features in common. Codes are those of any function of
+images, by default of colours of patches, where theirs are of a VQGAN. There are five of the paper's eight tasks, with
+the first instructions of its code and one more of ours. ``tiny`` is ours; ``base`` and ``large`` have the paper's
+widths and depths, with these deviations.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers import Transformer, TransformerConfig
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
+from mmlearn.layers.positions import harmonic_grid
+from mmlearn.models.many_tasks.unified_vocabulary import ImageTextSeq2Seq, Vocabulary, check_tokens
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 
 
@@ -32,7 +33,7 @@ class OFAConfig(Vocabulary, TransformerConfig):
     image_size: int = 384  # pixels
     patch_size: int = 8  # pixels that a code stands for, each way
     vocab_size: int = 50_265  # words
-    bins: int = 1000  # places
+    bins: int = 1000  # locations
     codes: int = 8192
     max_length: int = 1024  # tokens of a text, and of a target
     text_start: int = 0
@@ -55,35 +56,18 @@ class OFAConfig(Vocabulary, TransformerConfig):
 
     @property
     def side(self) -> int:
-        """Places of the feature map in a row of a picture."""
+        """Positions of the feature map in a row of an image."""
         return -(-self.image_size // self.backbone.stride)
 
 
-def waves(side: int, width: int) -> Float[Tensor, "places width"]:
-    r"""Places of a square grid, row by row: one half of the features says the row, the other half the column.
-
-    .. math:: [\sin \omega_k y,\; \cos \omega_k y,\; \sin \omega_k x,\; \cos \omega_k x], \quad
-       \omega_k = \frac{\pi k}{2}, \; k = 1, \dots, d/4
-
-    x and y are shares of the picture, of a place's middle. The rates of
-    :func:`~mmlearn.layers.positions.sinusoidal_grid`, made for long grids, would leave most features nearly equal on a
-    small one. Raises ``ValueError`` where ``width`` is no multiple of four. Source: ours.
-    """
-    if width % 4:
-        raise ValueError(f"Sines and cosines of two axes need a width that is a multiple of 4, got {width}.")
-    angle = torch.pi / 2 * (torch.arange(side)[:, None] + 0.5) / side * torch.arange(1, width // 4 + 1)
-    axis = torch.cat([angle.sin(), angle.cos()], 1)
-    return torch.cat([axis.repeat_interleave(side, 0), axis.repeat(side, 1)], 1)
-
-
-class OFA(Pictured):
-    r"""Places of a feature map and words, side by side, through an encoder; a decoder that writes any token.
+class OFA(ImageTextSeq2Seq):
+    r"""A feature map and words, one sequence, through an encoder; a decoder that writes any token.
 
     .. math:: p(y \mid I, x) = \prod_i p(y_i \mid y_{<i},\, \mathrm{Enc}([\mathrm{ResNet}(I); x]))
 
     The token table is the last layer as well. ``mask`` is True where a token is real. Without an ``image`` a text is
-    read alone. ``backbone`` stands in for the residual network of the configuration: it makes the last of its widths at
-    each place of a map of the same size. Raises ``ValueError`` for tokens, boxes and pictures that do not fit.
+    read alone. ``backbone`` replaces the residual network of the configuration: its feature map must have the same
+    shape. Raises ``ValueError`` for tokens, boxes and pictures that do not fit.
     Source: sections 3.1 and 3.2.
     """
 
@@ -92,13 +76,13 @@ class OFA(Pictured):
         self.config = config
         width = config.width
         self.backbone = backbone or resnet(config.backbone, nn.BatchNorm2d)
-        normed = nn.LayerNorm(width, config.norm_epsilon)
-        self.image_projection = nn.Sequential(nn.Linear(config.backbone.widths[-1], width), normed)
+        norm = nn.LayerNorm(width, config.norm_epsilon)
+        self.image_projection = nn.Sequential(nn.Linear(config.backbone.widths[-1], width), norm)
         self.tokens = nn.Embedding(config.all_tokens, width)
-        self.kinds = nn.Parameter(torch.randn(2, width) * width**-0.5)  # of a picture, of a text
-        self.image_places = nn.Parameter(waves(config.side, width))
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
-        self.target_places = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.type_embeddings = nn.Parameter(torch.randn(2, width) * width**-0.5)  # of an image, of a text
+        self.image_positions = nn.Parameter(harmonic_grid(config.side, width))
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.target_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Transformer(config)
         self.decoder = Transformer(replace(config, depth=config.decoder_depth), context_width=width)
@@ -106,14 +90,15 @@ class OFA(Pictured):
         self.image_norm, self.text_norm, self.target_norm, self.encoder_norm, self.decoder_norm = norms
         nn.init.normal_(self.tokens.weight, std=width**-0.5)
 
-    def see(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        """A picture's places as tokens. ``ValueError`` for a picture of another size."""
+    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """An image as tokens, with positions. ``ValueError`` for an image of another size."""
         check_image(image, 1)
-        features = self.backbone(image)
+        features = self.backbone(image)  # (b, c, row, column)
         if features.shape[2:] != (self.config.side,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        return self.image_projection(rearrange(features, "b c row column -> b (row column) c")) + self.image_places
+        x = self.image_projection(rearrange(features, "b c row column -> b (row column) c"))  # (b, p, d)
+        return x + self.image_positions
 
     def encode(
         self,
@@ -121,13 +106,16 @@ class OFA(Pictured):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """What is read, and which of it is real: places of the picture, if there is one, then words."""
+        """The states of the image, if there is one, then of words; and their mask."""
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[: tokens.shape[1]] + self.kinds[1])
+        x = self.text_norm(
+            look_up(self.tokens, tokens) + self.text_positions[: tokens.shape[1]] + self.type_embeddings[1]
+        )
         if image is not None:
-            seen = self.image_norm(self.see(image) + self.kinds[0])
-            x, mask = torch.cat([seen, x], 1), F.pad(mask, (seen.shape[1], 0), value=True)
+            image_tokens = self.image_norm(self.embed_image(image) + self.type_embeddings[0])
+            x = torch.cat([image_tokens, x], 1)  # (b, p + t, d)
+            mask = F.pad(mask, (image_tokens.shape[1], 0), value=True)
         return self.encoder_norm(self.encoder(self.dropout(x), mask)), mask
 
     def decode(
@@ -138,7 +126,7 @@ class OFA(Pictured):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
-        """Logits of what follows each token of a target, which begins with the start token."""
-        x = self.dropout(self.target_norm(self.placed(target, position, target_mask)))
+        """Logits of the next token after each token of a target, which begins with the start token."""
+        x = self.dropout(self.target_norm(self.embed_target(target, position, target_mask)))
         x = self.decoder_norm(self.decoder(x, target_mask, True, context, mask))
         return F.linear(x, self.tokens.weight)

@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 from mmlearn.models.text.t5 import T5Config, T5Stack
 
-__all__ = ["T5Config", "T5Stack", "distances_of_words", "start_as_t5"]
+__all__ = ["T5Config", "T5Stack", "initialise_as_t5", "word_position_bias"]
 
 
-def distances_of_words(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
-    """The bias of distances between words, and 0 for so many others behind them."""
+def word_position_bias(stack: T5Stack, words: int, others: int) -> Float[Tensor, "1 h n n"]:
+    """T5's relative position bias between words, and 0 for ``others``, tokens of an image after the words."""
     return F.pad(stack.position_bias(words, words), (0, others, 0, others))
 
 
-def start_as_t5(system: nn.Module, head_width: int) -> None:
-    """A normal of 1 over the root of what a layer reads; of queries also over √k; of a table over its width."""
+def initialise_as_t5(system: nn.Module, head_width: int) -> None:
+    """Normal weights of standard deviation 1/√inputs; of queries 1/√(inputs · k); of embeddings 1/√width."""
     for name, module in system.named_modules():
         if isinstance(module, nn.Linear):
             scale = head_width if name.endswith(".query") else 1

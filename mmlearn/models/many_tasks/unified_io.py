@@ -1,14 +1,14 @@
-"""Unified-IO: T5 reads patches beside words, and writes words, places and picture codes of one vocabulary.
+"""Unified-IO: T5 reads words and patches, and writes words, locations and image codes of one vocabulary.
 
 Paper: Lu et al. 2023, "Unified-IO: A Unified Model for Vision, Language, and Multi-Modal Tasks". Official code:
 https://github.com/allenai/unified-io-inference.
 
-Deviations: scores know the distance between words, and none between patches or codes; the code has biases for rows and
-columns, and scores of places alone. A target is of words and places, or of codes, each at its own place; the code
-writes words first and a picture behind them. A box is left, top, right, bottom; the code has top first. Codes are of
-any function of pictures, by default of colours of patches, where theirs are of a VQGAN. Tasks are five; the paper has
-more than 80 data sets. All weights start at random, where theirs come from T5. ``tiny`` is ours; ``small`` to ``xl``
-have the code's widths and depths, and lack what is said here.
+Deviations: attention has T5's position bias between words, and none between patches or codes; the code has biases for
+rows and columns, and attention scores of positions alone. A target is of words and locations, or of codes, each at its
+own position; the code writes words first and then an image. A box is left, top, right, bottom; the code has top first.
+Codes are those of any function of images, by default of colours of patches, where theirs are of a VQGAN. There are five
+tasks; the paper has more than 80 data sets. All weights start at random, where theirs come from T5. ``tiny`` is ours;
+``small`` to ``xl`` have the code's widths and depths, with these deviations.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mmlearn.layers import patchify
 from mmlearn.layers.embeddings import check_image, look_up
-from mmlearn.models.many_tasks.one_vocabulary import Pictured, Vocabulary, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, initialise_as_t5, word_position_bias
+from mmlearn.models.many_tasks.unified_vocabulary import ImageTextSeq2Seq, Vocabulary, check_tokens
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class UnifiedIOConfig(Vocabulary, T5Config):
     image_size: int = 384  # pixels
     patch_size: int = 16  # pixels, of a patch that is read and of a code that is written
     vocab_size: int = 32_152  # words
-    bins: int = 1000  # places
+    bins: int = 1000  # locations
     codes: int = 16_384
     max_length: int = 256  # tokens of a text
     target_length: int = 512  # tokens of a target
@@ -57,8 +57,8 @@ class UnifiedIOConfig(Vocabulary, T5Config):
     }
 
 
-class UnifiedIO(Pictured):
-    r"""Words and patches, each with a place and a kind, through T5's encoder; T5's decoder writes any token.
+class UnifiedIO(ImageTextSeq2Seq):
+    r"""Words and patches, each with its position and type, through T5's encoder; T5's decoder writes any token.
 
     .. math:: x = [\mathrm{RMSNorm}(E(w_i) + p_i + s_w);\; \mathrm{RMSNorm}(W v_j + q_j + s_v)]
 
@@ -73,25 +73,25 @@ class UnifiedIO(Pictured):
         width, grid = config.width, config.image_size // config.patch_size
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.patches = nn.Linear(3 * config.patch_size**2, width)
-        self.kinds = nn.Parameter(torch.randn(2, width))  # of words, of patches
-        self.text_places = nn.Parameter(torch.randn(config.max_length, width))
-        self.image_places = nn.Parameter(torch.randn(grid**2, width))
-        self.target_places = nn.Parameter(torch.randn(config.target_length, width))
+        self.type_embeddings = nn.Parameter(torch.randn(2, width))  # of words, of patches
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, width))
+        self.image_positions = nn.Parameter(torch.randn(grid**2, width))
+        self.target_positions = nn.Parameter(torch.randn(config.target_length, width))
         norms = (nn.RMSNorm(width, config.norm_epsilon) for _ in range(3))
         self.text_norm, self.image_norm, self.target_norm = norms
         self.encoder = T5Stack(config, config.depth, decoder=False)
         self.decoder = T5Stack(config, config.decoder_depth or config.depth, decoder=True)
-        start_as_t5(self, config.head_width)
+        initialise_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 
-    def see(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
-        """Patches of a picture as tokens. ``ValueError`` for a picture of another size."""
+    def embed_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p d"]:
+        """The patches of an image as tokens. ``ValueError`` for an image of another size."""
         check_image(image, self.config.patch_size)
         if image.shape[2:] != (self.config.image_size,) * 2:
             size = self.config.image_size
             raise ValueError(f"Pictures are {size} × {size} pixels here, got {tuple(image.shape[2:])}: resize them.")
-        x = self.patches(patchify(image, self.config.patch_size))
-        return self.image_norm(x + self.image_places + self.kinds[1])
+        x = self.patches(patchify(image, self.config.patch_size))  # (b, p, d)
+        return self.image_norm(x + self.image_positions + self.type_embeddings[1])
 
     def encode(
         self,
@@ -99,15 +99,15 @@ class UnifiedIO(Pictured):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """Words, then patches if there is a picture, and which of them are real."""
+        """The states of words, then of patches if there is an image; and their mask."""
         check_tokens(tokens, self.config, self.config.max_length)
         t = tokens.shape[1]
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        x = self.text_norm(look_up(self.tokens, tokens) + self.text_places[:t] + self.kinds[0])
+        x = self.text_norm(look_up(self.tokens, tokens) + self.text_positions[:t] + self.type_embeddings[0])
         if image is not None:
-            seen = self.see(image)
-            x, mask = torch.cat([x, seen], 1), F.pad(mask, (0, seen.shape[1]), value=True)
-        return self.encoder(x, mask, bias=distances_of_words(self.encoder, t, x.shape[1] - t)), mask
+            patches = self.embed_image(image)
+            x, mask = torch.cat([x, patches], 1), F.pad(mask, (0, patches.shape[1]), value=True)  # (b, t + p, d)
+        return self.encoder(x, mask, bias=word_position_bias(self.encoder, t, x.shape[1] - t)), mask
 
     def decode(
         self,
@@ -117,6 +117,6 @@ class UnifiedIO(Pictured):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
-        """Logits of what follows each token of a target, which begins with the start token."""
-        x = self.decoder(self.target_norm(self.placed(target, position, target_mask)), target_mask, context, mask)
+        """Logits of the next token after each token of a target, which begins with the start token."""
+        x = self.decoder(self.target_norm(self.embed_target(target, position, target_mask)), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)

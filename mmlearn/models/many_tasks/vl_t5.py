@@ -1,12 +1,12 @@
-"""VL-T5: T5 reads regions of a picture behind its words, and answers every task with a text.
+"""VL-T5: T5 reads words and then regions of an image, and solves every task by writing a text.
 
 Paper: Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation". Official code:
 https://github.com/j-min/VL-T5.
 
-Deviations: the vocabulary of words is that of the data, and behind it stands a token for each region, as in the code.
-Tasks are captions, questions, the region that a phrase means, and the name of a region; the paper also fills gaps of
-captions and tells wrong captions. All weights start at random, where the paper's come from T5. Boxes are told as left,
-top, right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
+Deviations: the vocabulary of words is that of the data, and after it comes a token for each region, as in the code.
+Tasks are captions, questions, the region that a phrase refers to, and the name of a region; the paper also fills gaps
+of captions and finds wrong captions. All weights start at random, where the paper's come from T5. Boxes are left, top,
+right, bottom; the code has left, right, top, bottom. ``tiny`` is ours; ``base`` has the paper's sizes.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,16 @@ from torch import Tensor, nn
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers.embeddings import look_up
 from mmlearn.models.fusion.regions import box_sizes, check_boxes, read_regions
-from mmlearn.models.many_tasks.one_vocabulary import OneVocabulary, Vocabulary, Written, check_tokens
-from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, distances_of_words, start_as_t5
+from mmlearn.models.many_tasks.t5_stacks import T5Config, T5Stack, initialise_as_t5, word_position_bias
+from mmlearn.models.many_tasks.unified_vocabulary import (
+    Seq2SeqOutput,
+    UnifiedVocabulary,
+    Vocabulary,
+    check_texts,
+    check_tokens,
+    token_loss,
+)
+from mmlearn.objectives import shifted_right
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class VLT5Config(Vocabulary, T5Config):
     text_start: int = 0
     start_token: int = 0  # of a target
     region_width: int = 2048
-    region_classes: int = 1600  # that a batch tells of each region, and nothing reads
+    region_classes: int = 1600  # in a batch for each region, and not read here
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -57,10 +65,10 @@ class VLT5Config(Vocabulary, T5Config):
     }
 
 
-class VLT5(OneVocabulary):
-    r"""Words and regions side by side through T5's encoder, and T5's decoder, which writes words and regions' tokens.
+class VLT5(UnifiedVocabulary):
+    r"""Words and regions, one sequence, through T5's encoder; T5's decoder writes words and tokens of regions.
 
-    .. math:: v_j = \mathrm{RMSNorm}(W_f f_j + W_b [b_j; |b_j|] + E_\mathrm{region}(j) + E_\mathrm{picture})
+    .. math:: v_j = \mathrm{RMSNorm}(W_f f_j + W_b [b_j; |b_j|] + E_\mathrm{region}(j) + E_\mathrm{image})
 
     The scores of words know the distance between them; those of regions know none. ``mask`` and ``region_mask`` are
     True where a token or a region is real. Raises ``ValueError`` for tokens, boxes and more regions than have a token.
@@ -74,24 +82,24 @@ class VLT5(OneVocabulary):
         self.tokens = nn.Embedding(config.all_tokens, width)
         self.features = nn.Linear(config.region_width, width)
         self.boxes = nn.Linear(5, width)
-        self.picture = nn.Parameter(torch.zeros(width))
+        self.image_embedding = nn.Parameter(torch.zeros(width))
         self.region_norm = nn.RMSNorm(width, config.norm_epsilon)
         self.encoder = T5Stack(config, config.depth, decoder=False)
         self.decoder = T5Stack(config, config.decoder_depth or config.depth, decoder=True)
-        start_as_t5(self, config.head_width)
+        initialise_as_t5(self, config.head_width)
         nn.init.normal_(self.tokens.weight, std=1)
 
-    def see(
+    def embed_regions(
         self, regions: Float[Tensor, "b p f"], boxes: Float[Tensor, "b p 4"], region_mask: Bool[Tensor, "b p"] | None
     ) -> tuple[Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
-        """Regions as tokens, and which are real."""
+        """Regions as tokens, and their mask."""
         config, sizes = self.config, dict(texts=len(regions), width=self.config.region_width)
-        shown, boxes, real, _ = read_regions(regions, boxes, region_mask, None, **sizes)
-        if shown.shape[1] > config.bins:
-            raise ValueError(f"{shown.shape[1]} regions are more than the {config.bins} that have a token: set bins.")
-        own = self.tokens.weight[config.vocab_size : config.vocab_size + shown.shape[1]]
-        place = self.boxes(torch.cat([boxes, box_sizes(boxes)[..., 2:]], -1))
-        return self.region_norm(self.features(shown) + place + own + self.picture), real
+        regions, boxes, mask, _ = read_regions(regions, boxes, region_mask, None, **sizes)
+        if regions.shape[1] > config.bins:
+            raise ValueError(f"{regions.shape[1]} regions are more than the {config.bins} that have a token: set bins.")
+        region_tokens = self.tokens.weight[config.vocab_size : config.vocab_size + regions.shape[1]]  # (p, d)
+        box_embedding = self.boxes(torch.cat([boxes, box_sizes(boxes)[..., 2:]], -1))  # (b, p, 5) → (b, p, d)
+        return self.region_norm(self.features(regions) + box_embedding + region_tokens + self.image_embedding), mask
 
     def encode(
         self,
@@ -101,13 +109,14 @@ class VLT5(OneVocabulary):
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-        """Words, then regions, and which of them are real."""
+        """The states of words, then of regions; and their mask."""
         check_tokens(tokens, self.config, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        seen, real = self.see(regions, boxes, region_mask)
-        bias = distances_of_words(self.encoder, tokens.shape[1], seen.shape[1])
-        mask = torch.cat([mask, real], 1)
-        return self.encoder(torch.cat([look_up(self.tokens, tokens), seen], 1), mask, bias=bias), mask
+        x, region_mask = self.embed_regions(regions, boxes, region_mask)
+        bias = word_position_bias(self.encoder, tokens.shape[1], x.shape[1])
+        x = torch.cat([look_up(self.tokens, tokens), x], 1)  # (b, t + p, d)
+        mask = torch.cat([mask, region_mask], 1)
+        return self.encoder(x, mask, bias=bias), mask
 
     def decode(
         self,
@@ -117,7 +126,7 @@ class VLT5(OneVocabulary):
         position: Int[Tensor, "b q"] | None = None,
         target_mask: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, "b q v"]:
-        """Logits of what follows each token of a target, which begins with the start token."""
+        """Logits of the next token after each token of a target, which begins with the start token."""
         x = self.decoder(look_up(self.tokens, target), target_mask, context, mask)
         return F.linear(x * self.config.width**-0.5, self.tokens.weight)
 
@@ -129,18 +138,21 @@ class VLT5(OneVocabulary):
         target: Int[Tensor, "b o"],
         mask: Bool[Tensor, "b t"] | None = None,
         region_mask: Bool[Tensor, "b p"] | None = None,
-    ) -> Written:
-        inputs = dict(regions=regions, boxes=boxes, tokens=tokens, mask=mask, region_mask=region_mask)
-        return self.written(target, **inputs)
+    ) -> Seq2SeqOutput:
+        context, mask = self.encode(regions, boxes, tokens, mask, region_mask)
+        decoder_input = shifted_right(target, self.config.start_token)  # (b, o)
+        return Seq2SeqOutput(self.decode(decoder_input, context, mask), context)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``tokens``, as of all such systems. ``ValueError`` also for boxes that cannot be."""
-        check_boxes(batch["boxes"], batch.get("region_mask"))
-        return super().loss(batch)
+        """The loss of the target's tokens. ``ValueError`` without a text, and for impossible boxes."""
+        region_mask = batch.get("region_mask")
+        check_boxes(batch["boxes"], region_mask)
+        check_texts(batch)
+        inputs = (batch[name] for name in ("regions", "boxes", "tokens", "target"))
+        return token_loss(self(*inputs, batch.get("mask"), region_mask).token_logits, batch)
 
     def locate(self, decode: Callable[..., Tensor] = greedy, **inputs: Any) -> Float[Tensor, "b 4"]:
-        """The box of the region that answers each text."""
-        places, boxes = self.config.places, inputs["boxes"]
-        there = range(places.start, places.start + boxes.shape[1])
-        number = self.write(decode, allowed=there, count=1, **inputs)[:, 0] - places.start
-        return boxes[torch.arange(len(boxes), device=boxes.device), number]
+        """The box of the region that each text refers to."""
+        first, boxes = self.config.vocab_size, inputs["boxes"]
+        token = self.write(decode, allowed=range(first, first + boxes.shape[1]), count=1, **inputs)[:, 0]  # (b,)
+        return boxes[torch.arange(len(boxes), device=boxes.device), token - first]

@@ -1,11 +1,11 @@
-r"""SAN: a question looks at the cells of a picture, and with what it saw it looks again.
+r"""SAN: a question attends to the cells of an image, and with what it found it attends again.
 
 Paper: Yang et al. 2016, "Stacked Attention Networks for Image Question Answering".
 Official code: https://github.com/zcyang/imageqa-san.
 
-Deviations: ``tiny`` is ours. Cells are read by two layers that learn along and see no neighbours, with a learned place,
-where the paper takes the last pooling layer of a frozen VGG-19. The question is read by an LSTM; the paper also tries a
-convolutional network. The bias of a score is left out, because a softmax does not see it.
+Deviations: ``tiny`` is ours. Cells are encoded by two trained layers that do not see neighbours, plus a learned
+position, where the paper takes the last pooling layer of a frozen VGG-19. The question is read by an LSTM; the paper
+also tries a convolutional network. The bias of a score is left out, because the softmax cancels it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.layers import small_linear
-from mmlearn.models.question_answering.inputs import TINY, Answerer, AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import TINY, GridEncoder, QuestionEncoder, VQAConfig, VQASystem
 
 
 @dataclass(frozen=True)
-class SANConfig(AnsweringConfig):
-    hops: int = 2  # looks, K
+class SANConfig(VQAConfig):
+    hops: int = 2  # K
     attention_width: int = 512  # of the layer that compares question and cell
 
     PRESETS = {"tiny": TINY | dict(attention_width=64)}
@@ -30,11 +30,11 @@ class SANConfig(AnsweringConfig):
 
 class SANOutput(NamedTuple):
     answer_logits: Float[Tensor, "b answers"]
-    maps: Float[Tensor, "b hops p"]  # where each look goes; a look sums to 1
+    maps: Float[Tensor, "b hops p"]  # the attention of each hop, which sums to 1
 
 
-class Look(nn.Module):
-    r"""One look: the question u is compared with each cell v_i, and takes along what it finds.
+class AttentionHop(nn.Module):
+    r"""One hop of attention: the question u is compared with each cell v_i, and adds what it attends to.
 
     .. math:: h_i = \tanh(W_v v_i + W_u u + b), \quad p = \mathrm{softmax}_i(w^\top h_i), \quad u' = u + \sum_i p_i v_i
 
@@ -43,27 +43,27 @@ class Look(nn.Module):
 
     def __init__(self, width: int, attention_width: int, dropout: float = 0.0):
         super().__init__()
-        self.cells = nn.Linear(width, attention_width, bias=False)
-        self.question = nn.Linear(width, attention_width)
+        self.image_projection = nn.Linear(width, attention_width, bias=False)
+        self.question_projection = nn.Linear(width, attention_width)
         self.score = nn.Linear(attention_width, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, u: Float[Tensor, "b d"], v: Float[Tensor, "b p d"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b p"]]:
-        h = torch.tanh(self.cells(v) + self.question(u)[:, None])
-        weights = self.score(self.dropout(h))[..., 0].softmax(-1)
+        h = torch.tanh(self.image_projection(v) + self.question_projection(u)[:, None])  # (b, p, a)
+        weights = self.score(self.dropout(h))[..., 0].softmax(-1)  # (b, p)
         return u + einsum(weights, v, "b p, b p d -> b d"), weights
 
 
-class SAN(Answerer):
-    r"""``hops`` looks, of which each begins with what the one before found, and a softmax over the answers.
+class SAN(VQASystem):
+    r"""``hops`` hops of attention, each from the query of the one before, and a softmax over the answers.
 
     .. math:: v_i = \tanh(W_I f_i + b_I), \quad u^0 = \mathrm{LSTM}(Q), \quad u^k = u^{k-1} + \sum_i p_i^k v_i, \quad
        z = W_u u^K + b_u
 
-    Raises ``ValueError`` for no look, for empty questions, and as :class:`~mmlearn.layers.ImageEmbedding` does.
-    Source: section 3.
+    Raises ``ValueError`` for ``hops`` below 1, for empty questions, and as :class:`~mmlearn.layers.ImageEmbedding`
+    does. Source: section 3.
     """
 
     def __init__(self, config: SANConfig):
@@ -71,23 +71,23 @@ class SAN(Answerer):
         if config.hops < 1:
             raise ValueError(f"hops is at least 1, got {config.hops}.")
         self.config = config
-        self.cells = Cells(config)
-        self.picture = nn.Linear(config.width, config.width)
-        self.reader = QuestionReader(config)
-        self.looks = nn.ModuleList(
-            Look(config.width, config.attention_width, config.dropout) for _ in range(config.hops)
+        self.image_encoder = GridEncoder(config)
+        self.image_projection = nn.Linear(config.width, config.width)
+        self.question_encoder = QuestionEncoder(config)
+        self.hops = nn.ModuleList(
+            AttentionHop(config.width, config.attention_width, config.dropout) for _ in range(config.hops)
         )
         self.answer_head = small_linear(config.width, config.answers)
 
     def forward(
         self,
-        tokens: Int[Tensor, "b t"],
         image: Float[Tensor, "b 3 height width"],
+        tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> SANOutput:
-        v = torch.tanh(self.picture(self.cells(image)))
-        u, maps = self.reader(tokens, mask)[2][:, -1], []
-        for look in self.looks:
-            u, weights = look(u, v)
+        v = torch.tanh(self.image_projection(self.image_encoder(image)))  # (b, p, d)
+        u, maps = self.question_encoder(tokens, mask)[2][:, -1], []  # u (b, d): the final state of the last layer
+        for hop in self.hops:
+            u, weights = hop(u, v)
             maps.append(weights)
         return SANOutput(self.answer_head(u), torch.stack(maps, dim=1))

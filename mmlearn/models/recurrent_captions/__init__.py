@@ -1,1 +1,1 @@
-"""Systems of the years before transformers: a convolutional network looks, and a recurrent one writes."""
+"""Captioners before transformers: a convolutional network encodes the image, and a recurrent one writes."""

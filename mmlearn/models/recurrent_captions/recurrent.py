@@ -1,4 +1,5 @@
-"""What all systems of this family share: one step a word, from a convolutional network's features and a state."""
+"""What the systems of this family share: an LSTM that writes a word a step, from features of a convolutional
+network."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from mmlearn.models.vision.resnet import RESNETS, ResNetConfig, resnet
 from mmlearn.objectives import causal_language_modelling
 
 State = tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]  # hidden state and cell of an LSTM
-Seen = tuple[Tensor, ...]  # of each picture (b, ...), what words are written from
+ImageFeatures = tuple[Tensor, ...]  # (b, ...) each: what every step of the decoder reads of the image
 TINY = dict(image=RESNETS["tiny"], width=64, embedding_width=64, vocab_size=48, max_length=32, image_size=64)
 
 
@@ -34,17 +35,17 @@ class RecurrentConfig(Config):
 
 
 class RecurrentOutput(NamedTuple):
-    token_logits: Float[Tensor, "b t v"]  # at place i: what comes after token i
-    maps: Float[Tensor, "b t p"] | None  # at place i: where was looked for what comes after token i
+    token_logits: Float[Tensor, "b t v"]  # at position i: of the token after token i
+    maps: Float[Tensor, "b t p"] | None  # at position i: attention for the token after token i; None without attention
 
 
 class RecurrentCaptioner(Captioner):
-    """A captioner that reads a word at a time. A system says how it looks (:meth:`look`) and what a :meth:`step` is.
+    """A captioner that reads a word at a time. A subclass defines :meth:`init_decoder` and :meth:`step`.
 
-    :meth:`features` are apart, because a network that stays as it is need not be asked twice about a picture.
+    :meth:`features` are separate, because a frozen network need not see an image twice.
 
-    Padding, where ``mask`` is False, is passed over, at either side. Raises ``ValueError`` for pictures that are not
-    float (b, 3, height, width) or are smaller than a place of the feature map, and for texts longer than
+    Padding, where ``mask`` is False, is skipped, at either side. Raises ``ValueError`` for images that are not
+    float (b, 3, height, width) or are smaller than a position of the feature map, and for texts longer than
     ``max_length``.
     """
 
@@ -56,16 +57,18 @@ class RecurrentCaptioner(Captioner):
         self.language_head = nn.Linear(config.width, config.vocab_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
-    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
-        """What is seen of pictures with these features, and the state before the first word."""
+    def init_decoder(self, features: Float[Tensor, "b c rows columns"]) -> tuple[ImageFeatures, State]:
+        """What every step reads of images with these features, and the state before the first word."""
         raise NotImplementedError
 
-    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"] | None]:
-        """The state after one more word, and where was looked, for a system that looks."""
+    def step(
+        self, word: Float[Tensor, "n e"], image_features: ImageFeatures, state: State
+    ) -> tuple[State, Float[Tensor, "n p"] | None]:
+        """The state after one more word, and the weights of attention, for a system that has it."""
         raise NotImplementedError
 
     def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b c rows columns"]:
-        """The feature map of each picture, from which all else is written."""
+        """The feature map of each image."""
         check_image(image, self.config.image.stride)
         return self.image_encoder(image)
 
@@ -74,22 +77,22 @@ class RecurrentCaptioner(Captioner):
         check_image(image, self.config.image.stride)
         return self.image_encoder(image).mean((2, 3))
 
-    def nothing(self, like: Float[Tensor, "b ..."]) -> State:
-        """The state of a network that has read nothing."""
+    def zero_state(self, like: Float[Tensor, "b ..."]) -> State:
+        """The state before anything is read."""
         zero = like.new_zeros(len(like), self.config.width)
         return zero, zero
 
     def read(
-        self, tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"], seen: Seen, state: State
+        self, tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"], image_features: ImageFeatures, state: State
     ) -> tuple[Float[Tensor, "n t d"], list[Tensor | None], State]:
-        """The hidden state after each token, where was looked, and the last state. Padding leaves it as it was."""
+        """The hidden state after each token, the weights of attention, and the last state. Padding changes no state."""
         hidden, maps = [], []
         for word, real in zip(self.embedding(tokens).unbind(1), mask.unbind(1)):
-            after, where = self.step(word, seen, state)
-            state = tuple(torch.where(real[:, None], new, old) for new, old in zip(after, state))
+            new_state, weights = self.step(word, image_features, state)
+            state = tuple(torch.where(real[:, None], new, old) for new, old in zip(new_state, state))
             hidden.append(state[0])
-            maps.append(where)
-        return torch.stack(hidden, 1), maps, state
+            maps.append(weights)
+        return torch.stack(hidden, 1), maps, state  # (n, t, d)
 
     def check_length(self, t: int) -> None:
         """``ValueError`` for a text of more tokens than are learned."""
@@ -106,27 +109,27 @@ class RecurrentCaptioner(Captioner):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> RecurrentOutput:
         self.check_length(tokens.shape[1])
-        return self.score(tokens, mask, *self.look(self.features(image)))
+        return self.decode(tokens, mask, *self.init_decoder(self.features(image)))
 
-    def score(
-        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, seen: Seen, state: State
+    def decode(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None, image_features: ImageFeatures, state: State
     ) -> RecurrentOutput:
-        """What is expected after each token by who has seen this."""
+        """Logits of the next token after each token, given what the decoder reads of the image."""
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        hidden, maps, _ = self.read(tokens, mask, seen, state)
+        hidden, maps, _ = self.read(tokens, mask, image_features, state)
         return RecurrentOutput(self.language_head(hidden), None if maps[0] is None else torch.stack(maps, 1))
 
-    def reader(self, image: Float[Tensor, "b 3 height width"]) -> Read:
-        return self.reader_of(*self.look(self.features(image)))
+    def step_function(self, image: Float[Tensor, "b 3 height width"]) -> Read:
+        return self.step_function_from(*self.init_decoder(self.features(image)))
 
-    def reader_of(self, seen: Seen, start: State) -> Read:
-        """What reads captions for who has seen this. It remembers the state after the words that have been read."""
+    def step_function_from(self, image_features: ImageFeatures, start: State) -> Read:
+        """The function that decoding calls. It keeps the state after the words that it has read."""
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            self.check_length(now.mask.shape[1])
-            rows = tuple(now.rows(x) for x in seen)
-            hidden, _, state = self.read(now.tokens, now.new, rows, now.state(start))
-            now.keep(state)
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            self.check_length(step.mask.shape[1])
+            features = tuple(step.rows(x) for x in image_features)  # a row for each text that is written
+            hidden, _, state = self.read(step.tokens, step.new, features, step.state(start))
+            step.keep(state)
             return self.language_head(hidden[:, -1])
 
         return read
@@ -139,31 +142,33 @@ class RecurrentCaptioner(Captioner):
 
 
 class AdditiveAttention(nn.Module):
-    r"""Where to look, from what is there and from a state: :math:`\mathrm{softmax}_i\, w^\top \tanh(k_i + W h)`.
+    r"""Attention weights from the features of positions and a state: :math:`\mathrm{softmax}_i\, w^\top \tanh(k_i + W
+    h)`.
 
-    Keys k (n, p, a) are projected once a picture. Source: Xu et al. 2015 (Show, Attend and Tell), section 3.1.2.
+    Keys k (n, p, a) are projected once an image. Source: Xu et al. 2015 (Show, Attend and Tell), section 3.1.2.
     """
 
     def __init__(self, key_width: int, width: int, attention_width: int):
         super().__init__()
         self.key = nn.Linear(key_width, attention_width)
         self.query = nn.Linear(width, attention_width, bias=False)
-        self.score = nn.Linear(attention_width, 1, bias=False)  # whose bias softmax would not see
+        self.score = nn.Linear(attention_width, 1, bias=False)  # a bias would not change the softmax
 
     def forward(self, keys: Float[Tensor, "n p a"], hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
-        return self.score((keys + self.query(hidden)[:, None]).tanh())[..., 0].softmax(-1)
+        scores = self.score((keys + self.query(hidden)[:, None]).tanh())  # (n, p, 1)
+        return scores[..., 0].softmax(-1)
 
 
-def in_rows(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b p c"]:
-    """The places of a feature map, row by row."""
+def flatten_grid(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b p c"]:
+    """The positions of a feature map, row by row."""
     return rearrange(features, "b c rows columns -> b (rows columns) c")
 
 
-def placed(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c+2 rows columns"]:
-    """A feature map with two more channels, which say where a place is: its row and its column, from -1 to 1.
+def add_coordinates(features: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c+2 rows columns"]:
+    """A feature map with two more channels: the row and the column of each position, from -1 to 1.
 
-    A small network has no other way to know it. Source: Liu et al. 2018 (CoordConv), section 3.
+    A small network has no other way to know them. Source: Liu et al. 2018 (CoordConv), section 3.
     """
     rows, columns = (torch.linspace(-1, 1, n, device=features.device, dtype=features.dtype) for n in features.shape[2:])
-    where = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    return torch.cat([features, where.expand(len(features), -1, -1, -1)], 1)
+    coordinates = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, rows, columns)
+    return torch.cat([features, coordinates.expand(len(features), -1, -1, -1)], 1)

@@ -1,12 +1,12 @@
-"""SCA-CNN: before each word the decoder says which channels of the network's layers count, and where.
+"""SCA-CNN: before each word the decoder attends to channels of the network's layers, and to positions.
 
 Paper: Chen et al. 2017, "SCA-CNN: Spatial and Channel-wise Attention in Convolutional Networks for Image Captioning".
 Official code: https://github.com/zjuchenlong/sca-cnn.cvpr17, for Theano.
 
-Deviations: weights of places and of channels are multiplied by their number, so that even ones leave a map as it is.
-The network is a residual one that starts at random and is trained with all else, where the paper's knew ImageNet. The
-last map enters the LSTM as its mean over places, so that places are pooled by their weights; its two last channels say
-where a place is, which small networks do not know. Nothing is dropped out.
+Deviations: weights of positions and of channels are multiplied by their number, so that equal ones change nothing. The
+network is a residual one that starts at random and is trained with all else, where the paper's was pretrained on
+ImageNet. The last map enters the LSTM as its mean over positions, so that positions are pooled by their weights; two
+more channels hold the coordinates of a position, which small networks do not know otherwise. There is no dropout.
 ``tiny`` and ``base`` are ours; 512 features of attention and two layers are the paper's.
 """
 
@@ -19,12 +19,12 @@ from mmlearn.layers.embeddings import check_image
 from mmlearn.models.recurrent_captions.recurrent import (
     TINY,
     AdditiveAttention,
+    ImageFeatures,
     RecurrentCaptioner,
     RecurrentConfig,
-    Seen,
     State,
-    in_rows,
-    placed,
+    add_coordinates,
+    flatten_grid,
 )
 
 ORDERS = ("channel-spatial", "spatial-channel", "spatial", "channel")
@@ -40,9 +40,9 @@ class SCACNNConfig(RecurrentConfig):
 
 
 class ChannelAttention(nn.Module):
-    r"""Which channels count: :math:`\beta = \mathrm{softmax}_c\, w^\top \tanh(w_c \otimes v_c + b_c + W h)`.
+    r"""Attention over channels: :math:`\beta = \mathrm{softmax}_c\, w^\top \tanh(w_c \otimes v_c + b_c + W h)`.
 
-    v (n, c) is the mean of each channel over all places; every channel is scored by the same weights.
+    v (n, c) is the mean of each channel over all positions; every channel is scored by the same weights.
     Source: section 3.3.
     """
 
@@ -57,7 +57,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    r"""Where to look: :math:`\alpha = \mathrm{softmax}_i\, w^\top \tanh(W_s v_i + b_s + W h)`, of each place.
+    r"""Attention over positions: :math:`\alpha = \mathrm{softmax}_i\, w^\top \tanh(W_s v_i + b_s + W h)`.
 
     Source: section 3.2.
     """
@@ -69,16 +69,17 @@ class SpatialAttention(nn.Module):
     def forward(
         self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
     ) -> Float[Tensor, "n p"]:
-        return self.attention(self.attention.key(in_rows(features)), hidden)
+        return self.attention(self.attention.key(flatten_grid(features)), hidden)
 
 
 class ChannelSpatialAttention(nn.Module):
-    r"""A feature map as it counts for the next word, and where was looked: channels first, places first, or one alone.
+    r"""A feature map, weighted for the next word, and the weights of positions.
 
     .. math:: V' = c\,\beta \odot V, \quad X = m\,\alpha \odot V'
 
-    for c channels and m places. In the order channel–spatial α is of V′, in the other one β is of what α left.
-    Raises ``ValueError`` for an order that there is not. Source: section 3.3, the two types of combination.
+    for c channels and m positions. In the order channel–spatial α is of V′; in the other one β is of what α weighted;
+    or there is one of both. Raises ``ValueError`` for an unknown order. Source: section 3.3, the two types of
+    combination.
     """
 
     def __init__(self, order: str, channels: int, width: int, attention_width: int):
@@ -92,18 +93,19 @@ class ChannelSpatialAttention(nn.Module):
     def forward(
         self, features: Float[Tensor, "n c rows columns"], hidden: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n c rows columns"], Float[Tensor, "n p"] | None]:
-        where = None
-        for kind in self.order:
-            if kind == "channel":
-                features = features * self.channel(features, hidden)[:, :, None, None] * features.shape[1]
+        weights = None
+        for attention in self.order:
+            if attention == "channel":
+                beta = self.channel(features, hidden)  # (n, c)
+                features = features * beta[:, :, None, None] * features.shape[1]
             else:
-                where = self.spatial(features, hidden)
-                features = features * (where * where.shape[1]).view(-1, 1, *features.shape[2:])
-        return features, where
+                weights = self.spatial(features, hidden)  # (n, p)
+                features = features * (weights * weights.shape[1]).view(-1, 1, *features.shape[2:])
+        return features, weights
 
 
 class SCACNN(RecurrentCaptioner):
-    r"""The last layers of the network are run anew for each word, each from what attention left of the one before.
+    r"""The last layers of the network run anew for each word, each on the attended map of the one before.
 
     .. math:: V^l = \mathrm{CNN}(X^{l-1}), \quad \gamma^l = \Phi(h_{t-1}, V^l), \quad X^l = f(V^l, \gamma^l), \quad
        h_t = \mathrm{LSTM}(h_{t-1}, X^L, y_{t-1})
@@ -127,12 +129,14 @@ class SCACNN(RecurrentCaptioner):
         check_image(image, self.config.image.stride)
         return self.image_encoder[: 1 - self.config.layers or None](image)
 
-    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
-        return (features,), self.nothing(features)
+    def init_decoder(self, features: Float[Tensor, "b c rows columns"]) -> tuple[ImageFeatures, State]:
+        return (features,), self.zero_state(features)
 
-    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"] | None]:
-        (x,) = seen
+    def step(
+        self, word: Float[Tensor, "n e"], image_features: ImageFeatures, state: State
+    ) -> tuple[State, Float[Tensor, "n p"] | None]:
+        (x,) = image_features  # (n, c, rows, columns)
         for i, attention in enumerate(self.attentions, 1 - len(self.attentions)):
-            x, where = attention(x if i else placed(x), state[0])
-            x = self.image_encoder[i](x) if i else x  # the stage behind this one
-        return self.lstm(cat([word, x.mean((2, 3))], 1), state), where
+            x, weights = attention(x if i else add_coordinates(x), state[0])
+            x = self.image_encoder[i](x) if i else x  # the next stage; after the last there is none
+        return self.lstm(cat([word, x.mean((2, 3))], 1), state), weights

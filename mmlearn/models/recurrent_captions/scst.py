@@ -1,14 +1,14 @@
-"""SCST: a captioner with attention that learns from captions, and then from the measure by which it will be judged.
+"""SCST: a captioner with attention that learns from captions, and then from the measure of evaluation as a reward.
 
 Paper: Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning". No official code; that of Luo,
 https://github.com/ruotianluo/self-critical.pytorch, is the one in use.
 
-Deviations: the network starts at random and is trained with all else, where the paper's knew ImageNet and stayed as it
-was. Rarity of n-grams is by default that of the batch's own references, in the paper that of all captions of training,
-which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that captions do not
-break off. The two coordinates of a position stand beside its features, because small networks do not know where a
-position is. No scheduled sampling, no curriculum over words, and nothing is dropped out. ``tiny`` and ``base`` are
-ours; the features of ``base`` are the paper's 512.
+Deviations: the network starts at random and is trained with all else, where the paper's was pretrained on ImageNet and
+frozen. The n-gram weights of the reward are by default those of the batch's references, in the paper those of all
+training captions, which ``CIDErReward`` of the recipe takes. The end token counts as a word, as in Luo's code, so that
+captions do not break off. Features have two more channels with the coordinates of a position, because small networks do
+not know them otherwise. There is no scheduled sampling, no curriculum over words, and no dropout. ``tiny`` and ``base``
+are ours; the features of ``base`` are the paper's 512.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ from torch import Tensor, nn
 
 from mmlearn.generation.decoding import greedy, sample
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.captions.captioner import check_pairs, no_words
+from mmlearn.models.captions.captioner import check_pairs, empty_prompt
 from mmlearn.models.recurrent_captions.recurrent import (
     TINY,
     AdditiveAttention,
+    ImageFeatures,
     RecurrentCaptioner,
     RecurrentConfig,
-    Seen,
     State,
-    in_rows,
-    placed,
+    add_coordinates,
+    flatten_grid,
 )
 from mmlearn.objectives import self_critical, shifted_right, token_log_probs, until_end
 from mmlearn.objectives.draws import generator_of_step
 
 Texts = Sequence[Sequence[int]]  # tokens without start token and padding, the end token last
-Reward = Callable[[Texts, Texts], Sequence[float]]  # of captions, each beside a true one
+Reward = Callable[[Texts, Texts], Sequence[float]]  # of captions, each with a reference
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SCSTConfig(RecurrentConfig):
 
 
 class Att2in(nn.Module):
-    r"""An LSTM's step in which what was looked at, z, enters the cell's input alone, and no gate.
+    r"""A step of an LSTM in which the attended features z enter the input of the cell alone, and no gate.
 
     .. math:: i, f, o = \sigma(W x + U h), \quad
        c' = i \odot \max(W_1 x + U_1 h + Z_1 z,\; W_2 x + U_2 h + Z_2 z) + f \odot c, \quad h' = o \odot \tanh c'
@@ -64,10 +64,11 @@ class Att2in(nn.Module):
     def forward(self, word: Float[Tensor, "n e"], z: Float[Tensor, "n c"], state: State) -> State:
         hidden, cell = state
         width = hidden.shape[1]
-        gates, given = (self.word(word) + self.hidden(hidden)).split([3 * width, 2 * width], 1)
-        write, forget, show = gates.sigmoid().chunk(3, 1)
-        cell = write * torch.maximum(*(given + self.context(z)).chunk(2, 1)) + forget * cell
-        return show * cell.tanh(), cell
+        gates, cell_input = (self.word(word) + self.hidden(hidden)).split([3 * width, 2 * width], 1)
+        input_gate, forget_gate, output_gate = gates.sigmoid().chunk(3, 1)  # (n, d) each
+        candidate = torch.maximum(*(cell_input + self.context(z)).chunk(2, 1))  # maxout
+        cell = input_gate * candidate + forget_gate * cell
+        return output_gate * cell.tanh(), cell
 
 
 class SCST(RecurrentCaptioner, CountsSteps):
@@ -75,7 +76,7 @@ class SCST(RecurrentCaptioner, CountsSteps):
 
     .. math:: \alpha_t = \mathrm{softmax}_i\, w^\top \tanh(W_a v_i + U_a h_{t-1}), \quad z_t = \sum_i \alpha_{t,i} v_i
 
-    ``reward`` is a function of captions and of true captions beside them; the recipe takes CIDEr-D. A checkpoint
+    ``reward`` is a function of captions and their references; the recipe takes CIDEr-D. A checkpoint
     does not hold it. Errors as of :class:`RecurrentCaptioner`, and ``ValueError`` for a second stage without a reward.
     Source: sections 2.2 and 4.
     """
@@ -87,47 +88,52 @@ class SCST(RecurrentCaptioner, CountsSteps):
         self.attention = AdditiveAttention(channels, config.width, config.attention_width)
         self.lstm = Att2in(config.embedding_width, config.width, channels)
 
-    def look(self, features: Float[Tensor, "b c rows columns"]) -> tuple[Seen, State]:
-        places = in_rows(placed(features))
-        return (places, self.attention.key(places)), self.nothing(places)
+    def init_decoder(self, features: Float[Tensor, "b c rows columns"]) -> tuple[ImageFeatures, State]:
+        positions = flatten_grid(add_coordinates(features))  # (b, p, c + 2)
+        return (positions, self.attention.key(positions)), self.zero_state(positions)
 
-    def step(self, word: Float[Tensor, "n e"], seen: Seen, state: State) -> tuple[State, Float[Tensor, "n p"]]:
-        places, keys = seen
-        where = self.attention(keys, state[0])
-        return self.lstm(word, (where[:, None] @ places)[:, 0], state), where
+    def step(
+        self, word: Float[Tensor, "n e"], image_features: ImageFeatures, state: State
+    ) -> tuple[State, Float[Tensor, "n p"]]:
+        positions, keys = image_features
+        weights = self.attention(keys, state[0])  # (n, p)
+        z = (weights[:, None] @ positions)[:, 0]  # (n, c + 2)
+        return self.lstm(word, z, state), weights
 
     def self_critical_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """A drawn caption against the greedy one, both rewarded beside the batch's. ``ValueError`` without a text, for
-        one that is too long, and for a reward that is no finite number. Source: section 4."""
-        if self.reward is None:
-            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
+        """A sampled caption against the greedy one, both rewarded by the batch's captions. ``ValueError`` without a
+        text, for one that is too long, and for a reward that is not finite. Source: section 4."""
         check_pairs(batch)
         tokens, mask = batch["tokens"], batch.get("mask")
         self.check_length(tokens.shape[1])
+        if self.reward is None:
+            raise ValueError("SCST has no reward to learn from: SCST(config, reward), or the recipe's make(config).")
         real = tokens != self.config.pad_token if mask is None else mask
-        return self.criticise(self.features(batch["image"]), tokens, real)
+        return self.self_critical_from_features(self.features(batch["image"]), tokens, real)
 
-    def criticise(
+    def self_critical_from_features(
         self, features: Float[Tensor, "b c rows columns"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """The same for pictures with these features."""
-        seen, start = self.look(features)
+        """The same for images with these features."""
+        image_features, start = self.init_decoder(features)
         draw = partial(sample, generator=generator_of_step(self.config.seed, self.steps))
-        drawn, best = (self._write(seen, start, decode) for decode in (draw, greedy))
+        drawn, best = (self._write(image_features, start, decode) for decode in (draw, greedy))
         true = [row[real].tolist()[1:] for row, real in zip(tokens, mask)]
         reward, baseline = (
             tokens.new_tensor(self.reward(self._texts(one), true), dtype=torch.float32) for one in (drawn, best)
         )
-        logits = self.score(shifted_right(drawn, self.config.start_token), None, seen, start).token_logits
+        logits = self.decode(shifted_right(drawn, self.config.start_token), None, image_features, start).token_logits
         written = until_end(drawn, self.config.end_token)
         return {"self_critical": self_critical(token_log_probs(logits, drawn), written, reward, baseline)}
 
     def _texts(self, tokens: Int[Tensor, "b t"]) -> list[list[int]]:
-        """Written texts without what stands behind their ends."""
+        """Texts up to their end tokens."""
         return [row[: int(n)].tolist() for row, n in zip(tokens, until_end(tokens, self.config.end_token).sum(1))]
 
     @torch.no_grad()
-    def _write(self, seen: Seen, start: State, decode: Callable[..., Tensor]) -> Int[Tensor, "b t"]:
-        """Captions for who has seen this, up to the end token."""
-        seen, start = (tuple(x.detach() for x in parts) for parts in (seen, start))
-        return self.go_on(self.reader_of(seen, start), no_words(start[0]), None, decode, self.config.max_length)
+    def _write(self, image_features: ImageFeatures, start: State, decode: Callable[..., Tensor]) -> Int[Tensor, "b t"]:
+        """Captions up to the end token."""
+        image_features, start = (tuple(x.detach() for x in parts) for parts in (image_features, start))
+        return self.continue_prompts(
+            self.step_function_from(image_features, start), empty_prompt(start[0]), None, decode, self.config.max_length
+        )

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.generation.cache import Reading, go_on
+from mmlearn.generation.cache import Reading, continue_prompts
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TextEmbedding, Transformer, TransformerConfig
 from mmlearn.objectives import causal_language_modelling
@@ -107,7 +107,7 @@ class GPT2(nn.Module):
             return self.logits(self.states(step.tokens, step.key_mask, step.position)[:, -1])
 
         ids = dict(end_token=self.config.end_token, pad_token=self.config.pad_token)
-        return go_on(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
+        return continue_prompts(self, read, self.config.start_token, prompt, prompt_mask, decode, max_length, **ids)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The next token: cross-entropy of every real token but the first, from those before it.

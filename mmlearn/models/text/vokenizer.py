@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers import BERTEmbedding, BERTEncoderConfig, Transformer
 from mmlearn.layers.language import TINY_BERT, initialise_as_bert
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.models.vision.backbone import Backbone
 from mmlearn.objectives.vokens import nearest_vokens
 
@@ -90,6 +90,6 @@ class Vokenizer(nn.Module):
     def push(self, features: Float[Tensor, "n e"]) -> None:
         """Replace the oldest vokens, in place; of too many pictures the last are kept."""
         features = features[-len(self.vokens) :]
-        positions, pointer = queue_places(self.pointer, len(features), len(self.vokens))
+        positions, pointer = queue_positions(self.pointer, len(features), len(self.vokens))
         self.vokens[positions] = features.to(self.vokens.dtype)
         self.pointer.copy_(pointer)

@@ -1,1 +1,1 @@
-"""Picture encoders."""
+"""Image encoders, and a detector."""

@@ -1,4 +1,4 @@
-"""A frozen image tower that knows ImageNet: torchvision's MobileNetV2, packaged without its classifier."""
+"""A frozen image encoder pretrained on ImageNet: torchvision's MobileNetV2, packaged without its classifier."""
 
 import torch
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from mmlearn.layers.embeddings import check_image
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which its weights expect their pictures
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the weights expect
 
 
 class Backbone(nn.Module):
-    """Pictures (b, 3, height, width) in [0, 1], of any size → features (b, 1280), the mean over all places.
+    """Images (b, 3, height, width) in [0, 1], of any size → features (b, 1280), the mean over all positions.
 
-    Resizing to ``input_size`` and normalising are part of it. Its parameters are frozen, and it stays in evaluation
-    mode even while a system that holds it is trained. Gradients reach the pictures. Raises ``ValueError`` for pictures
+    It resizes to ``input_size`` and normalises. Its parameters are frozen, and it stays in evaluation
+    mode even while a system that holds it is trained. Gradients reach the images. Raises ``ValueError`` for images
     of another type or shape.
     """
 
@@ -30,13 +30,13 @@ class Backbone(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Nothing changes: the running means of batch normalisation are frozen as well."""
+        """Stay in evaluation mode: the running means of batch normalisation are frozen as well."""
         return super().train(False)
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 1280"]:
-        """Features of these pictures."""
+        """Features of these images."""
         check_image(images, patch_size=1)
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return self.features((images - self.mean) / self.std).mean((2, 3))
+        return self.features((images - self.mean) / self.std).mean((2, 3))  # (b, 1280, rows, columns) → (b, 1280)

@@ -1,4 +1,4 @@
-"""BEiT: hide blocks of patches, and say which visual word of a codebook each was.
+"""BEiT: hide blocks of patches, and predict which visual word of a codebook each was.
 
 Paper: Bao et al. 2022, "BEiT: BERT Pre-Training of Image Transformers".
 Official code: https://github.com/microsoft/unilm/tree/master/beit.
@@ -38,14 +38,14 @@ class BEiTConfig(Config):
 
 
 class BEiTOutput(NamedTuple):
-    tokens: Float[Tensor, "b n d"]  # the class token, then the patches, as the last block leaves them
+    tokens: Float[Tensor, "b n d"]  # the class token, then the patches, after the last block
     representation: Float[Tensor, "b d"] | None  # what the classifier reads
     code_logits: Float[Tensor, "b p codes"] | None
     logits: Float[Tensor, "b classes"] | None
 
 
 class BEiT(nn.Module):
-    r"""A vision transformer with relative positions, whose patches are hidden in blocks and named by a codebook.
+    r"""A vision transformer with relative positions that predicts the codes of hidden patches.
 
     .. math:: p(z \mid x^M) = \mathrm{softmax}(W_c h_i^L + b_c)
 
@@ -68,20 +68,21 @@ class BEiT(nn.Module):
     def forward(
         self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
     ) -> BEiTOutput:
-        tokens = self.image_encoder(image, masked_patches)
+        tokens = self.image_encoder(image, masked_patches)  # (b, 1 + p, d)
         code_logits = representation = logits = None
         if self.code_head is not None:
-            code_logits = self.code_head(self.code_norm(tokens[:, 1:]))
+            code_logits = self.code_head(self.code_norm(tokens[:, 1:]))  # (b, p, codes)
         if self.classifier is not None:
-            representation = self.pool_norm(tokens[:, 1:].mean(1))
+            representation = self.pool_norm(tokens[:, 1:].mean(1))  # (b, d): the mean of the patches
             logits = self.classifier(representation)
         return BEiTOutput(tokens, representation, code_logits, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``codes`` of hidden patches where the batch has them, else ``classification`` by ``batch["label"]``.
 
-        ``code`` (b, p) is the number of each patch, ``masked_patches`` (b, p) says which are hidden. ``ValueError``
-        without a picture, without a head for what the batch asks, and for a code outside the codebook.
+        ``code`` (b, p) is the number of each patch, ``masked_patches`` (b, p) is True where one is hidden.
+        ``ValueError`` without an image, without a head for the labels of the batch, and for a code outside the
+        codebook.
         """
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")

@@ -1,4 +1,4 @@
-"""DETR: a transformer reads a feature map and says, in one go, a set of boxes with their classes.
+"""DETR: a transformer reads a feature map and predicts, in parallel, a set of boxes with their classes.
 
 Paper: Carion et al. 2020, "End-to-End Object Detection with Transformers". Official code:
 https://github.com/facebookresearch/detr.
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmlearn.layers import TransformerConfig
-from mmlearn.models.vision.placed import BoxHead, PlacedDecoder, PlacedEncoder
+from mmlearn.models.vision.detr_blocks import BoxHead, DETRDecoder, DETREncoder
 from mmlearn.models.vision.resnet import RESNETS, ResNetConfig
 from mmlearn.objectives.boxes import check_boxes, corners
 from mmlearn.objectives.set_matching import Weights, set_losses
@@ -30,11 +30,11 @@ class DETRConfig(TransformerConfig):
     image_size: int | tuple[int, int] = (800, 1333)  # pixels; others are read as well
     num_classes: int = 91
     num_queries: int = 100  # objects that can be found, at most
-    auxiliary: bool = True  # each block of the decoder learns to say boxes, not the last one alone
+    auxiliary: bool = True  # each block of the decoder learns to predict boxes, not the last one alone
     class_weight: float = 1.0
-    distance_weight: float = 5.0
-    overlap_weight: float = 2.0
-    nothing_weight: float = 0.1
+    l1_weight: float = 5.0
+    giou_weight: float = 2.0
+    no_object_weight: float = 0.1
     width: int = 256
     depth: int = 6
     decoder_depth: int = 6
@@ -53,25 +53,25 @@ class DETRConfig(TransformerConfig):
 
     @property
     def weights(self) -> Weights:
-        """What counts how much, in matching and in the loss."""
-        return Weights(self.class_weight, self.distance_weight, self.overlap_weight, self.nothing_weight)
+        """The weights of the terms, in matching and in the loss."""
+        return Weights(self.class_weight, self.l1_weight, self.giou_weight, self.no_object_weight)
 
 
 class DETROutput(NamedTuple):
-    class_logits: Float[Tensor, "b q c"]  # the last class is: nothing
-    boxes: Float[Tensor, "b q 4"]  # middle, width and height, as shares of the picture
+    class_logits: Float[Tensor, "b q c"]  # the last class is: no object
+    boxes: Float[Tensor, "b q 4"]  # centre, width and height, as shares of the image
     queries: Float[Tensor, "b q d"]
-    pixels: Float[Tensor, "b p d"]
-    earlier: list[tuple[Tensor, Tensor]]  # logits and boxes after each earlier block that learns to say boxes
+    pixels: Float[Tensor, "b p d"]  # the feature map after the encoder
+    aux_outputs: list[tuple[Tensor, Tensor]]  # logits and boxes after each earlier block, if they are learned
 
 
 class DETR(nn.Module):
-    r"""A backbone and a 1 × 1 convolution, an encoder of places, and a decoder whose queries become objects.
+    r"""A backbone and a 1 × 1 convolution, an encoder of its feature map, and a decoder of object queries.
 
     .. math:: \hat y_i = (\mathrm{softmax}(W h_i),\; \sigma(\mathrm{MLP}(h_i))), \quad i = 1, \dots, N
 
-    Queries begin at 0 and are told apart by learned places. ``pixel_mask`` is True where a pixel is real: without it,
-    everywhere. Raises ``ValueError`` for pictures that are not float (b, 3, height, width) or smaller than a place.
+    Queries start at 0 and differ by learned positions. ``pixel_mask`` is True where a pixel is real: without it,
+    everywhere. Raises ``ValueError`` for images that are not float (b, 3, height, width).
     Source: sections 3.2 and A.3.
     """
 
@@ -79,24 +79,24 @@ class DETR(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.encoder = PlacedEncoder(config, config.backbone)
-        self.decoder = PlacedDecoder(replace(config, depth=config.decoder_depth))
-        self.query_places = nn.Parameter(torch.randn(config.num_queries, width))
+        self.encoder = DETREncoder(config, config.backbone)
+        self.decoder = DETRDecoder(replace(config, depth=config.decoder_depth))
+        self.query_positions = nn.Parameter(torch.randn(config.num_queries, width))
         self.class_head = nn.Linear(width, config.num_classes + 1)
         self.box_head = BoxHead(width)
 
     def forward(
         self, image: Float[Tensor, "b 3 height width"], pixel_mask: Bool[Tensor, "b height width"] | None = None
     ) -> DETROutput:
-        x, places, mask = self.encoder.see(image, pixel_mask)
-        pixels = self.encoder(x, places, mask)
-        found = self.decoder(self.query_places, pixels, places, mask)  # after each block
-        saying = found if self.config.auxiliary else found[-1:]
-        *earlier, last = [(self.class_head(queries), self.box_head(queries)) for queries in saying]
-        return DETROutput(*last, found[-1], pixels, earlier)
+        x, positions, mask = self.encoder.embed_image(image, pixel_mask)  # (b, p, d) twice, (b, p)
+        pixels = self.encoder(x, positions, mask)
+        states = self.decoder(self.query_positions, pixels, positions, mask)  # (b, q, d) after each block
+        predicting = states if self.config.auxiliary else states[-1:]
+        *aux_outputs, last = [(self.class_head(queries), self.box_head(queries)) for queries in predicting]
+        return DETROutput(*last, states[-1], pixels, aux_outputs)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``classes``, ``distance`` and ``overlap`` of the set, as sums over blocks of the decoder that learn boxes.
+        """``classes``, ``l1`` and ``giou`` of the set, as sums over the blocks of the decoder that predict boxes.
 
         Raises ``ValueError`` without a picture, for boxes that are inverted, empty or outside the picture, and for more
         objects than queries. Source: equation 2 and section 3.2, auxiliary decoding losses.
@@ -106,13 +106,13 @@ class DETR(nn.Module):
         check_boxes(batch["boxes"], batch["object_mask"])
         output = self(batch["image"], batch.get("pixel_mask"))
         objects = (batch["object_classes"], batch["boxes"], batch["object_mask"])
-        guesses = (*output.earlier, (output.class_logits, output.boxes))
-        each = [set_losses(*guess, *objects, self.config.weights) for guess in guesses]
-        return {name: sum(one[name] for one in each) for name in each[0]}
+        predictions = (*output.aux_outputs, (output.class_logits, output.boxes))
+        losses = [set_losses(*prediction, *objects, self.config.weights) for prediction in predictions]
+        return {name: sum(block[name] for block in losses) for name in losses[0]}
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "b 3 height width"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each query its likeliest class (b, q), how likely that is, and its box: left, top, right, bottom."""
+        """Of each query its likeliest class (b, q), the probability of it, and its box: left, top, right, bottom."""
         output = self(image)
         probability, label = output.class_logits.softmax(-1)[..., :-1].max(-1)
         return label, probability, corners(output.boxes)

@@ -1,4 +1,4 @@
-"""MAE: see a quarter of a picture's patches, and paint the rest.
+"""MAE: encode a quarter of an image's patches, and reconstruct the pixels of the others.
 
 Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 Official code: https://github.com/facebookresearch/mae.
@@ -30,7 +30,7 @@ from mmlearn.objectives.masked_image import visible_count
 class MAEConfig(Config):
     image: ImageEncoderConfig = ImageEncoderConfig(norm_epsilon=1e-12)
     decoder_width: int = 512
-    decoder_depth: int = 8  # blocks; 0: no decoder, for a model that only reads
+    decoder_depth: int = 8  # blocks; 0: no decoder, for a model that only encodes
     decoder_heads: int = 16
     decoder_mlp_width: int | None = None  # 4 · decoder_width
     mask_share: float = 0.75  # of patches that are hidden
@@ -46,13 +46,13 @@ class MAEConfig(Config):
 
 
 class MAEOutput(NamedTuple):
-    tokens: Float[Tensor, "b n d"]  # the class token, then the patches that are seen
+    tokens: Float[Tensor, "b n d"]  # the class token, then the visible patches
     prediction: Float[Tensor, "b p pixels"] | None  # of every patch, row by row, each pixel's three channels together
     hidden: Bool[Tensor, "b p"] | None
 
 
 class MAEDecoder(nn.Module):
-    """Visible tokens at their places, mask tokens at all others, through a small transformer to pixels.
+    """Visible tokens at their positions, mask tokens at all others, through a small transformer to pixels.
 
     Source: section 3, MAE decoder.
     """
@@ -70,23 +70,23 @@ class MAEDecoder(nn.Module):
         self.pixels = small_linear(width, 3 * image.patch_size**2)
 
     def forward(self, tokens: Float[Tensor, "b n d"], visible: Int[Tensor, "b kept"]) -> Float[Tensor, "b p pixels"]:
-        x = self.project(tokens)
-        patches = restore_order(x[:, 1:], visible, self.mask_token, self.patches)
+        x = self.project(tokens)  # (b, 1 + kept, d)
+        patches = restore_order(x[:, 1:], visible, self.mask_token, self.patches)  # (b, p, d)
         x = self.transformer(torch.cat([x[:, :1], patches], 1) + self.positions)
-        return self.pixels(self.norm(x[:, 1:]))
+        return self.pixels(self.norm(x[:, 1:]))  # (b, p, 3 · patch_size²)
 
 
 def fixed_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "n width"]:
-    """Sines and cosines of each patch's place, behind the zeros of the class token."""
+    """Sines and cosines of each patch's position, after the zeros of the class token."""
     return torch.cat([torch.zeros(1, width), sinusoidal_grid(*grid, width)])
 
 
 class MAE(nn.Module):
-    r"""An encoder that sees the visible patches alone, and a light decoder that says the pixels of the others.
+    r"""An encoder that reads the visible patches alone, and a light decoder that predicts the pixels of the others.
 
-    ``visible`` (b, kept) are the numbers of the patches that may be seen; without them all are seen, and nothing is
+    ``visible`` (b, kept) are the numbers of the visible patches; without them all are encoded, and nothing is
     predicted. Raises ``ValueError`` for an encoder without a class token or with convolutions, which read across
-    patches, and for a picture of another size. Source: section 3 and figure 1.
+    patches, and for an image of another size. Source: section 3 and figure 1.
     """
 
     def __init__(self, config: MAEConfig):
@@ -104,24 +104,24 @@ class MAE(nn.Module):
         self, image: Float[Tensor, "b 3 height width"], visible: Int[Tensor, "b kept"] | None = None
     ) -> MAEOutput:
         encoder = self.image_encoder
-        x = encoder.embedding(image)
+        x = encoder.embedding(image)  # (b, 1 + p, d)
         if visible is not None:
-            x = torch.cat([x[:, :1], select_tokens(x[:, 1:], visible)], 1)
+            x = torch.cat([x[:, :1], select_tokens(x[:, 1:], visible)], 1)  # (b, 1 + kept, d)
         tokens = encoder.norm(encoder.transformer(encoder.embedding_norm(x)))
         if visible is None or self.decoder is None:
             return MAEOutput(tokens, None, None)
         return MAEOutput(tokens, self.decoder(tokens, visible), hidden_patches(visible, self.decoder.patches))
 
     def target(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b p pixels"]:
-        """What is to be predicted of each patch: its pixels, normalised where the configuration says so."""
+        """The pixels of each patch, normalised if the configuration says so."""
         patches = rearrange(patchify(image, self.config.image.patch_size), "b p (c pixel) -> b p (pixel c)", c=3)
         return normalised_patches(patches) if self.config.normalise_pixels else patches
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """``pixels``: the squared error of the patches that ``batch["visible"]`` (b, kept) does not name.
 
-        ``ValueError`` without a decoder or a picture, for more or fewer visible patches than ``mask_share`` leaves, for
-        a patch that there is not, and for pictures of another size.
+        ``ValueError`` without a decoder or an image, for more or fewer visible patches than ``mask_share`` leaves, for
+        a patch number that is too high, and for images of another size.
         """
         image, visible = batch["image"], batch["visible"]
         if self.decoder is None:
@@ -132,7 +132,7 @@ class MAE(nn.Module):
             raise ValueError(
                 f"This MAE paints {self.config.image.image_size} pixels a side, not {tuple(image.shape[2:])}."
             )
-        hidden_patches(visible, self.decoder.patches)  # says which number is none, before anything is looked up
+        hidden_patches(visible, self.decoder.patches)  # refuses a wrong number before patches are selected
         kept = visible_count(self.decoder.patches, self.config.mask_share)
         if visible.shape[1] != kept:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Patches of which some are hidden: what they show instead is learned, where they stand is not hidden.
+"""Patches of which some are hidden: a learned mask token replaces them, but keeps their positions.
 
 Source: Bao et al. 2022 (BEiT), section 2.3; Singh et al. 2022 (FLAVA), section 3.1.
 """
@@ -14,7 +14,7 @@ from mmlearn.layers.embeddings import check_image
 class MaskedImageEmbedding(ImageEmbedding):
     """An :class:`~mmlearn.layers.ImageEmbedding` with a class token and a mask token.
 
-    ``masked_patches`` (b, p) is True where a patch shows the mask token at its own position. Raises ``ValueError`` for
+    ``masked_patches`` (b, p) is True where the mask token replaces a patch, at its position. Raises ``ValueError`` for
     one of another shape or type.
     """
 
@@ -25,7 +25,7 @@ class MaskedImageEmbedding(ImageEmbedding):
     def forward(
         self, image: Float[Tensor, "b 3 height width"], masked_patches: Bool[Tensor, "b p"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        x = super().forward(image)
+        x = super().forward(image)  # (b, 1 + p, d), positions included
         if masked_patches is None:
             return x
         if masked_patches.shape != (len(x), x.shape[1] - 1) or masked_patches.dtype != torch.bool:

@@ -1,4 +1,4 @@
-"""The picture encoder that BEiT and data2vec share: relative positions in attention, branches that start small.
+"""The image encoder that BEiT and data2vec share: relative positions in attention, branches that start small.
 
 Source: Bao et al. 2022 (BEiT), sections 2.3 and 2.5; Liu et al. 2021 (Swin), equation 4, for the bias; Touvron et al.
 2021 (CaiT), equation 4, for the scale of a branch.
@@ -24,17 +24,17 @@ class RelativeEncoderConfig(TransformerConfig):
     norm_epsilon: float = 1e-12
     image_size: int | tuple[int, int] = 224  # pixels; (height, width) where they differ
     patch_size: int = 16  # pixels
-    mask_token: bool = True  # what a hidden patch shows
+    mask_token: bool = True  # that replaces hidden patches
     absolute_positions: bool = False  # learned ones, added to the patches
     relative_positions: str = "shared"  # by all blocks; "blocks": a table for each; "none"
-    layer_scale: float = 0.1  # of what each branch adds, at the start; 0: no scale
+    layer_scale: float = 0.1  # of each residual branch, at the start; 0: no scale
 
 
 LARGE_RELATIVE = RelativeEncoderConfig(1024, 24, 16, layer_scale=1e-5)
 
 
 class ScaledBlock(TransformerBlock):
-    r"""A pre-norm block, each feature of whose branches has a scale of its own.
+    r"""A pre-norm block with LayerScale: each feature of its branches is multiplied by a learned scale.
 
     .. math:: x \leftarrow x + \lambda \odot f(\mathrm{LN}(x))
 
@@ -43,7 +43,7 @@ class ScaledBlock(TransformerBlock):
 
     def __init__(self, config: RelativeEncoderConfig):
         super().__init__(config)
-        self.attention.key.register_parameter("bias", None)  # it would change nothing
+        self.attention.key.register_parameter("bias", None)  # the softmax cancels it
         scale = config.layer_scale
         self.attention_scale = nn.Parameter(torch.full((config.width,), scale)) if scale else None
         self.mlp_scale = nn.Parameter(torch.full((config.width,), scale)) if scale else None
@@ -65,30 +65,30 @@ class ScaledTransformer(Transformer):
     """As many :class:`ScaledBlock` as the configuration says. Weights start as in every transformer here."""
 
     def __init__(self, config: RelativeEncoderConfig):
-        nn.Module.__init__(self)  # blocks are others than those of a plain transformer
+        nn.Module.__init__(self)  # not Transformer's, which would build plain blocks
         self.blocks = nn.ModuleList(ScaledBlock(config) for _ in range(config.depth))
         self.reset_parameters(config.width, config.depth)
 
 
-def relative_places(rows: int, columns: int, device: torch.device) -> Int[Tensor, "n n"]:
-    """Which row of a table each pair of tokens reads: the offset of their patches.
+def relative_position_index(rows: int, columns: int, device: torch.device) -> Int[Tensor, "n n"]:
+    """The row of the bias table for each pair of tokens: the offset of their patches.
 
     The last three rows are of the class token to a patch, of a patch to the class token, and of that to itself.
     Source: Bao et al. 2022 (BEiT), official code.
     """
     steps = (torch.arange(count, device=device) for count in (rows, columns))
-    down, across = (place.flatten() for place in torch.meshgrid(*steps, indexing="ij"))
+    down, across = (coordinate.flatten() for coordinate in torch.meshgrid(*steps, indexing="ij"))  # (p,) each
     offset = (down[:, None] - down + rows - 1) * (2 * columns - 1) + across[:, None] - across + columns - 1
-    place, offsets = F.pad(offset, (1, 0, 1, 0)), (2 * rows - 1) * (2 * columns - 1)
-    place[0, :], place[:, 0] = offsets, offsets + 1
-    place[0, 0] = offsets + 2
-    return place
+    index, offsets = F.pad(offset, (1, 0, 1, 0)), (2 * rows - 1) * (2 * columns - 1)  # (1 + p, 1 + p)
+    index[0, :], index[:, 0] = offsets, offsets + 1
+    index[0, 0] = offsets + 2
+    return index
 
 
 class RelativeBias(nn.Module):
-    """What each head adds to the score of two patches for the way from one to the other.
+    """What each head adds to the score of two patches, by their relative position.
 
-    For a picture with another grid the table is interpolated, as in Transformers.
+    For an image with another grid the table is interpolated, as in Transformers.
     """
 
     def __init__(self, grid: tuple[int, int], num_heads: int):
@@ -102,14 +102,15 @@ class RelativeBias(nn.Module):
             offsets = rearrange(table[:-3], "(row column) h -> 1 h row column", row=2 * self.grid[0] - 1)
             offsets = F.interpolate(offsets, (2 * grid[0] - 1, 2 * grid[1] - 1), mode="bilinear")
             table = torch.cat([rearrange(offsets, "1 h row column -> (row column) h"), table[-3:]])
-        return rearrange(table[relative_places(*grid, table.device)], "q n h -> 1 h q n")
+        index = relative_position_index(*grid, table.device)  # (n, n)
+        return rearrange(table[index], "q n h -> 1 h q n")
 
 
 class RelativeEncoder(nn.Module):
     """Patches → hidden ones → class token → blocks with relative positions. Returns (b, n, d) without a last norm.
 
-    ``masked_patches`` (b, p) are True where a patch shows the mask token. Raises ``ValueError`` for positions that
-    there are not, for hidden patches without a mask token or of another shape, and as
+    ``masked_patches`` (b, p) are True where the mask token replaces a patch. Raises ``ValueError`` for unknown
+    positions, for hidden patches without a mask token or of another shape, and as
     :class:`~mmlearn.layers.ImageEmbedding` does. Source: Bao et al. 2022 (BEiT), official code.
     """
 
@@ -117,8 +118,8 @@ class RelativeEncoder(nn.Module):
         super().__init__()
         tables = {"none": 0, "shared": 1, "blocks": config.depth}
         if config.relative_positions not in tables or not config.norm_first:
-            kinds = ", ".join(tables)
-            raise ValueError(f"Blocks are pre-norm, and relative positions {kinds}, not {config.relative_positions!r}.")
+            known = ", ".join(tables)
+            raise ValueError(f"Blocks are pre-norm, and relative positions {known}, not {config.relative_positions!r}.")
         self.config = config
         self.embedding = ImageEmbedding(config.image_size, config.patch_size, config.width)
         if not config.absolute_positions:
@@ -134,7 +135,7 @@ class RelativeEncoder(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         embedding, size = self.embedding, self.config.patch_size
         grid = check_image(image, size)
-        x = embedding.patches(patchify(image, size))
+        x = embedding.patches(patchify(image, size))  # (b, p, d)
         if masked_patches is not None:
             if self.mask_token is None or masked_patches.shape != x.shape[:2] or masked_patches.dtype != torch.bool:
                 got = f"{masked_patches.dtype} {tuple(masked_patches.shape)}"
@@ -142,7 +143,7 @@ class RelativeEncoder(nn.Module):
                     f"To hide patches, mask_token is True and they are bool {tuple(x.shape[:2])}; got {got}."
                 )
             x = torch.where(masked_patches[..., None], self.mask_token.to(x), x)
-        x = torch.cat([embedding.class_token.to(x).expand(len(x), 1, -1), x], 1)
+        x = torch.cat([embedding.class_token.to(x).expand(len(x), 1, -1), x], 1)  # (b, 1 + p, d)
         return self.dropout(x if embedding.positions is None else x + embedding._positions(grid))
 
     def forward(

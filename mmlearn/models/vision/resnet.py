@@ -1,8 +1,9 @@
-"""A residual network: its last feature map. Its batch norms do not move where detectors stand on it, unless asked to.
+"""A residual network, up to its last feature map. Its batch norms are frozen, as in detectors, unless ``norm`` says
+else.
 
 Layers have torchvision's names, so ``load_state_dict(resnet50(weights=...).state_dict(), strict=False)`` fills it.
 Source: He et al. 2016 (ResNet), section 3.3 and table 1; the 3 × 3 convolution of a bottleneck has the stride, as in
-torchvision. Carion et al. 2020 (DETR), section A.4, for norms that do not move.
+torchvision. Carion et al. 2020 (DETR), section A.4, for frozen norms.
 """
 
 from collections import OrderedDict
@@ -18,13 +19,13 @@ from mmlearn.layers.config import Config
 @dataclass(frozen=True)
 class ResNetConfig(Config):
     stem_width: int = 64
-    widths: tuple[int, ...] = (256, 512, 1024, 2048)  # of each stage; all but the first halve the picture
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)  # of each stage; all but the first halve the image
     blocks: tuple[int, ...] = (3, 4, 6, 3)  # of each stage
     bottleneck: bool = True  # three convolutions a block, the middle one of a quarter of the width; else two
 
     @property
     def stride(self) -> int:
-        """How many pixels a place of the feature map stands for, each way."""
+        """Pixels for each position of the feature map, each way."""
         return 2 ** (1 + len(self.widths))
 
     def without_last(self) -> "ResNetConfig":
@@ -41,28 +42,29 @@ RESNETS = {
 }
 
 
-class ResidualBlock(nn.Module):
+class ResNetBlock(nn.Module):
     """Two convolutions, or three with a narrow one between, on a residual path; ReLU after each and after the sum."""
 
     def __init__(self, before: int, width: int, stride: int, bottleneck: bool, norm: Callable[[int], nn.Module]):
         super().__init__()
-        middle = width // 4 if bottleneck else width
+        middle = width // 4 if bottleneck else width  # channels between the convolutions
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         widths = [before, middle, middle, width] if bottleneck else [before, width, width]
         self.count = len(kernels)
         for i, kernel in enumerate(kernels):
-            step = stride if i == (1 if bottleneck else 0) else 1
+            step = stride if i == (1 if bottleneck else 0) else 1  # the 3 × 3 convolution halves the image
             convolution = nn.Conv2d(widths[i], widths[i + 1], kernel, step, kernel // 2, bias=False)
             self.add_module(f"conv{i + 1}", convolution)
             self.add_module(f"bn{i + 1}", norm(widths[i + 1]))
         self.relu = nn.ReLU()
         self.downsample = None
+        # The identity does not fit where the shape changes: a 1 × 1 convolution replaces it.
         if stride != 1 or before != width:
             shortcut = nn.Conv2d(before, width, 1, stride, bias=False)
             self.downsample = nn.Sequential(shortcut, norm(width))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b d rows columns"]:
-        y = x
+        y = x  # (b, c, height, width)
         for i in range(1, self.count + 1):
             y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
             y = self.relu(y) if i < self.count else y
@@ -73,13 +75,14 @@ def resnet(config: ResNetConfig, norm: Callable[[int], nn.Module] | None = None)
     """(b, 3, height, width) → (b, last of ``widths``, height / ``stride``, width / ``stride``), rounded up.
 
     A network that learns from scratch takes ``nn.BatchNorm2d`` as its ``norm``. Convolutions start as in He et al.
-    2015, by what leaves them. ``ValueError`` where stages are not said twice.
+    2015, by their outputs. ``ValueError`` unless each stage has a width and a number of blocks.
     """
     if norm is None:
         from torchvision.ops import FrozenBatchNorm2d as norm
 
     if len(config.widths) != len(config.blocks) or not config.widths or min(config.blocks) < 1:
         raise ValueError(f"Each stage has a width and its blocks; got widths {config.widths}, blocks {config.blocks}.")
+    # The stem: (b, 3, height, width) → (b, stem_width, height / 4, width / 4).
     layers = OrderedDict(
         conv1=nn.Conv2d(3, config.stem_width, 7, 2, 3, bias=False),
         bn1=norm(config.stem_width),
@@ -91,7 +94,7 @@ def resnet(config: ResNetConfig, norm: Callable[[int], nn.Module] | None = None)
         blocks = []
         for i in range(count):
             stride = 2 if i == 0 and stage > 1 else 1
-            blocks.append(ResidualBlock(before, width, stride, config.bottleneck, norm))
+            blocks.append(ResNetBlock(before, width, stride, config.bottleneck, norm))
             before = width
         layers[f"layer{stage}"] = nn.Sequential(*blocks)
     network = nn.Sequential(layers)

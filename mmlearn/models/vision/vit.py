@@ -1,4 +1,4 @@
-"""ViT: a picture is a sentence of patches.
+"""ViT: a transformer reads an image as a sequence of patches.
 
 Paper: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale".
 Official code: https://github.com/google-research/vision_transformer.
@@ -38,7 +38,7 @@ class ViTOutput(NamedTuple):
 
 
 class ViT(nn.Module):
-    r"""Patches and a class token through a pre-norm transformer; the class token is what the picture is.
+    r"""Patches and a class token through a pre-norm transformer; the class token represents the image.
 
     .. math:: y = \mathrm{LN}(z_L^0), \quad \text{with the hidden head } \tanh(W y + b)
 
@@ -57,20 +57,20 @@ class ViT(nn.Module):
             nn.init.zeros_(self.classifier.bias)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> ViTOutput:
-        tokens = self.image_encoder(image)
-        representation = self.head(tokens[:, 0])
+        tokens = self.image_encoder(image)  # (b, 1 + p, d)
+        representation = self.head(tokens[:, 0])  # (b, d)
         logits = self.classifier(representation) if self.classifier is not None else None
         return ViTOutput(tokens, representation, logits)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """``classification``: which class, for a ``label`` int (b,), or a yes or no to each, for float (b, classes).
+        """``classification``: cross-entropy for an int ``label`` (b,), binary cross-entropy for float (b, classes).
 
-        The first is cross-entropy, the second binary cross-entropy. ``ValueError`` without a classifier or a picture.
+        ``ValueError`` without a classifier or an image.
         """
         if self.classifier is None:
             raise ValueError("This ViT has no classifier: set num_classes in its configuration.")
         if not len(batch["image"]):
             raise ValueError("A batch holds at least one picture.")
-        several = batch["label"].is_floating_point()
-        criterion = F.binary_cross_entropy_with_logits if several else F.cross_entropy
+        multi_label = batch["label"].is_floating_point()
+        criterion = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
         return {"classification": criterion(self(batch["image"]).logits, batch["label"])}

@@ -33,39 +33,43 @@ class Noise(Label):
 
 
 def drawing_stages(
-    finding: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
+    matching: Objective, discriminators: str, losses: Sequence[str], betas: tuple[float, float]
 ) -> tuple[Stage, Stage]:
-    """The stages of a :class:`Drawer`: its reader learns to find, then ``discriminators`` and generator take turns."""
+    """The stages of a :class:`TextToImageGAN`: its encoders learn to match, then ``discriminators`` and generator
+    learn.
+
+    The latter two take turns, one optimiser step each.
+    """
     turns = (
         Turn("discriminator_loss", moves=(discriminators,), betas=betas, alarm=WON),
         Turn(moves=("generator",), betas=betas),
     )
-    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(drawn,))
+    drawing = Objective("drawing", dict.fromkeys(losses), labels=(Noise(),), measures=(diversity_and_fooling,))
     return (
         Stage(
-            replace(finding, measures=(retrieval("image", "text"),), samples=1000),
-            turns=(Turn("reader_loss", moves=("reader",)),),
+            replace(matching, measures=(retrieval("image", "text"),), samples=1000),
+            turns=(Turn("encoder_loss", moves=("encoders",)),),
             name="reader",
         ),
         Stage(drawing, turns=turns, name="drawing"),
     )
 
 
-def drawn(run: Any, samples: Sequence[Any]) -> Rows:
-    """Of drawings: how different two of one caption are, and how often the discriminator takes one for real.
+def diversity_and_fooling(run: Any, samples: Sequence[Any]) -> Rows:
+    """How different two generated images of one caption are, and how often the discriminator takes one for real.
 
-    The difference is the root mean square of pixels, beside that of real pictures of different captions.
+    The difference is the root mean square of pixels, compared with that of real images of different captions.
     """
-    one, other = (run.label(run.plain(samples), label) for label in (Noise(), Again()))
-    pictures = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
+    one, other = (run.label(run.plain(samples), label) for label in (Noise(), OtherNoise()))
+    images = [run.read(batch, lambda output, rows: output.image) for batch in (one, other)]
     real = one["image"]
-    apart = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
-    rows = {"two drawings of one caption, apart": row(apart(*pictures), apart(real, real.roll(1, 0)))}
-    taken = run.read(one, lambda output, rows: run.system.judged(output.image, output.sentence) > 0)
+    distance = lambda x, y: (x - y).square().mean((1, 2, 3)).sqrt().mean()  # noqa: E731
+    rows = {"two drawings of one caption, apart": row(distance(*images), distance(real, real.roll(1, 0)))}
+    taken = run.read(one, lambda output, rows: run.system.discriminate(output.image, output.sentence) > 0)
     return rows | {"drawings taken for real": row(taken.float().mean())}
 
 
-class Again(Noise):
+class OtherNoise(Noise):
     """Other noise than :class:`Noise` draws."""
 
     def __call__(self, batch: Batch, generator: torch.Generator, sizes: Any) -> Batch:
@@ -74,14 +78,14 @@ class Again(Noise):
 
 
 @dataclass(frozen=True)
-class DrawnPixels(Pixels):
+class GANPixels(Pixels):
     """As :class:`~mmlearn.recipes.shared.image_codes.Pixels`, and how many numbers a drawing takes by chance."""
 
     noise_numbers: int = 0
 
     known = (*Pixels.known, "noise_numbers")
 
-    def fitted(self, data: Any, config: Config, seed: int) -> "DrawnPixels":
+    def fitted(self, data: Any, config: Config, seed: int) -> "GANPixels":
         """As of :class:`~mmlearn.data.fields.Image`, with what labels ask for."""
         found = super().fitted(data, config, seed)
         return type(self)(found.mean, found.std, found.image_size, config.noise_numbers)

@@ -32,13 +32,14 @@ class Pixels(Image):
         return {"image": F.interpolate(colours, (side, side), mode="bilinear", align_corners=True)}
 
 
-def rebuilt(run: Any, samples: Sequence[Any]) -> Rows:
-    """How far rebuilt pictures are from the originals, and how many codes are in use. Chance: the mean colour."""
+def reconstruction(run: Any, samples: Sequence[Any]) -> Rows:
+    """How far reconstruction pictures are from the originals, and how many codes are in use. Chance: the mean
+    colour."""
     error, square, colour, codes = [], [], [], []
     codec = getattr(run.system, "codec", run.system)
     for batch in run.batches(samples):
-        image, found = batch["image"], codec.codes(batch["image"])
-        error.append((codec.picture(found) - image).square().mean((1, 2, 3)))
+        image, found = batch["image"], codec.encode(batch["image"])
+        error.append((codec.decode(found) - image).square().mean((1, 2, 3)))
         square.append(image.square().mean((1, 2, 3)))
         colour.append(image.mean((2, 3)))
         codes.append(found.flatten().cpu())
@@ -52,11 +53,11 @@ def rebuilt(run: Any, samples: Sequence[Any]) -> Rows:
 
 def codec_stage(*losses: str) -> Stage:
     """The stage in which a codec learns, by its ``losses``."""
-    learns = Objective("codes", dict.fromkeys(losses), measures=(rebuilt,))
+    learns = Objective("codes", dict.fromkeys(losses), measures=(reconstruction,))
     return Stage(learns, turns=(Turn("codec_loss", moves=("codec",)),), name="codec")
 
 
-def guessed(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]) -> Measure:
+def token_accuracy(what: str, asked: Callable[[Any, Any], tuple[Tensor, Tensor]]) -> Measure:
     """The measure of how often the likeliest token is right. Chance: always the commonest.
 
     ``asked(config, output)`` gives scores (n, v) of the tokens that are asked for, and which they are, (n,).

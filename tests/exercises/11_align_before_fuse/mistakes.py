@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from common_mistakes import detached, from_global_state, from_own_seed, then
 
-from mmlearn.models.align.pair_queue import queue_places
+from mmlearn.models.align.pair_queue import queue_positions
 from mmlearn.objectives import distilled_targets, hard_negatives, soft_cross_entropy
 from mmlearn.objectives.distillation import momentum_update, momentum_weights
 
@@ -69,7 +69,7 @@ def _places(pointer, n, size, *, first=0, around=torch.remainder, move=lambda p,
 
 def _starts_again(pointer, n, size):
     """Where rows do not fit, they go to the front."""
-    return queue_places(pointer if int(pointer) + n <= size else torch.zeros_like(pointer), n, size)
+    return queue_positions(pointer if int(pointer) + n <= size else torch.zeros_like(pointer), n, size)
 
 
 def _pointer_in_place(pointer, n, size):
@@ -109,7 +109,7 @@ RIGHT = {  # right answers that are written in another way than the library's
     "momentum_weights": torch.no_grad()(_follow),
     "soft_cross_entropy": F.cross_entropy,
     "distilled_targets": _targets,
-    "queue_places": _places,
+    "queue_positions": _places,
     "hard_negatives": _logits(),
 }
 
@@ -205,7 +205,7 @@ MISTAKES = {
         },
         "It must have no gradient": {"with a gradient": _with_gradient},
     },
-    "queue_places": {
+    "queue_positions": {
         "rows must go to": {
             "one later": partial(_places, first=1),
             "from the front": lambda p, n, size: (torch.arange(n), (p + n) % size),
@@ -231,8 +231,8 @@ MISTAKES = {
             )
         },
         "must leave its arguments as they are": {"in place": _pointer_in_place},
-        "It must return places and pointer": {"places alone": then(queue_places, lambda y: y[0])},
-        "It must hold whole numbers": {"floats": then(queue_places, lambda y: tuple(x.float() for x in y))},
+        "It must return places and pointer": {"places alone": then(queue_positions, lambda y: y[0])},
+        "It must hold whole numbers": {"floats": then(queue_positions, lambda y: tuple(x.float() for x in y))},
     },
     "hard_negatives": {
         "on the diagonal, must never be drawn": {

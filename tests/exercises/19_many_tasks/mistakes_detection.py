@@ -67,7 +67,7 @@ def _packed(cost, real):
     return torch.stack([torch.cat([row[row >= 0], row[row < 0]]) for row in match])
 
 
-def _said(logits, match, classes, nothing_weight=0.1, *, empty=-1, weigh=None, padding=False, by=None, order=False):
+def _said(logits, match, classes, no_object_weight=0.1, *, empty=-1, weigh=None, padding=False, by=None, order=False):
     """Guess by guess, or what differs in a single place."""
     b, q, c = logits.shape
     empty, total, weights = empty % c, 0, 0
@@ -77,18 +77,20 @@ def _said(logits, match, classes, nothing_weight=0.1, *, empty=-1, weigh=None, p
             if i >= 0 or padding:
                 asked[j if order else i] = int(classes[row, j])
         for i, label in enumerate(asked):
-            weight = (weigh or (lambda label, empty, w: w if label == empty else 1.0))(label, empty, nothing_weight)
+            weight = (weigh or (lambda label, empty, w: w if label == empty else 1.0))(label, empty, no_object_weight)
             total = total - weight * logits[row, i].log_softmax(-1)[label]
             weights += weight
     return total / (weights if by is None else by(weights, logits, match))
 
 
-def _of_a_softmax(logits, match, classes, nothing_weight=0.1):
-    return _said(logits.softmax(-1).clamp(min=1e-6).log(), match, classes, nothing_weight)
+def _of_a_softmax(logits, match, classes, no_object_weight=0.1):
+    return _said(logits.softmax(-1).clamp(min=1e-6).log(), match, classes, no_object_weight)
 
 
-def _of_each_picture(logits, match, classes, nothing_weight=0.1):
-    rows = [_said(*(x[row : row + 1] for x in (logits, match, classes)), nothing_weight) for row in range(len(logits))]
+def _of_each_picture(logits, match, classes, no_object_weight=0.1):
+    rows = [
+        _said(*(x[row : row + 1] for x in (logits, match, classes)), no_object_weight) for row in range(len(logits))
+    ]
     return torch.stack(rows).mean()
 
 

@@ -1,5 +1,9 @@
 """What an experiment comes to, and the change that it asks for: ``EXPERIMENTS[name]``."""
 
 EXPERIMENTS = {
-    "a_codebook_far_away": {"answer": "very few", "line": "revive = 0.0  # change this line", "changed": "revive = 0.3"}
+    "a_codebook_far_away": {
+        "answer": "very few",
+        "line": "restart_threshold = 0.0  # change this line",
+        "changed": "restart_threshold = 0.3",
+    }
 }

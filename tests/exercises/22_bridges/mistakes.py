@@ -7,9 +7,9 @@ from common_mistakes import deaf, detached, then
 
 from mmlearn.evaluation.shots import shuffled_labels
 from mmlearn.layers.lora import low_rank
-from mmlearn.models.bridges.bridge import places_in_turn
+from mmlearn.models.bridges.bridge import interleaved_positions
 from mmlearn.models.bridges.flamingo import gated
-from mmlearn.objectives.bridging import last_picture_mask, query_text_contrast, query_text_similarity
+from mmlearn.objectives.bridging import last_image_mask, query_text_contrast, query_text_similarity
 from mmlearn.objectives.generative import response_language_modelling, responses_in_turn
 
 
@@ -86,8 +86,8 @@ def _places(mask, n, takes, *, begin=0, hidden=None, anew=False, last=False):
 
 def _with_padding(mask, n, takes):
     """Padding is counted, and has no place afterwards."""
-    every = places_in_turn(torch.ones_like(mask), n, takes)
-    return every.masked_fill(places_in_turn(mask, n, takes) < 0, -1)
+    every = interleaved_positions(torch.ones_like(mask), n, takes)
+    return every.masked_fill(interleaved_positions(mask, n, takes) < 0, -1)
 
 
 def _contrast(
@@ -141,9 +141,9 @@ RIGHT = {  # right answers that are written in another way than the library's
     "low_rank": lambda x, down, up, alpha: x @ (up @ down * (alpha / down.shape[0])).T,
     "response_language_modelling": _response,
     "query_text_similarity": _best,
-    "last_picture_mask": _last,
+    "last_image_mask": _last,
     "query_text_mask": _mask,
-    "places_in_turn": _places,
+    "interleaved_positions": _places,
     "query_text_contrast": _contrast,
     "responses_in_turn": _turns,
     "shuffled_labels": _of_labels,
@@ -199,19 +199,19 @@ MISTAKES = {
         "must have shape": {"texts first": then(query_text_similarity, lambda s: s.T)},
         "none comes to query_embedding": {"queries are constants": deaf(query_text_similarity, 0)},
     },
-    "last_picture_mask": {
+    "last_image_mask": {
         "Before the first picture nothing": {
-            "the first for all": lambda before, n, each: last_picture_mask(before.clamp(min=1), n, each)
+            "the first for all": lambda before, n, each: last_image_mask(before.clamp(min=1), n, each)
         },
         "here all of them are": {"all before": partial(_last, seen=lambda number, before: number < before)},
         "here it is the next one": {"the one behind": partial(_last, seen=_behind)},
         "must be seen": {
             "one embedding": lambda before, n, each: (
-                last_picture_mask(before, n, each) & (torch.arange(n * each) % each == 0)
+                last_image_mask(before, n, each) & (torch.arange(n * each) % each == 0)
             )
         },
         "here pictures take turns": {"in turn": partial(_last, number=lambda j, n, e: j % n)},
-        "must be boolean": {"whole numbers": then(last_picture_mask, torch.Tensor.int)},
+        "must be boolean": {"whole numbers": then(last_image_mask, torch.Tensor.int)},
     },
     "query_text_mask": {
         "Padding must never be seen": {"padding too": partial(_mask, padding=False)},
@@ -230,7 +230,7 @@ MISTAKES = {
         "Queries must see each other": {"alone": partial(_mask, own=False)},
         "Where a text has padding": {"a padded text is not read": _whole_texts_alone},
     },
-    "places_in_turn": {
+    "interleaved_positions": {
         "Padding must have no place": {"places for padding": partial(_places, hidden="padding")},
         "Pictures must have no place": {"places for pictures": partial(_places, hidden="picture")},
         "Places must begin with 0": {"from 1": partial(_places, begin=1)},

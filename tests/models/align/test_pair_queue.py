@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_tools import assert_unit_length, refused
 
-from mmlearn.models.align.pair_queue import PairQueue, queue_places
+from mmlearn.models.align.pair_queue import PairQueue, queue_positions
 
 
 def test_the_oldest_pairs_give_way():
@@ -24,9 +24,9 @@ def test_the_oldest_pairs_give_way():
 
 def test_places_go_round():
     pointer = torch.tensor([3])
-    places, moved = queue_places(pointer, 4, 5)
+    places, moved = queue_positions(pointer, 4, 5)
     assert (places.tolist(), moved.tolist()) == ([3, 4, 0, 1], [2])
-    places, moved = queue_places(moved, 3, 5)
+    places, moved = queue_positions(moved, 3, 5)
     assert (places.tolist(), moved.tolist()) == ([2, 3, 4], [0])
     assert pointer.tolist() == [3]
 

@@ -20,10 +20,10 @@ def small():
 def test_the_losses_are_those_of_what_the_model_says():
     system, given = small(), pairs(4, 6)
     given["caption_id"] = torch.tensor([0, 1, 0, 2])
-    losses = system.represent_loss(given)
+    losses = system.representation_loss(given)
     scale = 1 / system.temperature.item()
     system.temperature.data.fill_(1e-7)  # so that the most similar wrong pair is drawn
-    matching = system.represent_loss(given)["itm"]
+    matching = system.representation_loss(given)["itm"]
     image, tokens, mask, caption = (given[name] for name in ("image", "tokens", "mask", "caption_id"))
     said = system(image, tokens, mask)
     logits = scale * query_text_similarity(said.query_embedding, said.text_embedding)
@@ -37,18 +37,18 @@ def test_the_losses_are_those_of_what_the_model_says():
     matched = system.match(shown, read, torch.cat([mask, mask[text], mask]))
     close(matching, F.cross_entropy(matched, (torch.arange(12) < 4).long()))
     label = tokens.masked_fill(~mask, -100)[:, 1:].flatten()
-    close(losses["itg"], F.cross_entropy(said.written_logits[:, :-1].flatten(0, 1), label, label_smoothing=0.1))
+    close(losses["itg"], F.cross_entropy(said.caption_logits[:, :-1].flatten(0, 1), label, label_smoothing=0.1))
 
 
 def test_what_is_written_depends_on_the_picture_and_on_earlier_words_alone():
     system, given = small(), pairs(4, 6)
     image, tokens, mask = (given[name] for name in ("image", "tokens", "mask"))
-    written = system(image, tokens, mask).written_logits
+    written = system(image, tokens, mask).caption_logits
     first, later = tokens.clone(), tokens.clone()
     first[:, 0], later[:, 4:] = 7, 9  # what stands first gives way to [Decode]
-    assert torch.equal(system(image, first, mask).written_logits, written)
-    close(system(image, later, mask).written_logits[:, :4], written[:, :4])
-    assert not torch.allclose(system(image.flip(0), tokens, mask).written_logits[:, 0], written[:, 0], atol=1e-3)
+    assert torch.equal(system(image, first, mask).caption_logits, written)
+    close(system(image, later, mask).caption_logits[:, :4], written[:, :4])
+    assert not torch.allclose(system(image.flip(0), tokens, mask).caption_logits[:, 0], written[:, 0], atol=1e-3)
 
 
 def test_each_side_alone_says_what_both_say_and_the_order_of_queries_does_not_count():

@@ -9,8 +9,9 @@ from testing_tools import Listed, close, pairs, refused, shaken
 from mmlearn.generation.cache import begin
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import record_attention
+from mmlearn.layers.encoders import TINY_IMAGE
 from mmlearn.models import GPT2
-from mmlearn.models.bridges.bridge import TINY_IMAGE, Bridge, PrefixBridge
+from mmlearn.models.bridges.bridge import Bridge, PrefixBridge
 from mmlearn.objectives import causal_language_modelling
 from mmlearn.recipes.discovery import find_recipe, system_files
 from mmlearn.training import fit
@@ -38,10 +39,10 @@ def test_all_are_there():
 @pytest.mark.parametrize("places", [False, True])
 @pytest.mark.parametrize("name", PREFIXES)
 def test_without_a_prefix_the_language_model_speaks_bit_for_bit(name, places):
-    system, given = shaken(tiny(name, prefix_places=places)).eval(), batch()
+    system, given = shaken(tiny(name, prefix_positions=places)).eval(), batch()
     nothing = torch.zeros(8, 0, system.language_model.config.width)
     for mask in (None, given["mask"]):
-        said = system.logits_behind(nothing, given["tokens"], mask)
+        said = system.logits_after_prefix(nothing, given["tokens"], mask)
         assert torch.equal(said, system.language_model(given["tokens"], mask).token_logits)
 
 
@@ -124,7 +125,7 @@ def test_frozen_reads_the_class_token_where_there_is_one():
 
 def test_gated_blocks_stand_before_the_first_block_and_each_so_many():
     system, given = shaken(tiny("flamingo", gated_every=2)).eval(), batch()
-    model, latents = system.language_model, system.look(given["image"])
+    model, latents = system.language_model, system.encode_image(given["image"])
     first, second, third = model.transformer.blocks
     x = first(system.gated[0](model.embedding(given["tokens"]), latents), given["mask"], causal=True)
     x = second(x, given["mask"], causal=True)
@@ -192,7 +193,7 @@ def test_a_turn_sees_what_stands_before_it_alone(name):
 @pytest.mark.parametrize("name", SHOTS)
 @pytest.mark.parametrize("places", [False, True])
 def test_writing_behind_shots_is_reading_them(name, places):
-    system = shaken(tiny(name, **({"prefix_places": places} if name == "frozen" else {})), 0.2).eval()
+    system = shaken(tiny(name, **({"prefix_positions": places} if name == "frozen" else {})), 0.2).eval()
     (image, tokens, mask), last = turns(), torch.randn(3, 3, 64, 64)
     prompt = tokens[:, 0, 1:3]
     got = system.generate(last, prompt=prompt, shots=(image, tokens, mask), max_length=6)
@@ -219,7 +220,7 @@ def test_writing_behind_shots_is_reading_them(name, places):
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_no_shots_are_as_none(name):
-    system, given = shaken(tiny(name, prefix_places=True), 0.2).eval(), batch(3, 6)
+    system, given = shaken(tiny(name, prefix_positions=True), 0.2).eval(), batch(3, 6)
     none = given["image"][:, None][:, :0], given["tokens"][:, None][:, :0], given["mask"][:, None][:, :0]
     got = system.generate(given["image"], prompt=given["tokens"][:, :2], shots=none, max_length=6)
     assert torch.equal(got, system.generate(given["image"], prompt=given["tokens"][:, :2], max_length=6))
@@ -240,7 +241,7 @@ def test_what_words_see_of_patches_goes_by_way_of_the_latents():
     system, (image, tokens, mask) = shaken(tiny("flamingo")).eval(), turns()
     with record_attention(system) as maps:
         system.read_shots(image, tokens, mask)
-    seen = system.patches_seen(maps, gate=1)
+    seen = system.patch_attention(maps, gate=1)
     (b, s, t), n, patches = tokens.shape, system.config.num_latents, 16
     assert seen.shape == (b, system.config.language_model.num_heads, s * t, s, patches)
     for i, h, q in ((0, 0, 0), (1, 1, t), (2, 0, s * t - 1)):
@@ -261,25 +262,25 @@ def test_what_words_see_of_patches_goes_by_way_of_the_latents():
 def test_more_shots_than_the_language_model_has_places(name):
     system = tiny(name)
     image, tokens, mask = torch.randn(2, 9, 3, 64, 64), torch.full((2, 9, 4), 9), torch.ones(2, 9, 4, dtype=torch.bool)
-    refused("need 36 places, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)
-    refused("need 36 places", system.generate, image[:, 0], shots=(image, tokens, mask))
+    refused("need 36 positions, and the language model has 32: give fewer", system.read_shots, image, tokens, mask)
+    refused("need 36 positions", system.generate, image[:, 0], shots=(image, tokens, mask))
 
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_what_does_not_fit_the_language_model(name):
-    system, given = tiny(name, prefix_places=True), batch(2, 30)
+    system, given = tiny(name, prefix_positions=True), batch(2, 30)
     n = system.prefix(given["image"]).shape[1]
-    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} places, and the language", system, **given)
+    refused(f"^{n} embeddings of a picture and 30 tokens need {n + 30} positions, and the language", system, **given)
     refused(
         "gives embeddings of width 5; the language model reads 64",
-        system.logits_behind,
+        system.logits_after_prefix,
         torch.zeros(2, 3, 5),
         given["tokens"],
     )
     unknown = given["tokens"].clone()
     unknown[0, 0] = 999
-    system = tiny(name, prefix_places=False)
-    refused("There is no token 999", system.logits_behind, system.prefix(given["image"]), unknown[:, :9])
+    system = tiny(name, prefix_positions=False)
+    refused("There is no token 999", system.logits_after_prefix, system.prefix(given["image"]), unknown[:, :9])
 
 
 @pytest.mark.parametrize("name", BRIDGES)

@@ -59,7 +59,7 @@ def test_poolers_stand_in_a_row():
         embedding = system.encode_image(batch["image"])
     assert maps["caption_pooler.attention"].shape == (8, 2, 16, 16)
     assert maps["contrast_pooler.attention"].shape == (8, 2, 1, 16)
-    queries, attention = system.look(batch["image"]), system.contrast_pooler.attention
+    queries, attention = system.read_image(batch["image"]), system.contrast_pooler.attention
     pooler = nn.MultiheadAttention(64, 2, batch_first=True).eval()
     parts = (attention.query, attention.key, attention.value)
     pooler.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
@@ -86,7 +86,7 @@ def test_captions_with_the_cache_are_those_without_it():
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(image, prompt=prompt, prompt_mask=mask, max_length=9)
     start, real = begin(1, prompt, mask)
-    anew = greedy(uncached(system.reader(image), real), start, end_token=511, max_length=10)
+    anew = greedy(uncached(system.step_function(image), real), start, end_token=511, max_length=10)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     text = torch.cat([torch.ones(1, 1, dtype=torch.long), written[:1]], 1)
     assert torch.equal(system(image[:1], text).token_logits.argmax(-1)[0, 3:-1], text[0, 4:])

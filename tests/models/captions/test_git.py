@@ -42,7 +42,7 @@ def test_prompts_of_unequal_length_go_on_as_each_alone_with_the_cache_and_withou
         alone = system.generate(image[i : i + 1], prompt=torch.tensor([own]), max_length=9 - 3 + len(own))
         close(written[i, 3:], alone[0, len(own) :])
     start, real = begin(1, prompt, mask)
-    anew = greedy(uncached(system.reader(image), real), start, end_token=511, max_length=10)
+    anew = greedy(uncached(system.step_function(image), real), start, end_token=511, max_length=10)
     assert torch.equal(written[:, 3:], anew[:, 4:])
 
 

@@ -61,7 +61,7 @@ def test_what_is_written_behind_a_prompt_is_what_the_loss_scores(decode):
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(image, decode, prompt=prompt, prompt_mask=mask, max_length=8)
     start, real = begin(1, prompt, mask)
-    anew = decode(uncached(system.reader(image, start, real), real), start, end_token=511, max_length=9)
+    anew = decode(uncached(system.step_function(image, start, real), real), start, end_token=511, max_length=9)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     if decode is greedy:
         for i, own in enumerate(([9, 8, 7], [30], [4, 5])):

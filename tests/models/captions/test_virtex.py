@@ -20,7 +20,7 @@ def build(seed=0):
 def test_the_decoder_is_that_of_pytorch():
     """The official code's ``nn.TransformerDecoderLayer``, with its weights: post-norm, GELU, one mask of the future."""
     system, batch = build(), pairs()
-    places, block = system.places(batch["image"]), system.backward_decoder.blocks[0]
+    places, block = system.feature_map(batch["image"]), system.backward_decoder.blocks[0]
     layer = nn.TransformerDecoderLayer(64, 4, 256, 0.0, F.gelu, batch_first=True).eval()
     names = {"self_attn": block.attention, "multihead_attn": block.cross_attention}
     with torch.no_grad():

@@ -66,14 +66,14 @@ def test_the_end_of_a_caption_may_be_hidden_and_its_start_is_not():
 def test_a_region_is_features_class_and_box_as_equation_1_says():
     system, (batch, _) = build(), batches()
     seq2seq = torch.tensor([True, False] * 4)
-    x, real = system.look(*(batch[name] for name in SHOWN), seq2seq)
+    x, real = system.embed_regions(*(batch[name] for name in SHOWN), seq2seq)
     area = (batch["boxes"][..., 2:] - batch["boxes"][..., :2]).prod(-1, keepdim=True)
 
     def standard(x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
 
     place = torch.cat([standard(batch["region_classes"]), standard(torch.cat([batch["boxes"], area], -1))], -1)
-    expected = batch["regions"] @ system.region_projection.weight.T + system.place_projection(place)
+    expected = batch["regions"] @ system.region_projection.weight.T + system.position_projection(place)
     expected = system.embedding.norm(expected + system.embedding.token_types.weight[2 * seq2seq.long()][:, None])
     close(x[:, 1:][batch["region_mask"]], expected[batch["region_mask"]])
     assert torch.equal(real[:, 1:], batch["region_mask"])
@@ -87,21 +87,21 @@ def test_a_word_is_what_stands_for_the_mask_behind_what_is_written(decode):
     prompt, mask = pad_left([[9, 8, 7], [30], [4, 5]])
     written = system.generate(**shown, decode=decode, prompt=prompt, prompt_mask=mask, max_length=9)
     start, real = begin(1, prompt, mask)
-    anew = decode(uncached(system.reader(**shown), real), start, end_token=511, max_length=10)
+    anew = decode(uncached(system.step_function(**shown), real), start, end_token=511, max_length=10)
     assert torch.equal(written[:, 3:], anew[:, 4:])
     if decode is greedy:
         text = torch.tensor([[1, *written[0].tolist()]])
         one = {name: value[:1] for name, value in shown.items()}
         for i in range(4, text.shape[1]):
             asked = torch.cat([text[:, :i], torch.tensor([[TINY.mask_token]])], 1)
-            logits = system(asked, **one, seq2seq=torch.tensor([True])).token_logits
+            logits = system(tokens=asked, **one, seq2seq=torch.tensor([True])).token_logits
             assert logits[0, -1].argmax() == text[0, i]
 
 
 def test_what_cannot_be_is_told():
     system, (batch, _) = build(), batches()
     shown = {name: batch[name][:1] for name in SHOWN}
-    refused("33 tokens are more than the 32", system, torch.zeros(1, 33, dtype=torch.long), **shown)
+    refused("33 tokens are more than the 32", system, tokens=torch.zeros(1, 33, dtype=torch.long), **shown)
     narrow = shown | {"regions": shown["regions"][..., 1:]}
-    refused("region_width is 216", system, batch["tokens"][:1], **narrow)
+    refused("region_width is 216", system, tokens=batch["tokens"][:1], **narrow)
     refused("four types", VLP, dataclasses.replace(TINY, token_types=2))

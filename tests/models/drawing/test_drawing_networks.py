@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_told(system):
     numbers = BUILD[system].noise_numbers
     refused(rf"Noise is \(6, {numbers}\)", model, given["tokens"], given["mask"], given["noise"][:, 1:])
     refused(r"Pictures are \(b, 3, 16, 16\)", model.discriminator_loss, given | {"image": torch.zeros(6, 3, 32, 32)})
-    refused(r"Pictures are \(b, 3, 16, 16\)", model.reader_loss, given | {"image": torch.zeros(6, 3, 8, 8)})
+    refused(r"Pictures are \(b, 3, 16, 16\)", model.encoder_loss, given | {"image": torch.zeros(6, 3, 8, 8)})
     refused("not halved 2 times evenly", made, system, image_size=18)
     refused("regions not 3 times", made, system, region_halvings=3)
     refused("the vocabulary of this model has 30", model, given["tokens"] + 30, given["mask"])
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_told(system):
 
 def test_more_stages_than_sizes():
     refused("4 stages are not from 1 to 3", made, AttnGAN, stages=4)
-    assert len(made(AttnGAN, stages=3)(batch(AttnGAN)["tokens"], batch(AttnGAN)["mask"]).smaller) == 2
+    assert len(made(AttnGAN, stages=3)(batch(AttnGAN)["tokens"], batch(AttnGAN)["mask"]).low_resolution) == 2
 
 
 @pytest.mark.parametrize("system", BUILD)
@@ -75,18 +75,18 @@ def test_padding_may_stand_before_a_text(system):
     model, given = made(system).eval(), batch(system)
     counts = given["mask"].sum(1).tolist()
     left = {k: torch.stack([row.roll(5 - n, 0) for row, n in zip(given[k], counts)]) for k in ("tokens", "mask")}
-    words, sentence = model.reader.text(given["tokens"], given["mask"])
-    other, same = model.reader.text(left["tokens"], left["mask"])
+    words, sentence = model.encoders.text(given["tokens"], given["mask"])
+    other, same = model.encoders.text(left["tokens"], left["mask"])
     close(same, sentence)
     close(other[left["mask"]], words[given["mask"]])
     assert not other[~left["mask"]].any()
 
 
 def test_captions_are_read_as_pytorch_reads_each_alone():
-    reader, given = made(GANINTCLS).reader.text, batch(GANINTCLS)
-    words, sentence = reader(given["tokens"], given["mask"])
+    encoder, given = made(GANINTCLS).encoders.text, batch(GANINTCLS)
+    words, sentence = encoder(given["tokens"], given["mask"])
     for row, n in enumerate(given["mask"].sum(1).tolist()):
-        alone, (last, _) = reader.recurrent(reader.tokens(given["tokens"][row : row + 1, :n]))
+        alone, (last, _) = encoder.recurrent(encoder.tokens(given["tokens"][row : row + 1, :n]))
         close(words[row, :n], alone[0])
         close(sentence[row], torch.cat([alone[0, -1, :4], alone[0, 0, 4:]]))  # there to its end, and back to its start
         close(sentence[row], last.flatten())
@@ -97,7 +97,7 @@ def test_what_was_drawn_has_no_gradient_in_the_turn_of_the_discriminator(system)
     model = made(system)
     model.discriminator_loss(batch(system))["discriminator"].backward()
     assert all(parameter.grad is None for parameter in model.generator.parameters())
-    assert all(parameter.grad is None for parameter in model.reader.parameters())
+    assert all(parameter.grad is None for parameter in model.encoders.parameters())
 
 
 @pytest.mark.parametrize("system", BUILD)
@@ -111,7 +111,7 @@ def test_each_turn_moves_its_own_and_the_reader_stays(system):
     rows = [given]
     fit(model, Listed(rows * 4), lambda one: one[0], steps=2, batch_size=1, turns=stage.turns, progress=False, warmup=0)
     same = {name for name, value in model.named_parameters() if torch.equal(value, before[name])}
-    assert same == {name for name in before if name.startswith("reader")}
+    assert same == {name for name in before if name.startswith("encoders")}
 
 
 def test_the_discriminator_sees_what_it_should():
@@ -120,14 +120,16 @@ def test_the_discriminator_sees_what_it_should():
     sentence = model.encode_text(given["tokens"], given["mask"])
     image = model(given["tokens"], given["mask"], given["noise"]).image
     wrong = sentence[[1, 3, 3, 4, 5, 0]]
-    scores = [model.judged(*pair) for pair in ((given["image"], sentence), (given["image"], wrong), (image, sentence))]
+    scores = [
+        model.discriminate(*pair) for pair in ((given["image"], sentence), (given["image"], wrong), (image, sentence))
+    ]
     real, other, drawn = (torch.nn.functional.softplus(sign * x).mean() for sign, x in zip((-1, 1, 1), scores))
     close(model.discriminator_loss(given)["discriminator"], real + (other + drawn) / 2)
     plain = made(GANINTCLS, matching_aware=False)
     close(plain.discriminator_loss(given)["discriminator"], logistic_discrimination(scores[0], scores[2]))
     between = (sentence + wrong) / 2
     passing = logistic_generation(scores[2]) + logistic_generation(
-        model.judged(model.draw(between, given["noise"]), between)
+        model.discriminate(model.draw(between, given["noise"]), between)
     )
     close(model.loss(given)["generator"], passing)
     close(made(GANINTCLS, interpolate=False).loss(given)["generator"], logistic_generation(scores[2]))
@@ -141,24 +143,32 @@ def test_one_row_has_no_wrong_text():
 
 def test_attn_gan_judges_each_size_alone_and_beside_the_text():
     model, given = made(AttnGAN), batch(AttnGAN)
-    sentence = model.reader.text(given["tokens"], given["mask"])[1]
+    sentence = model.encoders.text(given["tokens"], given["mask"])[1]
     drawing = model(given["tokens"], given["mask"], given["noise"])
     small = torch.nn.functional.avg_pool2d(given["image"], 2)
     soft, total, passing = torch.nn.functional.softplus, 0, 0
-    for judge, real, made_one in zip(model.discriminators, (small, given["image"]), (*drawing.smaller, drawing.image)):
-        seen, drawn = judge.see(real), judge.see(made_one)
-        wrong = soft(judge.fits(seen, sentence[[1, 3, 3, 4, 5, 0]])).mean()
-        drawn_pair = soft(judge.fits(drawn, sentence)).mean()
-        beside = soft(-judge.fits(seen, sentence)).mean() + (wrong + drawn_pair) / 2
-        alone = soft(-judge.real(seen)).mean() + soft(judge.real(drawn)).mean()
+    for discriminator, real, made_one in zip(
+        model.discriminators, (small, given["image"]), (*drawing.low_resolution, drawing.image)
+    ):
+        seen, drawn = discriminator.features(real), discriminator.features(made_one)
+        wrong = soft(discriminator.conditional_score(seen, sentence[[1, 3, 3, 4, 5, 0]])).mean()
+        drawn_pair = soft(discriminator.conditional_score(drawn, sentence)).mean()
+        beside = soft(-discriminator.conditional_score(seen, sentence)).mean() + (wrong + drawn_pair) / 2
+        alone = (
+            soft(-discriminator.unconditional_score(seen)).mean()
+            + soft(discriminator.unconditional_score(drawn)).mean()
+        )
         total += (alone + beside) / 2
-        passing += (soft(-judge.fits(drawn, sentence)).mean() + soft(-judge.real(drawn)).mean()) / 2
+        passing += (
+            soft(-discriminator.conditional_score(drawn, sentence)).mean()
+            + soft(-discriminator.unconditional_score(drawn)).mean()
+        ) / 2
     close(model.discriminator_loss(given)["discriminator"], total)
     losses = model.loss(given)
     close(losses["generator"], passing)
     mean, log_variance = drawing.mean, drawing.log_variance
     close(losses["kl"], (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2)
-    alone = model.reader.loss(given | {"image": drawing.image})
+    alone = model.encoders.loss(given | {"image": drawing.image})
     close({k: losses[f"drawn_{k}"] for k in alone}, {k: 5 * value for k, value in alone.items()})
     without = made(AttnGAN, damsm_weight=0.0).loss(given)
     assert without["drawn_words"] == without["drawn_sentence"] == 0
@@ -177,9 +187,9 @@ def test_conditions_differ_by_chance_and_words_are_looked_at():
     moved = given["noise"].clone()
     moved[:, 3:] += 1
     assert (model(given["tokens"], given["mask"], moved).image - drawing.image).abs().max() > 1e-3
-    words, sentence = model.reader.text(given["tokens"], given["mask"])
+    words, sentence = model.encoders.text(given["tokens"], given["mask"])
     other = model.generator(words.flip(2), sentence, given["mask"], given["noise"])
-    assert torch.equal(other.smaller[0], drawing.smaller[0])
+    assert torch.equal(other.low_resolution[0], drawing.low_resolution[0])
     assert not torch.allclose(other.image, drawing.image, atol=1e-4)
 
 
@@ -190,7 +200,7 @@ def test_losses_stay_finite_however_sure_a_discriminator_is(system):
     parts = [model.discriminator] if system is GANINTCLS else list(model.discriminators)
     with torch.no_grad():
         for part in parts:
-            for score in filter(None, (part.score, part.alone)):
+            for score in filter(None, (part.score, part.unconditional)):
                 score.weight.mul_(1e4)
     losses = model.discriminator_loss(given) | model.loss(given)
     sum(losses.values()).backward()

@@ -8,14 +8,14 @@ from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.evaluation.mode import evaluating
 from mmlearn.models import M6, M6Config
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.m6 import Gaps
+from mmlearn.recipes.m6 import DenoisingTarget
 
 
 def test_a_mask_hides_a_modality_and_a_target_sees_no_later_token():
     torch.manual_seed(0)
     system, batch = M6(M6Config.tiny()), next(iter(find_recipe("m6").examples(M6Config.tiny())))
     image, tokens, target, mask = (batch[name] for name in ("image", "tokens", "target", "mask"))
-    image_only, text_only = (torch.tensor([seen]).expand(8, 2) for seen in ([True, False], [False, True]))
+    image_only, text_only = (torch.tensor([visible]).expand(8, 2) for visible in ([True, False], [False, True]))
     with evaluating(system):
         one = system(image, tokens, target, mask, image_only).token_logits
         assert torch.equal(one, system(image, tokens.flip(0), target, mask, image_only).token_logits)
@@ -42,7 +42,7 @@ def test_a_caption_is_read_with_gaps_and_written_whole():
     caption = torch.tensor([[1, 10, 11, 12, 13, 14, 15, 2, 0], [1, 20, 21, 22, 2, 0, 0, 0, 0]])
     mask = caption > 0
     batch = {"tokens": caption, "mask": mask, "response": mask & (torch.arange(9) > 0)}
-    found = Gaps()(batch, torch.Generator().manual_seed(0), {}.__getitem__)
+    found = DenoisingTarget()(batch, torch.Generator().manual_seed(0), {}.__getitem__)
     for row, real, text, there in zip(found["target"], found["target_mask"], caption, mask):
         assert row[real].tolist() == text[there][1:].tolist()
     read = found["tokens"][0][found["mask"][0]]

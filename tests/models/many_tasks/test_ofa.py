@@ -7,22 +7,23 @@ from testing_tools import close, refused
 from torch import nn
 
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.models.many_tasks.ofa import OFA, OFAConfig, waves
+from mmlearn.layers.positions import harmonic_grid
+from mmlearn.models.many_tasks.ofa import OFA, OFAConfig
 
 
-def test_waves_by_hand():
-    places = waves(3, 8)
+def test_harmonic_grid_by_hand():
+    places = harmonic_grid(3, 8)
     for row in range(3):
         for column in range(3):
             y, x = ((number + 0.5) / 3 * math.pi / 2 for number in (row, column))
             of = [[math.sin(a), math.sin(2 * a), math.cos(a), math.cos(2 * a)] for a in (y, x)]
             close(places[3 * row + column], torch.tensor(of[0] + of[1]))
-    refused("a multiple of 4, got 6", waves, 3, 6)
+    refused("a multiple of 4, got 6", harmonic_grid, 3, 6)
 
 
 def test_places_of_a_row_or_of_a_column_have_half_in_common():
     for side in (4, 8, 24):
-        places = waves(side, 64).view(side, side, 2, 32)
+        places = harmonic_grid(side, 64).view(side, side, 2, 32)
         close(places[:, :, 0], places[:, :1, 0].expand(-1, side, -1))
         close(places[:, :, 1], places[:1, :, 1].expand(side, -1, -1))
         flat = places.flatten(2).flatten(0, 1)
@@ -38,14 +39,14 @@ def test_what_is_seen_is_normed_before_its_place_is_added():
         linear = system.image_projection[0]
         content = linear(own(image).flatten(2).mT)
         seen = (content - content.mean(-1, keepdim=True)) / (content.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-        close(system.see(image), seen + waves(8, config.width))
-    refused("Pictures are 64 × 64", OFA(config, nn.Conv2d(3, 64, 4, 4)).see, image)
+        close(system.embed_image(image), seen + harmonic_grid(8, config.width))
+    refused("Pictures are 64 × 64", OFA(config, nn.Conv2d(3, 64, 4, 4)).embed_image, image)
 
 
 def test_the_norms_of_its_residual_network_learn():
     system = OFA(OFAConfig.tiny())
     norm = system.backbone.bn1
     before = norm.running_mean.clone()
-    system.train().see(torch.randn(4, 3, 64, 64)).sum().backward()
+    system.train().embed_image(torch.randn(4, 3, 64, 64)).sum().backward()
     assert not torch.equal(before, norm.running_mean)
     assert norm.weight.grad is not None

@@ -11,7 +11,7 @@ from mmlearn.data.fields.orders import Orders
 from mmlearn.data.synthetic.instructions import PREFIXES, Instruct
 from mmlearn.data.tokenizer import Tokenizer
 from mmlearn.models import VLT5, VLT5Config
-from mmlearn.recipes.vl_t5 import Numbered, Pointed
+from mmlearn.recipes.vl_t5 import RegionNumber, RegionTarget
 
 
 def test_a_region_is_told_by_its_number():
@@ -21,10 +21,10 @@ def test_a_region_is_told_by_its_number():
     words = tokenizer.vocab_size
     found = {}
     for task, each in samples.items():
-        batch = Orders(tokenizer)(each) | Regions(image_size=32)(each) | Numbered()(each)
+        batch = Orders(tokenizer)(each) | Regions(image_size=32)(each) | RegionNumber()(each)
         box = batch["boxes"][torch.arange(8), batch["region"]]
         close(box, torch.stack([one.box for one in each]), 1e-5)
-        label = Pointed(region=task == "naming")
+        label = RegionTarget(region=task == "naming")
         found[task] = label(batch, torch.Generator(), {"vocab_size": words}.__getitem__)
     assert found["grounding"]["target"].tolist() == [
         [words + one.number, tokenizer.end_token] for one in samples["grounding"]

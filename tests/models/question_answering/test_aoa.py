@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from testing_tools import close, pairs, shaken
 
 from mmlearn.models import AoA
-from mmlearn.models.question_answering.aoa import AoAConfig, AoALayer, AttentionOnAttention, Reduction
+from mmlearn.models.question_answering.aoa import AoAConfig, AoALayer, AttentionOnAttention, AttentionReduction
 
 TINY = AoAConfig.tiny()
 
@@ -37,8 +37,8 @@ def test_a_layer_adds_and_norms_three_times():
     layer = shaken(AoALayer(TINY, guided=True)).eval()
     x, guide = torch.randn(2, 4, 64), torch.randn(2, 3, 64)
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    y = layer.norms[0](x + layer.own(x, x))
-    y = layer.norms[1](y + layer.guided(y, guide, mask))
+    y = layer.norms[0](x + layer.self_attention(x, x))
+    y = layer.norms[1](y + layer.guided_attention(y, guide, mask))
     hidden = torch.relu(F.linear(y, layer.mlp.expand.weight, layer.mlp.expand.bias))
     y = layer.norms[2](y + F.linear(hidden, layer.mlp.contract.weight, layer.mlp.contract.bias))
     close(layer(x, guide=guide, guide_mask=mask), y)
@@ -48,7 +48,7 @@ def test_a_layer_adds_and_norms_three_times():
 
 
 def test_a_reduction_is_a_weighted_mean_of_what_is_real():
-    part, x = shaken(Reduction(8)), torch.randn(1, 4, 8)
+    part, x = shaken(AttentionReduction(8)), torch.randn(1, 4, 8)
     mask = torch.tensor([[True, True, False, True]])
     mean, weights = part(x, mask)
     real = x[0, [0, 1, 3]]
@@ -60,13 +60,13 @@ def test_a_reduction_is_a_weighted_mean_of_what_is_real():
 def test_the_question_reads_itself_and_the_picture_the_question():
     torch.manual_seed(0)
     system, batch = shaken(AoA(TINY)).eval(), pairs(4)
-    output = system(batch["tokens"], batch["image"], batch["mask"])
-    y, mask, _ = system.reader(batch["tokens"], batch["mask"])
+    output = system(batch["image"], batch["tokens"], batch["mask"])
+    y, mask, _ = system.question_encoder(batch["tokens"], batch["mask"])
     y = system.encoder[0](y, mask)
-    x = system.decoder[0](system.cells(batch["image"]), None, y, mask)
-    (picture, maps), (question, _) = system.picture(x), system.question(y, mask)
-    shares = system.shares(torch.cat([picture, question], -1)).softmax(-1)
+    x = system.decoder[0](system.image_encoder(batch["image"]), None, y, mask)
+    (picture, maps), (question, _) = system.image_pooling(x), system.question_pooling(y, mask)
+    shares = system.modality_score(torch.cat([picture, question], -1)).softmax(-1)
     fused = shares[:, [0]] * system.picture_projection(picture) + shares[:, [1]] * system.question_projection(question)
     close(output.answer_logits, system.answer_head(system.norm(fused)))
     close(output.maps, maps)
-    close(output.shares.sum(-1), torch.ones(4))
+    close(output.modality_weights.sum(-1), torch.ones(4))

@@ -16,20 +16,22 @@ TINY = LSTMCNNConfig.tiny()
 @pytest.mark.parametrize("normalise", [False, True])
 def test_against_its_equation(normalise):
     system, batch = shaken(LSTMCNN(dataclasses.replace(TINY, normalise=normalise))).eval(), pairs()
-    output = system(batch["tokens"], batch["image"], batch["mask"])
-    features = system.cells(batch["image"]).reshape(8, -1)
+    output = system(batch["image"], batch["tokens"], batch["mask"])
+    features = system.image_encoder(batch["image"]).reshape(8, -1)
     if normalise:
         features = features / features.norm(dim=1, keepdim=True)
-    picture = torch.tanh(features @ system.picture.weight.T + system.picture.bias)
-    ends = system.reader(batch["tokens"], batch["mask"])[2]
-    question = torch.tanh(torch.cat([ends[:, 0], ends[:, 1]], 1) @ system.question.weight.T + system.question.bias)
+    picture = torch.tanh(features @ system.image_projection.weight.T + system.image_projection.bias)
+    ends = system.question_encoder(batch["tokens"], batch["mask"])[2]
+    question = torch.tanh(
+        torch.cat([ends[:, 0], ends[:, 1]], 1) @ system.question_projection.weight.T + system.question_projection.bias
+    )
     x = picture * question
     first, _, _, second, _, _, last = system.classifier
     for layer in (first, second):
         x = torch.tanh(F.linear(x, layer.weight, layer.bias))
     close(output.answer_logits, F.linear(x, last.weight, last.bias))
-    close(output.picture, picture)
-    close(output.question, question)
+    close(output.image_embedding, picture)
+    close(output.question_embedding, question)
 
 
 def test_a_picture_of_another_size_is_refused(unchecked):

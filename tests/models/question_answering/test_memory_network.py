@@ -47,7 +47,7 @@ def test_position_encoding_by_hand():
 @pytest.mark.parametrize("tying", ["adjacent", "layer-wise"])
 def test_facts_against_plain_loops(tying, positions):
     system, batch, facts = build(FACTS, tying=tying, position_encoding=positions, hops=2), pairs(4), story()
-    output = system(batch["tokens"], mask=batch["mask"], facts=facts)
+    output = system(None, batch["tokens"], batch["mask"], facts)
     assert len(system.embeddings) == (3 if tying == "adjacent" else 2)
     for row in range(4):
         u = encoded(system.words, batch["tokens"][row][batch["mask"][row]].tolist(), 64, positions)
@@ -55,31 +55,31 @@ def test_facts_against_plain_loops(tying, positions):
         told = [fact for fact in told if fact]
         for hop in range(2):
             first = hop if tying == "adjacent" else 0
-            m, c = ([encoded(system.embeddings[e], fact, 64, positions) + system.places[e][len(told) - 1 - i]
+            m, c = ([encoded(system.embeddings[e], fact, 64, positions) + system.memory_positions[e][len(told) - 1 - i]
                      for i, fact in enumerate(told)] for e in (first, first + 1))  # fmt: skip
             scores = [math.exp((u @ one).item()) for one in m]
             shares = [score / sum(scores) for score in scores]
             close(output.maps[row, hop, : len(told)], torch.tensor(shares), 1e-4)
             assert (output.maps[row, hop, len(told) :] == 0).all()
             o = sum(share * one for share, one in zip(shares, c))
-            u = (u if tying == "adjacent" else system.between.weight @ u) + o
+            u = (u if tying == "adjacent" else system.hop_projection.weight @ u) + o
         close(output.answer_logits[row], system.answer_head.weight @ u + system.answer_head.bias, 1e-3)
 
 
 def test_adjacent_tying_shares_the_table_of_words_with_the_question():
     system = build(FACTS)
     assert system.words is system.embeddings[0]
-    assert len(system.embeddings) == len(system.places) == 4
+    assert len(system.embeddings) == len(system.memory_positions) == 4
 
 
 def test_patches_against_a_plain_loop():
     system, batch = build(TINY), pairs(3)
-    output = system(batch["tokens"], batch["image"], batch["mask"])
-    x = system.cells(batch["image"])
+    output = system(batch["image"], batch["tokens"], batch["mask"])
+    x = system.image_encoder(batch["image"])
     for row in range(3):
         u = encoded(system.words, batch["tokens"][row][batch["mask"][row]].tolist(), 64)
         for hop in range(3):
-            m, c = ((x[row] @ system.embeddings[e].weight.T + system.places[e]) for e in (hop, hop + 1))
+            m, c = ((x[row] @ system.embeddings[e].weight.T + system.memory_positions[e]) for e in (hop, hop + 1))
             shares = (m @ u).softmax(0)
             close(output.maps[row, hop], shares, 1e-4)
             u = u + shares @ c
@@ -93,4 +93,4 @@ def test_what_is_wrong_is_told(unchecked):
     batch = pairs(4)
     refused("holds facts: give it facts", build(FACTS), batch["tokens"], mask=batch["mask"])
     refused("holds patches: give it image", build(TINY), batch["tokens"], mask=batch["mask"], facts=story())
-    refused("has 3 places; got 6", build(FACTS, slots=3), batch["tokens"], mask=batch["mask"], facts=story())
+    refused("has 3 slots; got 6", build(FACTS, slots=3), batch["tokens"], mask=batch["mask"], facts=story())

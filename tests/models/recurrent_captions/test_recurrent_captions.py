@@ -14,10 +14,10 @@ from mmlearn.evaluation.captions import cider_d
 from mmlearn.generation.cache import begin, cached, pad_left, uncached
 from mmlearn.generation.decoding import beam_search, greedy, sample
 from mmlearn.models import SCACNN, SCST, SCACNNConfig, SCSTConfig, ShowAndTell, ShowAndTellConfig
-from mmlearn.models.recurrent_captions.recurrent import placed
+from mmlearn.models.recurrent_captions.recurrent import add_coordinates
 from mmlearn.models.recurrent_captions.sca_cnn import ChannelSpatialAttention
 from mmlearn.recipes.scst import CIDErReward
-from mmlearn.recipes.shared.recurrent_captions import looks_before_words
+from mmlearn.recipes.shared.recurrent_captions import maps_before_words
 
 SYSTEMS = {
     "show-and-tell": (ShowAndTell, ShowAndTellConfig.tiny()),
@@ -58,7 +58,7 @@ def test_texts_are_those_that_are_read_anew_for_each_word(name, decoder):
     prompt, mask = pad_left([[5], [6, 7, 8], [9, 10], [11, 12, 13], [14], [15, 16]])
     start, real = begin(START, prompt, mask)
     with torch.no_grad():
-        read = system.reader(image)
+        read = system.step_function(image)
         settings = dict(end_token=END, max_length=12)
         anew = DECODERS[decoder]()(uncached(read, real), start, **settings)
         with cached(system, read, real) as next_logits:
@@ -161,11 +161,11 @@ def test_layers_are_run_anew_from_what_attention_left():
     hidden = torch.randn(6, 64, generator=seeded(4))
     word = torch.randn(6, 64, generator=seeded(5))
     with torch.no_grad():
-        (features,), (zero, cell) = system.look(system.features(image))
+        (features,), (zero, cell) = system.init_decoder(system.features(image))
         close(features, system.image_encoder[:-1](image))
         assert not zero.any()
         x, _ = system.attentions[0](features, hidden)
-        x, where = system.attentions[1](placed(system.image_encoder[-1](x)), hidden)
+        x, where = system.attentions[1](add_coordinates(system.image_encoder[-1](x)), hidden)
         expected = system.lstm(torch.cat([word, x.mean((2, 3))], 1), (hidden, cell))
         state, found = system.step(word, (features,), (hidden, cell))
     close(state[0], expected[0])
@@ -190,19 +190,19 @@ def test_att2in_by_hand():
 def test_what_is_looked_at_is_the_mean_of_places_by_their_weights():
     system, image = build("scst"), given()["image"]
     with torch.no_grad():
-        seen, state = system.look(system.features(image))
+        seen, state = system.init_decoder(system.features(image))
         word = torch.randn(6, 64, generator=seeded(4))
         (_, _), where = system.step(word, seen, state)
         close(where.sum(1), torch.ones(6))
         z = torch.stack(
-            [(w[:, None] * x.flatten(1).T).sum(0) for w, x in zip(where, placed(system.image_encoder(image)))]
+            [(w[:, None] * x.flatten(1).T).sum(0) for w, x in zip(where, add_coordinates(system.image_encoder(image)))]
         )
         close(system.step(word, seen, state)[0][0], system.lstm(word, z, state)[0])
 
 
 def test_places_know_where_they_are():
     features = torch.randn(2, 3, 2, 3, generator=seeded())
-    found = placed(features)
+    found = add_coordinates(features)
     assert torch.equal(found[:, :3], features)
     assert found[1, 3].tolist() == [[-1, -1, -1], [1, 1, 1]]
     assert found[1, 4].tolist() == [[-1, 0, 1], [-1, 0, 1]]
@@ -210,7 +210,7 @@ def test_places_know_where_they_are():
 
 def test_a_map_is_of_the_word_that_is_written_after_it():
     maps = torch.arange(24.0).view(2, 4, 3)
-    assert torch.equal(looks_before_words(maps)[:, 1:], maps[:, :-1])
+    assert torch.equal(maps_before_words(maps)[:, 1:], maps[:, :-1])
 
 
 @pytest.mark.parametrize("name", ["show-and-tell", "spatial-channel"])

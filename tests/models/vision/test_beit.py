@@ -8,7 +8,7 @@ from testing_tools import close
 
 from mmlearn.data.fields import PatchCodes
 from mmlearn.models.vision.beit import BEiT, BEiTConfig
-from mmlearn.models.vision.relative_encoder import RelativeEncoder, RelativeEncoderConfig, relative_places
+from mmlearn.models.vision.relative_encoder import RelativeEncoder, RelativeEncoderConfig, relative_position_index
 from mmlearn.recipes.discovery import find_recipe
 
 CONFIG = BEiTConfig.tiny()
@@ -33,7 +33,7 @@ def test_hidden_patches_are_not_seen():
 
 
 def test_equal_offsets_read_the_same_row():
-    place = relative_places(3, 4, torch.device("cpu"))
+    place = relative_position_index(3, 4, torch.device("cpu"))
     offsets = {}
     for i in range(12):
         for j in range(12):

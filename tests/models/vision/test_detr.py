@@ -6,7 +6,7 @@ from testing_tools import close, refused
 from torchvision.models import resnet18, resnet50
 
 from mmlearn.models import DETR, DETRConfig
-from mmlearn.models.vision.placed import grid_places
+from mmlearn.models.vision.detr_blocks import masked_sinusoidal_grid
 from mmlearn.models.vision.resnet import RESNETS, resnet
 
 
@@ -21,9 +21,9 @@ def test_the_backbone_takes_the_layers_of_torchvision(preset, published):
 def test_padding_does_not_move_places():
     real = torch.zeros(2, 4, 5, dtype=torch.bool)
     real[0], real[1, :3, :4] = True, True
-    found = grid_places(real, 8).view(2, 4, 5, 8)
-    close(found[1, :3, :4].reshape(1, 12, 8), grid_places(real[1:, :3, :4], 8), 1e-5)
-    refused("multiple of 4, got 6", grid_places, real, 6)
+    found = masked_sinusoidal_grid(real, 8).view(2, 4, 5, 8)
+    close(found[1, :3, :4].reshape(1, 12, 8), masked_sinusoidal_grid(real[1:, :3, :4], 8), 1e-5)
+    refused("multiple of 4, got 6", masked_sinusoidal_grid, real, 6)
 
 
 def test_bad_batches_are_told():

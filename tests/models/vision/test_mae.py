@@ -10,7 +10,7 @@ from testing_tools import close
 from mmlearn.layers import ImageEncoderConfig
 from mmlearn.models.vision.mae import MAE, MAEConfig
 from mmlearn.recipes.discovery import find_recipe
-from mmlearn.recipes.mae import painted
+from mmlearn.recipes.mae import pixels_explained
 
 CONFIG = MAEConfig.tiny()
 
@@ -55,7 +55,7 @@ def test_how_much_of_what_is_hidden_is_painted():
         said = torch.where(output.hidden[..., None], said, 99.0)
         run = SimpleNamespace(system=model, plain=lambda samples: given, label=lambda batch, label: batch)
         run.read = lambda batch, measured: measured(output._replace(prediction=said), batch)
-        return painted(run, [])["hidden pixels explained"]["obtained"]
+        return pixels_explained(run, [])["hidden pixels explained"]["obtained"]
 
     assert explained(target) == pytest.approx(1.0)
     assert explained(target.mean(-1, keepdim=True).expand_as(target)) == pytest.approx(1 / 192, abs=1e-3)

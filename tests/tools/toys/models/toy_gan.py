@@ -54,7 +54,7 @@ class ToyGAN(nn.Module):
         text = self.encode_text(tokens, mask)
         return ToyGANOutput(self.draw(text, text.new_zeros(len(text), NOISE) if noise is None else noise), text)
 
-    def reader_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def encoder_loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         image, text = self.encode_image(batch["image"]), self.encode_text(batch["tokens"], batch["mask"])
         return {"damsm": info_nce(image, text, torch.tensor(5.0).to(text))}
 

@@ -34,7 +34,7 @@ RECIPE = Recipe(
     stages=(
         Stage(
             Objective("damsm", {"damsm": ln_batch}, measures=(retrieval("image", "text"),)),
-            turns=(Turn("reader_loss", moves=("text_encoder", "image_encoder")),),
+            turns=(Turn("encoder_loss", moves=("text_encoder", "image_encoder")),),
             name="damsm",
         ),
         Stage(

@@ -1,6 +1,6 @@
-"""What reads and writes a sequence of words and codes: a causal transformer over one vocabulary of both.
+"""A causal transformer over sequences of words and image codes, with one vocabulary of both.
 
-A system of this kind learns in two stages: first its codec, on pictures alone, and then what follows what.
+A system of this kind learns in two stages: first its codec, on images alone, and then the next token of sequences.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from mmlearn.layers.embeddings import look_up
 from mmlearn.values import may_look
 
 
-class Writer(nn.Module):
-    """Token + place, pre-norm blocks in which no token sees a later one, a norm, and a score for each token."""
+class TokenTransformer(nn.Module):
+    """Token + position, causal pre-norm blocks, a norm, and logits of the next token."""
 
     def __init__(self, config: TransformerConfig, vocab_size: int):
         super().__init__()
@@ -31,39 +31,39 @@ class Writer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def states(
-        self, tokens: Int[Tensor, "b n"], places: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b all"] | None = None
+        self, tokens: Int[Tensor, "b n"], positions: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b all"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """``mask`` counts earlier tokens as well, where their keys are kept in a cache."""
-        x = self.dropout(look_up(self.tokens, tokens) + places)
+        x = self.dropout(look_up(self.tokens, tokens) + positions)  # (b, n, d)
         return self.norm(self.transformer(x, mask, causal=True))
 
     def forward(
-        self, tokens: Int[Tensor, "b n"], places: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b n"] | None = None
+        self, tokens: Int[Tensor, "b n"], positions: Float[Tensor, "*b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b n v"]:
-        return self.head(self.states(tokens, places, mask))
+        return self.head(self.states(tokens, positions, mask))
 
     @torch.no_grad()
-    def go_on(
+    def continue_sequence(
         self,
         start: Int[Tensor, "b n"],
         mask: Bool[Tensor, "b n"],
-        places: Float[Tensor, "all d"],
+        positions: Float[Tensor, "all d"],
         allowed: range,
         count: int,
         decode: Callable[..., Tensor],
         end_token: int | None = None,
     ) -> Int[Tensor, "b written"]:
-        """Up to ``count`` tokens behind the start, each ``allowed``. Starts are padded at their left.
+        """Up to ``count`` tokens after the start, each ``allowed``. Starts are padded at their left.
 
-        ``places`` are the vectors of all places. Without an ``end_token``, one of those allowed, exactly ``count`` are
-        written.
+        ``positions`` are the embeddings of all positions. Without an ``end_token``, which is one of those allowed,
+        exactly ``count`` tokens are written.
         """
-        never = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
-        never[allowed.start : allowed.stop] = False
+        forbidden = torch.ones(self.vocab_size, dtype=torch.bool, device=start.device)
+        forbidden[allowed.start : allowed.stop] = False
 
-        def read(now: Reading) -> Float[Tensor, "n v"]:
-            x = self.states(now.tokens, places[now.position], now.key_mask)[:, -1]
-            return self.head(x).masked_fill(never, -torch.inf)
+        def read(step: Reading) -> Float[Tensor, "n v"]:
+            x = self.states(step.tokens, positions[step.position], step.key_mask)[:, -1]
+            return self.head(x).masked_fill(forbidden, -torch.inf)
 
         end = self.vocab_size if end_token is None else end_token  # a number that no token has
         with cached(self, read, mask) as next_logits:
@@ -72,35 +72,35 @@ class Writer(nn.Module):
 
 
 def check_words(tokens: Int[Tensor, "b t"], vocab_size: int, max_length: int) -> None:
-    """``ValueError`` for texts that are too long, or, on a CPU, for words that there are not."""
+    """``ValueError`` for texts that are too long, or, on a CPU, for words outside the vocabulary."""
     if tokens.shape[1] > max_length:
         raise ValueError(f"{tokens.shape[1]} tokens are more than the {max_length} of a text here; shorten it.")
     if may_look(tokens) and (wrong := (tokens < 0) | (tokens >= vocab_size)).any():
         raise ValueError(f"There is no word {int(tokens[wrong][0])}: the vocabulary of texts has {vocab_size}, from 0.")
 
 
-class OnCodec(nn.Module):
-    """A ``codec`` that makes codes of pictures and paints them, and a ``writer`` of words and codes.
+class CodecLanguageModel(nn.Module):
+    """A ``codec`` that encodes images as codes and decodes them, and a ``decoder`` of words and codes.
 
-    Any codec fits that has ``codes``, ``picture`` and a grid of as many codes as the configuration's. Raises
-    ``ValueError`` for another. It is trained in the first stage (:func:`codec_stage`), and stays as it is.
+    Any codec fits that has ``encode``, ``decode`` and a grid of as many codes as the configuration's. Raises
+    ``ValueError`` for another. It is trained in the first stage, and is frozen in the second.
     """
 
     def __init__(self, config: TransformerConfig, codec: nn.Module):
         super().__init__()
-        got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))
+        got, wanted = ((one.num_codes, one.side) for one in (codec.config, config.codec))  # codes, and codes in a row
         if got != wanted:
             raise ValueError(
                 f"The codec has {got[0]} codes, {got[1]} in a row; the configuration {wanted[0]}, {wanted[1]} in a "
                 "row: take the codec's configuration."
             )
         self.config, self.codec = config, codec
-        self.writer = Writer(config, config.all_tokens)
+        self.decoder = TokenTransformer(config, config.all_tokens)
 
     def codec_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """The first stage: pictures alone."""
+        """The first stage: images alone."""
         return self.codec.loss(batch)
 
     def after_step(self) -> None:
-        """What the codec does after a step."""
+        """Update the codec's codebook, temperature or count of steps."""
         self.codec.after_step()

@@ -1,11 +1,11 @@
-"""DALL·E: a transformer that goes on from a caption with the codes of a picture, as if both were one text.
+"""DALL·E: a transformer that continues a caption by the codes of an image, as if both were one text.
 
 Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation". Official code, of the first stage alone:
 https://github.com/openai/DALL-E.
 
 Deviations: every code sees all tokens before it; in the paper most layers see a row, a column or a neighbourhood. Words
-and codes start and learn alike, without the paper's scaling of gradients for 16-bit floats. Padding is not asked of the
-model. Any codec fits that has ``codes``, ``picture`` and a grid of as many codes. ``tiny`` and ``base`` are ours.
+and codes start and learn alike, without the paper's scaling of gradients for 16-bit floats. Padding is not
+predicted. Any codec fits that has ``encode``, ``decode`` and a grid of as many codes. ``tiny`` and ``base`` are ours.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig
-from mmlearn.models.picture_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.coder import check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
+from mmlearn.models.image_tokens.autoencoder import check_codes
+from mmlearn.models.image_tokens.codecs import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.image_tokens.token_model import CodecLanguageModel, check_words
 from mmlearn.objectives.masked import IGNORED, masked_cross_entropy
 
 
@@ -45,7 +45,7 @@ class DALLEConfig(TransformerConfig):
 
     @property
     def first_code(self) -> int:
-        """The number of code 0: behind the words, and the padding that each place of a text has."""
+        """The number of code 0: after the words, and the padding token of each position of a text."""
         return self.vocab_size + self.max_length
 
     @property
@@ -55,37 +55,37 @@ class DALLEConfig(TransformerConfig):
 
 
 class DALLEOutput(NamedTuple):
-    token_logits: Float[Tensor, "b n-1 v"]  # at place i: what comes after token i
-    sequence: Int[Tensor, "b n"]  # a whole text, then a whole picture
+    token_logits: Float[Tensor, "b n-1 v"]  # at position i: of the token after token i
+    sequence: Int[Tensor, "b n"]  # a whole text, then a whole image
 
 
-class DALLE(OnCodec):
-    r"""The words of a caption, padded by a token of each place's own, and the codes of a picture, row by row.
+class DALLE(CodecLanguageModel):
+    r"""The words of a caption, padded by a token of each position, and the codes of an image, row by row.
 
     .. math:: p(x, y) = \prod_i p(s_i \mid s_{<i}), \quad s = [y_1, \dots, y_T, k_1, \dots, k_P]
 
-    Words have a place in the text; codes have a row and a column. Raises ``ValueError`` for words, codes and pictures
+    Words have a position in the text; codes have a row and a column. Raises ``ValueError`` for words, codes and images
     that do not fit. Source: section 2.2, appendix B.
     """
 
     def __init__(self, config: DALLEConfig, codec: nn.Module | None = None):
         super().__init__(config, DiscreteVAE(config.codec) if codec is None else codec)
-        self.text_places = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
+        self.text_positions = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
         self.rows = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
         self.columns = nn.Parameter(torch.randn(config.codec.side, config.width) * 0.02)
 
-    def places(self) -> Float[Tensor, "n d"]:
-        """A vector for each place: those of the text, then those of the picture."""
-        picture = self.rows[:, None] + self.columns
-        return torch.cat([self.text_places, picture.flatten(0, 1)])
+    def positions(self) -> Float[Tensor, "n d"]:
+        """The embedding of each position of the text, then of the image."""
+        image_positions = self.rows[:, None] + self.columns  # (row, column, d)
+        return torch.cat([self.text_positions, image_positions.flatten(0, 1)])
 
-    def text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b all"]:
-        """Texts of one length; where nothing is real stands the padding of the place. Source: section 2.2."""
+    def pad_text(self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None) -> Int[Tensor, "b all"]:
+        """Texts of one length, padded by the token of each position. Source: section 2.2."""
         check_words(tokens, self.config.vocab_size, self.config.max_length)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         padding = self.config.vocab_size + torch.arange(self.config.max_length, device=tokens.device)
-        behind = (0, self.config.max_length - tokens.shape[1])
-        return torch.where(F.pad(mask, behind), F.pad(tokens, behind), padding)
+        missing = (0, self.config.max_length - tokens.shape[1])
+        return torch.where(F.pad(mask, missing), F.pad(tokens, missing), padding)  # (b, max_length)
 
     def forward(
         self,
@@ -93,15 +93,15 @@ class DALLE(OnCodec):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> DALLEOutput:
-        return self.read(self.codec.codes(image), tokens, mask)
+        return self.read(self.codec.encode(image), tokens, mask)
 
     def read(
         self, codes: Int[Tensor, "b p"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> DALLEOutput:
         """As :meth:`forward`, where codes are known."""
         check_codes(codes, self.codec.config)
-        sequence = torch.cat([self.text(tokens, mask), self.config.first_code + codes], 1)
-        return DALLEOutput(self.writer(sequence[:, :-1], self.places()[:-1]), sequence)
+        sequence = torch.cat([self.pad_text(tokens, mask), self.config.first_code + codes], 1)  # (b, n)
+        return DALLEOutput(self.decoder(sequence[:, :-1], self.positions()[:-1]), sequence)
 
     @torch.no_grad()
     def draw(
@@ -110,17 +110,21 @@ class DALLE(OnCodec):
         mask: Bool[Tensor, "b t"] | None = None,
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
         *,
-        begun: Int[Tensor, "b some"] | None = None,
+        first_codes: Int[Tensor, "b some"] | None = None,
     ) -> Int[Tensor, "b p"]:
-        """The codes of a picture for each caption, which ``codec.picture`` paints. ``begun`` are its first codes."""
-        start, places = self.text(tokens, mask), self.config.codec.side**2
-        if begun is not None:
-            check_codes(F.pad(begun, (0, max(places - begun.shape[1], 0))), self.codec.config)
-            start = torch.cat([start, self.config.first_code + begun], 1)
+        """The codes of an image for each caption, for ``codec.decode``. ``first_codes`` of it may be given."""
+        start, p = self.pad_text(tokens, mask), self.config.codec.side**2
+        if first_codes is not None:
+            check_codes(F.pad(first_codes, (0, max(p - first_codes.shape[1], 0))), self.codec.config)
+            start = torch.cat([start, self.config.first_code + first_codes], 1)
         codes = range(self.config.first_code, self.config.all_tokens)
-        count = places + self.config.max_length - start.shape[1]
+        count = p + self.config.max_length - start.shape[1]  # codes that are missing
         real = torch.ones_like(start, dtype=torch.bool)
-        written = self.writer.go_on(start, real, self.places(), codes, count, decode) if count else start[:, :0]
+        written = (
+            self.decoder.continue_sequence(start, real, self.positions(), codes, count, decode)
+            if count
+            else start[:, :0]
+        )
         return torch.cat([start[:, self.config.max_length :], written], 1) - self.config.first_code
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
@@ -128,11 +132,11 @@ class DALLE(OnCodec):
         return self.losses(self(batch["image"], batch["tokens"], batch.get("mask")))
 
     def losses(self, output: DALLEOutput) -> dict[str, Float[Tensor, ""]]:
-        """Of a whole text and a whole picture. Padding and the first word are not asked."""
+        """Of whole texts and images. Padding and the first word are not predicted."""
         logits, sequence, t = output.token_logits, output.sequence, self.config.max_length
         padding = (sequence >= self.config.vocab_size) & (sequence < self.config.first_code)
-        asked = sequence.masked_fill(padding, IGNORED)
+        target = sequence.masked_fill(padding, IGNORED)
         return {
-            "words": self.config.word_weight * masked_cross_entropy(logits[:, : t - 1], asked[:, 1:t]),
-            "codes": self.config.code_weight * masked_cross_entropy(logits[:, t - 1 :], asked[:, t:]),
+            "words": self.config.word_weight * masked_cross_entropy(logits[:, : t - 1], target[:, 1:t]),
+            "codes": self.config.code_weight * masked_cross_entropy(logits[:, t - 1 :], target[:, t:]),
         }

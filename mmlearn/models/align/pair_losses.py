@@ -1,4 +1,4 @@
-"""What both systems that align before they fuse do with a batch of pairs: read it, contrast it, match it."""
+"""What ALBEF, BLIP and BLIP-2 do with a batch of pairs: check it, contrast it, match it."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,10 +13,10 @@ from mmlearn.values import may_look
 def read_pairs(
     batch: dict[str, Tensor], system: str
 ) -> tuple[Float[Tensor, "b 3 height width"], Int[Tensor, "b t"], Bool[Tensor, "b t"] | None, Int[Tensor, "b"]]:
-    """Pictures, tokens, their mask, and which caption each row has: -1, like no other, where the batch does not say.
+    """Images, tokens, their mask, and the caption of each row: -1, equal to no other, where the batch does not say.
 
-    Raises ``ValueError`` for no pair, and for rows whose ``match_label`` says that they do not belong together, because
-    these systems make their own wrong pairs.
+    Raises ``ValueError`` for no pair, and for rows whose ``match_label`` is 0, because these systems draw their own
+    wrong pairs.
     """
     image, tokens, match_label = batch["image"], batch["tokens"], batch.get("match_label")
     if not 1 <= len(image) == len(tokens):
@@ -35,20 +35,21 @@ def queue_contrast(
     logit_scale: float | Tensor,
     alpha: float,
 ) -> Float[Tensor, ""]:
-    """ITC: each finds its partner among the momentum embeddings of the queue and of the batch of all processes.
+    """ITC of each embedding with the momentum embeddings of the batch of all processes and of the queue.
 
-    Without a queue the batch alone is compared. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
+    Without a queue only with those of the batch. Arguments as in :func:`~mmlearn.objectives.align.momentum_contrast`.
     Source: Li et al. 2021 (ALBEF), section 3.2.
     """
-    rows, everyone = own_rows(caption_id), (gather(momentum_embeddings[0]), gather(momentum_embeddings[1]))
-    positives, queues = positive_pairs(gather(caption_id), rows), (everyone[0][:0], everyone[1][:0])
+    rows, candidates = own_rows(caption_id), (gather(momentum_embeddings[0]), gather(momentum_embeddings[1]))
+    positives, queues = positive_pairs(gather(caption_id), rows), (candidates[0][:0], candidates[1][:0])
     if queue is not None:
-        positives = torch.cat([positives, queue.positives(caption_id)], dim=1)
+        positives = torch.cat([positives, queue.positives(caption_id)], dim=1)  # (b, all + queue)
         queues = queue.image, queue.text
-    return momentum_contrast(embeddings, everyone, queues, positives, logit_scale, alpha, rows)
+    return momentum_contrast(embeddings, candidates, queues, positives, logit_scale, alpha, rows)
 
 
-def match_right_and_wrong(right: Float[Tensor, "b 2"], wrong: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+def matching_loss(matched: Float[Tensor, "b 2"], mismatched: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
     """ITM of pairs that belong together and of some that do not. Source: Li et al. 2021 (ALBEF), section 3.2."""
-    logits = torch.cat([right, wrong])
-    return image_text_matching(logits, (torch.arange(len(logits), device=logits.device) < len(right)).long())
+    logits = torch.cat([matched, mismatched])
+    label = torch.arange(len(logits), device=logits.device) < len(matched)
+    return image_text_matching(logits, label.long())

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from testing_tools import close, pairs, refused, shaken
 
 from mmlearn.data.fields.texts import Answers
-from mmlearn.models.question_answering.inputs import AnsweringConfig, Cells, QuestionReader
+from mmlearn.models.question_answering.vqa_blocks import GridEncoder, QuestionEncoder, VQAConfig
 from mmlearn.recipes.discovery import find_recipe
 
-CONFIG = AnsweringConfig(width=16, word_width=12, vocab_size=512, image_size=64, patch_size=16, dropout=0.0, answers=7)
+CONFIG = VQAConfig(width=16, word_width=12, vocab_size=512, image_size=64, patch_size=16, dropout=0.0, answers=7)
 SYSTEMS = ("lstm-cnn", "san", "memory-network", "aoa")
 
 
@@ -25,7 +25,7 @@ def asked(b=8):
 
 
 def test_a_question_is_read_as_by_pytorch_word_by_word():
-    reader, batch = QuestionReader(CONFIG, layers=2), pairs()
+    reader, batch = QuestionEncoder(CONFIG, layers=2), pairs()
     states, mask, ends = reader(batch["tokens"], batch["mask"])
     for i in range(8):
         x = F.embedding(batch["tokens"][i][batch["mask"][i]], reader.words.weight)[None]
@@ -37,7 +37,7 @@ def test_a_question_is_read_as_by_pytorch_word_by_word():
 
 
 def test_gaps_in_a_question_are_passed_over():
-    reader, batch = QuestionReader(CONFIG), pairs()
+    reader, batch = QuestionEncoder(CONFIG), pairs()
     mask = batch["mask"].roll(1, 1)
     _, _, right = reader(batch["tokens"], batch["mask"])
     _, _, moved = reader(batch["tokens"].roll(1, 1), mask)
@@ -47,7 +47,7 @@ def test_gaps_in_a_question_are_passed_over():
 
 @pytest.mark.parametrize("convolutions", [False, True])
 def test_cells_see_their_neighbours_only_with_convolutions(convolutions):
-    cells = Cells(dataclasses.replace(CONFIG, convolutions=convolutions))
+    cells = GridEncoder(dataclasses.replace(CONFIG, convolutions=convolutions))
     image = torch.randn(1, 3, 64, 64)
     other = image.clone()
     other[..., 16:32, 16:32] += 1  # cell 5
@@ -86,7 +86,7 @@ def test_an_answer_outside_the_list_is_told_by_its_word():
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_loss_is_the_cross_entropy_of_the_right_answer(name):
     system, batch = build(name), asked()
-    logits = system(batch["tokens"], batch["image"], batch["mask"]).answer_logits
+    logits = system(batch["image"], batch["tokens"], batch["mask"]).answer_logits
     expected = -logits.log_softmax(-1)[torch.arange(8), batch["answer"]].mean()
     close(system.loss(batch)["vqa"], expected)
     half = batch["answer"].clone()

@@ -1,12 +1,12 @@
-"""Discrete VAE: a picture becomes a grid of codes that are drawn, and the draw has a gradient by the Gumbel softmax.
+"""Discrete VAE: an image becomes a grid of codes that are sampled, with a gradient by the Gumbel softmax.
 
 Paper: Ramesh et al. 2021, "Zero-Shot Text-to-Image Generation" (DALL·E), section 2.1, its first stage. Official code:
 https://github.com/openai/DALL-E.
 
-Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.picture_tokens.coder`), not the deeper
-bottleneck networks of the official code. A decoder reads entries of 64 numbers in place of 128. The scale of the
-Laplace distribution has a least value, e⁻⁵ unless ``least_log_scale`` says another. ``tiny`` and ``base`` are ours;
-``base`` has the paper's codes and schedules.
+Deviations: encoder and decoder are those of VQ-VAE (:mod:`mmlearn.models.image_tokens.autoencoder`), not the deeper
+bottleneck networks of the official code. The decoder reads entries of 64 numbers, there 128. The scale of the Laplace
+distribution has a minimum, e⁻⁵ by default (``least_log_scale``). ``tiny`` and ``base`` are ours; ``base`` has the
+paper's codes and schedules.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmlearn.layers.gumbel import gumbel_noise, relaxed_choice
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
 from mmlearn.objectives.codes import (
     cosine_ramp,
     divergence_from_even,
@@ -31,7 +31,7 @@ from mmlearn.objectives.draws import generator_of_step
 
 
 @dataclass(frozen=True)
-class DiscreteVAEConfig(CoderConfig):
+class DiscreteVAEConfig(AutoencoderConfig):
     temperature: float = 1.0  # of the relaxed choice, τ, at the start
     last_temperature: float = 1 / 16
     temperature_steps: int = 150_000  # in which it falls
@@ -47,21 +47,21 @@ class DiscreteVAEConfig(CoderConfig):
 
 
 class DiscreteVAEOutput(NamedTuple):
-    image: Float[Tensor, "b 3 height width"]  # painted from the codes, from −1 to 1
+    image: Float[Tensor, "b 3 height width"]  # decoded from the codes, from −1 to 1
     logits: Float[Tensor, "b p k"]  # of each code
-    middle: Float[Tensor, "b 3 height width"]  # of the Laplace distribution of pixels' logits
+    mean: Float[Tensor, "b 3 height width"]  # of the Laplace distribution of pixels' logits
     log_scale: Float[Tensor, "b 3 height width"]  # and the logarithm of its scale
 
 
 class DiscreteVAE(CountsSteps):
-    r"""An encoder that gives odds to the codes of each place, a draw of codes, and a decoder that gives odds to pixels.
+    r"""An encoder that predicts the codes of each position, a sample of codes, and a decoder that predicts pixels.
 
     .. math:: q(k \mid x) = \mathrm{softmax}(f(x)), \quad y = \mathrm{softmax}\big((f(x) + n) / \tau\big), \quad
        \hat x = g(y E)
 
     In training y is a mixture of entries that comes nearer to one of them as τ falls. Without ``gumbel`` noise
     (b, p, k) the likeliest code is taken, which has no gradient. Pixels are from −1 to 1. Raises ``ValueError`` for
-    pictures of another size, and for codes that there are not. Source: section 2.1, appendix A.
+    images of another size, and for codes outside the codebook. Source: section 2.1, appendix A.
     """
 
     def __init__(self, config: DiscreteVAEConfig):
@@ -82,36 +82,36 @@ class DiscreteVAE(CountsSteps):
         """β now. Source: appendix A.2."""
         return cosine_ramp(self.steps, self.config.kl_steps, 0.0, self.config.kl_weight).float()
 
-    def draw(self, b: int) -> Float[Tensor, "b p k"]:
-        """Noise for so many pictures. It depends on the seed and the step alone."""
+    def sample_noise(self, b: int) -> Float[Tensor, "b p k"]:
+        """Gumbel noise for b images. It depends on the seed and the step alone."""
         generator = generator_of_step(self.config.seed, self.steps)
         return gumbel_noise((b, self.config.side**2, self.config.num_codes), generator=generator)
 
     def forward(
         self, image: Float[Tensor, "b 3 height width"], gumbel: Float[Tensor, "b p k"] | None = None
     ) -> DiscreteVAEOutput:
-        logits = self.encoder(image)
+        logits = self.encoder(image)  # (b, p, k)
         if gumbel is None:
-            vectors = self.entries[logits.argmax(-1)]
+            vectors = self.entries[logits.argmax(-1)]  # (b, p, d)
         else:
-            choice = relaxed_choice(exact(logits), gumbel.to(logits.device), self.temperature)
-            vectors = choice.to(self.entries) @ self.entries
-        middle, log_scale = self._paint(vectors)
-        return DiscreteVAEOutput(2 * from_open_interval(middle.sigmoid()) - 1, logits, middle, log_scale)
+            choice = relaxed_choice(in_float32(logits), gumbel.to(logits.device), self.temperature)  # (b, p, k)
+            vectors = choice.to(self.entries) @ self.entries  # (b, p, d)
+        mean, log_scale = self._pixel_distribution(vectors)
+        return DiscreteVAEOutput(2 * from_open_interval(mean.sigmoid()) - 1, logits, mean, log_scale)
 
-    def _paint(self, vectors: Float[Tensor, "b p d"]) -> tuple[Tensor, Tensor]:
-        middle, log_scale = self.decoder(vectors).chunk(2, dim=1)
-        return exact(middle), exact(log_scale).clamp(min=self.config.least_log_scale)
+    def _pixel_distribution(self, vectors: Float[Tensor, "b p d"]) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.decoder(vectors).chunk(2, dim=1)  # (b, 3, height, width) each
+        return in_float32(mean), in_float32(log_scale).clamp(min=self.config.least_log_scale)
 
     @torch.no_grad()
-    def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
-        """The likeliest codes of these pictures, row by row."""
+    def encode(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
+        """The likeliest codes of these images, row by row."""
         return self.encoder(image).argmax(-1)
 
-    def picture(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
-        """What the decoder paints from these codes, where each pixel is likeliest."""
+    def decode(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
+        """The likeliest image for these codes."""
         check_codes(codes, self.config)
-        return 2 * from_open_interval(self._paint(self.entries[codes])[0].sigmoid()) - 1
+        return 2 * from_open_interval(self._pixel_distribution(self.entries[codes])[0].sigmoid()) - 1
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         r"""The evidence lower bound, with its sign changed, a number of a pixel: ``rebuilding`` and ``kl``.
@@ -121,13 +121,13 @@ class DiscreteVAE(CountsSteps):
         Noise is added in training only. Source: equation 1, appendix A.2 and A.3.
         """
         image = batch["image"]
-        output = self(image, self.draw(len(image)) if self.training else None)
-        pixels = to_open_interval((exact(image) + 1) / 2).clamp(1e-3, 1 - 1e-3)  # where data go beyond −1 and 1
-        told = divergence_from_even(exact(output.logits)).sum(1).mean() / math.prod(image.shape[1:])
-        rebuilding = logit_laplace(pixels, output.middle, output.log_scale).mean()
-        return {"rebuilding": rebuilding, "kl": self.kl_weight * told}
+        output = self(image, self.sample_noise(len(image)) if self.training else None)
+        pixels = to_open_interval((in_float32(image) + 1) / 2).clamp(1e-3, 1 - 1e-3)  # where data go beyond −1 and 1
+        divergence = divergence_from_even(in_float32(output.logits)).sum(1).mean() / math.prod(image.shape[1:])
+        reconstruction = logit_laplace(pixels, output.mean, output.log_scale).mean()
+        return {"rebuilding": reconstruction, "kl": self.kl_weight * divergence}
 
 
-def exact(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """In 32 bits at least: sums over all pixels and codes are large."""
+def in_float32(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """At least 32 bits, because sums over all pixels and codes are large."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

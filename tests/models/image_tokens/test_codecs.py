@@ -9,12 +9,12 @@ import torch
 from testing_tools import close, refused, seeded
 
 from mmlearn.layers.gumbel import gumbel_noise
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.vqgan import VQGAN, VQGANConfig
+from mmlearn.models.image_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.objectives import code_perplexity
-from mmlearn.recipes.shared.image_codes import Pixels, rebuilt
-from mmlearn.recipes.vqgan import RECIPE, passes
+from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
+from mmlearn.recipes.vqgan import RECIPE
 from mmlearn.training import fit
 
 SMALL = dict(image_size=16, width=16, residual_depth=1, num_codes=12, code_width=8)
@@ -37,19 +37,19 @@ def made(system):
 @pytest.mark.parametrize("system", BUILD)
 def test_pictures_are_those_of_their_codes(system):
     model, image = made(system).eval(), pictures()
-    codes = model.codes(image)
+    codes = model.encode(image)
     assert codes.shape == (4, 16)
-    close(model.picture(codes), model(image).image)
-    assert model.picture(codes).abs().max() <= 1 or system is not DiscreteVAE
+    close(model.decode(codes), model(image).image)
+    assert model.decode(codes).abs().max() <= 1 or system is not DiscreteVAE
 
 
 @pytest.mark.parametrize("system", BUILD)
 def test_what_does_not_fit_is_told(system):
     model = made(system)
-    refused("There is no code 12: this codebook has 12", model.picture, torch.full((1, 16), 12))
-    refused("There is no code -1", model.picture, torch.full((1, 16), -1))
-    refused("A picture has 16 codes", model.picture, torch.zeros(1, 15, dtype=torch.long))
-    refused("resize them, or set image_size", model.codes, torch.zeros(1, 3, 20, 20))
+    refused("There is no code 12: this codebook has 12", model.decode, torch.full((1, 16), 12))
+    refused("There is no code -1", model.decode, torch.full((1, 16), -1))
+    refused("An image has 16 codes", model.decode, torch.zeros(1, 15, dtype=torch.long))
+    refused("resize them, or set image_size", model.encode, torch.zeros(1, 3, 20, 20))
     refused("not cut evenly", system, dataclasses.replace(BUILD[system], image_size=18))
 
 
@@ -62,10 +62,10 @@ def test_codes_stand_row_by_row():
     moved = (model.encoder(other) != model.encoder(image)).any(-1)[0]
     assert moved[3]
     assert not moved[12]
-    codes = model.codes(image)
+    codes = model.encode(image)
     changed = codes.clone()
     changed[0, 3] = (codes[0, 3] + 1) % 12
-    painted = (model.picture(changed) != model.picture(codes)).any(1)[0]
+    painted = (model.decode(changed) != model.decode(codes)).any(1)[0]
     assert painted[0, -1]
     assert not painted[-1, 0]
 
@@ -111,13 +111,13 @@ def test_the_codebook_moves_after_a_step_and_only_in_training():
     assert model.steps == 2
 
 
-@pytest.mark.parametrize(("decay", "revive"), [(0.95, 0.1), (0.0, 0.1)])
-def test_revival_puts_codes_to_use(decay, revive):
+@pytest.mark.parametrize(("decay", "restart_threshold"), [(0.95, 0.1), (0.0, 0.1)])
+def test_revival_puts_codes_to_use(decay, restart_threshold):
     """Nearly all of twelve codes are in use; the same training without revival uses fewer."""
     used = []
-    for share in (revive, 0.0):
+    for share in (restart_threshold, 0.0):
         torch.manual_seed(1)
-        model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=decay, revive=share, seed=3))
+        model = VQVAE(dataclasses.replace(BUILD[VQVAE], decay=decay, restart_threshold=share, seed=3))
         with torch.no_grad():
             model.codebook.entries[2:] += 50  # where no vector comes
             if decay:
@@ -128,7 +128,7 @@ def test_revival_puts_codes_to_use(decay, revive):
             sum(model.loss({"image": pictures(8, seed=step)}).values()).backward()
             optimizer.step()
             model.after_step()
-        codes = torch.nn.functional.one_hot(model.codes(pictures(32, seed=999)).flatten(), 12).float()
+        codes = torch.nn.functional.one_hot(model.encode(pictures(32, seed=999)).flatten(), 12).float()
         used.append(code_perplexity(codes[:, None]).item())
     assert used[0] > 5
     assert used[1] < 3
@@ -141,13 +141,13 @@ def test_noise_makes_codes_a_mixture_that_sharpens():
         logits = model.encoder(image)
         choice = ((logits + noise) / 1.0).softmax(-1)
         middle, _ = model.decoder(choice @ model.entries).chunk(2, 1)
-        close(model(image, noise).middle, middle)
+        close(model(image, noise).mean, middle)
         model.steps += 10
         assert model.temperature == pytest.approx(1 / 16)
         sharp = ((logits + noise) * 16).softmax(-1)
         assert sharp.amax(-1).mean() > choice.amax(-1).mean() + 0.2
-        close(model(image, noise).middle, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
-    assert torch.equal(model.draw(3), model.draw(3))
+        close(model(image, noise).mean, model.decoder(sharp @ model.entries).chunk(2, 1)[0])
+    assert torch.equal(model.sample_noise(3), model.sample_noise(3))
 
 
 def test_the_scale_has_a_least_value():
@@ -174,9 +174,9 @@ def test_the_bound_is_what_pictures_cost_and_what_codes_tell():
     model, image = made(DiscreteVAE), pictures()
     model.steps += 10
     pixels = 0.8 * (image + 1) / 2 + 0.1
-    for training, noise in ((True, model.draw(4)), (False, None)):
+    for training, noise in ((True, model.sample_noise(4)), (False, None)):
         losses, output = model.train(training).loss({"image": image}), model(image, noise)
-        spread = torch.distributions.Laplace(output.middle, output.log_scale.exp())
+        spread = torch.distributions.Laplace(output.mean, output.log_scale.exp())
         close(losses["rebuilding"], -(spread.log_prob(pixels.logit()) - (pixels * (1 - pixels)).log()).mean())
         p = output.logits.softmax(-1)
         close(losses["kl"], 6.6 * (p * (12 * p).log()).sum((1, 2)).mean() / (3 * 16 * 16))
@@ -188,7 +188,7 @@ def test_the_discriminator_and_the_painter_learn_in_turn():
     losses["discriminator"].backward()
     assert all(p.grad is None for p in model.encoder.parameters())
     assert all(p.grad is not None for p in model.discriminator.parameters())
-    assert model.codebook.seen is None  # which counts a batch once
+    assert model.codebook.pending is None  # which counts a batch once
     painter = model.loss({"image": image})
     assert painter.keys() == {"pixels", "commitment", "adversarial"}
     one, two = (
@@ -268,16 +268,16 @@ class Run:
 @torch.no_grad()
 def test_measures_are_those_of_all_pictures_at_once():
     model, image = made(VQGAN).eval(), pictures(7, seed=77) + torch.linspace(-0.3, 0.3, 7)[:, None, None, None]
-    codes = model.codes(image)
-    patches = torch.cat([model.discriminator(part) for part in (image, model.picture(codes))])
+    codes = model.encode(image)
+    patches = torch.cat([model.discriminator(part) for part in (image, model.decode(codes))])
     middle = patches.flatten().sort().values.tensor_split(4)[1]
     widest = middle.diff().argmax()
     model.discriminator[-1].bias -= middle[widest : widest + 2].mean()  # some pass, and none nearly
-    error, used = rebuilt(Run(model), list(image)).values()
-    close(torch.tensor(error["obtained"]), (model.picture(codes) - image).square().mean())
+    error, used = reconstruction(Run(model), list(image)).values()
+    close(torch.tensor(error["obtained"]), (model.decode(codes) - image).square().mean())
     close(torch.tensor(error["chance"]), image.transpose(0, 1).flatten(1).var(1, correction=0).mean())
     assert used == {"obtained": pytest.approx(len(set(codes.flatten().tolist())) / 12), "chance": 1 / 12}
-    shares = passes(Run(model), list(image)).values()
-    for row, part in zip(shares, (image, model.picture(codes))):
+    shares = fooling_rate(Run(model), list(image)).values()
+    for row, part in zip(shares, (image, model.decode(codes))):
         assert 0 < row["obtained"] < 1
         close(torch.tensor(row["obtained"]), (model.discriminator(part) > 0).float().mean())

@@ -3,9 +3,9 @@
 Paper: Aghajanyan et al. 2022, "CM3: A Causal Masked Multimodal Model of the Internet". Official code:
 https://github.com/facebookresearch/metaseq, ``cm3_dataset``.
 
-Deviations: a document is a caption and one picture, not a page of the web with its markup. Spans are at most three and
+Deviations: a document is a caption and one image, not a page of the web with its markup. Spans are at most three and
 may be none, as in the official code; in the paper they are one to sixteen. An end follows each span, as in the official
-code. The codec is our VQ-VAE, in the paper a VQGAN that makes 256 codes of a picture. ``tiny`` and ``base`` are ours.
+code. The codec is our VQ-VAE, in the paper a VQGAN that makes 256 codes of an image. ``tiny`` and ``base`` are ours.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from mmlearn.generation.cache import pad_left
 from mmlearn.generation.decoding import greedy
 from mmlearn.layers import TransformerConfig, real_first
-from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import check_codes
-from mmlearn.models.picture_tokens.sequence import OnCodec, check_words
+from mmlearn.models.image_tokens.autoencoder import check_codes
+from mmlearn.models.image_tokens.codecs import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.token_model import CodecLanguageModel, check_words
 from mmlearn.objectives.causal_masked import causal_masked_modelling, move_spans, spans_of
 
 SPANS = 3  # of a document, at most
@@ -48,13 +48,13 @@ class CM3Config(TransformerConfig):
 
     @property
     def sentinels(self) -> range:
-        """The numbers that stand for spans: behind words and codes."""
+        """The tokens that stand for spans: after words and codes."""
         first = self.vocab_size + self.codec.num_codes
         return range(first, first + self.spans)
 
     @property
     def span_end(self) -> int:
-        """The number behind a span that was moved."""
+        """The token after a span that was moved."""
         return self.sentinels.stop
 
     @property
@@ -63,42 +63,42 @@ class CM3Config(TransformerConfig):
         return self.span_end + 1
 
     @property
-    def longest(self) -> int:
+    def max_document(self) -> int:
         """Tokens of a document with all its spans."""
         return self.max_length + self.codec.side**2 + 3 * self.spans
 
 
 class CM3Output(NamedTuple):
-    token_logits: Float[Tensor, "b n v"]  # at place i: what comes after token i
+    token_logits: Float[Tensor, "b n v"]  # at position i: of the token after token i
     moved: Int[Tensor, "b n"]  # documents with their spans at the end
     moved_mask: Bool[Tensor, "b n"]
 
 
-class CM3(OnCodec):
-    r"""A caption and the codes of its picture as one document, some spans of which stand behind it.
+class CM3(CodecLanguageModel):
+    r"""A caption and the codes of its image are one document, some spans of which move to its end.
 
     .. math:: \prod_i p(s_i \mid s_{<i}), \quad s = \mathrm{move}([y_1, \dots, y_t, k_1, \dots, k_P])
 
-    It :meth:`draw`\ s a picture for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
-    what is next. Texts begin with the start token; padding may stand anywhere. Raises ``ValueError`` for words, codes,
-    pictures and spans that do not fit. Source: sections 2 and 3.
+    It :meth:`draw`\ s an image for a caption, :meth:`infill`\ s part of one, and writes its :meth:`caption`, each as
+    the next tokens of a document. Texts begin with the start token; padding may be anywhere. Raises ``ValueError``
+    for words, codes, images and spans that do not fit. Source: sections 2 and 3.
     """
 
     def __init__(self, config: CM3Config, codec: nn.Module | None = None):
         super().__init__(config, VQVAE(config.codec) if codec is None else codec)
-        self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(config.max_document, config.width) * 0.02)
 
     def document(
         self, codes: Int[Tensor, "b p"], tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None
     ) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b"]]:
-        """The words of each row and, right behind them, its codes; and how long that is. Padded at the right."""
+        """The words of each row and, right after them, its codes; and their number. Padded at the right."""
         check_words(tokens, self.config.vocab_size, self.config.max_length)
         check_codes(codes, self.codec.config)
-        both = torch.cat([tokens, self.config.vocab_size + codes], 1)
-        real = torch.ones_like(both, dtype=torch.bool)
+        document = torch.cat([tokens, self.config.vocab_size + codes], 1)  # (b, t + p)
+        real = torch.ones_like(document, dtype=torch.bool)
         if mask is not None:
             real[:, : tokens.shape[1]] = mask
-        return both.gather(1, real_first(real)), real.sum(1)
+        return document.gather(1, real_first(real)), real.sum(1)
 
     def forward(
         self,
@@ -107,7 +107,7 @@ class CM3(OnCodec):
         mask: Bool[Tensor, "b t"] | None = None,
         shares: Float[Tensor, "b m 2"] | None = None,
     ) -> CM3Output:
-        return self.read(self.codec.codes(image), tokens, mask, shares)
+        return self.read(self.codec.encode(image), tokens, mask, shares)
 
     def read(
         self,
@@ -123,14 +123,14 @@ class CM3(OnCodec):
             raise ValueError(f"{shares.shape[1]} spans are more than the {self.config.spans} sentinels: set spans.")
         sentinel, end = self.config.sentinels.start, self.config.span_end
         moved, real = move_spans(document, length, spans_of(shares, length), sentinel, end)
-        return CM3Output(self.writer(moved, self.places[: moved.shape[1]], real), moved, real)
+        return CM3Output(self.decoder(moved, self.positions[: moved.shape[1]], real), moved, real)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         """The cross-entropy of every token but the first and the sentinels. Source: section 2."""
         return self.losses(self(batch["image"], batch["tokens"], batch.get("mask"), batch.get("shares")))
 
     def losses(self, output: CM3Output) -> dict[str, Float[Tensor, ""]]:
-        """Of documents that were read."""
+        """Of these documents."""
         return {"cm": causal_masked_modelling(*output, self.config.sentinels)}
 
     @torch.no_grad()
@@ -140,7 +140,7 @@ class CM3(OnCodec):
         mask: Bool[Tensor, "b t"] | None = None,
         decode: Callable[..., Tensor] = greedy,  # of mmlearn.generation.decoding
     ) -> Int[Tensor, "b p"]:
-        """The codes of a picture for each caption, as what goes on behind it."""
+        """The codes of an image for each caption, as the continuation of the document."""
         return self._codes(self._texts(tokens, mask), self.config.codec.side**2, decode)
 
     @torch.no_grad()
@@ -152,17 +152,17 @@ class CM3(OnCodec):
         mask: Bool[Tensor, "b t"] | None = None,
         decode: Callable[..., Tensor] = greedy,
     ) -> Int[Tensor, "b p"]:
-        """The codes with the ``hidden`` places written anew, given the caption and all others.
+        """The codes with the ``hidden`` positions written anew, given the caption and all others.
 
-        Raises ``ValueError`` for places that a picture does not have.
+        Raises ``ValueError`` for positions that an image does not have.
         """
         check_codes(codes, self.codec.config)
         if not 0 <= hidden.start < hidden.stop <= codes.shape[1] or hidden.step != 1:
-            raise ValueError(f"hidden is a range of places within {codes.shape[1]}, not {hidden}.")
-        gap = codes.new_tensor([self.config.sentinels.start])
+            raise ValueError(f"hidden is a range of positions within {codes.shape[1]}, not {hidden}.")
+        gap = codes.new_tensor([self.config.sentinels.start])  # in the document, and again before its span
         before, after = (self.config.vocab_size + part for part in (codes[:, : hidden.start], codes[:, hidden.stop :]))
         texts = self._texts(tokens, mask)
-        starts = [torch.cat([text, one, gap, two, gap]) for text, one, two in zip(texts, before, after)]
+        starts = [torch.cat([text, left, gap, right, gap]) for text, left, right in zip(texts, before, after)]
         written = self._codes(starts, len(hidden), decode)
         return torch.cat([codes[:, : hidden.start], written, codes[:, hidden.stop :]], 1)
 
@@ -170,7 +170,7 @@ class CM3(OnCodec):
     def caption(
         self, codes: Int[Tensor, "b p"], decode: Callable[..., Tensor] = greedy, *, max_length: int = 20
     ) -> Int[Tensor, "b t"]:
-        """The words of pictures, from the start token to the end token: the gap before the codes, filled.
+        """The caption of images, from the start token to the end token: the gap before the codes, filled.
 
         They are at most ``max_length``, and no more than a text may have here.
         """
@@ -199,11 +199,11 @@ class CM3(OnCodec):
         decode: Callable[..., Tensor],
         end_token: int | None = None,
     ) -> Int[Tensor, "b written"]:
-        tokens, mask = (part.to(self.places.device) for part in pad_left(starts))
-        return self.writer.go_on(tokens, mask, self.places, allowed, count, decode, end_token)
+        tokens, mask = (part.to(self.positions.device) for part in pad_left(starts))
+        return self.decoder.continue_sequence(tokens, mask, self.positions, allowed, count, decode, end_token)
 
 
-def tokens_asked(config: CM3Config, output: CM3Output) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
-    """Scores of every real token but the first, and which it is."""
-    asked = output.moved_mask[:, 1:]
-    return output.token_logits[:, :-1][asked], output.moved[:, 1:][asked]
+def predicted_tokens(config: CM3Config, output: CM3Output) -> tuple[Float[Tensor, "n v"], Int[Tensor, "n"]]:
+    """Logits of every real token but the first, and the token itself."""
+    predicted = output.moved_mask[:, 1:]  # (b, n - 1)
+    return output.token_logits[:, :-1][predicted], output.moved[:, 1:][predicted]

@@ -1,13 +1,14 @@
-"""VQGAN: VQ-VAE that also has to pass for real, so that what it paints is sharp.
+"""VQGAN: a VQ-VAE with a discriminator, so that its reconstructions are sharp.
 
 Paper: Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthesis". Official code:
 https://github.com/CompVis/taming-transformers.
 
 Deviations: encoder, decoder and codebook are those of our VQ-VAE; the official ones are deeper, with attention and
-group norms, and their codebook learns by its gradient. Rebuilding costs the squared error alone, there the absolute one
-and the perceptual distance by a VGG network that was trained on photographs. The discriminator has group norms in place
-of batch norms, so that pictures of a batch do not depend on each other, biases before them, and the usual start of
-weights, there normal with 0.02. It learns first in each step, there last. ``tiny`` and ``base`` are ours.
+group norms, and their codebook learns by its gradient. The reconstruction loss is the squared error alone; there it is
+the absolute error and the perceptual distance by a VGG network that was trained on photographs. The discriminator has
+group norms instead of batch norms, so that images of a batch do not depend on each other, biases before them, and
+PyTorch's initialisation; there normal weights of 0.02. It learns first in each step, there last. ``tiny`` and ``base``
+are ours.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.models.picture_tokens.codecs import VQVAE, VQVAEConfig
-from mmlearn.models.picture_tokens.coder import TINY
+from mmlearn.models.image_tokens.autoencoder import TINY
+from mmlearn.models.image_tokens.codecs import VQVAE, VQVAEConfig
 from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination, hinge_generation
 
 
@@ -25,7 +26,7 @@ from mmlearn.objectives.adversarial import adaptive_weight, hinge_discrimination
 class VQGANConfig(VQVAEConfig):
     discriminator_width: int = 64  # channels of its first layer
     discriminator_halvings: int = 3
-    adversarial_weight: float = 0.8  # of what :func:`adaptive_weight` gives
+    adversarial_weight: float = 0.8  # times :func:`adaptive_weight`
     adversarial_start: int = 10_000  # steps in which the discriminator does not count yet
 
     PRESETS = {
@@ -35,7 +36,7 @@ class VQGANConfig(VQVAEConfig):
 
 
 class PatchDiscriminator(nn.Sequential):
-    """A score for each patch of a picture, (b, 3, height, width) → (b, 1, rows, columns): is it real?
+    """A score for each patch of an image, (b, 3, height, width) → (b, 1, rows, columns): is it real?
 
     Source: Isola et al. 2017 (pix2pix), PatchGAN; Esser et al. 2021, official code, ``NLayerDiscriminator``.
     """
@@ -45,6 +46,7 @@ class PatchDiscriminator(nn.Sequential):
         channels = [3, *(width * min(2**i, 8) for i in range(halvings + 1))]
         for i in range(halvings + 1):
             layers.append(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2 if i < halvings else 1, padding=1))
+            # The first layer has no norm, as in the official code.
             layers += [nn.GroupNorm(min(8, channels[i + 1]), channels[i + 1])] if i else []
             layers.append(nn.LeakyReLU(0.2))
         super().__init__(*layers, nn.Conv2d(channels[-1], 1, 4, padding=1))
@@ -55,7 +57,7 @@ class VQGAN(VQVAE):
 
     .. math:: \min_{f, g, e} \max_D \; \mathcal{L}_\mathrm{VQ} + \lambda\, \mathcal{L}_\mathrm{GAN}
 
-    Of a step there are two turns: :meth:`discriminator_loss`, then :meth:`loss`. Errors as for a VQ-VAE, and for a
+    A step has two turns: :meth:`discriminator_loss`, then :meth:`loss`. Errors as for a VQ-VAE, and for a
     codebook without moving averages, which neither turn would train.
     Source: section 3.1, equations 5 to 7.
     """
@@ -67,20 +69,20 @@ class VQGAN(VQVAE):
         self.discriminator = PatchDiscriminator(config.discriminator_width, config.discriminator_halvings)
 
     def discriminator_loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """Real patches from painted ones, which get no gradient. Source: equation 5, as a hinge."""
+        """Real patches from reconstructed ones, which get no gradient. Source: equation 5, as a hinge."""
         with torch.no_grad():
-            painted = self(batch["image"]).image
-        scores = self.discriminator(batch["image"]), self.discriminator(painted)
-        return {"discriminator": self._counts * hinge_discrimination(*scores)}
+            fake = self(batch["image"]).image
+        scores = self.discriminator(batch["image"]), self.discriminator(fake)
+        return {"discriminator": self._adversarial_on * hinge_discrimination(*scores)}
 
     @property
-    def _counts(self) -> Float[Tensor, ""]:
-        """1 once the discriminator counts, and 0 before."""
+    def _adversarial_on(self) -> Float[Tensor, ""]:
+        """1 from step ``adversarial_start`` on, and 0 before."""
         return (self.steps >= self.config.adversarial_start).float()
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        """As of a VQ-VAE, and to pass for real: ``adversarial``, weighted so that it pulls as hard as ``pixels``."""
-        painted, losses = self.rebuild(batch["image"])
-        passing = hinge_generation(self.discriminator(painted))
-        weight = adaptive_weight(losses["pixels"], passing, self.decoder.last_layer)
-        return losses | {"adversarial": self._counts * self.config.adversarial_weight * weight * passing}
+        """As of a VQ-VAE, and ``adversarial``, weighted so that its gradient is as large as that of ``pixels``."""
+        fake, losses = self.reconstruct(batch["image"])
+        adversarial = hinge_generation(self.discriminator(fake))  # the discriminator does not learn here
+        weight = adaptive_weight(losses["pixels"], adversarial, self.decoder.last_layer)
+        return losses | {"adversarial": self._adversarial_on * self.config.adversarial_weight * weight * adversarial}

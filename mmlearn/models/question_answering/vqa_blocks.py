@@ -1,4 +1,4 @@
-"""What the systems of this family share: how they read a question and a picture, and how they learn an answer."""
+"""What the systems of this family share: encoders of questions and of images, and the loss of an answer."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ TINY = dict(vocab_size=512, width=64, word_width=64, image_size=64, patch_size=1
 
 
 @dataclass(frozen=True)
-class AnsweringConfig(Config):
-    """What all have. ``answers`` is the length of the list of answers."""
+class VQAConfig(Config):
+    """Settings of all. ``answers`` is the length of the list of answers."""
 
     width: int = 512
     word_width: int = 500
@@ -25,34 +25,34 @@ class AnsweringConfig(Config):
     end_token: int = 2
     image_size: int = 448
     patch_size: int = 32
-    convolutions: bool = False  # a cell of the picture also sees its neighbours
+    convolutions: bool = False  # a cell of the image also sees its neighbours
     dropout: float = 0.5
     answers: int = 1000
 
 
-class Cells(ImageEmbedding):
-    """A picture as a grid of cells, each read by two layers that see no other cell, with a learned place: (b, p, d).
+class GridEncoder(ImageEmbedding):
+    """An image as a grid of cells, each encoded alone by two layers, plus a learned position: (b, p, d).
 
-    With ``convolutions`` they are read by :func:`~mmlearn.layers.embeddings.convolutional_stem` instead, which also
+    With ``convolutions`` they are encoded by :func:`~mmlearn.layers.embeddings.convolutional_stem` instead, which also
     sees neighbours. Raises ``ValueError`` as :class:`~mmlearn.layers.ImageEmbedding` does.
     """
 
-    def __init__(self, config: AnsweringConfig):
+    def __init__(self, config: VQAConfig):
         patch, width, wide = config.patch_size, config.width, config.convolutions
         super().__init__(config.image_size, patch, width, class_token=False, convolutions=wide)
         if not wide:
             self.patches = nn.Sequential(nn.Linear(3 * patch**2, width), nn.ReLU(), nn.Linear(width, width))
 
 
-class QuestionReader(nn.Module):
-    """LSTMs, one on the other, that read the words of a question from the first to the last.
+class QuestionEncoder(nn.Module):
+    """A stack of LSTMs that reads the words of a question.
 
-    Returns the states of the last one, (b, t, d), which of them are real, and the state of each with which it ends,
-    (b, layers, d). Tokens that are not real are passed over. Raises ``ValueError``, on a CPU, for a question without a
+    Returns the states of the last layer (b, t, d), their mask, and the final state of each layer (b, layers, d).
+    Padding is skipped. Raises ``ValueError``, on a CPU, for a question without a
     word between start and end, and for a token outside the vocabulary.
     """
 
-    def __init__(self, config: AnsweringConfig, layers: int = 1):
+    def __init__(self, config: VQAConfig, layers: int = 1):
         super().__init__()
         self.special = config.start_token, config.end_token
         self.words = nn.Embedding(config.vocab_size, config.word_width)
@@ -63,14 +63,14 @@ class QuestionReader(nn.Module):
         self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"], Float[Tensor, "b layers d"]]:
         mask = check_questions(tokens, mask, *self.special)
-        order = real_first(mask)
-        x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)
+        order = real_first(mask)  # so that the LSTMs read padding last
+        x, mask = select_tokens(look_up(self.words, tokens), order), mask.gather(1, order)  # (b, t, d)
         x = x.masked_fill(~mask[..., None], 0)
-        ends = []
+        last, final = mask.sum(1).clamp(min=1) - 1, []
         for layer in self.layers:
             x = layer(x)[0]
-            ends.append(select_tokens(x, mask.sum(1).clamp(min=1) - 1))
-        return x, mask, torch.stack(ends, dim=1)
+            final.append(select_tokens(x, last))  # (b, d)
+        return x, mask, torch.stack(final, dim=1)
 
 
 def check_questions(
@@ -79,26 +79,28 @@ def check_questions(
     """Which tokens are real. ``ValueError``, on a CPU, for a question without a word between ``start`` and ``end``."""
     mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
     if may_look(tokens):
-        said = (mask & (tokens != start) & (tokens != end)).any(1)
-        if not said.all():
-            raise ValueError(f"Question {int(said.int().argmin())} of the batch is empty: it needs at least one word.")
+        has_word = (mask & (tokens != start) & (tokens != end)).any(1)
+        if not has_word.all():
+            raise ValueError(
+                f"Question {int(has_word.int().argmin())} of the batch is empty: it needs at least one word."
+            )
     return mask
 
 
-class Answerer(nn.Module):
-    """A system whose ``forward`` returns ``answer_logits`` (b, answers) of a question and a picture."""
+class VQASystem(nn.Module):
+    """A system whose ``forward(image, tokens, mask)`` returns ``answer_logits`` (b, answers)."""
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-        r"""``vqa``: the cross-entropy of the right ``answer`` (b,), -100 where nothing is asked.
+        r"""``vqa``: the cross-entropy of the right ``answer`` (b,), -100 where there is none.
 
         .. math:: \ell = -\log \mathrm{softmax}(z)_a
 
-        Raises ``ValueError`` without questions, pictures or answers, and for an answer that is not on the list.
+        Raises ``ValueError`` without questions, images or answers, and for an answer that is not on the list.
         Source: Antol et al. 2015 (VQA), section 4.
         """
         if missing := [name for name in ("tokens", "image", "answer") if name not in batch]:
             raise ValueError(f"Nothing to learn: {type(self).__name__} needs {' and '.join(missing)} in the batch.")
         if not len(batch["tokens"]):
             raise ValueError("A batch holds at least one question and its picture.")
-        logits = self(batch["tokens"], batch["image"], batch.get("mask")).answer_logits
+        logits = self(batch["image"], batch["tokens"], batch.get("mask")).answer_logits
         return {"vqa": masked_cross_entropy(logits, batch["answer"])}

@@ -9,13 +9,13 @@ from testing_tools import close, refused, seeded, shaken
 
 from mmlearn.generation.cache import uncached
 from mmlearn.generation.decoding import greedy, sample
-from mmlearn.models.picture_tokens.cm3 import CM3, CM3Config, tokens_asked
-from mmlearn.models.picture_tokens.dall_e import DALLE, DALLEConfig
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAEConfig
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
+from mmlearn.models.image_tokens.cm3 import CM3, CM3Config, predicted_tokens
+from mmlearn.models.image_tokens.dall_e import DALLE, DALLEConfig
+from mmlearn.models.image_tokens.discrete_vae import DiscreteVAEConfig
+from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.objectives.causal_masked import put_back
-from mmlearn.recipes.dall_e import codes_asked
-from mmlearn.recipes.shared.image_codes import guessed
+from mmlearn.recipes.dall_e import predicted_codes
+from mmlearn.recipes.shared.image_codes import token_accuracy
 
 CODEC = dict(image_size=16, width=8, residual_depth=1, num_codes=12, code_width=8)
 SIZES = dict(vocab_size=20, max_length=7, width=32, depth=2, num_heads=2, dropout=0.0)
@@ -41,7 +41,7 @@ def cm3():
 
 def learn(model, read, steps=250):
     """The losses of these documents by heart."""
-    optimizer = torch.optim.Adam(model.writer.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=3e-3)
     for step in range(steps):
         optimizer.zero_grad()
         sum(model.losses(read(step)).values()).backward()
@@ -56,7 +56,7 @@ def test_a_whole_text_and_a_whole_picture_are_one_sequence():
     assert sequence[1].tolist() == [1, 8, 2, 23, 24, 25, 26, *(27 + found[1]).tolist()]
     assert DALLE_CONFIG.all_tokens == 20 + 7 + 12
     image = torch.rand(3, 3, 16, 16, generator=seeded())
-    assert torch.equal(model(image, TOKENS, MASK).sequence[:, 7:] - 27, model.codec.codes(image))
+    assert torch.equal(model(image, TOKENS, MASK).sequence[:, 7:] - 27, model.codec.encode(image))
 
 
 def test_dall_e_sees_no_later_token():
@@ -84,10 +84,10 @@ def test_losses_are_weighted_means_without_padding():
 
 def test_places_are_those_of_rows_and_columns():
     model = dall_e()
-    places = model.places()
+    places = model.positions()
     assert places.shape == (23, 32)
     close(places[7 + 4 * 2 + 3], model.rows[2] + model.columns[3])
-    close(places[4], model.text_places[4])
+    close(places[4], model.text_positions[4])
 
 
 def test_dall_e_draws_what_it_learned_and_goes_on_from_what_has_begun():
@@ -95,18 +95,18 @@ def test_dall_e_draws_what_it_learned_and_goes_on_from_what_has_begun():
     learn(model, lambda step: model.read(found, TOKENS, MASK))
     assert torch.equal(model.draw(TOKENS, MASK), found)
     assert torch.equal(model.draw(TOKENS[1:2, :3], MASK[1:2, :3]), found[1:2])  # padding is as long as it is
-    assert torch.equal(model.draw(TOKENS, MASK, begun=found[:, :9]), found)
-    assert torch.equal(model.draw(TOKENS, MASK, begun=found), found)
-    close(model.codec.picture(found), model.codec.picture(model.draw(TOKENS, MASK)))
+    assert torch.equal(model.draw(TOKENS, MASK, first_codes=found[:, :9]), found)
+    assert torch.equal(model.draw(TOKENS, MASK, first_codes=found), found)
+    close(model.codec.decode(found), model.codec.decode(model.draw(TOKENS, MASK)))
 
 
 def test_with_the_cache_dall_e_writes_what_it_would_write_without():
     model = dall_e()
-    text = model.text(TOKENS, MASK)
+    text = model.pad_text(TOKENS, MASK)
 
     def read(now):
-        states = model.writer.states(now.tokens, model.places()[now.position], now.mask)[:, -1]
-        logits = model.writer.head(states)
+        states = model.decoder.states(now.tokens, model.positions()[now.position], now.mask)[:, -1]
+        logits = model.decoder.head(states)
         logits[:, :27] = -torch.inf
         return logits
 
@@ -193,7 +193,7 @@ def test_a_row_is_written_as_if_it_were_alone():
 def test_what_does_not_fit_is_told(build):
     model = build()
     refused("There is no code 12", model.read, torch.full((3, 16), 12), TOKENS)
-    refused("A picture has 16 codes", model.read, torch.zeros(3, 9, dtype=torch.long), TOKENS)
+    refused("An image has 16 codes", model.read, torch.zeros(3, 9, dtype=torch.long), TOKENS)
     refused("There is no word 20", model.read, codes(), TOKENS + 11)
     refused("8 tokens are more than the 7", model.read, codes(), torch.ones(3, 8, dtype=torch.long))
     refused("There is no word -1", model.draw, TOKENS - 1)
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_told(build):
 def test_what_does_not_fit_into_a_gap_is_told():
     model = cm3()
     for hidden in (range(0, 17), range(5, 5), range(0, 8, 2)):
-        refused("a range of places within 16", model.infill, codes(), hidden, TOKENS)
+        refused("a range of positions within 16", model.infill, codes(), hidden, TOKENS)
     refused("more than the 3 sentinels", model.read, codes(), TOKENS, None, torch.zeros(3, 4, 2))
 
 
@@ -233,15 +233,15 @@ class Run:
 def test_the_likeliest_token_is_counted_where_it_is_asked():
     """By a loop over rows: of DALL·E each code, of CM3 each real token but the first."""
     image = torch.rand(3, 3, 16, 16, generator=seeded())
-    for model, asked, skipped in ((dall_e(), codes_asked, 7), (cm3(), tokens_asked, 1)):
-        found, pairs = model.codec.codes(image), []
+    for model, asked, skipped in ((dall_e(), predicted_codes, 7), (cm3(), predicted_tokens, 1)):
+        found, pairs = model.codec.encode(image), []
         for row in range(3):
             words = TOKENS[row : row + 1, : MASK[row].sum()]
             output = model.read(found[row : row + 1], words)
             true = (output.moved if skipped == 1 else output.sequence)[0, skipped:]
             pairs += zip(output.token_logits[0, skipped - 1 :].argmax(-1).tolist(), true.tolist())
         true = [one for _, one in pairs]
-        got = guessed("next", asked)(Run(model), list(image))["next"]
+        got = token_accuracy("next", asked)(Run(model), list(image))["next"]
         assert got["obtained"] == pytest.approx(sum(one == two for one, two in pairs) / len(pairs))
         assert got["chance"] == pytest.approx(max(map(true.count, true)) / len(true))
 

@@ -7,10 +7,10 @@ import torch
 from testing_tools import close, refused
 
 from mmlearn.evaluation.mode import evaluating
-from mmlearn.models.many_tasks.one_vocabulary import OneVocabulary
+from mmlearn.models.many_tasks.unified_vocabulary import UnifiedVocabulary
 from mmlearn.recipes.discovery import find_recipe, system_files
 
-NAMES = [name for name in system_files() if issubclass(find_recipe(name).system, OneVocabulary)]
+NAMES = [name for name in system_files() if issubclass(find_recipe(name).system, UnifiedVocabulary)]
 PIXELS = [name for name in NAMES if "image" in find_recipe(name).holds()[0]]
 
 
@@ -57,10 +57,10 @@ def test_what_is_written_is_what_the_whole_target_would_give(name):
     """The cache keeps what it should: each token is the likeliest behind those before it."""
     system, recipe = system_of(name)
     inputs = inputs_of(recipe, system)
-    places = system.config.places
+    places = system.config.location_tokens
     with evaluating(system):
         written = system.write(allowed=places, count=4, **inputs)
-        logits = system.written(written, **inputs).token_logits[..., places.start : places.stop]
+        logits = system(**inputs, target=written).token_logits[..., places.start : places.stop]
         close((logits.argmax(-1) + places.start).float(), written.float())
 
 
@@ -74,4 +74,4 @@ def test_bad_inputs_are_told(name):
     small = torch.randn(8, 3, 16, 16)
     refused("got .16, 16.", system.encode, **inputs | {"image": small})
     long = torch.ones(8, 65, dtype=torch.long)
-    refused("65 tokens are more than the 64 of a target", system.written, long, **inputs)
+    refused("65 tokens are more than the 64 of a target", system, **inputs, target=long)

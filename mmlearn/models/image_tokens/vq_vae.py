@@ -1,4 +1,4 @@
-"""VQ-VAE: a picture becomes a grid of codes, each the nearest entry of a codebook, from which it is painted again.
+"""VQ-VAE: an image becomes a grid of codes, each the nearest entry of a codebook, and is reconstructed from them.
 
 Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Official code: Sonnet's
 ``vqvae_example.ipynb`` (https://github.com/google-deepmind/sonnet).
@@ -6,8 +6,8 @@ Paper: van den Oord et al. 2017, "Neural Discrete Representation Learning". Offi
 Deviations: entries are moving averages, as in the paper's appendix A.1; its experiments let them learn by their
 gradient, as ``decay`` 0 does. Averages of a codebook start at one choice of each entry, where the official code starts
 at none and corrects for it, and they are not smoothed. Entries begin as vectors of the first batch, and those that
-nothing chooses come to life again, as in Jukebox (Dhariwal et al. 2020), unless ``revive`` is 0. The residual blocks
-are as wide inside as outside. ``tiny`` and ``base`` are ours.
+nothing chooses restart, as in Jukebox (Dhariwal et al. 2020), unless ``restart_threshold`` is 0. The
+residual blocks are as wide inside as outside. ``tiny`` and ``base`` are ours.
 """
 
 from dataclasses import dataclass
@@ -19,34 +19,34 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.layers.steps import CountsSteps
-from mmlearn.models.picture_tokens.codebook import Codebook
-from mmlearn.models.picture_tokens.coder import TINY, CoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.autoencoder import TINY, AutoencoderConfig, Decoder, Encoder, check_codes
+from mmlearn.models.image_tokens.codebook import Codebook
 from mmlearn.objectives.codes import codebook_loss, commitment, copied_gradient
 
 
 @dataclass(frozen=True)
-class VQVAEConfig(CoderConfig):
+class VQVAEConfig(AutoencoderConfig):
     decay: float = 0.99  # of the entries' moving averages; 0: they learn by their gradient
     beta: float = 0.25  # the weight of commitment
-    revive: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
+    restart_threshold: float = 0.1  # an entry chosen less often than this times its even share is made anew; 0: never
     seed: int = 0  # of what entries are made anew from
 
     PRESETS = {"tiny": TINY, "base": dict()}
 
 
 class VQVAEOutput(NamedTuple):
-    image: Float[Tensor, "b 3 height width"]  # painted from the codes
+    image: Float[Tensor, "b 3 height width"]  # decoded from the codes
     codes: Int[Tensor, "b p"]  # row by row
-    z: Float[Tensor, "b p d"]  # what the encoder says, which chooses
-    entries: Float[Tensor, "b p d"]  # what it chose
+    z: Float[Tensor, "b p d"]  # the output of the encoder
+    entries: Float[Tensor, "b p d"]  # the nearest entries
 
 
 class VQVAE(CountsSteps):
-    r"""An encoder, the choice of the nearest entry, and a decoder that the gradient reaches as if nothing was chosen.
+    r"""An encoder, the nearest entries of a codebook, and a decoder whose gradient is copied to the encoder.
 
     .. math:: z = f(x), \quad k = \arg\min_j \lVert z - e_j \rVert, \quad \hat x = g(z + \mathrm{sg}[e_k - z])
 
-    Pixels are from −1 to 1. Raises ``ValueError`` for pictures of another size, and for codes that there are not.
+    Pixels are from −1 to 1. Raises ``ValueError`` for images of another size, and for codes outside the codebook.
     Source: section 3, equation 2 and figure 1.
     """
 
@@ -54,22 +54,24 @@ class VQVAE(CountsSteps):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config, config.code_width)
-        self.codebook = Codebook(config.num_codes, config.code_width, config.decay, config.revive, config.seed)
+        self.codebook = Codebook(
+            config.num_codes, config.code_width, config.decay, config.restart_threshold, config.seed
+        )
         self.decoder = Decoder(config, config.code_width)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> VQVAEOutput:
-        z = self.encoder(image)
-        codes = self.codebook.choose(z)
-        entries = self.codebook(codes)
+        z = self.encoder(image)  # (b, p, d)
+        codes = self.codebook.nearest(z)  # (b, p)
+        entries = self.codebook(codes)  # (b, p, d)
         return VQVAEOutput(self.decoder(copied_gradient(z, entries)), codes, z, entries)
 
     @torch.no_grad()
-    def codes(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
-        """The codes of these pictures, row by row."""
-        return self.codebook.choose(self.encoder(image))
+    def encode(self, image: Float[Tensor, "b 3 height width"]) -> Int[Tensor, "b p"]:
+        """The codes of these images, row by row."""
+        return self.codebook.nearest(self.encoder(image))
 
-    def picture(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
-        """What the decoder paints from these codes."""
+    def decode(self, codes: Int[Tensor, "b p"]) -> Float[Tensor, "b 3 height width"]:
+        """The images for these codes."""
         check_codes(codes, self.config)
         return self.decoder(self.codebook(codes))
 
@@ -78,14 +80,14 @@ class VQVAE(CountsSteps):
 
         Source: section 3.2.
         """
-        return self.rebuild(batch["image"])[1]
+        return self.reconstruct(batch["image"])[1]
 
-    def rebuild(
+    def reconstruct(
         self, image: Float[Tensor, "b 3 height width"]
     ) -> tuple[Float[Tensor, "b 3 height width"], dict[str, Float[Tensor, ""]]]:
-        """The pictures as they are painted, and what :meth:`loss` says of them.
+        """The reconstructed images, and the losses of :meth:`loss`.
 
-        In training the codebook sees which vectors chose what.
+        In training the codebook observes which vectors chose which entries.
         """
         output = self(image)
         if self.training:
@@ -100,6 +102,6 @@ class VQVAE(CountsSteps):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the codebook, and count the step."""
+        """Update the codebook, and count the step."""
         self.codebook.after_step(self.steps)
         super().after_step()

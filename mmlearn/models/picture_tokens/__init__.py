@@ -1,1 +1,0 @@
-"""Pictures as tokens: codebooks turn them into codes, and a language model reads and writes words and codes alike."""

@@ -1,6 +1,0 @@
-"""The codecs that other systems build on: they are trained first, and make codes of pictures."""
-
-from mmlearn.models.picture_tokens.discrete_vae import DiscreteVAE, DiscreteVAEConfig
-from mmlearn.models.picture_tokens.vq_vae import VQVAE, VQVAEConfig
-
-__all__ = ["VQVAE", "DiscreteVAE", "DiscreteVAEConfig", "VQVAEConfig"]
