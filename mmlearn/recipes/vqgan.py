@@ -23,7 +23,7 @@ def fooling_rate(run: Any, samples: Sequence[Any]) -> Rows:
 
 # Who knows nothing pays 1. Before the discriminator counts both losses are 0, and so the second is not above its bound.
 WON = Alarm(
-    "the discriminator has won: next to no painted patch fooling_rate for real, and the decoder learns little from it; "
+    "the discriminator has won: next to no painted patch passes for real, and the decoder learns little from it; "
     "start anew with a higher adversarial_start or a lower adversarial_weight",
     below={"discriminator": 0.1},
     above={"adversarial": 0.0},

@@ -29,6 +29,7 @@ from mmlearn.models.drawing.gan_blocks import (
     TextImageEncoders,
     TextToImageGAN,
     UpBlock,
+    caption_ids,
     check_noise,
     gathered_pairs,
 )

@@ -27,6 +27,7 @@ from mmlearn.models.drawing.gan_blocks import (
     InitStage,
     TextImageEncoders,
     TextToImageGAN,
+    caption_ids,
     check_noise,
     gathered_pairs,
 )

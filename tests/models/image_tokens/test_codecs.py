@@ -14,7 +14,7 @@ from mmlearn.models.image_tokens.vq_vae import VQVAE, VQVAEConfig
 from mmlearn.models.image_tokens.vqgan import VQGAN, VQGANConfig
 from mmlearn.objectives import code_perplexity
 from mmlearn.recipes.shared.image_codes import Pixels, reconstruction
-from mmlearn.recipes.vqgan import RECIPE
+from mmlearn.recipes.vqgan import RECIPE, fooling_rate
 from mmlearn.training import fit
 
 SMALL = dict(image_size=16, width=16, residual_depth=1, num_codes=12, code_width=8)
