@@ -19,11 +19,11 @@ def drop_tokens(x, mask, rate, generator):
     order = torch.rand(b, n, generator=generator).masked_fill(~mask, 2).argsort(1)[:, : share[n]]
     # The first of them are kept, as many as the row's own share of its real tokens.
     kept = torch.arange(share[n]) < torch.tensor(share)[mask.sum(1)][:, None]
-    # Back to the order of the text: sort the places of what is kept, and leave the rest behind them.
-    place = torch.where(kept, order, order + n).sort(1).values
-    position = place % n
-    # Gather the tokens at these places.
-    return x.gather(1, position[..., None].expand(-1, -1, x.shape[2])), place < n, position
+    # Back to the order of the text: sort the positions of what is kept, and leave the rest behind them.
+    ordered = torch.where(kept, order, order + n).sort(1).values
+    position = ordered % n
+    # Gather the tokens at these positions.
+    return x.gather(1, position[..., None].expand(-1, -1, x.shape[2])), ordered < n, position
 
 
 def mil_nce(video_embedding, text_embedding, logit_scale, candidate_mask=None):

@@ -65,12 +65,12 @@ def phrases(categories: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])", re.IGNORECASE), names
 
 
-def cropped(box: Float[Tensor, "n 4"], picture: tuple[float, float], size: int) -> Float[Tensor, "n 4"]:
-    """Boxes as (left, top, width, height) in a ``picture`` of this width and height, in its middle square at ``size``.
+def cropped(box: Float[Tensor, "n 4"], image_size: tuple[float, float], size: int) -> Float[Tensor, "n 4"]:
+    """Boxes as (left, top, width, height) in an image of this ``image_size``, width and height, in its middle square at ``size``.
 
     They become left, top, right and bottom, and end at the square's edge.
     """
-    width, height = picture
+    width, height = image_size
     side = min(width, height)
     corner = box[:, :2] - torch.tensor([(width - side) / 2, (height - side) / 2])
     return (torch.cat([corner, corner + box[:, 2:]], 1) * (size / side)).clamp(0, size)
@@ -85,14 +85,14 @@ class BoxedImageText(ImageText):
     counts in the masks only, and what the crop to a square leaves less than a pixel of is left out.
     """
 
-    picture: tuple[float, float] = field(repr=False)  # width and height before the crop
+    original_size: tuple[float, float] = field(repr=False)  # width and height before the crop
     annotated: list[Box] = field(repr=False)
     known: tuple[str, ...] = field(repr=False)  # all categories
 
     @cached_property
     def _seen(self) -> tuple[list[Box], Float[Tensor, "n 4"]]:
         """What the crop shows, and where, the largest first."""
-        boxes = cropped(torch.tensor([each.box for each in self.annotated]).view(-1, 4), self.picture, self._size)
+        boxes = cropped(torch.tensor([each.box for each in self.annotated]).view(-1, 4), self.original_size, self._size)
         sides = boxes[:, 2:] - boxes[:, :2]
         order = [i for i in sides.prod(1).argsort(descending=True, stable=True).tolist() if sides[i].min() >= 1]
         return [self.annotated[i] for i in order], boxes[order]

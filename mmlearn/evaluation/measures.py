@@ -117,11 +117,11 @@ def space_rows(
 
 
 def look_again(
-    run: Any, samples: Sequence[Any], pictures: list[int], texts: list[int], both_ways: tuple[Tensor, Tensor]
+    run: Any, samples: Sequence[Any], image_index: list[int], text_index: list[int], both_ways: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Similarities in which the likely pairs are ranked by ``match``, picture and text read together."""
-    images = run.plain([samples[i] for i in pictures])["image"]
-    text = run.plain([samples[i] for i in texts])
+    images = run.plain([samples[i] for i in image_index])["image"]
+    text = run.plain([samples[i] for i in text_index])
 
     def score(image: Tensor, words: Tensor) -> Tensor:
         pair = (images[image], text["tokens"][words], text["mask"][words])
@@ -156,8 +156,8 @@ def occlusion(run: Any, samples: Sequence[Any]) -> Rows:
     """How much less similar picture and caption of a scene become when something is painted over, with controls."""
     if not hasattr(samples[0], "free"):
         return {}
-    batch, picture = run.on_device(run.plain(samples)), run.field("image")
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (picture.mean, picture.std))
+    batch, field = run.on_device(run.plain(samples)), run.field("image")
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (field.mean, field.std))
     with evaluating(run.system):
         text = run.system.encode_text(batch["tokens"], batch["mask"])
 

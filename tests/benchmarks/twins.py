@@ -319,17 +319,17 @@ class PublishedBLIP(nn.Module):
         reads, real = self.reads, mask.long()
         patches = reads.vision_model(image).last_hidden_state
         words = reads.text_encoder(tokens, attention_mask=real).last_hidden_state
-        pictures = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
+        image_embedding = F.normalize(reads.vision_proj(patches[:, 0]), dim=-1)
         texts = F.normalize(reads.text_proj(words[:, 0]), dim=-1)
         scale, positives = torch.tensor(1 / 0.07), positive_pairs(tokens.new_full((len(tokens),), -1))
         generator = torch.Generator().manual_seed(int(tokens[mask].sum()))
-        picture, text = hard_pairs((pictures, texts), (pictures, texts), positives, scale, generator)
+        image_rows, text = hard_pairs((image_embedding, texts), (image_embedding, texts), positives, scale, generator)
         rows = torch.arange(len(tokens), device=tokens.device)
         label = torch.cat([torch.ones_like(rows), torch.zeros_like(text)])  # right pairs, then wrong ones
-        picture, text = torch.cat([rows, picture]), torch.cat([rows, text])
+        image_rows, text = torch.cat([rows, image_rows]), torch.cat([rows, text])
         seen = dict(
-            encoder_hidden_states=patches[picture],
-            encoder_attention_mask=tokens.new_ones(len(picture), patches.shape[1]),
+            encoder_hidden_states=patches[image_rows],
+            encoder_attention_mask=tokens.new_ones(len(image_rows), patches.shape[1]),
         )
         both = reads.text_encoder(self.begin("encode", tokens[text]), attention_mask=real[text], **seen)
         written = self.writes.text_decoder(
@@ -341,7 +341,7 @@ class PublishedBLIP(nn.Module):
         )
         matching = F.cross_entropy(reads.itm_head(both.last_hidden_state[:, 0]), label)
         # Each fits its own alone, in the batch of all processes.
-        return info_nce(gather(pictures), gather(texts), scale) + matching + written.loss
+        return info_nce(gather(image_embedding), gather(texts), scale) + matching + written.loss
 
 
 def captioned_images(size, count):

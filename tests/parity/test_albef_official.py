@@ -74,8 +74,8 @@ def similarities(queries, candidates, queue, temperature):
     return queries @ torch.cat([candidates.T, queue], dim=1) / temperature
 
 
-def losses(w, online, slow, batch, alpha, picture, text):
-    """``picture`` and ``text`` are the wrong pairs. Returns the odds by which they are drawn as well."""
+def losses(w, online, slow, batch, alpha, wrong_image, text):
+    """``wrong_image`` and ``text`` are the wrong pairs. Returns the odds by which they are drawn as well."""
     image, gaps, mask, label = batch["image"], batch["tokens"], batch["mask"], batch["token_label"]
     whole = torch.where(label < 0, gaps, label)
     patches, words = online.see(image), online.read(whole, mask)
@@ -97,7 +97,7 @@ def losses(w, online, slow, batch, alpha, picture, text):
             odds.append(scores[:, : len(scores)].softmax(1).fill_diagonal_(0))
         contrast.append(-(scores.log_softmax(1) * target).sum(1).mean())
     right = online.fuse(words, mask, patches)[:, 0]
-    wrong = online.fuse(words[text], mask[text], patches[picture])[:, 0]
+    wrong = online.fuse(words[text], mask[text], patches[wrong_image])[:, 0]
     logits = dense(w, "itm_head", torch.cat([right, wrong]))
     fits = torch.cat([torch.ones(len(right)), torch.zeros(len(wrong))]).long()
     scores, asked = online.guess(gaps, mask, patches), label >= 0

@@ -171,13 +171,13 @@ def test_a_word_that_names_nothing_says_so():
 
 def test_pictures_are_inside_and_whole():
     images, _, explorer = example()
-    pictures = [item for item in Page(explorer.html).find("img") if "class" not in item["attrs"]]
-    for element, image in zip(pictures, images, strict=True):
+    elements = [item for item in Page(explorer.html).find("img") if "class" not in item["attrs"]]
+    for element, image in zip(elements, images, strict=True):
         kind, data = element["attrs"]["src"].split(",")
         assert kind == "data:image/png;base64"
-        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-            assert picture.size == (6, 4)
-            got = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8).view(4, 6, 3)
+        with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+            assert shown.size == (6, 4)
+            got = torch.frombuffer(bytearray(shown.convert("RGB").tobytes()), dtype=torch.uint8).view(4, 6, 3)
         assert (got.permute(2, 0, 1) / 255 - image).abs().max() < 0.51 / 255
 
 

@@ -121,11 +121,11 @@ class CocoCaptions(Files):
     def with_picture(self, index: int, image: Float[Tensor, "3 size size"]) -> ImageText:
         """A caption with this picture, and with its boxes where they are known."""
         number, name, caption = self.samples[index]
-        picture = self.ids[number]
-        if self.instances is None or picture not in self.instances.sizes:
+        image_id = self.ids[number]
+        if self.instances is None or image_id not in self.instances.sizes:
             return ImageText(image, caption, name)
         categories, boxes, sizes = self.instances
-        return BoxedImageText(image, caption, name, sizes[picture], boxes.get(picture, []), categories)
+        return BoxedImageText(image, caption, name, sizes[image_id], boxes.get(image_id, []), categories)
 
 
 class CocoFolder(CocoCaptions):

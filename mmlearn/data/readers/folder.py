@@ -13,7 +13,7 @@ from mmlearn.names import choices
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
 SOUND_COLUMNS = ("sound", "audio", "recording")
-PICTURE_COLUMNS = ("image", "picture")  # beside sounds
+IMAGE_BESIDE_SOUND_COLUMNS = ("image", "picture")  # beside sounds
 CAPTION_COLUMNS = ("caption", "text", "description")
 
 
@@ -82,7 +82,7 @@ class Folder(Files):
     def _entry(self, where: str, line: dict, first: dict[Path, str]) -> tuple[Entry, str]:
         sounds = self.holds == "sounds"
         sound = column(line, SOUND_COLUMNS, where) if sounds else None
-        columns = PICTURE_COLUMNS if sounds else IMAGE_COLUMNS
+        columns = IMAGE_BESIDE_SOUND_COLUMNS if sounds else IMAGE_COLUMNS
         image = column(line, columns, where) if not sounds or any(name in line for name in columns) else None
         caption = column(line, CAPTION_COLUMNS, where)
         files = [inside(self.folder, name, where) for name in (sound, image) if name]
@@ -103,13 +103,13 @@ class Folder(Files):
         except (OSError, ValueError) as error:
             raise with_advice(error) from error
 
-    def _read(self, image: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
+    def _read(self, image_name: str | None, sound: str | None) -> tuple[Any, Any, tuple[str, ...]]:
         """A picture, a sound, and what is to be known of it."""
         notes: list[str] = []
-        picture = read_picture(self.folder / image, self.size) if image else None
+        image = read_picture(self.folder / image_name, self.size) if image_name else None
         waveform = read_sound(self.folder / sound, seconds=self.seconds, notes=notes) if sound else None
         self.note(notes)
-        return picture, waveform, tuple(notes)
+        return image, waveform, tuple(notes)
 
     def parts(self) -> list[Part]:
         found = {}
@@ -121,8 +121,8 @@ class Folder(Files):
         return self.samples[index].caption
 
     def sample(self, index: int) -> ImageText | SoundSample:
-        caption, image, sound, speaker = self.samples[index]
-        picture, waveform, notes = self._read(image, sound)
+        caption, image_name, sound, speaker = self.samples[index]
+        image, waveform, notes = self._read(image_name, sound)
         if sound:
-            return SoundSample(waveform, caption, sound, speaker, picture, notes)
-        return ImageText(picture, caption, image)
+            return SoundSample(waveform, caption, sound, speaker, image, notes)
+        return ImageText(image, caption, image_name)

@@ -149,14 +149,14 @@ def test_wrong_pairs_are_wrong(hard):
     for step in range(25):
         model.steps.fill_(step)
         text, mask, image, losses = fused(model, batch)
-        pictures, captions = rows_of(image, images), rows_of(text, texts)
+        image_rows, captions = rows_of(image, images), rows_of(text, texts)
         assert torch.equal(mask, batch["mask"][captions])
-        assert pictures[:12] == [*range(6), *range(6)]
+        assert image_rows[:12] == [*range(6), *range(6)]
         assert captions[:6] + captions[12:] == [*range(6), *range(6)]
         for i in range(6):
             assert ids[captions[6 + i]] != ids[i]
-            assert ids[pictures[12 + i]] != ids[i]
-            seen |= {(i, "text", captions[6 + i]), (i, "image", pictures[12 + i])}
+            assert ids[image_rows[12 + i]] != ids[i]
+            seen |= {(i, "text", captions[6 + i]), (i, "image", image_rows[12 + i])}
         logits = model.match_head(model.online.multimodal_encoder(text, mask, context=image)[:, 0])
         label = torch.tensor([1] * 6 + [0] * 12)
         close(losses["itm"], torch.nn.functional.cross_entropy(logits, label))

@@ -31,9 +31,9 @@ def test_the_losses_are_those_of_what_the_model_says():
     target = 0.9 * fits / fits.sum(1, keepdim=True) + 0.1 / 4
     close(losses["itc"], sum(F.cross_entropy(each, target) for each in (logits, logits.T)) / 2)
     hard = logits.masked_fill(fits.bool(), -torch.inf)
-    text, picture = hard.argmax(1), hard.argmax(0)
-    assert not torch.equal(text, picture)  # so that to mix them up would be seen
-    shown, read = torch.cat([image, image, image[picture]]), torch.cat([tokens, tokens[text], tokens])
+    text, wrong_image = hard.argmax(1), hard.argmax(0)
+    assert not torch.equal(text, wrong_image)  # so that to mix them up would be seen
+    shown, read = torch.cat([image, image, image[wrong_image]]), torch.cat([tokens, tokens[text], tokens])
     matched = system.match(shown, read, torch.cat([mask, mask[text], mask]))
     close(matching, F.cross_entropy(matched, (torch.arange(12) < 4).long()))
     label = tokens.masked_fill(~mask, -100)[:, 1:].flatten()
