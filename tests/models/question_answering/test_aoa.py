@@ -66,7 +66,7 @@ def test_the_question_reads_itself_and_the_picture_the_question():
     x = system.decoder[0](system.image_encoder(batch["image"]), None, y, mask)
     (picture, maps), (question, _) = system.image_pooling(x), system.question_pooling(y, mask)
     shares = system.modality_score(torch.cat([picture, question], -1)).softmax(-1)
-    fused = shares[:, [0]] * system.picture_projection(picture) + shares[:, [1]] * system.question_projection(question)
+    fused = shares[:, [0]] * system.image_projection(picture) + shares[:, [1]] * system.question_projection(question)
     close(output.answer_logits, system.answer_head(system.norm(fused)))
     close(output.maps, maps)
     close(output.modality_weights.sum(-1), torch.ones(4))
